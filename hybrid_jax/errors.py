@@ -1,0 +1,17 @@
+"""The one exception that a user is meant to read, and what helps to word it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one line: the thing and the way out.
+
+    The command prints it without a traceback and ends with exit code 2.
+    """
+
+
+def closest(name: str, valid: Iterable[str]) -> str:
+    """`", did you mean 'digits'?"`, or nothing."""
+    match = difflib.get_close_matches(str(name), list(valid), n=1)
+    return f", did you mean {match[0]!r}?" if match else ""

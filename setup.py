@@ -1,0 +1,57 @@
+"""Package metadata; build system and tools are configured in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "hybrid_jax" / "__init__.py").read_text()
+).group(1)
+
+setup(
+    name="hybrid_jax",
+    version=VERSION,
+    description="Image classifiers that mix convolutions and attention, from scratch "
+    "on small data sets: Astroformer and CoAtNet in JAX and Flax",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["hybrid_jax", "hybrid_jax.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py",
+        "array_record",  # the records of TFDS, without TensorFlow
+        "clu",
+        "flax",
+        "h5py",  # Galaxy10
+        "jax",
+        "ml_collections",
+        "numpy",
+        "optax",
+        "orbax-checkpoint",
+        "pillow",
+        "platformdirs",
+        "requests",
+        "rich",
+        "scikit-learn",  # the digits, and stratified splits
+        "tensorboardX",  # event files without TensorFlow
+        "tensorflow-datasets>=4.9.7",
+    ],
+    extras_require={
+        "gpu": ["jax[cuda12]"],
+        "tpu": ["jax[tpu]"],
+        "test": ["hypothesis", "pytest", "ruff", "tensorboard"],
+        "torch": ["torch", "timm"],  # the oracle of the parity tests
+    },
+    entry_points={"console_scripts": ["hybrid-jax = hybrid_jax.main:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
