@@ -1,0 +1,232 @@
+"""The fields of an experiment: what each means, its default, and what it may be.
+
+One table serves the default config, its validation and `--help`. A config file starts
+from `default()` and changes what its experiment is about.
+"""
+
+import math
+import typing
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from hybrid_jax.errors import UserError, closest
+from hybrid_jax.models.geometry import as_size, check_geometry, choose_strides
+from hybrid_jax.models.table import LETTERS, MODELS, parse_stack
+
+
+class Rule(typing.NamedTuple):
+    """What a field may be: in words, and as a test."""
+
+    allowed: str
+    holds: Callable[[typing.Any], bool]
+
+
+def _whole(least: int) -> Rule:
+    return Rule(f"a whole number from {least}", lambda v: v >= least)
+
+
+def _one_of(*choices: str) -> Rule:
+    return Rule(f"one of {', '.join(choices)}", lambda v: v in choices)
+
+
+def _tuple_of(meaning: str, holds: Callable[[tuple], bool]) -> Rule:
+    def whole_and_holds(value):
+        return all(type(v) is int for v in value) and (not value or holds(value))
+
+    return Rule(meaning, whole_and_holds)
+
+
+# Comparisons with NaN are false, so every rule on numbers refuses it.
+ANY = Rule("a text", lambda v: True)
+SWITCH = Rule("true or false", lambda v: True)
+RATE = Rule("a number from 0 to below 1", lambda v: 0 <= v < 1)
+POSITIVE = Rule("a finite number above 0", lambda v: 0 < v < math.inf)
+NOT_NEGATIVE = Rule("a finite number from 0", lambda v: 0 <= v < math.inf)
+STACK = Rule(
+    f"empty, or four letters such as C-C-C-T, each of {', '.join(LETTERS)}",
+    lambda v: not v or (len(parse_stack(v)) == 4 and set(parse_stack(v)) <= {*LETTERS}),
+)
+STRIDES = _tuple_of(
+    "empty, or five strides (stem and four stages), each 1 or 2",
+    lambda v: len(v) == 5 and set(v) <= {1, 2},
+)
+SIZE = _tuple_of(
+    "empty, or (height, width) in pixels, each from 16",
+    lambda v: len(v) == 2 and min(v) >= 16,
+)
+
+
+class Field(typing.NamedTuple):
+    """One field: `free` ones may differ between a run and its resumption."""
+
+    default: typing.Any
+    rule: Rule
+    meaning: str
+    free: bool = False
+
+
+FIELDS = {
+    "seed": Field(0, _whole(0), "of initialisation, data order and augmentation"),
+    "dtype": Field(
+        "auto",
+        _one_of("auto", "float32", "bfloat16"),
+        "of activations and products; auto is bfloat16 on accelerators",
+    ),
+    "compilation_cache": Field(
+        True, SWITCH, "keep compiled programs in the user's cache folder", free=True
+    ),
+    # Data
+    "data.name": Field("digits", ANY, "a data set of this project or of TFDS"),
+    "data.dir": Field(
+        "", ANY, "where data sets lie; empty is ~/tensorflow_datasets", free=True
+    ),
+    "data.image_size": Field((), SIZE, "images are resized to it; empty keeps theirs"),
+    # Augmentation, on the device, of the training batch only
+    "augment.crop_padding": Field(
+        0, _whole(0), "random crop after padding by so many black pixels"
+    ),
+    "augment.flip": Field(False, SWITCH, "mirror half of the images left to right"),
+    "augment.mixup": Field(0.0, NOT_NEGATIVE, "alpha of mixup; 0 is off"),
+    "augment.cutmix": Field(
+        0.0, NOT_NEGATIVE, "alpha of cutmix; 0 is off; with mixup, either by chance"
+    ),
+    # Model
+    "model.name": Field("astroformer_nano", _one_of(*MODELS), "row of the model table"),
+    "model.stack": Field("", STACK, "letter of each stage; empty is the model's own"),
+    "model.strides": Field(
+        (), STRIDES, "empty halves as often as leaves a last map of 4x4 or more"
+    ),
+    "model.attention": Field(
+        "pre", _one_of("pre", "post"), "relative bias before or after the softmax"
+    ),
+    "model.drop_path": Field(0.0, RATE, "stochastic depth of the last block"),
+    "model.dropout": Field(0.0, RATE, "before the classifier"),
+    # Optimisation
+    "optim.learning_rate": Field(1e-3, POSITIVE, "peak, at the end of warm-up"),
+    "optim.warmup_epochs": Field(5.0, NOT_NEGATIVE, "linear, from 0"),
+    "optim.weight_decay": Field(0.05, NOT_NEGATIVE, "of kernels only"),
+    "optim.clip_norm": Field(1.0, NOT_NEGATIVE, "global gradient norm; 0 is off"),
+    "optim.label_smoothing": Field(0.1, RATE, "share of the label spread over all"),
+    "optim.ema_decay": Field(
+        0.999, RATE, "of the weights that are evaluated; 0 evaluates the last ones"
+    ),
+    "optim.accumulate": Field(
+        1, _whole(1), "micro-batches a step; each is batch_size / accumulate images"
+    ),
+    # Training
+    "train.epochs": Field(100, _whole(1), "passes over the training split"),
+    "train.batch_size": Field(128, _whole(1), "images a step"),
+    "train.eval_every": Field(
+        1, _whole(1), "epochs between evaluations, each with a checkpoint", free=True
+    ),
+    "train.eval_batch_size": Field(256, _whole(1), "images a device pass", free=True),
+    "train.log_every": Field(
+        50, _whole(1), "steps between lines of metrics", free=True
+    ),
+    "train.keep": Field(
+        2, _whole(1), "newest checkpoints kept, beside the best", free=True
+    ),
+}
+
+
+def default() -> ConfigDict:
+    """Every field at its default; a misspelt one cannot be set."""
+    return unflatten({name: field.default for name, field in FIELDS.items()})
+
+
+def flatten(config: ConfigDict | dict) -> dict[str, typing.Any]:
+    """`{"optim.learning_rate": 0.001, ...}`, tuples for lists."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, (ConfigDict, dict)):
+            flat |= {f"{name}.{leaf}": v for leaf, v in flatten(value).items()}
+        else:
+            flat[name] = tuple(value) if isinstance(value, list) else value
+    return flat
+
+
+def unflatten(flat: dict[str, typing.Any]) -> ConfigDict:
+    """`flatten`, undone; the result is locked."""
+    tree = {}
+    for name, value in flat.items():
+        *groups, leaf = name.split(".")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[leaf] = value
+    return ConfigDict(tree).lock()
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every field, then how they go together.
+
+    Raises:
+      UserError: names the field, its value and what is allowed.
+    """
+    values = flatten(config)
+    for name in {**values, **FIELDS}:
+        if name not in FIELDS:
+            raise UserError(f"config.{name} does not exist{closest(name, FIELDS)}")
+        if name not in values:
+            raise UserError(f"config.{name} is missing: start from config.default()")
+    for name, field in FIELDS.items():
+        _check_field(name, values[name], field)
+    _check_together(values)
+
+
+def _check_field(name: str, value: typing.Any, field: Field) -> None:
+    right_type = type(value) is type(field.default) or (
+        type(field.default) is float and type(value) is int
+    )
+    if not (right_type and field.rule.holds(value)):
+        hint = closest(value, MODELS) if name == "model.name" else ""
+        raise UserError(
+            f"config.{name}={value!r} is not allowed: {field.rule.allowed}{hint}"
+        )
+
+
+def _check_together(values: dict[str, typing.Any]) -> None:
+    batch, pieces = values["train.batch_size"], values["optim.accumulate"]
+    if batch % pieces:
+        raise UserError(
+            f"config.optim.accumulate={pieces} does not divide "
+            f"config.train.batch_size={batch}"
+        )
+    warmup, epochs = values["optim.warmup_epochs"], values["train.epochs"]
+    if warmup >= epochs:
+        raise UserError(
+            f"config.optim.warmup_epochs={warmup} is not below "
+            f"config.train.epochs={epochs}"
+        )
+    if values["data.image_size"]:
+        check_image_size(values["data.image_size"], values["model.strides"])
+
+
+def check_image_size(image_size: tuple[int, int], strides: tuple[int, ...]) -> None:
+    """Refuses a size that the network cannot serve.
+
+    Raises:
+      UserError: with a size or strides that would do.
+    """
+    size = as_size(image_size)
+    try:
+        check_geometry(size, strides or choose_strides(size))
+    except ValueError as error:
+        raise UserError(
+            f"{error} (config.data.image_size, config.model.strides)"
+        ) from None
+
+
+def describe() -> str:
+    """Every field with its default and meaning, for `--help`."""
+    shown = {f"--config.{name}": field for name, field in FIELDS.items()}
+    width = max(map(len, shown))
+    return "\n".join(
+        f"  {name:{width}}  {field.meaning} [{_shown(field.default)}]"
+        for name, field in shown.items()
+    )
+
+
+def _shown(value: typing.Any) -> str:
+    return "empty" if value in ("", ()) else str(value)

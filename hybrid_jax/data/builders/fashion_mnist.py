@@ -1,0 +1,140 @@
+"""Fashion-MNIST (Xiao et al. 2017), from Debian's package or from its home page."""
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from hybrid_jax.data.builders.archives import fetch
+from hybrid_jax.data.builders.png import encode_png
+from hybrid_jax.errors import UserError
+
+URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # dataset-fashion-mnist
+CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+# name: (bytes, sha256) of the archives as published.
+ARCHIVES = {
+    "train-images-idx3-ubyte.gz": (
+        26421880,
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        29515,
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        4422102,
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        5148,
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    ),
+}
+# sha256 of what the archives hold. Debian's differ from the published ones in the name
+# and time that gzip wrote into its header, and hold the same.
+CONTENTS = {
+    "train-images-idx3-ubyte.gz": (
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
+    ),
+}
+_CITATION = """\
+@article{xiao2017fashion,
+  title={Fashion-{MNIST}: a Novel Image Dataset for Benchmarking Machine Learning
+    Algorithms},
+  author={Xiao, Han and Rasul, Kashif and Vollgraf, Roland},
+  journal={arXiv preprint arXiv:1708.07747},
+  year={2017}
+}"""
+
+with tfds.core.registered.skip_registration():
+
+    class FashionMnist(tfds.core.GeneratorBasedBuilder):
+        """28x28 gray images of clothes, 60,000 for training and 10,000 for testing."""
+
+        name = "fashion_mnist"
+        VERSION = tfds.core.Version("1.0.0")
+        RELEASE_NOTES = {"1.0.0": "The published split."}
+        HINT = "install Debian's package dataset-fashion-mnist"
+        url_infos = {
+            URL + name: tfds.download.checksums.UrlInfo(size, sha256, name)
+            for name, (size, sha256) in ARCHIVES.items()
+        }
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description="Zalando's article images, a drop-in for MNIST.",
+                features=tfds.features.FeaturesDict(
+                    {
+                        "image": tfds.features.Image(shape=(28, 28, 1)),
+                        "label": tfds.features.ClassLabel(names=CLASSES),
+                    }
+                ),
+                supervised_keys=("image", "label"),
+                homepage="https://github.com/zalandoresearch/fashion-mnist",
+                citation=_CITATION,
+            )
+
+        def _split_generators(self, dl_manager):
+            paths = debian_archives() or fetch(self, dl_manager)
+            check_contents(paths)
+            return {
+                split: self._generate_examples(*(paths[name] for name in names))
+                for split, names in FILES.items()
+            }
+
+        def _generate_examples(self, image_archive, label_archive):
+            images, labels = read_idx(image_archive), read_idx(label_archive)
+            for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+                yield i, {"image": encode_png(image), "label": int(label)}
+
+
+def debian_archives() -> dict[str, Path]:
+    """The four archives by name, where Debian's package is installed."""
+    if not DEBIAN_FOLDER.is_dir():
+        return {}
+    return {name: DEBIAN_FOLDER / name for name in CONTENTS}
+
+
+def check_contents(paths: dict[str, Path]) -> None:
+    """Refuses archives that do not hold Fashion-MNIST."""
+    for name, sha256 in CONTENTS.items():
+        if hashlib.sha256(_unzip(paths[name])).hexdigest() != sha256:
+            raise UserError(
+                f"{paths[name]} is damaged or not Fashion-MNIST: remove or replace it"
+            )
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An array of bytes in the idx format: 0, 0, 8, rank, big-endian sizes, data."""
+    content = _unzip(path)
+    rank = content[3]
+    shape = np.frombuffer(content, ">i4", count=rank, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _unzip(path: Path) -> bytes:
+    try:
+        with gzip.open(path) as file:
+            return file.read()
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None

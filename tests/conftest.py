@@ -1,0 +1,32 @@
+"""What all tests share: the CPU, one compilation cache, one folder of prepared data."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+# Before jax and TFDS are imported; commands that the tests start inherit it.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+CACHE = Path(
+    os.environ.setdefault(
+        "JAX_COMPILATION_CACHE_DIR",
+        str(platformdirs.user_cache_path("hybrid_jax") / "xla-tests"),
+    )
+)
+_data = tempfile.TemporaryDirectory(prefix="hybrid_jax-data-")
+os.environ["TFDS_DATA_DIR"] = _data.name
+
+import jax  # noqa: E402
+
+from hybrid_jax import data  # noqa: E402
+
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> data.Splits:
+    """The real digits."""
+    return data.load("digits")

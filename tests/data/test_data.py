@@ -1,0 +1,283 @@
+"""Data sets by name: the real ones, and what can go wrong."""
+
+import gzip
+import io
+import struct
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+from hybrid_jax import data
+from hybrid_jax.data import prepared
+from hybrid_jax.data.builders import fashion_mnist
+from hybrid_jax.data.builders.png import encode_png
+from hybrid_jax.errors import UserError
+
+
+def test_digits_are_scikit_learns(digits):
+    scans = load_digits()
+    assert (len(digits.train), len(digits.test)) == (1437, 360)
+    assert digits.train.images.dtype == np.uint8
+    assert digits.train.images.shape[1:] == (8, 8, 1)
+    ours = np.concatenate([digits.train.images, digits.test.images])[..., 0]
+    labels = np.concatenate([digits.train.labels, digits.test.labels])
+    theirs = np.rint(scans.images * 255 / 16).astype(np.uint8)
+
+    def as_set(images, labels):
+        pairs = zip(images, labels, strict=True)
+        return sorted((image.tobytes(), int(label)) for image, label in pairs)
+
+    assert as_set(ours, labels) == as_set(theirs, scans.target)
+    shares = np.bincount(digits.test.labels) / np.bincount(labels)
+    assert np.abs(shares - 0.2).max() < 0.01
+    assert digits.classes == tuple("0123456789")
+
+
+def test_statistics_are_those_of_the_training_pixels(digits):
+    mean, std = digits.statistics
+    np.testing.assert_allclose(mean, digits.train.images.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(std, digits.train.images.std((0, 1, 2)), rtol=1e-5)
+
+
+def test_the_second_load_reads_the_decoded_arrays(digits, monkeypatch):
+    monkeypatch.setattr(prepared, "_decode", None)
+    again = data.load("digits")
+    np.testing.assert_array_equal(again.train.images, digits.train.images)
+    np.testing.assert_array_equal(again.test.labels, digits.test.labels)
+
+
+def test_damaged_decoded_arrays_are_named(tmp_path):
+    data.load("digits", str(tmp_path))
+    (tmp_path / "digits/1.0.0/decoded-train/images.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(UserError, match=r"decoded-train is damaged .*: delete it"):
+        data.load("digits", str(tmp_path))
+
+
+def test_tensorflow_is_never_imported(digits):
+    assert "tensorflow" not in sys.modules
+
+
+def test_unknown_names_are_refused_with_the_valid_ones(tmp_path):
+    with pytest.raises(UserError, match=r"did you mean 'digits'.*fashion_mnist"):
+        data.load("digitz", str(tmp_path))
+
+
+def test_a_set_that_only_tensorflow_prepares_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"mnist is not in .*pip install tensorflow"):
+        data.load("mnist", str(tmp_path))
+
+
+def write_small_builder(folder, sizes, splits=("train", "test")):
+    """A prepared TFDS set of random images, in the form that TFDS writes."""
+    rng = np.random.default_rng(0)
+    with tfds.core.registered.skip_registration():
+
+        class Small(tfds.core.GeneratorBasedBuilder):
+            name = "small"
+            VERSION = tfds.core.Version("1.0.0")
+            url_infos = None
+
+            def _info(self):
+                features = {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+                }
+                return tfds.core.DatasetInfo(
+                    builder=self, features=tfds.features.FeaturesDict(features)
+                )
+
+            def _split_generators(self, dl_manager):
+                return {split: self._generate_examples() for split in splits}
+
+            def _generate_examples(self):
+                for i, size in enumerate(sizes):
+                    pixels = rng.integers(0, 256, (size, size, 3), np.uint8)
+                    yield i, {"image": encode_png(pixels), "label": i % 2}
+
+    builder = Small(data_dir=folder, file_format="array_record")
+    builder.download_and_prepare(file_format="array_record")
+
+
+def test_any_prepared_tfds_set_is_read_and_validation_serves_as_test(tmp_path):
+    write_small_builder(tmp_path, [20] * 6, ("train", "validation"))
+    splits = data.load("small", str(tmp_path))
+    assert splits.classes == ("cat", "dog")
+    assert splits.train.images.shape == splits.test.images.shape == (6, 20, 20, 3)
+    assert sorted(splits.train.labels) == [0, 0, 0, 1, 1, 1]
+
+
+def test_images_of_several_sizes_are_refused(tmp_path):
+    write_small_builder(tmp_path, [20, 20, 24])
+    with pytest.raises(UserError, match="all must have one size"):
+        data.load("small", str(tmp_path))
+
+
+def test_a_set_without_a_test_split_is_refused(tmp_path):
+    write_small_builder(tmp_path, [20] * 4, ("train",))
+    with pytest.raises(UserError, match="train and test"):
+        data.load("small", str(tmp_path))
+
+
+# Fashion-MNIST
+
+
+def idx(array: np.ndarray) -> bytes:
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape)
+    return header + array.tobytes()
+
+
+@pytest.fixture
+def small_fashion(tmp_path, monkeypatch):
+    """Archives in the original format, a few images each, in a stand-in folder."""
+    import hashlib
+
+    rng = np.random.default_rng(0)
+    contents, arrays = {}, {}
+    for split, (images, labels) in fashion_mnist.FILES.items():
+        count = {"train": 30, "test": 20}[split]
+        arrays[split] = (
+            rng.integers(0, 256, (count, 28, 28), np.uint8),
+            np.arange(count, dtype=np.uint8) % 10,
+        )
+        for name, array in zip((images, labels), arrays[split], strict=True):
+            contents[name] = hashlib.sha256(idx(array)).hexdigest()
+            (tmp_path / name).write_bytes(gzip.compress(idx(array)))
+    monkeypatch.setattr(fashion_mnist, "CONTENTS", contents)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path)
+    return tmp_path, arrays
+
+
+def test_fashion_mnist_is_read_from_debians_folder(small_fashion):
+    folder, arrays = small_fashion
+    splits = data.load("fashion_mnist", str(folder / "data"))
+    for split in ("train", "test"):
+        images, labels = arrays[split]
+        ours = getattr(splits, split)
+        order = np.argsort([image.tobytes() for image in ours.images])
+        expected = np.argsort([image.tobytes() for image in images])
+        np.testing.assert_array_equal(ours.images[order][..., 0], images[expected])
+        np.testing.assert_array_equal(ours.labels[order], labels[expected])
+    assert splits.classes[9] == "Ankle boot"
+
+
+def test_a_damaged_archive_is_named_and_nothing_is_left(small_fashion):
+    folder, _ = small_fashion
+    archive = folder / "train-images-idx3-ubyte.gz"
+    archive.write_bytes(archive.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz cannot be read"):
+        data.load("fashion_mnist", str(folder / "data"))
+    archive.write_bytes(gzip.compress(b"something else"))
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz is damaged"):
+        data.load("fashion_mnist", str(folder / "data"))
+    assert not list((folder / "data").glob("fashion_mnist/1.0.0/*.array_record*"))
+
+
+@pytest.mark.skipif(
+    not fashion_mnist.DEBIAN_FOLDER.is_dir(),
+    reason="needs the real images: apt-get install dataset-fashion-mnist",
+)
+def test_the_real_archives_are_the_published_ones():
+    paths = fashion_mnist.debian_archives()
+    fashion_mnist.check_contents(paths)
+    images = fashion_mnist.read_idx(paths["t10k-images-idx3-ubyte.gz"])
+    labels = fashion_mnist.read_idx(paths["train-labels-idx1-ubyte.gz"])
+    assert images.shape == (10_000, 28, 28)
+    assert np.bincount(labels).tolist() == [6000] * 10
+
+
+# Archives that are published elsewhere
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server of a folder on this machine: the folder and its address."""
+    import functools
+    import http.server
+    import threading
+
+    root = tmp_path / "web"
+    root.mkdir()
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=str(root)
+    )
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield root, f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+def publish(monkeypatch, small_fashion, server):
+    """Moves the small archives from Debian's folder to the web."""
+    folder, arrays = small_fashion
+    root, address = server
+    infos = {}
+    for name in fashion_mnist.CONTENTS:
+        (folder / name).rename(root / name)
+        info = tfds.download.checksums.compute_url_info(root / name)
+        infos[address + name] = info
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", folder / "not installed")
+    monkeypatch.setattr(fashion_mnist.FashionMnist, "url_infos", infos)
+    return root, arrays
+
+
+def test_fashion_mnist_is_downloaded_elsewhere(small_fashion, server, monkeypatch):
+    publish(monkeypatch, small_fashion, server)
+    splits = data.load("fashion_mnist", str(small_fashion[0] / "data"))
+    assert (len(splits.train), len(splits.test)) == (30, 20)
+
+
+def test_archives_that_a_user_put_in_place_need_no_network(
+    small_fashion, server, monkeypatch
+):
+    root, _ = publish(monkeypatch, small_fashion, server)
+    manual = small_fashion[0] / "data" / "downloads" / "manual"
+    manual.parent.mkdir(parents=True)
+    root.rename(manual)
+    splits = data.load("fashion_mnist", str(small_fashion[0] / "data"))
+    assert (len(splits.train), len(splits.test)) == (30, 20)
+
+
+def test_a_download_that_is_not_the_published_one_is_refused(
+    small_fashion, server, monkeypatch
+):
+    root, _ = publish(monkeypatch, small_fashion, server)
+    (root / "t10k-labels-idx1-ubyte.gz").write_bytes(b"something else")
+    with pytest.raises(UserError, match=r"not the published one.*downloads/manual"):
+        data.load("fashion_mnist", str(small_fashion[0] / "data"))
+
+
+@pytest.mark.parametrize(
+    ("name", "archive"),
+    [
+        ("cifar10", "cifar-10-binary.tar.gz"),
+        ("cifar100", "cifar-100-binary.tar.gz"),
+        ("tiny_imagenet", "tiny-imagenet-200.zip"),
+        ("galaxy10", "Galaxy10_DECals.h5"),
+        ("fashion_mnist", "train-images-idx3-ubyte.gz"),
+    ],
+)
+def test_without_network_the_user_is_told_what_to_put_where(
+    name, archive, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "not installed")
+    # Nothing listens there, whatever network this machine has.
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(UserError) as error:
+        data.load(name, str(tmp_path))
+    assert f"{archive} cannot be downloaded" in str(error.value)
+    assert f"into {tmp_path}/downloads/manual" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_png_is_lossless():
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for shape in [(5, 7), (5, 7, 1), (5, 7, 3)]:
+        pixels = rng.integers(0, 256, shape, np.uint8)
+        back = np.asarray(Image.open(io.BytesIO(encode_png(pixels))))
+        np.testing.assert_array_equal(back.reshape(shape), pixels)
