@@ -1,0 +1,58 @@
+"""Evaluation of a run: its newest checkpoint on its test split."""
+
+import jax
+from ml_collections import ConfigDict
+
+from hybrid_jax import config as configs
+from hybrid_jax import data, runtime
+from hybrid_jax.data.resident import Resident
+from hybrid_jax.errors import UserError
+from hybrid_jax.training.build import Plan, build_task, initial_state
+from hybrid_jax.training.checkpoint import Checkpoints
+from hybrid_jax.training.programs import Evaluator
+from hybrid_jax.training.progress import Reporter
+from hybrid_jax.training.results import metric_rows
+from hybrid_jax.training.workdir import Workdir
+
+
+def evaluate(config: ConfigDict | None, workdir: str) -> dict[str, float]:
+    """Evaluates the newest checkpoint of a run and prints the results.
+
+    Args:
+      config: of the run; None takes the one that the workdir holds.
+      workdir: the run's folder; nothing is written to it.
+
+    Returns:
+      Loss, accuracy and top-5 accuracy on the test split.
+
+    Raises:
+      UserError: no run there, another config's, or a checkpoint that cannot be read.
+    """
+    folder = Workdir(workdir)
+    if not folder.checkpoints.is_dir():
+        raise UserError(f"--workdir={folder.path} holds no run: train one there first")
+    config = config or stored_config(folder)
+    configs.validate(config)
+    folder.check(config)
+    runtime.set_up(config.compilation_cache)
+    with (
+        Reporter() as reporter,
+        Checkpoints(folder.checkpoints, config.train.keep, read_only=True) as saved,
+    ):
+        step = saved.latest()
+        if step is None:
+            raise UserError(f"{folder.checkpoints} holds no checkpoint: train first")
+        splits = data.load(config.data.name, config.data.dir)
+        task = build_task(config, splits, Plan(config, len(splits.train)))
+        shapes = jax.eval_shape(lambda: initial_state(task, splits.channels, 0))
+        state = saved.restore(step, shapes)
+        evaluator = Evaluator(task, shapes.evaluated, Resident(splits.test), config)
+        tested = evaluator(state.evaluated)
+        title = f"{config.model.name} on {config.data.name}, step {step:,}"
+        reporter.table(title, metric_rows(tested))
+    return tested
+
+
+def stored_config(folder: Workdir) -> ConfigDict:
+    """The config that a run was started with."""
+    return configs.unflatten(folder.read_config())

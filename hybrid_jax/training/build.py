@@ -1,0 +1,101 @@
+"""From a config and a data set to what is trained."""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from hybrid_jax.config import check_image_size
+from hybrid_jax.data import Splits
+from hybrid_jax.data.augment import Augmentation
+from hybrid_jax.models import create_model
+from hybrid_jax.models.table import MODELS, parse_stack
+from hybrid_jax.training import optim
+from hybrid_jax.training.state import TrainState, create_state
+from hybrid_jax.training.step import Task
+
+
+class Plan:
+    """How long a run is, in steps and in epochs."""
+
+    def __init__(self, config: ConfigDict, images: int):
+        self.images = images
+        self.batch_size = config.train.batch_size
+        self.epochs = config.train.epochs
+        self.eval_every = config.train.eval_every
+        self.total_steps = self.step_of(self.epochs)
+
+    def step_of(self, epoch: float) -> int:
+        """Steps after which `epoch` passes over the split are complete."""
+        return -int(-epoch * self.images // self.batch_size)
+
+    def epoch_of(self, step: int) -> float:
+        """Passes over the split after a step."""
+        return min(step * self.batch_size / self.images, self.epochs)
+
+    def next_evaluation(self, step: int) -> int:
+        """The first step after `step` that is followed by an evaluation."""
+        epoch = self.eval_every
+        while self.step_of(epoch) <= step:
+            epoch += self.eval_every
+        return min(self.step_of(epoch), self.total_steps)
+
+
+def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
+    """The network, its optimiser and its inputs, as a config says.
+
+    Raises:
+      UserError: the images are of a size that the strides cannot serve.
+    """
+    size = config.data.image_size or splits.image_size
+    check_image_size(size, config.model.strides)
+    model = create_model(
+        config.model.name,
+        len(splits.classes),
+        size,
+        stack=parse_stack(config.model.stack) or MODELS[config.model.name].stack,
+        strides=config.model.strides,
+        attention=config.model.attention,
+        drop_path=config.model.drop_path,
+        dropout=config.model.dropout,
+        dtype=compute_dtype(config.dtype),
+    )
+    mean, std = splits.statistics
+    return Task(
+        model=model,
+        optimiser=optim.adamw(
+            learning_rate(config, plan),
+            config.optim.weight_decay,
+            config.optim.clip_norm,
+        ),
+        image_size=tuple(size),
+        mean=jnp.asarray(mean),
+        std=jnp.asarray(std),
+        augmentation=Augmentation(**config.augment),
+        label_smoothing=config.optim.label_smoothing,
+        ema_decay=config.optim.ema_decay,
+        accumulate=config.optim.accumulate,
+    )
+
+
+def learning_rate(config: ConfigDict, plan: Plan):
+    """The schedule of a config over a plan's steps."""
+    warmup = plan.step_of(config.optim.warmup_epochs)
+    return optim.schedule(config.optim.learning_rate, warmup, plan.total_steps)
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+    """`auto` is bfloat16 but on CPUs, which have no fast products of it."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(name)
+
+
+def initial_state(task: Task, channels: int, seed: jax.Array) -> TrainState:
+    """The state at step 0 for images of `channels`; jit it, or take its shapes."""
+    return create_state(
+        task.model,
+        task.optimiser,
+        seed,
+        (*task.image_size, channels),
+        averaged=task.ema_decay > 0,
+    )

@@ -1,0 +1,64 @@
+"""Everything that a step reads and writes, and that a checkpoint holds."""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Attributes:
+    step: steps done, int32.
+    seed: of augmentation, dropout and drop-path, int32. Here rather than compiled in,
+      so that runs that differ in the seed alone share their programs.
+    params, batch_stats: the network's variables.
+    opt_state: the optimiser's.
+    average: exponential moving averages of `{params, batch_stats}`, or None.
+    """
+
+    step: jax.Array
+    seed: jax.Array
+    params: dict
+    batch_stats: dict
+    opt_state: optax.OptState
+    average: dict | None
+
+    @property
+    def variables(self) -> dict:
+        """What the network is applied with in training."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def evaluated(self) -> dict:
+        """What the network is evaluated with: the averages where they are kept."""
+        return self.variables if self.average is None else self.average
+
+
+def create_state(
+    model: nn.Module,
+    optimiser: optax.GradientTransformation,
+    seed: jax.Array,
+    image_shape: tuple[int, int, int],
+    averaged: bool,
+) -> TrainState:
+    """A state at step 0, pure: to be jitted, or asked for its shapes.
+
+    Args:
+      model: the network.
+      optimiser: whose state is made.
+      seed: of the initialisation and of all that is random in training, int32.
+      image_shape: `(height, width, channels)` of the network's input.
+      averaged: whether moving averages are kept.
+    """
+    variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    return TrainState(
+        step=jnp.int32(0),
+        seed=jnp.asarray(seed, jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimiser.init(params),
+        # Copies: donated buffers must not be given away twice.
+        average=jax.tree.map(jnp.copy, variables) if averaged else None,
+    )

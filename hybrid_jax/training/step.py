@@ -1,0 +1,144 @@
+"""The pure steps: one update of the state, one evaluation of a batch.
+
+Both take raw uint8 images; the way from there to logits is jitted whole, so the host
+does nothing per image.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from hybrid_jax.data.augment import Augmentation, augment, normalise, to_float
+from hybrid_jax.training import metrics
+from hybrid_jax.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is trained, on what, and how: the constants of a step.
+
+    Attributes:
+      model: the network.
+      optimiser: updates the parameters.
+      image_size: `(height, width)` of the network's input.
+      mean, std: of each channel of the training split, levels 0 to 255.
+      augmentation: of training batches.
+      label_smoothing: share of a label's mass that is spread over all classes.
+      ema_decay: of the moving averages; 0 keeps none.
+      accumulate: micro-batches a step.
+    """
+
+    model: nn.Module
+    optimiser: optax.GradientTransformation
+    image_size: tuple[int, int]
+    mean: jax.Array
+    std: jax.Array
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    accumulate: int = 1
+
+
+def train_step(
+    task: Task, state: TrainState, images: jax.Array, labels: jax.Array
+) -> tuple[TrainState, metrics.Sums]:
+    """One update from one batch.
+
+    Args:
+      task: the constants.
+      state: before the step.
+      images: uint8 `[B, h, w, C]`.
+      labels: int32 `[B]`.
+
+    Returns:
+      The state after the step, and the sums of the batch's metrics.
+    """
+    # From seed and step alone, so that a resumed run draws the same.
+    key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    augment_key, dropout_key = jax.random.split(key)
+    images, targets = training_batch(task, augment_key, images, labels)
+    grads, batch_stats, sums = _gradients(task, state, images, targets, dropout_key)
+    updates, opt_state = task.optimiser.update(grads, state.opt_state, state.params)
+    state = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    if state.average is not None:
+        state = state.replace(average=_moved_average(state, task.ema_decay))
+    return state, sums
+
+
+def eval_step(
+    task: Task, variables: dict, images: jax.Array, labels: jax.Array, mask: jax.Array
+) -> metrics.Sums:
+    """Sums of the metrics of one padded batch: uint8 `[B, h, w, C]`, `[B]`, `[B]`."""
+    images = normalise(to_float(images, task.image_size), task.mean, task.std)
+    logits = task.model.apply(variables, images)
+    return metrics.evaluation_sums(logits, labels, mask)
+
+
+def training_batch(
+    task: Task, key: jax.Array, images: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What the network sees: images `[B, H, W, C]`, targets `[B, classes]`."""
+    targets = jax.nn.one_hot(labels, task.model.num_classes)
+    targets = optax.smooth_labels(targets, task.label_smoothing)
+    images = to_float(images, task.image_size)
+    images, targets = augment(key, images, targets, task.augmentation)
+    return normalise(images, task.mean, task.std), targets
+
+
+def _gradients(task, state, images, targets, key):
+    """Mean gradients over micro-batches, the last batch statistics, summed metrics."""
+
+    def loss_fn(params, batch_stats, images, targets, key):
+        logits, updated = task.model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        loss = optax.softmax_cross_entropy(logits, targets)
+        sums = metrics.training_sums(logits, targets, loss)
+        return loss.mean(), (updated["batch_stats"], sums)
+
+    def of_piece(batch_stats, images, targets, key):
+        grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(
+            state.params, batch_stats, images, targets, key
+        )
+        return grads, batch_stats, sums
+
+    def add_piece(carry, piece):
+        grads, batch_stats, sums = carry
+        new_grads, batch_stats, new_sums = of_piece(batch_stats, *piece)
+        grads, sums = jax.tree.map(jnp.add, (grads, sums), (new_grads, new_sums))
+        return (grads, batch_stats, sums), None
+
+    pieces = task.accumulate
+    if pieces == 1:
+        return of_piece(state.batch_stats, images, targets, key)
+    split = [x.reshape(pieces, -1, *x.shape[1:]) for x in (images, targets)]
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    start = (zeros, state.batch_stats, metrics.zeros(metrics.TRAINING))
+    (grads, batch_stats, sums), _ = lax.scan(
+        add_piece, start, (*split, jax.random.split(key, pieces))
+    )
+    return jax.tree.map(lambda g: g / pieces, grads), batch_stats, sums
+
+
+def _moved_average(state: TrainState, decay: float) -> dict:
+    """Moves the averages, faster in the first steps, which are soon outdated."""
+    step = state.step.astype(jnp.float32)
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(
+        lambda old, new: decay * old + (1 - decay) * new,
+        state.average,
+        state.variables,
+    )

@@ -1,0 +1,84 @@
+"""The folder of a run: what lies where, and whose it is.
+
+config.json      the experiment
+classes.json     class names in the order of the labels
+metrics.jsonl    one line of metrics per log interval and per evaluation
+tensorboard/     the same for TensorBoard, with augmented images and hyper-parameters
+checkpoints/     the newest and the best, a folder a step
+augmented.png    training images as augmentation makes them
+log.txt          what the run said, and an overview of its parameters
+"""
+
+import json
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from hybrid_jax.config import FIELDS, flatten
+from hybrid_jax.errors import UserError
+
+
+class Workdir:
+    """Paths inside a run's folder. Nothing is written before `create`."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path).expanduser()
+        self.config = self.path / "config.json"
+        self.classes = self.path / "classes.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.augmented = self.path / "augmented.png"
+        self.log = self.path / "log.txt"
+
+    def check(self, config: ConfigDict) -> None:
+        """Refuses a path that cannot be this config's folder.
+
+        Raises:
+          UserError: it is a file, or holds a run of another config; names the fields.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--workdir={self.path} is a file; give a folder")
+        if not self.config.exists():
+            return
+        theirs, ours = self.read_config(), flatten(config)
+        differing = [
+            f"config.{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
+            for name in {**theirs, **ours}
+            if theirs.get(name) != ours.get(name) and not _free(name)
+        ]
+        if differing:
+            raise UserError(
+                f"--workdir={self.path} holds a run of another config: "
+                f"{'; '.join(differing)}. Give another workdir, or that config"
+            )
+
+    def read_config(self) -> dict:
+        """The stored config, flat."""
+        try:
+            return flatten(json.loads(self.config.read_text()))
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{self.config} cannot be read ({error}): restore it, or give another "
+                "workdir"
+            ) from None
+
+    def create(self, config: ConfigDict, classes: tuple[str, ...]) -> None:
+        """Makes the folder with its config and class names."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_whole(self.config, json.dumps(config.to_dict(), indent=2) + "\n")
+        write_whole(
+            self.classes, json.dumps(classes, indent=2, ensure_ascii=False) + "\n"
+        )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that a reader, or a crash, never meets half of it."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def _free(name: str) -> bool:
+    return name in FIELDS and FIELDS[name].free

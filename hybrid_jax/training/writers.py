@@ -1,0 +1,82 @@
+"""What a run leaves to be read: lines of JSON, and TensorBoard's event files."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from hybrid_jax.training.workdir import Workdir, write_whole
+
+
+class Writers:
+    """Metrics by split and step; a context manager that closes its files."""
+
+    def __init__(self, workdir: Workdir, step: int):
+        """Continues after `step`; drops what an interrupted run wrote beyond it."""
+        drop_later(workdir.metrics, step)
+        self._json = workdir.metrics.open("a", encoding="utf-8")
+        self._events = SummaryWriter(
+            str(workdir.tensorboard),
+            purge_step=step + 1,
+            # Names are else unique to the second only.
+            filename_suffix=f".{step}",
+        )
+
+    def __enter__(self) -> "Writers":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._json.close()
+        self._events.close()
+
+    def metrics(self, split: str, step: int, epoch: float, values: dict) -> None:
+        """One line of JSON, and a scalar `split/name` each."""
+        row = {"split": split, "step": step, "epoch": round(epoch, 4)} | values
+        self._json.write(json.dumps(row) + "\n")
+        self._json.flush()
+        for name, value in values.items():
+            self._events.add_scalar(f"{split}/{name}", value, step)
+        self._events.flush()
+
+    def images(self, name: str, grid: np.ndarray, step: int) -> None:
+        """A picture, uint8 `[H, W, C]`."""
+        self._events.add_image(name, grid, step, dataformats="HWC")
+
+    def hyperparameters(self, config: dict, results: dict[str, float]) -> None:
+        """The flat config and the final results, for TensorBoard's HPARAMS tab."""
+        shown = {
+            name: value if isinstance(value, (bool, int, float)) else str(value)
+            for name, value in config.items()
+        }
+        self._events.add_hparams(shown, results, name="hparams")
+
+
+def drop_later(path: Path, step: int) -> None:
+    """Removes lines of a JSONL file that lie beyond a step, and a torn last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] > step:
+                continue
+        except (ValueError, KeyError, TypeError):
+            continue
+        kept.append(line)
+    write_whole(path, "".join(kept))
+
+
+def image_grid(images: np.ndarray, most: int = 64) -> np.ndarray:
+    """Images `[N, H, W, C]` of levels 0 to 255 as one uint8 picture, in rows."""
+    images = np.clip(images[:most], 0, 255).astype(np.uint8)
+    count, height, width, channels = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = -(-count // columns)
+    grid = np.zeros((rows, columns, height + 2, width + 2, channels), np.uint8)
+    for i, image in enumerate(images):
+        grid[i // columns, i % columns, 1:-1, 1:-1] = image
+    return grid.swapaxes(1, 2).reshape(
+        rows * (height + 2), columns * (width + 2), channels
+    )

@@ -1,0 +1,159 @@
+"""The command itself, on the real digits, from start to resumption to evaluation."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "--config.train.epochs=3",
+    "--config.optim.warmup_epochs=1",
+    "--config.train.eval_every=1",
+    "--config.train.log_every=10",
+)
+
+
+def hybrid_jax(*args) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "hybrid_jax.main", *args],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+    )
+
+
+def train(workdir, *args):
+    return hybrid_jax("--config=configs/digits.py", f"--workdir={workdir}", *args)
+
+
+def rows(workdir, split):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    parsed = [json.loads(line) for line in lines]
+    return [row for row in parsed if row["split"] == split]
+
+
+def steps(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
+def without_times(rows):
+    timed = ("seconds", "images_per_second")
+    return [{k: v for k, v in row.items() if k not in timed} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "digits"
+    done = train(workdir, *SMALL)
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_it_learns_and_prints_a_table(finished):
+    workdir, done = finished
+    accuracy = rows(workdir, "test")[-1]["accuracy"]
+    assert accuracy > 0.5  # of ten classes, after three epochs
+    assert f"test accuracy       │ {100 * accuracy:.2f} %" in done.stdout
+    assert "1,437 images to train on, 360 to test on" in done.stdout
+    assert "epoch 3.0/3" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_the_workdir_holds_what_it_should(finished):
+    workdir, _ = finished
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["data"]["name"] == "digits"
+    assert config["train"]["epochs"] == 3
+    assert json.loads((workdir / "classes.json").read_text()) == list("0123456789")
+    assert [row["step"] for row in rows(workdir, "test")] == [23, 45, 68]
+    assert [row["step"] for row in rows(workdir, "train")] == [
+        *(10, 20, 23, 30, 40, 45, 50, 60, 68)
+    ]
+    assert steps(workdir)[-2:] == [45, 68]
+    assert "stage4_block1/attention/bias_table" in (workdir / "log.txt").read_text()
+    picture = np.asarray(Image.open(workdir / "augmented.png"))
+    assert picture.shape == (8 * 18, 8 * 18)
+    assert picture.std() > 30
+
+
+def test_tensorboard_reads_the_same_numbers(finished):
+    workdir, _ = finished
+    events = EventAccumulator(str(workdir / "tensorboard"))
+    events.Reload()
+    for name in ("loss", "accuracy", "top5"):
+        scalars = events.Scalars(f"test/{name}")
+        expected = [(row["step"], row[name]) for row in rows(workdir, "test")]
+        assert [(s.step, pytest.approx(s.value)) for s in scalars] == expected
+    assert len(events.Images("train/augmented")) == 1
+    assert list((workdir / "tensorboard" / "hparams").glob("events*"))
+
+
+def test_again_finishes_at_once_and_changes_nothing(finished):
+    workdir, done = finished
+    before = {p: p.read_bytes() for p in workdir.glob("*.json*")}
+    again = train(workdir, *SMALL)
+    assert again.returncode == 0, again.stderr
+    assert "nothing left to train" in again.stdout
+    assert "compiled" not in again.stdout
+    assert again.stdout.split("│ test", 1)[1] == done.stdout.split("│ test", 1)[1]
+    assert before == {p: p.read_bytes() for p in workdir.glob("*.json*")}
+
+
+def test_resumed_runs_equal_uninterrupted_ones(finished, tmp_path):
+    workdir, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    shutil.rmtree(copy / "checkpoints" / "68")
+    resumed = train(copy, *SMALL)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "continuing after step 45 of 68" in resumed.stdout
+    for split in ("train", "test"):
+        ours, theirs = rows(copy, split), rows(workdir, split)
+        assert without_times(ours) == without_times(theirs)
+    events = EventAccumulator(str(copy / "tensorboard"))
+    events.Reload()
+    assert [s.step for s in events.Scalars("test/loss")] == [23, 45, 68]
+
+
+def test_evaluation_gives_the_accuracy_of_training(finished):
+    workdir, _ = finished
+    before = sorted(p for p in workdir.rglob("*"))
+    done = hybrid_jax("--mode=eval", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    shown = float(re.search(r"test accuracy\s+│ ([\d.]+) %", done.stdout).group(1))
+    assert shown == round(100 * rows(workdir, "test")[-1]["accuracy"], 2)
+    assert sorted(p for p in workdir.rglob("*")) == before
+
+
+def test_another_config_is_refused_by_field_and_leaves_the_run_alone(finished):
+    workdir, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+    refused = train(workdir, *SMALL, "--config.optim.weight_decay=0.3")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "config.optim.weight_decay is 0.05 there and 0.3 here" in refused.stderr
+    assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*")} == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_unsaved(tmp_path):
+    workdir = tmp_path / "diverging"
+    stopped = train(
+        workdir,
+        *SMALL,
+        "--config.optim.learning_rate=1e30",
+        "--config.optim.clip_norm=0",
+    )
+    assert stopped.returncode == 2
+    assert re.search(r"the loss is (nan|inf) between steps", stopped.stderr)
+    assert "Traceback" not in stopped.stderr
+    assert steps(workdir) == []

@@ -1,0 +1,109 @@
+"""Mistakes on the command line: one line, exit code 2, nothing written."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from hybrid_jax import main as cli
+
+DIGITS = str(Path(__file__).parents[1] / "configs" / "digits.py")
+
+
+def run(monkeypatch, capsys, *args):
+    argv = ["hybrid-jax", *map(str, args)]
+    monkeypatch.setattr(sys, "argv", argv)  # where ml_collections looks for overrides
+    monkeypatch.delitem(
+        sys.modules, "config_config", raising=False
+    )  # and what it keeps
+    code = cli.main(argv)
+    return code, capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--config.optim.learning_rte=1"], "learning_rate"),
+        (["--config.optim.learning_rate=nan"], "config.optim.learning_rate=nan"),
+        (["--config.optim.learning_rate=fast"], "config.optim.learning_rate=fast"),
+        (["--config.train.batch_size=-64"], "config.train.batch_size=-64"),
+        (["--config.train.epochs=2.5"], "config.train.epochs=2.5"),
+        (["--config.model.name=resnet50"], "coatnet_4"),
+        (["--config.model.stack=C-C-C-X"], "each of C, T"),
+        (["--config.model.strides=2,2"], "five strides"),
+        (["--config.data.name=digitz"], "did you mean 'digits'"),
+        (["--config.data.name=mnist"], "pip install tensorflow"),
+        (["--config.data.image_size=12,12"], "each from 16"),
+        (
+            ["--config.model.strides=2,2,2,2,2"],
+            "(1, 1, 1, 2, 2) would do",
+        ),
+        (["stray"], "stray argument 'stray'"),
+        (["--epochs=3"], "epochs"),
+        (["--mode=tran"], "train|eval"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_mistakes(args, said, tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "run"
+    code, out = run(
+        monkeypatch, capsys, f"--config={DIGITS}", f"--workdir={workdir}", *args
+    )
+    assert code == 2
+    assert out.err.startswith("hybrid-jax: ")
+    assert out.err.count("\n") == 1
+    assert said in out.err
+    assert not workdir.exists()
+
+
+def test_unknown_model_after_the_config(tmp_path, monkeypatch, capsys):
+    code, out = run(
+        monkeypatch, capsys, f"--config={DIGITS}:astroformer_9", "--workdir=x"
+    )
+    assert code == 2
+    assert "config.model.name='astroformer_9' is not allowed" in out.err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "--workdir is missing"),
+        (["--workdir=x"], "--config is missing"),
+        (["--workdir=x", "--config=nowhere.py"], "nowhere.py"),
+        (["--workdir=x", "--config=/dev/null"], "get_config"),
+        (["--workdir=x", "--mode=eval"], "holds no run"),
+    ],
+    ids=str,
+)
+def test_missing_things(args, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out = run(monkeypatch, capsys, *args)
+    assert code == 2
+    assert out.err.count("\n") == 1
+    assert said in out.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_file_that_is_no_python(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "broken.py"
+    path.write_text("def get_config(:\n")
+    code, out = run(monkeypatch, capsys, f"--config={path}", "--workdir=x")
+    assert code == 2
+    assert out.err.count("\n") == 1
+    assert "SyntaxError" in out.err
+
+
+def test_workdir_that_is_a_file(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "mine"
+    path.write_text("keep")
+    code, out = run(monkeypatch, capsys, f"--config={DIGITS}", f"--workdir={path}")
+    assert code == 2
+    assert "is a file" in out.err
+    assert path.read_text() == "keep"
+
+
+def test_help_shows_commands_models_and_fields(monkeypatch, capsys):
+    code, out = run(monkeypatch, capsys, "--help")
+    assert code == 0
+    for said in ("--mode=eval", "coatnet_4", "--config.optim.learning_rate", "[0.001]"):
+        assert said in out.out

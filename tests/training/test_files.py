@@ -1,0 +1,133 @@
+"""What a run leaves: its folder, checkpoints, metrics and pictures."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from hybrid_jax import config as configs
+from hybrid_jax.errors import UserError
+from hybrid_jax.training.checkpoint import Checkpoints
+from hybrid_jax.training.state import TrainState
+from hybrid_jax.training.workdir import Workdir
+from hybrid_jax.training.writers import Writers, image_grid
+
+
+def state(value: float) -> TrainState:
+    params = {"kernel": jnp.full((2, 3), value)}
+    return TrainState(
+        step=jnp.int32(value),
+        seed=jnp.int32(0),
+        params=params,
+        batch_stats={"mean": jnp.full(3, value)},
+        opt_state=optax.adam(1.0).init(params),
+        average=None,
+    )
+
+
+def save(checkpoints, step, accuracy):
+    checkpoints.save(step, state(step), {"accuracy": accuracy, "loss": 1.0})
+    checkpoints.wait()
+
+
+def test_newest_and_best_checkpoints_are_kept(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step, accuracy in enumerate([0.1, 0.9, 0.2, 0.3, 0.4], start=1):
+            save(checkpoints, step, accuracy)
+        assert checkpoints.latest() == 5
+        assert checkpoints.best() == (2, {"accuracy": 0.9, "loss": 1.0})
+    assert sorted(int(p.name) for p in tmp_path.iterdir()) == [2, 4, 5]
+
+
+def test_a_checkpoint_returns_what_was_saved(tmp_path):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        save(checkpoints, 7, 0.5)
+    with Checkpoints(tmp_path, keep=1, read_only=True) as checkpoints:
+        restored = checkpoints.restore(7, state(0))
+        assert checkpoints.metrics(7) == {"accuracy": 0.5, "loss": 1.0}
+    assert int(restored.step) == 7
+    np.testing.assert_array_equal(restored.params["kernel"], np.full((2, 3), 7.0))
+    np.testing.assert_array_equal(restored.batch_stats["mean"], np.full(3, 7.0))
+    assert restored.average is None
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        save(checkpoints, 1, 0.5)
+        save(checkpoints, 2, 0.6)
+    for file in (tmp_path / "2" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with (
+        Checkpoints(tmp_path, keep=2) as checkpoints,
+        pytest.raises(UserError, match=r"/2 cannot be read .*delete that folder"),
+    ):
+        checkpoints.restore(2, state(0))
+
+
+def test_workdir_tells_its_config_from_another(tmp_path):
+    folder = Workdir(tmp_path / "run")
+    config = configs.default()
+    folder.check(config)
+    assert not folder.path.exists()
+    folder.create(config, ("cat", "dög"))
+    folder.check(config)
+    assert json.loads(folder.classes.read_text(encoding="utf-8")) == ["cat", "dög"]
+    free = configs.flatten(config) | {"train.log_every": 7, "data.dir": "/elsewhere"}
+    folder.check(configs.unflatten(free))
+    other = configs.flatten(config) | {"optim.weight_decay": 0.5, "model.stack": "CCTT"}
+    with pytest.raises(UserError) as error:
+        folder.check(configs.unflatten(other))
+    assert "config.optim.weight_decay is 0.05 there and 0.5 here" in str(error.value)
+    assert "config.model.stack is '' there and 'CCTT' here" in str(error.value)
+    assert "log_every" not in str(error.value)
+
+
+def test_workdir_that_is_a_file_or_damaged(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="is a file"):
+        Workdir(tmp_path / "file").check(configs.default())
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        Workdir(tmp_path).check(configs.default())
+
+
+def read_scalars(folder, tag):
+    events = EventAccumulator(str(folder), size_guidance={"images": 0})
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)], events
+
+
+def test_metrics_are_the_same_in_json_and_tensorboard_and_rewound(tmp_path):
+    folder = Workdir(tmp_path)
+    with Writers(folder, 0) as writers:
+        for step in (10, 20, 30):
+            writers.metrics("train", step, step / 10, {"loss": 1 / step})
+        writers.images("train/augmented", np.zeros((6, 4, 3), np.uint8), 0)
+        writers.hyperparameters({"model.name": "x", "seed": 1}, {"accuracy": 0.5})
+    with folder.metrics.open("a") as file:
+        file.write('{"split": "train", "st')  # torn by a crash
+    with Writers(folder, 20) as writers:
+        writers.metrics("train", 30, 3.0, {"loss": 0.25})
+    rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    expected = [(10, 0.1), (20, 0.05), (30, 0.25)]
+    assert [(row["step"], row["loss"]) for row in rows] == expected
+    assert rows[0] == {"split": "train", "step": 10, "epoch": 1.0, "loss": 0.1}
+    scalars, events = read_scalars(folder.tensorboard, "train/loss")
+    assert scalars == [(step, pytest.approx(loss)) for step, loss in expected]
+    assert events.Images("train/augmented")[0].width == 4
+    assert list((folder.tensorboard / "hparams").glob("events*"))
+
+
+def test_image_grid_shows_images_in_rows():
+    images = np.arange(5)[:, None, None, None] * np.full((5, 2, 3, 1), 50.0)
+    grid = image_grid(images)
+    assert grid.shape == (2 * 4, 3 * 5, 1)
+    assert grid.dtype == np.uint8
+    for i in range(5):
+        y, x = 4 * (i // 3) + 1, 5 * (i % 3) + 1
+        assert (grid[y : y + 2, x : x + 3] == 50 * i).all()
+    assert image_grid(np.full((1, 2, 2, 3), 300.0)).max() == 255

@@ -1,0 +1,231 @@
+"""The steps: what they change, and that the ways of running them agree."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hybrid_jax.data.augment import Augmentation
+from hybrid_jax.data.order import batch_indices, padded_batches
+from hybrid_jax.models import create_model
+from hybrid_jax.training import dispatch, metrics, optim
+from hybrid_jax.training.state import create_state
+from hybrid_jax.training.step import Task, eval_step, train_step, training_batch
+
+CLASSES, BATCH = 3, 8
+
+
+def make_task(**changes):
+    model = create_model(
+        "astroformer_pico",
+        CLASSES,
+        16,
+        strides=(2, 2, 1, 2, 1),
+        drop_path=changes.pop("drop_path", 0.0),
+    )
+    return Task(
+        model=model,
+        optimiser=changes.pop("optimiser", optax.sgd(0.1)),
+        image_size=(16, 16),
+        mean=jnp.float32([127.0]),
+        std=jnp.float32([64.0]),
+        **changes,
+    )
+
+
+def make_state(task, seed=0):
+    def create(seed):
+        return create_state(
+            task.model, task.optimiser, seed, (16, 16, 1), task.ema_decay > 0
+        )
+
+    return jax.jit(create)(seed)
+
+
+@pytest.fixture(scope="module")
+def split():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (30, 16, 16, 1), np.uint8)
+    return jnp.asarray(images), jnp.asarray(rng.integers(0, CLASSES, 30), jnp.int32)
+
+
+def assert_trees_close(a, b, **tolerance):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+def test_several_steps_in_one_dispatch_equal_single_steps(split):
+    images, labels = split
+    task = make_task(
+        augmentation=Augmentation(crop_padding=2, flip=True, mixup=0.5, cutmix=1.0),
+        ema_decay=0.9,
+        drop_path=0.2,
+        label_smoothing=0.1,
+    )
+    rows = np.stack([batch_indices(0, t, len(labels), BATCH) for t in range(3)])
+    single, losses = make_state(task), []
+    step = jax.jit(train_step, static_argnums=0)
+    for row in rows:
+        single, sums = step(HashableTask(task), single, images[row], labels[row])
+        losses.append(float(sums["loss"]))
+
+    def many(state, rows, count):
+        return dispatch.train_steps(task, state, images, labels, rows, count)
+
+    many = jax.jit(many)
+    state, sums = many(make_state(task), dispatch.pad_steps(rows), 3)
+    assert_trees_close(state.params, single.params, rtol=1e-3, atol=1e-5)
+    assert_trees_close(state.average, single.average, rtol=1e-3, atol=1e-5)
+    assert int(state.step) == 3
+    np.testing.assert_allclose(sums["loss"][:3], losses, rtol=1e-4)
+    assert sums["images"].tolist() == [BATCH] * 3 + [0] * (dispatch.STEPS - 3)
+
+    # However the steps are cut into dispatches, the same program gives the same bits.
+    state_2, _ = many(make_state(task), dispatch.pad_steps(rows[:1]), 1)
+    state_2, _ = many(state_2, dispatch.pad_steps(rows[1:]), 2)
+    assert_trees_close(state_2.params, state.params, rtol=0, atol=0)
+
+
+class HashableTask(Task):
+    """A task as a static argument: itself and no other."""
+
+    def __init__(self, task):
+        super().__init__(
+            **{
+                field.name: getattr(task, field.name)
+                for field in dataclasses.fields(task)
+            }
+        )
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return self is other
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch(split):
+    """With frozen statistics batch norm is linear, and gradients simply add up."""
+    images, labels = split[0][:BATCH], split[1][:BATCH]
+    states = []
+    for pieces in (1, 2, 4):
+        task = make_task(accumulate=pieces)
+        frozen = task.model.copy()
+        object.__setattr__(frozen, "apply", _with_running_statistics(task.model))
+        task = dataclasses.replace(task, model=frozen)
+        state, sums = jax.jit(lambda s, t=task: train_step(t, s, images, labels))(
+            make_state(make_task())
+        )
+        assert float(sums["images"]) == BATCH
+        states.append(state)
+    before = make_state(make_task()).params
+    for state in states[1:]:
+        assert_trees_close(state.params, states[0].params, rtol=1e-4, atol=1e-6)
+    moved = jax.tree.map(
+        lambda a, b: float(jnp.abs(a - b).max()), states[0].params, before
+    )
+    assert max(jax.tree.leaves(moved)) > 1e-4
+
+
+def _with_running_statistics(model):
+    def apply(variables, images, train, mutable, rngs):
+        return model.apply(variables, images), {"batch_stats": variables["batch_stats"]}
+
+    return apply
+
+
+def test_averages_follow_the_weights(split):
+    images, labels = split[0][:BATCH], split[1][:BATCH]
+    task = make_task(ema_decay=0.9)
+    before = make_state(task)
+    after, _ = jax.jit(lambda s: train_step(task, s, images, labels))(before)
+    decay = min(0.9, (1 + 1) / (10 + 1))  # at step 1 the average is young
+    expected = jax.tree.map(
+        lambda old, new: decay * old + (1 - decay) * new,
+        before.average,
+        after.variables,
+    )
+    assert_trees_close(after.average, expected, rtol=1e-5, atol=1e-7)
+    assert after.evaluated is after.average
+    plain = make_state(make_task())
+    assert plain.average is None
+    assert plain.evaluated == plain.variables
+
+
+def test_seed_and_step_decide_what_is_random(split):
+    images, labels = split[0][:BATCH], split[1][:BATCH]
+    task = make_task(augmentation=Augmentation(mixup=1.0), drop_path=0.5)
+    step = jax.jit(lambda s: train_step(task, s, images, labels)[1]["loss"])
+    state = make_state(task)
+    loss = float(step(state))
+    assert loss == float(step(state))
+    assert loss != float(step(state.replace(step=jnp.int32(1))))
+    assert loss != float(step(state.replace(seed=jnp.int32(1))))
+
+
+def test_evaluation_counts_every_image_once(split):
+    images, labels = split
+    task = make_task()
+    state = make_state(task)
+    logits = jax.jit(task.model.apply)(state.variables, (images - 127.0) / 64.0)
+    log_p = jax.nn.log_softmax(logits)
+    expected = {
+        "loss": -float(np.mean(np.asarray(log_p)[np.arange(30), labels])),
+        "accuracy": float(np.mean(np.argmax(logits, -1) == labels)),
+        "top5": 1.0,  # of three classes
+    }
+    indices, mask = padded_batches(30, 8)
+    whole = jax.jit(
+        lambda *a: dispatch.eval_steps(task, state.variables, images, labels, *a)
+    )(dispatch.pad_steps(indices), dispatch.pad_steps(mask), len(indices))
+    assert metrics.means(whole) == pytest.approx(expected, rel=1e-4)
+    step = jax.jit(lambda *batch: eval_step(task, state.variables, *batch))
+    parts = [step(images[i], labels[i], m) for i, m in zip(indices, mask, strict=True)]
+    assert metrics.means(*parts) == pytest.approx(expected, rel=1e-4)
+
+
+def test_training_batches_are_normalised_and_their_labels_smoothed(split):
+    images, labels = split[0][:BATCH], split[1][:BATCH]
+    task = make_task(label_smoothing=0.3)
+    seen, targets = training_batch(task, jax.random.key(0), images, labels)
+    np.testing.assert_allclose(seen, (images - 127.0) / 64.0, rtol=1e-5)
+    expected = np.full((BATCH, CLASSES), 0.1)
+    expected[np.arange(BATCH), labels] = 0.8
+    np.testing.assert_allclose(targets, expected, atol=1e-6)
+
+
+def test_weight_decay_acts_on_kernels_alone():
+    task = make_task(optimiser=optim.adamw(lambda _: 0.1, 0.5, 0.0))
+    state = make_state(task)
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    updates, _ = task.optimiser.update(zeros, state.opt_state, state.params)
+    leaves = jax.tree_util.tree_leaves_with_path(state.params)
+    names = set()
+    for (path, old), update in zip(leaves, jax.tree.leaves(updates), strict=True):
+        name = path[-1].key
+        names.add(name)
+        factor = -0.1 * 0.5 if name == "kernel" else 0.0
+        np.testing.assert_allclose(update, factor * old, atol=1e-7)
+    assert names == {"kernel", "bias", "scale", "bias_table"}
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    grads, params = {"kernel": jnp.float32([30.0, 40.0])}, {"kernel": jnp.ones(2)}
+
+    def first_moment(clip_norm):
+        optimiser = optim.adamw(lambda _: 1.0, 0.0, clip_norm)
+        _, state = optimiser.update(grads, optimiser.init(params), params)
+        return optax.tree.get(state, "mu")["kernel"]
+
+    np.testing.assert_allclose(first_moment(0.5), [0.03, 0.04], rtol=1e-5)
+    np.testing.assert_allclose(first_moment(0.0), [3.0, 4.0], rtol=1e-5)
+
+
+def test_schedule_rises_linearly_and_falls_as_a_cosine():
+    rate = optim.schedule(1.0, 10, 110)
+    assert float(rate(0)) == 0.0
+    assert float(rate(5)) == pytest.approx(0.5)
+    assert float(rate(10)) == pytest.approx(1.0)
+    assert float(rate(60)) == pytest.approx(0.5)
+    assert float(rate(110)) == pytest.approx(0.0, abs=1e-7)
