@@ -1,0 +1,30 @@
+"""CIFAR-100: 50,000 images of 32x32 px in 100 classes, 10,000 to test on.
+
+    python -m hybrid_jax.main --config=configs/cifar100.py --workdir=runs/cifar100
+    python -m hybrid_jax.main --config=configs/cifar100.py:astroformer_4 \\
+        --workdir=runs/cifar100-4
+
+300 epochs are for an accelerator. No result of this project's own yet. Published:
+Astroformer-4 93.36 % (Dagli 2023), CCT-7/3x1 80.9 % in 300 epochs from scratch
+(Hassani et al. 2021).
+"""
+
+from hybrid_jax.config import default
+
+
+def get_config(model: str = "astroformer_nano"):
+    config = default()
+    config.data.name = "cifar100"
+    config.model.name = model
+    config.model.drop_path = 0.1
+
+    config.augment.crop_padding = 4
+    config.augment.flip = True
+    config.augment.mixup = 0.8
+    config.augment.cutmix = 1.0
+
+    config.optim.learning_rate = 1e-3
+    config.train.epochs = 300
+    config.train.batch_size = 256
+    config.train.eval_every = 5
+    return config

@@ -1,0 +1,26 @@
+"""digits: 1,797 scans of 8x8 px that come with scikit-learn. Needs no download.
+
+    python -m hybrid_jax.main --config=configs/digits.py --workdir=runs/digits
+
+RESULTS
+"""
+
+from hybrid_jax.config import default
+
+
+def get_config(model: str = "astroformer_pico"):
+    config = default()
+    config.data.name = "digits"
+    config.data.image_size = (16, 16)  # strokes are two pixels wide then
+    config.model.name = model
+    config.model.strides = (2, 1, 1, 2, 1)  # 8x8 and 4x4: no finer than the scans
+
+    # No flip: a mirrored digit is no digit.
+    config.augment.crop_padding = 2
+    config.augment.mixup = 0.2
+
+    config.optim.learning_rate = 2e-3
+    config.train.epochs = 40
+    config.train.batch_size = 64
+    config.train.eval_every = 5
+    return config

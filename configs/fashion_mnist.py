@@ -1,0 +1,28 @@
+"""Fashion-MNIST: 60,000 images of clothes to train on, 10,000 to test on, 28x28 gray.
+
+    python -m hybrid_jax.main --config=configs/fashion_mnist.py --workdir=runs/fashion
+
+Debian's package dataset-fashion-mnist is used where it is installed; otherwise 30 MB
+are downloaded.
+
+RESULTS
+"""
+
+from hybrid_jax.config import default
+
+
+def get_config(model: str = "astroformer_pico"):
+    config = default()
+    config.data.name = "fashion_mnist"
+    config.model.name = model
+    config.model.strides = (2, 1, 1, 2, 2)  # maps of 14x14, 7x7 and 4x4
+
+    config.augment.crop_padding = 2
+    config.augment.flip = True
+    config.augment.mixup = 0.2
+
+    config.optim.learning_rate = 2e-3
+    config.optim.warmup_epochs = 1.0
+    config.train.epochs = 20
+    config.train.batch_size = 128
+    return config

@@ -1,0 +1,28 @@
+"""Galaxy10 DECaLS: 17,736 galaxies of 256x256 px in 10 classes, a tenth to test on.
+
+    python -m hybrid_jax.main --config=configs/galaxy10.py --workdir=runs/galaxy10
+    python -m hybrid_jax.main --config=configs/galaxy10.py:astroformer_4 \\
+        --workdir=runs/galaxy10-4
+
+300 epochs are for an accelerator. No result of this project's own yet. Published:
+Astroformer-4 94.86 % (Dagli 2023), which nobody has reproduced in print.
+"""
+
+from hybrid_jax.config import default
+
+
+def get_config(model: str = "astroformer_0"):
+    config = default()
+    config.data.name = "galaxy10"
+    config.model.name = model
+    config.model.drop_path = 0.2
+
+    config.augment.crop_padding = 16
+    config.augment.flip = True
+    config.augment.mixup = 0.8  # cutmix hurts here (Dagli 2023)
+
+    config.optim.learning_rate = 5e-4
+    config.train.epochs = 300
+    config.train.batch_size = 64
+    config.train.eval_every = 5
+    return config
