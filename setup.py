@@ -47,7 +47,6 @@ setup(
     },
     entry_points={"console_scripts": ["hybrid-jax = hybrid_jax.main:main"]},
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",

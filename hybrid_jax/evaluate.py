@@ -1,13 +1,12 @@
 """Evaluation of a run: its newest checkpoint on its test split."""
 
-import jax
 from ml_collections import ConfigDict
 
 from hybrid_jax import config as configs
 from hybrid_jax import data, runtime
 from hybrid_jax.data.resident import Resident
 from hybrid_jax.errors import UserError
-from hybrid_jax.training.build import Plan, build_task, initial_state
+from hybrid_jax.training.build import Plan, build_task, initial_shapes
 from hybrid_jax.training.checkpoint import Checkpoints
 from hybrid_jax.training.programs import Evaluator
 from hybrid_jax.training.progress import Reporter
@@ -44,7 +43,7 @@ def evaluate(config: ConfigDict | None, workdir: str) -> dict[str, float]:
             raise UserError(f"{folder.checkpoints} holds no checkpoint: train first")
         splits = data.load(config.data.name, config.data.dir)
         task = build_task(config, splits, Plan(config, len(splits.train)))
-        shapes = jax.eval_shape(lambda: initial_state(task, splits.channels, 0))
+        shapes = initial_shapes(task, splits.channels)
         state = saved.restore(step, shapes)
         evaluator = Evaluator(task, shapes.evaluated, Resident(splits.test), config)
         tested = evaluator(state.evaluated)

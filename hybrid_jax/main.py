@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"hybrid-jax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"hybrid-jax: {error.strerror}: {error.filename}", file=sys.stderr)
+        what = f"{error.strerror}: {error.filename}" if error.filename else error
+        print(f"hybrid-jax: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("hybrid-jax: interrupted; the same command continues", file=sys.stderr)

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -19,6 +20,17 @@ def set_up(compilation_cache: bool) -> None:
     if compilation_cache:
         use_compilation_cache()
     keep_freed_memory()
+
+
+def jit_once(fn: Callable, **options) -> Callable:
+    """`jax.jit` for a program that runs once, so that compiling it well costs more.
+
+    A network's initialisation draws from the random generator for every parameter, and
+    on a CPU XLA would optimise each draw for seconds.
+    """
+    if jax.default_backend() == "cpu":
+        options["compiler_options"] = {"xla_backend_optimization_level": 0}
+    return jax.jit(fn, **options)
 
 
 def use_compilation_cache() -> Path:

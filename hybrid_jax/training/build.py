@@ -1,5 +1,7 @@
 """From a config and a data set to what is trained."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -88,6 +90,11 @@ def compute_dtype(name: str) -> jnp.dtype:
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(name)
+
+
+def initial_shapes(task: Task, channels: int) -> TrainState:
+    """Shapes and types of `initial_state`, computed from nothing."""
+    return jax.eval_shape(partial(initial_state, task, channels), jnp.int32(0))
 
 
 def initial_state(task: Task, channels: int, seed: jax.Array) -> TrainState:

@@ -4,6 +4,9 @@ A call takes the indices of up to `STEPS` batches and how many of them to run, s
 compiled program serves any number of steps. The host meanwhile draws the next indices.
 """
 
+import collections
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +17,7 @@ from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task, eval_step, train_step
 
 STEPS = 64  # at most, in one call
+SECONDS_A_CALL = 0.5  # after which the host hears how far the device is
 
 
 def train_steps(
@@ -72,3 +76,33 @@ def pad_steps(rows: np.ndarray) -> np.ndarray:
     """Rows `[count, B]` filled up to `[STEPS, B]`; the rest is never run."""
     missing = STEPS - len(rows)
     return np.pad(rows, ((0, missing), (0, 0)))
+
+
+class Pace:
+    """How many steps to dispatch at once, so that each call takes about half a second.
+
+    Two calls are in flight at most: the device never waits for the host, and the host
+    knows how far the device is.
+    """
+
+    def __init__(self):
+        self.steps = 1
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets the calls so far, after the host has waited for all of them."""
+        self._in_flight = collections.deque()
+        self._last = None
+
+    def sent(self, count: int, sums: metrics.Sums) -> None:
+        """Takes note of a call, and waits for the one before it."""
+        self._in_flight.append((count, sums))
+        if len(self._in_flight) < 2:
+            return
+        count, sums = self._in_flight.popleft()
+        jax.block_until_ready(sums)
+        now = time.perf_counter()
+        if self._last is not None:
+            steps = int(SECONDS_A_CALL * count / max(now - self._last, 1e-6))
+            self.steps = min(max(steps, 1), STEPS)
+        self._last = now

@@ -1,8 +1,10 @@
 """The compiled programs of a run, and the time it took to compile them."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,9 @@ from ml_collections import ConfigDict
 from hybrid_jax.data import Splits
 from hybrid_jax.data.order import batch_indices, padded_batches
 from hybrid_jax.data.resident import Resident
+from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import dispatch, metrics
+from hybrid_jax.training.build import initial_state
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
@@ -84,21 +88,40 @@ class Evaluator:
         return metrics.means(*parts)
 
 
-def compile_both(
-    task: Task, state: TrainState, splits: Splits, config: ConfigDict
-) -> tuple[Trainer, Evaluator, float]:
-    """Trainer and evaluator, compiled side by side, and the seconds that took.
+class Programs(NamedTuple):
+    """What a run calls, and the seconds it took to compile.
+
+    `initialise` is the state at step 0 of a seed; None where a run continues.
+    """
+
+    trainer: Trainer
+    evaluator: Evaluator
+    initialise: Callable[[np.int32], TrainState] | None
+    seconds: float
+
+
+def compile_programs(
+    task: Task, state: TrainState, splits: Splits, config: ConfigDict, fresh: bool
+) -> Programs:
+    """Compiles all of a run's programs side by side.
 
     Args:
       task: the constants of the steps.
       state: shapes of the state.
       splits: put on the device.
       config: for the seed of the data order, and the batch sizes.
+      fresh: whether the run begins at step 0.
     """
     start = time.perf_counter()
     train, test = Resident(splits.train), Resident(splits.test)
     with ThreadPoolExecutor() as pool:
         trainer = pool.submit(Trainer, task, state, train, config)
         evaluator = pool.submit(Evaluator, task, state.evaluated, test, config)
-        programs = trainer.result(), evaluator.result()
-    return *programs, time.perf_counter() - start
+        create = jit_once(partial(initial_state, task, splits.channels))
+        initialise = fresh and pool.submit(lambda: create.lower(np.int32(0)).compile())
+        return Programs(
+            trainer.result(),
+            evaluator.result(),
+            initialise.result() if fresh else None,
+            time.perf_counter() - start,
+        )

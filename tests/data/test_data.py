@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from hybrid_jax import data
 from hybrid_jax.data import prepared
 from hybrid_jax.data.builders import fashion_mnist
-from hybrid_jax.data.builders.png import encode_png
+from hybrid_jax.data.png import encode_png
 from hybrid_jax.errors import UserError
 
 

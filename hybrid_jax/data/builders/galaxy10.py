@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders.archives import fetch
-from hybrid_jax.data.builders.png import encode_png
+from hybrid_jax.data.png import encode_png
 from hybrid_jax.errors import UserError
 
 URL = "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5"

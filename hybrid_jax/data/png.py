@@ -1,4 +1,4 @@
-"""Pixels as PNG bytes, the lossless form in which builders hand images to TFDS."""
+"""Pixels as PNG bytes: how builders hand images to TFDS, and how pictures are kept."""
 
 import io
 

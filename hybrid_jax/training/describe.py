@@ -1,0 +1,63 @@
+"""What a run tells about itself before it begins: in words, and as a picture."""
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from ml_collections import ConfigDict
+
+from hybrid_jax.data import Splits
+from hybrid_jax.data.augment import augment, to_float
+from hybrid_jax.data.order import batch_indices
+from hybrid_jax.models.geometry import map_sizes
+from hybrid_jax.runtime import jit_once
+from hybrid_jax.training.build import Plan
+from hybrid_jax.training.progress import Reporter
+from hybrid_jax.training.state import TrainState
+from hybrid_jax.training.step import Task
+from hybrid_jax.training.writers import image_grid
+
+IMAGES_SHOWN = 64
+
+
+def announce(
+    reporter: Reporter,
+    config: ConfigDict,
+    splits: Splits,
+    plan: Plan,
+    task: Task,
+    shapes: TrainState,
+) -> None:
+    """Says what is trained on what; the log also lists every parameter."""
+    model, device = task.model, jax.devices()[0]
+    height, width = task.image_size
+    maps = map_sizes(task.image_size, model.strides)
+    parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
+    reporter.say(
+        f"{splits.name}: {len(splits.train):,} images to train on, "
+        f"{len(splits.test):,} to test on, {len(splits.classes)} classes"
+    )
+    reporter.say(
+        f"{config.model.name}: {'-'.join(model.stack)}, {parameters:,} parameters, "
+        f"{height}x{width} px through maps of {', '.join(f'{h}x{w}' for h, w in maps)}"
+    )
+    reporter.say(
+        f"{plan.total_steps:,} steps of {plan.batch_size} images, in "
+        f"{np.dtype(model.dtype).name} on {device.device_kind} ({device.platform})"
+    )
+    overview = parameter_overview.get_parameter_overview(
+        shapes.params, include_stats=False
+    )
+    reporter.note(f"parameters\n{overview}")
+
+
+def augmented_images(splits: Splits, task: Task, config: ConfigDict) -> np.ndarray:
+    """Images of the first batch, augmented, as a grid of uint8 `[H, W, C]`."""
+    size, batch_size = len(splits.train), config.train.batch_size
+    rows = batch_indices(config.seed, 0, size, batch_size)[:IMAGES_SHOWN]
+    images = to_float(splits.train.images[rows], task.image_size)
+    targets = jax.nn.one_hot(splits.train.labels[rows], len(splits.classes))
+    key = jax.random.key(config.seed)
+    images, _ = jit_once(augment, static_argnums=3)(
+        key, images, targets, task.augmentation
+    )
+    return image_grid(np.asarray(images))
