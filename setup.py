@@ -22,22 +22,22 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "absl-py",
-        "array_record",  # the records of TFDS, without TensorFlow
-        "clu",
-        "flax",
+        "array_record>=0.7",  # the records of TFDS, without TensorFlow
+        "clu>=0.0.12",
+        "flax>=0.12",
         "h5py",  # Galaxy10
-        "jax",
-        "ml_collections",
+        "jax>=0.10",
+        "ml_collections>=1.1",
         "numpy",
-        "optax",
-        "orbax-checkpoint",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.11.30",
         "pillow",
         "platformdirs",
         "requests",
         "rich",
         "scikit-learn",  # the digits, and stratified splits
         "tensorboardX",  # event files without TensorFlow
-        "tensorflow-datasets>=4.9.7",
+        "tensorflow-datasets>=4.9.9",
     ],
     extras_require={
         "gpu": ["jax[cuda12]"],

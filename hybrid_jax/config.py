@@ -5,13 +5,19 @@ from `default()` and changes what its experiment is about.
 """
 
 import math
+import re
 import typing
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
 from hybrid_jax.errors import UserError, closest
-from hybrid_jax.models.geometry import as_size, check_geometry, choose_strides
+from hybrid_jax.models.geometry import (
+    as_size,
+    check_geometry,
+    check_heads,
+    choose_strides,
+)
 from hybrid_jax.models.table import LETTERS, MODELS, parse_stack
 
 
@@ -39,7 +45,12 @@ def _tuple_of(meaning: str, holds: Callable[[tuple], bool]) -> Rule:
 
 # Comparisons with NaN are false, so every rule on numbers refuses it.
 ANY = Rule("a text", lambda v: True)
+NAME = Rule(
+    "a name such as digits, or of TFDS such as imagenette/160px-v2",
+    lambda v: re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v),
+)
 SWITCH = Rule("true or false", lambda v: True)
+SEED = Rule("a whole number from 0 to below 2**31", lambda v: 0 <= v < 2**31)
 RATE = Rule("a number from 0 to below 1", lambda v: 0 <= v < 1)
 POSITIVE = Rule("a finite number above 0", lambda v: 0 < v < math.inf)
 NOT_NEGATIVE = Rule("a finite number from 0", lambda v: 0 <= v < math.inf)
@@ -67,7 +78,7 @@ class Field(typing.NamedTuple):
 
 
 FIELDS = {
-    "seed": Field(0, _whole(0), "of initialisation, data order and augmentation"),
+    "seed": Field(0, SEED, "of initialisation, data order and augmentation"),
     "dtype": Field(
         "auto",
         _one_of("auto", "float32", "bfloat16"),
@@ -77,7 +88,7 @@ FIELDS = {
         True, SWITCH, "keep compiled programs in the user's cache folder", free=True
     ),
     # Data
-    "data.name": Field("digits", ANY, "a data set of this project or of TFDS"),
+    "data.name": Field("digits", NAME, "a data set of this project or of TFDS"),
     "data.dir": Field(
         "", ANY, "where data sets lie; empty is ~/tensorflow_datasets", free=True
     ),
@@ -199,6 +210,11 @@ def _check_together(values: dict[str, typing.Any]) -> None:
             f"config.optim.warmup_epochs={warmup} is not below "
             f"config.train.epochs={epochs}"
         )
+    row = MODELS[values["model.name"]]
+    try:
+        check_heads(parse_stack(values["model.stack"]) or row.stack, row.widths)
+    except ValueError as error:
+        raise UserError(f"{error} (config.model.stack, config.model.name)") from None
     if values["data.image_size"]:
         check_image_size(values["data.image_size"], values["model.strides"])
 

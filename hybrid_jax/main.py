@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"hybrid-jax: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("hybrid-jax: interrupted; the same command continues", file=sys.stderr)
+        print("hybrid-jax: interrupted; the same command goes on", file=sys.stderr)
         return 130
     return 0
 
@@ -48,14 +48,21 @@ def main(argv: list[str] | None = None) -> int:
 def run(mode: str, config: ConfigDict | None, workdir: str) -> None:
     """Starts what the flags ask for."""
     # Imported here, so that a mistake in the flags is told before jax is loaded.
-    if mode == "eval":
-        from hybrid_jax.evaluate import evaluate
+    from jax.errors import JaxRuntimeError
 
-        evaluate(config, workdir)
-    else:
-        from hybrid_jax.training.loop import train
+    from hybrid_jax.evaluate import evaluate
+    from hybrid_jax.training.loop import train
 
-        train(config, workdir)
+    try:
+        {"train": train, "eval": evaluate}[mode](config, workdir)
+    except JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            "the device is out of memory: lower config.train.batch_size or "
+            "config.train.eval_batch_size, raise config.optim.accumulate, or take a "
+            "smaller model"
+        ) from None
 
 
 def parse(argv: list[str]) -> tuple[str, ConfigDict | None, str]:
@@ -66,7 +73,11 @@ def parse(argv: list[str]) -> tuple[str, ConfigDict | None, str]:
     """
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
-        "config", None, "experiment: a file, or file:model", flag_values=values
+        "config",
+        None,
+        "experiment: a file, or file:model",
+        flag_values=values,
+        sys_argv=argv,
     )
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "what to do", flag_values=values)

@@ -44,10 +44,19 @@ def class_names(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
     """Names in the order of the labels."""
     features = builder.info.features
     label = dict(features).get("label")
-    if "image" not in features or not isinstance(label, tfds.features.ClassLabel):
+    image = dict(features).get("image")
+    if not (
+        isinstance(image, tfds.features.Image)
+        and isinstance(label, tfds.features.ClassLabel)
+    ):
         raise UserError(
             f"config.data.name={builder.name!r} is no image classification set: it has "
-            f"{', '.join(features)} instead of image and label"
+            f"{', '.join(features)} instead of an image and a label"
+        )
+    if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3, None):
+        raise UserError(
+            f"{builder.name} has images of {image.shape[-1]} channels of "
+            f"{np.dtype(image.np_dtype).name}: only 8-bit gray and color are read"
         )
     return tuple(label.names)
 
@@ -89,6 +98,11 @@ def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
             f"config.data.name={name!r} is no data set{closest(name, known)}; "
             f"valid: {', '.join(BUILDERS)}, any image classification set of TFDS, or "
             f"one that TFDS prepared in {folder / name}"
+        ) from None
+    except Exception as error:  # of a version, a configuration, a remote catalogue
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"config.data.name={name!r} cannot be opened: {reason}"
         ) from None
 
 
@@ -148,6 +162,8 @@ def _decode(builder: tfds.core.DatasetBuilder, split: str):
                     f"{pixels.shape}; all must have one size"
                 )
             images[i], labels[i] = pixels, record["label"]
+    if not len(labels) or labels.min() < 0:
+        raise UserError(f"the {split} split of {builder.name} has no labelled images")
     return images, labels
 
 

@@ -4,7 +4,12 @@ import dataclasses
 import typing
 
 from hybrid_jax.errors import closest
-from hybrid_jax.models.geometry import as_size, check_geometry, choose_strides
+from hybrid_jax.models.geometry import (
+    as_size,
+    check_geometry,
+    check_heads,
+    choose_strides,
+)
 from hybrid_jax.models.table import MODELS, list_models, parse_stack
 
 if typing.TYPE_CHECKING:
@@ -33,7 +38,8 @@ def create_model(
       float images `[B, H, W, channels]`.
 
     Raises:
-      ValueError: unknown name, or an image that the strides cannot serve.
+      ValueError: unknown name, an image that the strides cannot serve, or a stage
+        that is too narrow for attention.
     """
     from hybrid_jax.models.hybrid import HybridNet
 
@@ -50,4 +56,5 @@ def create_model(
         image_size, len(fields["stack"])
     )
     check_geometry(image_size, strides)
+    check_heads(fields["stack"], fields["widths"])
     return HybridNet(num_classes=num_classes, strides=tuple(strides), **fields)

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybrid_jax.models.geometry import HEAD_DIM
 from hybrid_jax.models.layers import Conv1x1
-
-HEAD_DIM = 32  # `D`, the same in every model of the family
 
 
 def relative_position_index(height: int, width: int) -> np.ndarray:

@@ -9,6 +9,7 @@ ResNets for CIFAR do.
 
 SMALLEST_IMAGE = 16
 SMALLEST_MAP = 4
+HEAD_DIM = 32  # channels of an attention head, in every model of the family
 
 Size = tuple[int, int]
 
@@ -38,6 +39,20 @@ def as_size(image_size: int | Size) -> Size:
         return image_size, image_size
     height, width = image_size
     return height, width
+
+
+def check_heads(stack: tuple[str, ...], widths: tuple[int, ...]) -> None:
+    """Refuses transformer stages that are no whole number of heads wide.
+
+    Raises:
+      ValueError: names the stage and its width.
+    """
+    for stage, (letter, width) in enumerate(zip(stack, widths, strict=True), start=1):
+        if letter == "T" and width % HEAD_DIM:
+            raise ValueError(
+                f"stage {stage} is {width} channels wide, and a T takes a multiple of "
+                f"{HEAD_DIM}: begin with C there, or take a wider model"
+            )
 
 
 def check_geometry(image_size: Size, strides: tuple[int, ...]) -> None:

@@ -55,10 +55,13 @@ class Head(nn.Module):
             self.hidden, dtype=self.dtype, kernel_init=head_init, name="hidden"
         )(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(nn.tanh(x))
-        x = nn.Dense(
-            self.num_classes, dtype=self.dtype, kernel_init=head_init, name="classifier"
+        # In float32, since rounded logits of many classes would tie.
+        return nn.Dense(
+            self.num_classes,
+            dtype=jnp.float32,
+            kernel_init=head_init,
+            name="classifier",
         )(x)
-        return x.astype(jnp.float32)
 
 
 class HybridNet(nn.Module):

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from hybrid_jax.config import check_image_size
 from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import Augmentation
+from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
 from hybrid_jax.models.table import MODELS, parse_stack
 from hybrid_jax.training import optim
@@ -46,7 +47,7 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
     """The network, its optimiser and its inputs, as a config says.
 
     Raises:
-      UserError: the images are of a size that the strides cannot serve.
+      UserError: images of a size that the strides cannot serve, or too few steps.
     """
     size = config.data.image_size or splits.image_size
     check_image_size(size, config.model.strides)
@@ -80,8 +81,18 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
 
 
 def learning_rate(config: ConfigDict, plan: Plan):
-    """The schedule of a config over a plan's steps."""
+    """The schedule of a config over a plan's steps.
+
+    Raises:
+      UserError: warm-up would take all of them.
+    """
     warmup = plan.step_of(config.optim.warmup_epochs)
+    if warmup >= plan.total_steps:
+        raise UserError(
+            f"config.train.batch_size={plan.batch_size} leaves {plan.total_steps} "
+            "steps, and warm-up takes them all: lower it, or "
+            f"config.optim.warmup_epochs={config.optim.warmup_epochs}"
+        )
     return optim.schedule(config.optim.learning_rate, warmup, plan.total_steps)
 
 

@@ -17,22 +17,31 @@ class Checkpoints:
     """The folder of a run's checkpoints; a context manager that waits for writing."""
 
     def __init__(self, folder: Path, keep: int, read_only: bool = False):
-        """`keep` newest ones stay, and the one of the best test accuracy."""
+        """`keep` newest ones stay, and the one of the best test accuracy.
+
+        Raises:
+          UserError: a step there is damaged.
+        """
         logging.getLogger("absl").setLevel(logging.ERROR)
         best = keeping.BestN(get_metric_fn=_rank, n=1)
         self.folder = Path(folder).absolute()
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=keeping.AnyPreservationPolicy(
-                    [keeping.LatestN(keep), best]
-                ),
-                best_fn=_rank,  # without it orbax writes no metrics
-                read_only=read_only,
-                create=not read_only,
-                cleanup_tmp_directories=not read_only,
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=keeping.AnyPreservationPolicy(
+                [keeping.LatestN(keep), best]
             ),
+            best_fn=_rank,  # without it orbax writes no metrics
+            read_only=read_only,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
         )
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except (ValueError, KeyError) as error:  # it reads the metrics of every step
+            raise UserError(
+                f"{self.folder} holds a step whose metrics cannot be read "
+                f"({_reason(error)}): delete the newest step's folder to continue from "
+                "the one before"
+            ) from None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -71,22 +80,26 @@ class Checkpoints:
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
             )["state"]
         except Exception as error:  # orbax and tensorstore raise many kinds
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise UserError(
-                f"checkpoint {self.folder / str(step)} cannot be read ({reason}): "
-                "delete that folder to continue from the one before"
+                f"checkpoint {self.folder / str(step)} cannot be read "
+                f"({_reason(error)}): delete that folder to continue from the one "
+                "before"
             ) from None
 
     def metrics(self, step: int) -> dict[str, float]:
         """What was saved with a step."""
-        return dict(self._manager.metrics(step) or {})
+        return dict(self._manager.metrics(step))
 
     def best(self) -> tuple[int, dict[str, float]]:
         """The step of the best test accuracy among those kept, and its metrics."""
         saved = {step: self.metrics(step) for step in self._manager.all_steps()}
-        step = max(saved, key=lambda step: saved[step].get(BEST_METRIC, 0.0))
+        step = max(saved, key=lambda step: _rank(saved[step]))
         return step, saved[step]
 
 
 def _rank(metrics: dict[str, float]) -> float:
     return metrics[BEST_METRIC]
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

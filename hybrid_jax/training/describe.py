@@ -17,6 +17,7 @@ from hybrid_jax.training.step import Task
 from hybrid_jax.training.writers import image_grid
 
 IMAGES_SHOWN = 64
+LEAST_PIXELS = 512  # a side of their picture, so that small images can be seen
 
 
 def announce(
@@ -51,7 +52,7 @@ def announce(
 
 
 def augmented_images(splits: Splits, task: Task, config: ConfigDict) -> np.ndarray:
-    """Images of the first batch, augmented, as a grid of uint8 `[H, W, C]`."""
+    """Images of the first batch, each augmented once: a grid, uint8 `[H, W, C]`."""
     size, batch_size = len(splits.train), config.train.batch_size
     rows = batch_indices(config.seed, 0, size, batch_size)[:IMAGES_SHOWN]
     images = to_float(splits.train.images[rows], task.image_size)
@@ -60,4 +61,6 @@ def augmented_images(splits: Splits, task: Task, config: ConfigDict) -> np.ndarr
     images, _ = jit_once(augment, static_argnums=3)(
         key, images, targets, task.augmentation
     )
-    return image_grid(np.asarray(images))
+    grid = image_grid(np.asarray(images))
+    scale = max(1, LEAST_PIXELS // max(grid.shape))
+    return grid.repeat(scale, 0).repeat(scale, 1)

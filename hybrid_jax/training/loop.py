@@ -75,6 +75,8 @@ class Run:
     def fit(self, step: int) -> None:
         """Trains from a step, 0 or a checkpoint's, to the last."""
         shapes = initial_shapes(self.task, self.splits.channels)
+        # Read before anything is written, should it turn out to be damaged.
+        state, seconds = self._restored(step, shapes) if step else (None, 0.0)
         describe.announce(
             self.reporter, self.config, self.splits, self.plan, self.task, shapes
         )
@@ -84,10 +86,8 @@ class Run:
         self.reporter.say(f"compiled in {programs.seconds:.1f} s")
         with Writers(self.folder, step) as writers:
             if step == 0:
-                state, seconds = programs.initialise(np.int32(self.config.seed)), 0.0
+                state = programs.initialise(np.int32(self.config.seed))
                 self._draw_augmented(writers)
-            else:
-                state, seconds = self._restored(step, shapes)
             self.reporter.start(step, self.plan.total_steps)
             tested = self._run_to_end(programs, writers, state, step, seconds)
             writers.hyperparameters(flatten(self.config), tested)
@@ -112,6 +112,8 @@ class Run:
             line = _training_line(trained)
             if step == evaluation:
                 tested = programs.evaluator(state.evaluated)
+                # The last update may have spoilt weights whose loss was still finite.
+                self._check_finite(tested["loss"], step)
                 tested["seconds"] = round(time.perf_counter() - started, 2)
                 writers.metrics("test", step, self.plan.epoch_of(step), tested)
                 self.checkpoints.save(step, state, tested)
@@ -150,14 +152,18 @@ class Run:
         seconds = time.perf_counter() - start
         trained["images_per_second"] = (step - first) * self.plan.batch_size / seconds
         trained["learning_rate"] = float(self.schedule(step - 1))
-        if not math.isfinite(trained["loss"]):
-            saved = self.checkpoints.latest()
-            raise UserError(
-                f"the loss is {trained['loss']} between steps {first} and {step}: "
-                "lower config.optim.learning_rate or raise config.optim.warmup_epochs"
-                + (f"; step {saved} is saved" if saved else "")
-            )
+        self._check_finite(trained["loss"], step)
         return state, step, trained
+
+    def _check_finite(self, loss: float, step: int) -> None:
+        """Stops a run that diverged, before its state is saved."""
+        if not math.isfinite(loss):
+            saved = self.checkpoints.latest() is not None
+            raise UserError(
+                f"the loss is {loss} at step {step}: lower config.optim.learning_rate "
+                "or raise config.optim.warmup_epochs"
+                + (", in a new --workdir" if saved else "")
+            )
 
     def _epoch(self, step: int) -> str:
         return f"{self.plan.epoch_of(step):.1f}/{self.plan.epochs}"

@@ -40,8 +40,8 @@ class Workdir:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--workdir={self.path} is a file; give a folder")
-        if not self.config.exists():
-            return
+        if not self.config.exists() or not self.has_checkpoints():
+            return  # what never saved a checkpoint may begin again, differently
         theirs, ours = self.read_config(), flatten(config)
         differing = [
             f"config.{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
@@ -53,6 +53,10 @@ class Workdir:
                 f"--workdir={self.path} holds a run of another config: "
                 f"{'; '.join(differing)}. Give another workdir, or that config"
             )
+
+    def has_checkpoints(self) -> bool:
+        """Whether a run got as far as saving one."""
+        return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
     def read_config(self) -> dict:
         """The stored config, flat."""

@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import subprocess
 import sys
 
 import numpy as np
@@ -56,8 +57,16 @@ def test_damaged_decoded_arrays_are_named(tmp_path):
         data.load("digits", str(tmp_path))
 
 
-def test_tensorflow_is_never_imported(digits):
-    assert "tensorflow" not in sys.modules
+def test_tensorflow_is_not_imported_even_where_it_is_installed(tmp_path):
+    code = (
+        "import sys; from hybrid_jax import data\n"
+        "count = len(data.load('digits', sys.argv[1]).train)\n"
+        "print(count, 'tensorflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "1437 False"
 
 
 def test_unknown_names_are_refused_with_the_valid_ones(tmp_path):
@@ -65,12 +74,13 @@ def test_unknown_names_are_refused_with_the_valid_ones(tmp_path):
         data.load("digitz", str(tmp_path))
 
 
-def test_a_set_that_only_tensorflow_prepares_says_so(tmp_path):
+def test_a_set_that_only_tensorflow_prepares_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"mnist is not in .*pip install tensorflow"):
         data.load("mnist", str(tmp_path))
 
 
-def write_small_builder(folder, sizes, splits=("train", "test")):
+def write_small_builder(folder, sizes, splits=("train", "test"), labels=(0, 1)):
     """A prepared TFDS set of random images, in the form that TFDS writes."""
     rng = np.random.default_rng(0)
     with tfds.core.registered.skip_registration():
@@ -95,7 +105,7 @@ def write_small_builder(folder, sizes, splits=("train", "test")):
             def _generate_examples(self):
                 for i, size in enumerate(sizes):
                     pixels = rng.integers(0, 256, (size, size, 3), np.uint8)
-                    yield i, {"image": encode_png(pixels), "label": i % 2}
+                    yield i, {"image": encode_png(pixels), "label": labels[i % 2]}
 
     builder = Small(data_dir=folder, file_format="array_record")
     builder.download_and_prepare(file_format="array_record")
@@ -118,6 +128,12 @@ def test_images_of_several_sizes_are_refused(tmp_path):
 def test_a_set_without_a_test_split_is_refused(tmp_path):
     write_small_builder(tmp_path, [20] * 4, ("train",))
     with pytest.raises(UserError, match="train and test"):
+        data.load("small", str(tmp_path))
+
+
+def test_a_split_without_labels_is_refused(tmp_path):
+    write_small_builder(tmp_path, [20] * 4, labels=(-1, -1))
+    with pytest.raises(UserError, match="train split of small has no labelled images"):
         data.load("small", str(tmp_path))
 
 

@@ -66,6 +66,9 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path):
         pytest.raises(UserError, match=r"/2 cannot be read .*delete that folder"),
     ):
         checkpoints.restore(2, state(0))
+    (tmp_path / "1" / "metrics" / "metrics").write_bytes(b"{")
+    with pytest.raises(UserError, match=r"metrics cannot be read .*delete the newest"):
+        Checkpoints(tmp_path, keep=2)
 
 
 def test_workdir_tells_its_config_from_another(tmp_path):
@@ -74,6 +77,9 @@ def test_workdir_tells_its_config_from_another(tmp_path):
     folder.check(config)
     assert not folder.path.exists()
     folder.create(config, ("cat", "dög"))
+    other = configs.flatten(config) | {"seed": 5}
+    folder.check(configs.unflatten(other))  # nothing saved yet, nothing to lose
+    (folder.checkpoints / "100").mkdir(parents=True)
     folder.check(config)
     assert json.loads(folder.classes.read_text(encoding="utf-8")) == ["cat", "dög"]
     free = configs.flatten(config) | {"train.log_every": 7, "data.dir": "/elsewhere"}
@@ -91,6 +97,7 @@ def test_workdir_that_is_a_file_or_damaged(tmp_path):
     with pytest.raises(UserError, match="is a file"):
         Workdir(tmp_path / "file").check(configs.default())
     (tmp_path / "config.json").write_text("{")
+    (tmp_path / "checkpoints" / "1").mkdir(parents=True)
     with pytest.raises(UserError, match=r"config\.json cannot be read"):
         Workdir(tmp_path).check(configs.default())
 
