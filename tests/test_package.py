@@ -39,3 +39,21 @@ def test_public_names_are_reachable():
 def test_version_is_that_of_the_changelog_and_the_installed_package():
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M).group(1)
     assert hybrid_jax.__version__ == newest == metadata.version("hybrid_jax")
+
+
+def test_documents_name_only_what_exists():
+    """Files and models that the README speaks of."""
+    text = (ROOT / "README.md").read_text()
+    for path in re.findall(r"(?:configs|tests|benchmarks|hybrid_jax)/[\w./]+", text):
+        assert (ROOT / path.rstrip(".")).exists(), path
+    tables = re.findall(r"^\| `((?:astroformer|coatnet)_\w+)` \| C", text, re.M)
+    assert tables == hybrid_jax.list_models()
+
+
+def test_the_continuous_integration_runs_the_test_command_of_the_readme():
+    (command,) = re.findall(
+        r"^    (pip install -e '\.\[test\]' .*)$",
+        (ROOT / "README.md").read_text(),
+        re.M,
+    )
+    assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text()
