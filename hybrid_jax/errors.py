@@ -11,6 +11,11 @@ class UserError(Exception):
     """
 
 
+def first_line(error: Exception) -> str:
+    """What an exception of somebody else's says, short enough for one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
 def closest(name: str, valid: Iterable[str]) -> str:
     """`", did you mean 'digits'?"`, or nothing."""
     match = difflib.get_close_matches(str(name), list(valid), n=1)

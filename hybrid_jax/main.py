@@ -9,6 +9,7 @@ The same command again continues where the run stopped. `python -m hybrid_jax.ma
 the same program.
 """
 
+import os
 import sys
 
 from absl import flags
@@ -27,14 +28,17 @@ MODES = {
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code, 2 for what the user can mend."""
     argv = sys.argv if argv is None else argv
-    if {"--help", "-h", "--helpfull", "-help"} & {*argv[1:]}:
-        print(usage())
-        return 0
     try:
-        run(*parse(argv))
+        if {"--help", "-h", "--helpfull", "-help"} & {*argv[1:]}:
+            print(usage(), flush=True)
+        else:
+            run(*parse(argv))
     except UserError as error:
         print(f"hybrid-jax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # who read our output, such as head, is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         what = f"{error.strerror}: {error.filename}" if error.filename else error
         print(f"hybrid-jax: {what}", file=sys.stderr)

@@ -20,7 +20,7 @@ from PIL import Image
 from rich.progress import track
 
 from hybrid_jax.data.builders import BUILDERS
-from hybrid_jax.errors import UserError, closest
+from hybrid_jax.errors import UserError, closest, first_line
 
 # Asked for together, records come five times faster than one at a time.
 RECORDS_AT_ONCE = 2048
@@ -100,9 +100,8 @@ def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
             f"one that TFDS prepared in {folder / name}"
         ) from None
     except Exception as error:  # of a version, a configuration, a remote catalogue
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
-            f"config.data.name={name!r} cannot be opened: {reason}"
+            f"config.data.name={name!r} cannot be opened: {first_line(error)}"
         ) from None
 
 
@@ -130,8 +129,9 @@ def _prepare(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
             f"{builder.name} cannot be written to {folder}: {error}"
         ) from None
     except Exception as error:  # TFDS and its writers raise many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{builder.name} cannot be prepared: {reason}") from None
+        raise UserError(
+            f"{builder.name} cannot be prepared: {first_line(error)}"
+        ) from None
 
 
 def _decode(builder: tfds.core.DatasetBuilder, split: str):

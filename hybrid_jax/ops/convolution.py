@@ -13,10 +13,13 @@ from jax import lax
 from hybrid_jax.ops.windows import windows
 
 
-def conv3x3_reference(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """`[B, H, W, C]` with `[3, 3, C, F]`, one pixel of zeros around: `[B, H', W', F]`.
+def conv3x3_reference(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1
+) -> jax.Array:
+    """`[B, H, W, C]` with `[3, 3, C/groups, F]` to `[B, H', W', F]`.
 
-    `H' = ceil(H / stride)`, as in PyTorch's symmetric padding, not `SAME`.
+    One pixel of zeros surrounds the map, so `H' = ceil(H / stride)`, as in PyTorch's
+    symmetric padding, not `SAME`.
     """
     return lax.conv_general_dilated(
         x,
@@ -24,6 +27,7 @@ def conv3x3_reference(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.A
         window_strides=(stride, stride),
         padding=((1, 1), (1, 1)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
     )
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hybrid_jax.ops.convolution import conv3x3_reference
 from hybrid_jax.ops.windows import windows
 
 # The weight gradient goes through the batch in pieces of about this size, so that its
@@ -19,18 +20,8 @@ CACHE_BYTES = 1 << 20
 
 
 def depthwise_reference(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """`[B, H, W, C]` with `[3, 3, 1, C]`, one pixel of zeros around: `[B, H', W', C]`.
-
-    `H' = ceil(H / stride)`, as in PyTorch's symmetric padding, not `SAME`.
-    """
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding=((1, 1), (1, 1)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
+    """`[B, H, W, C]` with `[3, 3, 1, C]`: `[B, ceil(H/stride), ceil(W/stride), C]`."""
+    return conv3x3_reference(x, kernel, stride, groups=x.shape[-1])
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

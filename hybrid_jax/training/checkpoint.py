@@ -7,7 +7,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.training.state import TrainState
 
 BEST_METRIC = "accuracy"
@@ -39,8 +39,8 @@ class Checkpoints:
         except (ValueError, KeyError) as error:  # it reads the metrics of every step
             raise UserError(
                 f"{self.folder} holds a step whose metrics cannot be read "
-                f"({_reason(error)}): delete the newest step's folder to continue from "
-                "the one before"
+                f"({first_line(error)}): delete the newest step's folder to continue "
+                "from the one before"
             ) from None
 
     def __enter__(self) -> "Checkpoints":
@@ -82,7 +82,7 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise UserError(
                 f"checkpoint {self.folder / str(step)} cannot be read "
-                f"({_reason(error)}): delete that folder to continue from the one "
+                f"({first_line(error)}): delete that folder to continue from the one "
                 "before"
             ) from None
 
@@ -99,7 +99,3 @@ class Checkpoints:
 
 def _rank(metrics: dict[str, float]) -> float:
     return metrics[BEST_METRIC]
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
