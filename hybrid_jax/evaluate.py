@@ -6,7 +6,7 @@ from hybrid_jax import config as configs
 from hybrid_jax import data, runtime
 from hybrid_jax.data.resident import Resident
 from hybrid_jax.errors import UserError
-from hybrid_jax.training.build import Plan, build_task, initial_shapes
+from hybrid_jax.training.build import Plan, build_task, initial_shapes, settled
 from hybrid_jax.training.checkpoint import Checkpoints
 from hybrid_jax.training.programs import Evaluator
 from hybrid_jax.training.progress import Reporter
@@ -32,8 +32,9 @@ def evaluate(config: ConfigDict | None, workdir: str) -> dict[str, float]:
         raise UserError(f"--workdir={folder.path} holds no run: train one there first")
     config = config or stored_config(folder)
     configs.validate(config)
-    folder.check(config)
     runtime.set_up(config.compilation_cache)
+    config = settled(config)
+    folder.check(config)
     with (
         Reporter() as reporter,
         Checkpoints(folder.checkpoints, config.train.keep, read_only=True) as saved,

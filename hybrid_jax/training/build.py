@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hybrid_jax.config import check_image_size
+from hybrid_jax.config import check_image_size, flatten, unflatten
 from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import Augmentation
 from hybrid_jax.errors import UserError
@@ -44,7 +44,7 @@ class Plan:
 
 
 def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
-    """The network, its optimiser and its inputs, as a config says.
+    """The network, its optimiser and its inputs, as a settled config says.
 
     Raises:
       UserError: images of a size that the strides cannot serve, or too few steps.
@@ -60,7 +60,7 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
         attention=config.model.attention,
         drop_path=config.model.drop_path,
         dropout=config.model.dropout,
-        dtype=compute_dtype(config.dtype),
+        dtype=jnp.dtype(config.dtype),
     )
     mean, std = splits.statistics
     return Task(
@@ -96,11 +96,16 @@ def learning_rate(config: ConfigDict, plan: Plan):
     return optim.schedule(config.optim.learning_rate, warmup, plan.total_steps)
 
 
-def compute_dtype(name: str) -> jnp.dtype:
-    """`auto` is bfloat16 but on CPUs, which have no fast products of it."""
-    if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return jnp.dtype(name)
+def settled(config: ConfigDict) -> ConfigDict:
+    """The config with what `dtype=auto` is here: bfloat16 but on CPUs.
+
+    This is the one that a run keeps, so that it cannot go on in another precision
+    unnoticed. CPUs have no fast products of bfloat16.
+    """
+    if config.dtype != "auto":
+        return config
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return unflatten(flatten(config) | {"dtype": dtype})
 
 
 def initial_shapes(task: Task, channels: int) -> TrainState:

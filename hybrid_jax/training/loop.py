@@ -13,7 +13,13 @@ from hybrid_jax.config import flatten, validate
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.errors import UserError
 from hybrid_jax.training import describe, metrics, results
-from hybrid_jax.training.build import Plan, build_task, initial_shapes, learning_rate
+from hybrid_jax.training.build import (
+    Plan,
+    build_task,
+    initial_shapes,
+    learning_rate,
+    settled,
+)
 from hybrid_jax.training.checkpoint import Checkpoints
 from hybrid_jax.training.dispatch import Pace
 from hybrid_jax.training.programs import Programs, Trainer, compile_programs
@@ -39,9 +45,10 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       UserError: something that the user can mend.
     """
     validate(config)
+    runtime.set_up(config.compilation_cache)
+    config = settled(config)
     folder = Workdir(workdir)
     folder.check(config)
-    runtime.set_up(config.compilation_cache)
     splits = data.load(config.data.name, config.data.dir)
     plan = Plan(config, len(splits.train))
     task = build_task(config, splits, plan)

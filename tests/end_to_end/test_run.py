@@ -74,6 +74,7 @@ def test_the_workdir_holds_what_it_should(finished):
     config = json.loads((workdir / "config.json").read_text())
     assert config["data"]["name"] == "digits"
     assert config["train"]["epochs"] == 3
+    assert config["dtype"] == "float32"  # what auto was on this CPU
     assert json.loads((workdir / "classes.json").read_text()) == list("0123456789")
     assert [row["step"] for row in rows(workdir, "test")] == [23, 45, 68]
     assert [row["step"] for row in rows(workdir, "train")] == [
@@ -130,6 +131,8 @@ def test_evaluation_gives_the_accuracy_of_training(finished):
     before = sorted(p for p in workdir.rglob("*"))
     done = hybrid_jax("--mode=eval", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
+    named = train(workdir, *SMALL, "--mode=eval")
+    assert named.stdout == done.stdout
     shown = float(re.search(r"test accuracy\s+│ ([\d.]+) %", done.stdout).group(1))
     assert shown == round(100 * rows(workdir, "test")[-1]["accuracy"], 2)
     assert sorted(p for p in workdir.rglob("*")) == before
