@@ -12,13 +12,15 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from hybrid_jax.errors import UserError, closest
-from hybrid_jax.models.geometry import (
-    as_size,
-    check_geometry,
+from hybrid_jax.models.geometry import as_size, check_geometry, choose_strides
+from hybrid_jax.models.table import (
+    LETTERS,
+    MODELS,
+    ViTRow,
+    block_plan,
     check_heads,
-    choose_strides,
+    parse_stack,
 )
-from hybrid_jax.models.table import LETTERS, MODELS, parse_stack
 
 
 class Rule(typing.NamedTuple):
@@ -55,8 +57,8 @@ RATE = Rule("a number from 0 to below 1", lambda v: 0 <= v < 1)
 POSITIVE = Rule("a finite number above 0", lambda v: 0 < v < math.inf)
 NOT_NEGATIVE = Rule("a finite number from 0", lambda v: 0 <= v < math.inf)
 STACK = Rule(
-    f"empty, or four letters such as C-C-C-T, each of {', '.join(LETTERS)}",
-    lambda v: not v or (len(parse_stack(v)) == 4 and set(parse_stack(v)) <= {*LETTERS}),
+    f"empty, or four stages such as C-C-C-T or C-C-CT-T, of {', '.join(LETTERS)}",
+    lambda v: not v or (len(parse_stack(v)) == 4 and {*v} <= {*LETTERS, "-"}),
 )
 STRIDES = _tuple_of(
     "empty, or five strides (stem and four stages), each 1 or 2",
@@ -104,9 +106,12 @@ FIELDS = {
     ),
     # Model
     "model.name": Field("astroformer_nano", _one_of(*MODELS), "row of the model table"),
-    "model.stack": Field("", STACK, "letter of each stage; empty is the model's own"),
+    "model.stack": Field("", STACK, "letters of each stage; empty is the model's own"),
     "model.strides": Field(
-        (), STRIDES, "empty halves as often as leaves a last map of 4x4 or more"
+        (), STRIDES, "of a hybrid; empty leaves a last map of 4x4 or more"
+    ),
+    "model.patch_size": Field(
+        0, _whole(0), "of a ViT; 0 is 16 px, or what leaves 7x7 patches or more"
     ),
     "model.attention": Field(
         "pre", _one_of("pre", "post"), "relative bias before or after the softmax"
@@ -210,13 +215,31 @@ def _check_together(values: dict[str, typing.Any]) -> None:
             f"config.optim.warmup_epochs={warmup} is not below "
             f"config.train.epochs={epochs}"
         )
-    row = MODELS[values["model.name"]]
-    try:
-        check_heads(parse_stack(values["model.stack"]) or row.stack, row.widths)
-    except ValueError as error:
-        raise UserError(f"{error} (config.model.stack, config.model.name)") from None
+    _check_model(values)
     if values["data.image_size"]:
         check_image_size(values["data.image_size"], values["model.strides"])
+
+
+def _check_model(values: dict[str, typing.Any]) -> None:
+    """Refuses fields that the model has no use for, and stages that cannot be built."""
+    name = values["model.name"]
+    row = MODELS[name]
+    vit = isinstance(row, ViTRow)
+    # Strides suit a data set, for whichever hybrid; a ViT passes them over.
+    others = ("stack", "attention") if vit else ("patch_size",)
+    for field in (f"model.{other}" for other in others):
+        if values[field] != FIELDS[field].default:
+            raise UserError(
+                f"config.{field}={values[field]!r} means nothing to {name}: leave it "
+                f"out, or take {'a hybrid' if vit else 'a ViT'}"
+            )
+    if vit:
+        return
+    stack = parse_stack(values["model.stack"]) or row.stack
+    try:
+        check_heads(block_plan(stack, row.widths, row.depths))
+    except ValueError as error:
+        raise UserError(f"{error} (config.model.stack, config.model.name)") from None
 
 
 def check_image_size(image_size: tuple[int, int], strides: tuple[int, ...]) -> None:

@@ -1,12 +1,17 @@
-"""timm as the numerical oracle, and its weights as trees of this project."""
+"""timm as the numerical oracle."""
 
 import importlib.machinery
 import importlib.util
 import sys
 import types
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from hybrid_jax.models import create_model, interop
 
 
 class _TorchvisionStandIn:
@@ -50,82 +55,42 @@ def import_timm():
     return pytest.importorskip("timm", reason="needs timm: pip install '.[torch]'")
 
 
-_BLOCK = {
-    "C": {
-        "shortcut.expand": "shortcut/project",
-        "pre_norm": "pre_norm",
-        "conv1_1x1": "expand",
-        "norm1": "expand_norm",
-        "conv2_kxk": "depthwise",
-        "norm2": "depthwise_norm",
-        "se.fc1": "squeeze_excite/reduce",
-        "se.fc2": "squeeze_excite/expand",
-        "conv3_1x1": "project",
-    },
-    "T": {
-        "shortcut.expand": "shortcut/project",
-        "norm1": "attention_norm",
-        "norm1.norm": "attention_norm",
-        "attn.qkv": "attention/qkv",
-        "attn.rel_pos": "attention",
-        "attn.proj": "attention/project",
-        "norm2": "mlp_norm",
-        "mlp.fc1": "mlp/expand",
-        "mlp.fc2": "mlp/project",
-    },
-}
-_OUTSIDE = {
-    "stem.conv1": "stem/conv1",
-    "stem.norm1": "stem/norm",
-    "stem.conv2": "stem/conv2",
-    "head.norm": "head/norm",
-    "head.pre_logits.fc": "head/hidden",
-    "head.fc": "head/classifier",
-}
+class Pair(NamedTuple):
+    """A model of ours, timm's network, and ours' variables with its weights."""
+
+    model: Any
+    network: Any
+    variables: dict
 
 
-def flax_module(timm_module: str, stack) -> str:
-    """`stages.0.blocks.1.conv2_kxk` as `stage1_block2/depthwise`."""
-    if not timm_module.startswith("stages."):
-        return _OUTSIDE[timm_module]
-    _, stage, _, block, rest = timm_module.split(".", 4)
-    return (
-        f"stage{int(stage) + 1}_block{int(block) + 1}/{_BLOCK[stack[int(stage)]][rest]}"
-    )
+def pair(name, image_size, **overrides) -> Pair:
+    """A model and timm's, with the same randomised weights.
+
+    Strides are timm's, 2 everywhere, whatever the image's size.
+    """
+    timm = import_timm()
+    if not name.startswith("vit"):
+        overrides = {"strides": (2, 2, 2, 2, 2)} | overrides
+    model = create_model(name, 10, image_size, **overrides)
+    theirs, arguments = interop.timm_arguments(model)
+    network = randomise(timm.create_model(theirs, **arguments))
+    return Pair(model, network, variables_from_timm(model, network))
 
 
-def flax_leaf(leaf: str, tensor: np.ndarray, module: str):
-    """Collection, name and value of one tensor."""
-    if leaf == "relative_position_bias_table":
-        return "params", "bias_table", tensor
-    if leaf in ("running_mean", "running_var"):
-        return "batch_stats", leaf.removeprefix("running_"), tensor
-    if leaf == "bias":
-        return "params", "bias", tensor
-    if tensor.ndim == 1:
-        return "params", "scale", tensor
-    if tensor.ndim == 4:
-        tensor = tensor.transpose(2, 3, 1, 0)  # OIHW to HWIO
-        if tensor.shape[:2] == (1, 1):
-            tensor = tensor[0, 0]
-        return "params", "kernel", tensor
-    return "params", "kernel", tensor.T
+def variables_from_timm(model, network) -> dict:
+    """Flax variables with copies of the values of a timm network."""
+    state = {key: tensor.numpy().copy() for key, tensor in network.state_dict().items()}
+    shapes = shapes_of(model)
+    arrays, _ = interop.from_timm(model, state, shapes)
+    assert {path: array.shape for path, array in arrays.items()} == shapes
+    return unflatten_dict(arrays, sep="/")
 
 
-def variables_from_timm(network, stack) -> dict:
-    """Flax variables with the values of a timm network's state dict."""
-    variables = {"params": {}, "batch_stats": {}}
-    for name, tensor in network.state_dict().items():
-        module, leaf = name.rsplit(".", 1)
-        if leaf in ("num_batches_tracked", "relative_position_index"):
-            continue
-        path = flax_module(module, stack)
-        collection, leaf, value = flax_leaf(leaf, tensor.numpy(), path)
-        node = variables[collection]
-        for part in path.split("/"):
-            node = node.setdefault(part, {})
-        node[leaf] = value
-    return variables
+def shapes_of(model, channels: int = 3) -> dict[str, tuple[int, ...]]:
+    """Shapes of a model's variables by path."""
+    images = jax.ShapeDtypeStruct((1, *model.image_size, channels), np.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    return {path: x.shape for path, x in flatten_dict(variables, sep="/").items()}
 
 
 def randomise(network, seed: int = 0):
@@ -140,6 +105,19 @@ def randomise(network, seed: int = 0):
         elif name.endswith("running_mean") or tensor.ndim == 1:
             if tensor.is_floating_point():
                 tensor.add_(0.1 * noise)
-        elif name.endswith("bias_table"):
+        elif name.endswith(("bias_table", "pos_embed", "cls_token")):
             tensor.copy_(noise)
     return network.eval()
+
+
+def to_torch(images: np.ndarray):
+    """`[B, H, W, C]` as timm takes it."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+def random_images(size, batch: int = 2, channels: int = 3) -> np.ndarray:
+    """Float images `[B, H, W, C]`."""
+    shape = (batch, *size, channels)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)

@@ -7,13 +7,21 @@ from hybrid_jax.errors import closest
 from hybrid_jax.models.geometry import (
     as_size,
     check_geometry,
-    check_heads,
+    choose_patch,
     choose_strides,
 )
-from hybrid_jax.models.table import MODELS, list_models, parse_stack
+from hybrid_jax.models.table import (
+    MODELS,
+    HybridRow,
+    ViTRow,
+    check_heads,
+    list_models,
+    parse_stack,
+)
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.models.hybrid import HybridNet
+    from hybrid_jax.models.vit import ViT
 
 __all__ = ["create_model", "list_models"]
 
@@ -23,15 +31,16 @@ def create_model(
     num_classes: int = 1000,
     image_size: int | tuple[int, int] = 224,
     **overrides,
-) -> "HybridNet":
+) -> "HybridNet | ViT":
     """A network by its name in the table of models.
 
     Args:
       name: see `list_models`.
       num_classes: number of logits.
-      image_size: pixels, one side or `(height, width)`; decides the strides unless
-        `strides` is given, and the size of the bias tables.
-      **overrides: other fields of `HybridNet`; `stack` also as a string.
+      image_size: pixels, one side or `(height, width)`; decides strides or patches
+        unless they are given, and the size of bias tables and position embeddings.
+      **overrides: other fields of `HybridNet` or `ViT`. `stack` also as a string;
+        `attention`, where the relative bias enters, `pre` or `post` the softmax.
 
     Returns:
       A Flax module: `model.init(key, images)`, `model.apply(variables, images)` with
@@ -41,20 +50,39 @@ def create_model(
       ValueError: unknown name, an image that the strides cannot serve, or a stage
         that is too narrow for attention.
     """
-    from hybrid_jax.models.hybrid import HybridNet
-
     if name not in MODELS:
         raise ValueError(
             f"no model {name!r}{closest(name, MODELS)}; valid: {', '.join(MODELS)}"
         )
-    fields = dataclasses.asdict(MODELS[name]) | overrides
-    if isinstance(fields["stack"], str):
-        fields["stack"] = parse_stack(fields["stack"])
+    row = MODELS[name]
+    fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
+    del fields["timm"]
+    fields |= {"num_classes": num_classes, "image_size": as_size(image_size)}
+    fields |= overrides
+    if "attention" in fields:
+        form = fields.pop("attention")
+        fields["recipe"] = dataclasses.replace(fields["recipe"], attention=form)
+    return {HybridRow: _hybrid, ViTRow: _vit}[type(row)](**fields)
 
-    image_size = as_size(image_size)
-    strides = fields.pop("strides", ()) or choose_strides(
-        image_size, len(fields["stack"])
-    )
+
+def _hybrid(stack, image_size, strides=(), **fields) -> "HybridNet":
+    from hybrid_jax.models.hybrid import HybridNet
+
+    stack = parse_stack(stack) if isinstance(stack, str) else stack
+    strides = tuple(strides) or choose_strides(image_size, len(stack))
     check_geometry(image_size, strides)
-    check_heads(fields["stack"], fields["widths"])
-    return HybridNet(num_classes=num_classes, strides=tuple(strides), **fields)
+    model = HybridNet(stack=stack, image_size=image_size, strides=strides, **fields)
+    check_heads(model.plan)
+    return model
+
+
+def _vit(image_size, patch_size=0, **fields) -> "ViT":
+    from hybrid_jax.models.vit import ViT
+
+    patch_size = patch_size or choose_patch(image_size)
+    if patch_size > min(image_size):
+        shown = "x".join(map(str, image_size))
+        raise ValueError(
+            f"patches of {patch_size} px are larger than an image of {shown} px"
+        )
+    return ViT(image_size=image_size, patch_size=patch_size, **fields)

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrid_jax.models.geometry import HEAD_DIM
 from hybrid_jax.models.layers import Conv1x1
+from hybrid_jax.models.recipes import PAPER, Recipe
 
 
 def relative_position_index(height: int, width: int) -> np.ndarray:
-    """Row of the bias table for every pair of positions.
+    """Row of the flattened bias table for every pair of positions.
 
     Returns:
       `[P, P]` integers; entry `(i, j)` numbers the offset `i - j`, of which a map has
@@ -43,45 +43,93 @@ def post_normalised(scores: jax.Array, bias: jax.Array) -> jax.Array:
 FORMS = {"pre": pre_normalised, "post": post_normalised}
 
 
+class OffsetMLP(nn.Module):
+    """Relative bias as a function of the offset (Liu et al. 2022, Swin V2).
+
+    An MLP of logarithmic offsets, so that its parameters do not depend on the map's
+    size. timm's networks drop an eighth of its hidden layer in training.
+    """
+
+    hidden: int
+    heads: int
+
+    @nn.compact
+    def __call__(self, height: int, width: int, train: bool) -> jax.Array:
+        """A bias table `[2H - 1, 2W - 1, N]`, float32."""
+        offsets = [np.arange(1 - n, n, dtype=np.float32) for n in (height, width)]
+        offsets = np.stack(np.meshgrid(*offsets, indexing="ij"), axis=-1)
+        offsets = np.sign(offsets) * np.log1p(np.abs(offsets))
+        x = nn.relu(nn.Dense(self.hidden, name="expand")(jnp.asarray(offsets)))
+        x = nn.Dropout(0.125, deterministic=not train)(x)
+        return nn.Dense(self.heads, name="project")(x)
+
+
 class RelativeAttention(nn.Module):
     """Multi-head self-attention with a learned relative position bias.
 
     Attributes:
-      features: channels out; a multiple of `HEAD_DIM`.
-      form: key of `FORMS`, where the bias enters.
+      features: channels out; heads are `recipe.head_dim` channels wide.
+      recipe: form and source of the bias, and where the map is widened.
       dtype: of the matrix products; scores, softmax and bias are float32.
+
+    Sows its weights, `[B, N, P, P]`, as the intermediate `weights`.
     """
 
     features: int
-    form: str = "pre"
+    recipe: Recipe = PAPER
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H, W, features]`."""
-        batch, height, width, _ = x.shape
-        positions, heads = height * width, self.features // HEAD_DIM
-        dense = self._dense
+    def __call__(
+        self, x: jax.Array, train: bool = False, real: jax.Array | None = None
+    ) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H, W, features]`.
 
-        qkv = dense(3 * self.features, name="qkv")(x)
-        qkv = qkv.reshape(batch, positions, heads, 3 * HEAD_DIM)
+        Only positions that are `real`, bool `[B, P]`, are attended to; None is all.
+        """
+        batch, height, width, channels = x.shape
+        positions, head_dim = height * width, self.recipe.head_dim
+        inside = self.features if self.recipe.widened_by == "qkv" else channels
+        heads = inside // head_dim
+
+        qkv = self._product(3 * inside, "qkv")(x)
+        qkv = qkv.reshape(batch, positions, heads, 3 * head_dim)
         q, k, v = jnp.split(qkv, 3, axis=-1)
+        scores = jnp.einsum("bind,bjnd->bnij", q, k, preferred_element_type=jnp.float32)
+        weights = self._weights(scores * head_dim**-0.5, height, width, train, real)
+        self.sow("intermediates", "weights", weights)
 
-        table = self.param(
+        y = jnp.einsum("bnij,bjnd->bind", weights.astype(self.dtype), v)
+        y = y.reshape(batch, height, width, inside)
+        return self._product(self.features, "project")(y)
+
+    def _weights(self, scores, height, width, train, real):
+        """Scores `[B, N, P, P]` as weights, with the bias that the recipe asks for."""
+        if real is not None:
+            scores = jnp.where(real[:, None, None, :], scores, -1e9)
+        if self.recipe.position == "none":
+            return nn.softmax(scores)
+        table = self._bias_table(height, width, scores.shape[1], train)
+        table = table.reshape(-1, table.shape[-1])
+        bias = table[relative_position_index(height, width)].transpose(2, 0, 1)
+        weights = FORMS[self.recipe.attention](scores, bias)
+        if real is not None:  # whose bias may have come behind the softmax
+            weights = jnp.where(real[:, None, None, :], weights, 0.0)
+        return weights
+
+    def _bias_table(self, height, width, heads, train):
+        """`[2H - 1, 2W - 1, N]`: a scalar for every offset and head."""
+        if self.recipe.position == "mlp":
+            mlp = OffsetMLP(self.recipe.position_hidden, heads, name="position")
+            return mlp(height, width, train)
+        return self.param(
             "bias_table",
             nn.initializers.truncated_normal(0.02),
-            ((2 * height - 1) * (2 * width - 1), heads),
+            (2 * height - 1, 2 * width - 1, heads),
             jnp.float32,
         )
-        bias = table[relative_position_index(height, width)].transpose(2, 0, 1)
 
-        scores = jnp.einsum("bind,bjnd->bnij", q, k, preferred_element_type=jnp.float32)
-        weights = FORMS[self.form](scores * HEAD_DIM**-0.5, bias)
-        y = jnp.einsum("bnij,bjnd->bind", weights.astype(self.dtype), v)
-        y = y.reshape(batch, height, width, self.features)
-        return dense(self.features, name="project")(y)
-
-    def _dense(self, features: int, name: str) -> Conv1x1:
+    def _product(self, features: int, name: str) -> Conv1x1:
         return Conv1x1(
             features,
             dtype=self.dtype,

@@ -1,15 +1,17 @@
 """Strides and map sizes: how an image shrinks on its way through the network.
 
-A network halves its map five times at most, in the stem and in the first block of each
+A hybrid halves its map five times at most, in the stem and in the first block of each
 of four stages. On small images that would leave one pixel, on which attention has
 nothing to attend to, so the earliest halvings are dropped until the last map is at
 least 4x4. Dropping the early ones keeps the cost in proportion to the image and is what
-ResNets for CIFAR do.
+ResNets for CIFAR do. A ViT's patches shrink with the image for the same reason.
 """
 
 SMALLEST_IMAGE = 16
 SMALLEST_MAP = 4
-HEAD_DIM = 32  # channels of an attention head, in every model of the family
+HEAD_DIM = 32  # channels of an attention head, in every hybrid of the family
+LARGEST_PATCH = 16
+FEWEST_PATCHES = 7  # a side
 
 Size = tuple[int, int]
 
@@ -33,26 +35,23 @@ def choose_strides(image_size: Size, stages: int = 4) -> tuple[int, ...]:
     return tuple(strides)
 
 
+def choose_patch(image_size: Size) -> int:
+    """The side of the largest patch, a power of two, that leaves 7x7 or more of them.
+
+    That is 16 at 224 px as published, and 4 at 32 px, as is usual for CIFAR.
+    """
+    patch = LARGEST_PATCH
+    while patch > 1 and min(image_size) < FEWEST_PATCHES * patch:
+        patch //= 2
+    return patch
+
+
 def as_size(image_size: int | Size) -> Size:
     """`224` as `(224, 224)`; a pair stays as it is."""
     if isinstance(image_size, int):
         return image_size, image_size
     height, width = image_size
     return height, width
-
-
-def check_heads(stack: tuple[str, ...], widths: tuple[int, ...]) -> None:
-    """Refuses transformer stages that are no whole number of heads wide.
-
-    Raises:
-      ValueError: names the stage and its width.
-    """
-    for stage, (letter, width) in enumerate(zip(stack, widths, strict=True), start=1):
-        if letter == "T" and width % HEAD_DIM:
-            raise ValueError(
-                f"stage {stage} is {width} channels wide, and a T takes a multiple of "
-                f"{HEAD_DIM}: begin with C there, or take a wider model"
-            )
 
 
 def check_geometry(image_size: Size, strides: tuple[int, ...]) -> None:

@@ -1,11 +1,12 @@
 """The one network behind every hybrid: a stem, stages of blocks, a head.
 
     S0        two 3x3 convolutions
-    S1 .. S4  residual blocks, one letter of the stack a stage; the first block of a
+    S1 .. S4  residual blocks, the letters of the stack by stage; the first block of a
               stage widens the map and carries the stage's stride
     head      global mean, LayerNorm, Dense, tanh, Dropout, Dense
 
-Astroformer (Dagli 2023) is the stack C-C-C-T, CoAtNet (Dai et al. 2021) C-C-T-T.
+Astroformer (Dagli 2023) is the stack C-C-C-T, CoAtNet (Dai et al. 2021) C-C-T-T, MaxViT
+(Tu et al. 2022) M-M-M-M.
 """
 
 from functools import partial
@@ -16,102 +17,103 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybrid_jax.models.blocks import BLOCKS
-from hybrid_jax.models.layers import Conv3x3, batch_norm, layer_norm
-from hybrid_jax.ops.gelu import gelu
-
-# PyTorch's default for linear layers, uniform in +-1/sqrt(fan_in).
-head_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+from hybrid_jax.models.geometry import Size, map_sizes
+from hybrid_jax.models.head import Head
+from hybrid_jax.models.layers import ACTIVATIONS, Conv, batch_norm
+from hybrid_jax.models.recipes import PAPER, Recipe
+from hybrid_jax.models.table import Block, PerStage, block_plan
 
 
 class Stem(nn.Module):
-    """S0: convolution with the stride, norm, GELU, convolution; no biases."""
+    """S0: convolution with the stride, norm, activation, convolution."""
 
-    features: int
+    features: tuple[int, int]
     stride: int = 2
+    recipe: Recipe = PAPER
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """`[B, H, W, channels]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
-        x = Conv3x3(self.features, self.stride, self.dtype, name="conv1")(x)
-        x = gelu(batch_norm(train, self.dtype, "norm")(x))
-        return Conv3x3(self.features, dtype=self.dtype, name="conv2")(x)
-
-
-class Head(nn.Module):
-    """Global mean to logits, through one hidden layer."""
-
-    hidden: int
-    num_classes: int
-    dropout: float = 0.0
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[B, H, W, C]` to float32 logits `[B, num_classes]`."""
-        x = x.mean((1, 2))
-        x = layer_norm(self.dtype, "norm")(x)
-        x = nn.Dense(
-            self.hidden, dtype=self.dtype, kernel_init=head_init, name="hidden"
-        )(x)
-        x = nn.Dropout(self.dropout, deterministic=not train)(nn.tanh(x))
-        # In float32, since rounded logits of many classes would tie.
-        return nn.Dense(
-            self.num_classes,
-            dtype=jnp.float32,
-            kernel_init=head_init,
-            name="classifier",
-        )(x)
+        recipe, (first, second) = self.recipe, self.features
+        conv = partial(
+            Conv,
+            padding=recipe.padding,
+            use_bias=recipe.stem_bias,
+            dtype=self.dtype,
+        )
+        norm = batch_norm(train, self.dtype, "norm", recipe.batch_norm_epsilon)
+        x = conv(first, stride=self.stride, name="conv1")(x)
+        return conv(second, name="conv2")(ACTIVATIONS[recipe.activation](norm(x)))
 
 
 class HybridNet(nn.Module):
     """Convolutions and attention in the order that a stack names.
 
     Attributes:
-      stack: the letter of each stage's blocks, a key of `blocks.BLOCKS`.
-      widths, depths: channels and blocks of each stage.
+      stack: the letters of each stage's blocks, keys of `blocks.BLOCKS`.
+      widths, depths: channels and blocks of each stage, or of each letter in it.
       strides: of the stem, then of each stage; 1 or 2.
-      stem_width, head_hidden: widths of stem and head.
+      stem_widths: channels of the stem's convolutions.
+      head_hidden: width of the head's hidden layer; 0 has none.
       num_classes: logits.
-      attention: form of relative attention, a key of `attention.FORMS`.
+      image_size: `(height, width)` that it is built for.
+      recipe: choices inside the blocks.
       drop_path: rate of the last block; rises linearly from 0 at the first.
       dropout: rate before the classifier.
       dtype: of activations and matrix products; parameters, statistics, softmax and
         logits are float32.
+
+    Sows the maps behind stem and stages as the intermediates `stage0` to `stage4`.
     """
 
     stack: tuple[str, ...]
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
+    widths: PerStage
+    depths: PerStage
     strides: tuple[int, ...]
-    stem_width: int
+    stem_widths: tuple[int, int]
     head_hidden: int
     num_classes: int
-    attention: str = "pre"
+    image_size: Size
+    recipe: Recipe = PAPER
     drop_path: float = 0.0
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
+    @property
+    def plan(self) -> list[Block]:
+        """Every block in order, with its stage, letter and width."""
+        return block_plan(self.stack, self.widths, self.depths)
+
+    @property
+    def map_sizes(self) -> list[Size]:
+        """`(height, width)` of the map behind the stem and each stage."""
+        return map_sizes(self.image_size, self.strides)
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Float images `[B, H, W, channels]` to float32 logits `[B, num_classes]`."""
-        stem_stride, *stage_strides = self.strides
-        x = x.astype(self.dtype)
-        x = Stem(self.stem_width, stem_stride, self.dtype, name="stem")(x, train)
+        stem_stride, *strides = self.strides
+        same = {"recipe": self.recipe, "dtype": self.dtype}
+        x = Stem(self.stem_widths, stem_stride, name="stem", **same)(
+            x.astype(self.dtype), train
+        )
+        self.sow("intermediates", "stage0", x)
 
-        blocks = BLOCKS | {"T": partial(BLOCKS["T"], attention=self.attention)}
-        drop_path = iter(np.linspace(0.0, self.drop_path, sum(self.depths)))
-        stages = zip(self.stack, self.widths, self.depths, stage_strides, strict=True)
-        for stage, (letter, width, depth, stride) in enumerate(stages, start=1):
-            for block in range(1, depth + 1):
-                x = blocks[letter](
-                    features=width,
-                    stride=stride if block == 1 else 1,
-                    drop_path=float(next(drop_path)),
-                    dtype=self.dtype,
-                    name=f"stage{stage}_block{block}",
-                )(x, train)
+        # Windows and grids of MaxViT are as large as the last map, as published.
+        blocks = BLOCKS | {"M": partial(BLOCKS["M"], window=self.map_sizes[-1])}
+        rates = np.linspace(0.0, self.drop_path, len(self.plan))
+        for block, rate in zip(self.plan, rates, strict=True):
+            x = blocks[block.letter](
+                features=block.width,
+                stride=strides[block.stage - 1] if block.number == 1 else 1,
+                drop_path=float(rate),
+                name=f"stage{block.stage}_block{block.number}",
+                **same,
+            )(x, train)
+            if block.last:
+                self.sow("intermediates", f"stage{block.stage}", x)
 
         return Head(
-            self.head_hidden, self.num_classes, self.dropout, self.dtype, name="head"
+            self.head_hidden, self.num_classes, self.dropout, name="head", **same
         )(x, train)

@@ -1,36 +1,52 @@
 """Layers that more than one block uses.
 
-Shapes: `B` batch, `H W` map, `C` channels. Padding is symmetric, as in PyTorch.
+Shapes: `B` batch, `H W` map, `C` channels.
 """
+
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import Initializer
 
-from hybrid_jax.ops.convolution import conv3x3
+from hybrid_jax.ops.convolution import convolution
 from hybrid_jax.ops.depthwise import depthwise
+from hybrid_jax.ops.gelu import gelu
 
 # Convolutions keep the variance of gradients (fan-out), as EfficientNet initialises.
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # A depthwise kernel's fan-out is its nine taps, whatever the number of channels.
 depthwise_init = nn.initializers.normal((2.0 / 9) ** 0.5)
 
+ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_tanh": partial(nn.gelu, approximate=True),
+    "silu": nn.silu,
+    "relu": nn.relu,
+}
 
-def batch_norm(train: bool, dtype: jnp.dtype, name: str) -> nn.BatchNorm:
-    """Batch norm with PyTorch's constants; statistics and parameters in float32."""
+
+def batch_norm(
+    train: bool, dtype: jnp.dtype, name: str, epsilon: float = 1e-5
+) -> nn.BatchNorm:
+    """Batch norm with PyTorch's constants; statistics and parameters in float32.
+
+    The running variance is the mean of batches' biased variances; PyTorch's is that of
+    unbiased ones, larger by `n / (n - 1)` for `n` values a channel.
+    """
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,
-        epsilon=1e-5,
+        epsilon=epsilon,
         dtype=dtype,
         name=name,
     )
 
 
-def layer_norm(dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+def layer_norm(dtype: jnp.dtype, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
     """Layer norm over channels."""
-    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, name=name)
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name)
 
 
 def drop_path(rate: float, train: bool, name: str) -> nn.Dropout:
@@ -53,6 +69,14 @@ def average_pool(x: jax.Array) -> jax.Array:
     return x.mean((2, 4))
 
 
+def max_pool(x: jax.Array) -> jax.Array:
+    """3x3 maxima under a stride of 2; shapes as `average_pool`."""
+    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
+POOLS = {"average": average_pool, "max": max_pool}
+
+
 class Conv1x1(nn.Dense):
     """A 1x1 convolution as one matrix product over all positions.
 
@@ -68,25 +92,34 @@ class Conv1x1(nn.Dense):
         return y.reshape(*x.shape[:-1], self.features)
 
 
-class Conv3x3(nn.Module):
-    """A dense 3x3 convolution, no bias."""
+class Conv(nn.Module):
+    """A dense convolution with an odd kernel."""
 
     features: int
+    size: int = 3
     stride: int = 1
+    padding: str = "symmetric"
+    use_bias: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
-        shape = (3, 3, x.shape[-1], self.features)
+        shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", conv_init, shape, jnp.float32)
-        return conv3x3(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x = convolution(x, kernel, self.stride, self.padding)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            x = x + bias.astype(self.dtype)
+        return x
 
 
 class DepthwiseConv(nn.Module):
     """3x3 convolution of each channel by itself, no bias."""
 
     stride: int = 1
+    padding: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -94,22 +127,55 @@ class DepthwiseConv(nn.Module):
         """`[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), C]`."""
         shape = (3, 3, 1, x.shape[-1])
         kernel = self.param("kernel", depthwise_init, shape, jnp.float32)
-        return depthwise(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        return depthwise(x, kernel, self.stride, self.padding)
 
 
 class SqueezeExcite(nn.Module):
     """Channel gates from the pooled map (Hu et al. 2018)."""
 
     hidden: int
+    activation: str = "silu"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, C]` to the same."""
         gate = x.mean((1, 2), keepdims=True)
-        gate = nn.silu(Conv1x1(self.hidden, dtype=self.dtype, name="reduce")(gate))
+        gate = Conv1x1(self.hidden, dtype=self.dtype, name="reduce")(gate)
+        gate = ACTIVATIONS[self.activation](gate)
         gate = Conv1x1(x.shape[-1], dtype=self.dtype, name="expand")(gate)
         return x * nn.sigmoid(gate)
+
+
+class BlockAttention(nn.Module):
+    """CBAM (Woo et al. 2018): gates of channels, then gates of positions.
+
+        F'  = M_c(F) * F     M_c = sigmoid(MLP(mean_HW F) + MLP(max_HW F))
+        F'' = M_s(F') * F'   M_s = sigmoid(norm(conv7x7([mean_C F'; max_C F'])))
+
+    One MLP without biases, with a sixteenth of the channels inside, serves both pooled
+    vectors. The norm is in the authors' code, not in their equation.
+    """
+
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[B, H, W, C]` to the same."""
+        channels = x.shape[-1]
+        product = partial(Conv1x1, use_bias=False, dtype=self.dtype)
+        reduce = product(max(1, channels // 16), name="reduce")
+        expand = product(channels, name="expand")
+
+        pooled = (f(x, (1, 2), keepdims=True) for f in (jnp.mean, jnp.max))
+        x = x * nn.sigmoid(sum(expand(nn.relu(reduce(p))) for p in pooled))
+
+        maps = [f(x, -1, keepdims=True) for f in (jnp.mean, jnp.max)]
+        gate = Conv(1, size=7, dtype=self.dtype, name="spatial")(
+            jnp.concatenate(maps, axis=-1)
+        )
+        return x * nn.sigmoid(batch_norm(train, self.dtype, "spatial_norm")(gate))
 
 
 class Shortcut(nn.Module):
@@ -117,17 +183,20 @@ class Shortcut(nn.Module):
 
     features: int
     stride: int
-    dtype: jnp.dtype = jnp.float32
+    pool: str = "average"
+    use_bias: bool = True
     kernel_init: Initializer = conv_init
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
         if self.stride == 2:
-            x = average_pool(x)
+            x = POOLS[self.pool](x)
         if x.shape[-1] != self.features:
             x = Conv1x1(
                 self.features,
+                use_bias=self.use_bias,
                 dtype=self.dtype,
                 kernel_init=self.kernel_init,
                 name="project",

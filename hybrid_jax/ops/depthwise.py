@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hybrid_jax.ops.convolution import conv3x3_reference
+from hybrid_jax.ops.choice import handwritten
+from hybrid_jax.ops.convolution import convolution_reference
 from hybrid_jax.ops.windows import windows
 
 # The weight gradient goes through the batch in pieces of about this size, so that its
@@ -19,56 +20,66 @@ from hybrid_jax.ops.windows import windows
 CACHE_BYTES = 1 << 20
 
 
-def depthwise_reference(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+def depthwise_reference(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
+) -> jax.Array:
     """`[B, H, W, C]` with `[3, 3, 1, C]`: `[B, ceil(H/stride), ceil(W/stride), C]`."""
-    return conv3x3_reference(x, kernel, stride, groups=x.shape[-1])
+    return convolution_reference(x, kernel, stride, padding, groups=x.shape[-1])
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def depthwise_shifted(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def depthwise_shifted(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
+) -> jax.Array:
     """The same as nine shifted products; keeps only `x` and `kernel` for backward."""
-    return _weighted_windows(x, kernel, stride)
+    return _weighted_windows(x, kernel, stride, padding)
 
 
-def _forward(x, kernel, stride):
-    return _weighted_windows(x, kernel, stride), (x, kernel)
+def _forward(x, kernel, stride, padding):
+    return _weighted_windows(x, kernel, stride, padding), (x, kernel)
 
 
-def _backward(stride, residuals, dy):
+def _backward(stride, padding, residuals, dy):
     x, kernel = residuals
-    if stride == 1:
-        dx = _weighted_windows(dy, kernel[::-1, ::-1], 1)
+    if stride == 1:  # where the two paddings are one
+        dx = _weighted_windows(dy, kernel[::-1, ::-1], 1, padding)
     else:
-        (dx,) = jax.vjp(lambda x: _weighted_windows(x, kernel, stride), x)[1](dy)
-    return dx, _kernel_gradient(x, dy, stride).reshape(kernel.shape).astype(
-        kernel.dtype
-    )
+        (dx,) = jax.vjp(lambda x: _weighted_windows(x, kernel, stride, padding), x)[1](
+            dy
+        )
+    gradient = _kernel_gradient(x, dy, stride, padding)
+    return dx, gradient.reshape(kernel.shape).astype(kernel.dtype)
 
 
 depthwise_shifted.defvjp(_forward, _backward)
 
 
-def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+def depthwise(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
+) -> jax.Array:
     """The faster of the two on the platform that is traced for."""
-    on_cpu = jax.default_backend() == "cpu"
-    return (depthwise_shifted if on_cpu else depthwise_reference)(x, kernel, stride)
+    form = depthwise_shifted if handwritten() else depthwise_reference
+    return form(x, kernel, stride, padding)
 
 
-def _weighted_windows(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def _weighted_windows(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: str
+) -> jax.Array:
     taps = kernel.reshape(9, -1)
-    return sum(
-        window * tap for window, tap in zip(windows(x, stride), taps, strict=True)
-    )
+    seen = windows(x, stride, padding=padding)
+    return sum(window * tap for window, tap in zip(seen, taps, strict=True))
 
 
-def _kernel_gradient(x: jax.Array, dy: jax.Array, stride: int) -> jax.Array:
+def _kernel_gradient(
+    x: jax.Array, dy: jax.Array, stride: int, padding: str
+) -> jax.Array:
     """`[9, C]` float32: each tap's window times `dy`, summed over batch and space."""
 
     def add_piece(total, piece):
         x, dy = piece
         sums = [
             (window * dy).sum((0, 1, 2), dtype=jnp.float32)
-            for window in windows(x, stride)
+            for window in windows(x, stride, padding=padding)
         ]
         return total + jnp.stack(sums), None
 

@@ -1,18 +1,32 @@
-"""The nine shifted copies of a map that a 3x3 convolution sums."""
+"""The shifted copies of a map that a convolution sums, and the margins they reach into.
+
+Padding is `symmetric`, PyTorch's, or `same`, TensorFlow's. Either maps a length `L` to
+`ceil(L / stride)`; under a stride `same` pads less in front.
+"""
 
 import jax
 import jax.numpy as jnp
 
 
-def windows(x: jax.Array, stride: int) -> list[jax.Array]:
-    """`[B, H, W, C]` as each tap sees it, row by row: nine of `[B, H', W', C]`.
+def margins(length: int, size: int, stride: int, padding: str) -> tuple[int, int]:
+    """Zeros before and behind an axis of a map, for a kernel of an odd size."""
+    if padding == "symmetric":
+        return size // 2, size // 2
+    total = max((-(-length // stride) - 1) * stride + size - length, 0)
+    return total // 2, total - total // 2
 
-    One pixel of zeros surrounds the map; `H' = ceil(H / stride)`.
-    """
+
+def windows(
+    x: jax.Array, stride: int, size: int = 3, padding: str = "symmetric"
+) -> list[jax.Array]:
+    """`[B, H, W, C]` as each tap sees it, row by row: `size**2` of `[B, H', W', C]`."""
     _, height, width, _ = x.shape
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows, columns = (margins(n, size, stride, padding) for n in (height, width))
+    padded = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
+    # The last window begins where the last output is centred.
+    tall, wide = ((n - 1) // stride * stride + 1 for n in (height, width))
     return [
-        padded[:, dy : dy + height : stride, dx : dx + width : stride]
-        for dy in range(3)
-        for dx in range(3)
+        padded[:, dy : dy + tall : stride, dx : dx + wide : stride]
+        for dy in range(size)
+        for dx in range(size)
     ]

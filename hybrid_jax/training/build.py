@@ -1,17 +1,18 @@
 """From a config and a data set to what is trained."""
 
+import typing
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hybrid_jax.config import check_image_size, flatten, unflatten
+from hybrid_jax.config import FIELDS, flatten, unflatten
 from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import Augmentation
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
-from hybrid_jax.models.table import MODELS, parse_stack
+from hybrid_jax.models.table import MODELS, ViTRow
 from hybrid_jax.training import optim
 from hybrid_jax.training.state import TrainState, create_state
 from hybrid_jax.training.step import Task
@@ -49,19 +50,13 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
     Raises:
       UserError: images of a size that the strides cannot serve, or too few steps.
     """
-    size = config.data.image_size or splits.image_size
-    check_image_size(size, config.model.strides)
-    model = create_model(
-        config.model.name,
-        len(splits.classes),
-        size,
-        stack=parse_stack(config.model.stack) or MODELS[config.model.name].stack,
-        strides=config.model.strides,
-        attention=config.model.attention,
-        drop_path=config.model.drop_path,
-        dropout=config.model.dropout,
-        dtype=jnp.dtype(config.dtype),
-    )
+    spec = model_spec(config, splits)
+    try:
+        model = create_model(**spec, dtype=jnp.dtype(config.dtype))
+    except ValueError as error:
+        raise UserError(
+            f"{error} (config.model, config.data.image_size={spec['image_size']})"
+        ) from None
     mean, std = splits.statistics
     return Task(
         model=model,
@@ -70,7 +65,7 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
             config.optim.weight_decay,
             config.optim.clip_norm,
         ),
-        image_size=tuple(size),
+        image_size=model.image_size,
         mean=jnp.asarray(mean),
         std=jnp.asarray(std),
         augmentation=Augmentation(**config.augment),
@@ -78,6 +73,23 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
         ema_decay=config.optim.ema_decay,
         accumulate=config.optim.accumulate,
     )
+
+
+def model_spec(config: ConfigDict, splits: Splits) -> dict[str, typing.Any]:
+    """What `create_model` is called with, fit for JSON: all but the precision."""
+    changed = {
+        name: value
+        for name, value in config.model.items()
+        if name == "name" or value != FIELDS[f"model.{name}"].default
+    }
+    if isinstance(MODELS[config.model.name], ViTRow):
+        changed.pop("strides", None)
+    size = config.data.image_size or splits.image_size
+    return {
+        **changed,
+        "num_classes": len(splits.classes),
+        "image_size": tuple(int(side) for side in size),
+    }
 
 
 def learning_rate(config: ConfigDict, plan: Plan):

@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import augment, to_float
 from hybrid_jax.data.order import batch_indices
-from hybrid_jax.models.geometry import map_sizes
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training.build import Plan
 from hybrid_jax.training.progress import Reporter
@@ -31,15 +30,15 @@ def announce(
     """Says what is trained on what; the log also lists every parameter."""
     model, device = task.model, jax.devices()[0]
     height, width = task.image_size
-    maps = map_sizes(task.image_size, model.strides)
+    maps = ", ".join(f"{h}x{w}" for h, w in model.map_sizes)
     parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
     reporter.say(
         f"{splits.name}: {len(splits.train):,} images to train on, "
         f"{len(splits.test):,} to test on, {len(splits.classes)} classes"
     )
     reporter.say(
-        f"{config.model.name}: {'-'.join(model.stack)}, {parameters:,} parameters, "
-        f"{height}x{width} px through maps of {', '.join(f'{h}x{w}' for h, w in maps)}"
+        f"{config.model.name}: {parameters:,} parameters, {height}x{width} px through "
+        f"maps of {maps}"
     )
     reporter.say(
         f"{plan.total_steps:,} steps of {plan.batch_size} images, in "

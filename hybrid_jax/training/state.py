@@ -52,7 +52,8 @@ def create_state(
       averaged: whether moving averages are kept.
     """
     variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
-    params, batch_stats = variables["params"], variables["batch_stats"]
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    evaluated = {"params": params, "batch_stats": batch_stats}
     return TrainState(
         step=jnp.int32(0),
         seed=jnp.asarray(seed, jnp.int32),
@@ -60,5 +61,5 @@ def create_state(
         batch_stats=batch_stats,
         opt_state=optimiser.init(params),
         # Copies: donated buffers must not be given away twice.
-        average=jax.tree.map(jnp.copy, variables) if averaged else None,
+        average=jax.tree.map(jnp.copy, evaluated) if averaged else None,
     )

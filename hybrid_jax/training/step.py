@@ -107,7 +107,8 @@ def _gradients(task, state, images, targets, key):
         )
         loss = optax.softmax_cross_entropy(logits, targets)
         sums = metrics.training_sums(logits, targets, loss)
-        return loss.mean(), (updated["batch_stats"], sums)
+        # A network without batch norms has no statistics.
+        return loss.mean(), (updated.get("batch_stats", {}), sums)
 
     def of_piece(batch_stats, images, targets, key):
         grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(

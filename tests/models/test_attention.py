@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from hybrid_jax.models.attention import RelativeAttention, relative_position_index
+from hybrid_jax.models.recipes import Recipe
 
 HEIGHT, WIDTH, HEADS, DIM = 3, 4, 2, 32
 
@@ -20,7 +21,7 @@ def double_loop(x, params, form):
     tokens = x.reshape(len(positions), -1)
     qkv = tokens @ params["qkv"]["kernel"] + params["qkv"]["bias"]
     qkv = qkv.reshape(len(positions), HEADS, 3, DIM)
-    table = params["bias_table"].reshape(2 * HEIGHT - 1, 2 * WIDTH - 1, HEADS)
+    table = params["bias_table"]
     out = np.zeros((len(positions), HEADS, DIM))
     for h in range(HEADS):
         for i, (yi, xi) in enumerate(positions):
@@ -40,7 +41,7 @@ def double_loop(x, params, form):
 def test_equals_the_double_loop(form):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, HEIGHT, WIDTH, 24)).astype(np.float32)
-    module = RelativeAttention(HEADS * DIM, form)
+    module = RelativeAttention(HEADS * DIM, Recipe(attention=form))
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)
     params = jax.tree.map(
         lambda s: rng.normal(scale=0.3, size=s.shape).astype(np.float32), shapes
@@ -53,8 +54,8 @@ def test_equals_the_double_loop(form):
 def test_the_two_forms_differ():
     x = np.random.default_rng(0).normal(size=(1, HEIGHT, WIDTH, 32)).astype(np.float32)
     variables = RelativeAttention(32).init(jax.random.key(0), x)
-    pre = RelativeAttention(32, "pre").apply(variables, x)
-    post = RelativeAttention(32, "post").apply(variables, x)
+    pre = RelativeAttention(32, Recipe(attention="pre")).apply(variables, x)
+    post = RelativeAttention(32, Recipe(attention="post")).apply(variables, x)
     assert np.abs(pre - post).max() > 1e-3
 
 

@@ -3,6 +3,7 @@ import pytest
 from hybrid_jax.models.geometry import (
     as_size,
     check_geometry,
+    choose_patch,
     choose_strides,
     map_sizes,
 )
@@ -47,3 +48,11 @@ def test_sizes_that_cannot_be_served():
 
 def test_one_number_is_a_square():
     assert as_size(32) == as_size((32, 32)) == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("side", "patch"), [(16, 2), (28, 4), (32, 4), (64, 8), (96, 8), (224, 16)]
+)
+def test_patches_shrink_with_the_image(side, patch):
+    assert choose_patch((side, side)) == patch
+    assert choose_patch((500, side)) == patch

@@ -1,0 +1,46 @@
+"""From the last map to logits."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hybrid_jax.models.blocks import transformer_norm
+from hybrid_jax.models.recipes import PAPER, Recipe
+
+# PyTorch's default for linear layers, uniform in +-1/sqrt(fan_in).
+head_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Head(nn.Module):
+    """Global mean to logits, through one hidden layer where there is one.
+
+    Sows what the classifier sees, `[B, hidden or C]`, as the intermediate `features`.
+    """
+
+    hidden: int
+    num_classes: int
+    dropout: float = 0.0
+    recipe: Recipe = PAPER
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[B, H, W, C]` to float32 logits `[B, num_classes]`."""
+        norm = transformer_norm(self.recipe, train, self.dtype, "norm")
+        if self.hidden:
+            x = norm(x.mean((1, 2)))
+            dense = nn.Dense(
+                self.hidden, dtype=self.dtype, kernel_init=head_init, name="hidden"
+            )
+            x = nn.tanh(dense(x))
+        else:
+            x = norm(x).mean((1, 2))
+        self.sow("intermediates", "features", x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        # In float32, since rounded logits of many classes would tie.
+        return nn.Dense(
+            self.num_classes,
+            dtype=jnp.float32,
+            kernel_init=head_init,
+            name="classifier",
+        )(x)

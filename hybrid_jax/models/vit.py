@@ -1,0 +1,83 @@
+"""ViT (Dosovitskiy et al. 2021), the baseline without convolutions.
+
+Patches, a class token, learned absolute positions, pre-normalised transformer blocks.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybrid_jax.models.blocks import Transformer
+from hybrid_jax.models.geometry import Size
+from hybrid_jax.models.head import Head
+from hybrid_jax.models.recipes import VIT, Recipe
+
+
+class ViT(nn.Module):
+    """A monolithic transformer over patches.
+
+    Attributes:
+      width, depth: channels, and number of blocks.
+      patch_size: side of a patch; the last ones are filled up with zeros where it does
+        not divide the image.
+      num_classes, image_size, recipe, drop_path, dropout, dtype: as in `HybridNet`.
+
+    Sows the patches behind every block, `[B, h, w, C]`, as `block1`, `block2`, ...
+    """
+
+    width: int
+    depth: int
+    patch_size: int
+    num_classes: int
+    image_size: Size
+    recipe: Recipe = VIT
+    drop_path: float = 0.0
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    @property
+    def map_sizes(self) -> list[Size]:
+        """`(rows, columns)` of patches, the only map there is."""
+        height, width = self.image_size
+        return [(-(-height // self.patch_size), -(-width // self.patch_size))]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Float images `[B, H, W, channels]` to float32 logits `[B, num_classes]`."""
+        x = self._patches(x.astype(self.dtype))
+        batch, height, width, _ = x.shape
+        token = self.param("class_token", nn.initializers.normal(1e-6), (self.width,))
+        token = jnp.broadcast_to(token.astype(self.dtype), (batch, 1, self.width))
+        x = jnp.concatenate([token, x.reshape(batch, -1, self.width)], axis=1)
+        positions = self.param(
+            "position_embedding",
+            nn.initializers.truncated_normal(0.02),
+            (1 + height * width, self.width),
+        )
+        x = (x + positions.astype(self.dtype))[:, :, None]  # a map, one column wide
+
+        for block, rate in enumerate(np.linspace(0, self.drop_path, self.depth), 1):
+            x = Transformer(
+                self.width,
+                drop_path=float(rate),
+                recipe=self.recipe,
+                dtype=self.dtype,
+                name=f"block{block}",
+            )(x, train)
+            patches = x[:, 1:].reshape(batch, height, width, self.width)
+            self.sow("intermediates", f"block{block}", patches)
+
+        return Head(
+            0, self.num_classes, self.dropout, self.recipe, self.dtype, name="head"
+        )(x[:, :1], train)
+
+    def _patches(self, x: jax.Array) -> jax.Array:
+        """Each patch as one vector: a convolution whose stride is its size."""
+        side, (height, width) = self.patch_size, x.shape[1:3]
+        x = jnp.pad(x, ((0, 0), (0, -height % side), (0, -width % side), (0, 0)))
+        batch, height, width, channels = x.shape
+        rows, columns = height // side, width // side
+        x = x.reshape(batch, rows, side, columns, side, channels)
+        x = x.swapaxes(2, 3).reshape(batch, rows, columns, side * side * channels)
+        return nn.Dense(self.width, dtype=self.dtype, name="patch_embedding")(x)
