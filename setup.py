@@ -35,6 +35,7 @@ setup(
         "platformdirs",
         "requests",
         "rich",
+        "safetensors>=0.5",
         "scikit-learn",  # the digits, and stratified splits
         "tensorboardX",  # event files without TensorFlow
         "tensorflow-datasets>=4.9.9",

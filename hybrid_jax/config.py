@@ -45,6 +45,14 @@ def _tuple_of(meaning: str, holds: Callable[[tuple], bool]) -> Rule:
     return Rule(meaning, whole_and_holds)
 
 
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
 # Comparisons with NaN are false, so every rule on numbers refuses it.
 ANY = Rule("a text", lambda v: True)
 NAME = Rule(
@@ -55,6 +63,7 @@ SWITCH = Rule("true or false", lambda v: True)
 SEED = Rule("a whole number from 0 to below 2**31", lambda v: 0 <= v < 2**31)
 RATE = Rule("a number from 0 to below 1", lambda v: 0 <= v < 1)
 POSITIVE = Rule("a finite number above 0", lambda v: 0 < v < math.inf)
+FACTOR = Rule("a number above 0 up to 1", lambda v: 0 < v <= 1)
 NOT_NEGATIVE = Rule("a finite number from 0", lambda v: 0 <= v < math.inf)
 STACK = Rule(
     f"empty, or four stages such as C-C-C-T or C-C-CT-T, of {', '.join(LETTERS)}",
@@ -67,6 +76,12 @@ STRIDES = _tuple_of(
 SIZE = _tuple_of(
     "empty, or (height, width) in pixels, each from 16",
     lambda v: len(v) == 2 and min(v) >= 16,
+)
+
+
+PATTERNS = Rule(
+    "a tuple of regular expressions, such as ('stem/', 'stage[12]_')",
+    lambda v: all(isinstance(p, str) and p and _compiles(p) for p in v),
 )
 
 
@@ -118,10 +133,20 @@ FIELDS = {
     ),
     "model.drop_path": Field(0.0, RATE, "stochastic depth of the last block"),
     "model.dropout": Field(0.0, RATE, "before the classifier"),
+    # Fine-tuning
+    "init_from": Field(
+        "", ANY, "weights to start from: .safetensors, .pth, or the folder of a run"
+    ),
+    "freeze": Field(
+        (), PATTERNS, "parameters that are kept, by patterns of their paths"
+    ),
     # Optimisation
     "optim.learning_rate": Field(1e-3, POSITIVE, "peak, at the end of warm-up"),
     "optim.warmup_epochs": Field(5.0, NOT_NEGATIVE, "linear, from 0"),
     "optim.weight_decay": Field(0.05, NOT_NEGATIVE, "of kernels only"),
+    "optim.layer_decay": Field(
+        1.0, FACTOR, "of the learning rate from a layer to the one before it"
+    ),
     "optim.clip_norm": Field(1.0, NOT_NEGATIVE, "global gradient norm; 0 is off"),
     "optim.label_smoothing": Field(0.1, RATE, "share of the label spread over all"),
     "optim.ema_decay": Field(

@@ -9,13 +9,13 @@ The same command again continues where the run stopped. `python -m hybrid_jax.ma
 the same program.
 """
 
-import os
 import sys
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from hybrid_jax import config as configs
+from hybrid_jax.command import guarded
 from hybrid_jax.errors import UserError
 from hybrid_jax.models.table import list_models
 
@@ -28,25 +28,9 @@ MODES = {
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code, 2 for what the user can mend."""
     argv = sys.argv if argv is None else argv
-    try:
-        if {"--help", "-h", "--helpfull", "-help"} & {*argv[1:]}:
-            print(usage(), flush=True)
-        else:
-            run(*parse(argv))
-    except UserError as error:
-        print(f"hybrid-jax: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # who read our output, such as head, is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:
-        what = f"{error.strerror}: {error.filename}" if error.filename else error
-        print(f"hybrid-jax: {what}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("hybrid-jax: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    if {"--help", "-h", "--helpfull", "-help"} & {*argv[1:]}:
+        return guarded(lambda: print(usage(), flush=True))
+    return guarded(lambda: run(*parse(argv)))
 
 
 def run(mode: str, config: ConfigDict | None, workdir: str) -> None:

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybrid_jax.models.hybrid import HybridNet
-from hybrid_jax.models.table import MODELS
+from hybrid_jax.models.table import MODELS, ViTRow
 from hybrid_jax.models.vit import ViT
 
 Arrays = dict[str, np.ndarray]
+Model = HybridNet | ViT
 
 MBCONV = {
     "shortcut/project": "shortcut.expand",
@@ -81,6 +82,7 @@ LEAVES = {
     "var": "running_var",
     "bias_table": "relative_position_bias_table",
 }
+TIMM_STRIDES = (2, 2, 2, 2, 2)  # its networks have no others
 # What timm stores beside its weights, or used to.
 DERIVED = (
     "num_batches_tracked",
@@ -161,7 +163,7 @@ def _packed(layout: Layout, head_dim: int) -> Layout:
     return Layout(out, back)
 
 
-def timm_leaf(model: HybridNet | ViT, path: str, ndim: int) -> Leaf:
+def timm_leaf(model: Model, path: str, ndim: int) -> Leaf:
     """Where timm keeps an array of a model.
 
     Args:
@@ -184,7 +186,7 @@ def timm_leaf(model: HybridNet | ViT, path: str, ndim: int) -> Leaf:
     return Leaf(key, _layout(model, inside, ndim))
 
 
-def _module_names(model: HybridNet | ViT, module: str) -> dict[str, str]:
+def _module_names(model: Model, module: str) -> dict[str, str]:
     """Our names of modules and timm's, of the part of a model that `module` is in."""
     first = module.split("/")[0]
     if isinstance(model, ViT):
@@ -207,7 +209,7 @@ def _module_names(model: HybridNet | ViT, module: str) -> dict[str, str]:
     return {f"{first}/{k}": f"{theirs}.{v}" for k, v in names.items()}
 
 
-def _layout(model: HybridNet | ViT, inside: str, ndim: int) -> Layout:
+def _layout(model: Model, inside: str, ndim: int) -> Layout:
     """How an array lies in timm, by its path."""
     *modules, leaf = inside.split("/")
     if leaf in ("class_token", "position_embedding"):
@@ -234,7 +236,7 @@ def _layout(model: HybridNet | ViT, inside: str, ndim: int) -> Layout:
     return layout
 
 
-def to_timm(model: HybridNet | ViT, arrays: Arrays) -> Arrays:
+def to_timm(model: Model, arrays: Arrays) -> Arrays:
     """A state dict of timm's.
 
     Args:
@@ -253,7 +255,7 @@ def to_timm(model: HybridNet | ViT, arrays: Arrays) -> Arrays:
 
 
 def from_timm(
-    model: HybridNet | ViT, state: Arrays, shapes: dict[str, tuple[int, ...]]
+    model: Model, state: Arrays, shapes: dict[str, tuple[int, ...]]
 ) -> tuple[Arrays, dict[str, str]]:
     """A state dict of timm's as arrays of a model, whether or not they fit.
 
@@ -280,7 +282,46 @@ def from_timm(
     return arrays | rest, {path: leaf.key for path, leaf in leaves.items()}
 
 
-def timm_arguments(model: HybridNet | ViT) -> tuple[str, dict[str, Any]]:
+def spec_from_timm(name: str, state: Arrays) -> dict[str, Any]:
+    """What a state dict of timm's is of, read off its shapes.
+
+    Returns:
+      The arguments of `create_model`, and `channels`. Images are taken to be square,
+      and of 224 px where no array depends on their size.
+
+    Raises:
+      KeyError: the state dict has no such array.
+    """
+    if isinstance(MODELS[name], ViTRow):
+        positions, kernel = state["pos_embed"], state["patch_embed.proj.weight"]
+        patch = kernel.shape[-1]
+        side = patch * math.isqrt(positions.shape[1] - 1)
+        spec = {"patch_size": patch, "num_classes": len(state["head.bias"])}
+    else:
+        kernel, side = state["stem.conv1.weight"], _image_side(state) or 224
+        spec = {"strides": TIMM_STRIDES, "num_classes": len(state["head.fc.bias"])}
+    return {
+        "name": name,
+        **spec,
+        "image_size": (side, side),
+        "channels": kernel.shape[1],
+    }
+
+
+def _image_side(state: Arrays) -> int:
+    """Pixels that the last bias table was made for; 0 if there is no table."""
+    side = 0
+    for key, table in state.items():
+        if not key.endswith("bias_table"):
+            continue
+        offsets = table.shape[1] if table.ndim == 3 else math.isqrt(len(table))
+        # MaxViT's windows are as large as the last map, a transformer's map its own.
+        halvings = 5 if ".attn_" in key else 2 + int(key.split(".")[1])
+        side = (offsets + 1) // 2 * 2**halvings
+    return side
+
+
+def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
     """Name and keyword arguments with which `timm.create_model` builds a model.
 
     timm halves a map at every stage, so a network with other strides has its weights

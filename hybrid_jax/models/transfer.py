@@ -1,6 +1,7 @@
 """Weights of one network in another: other classes, resolution or channels."""
 
 import math
+import re
 from typing import NamedTuple
 
 import jax
@@ -65,12 +66,26 @@ def fit(
 def _refuse(**wrong: list[str]) -> None:
     """Raises if anything is wrong, with all of it."""
     listed = [
-        f"{len(names)} {what}: {', '.join(names)}"
+        f"{len(names)} {what}: {', '.join(_gathered(names))}"
         for what, names in wrong.items()
         if names
     ]
     if listed:
         raise ValueError("; ".join(listed))
+
+
+def _gathered(names: list[str]) -> list[str]:
+    """Names, those of a stage's blocks as one: `blocks.{0,1,2}.norm1.bias`."""
+    numbers = {}
+    for name in names:
+        head, block, tail = re.fullmatch(r"(.*?blocks?\.?)(\d+)(.*)|.*", name).groups()
+        numbers.setdefault((head, tail) if head else (name, ""), []).append(block)
+    return [
+        head + (blocks[0] or "") + tail
+        if len(blocks) == 1
+        else f"{head}{{{','.join(sorted(blocks, key=int))}}}{tail}"
+        for (head, tail), blocks in numbers.items()
+    ]
 
 
 def _fit_one(path, array, shape, patches):

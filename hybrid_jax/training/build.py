@@ -64,7 +64,10 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
             learning_rate(config, plan),
             config.optim.weight_decay,
             config.optim.clip_norm,
+            config.optim.layer_decay,
+            config.freeze,
         ),
+        freeze=config.freeze,
         image_size=model.image_size,
         mean=jnp.asarray(mean),
         std=jnp.asarray(std),
@@ -118,6 +121,22 @@ def settled(config: ConfigDict) -> ConfigDict:
         return config
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return unflatten(flatten(config) | {"dtype": dtype})
+
+
+def check_frozen(freeze: tuple[str, ...], params: dict) -> None:
+    """Refuses patterns that freeze nothing, or leave nothing to train.
+
+    Raises:
+      UserError: names the pattern, and the parts of the network.
+    """
+    for pattern in freeze:
+        if not any(jax.tree.leaves(optim.frozen(params, (pattern,)))):
+            raise UserError(
+                f"config.freeze: no parameter's path has {pattern!r} in it; they begin "
+                f"with {', '.join(params)}"
+            )
+    if all(jax.tree.leaves(optim.frozen(params, freeze))):
+        raise UserError(f"config.freeze={freeze} leaves no parameter to train")
 
 
 def initial_shapes(task: Task, channels: int) -> TrainState:

@@ -75,16 +75,31 @@ class Checkpoints:
         template = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
         )
+        return self._read(step, ocp.args.StandardRestore(template))
+
+    def _read(self, step: int, how: ocp.args.StandardRestore):
         try:
-            return self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
-            )["state"]
+            return self._manager.restore(step, args=ocp.args.Composite(state=how))[
+                "state"
+            ]
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise UserError(
                 f"checkpoint {self.folder / str(step)} cannot be read "
                 f"({first_line(error)}): delete that folder to continue from the one "
                 "before"
             ) from None
+
+    def evaluated(self, step: int) -> dict:
+        """The variables that a step is evaluated with, whatever network they are of.
+
+        Raises:
+          UserError: as `restore`.
+        """
+        state = self._read(step, ocp.args.StandardRestore())
+        return state["average"] or {
+            "params": state["params"],
+            "batch_stats": state["batch_stats"],
+        }
 
     def metrics(self, step: int) -> dict[str, float]:
         """What was saved with a step."""

@@ -9,6 +9,7 @@ from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import augment, to_float
 from hybrid_jax.data.order import batch_indices
 from hybrid_jax.runtime import jit_once
+from hybrid_jax.training import optim
 from hybrid_jax.training.build import Plan
 from hybrid_jax.training.progress import Reporter
 from hybrid_jax.training.state import TrainState
@@ -40,6 +41,11 @@ def announce(
         f"{config.model.name}: {parameters:,} parameters, {height}x{width} px through "
         f"maps of {maps}"
     )
+    if config.freeze:
+        still = jax.tree.leaves(optim.frozen(shapes.params, config.freeze))
+        sizes = [x.size for x in jax.tree.leaves(shapes.params)]
+        kept = sum(size for size, is_kept in zip(sizes, still, strict=True) if is_kept)
+        reporter.say(f"{kept:,} of its parameters are frozen")
     reporter.say(
         f"{plan.total_steps:,} steps of {plan.batch_size} images, in "
         f"{np.dtype(model.dtype).name} on {device.device_kind} ({device.platform})"

@@ -16,8 +16,10 @@ from hybrid_jax.training import describe, metrics, results
 from hybrid_jax.training.build import (
     Plan,
     build_task,
+    check_frozen,
     initial_shapes,
     learning_rate,
+    model_spec,
     settled,
 )
 from hybrid_jax.training.checkpoint import Checkpoints
@@ -28,6 +30,7 @@ from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 from hybrid_jax.training.workdir import Workdir
 from hybrid_jax.training.writers import Writers
+from hybrid_jax.weights import fit_weights, merged, read, shapes_of
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, float]:
@@ -52,7 +55,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     splits = data.load(config.data.name, config.data.dir)
     plan = Plan(config, len(splits.train))
     task = build_task(config, splits, plan)
-    folder.create(config, splits.classes)
+    spec = model_spec(config, splits) | {"channels": splits.channels}
+    folder.create(config, spec, splits.classes)
     with (
         Reporter(folder) as reporter,
         Checkpoints(folder.checkpoints, config.train.keep) as checkpoints,
@@ -82,8 +86,10 @@ class Run:
     def fit(self, step: int) -> None:
         """Trains from a step, 0 or a checkpoint's, to the last."""
         shapes = initial_shapes(self.task, self.splits.channels)
+        check_frozen(self.config.freeze, shapes.params)
         # Read before anything is written, should it turn out to be damaged.
         state, seconds = self._restored(step, shapes) if step else (None, 0.0)
+        arrays = {} if step else self._taken_over(shapes)
         describe.announce(
             self.reporter, self.config, self.splits, self.plan, self.task, shapes
         )
@@ -94,6 +100,8 @@ class Run:
         with Writers(self.folder, step) as writers:
             if step == 0:
                 state = programs.initialise(np.int32(self.config.seed))
+                if arrays:
+                    state = state.starting_from(merged(state.variables, arrays))
                 self._draw_augmented(writers)
             self.reporter.start(step, self.plan.total_steps)
             tested = self._run_to_end(programs, writers, state, step, seconds)
@@ -132,6 +140,17 @@ class Run:
         grid = describe.augmented_images(self.splits, self.task, self.config)
         writers.images("train/augmented", grid, 0)
         self.folder.augmented.write_bytes(encode_png(grid))
+
+    def _taken_over(self, shapes: TrainState) -> dict[str, np.ndarray]:
+        """The weights to start from, by path; none if the config names no file."""
+        if not self.config.init_from:
+            return {}
+        weights = read(self.config.init_from)
+        fitted = fit_weights(self.task.model, weights, shapes_of(shapes.variables))
+        self.reporter.say(
+            f"starting from {weights.path}" + "".join(f"; {n}" for n in fitted.notes)
+        )
+        return fitted.arrays
 
     def _restored(self, step: int, shapes: TrainState) -> tuple[TrainState, float]:
         """The state after a step, and the seconds spent on training up to there."""

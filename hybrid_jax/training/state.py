@@ -34,6 +34,11 @@ class TrainState(flax.struct.PyTreeNode):
         """What the network is evaluated with: the averages where they are kept."""
         return self.variables if self.average is None else self.average
 
+    def starting_from(self, variables: dict) -> "TrainState":
+        """The same state with other variables, which its averages start from too."""
+        average = None if self.average is None else jax.tree.map(jnp.copy, variables)
+        return self.replace(average=average, **variables)
+
 
 def create_state(
     model: nn.Module,

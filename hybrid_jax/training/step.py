@@ -14,6 +14,7 @@ from jax import lax
 
 from hybrid_jax.data.augment import Augmentation, augment, normalise, to_float
 from hybrid_jax.training import metrics
+from hybrid_jax.training.optim import held
 from hybrid_jax.training.state import TrainState
 
 
@@ -30,6 +31,7 @@ class Task:
       label_smoothing: share of a label's mass that is spread over all classes.
       ema_decay: of the moving averages; 0 keeps none.
       accumulate: micro-batches a step.
+      freeze: patterns of parameters that are kept.
     """
 
     model: nn.Module
@@ -41,6 +43,7 @@ class Task:
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
     accumulate: int = 1
+    freeze: tuple[str, ...] = ()
 
 
 def train_step(
@@ -99,7 +102,7 @@ def _gradients(task, state, images, targets, key):
 
     def loss_fn(params, batch_stats, images, targets, key):
         logits, updated = task.model.apply(
-            {"params": params, "batch_stats": batch_stats},
+            {"params": held(params, task.freeze), "batch_stats": batch_stats},
             images,
             train=True,
             mutable=["batch_stats"],
@@ -138,8 +141,9 @@ def _moved_average(state: TrainState, decay: float) -> dict:
     """Moves the averages, faster in the first steps, which are soon outdated."""
     step = state.step.astype(jnp.float32)
     decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    # In this form what does not change stays exactly what it is.
     return jax.tree.map(
-        lambda old, new: decay * old + (1 - decay) * new,
+        lambda old, new: old + (1 - decay) * (new - old),
         state.average,
         state.variables,
     )

@@ -1,6 +1,7 @@
 """The folder of a run: what lies where, and whose it is.
 
 config.json      the experiment
+model.json       the network, as arguments of `create_model`, and its channels
 classes.json     class names in the order of the labels
 metrics.jsonl    one line of metrics per log interval and per evaluation
 tensorboard/     the same for TensorBoard, with augmented images and hyper-parameters
@@ -25,6 +26,7 @@ class Workdir:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path).expanduser()
         self.config = self.path / "config.json"
+        self.model = self.path / "model.json"
         self.classes = self.path / "classes.json"
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
@@ -60,21 +62,18 @@ class Workdir:
 
     def read_config(self) -> dict:
         """The stored config, flat."""
-        try:
-            return flatten(json.loads(self.config.read_text()))
-        except (OSError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"{self.config} cannot be read ({error}): restore it, or give another "
-                "workdir"
-            ) from None
+        return flatten(_read_json(self.config))
 
-    def create(self, config: ConfigDict, classes: tuple[str, ...]) -> None:
-        """Makes the folder with its config and class names."""
+    def read_model(self) -> dict:
+        """The arguments of `create_model`, and `channels`."""
+        return _read_json(self.model)
+
+    def create(self, config: ConfigDict, model: dict, classes: tuple[str, ...]) -> None:
+        """Makes the folder with what describes the run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_whole(self.config, json.dumps(config.to_dict(), indent=2) + "\n")
-        write_whole(
-            self.classes, json.dumps(classes, indent=2, ensure_ascii=False) + "\n"
-        )
+        _write_json(self.config, config.to_dict())
+        _write_json(self.model, model)
+        _write_json(self.classes, classes)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -82,6 +81,22 @@ def write_whole(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.tmp")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
+
+
+def _write_json(path: Path, content: dict | tuple) -> None:
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no fields")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): restore it, or give another workdir"
+        ) from None
+    return content
 
 
 def _free(name: str) -> bool:

@@ -76,7 +76,7 @@ def test_workdir_tells_its_config_from_another(tmp_path):
     config = configs.default()
     folder.check(config)
     assert not folder.path.exists()
-    folder.create(config, ("cat", "dög"))
+    folder.create(config, {"name": "astroformer_pico"}, ("cat", "dög"))
     other = configs.flatten(config) | {"seed": 5}
     folder.check(configs.unflatten(other))  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)

@@ -1,0 +1,146 @@
+"""Converts weights between this project and timm, or the released Astroformer.
+
+  python -m hybrid_jax.convert runs/cifar10 for_timm.safetensors
+  python -m hybrid_jax.convert coatnet_0_rw.pth ours.safetensors --model=coatnet_0_rw
+
+The source is a .safetensors or .pth file or the folder of a run; the target is a
+.safetensors file. What this project trained becomes timm's, and the other way round,
+unless --to says otherwise. Training starts from either kind of file:
+--config.init_from=FILE.
+"""
+
+import argparse
+import math
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+from hybrid_jax.command import guarded
+from hybrid_jax.errors import UserError, closest
+from hybrid_jax.models import create_model, interop
+from hybrid_jax.models.interop import Arrays, Model
+from hybrid_jax.models.table import MODELS
+from hybrid_jax.weights import Weights, fit_weights, read, shapes_of, write
+
+
+def convert(
+    source: str,
+    target: str,
+    name: str | None = None,
+    image_size: int | None = None,
+    to: str | None = None,
+) -> list[str]:
+    """Converts a file of weights.
+
+    Args:
+      source: a file, or the folder of a run.
+      target: a `.safetensors` file to write.
+      name: of the model, which files of timm's do not say.
+      image_size: to resize bias tables and position embeddings for; None keeps them.
+      to: `timm` or `hybrid_jax`; None is the one that the source is not.
+
+    Returns:
+      What was done, in words.
+
+    Raises:
+      UserError: the source cannot be read or does not fit the model, or timm has no
+        such model.
+    """
+    if not target.endswith(".safetensors"):
+        raise UserError(f"{target} does not end with .safetensors, which is written")
+    weights = read(source)
+    to = to or ("timm" if weights.ours else "hybrid_jax")
+    spec = weights.spec or _spec_of_timms(weights, name)
+    if image_size:
+        spec = {**spec, "image_size": (image_size, image_size)}
+    model, shapes = _built(spec)
+    fitted = fit_weights(model, weights, shapes)
+    if to == "timm":
+        arrays, notes = _for_timm(model, spec["channels"], fitted.arrays, target)
+        write(target, arrays)
+    else:
+        arrays, notes = fitted.arrays, []
+        write(target, arrays, spec)
+    count = sum(math.prod(shapes[p]) for p in shapes if p.startswith("params/"))
+    done = f"{target}: {count:,} parameters, under the names of {to}"
+    return [*fitted.notes, done, *notes]
+
+
+def _built(spec: dict[str, Any]) -> tuple[Model, dict[str, tuple[int, ...]]]:
+    """A model and the shapes of its variables."""
+    fields = {key: value for key, value in spec.items() if key != "channels"}
+    try:
+        model = create_model(**fields)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"no model can be made of {fields}: {error}") from None
+    images = jax.ShapeDtypeStruct((1, *model.image_size, spec["channels"]), np.float32)
+    return model, shapes_of(jax.eval_shape(model.init, jax.random.key(0), images))
+
+
+def _spec_of_timms(weights: Weights, name: str | None) -> dict[str, Any]:
+    """The arguments of `create_model` for a file of timm's, which says less."""
+    if name not in MODELS:
+        hint = closest(name, MODELS) if name else ""
+        raise UserError(
+            f"--model={name or ''} is no model{hint}: {weights.path} does not say what "
+            "it is of; `python -m hybrid_jax.models` lists them"
+        )
+    try:
+        return interop.spec_from_timm(name, weights.arrays)
+    except KeyError as error:
+        raise UserError(f"{weights.path} does not fit {name}: no {error}") from None
+
+
+def _for_timm(
+    model: Model, channels: int, arrays: Arrays, target: str
+) -> tuple[Arrays, list[str]]:
+    """A state dict of timm's, and how to load it."""
+    try:
+        state = interop.to_timm(model, arrays)
+        name, arguments = interop.timm_arguments(model)
+    except ValueError as error:
+        raise UserError(f"{error}: give --to=hybrid_jax") from None
+    arguments["in_chans"] = channels
+    shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    notes = [
+        "load it with",
+        f"    network = timm.create_model({name!r}, {shown})",
+        f"    network.load_state_dict(safetensors.torch.load_file({target!r}))",
+    ]
+    if getattr(model, "strides", interop.TIMM_STRIDES) != interop.TIMM_STRIDES:
+        notes.append(
+            f"timm halves at every stage, and this network has strides {model.strides}:"
+            " it takes the weights, but computes other logits with them"
+        )
+    return state, notes
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hybrid_jax.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", help="a .safetensors or .pth file, or a run's folder")
+    parser.add_argument("target", help="a .safetensors file, written whole or not")
+    parser.add_argument("--model", help="which model a file of timm's is of")
+    parser.add_argument(
+        "--image-size", type=int, help="pixels to resize bias tables and positions for"
+    )
+    parser.add_argument("--to", choices=("timm", "hybrid_jax"), help="names to write")
+    given = parser.parse_args(argv)
+
+    def run():
+        done = convert(
+            given.source, given.target, given.model, given.image_size, given.to
+        )
+        print("\n".join(done))
+
+    return guarded(run, again="nothing was written")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

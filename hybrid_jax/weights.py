@@ -1,0 +1,237 @@
+"""Weights in files: safetensors, PyTorch checkpoints, and the folders of runs.
+
+Nothing that a file holds is ever run: safetensors holds arrays alone, and of a pickle
+only tensors and plain containers are read.
+"""
+
+import argparse
+import json
+import os
+import pickle  # for its error alone
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.models import interop
+from hybrid_jax.models.interop import Arrays, Model
+from hybrid_jax.models.transfer import Fitted, fit
+from hybrid_jax.training.checkpoint import Checkpoints
+from hybrid_jax.training.workdir import Workdir
+
+PICKLES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
+# Under which timm's training and others keep a state dict; averages first.
+STATE_DICTS = ("state_dict_ema", "model_ema", "state_dict", "model")
+COLLECTIONS = ("params", "batch_stats")
+SPEC = "hybrid_jax"  # the key of our files' metadata
+
+
+class Weights(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+      path: of the file.
+      arrays: by the names that the file has for them, floats in float32.
+      spec: arguments of `create_model`, and `channels`; None in files of others.
+    """
+
+    path: Path
+    arrays: Arrays
+    spec: dict[str, Any] | None
+
+    @property
+    def ours(self) -> bool:
+        """Whether the names are this project's, rather than timm's."""
+        return all(name.split("/")[0] in COLLECTIONS for name in self.arrays)
+
+
+def load_weights(
+    model: Model, variables: dict, path: str | os.PathLike
+) -> tuple[dict, list[str]]:
+    """Variables with the weights of a file, as far as they can be taken over.
+
+    Args:
+      model: the network.
+      variables: its variables; what the file has no use for, such as a classifier of
+        other classes, keeps these values.
+      path: a `.safetensors` or `.pth` file of this project's, timm's or the released
+        Astroformer's names, or the folder of a run.
+
+    Returns:
+      New variables, and in words what had to be changed.
+
+    Raises:
+      UserError: the file cannot be read, or is of another network.
+    """
+    fitted = fit_weights(model, read(path), shapes_of(variables))
+    return merged(variables, fitted.arrays), fitted.notes
+
+
+def fit_weights(
+    model: Model, weights: Weights, shapes: dict[str, tuple[int, ...]]
+) -> Fitted:
+    """The weights of a file in the shapes of a network.
+
+    Raises:
+      UserError: lists all that is missing, surplus or misshapen.
+    """
+    arrays, shown = weights.arrays, {}
+    if not weights.ours:
+        arrays, shown = interop.from_timm(model, arrays, shapes)
+    try:
+        return fit(arrays, shapes, model.map_sizes[-1], shown)
+    except ValueError as error:
+        raise UserError(f"{weights.path} does not fit the network: {error}") from None
+
+
+def shapes_of(variables: dict) -> dict[str, tuple[int, ...]]:
+    """The shape of every array by path; `eval_shape` results do as well."""
+    flat = flatten_dict(_collections(variables), sep="/")
+    return {path: tuple(x.shape) for path, x in flat.items()}
+
+
+def merged(variables: dict, arrays: Arrays) -> dict:
+    """Variables with arrays put in their places by path."""
+    flat = flatten_dict(_collections(variables), sep="/")
+    return unflatten_dict(
+        flat | {path: jnp.asarray(array) for path, array in arrays.items()}, sep="/"
+    ) | {name: {} for name in COLLECTIONS if name in variables and not variables[name]}
+
+
+def _collections(variables: dict) -> dict:
+    return {name: variables[name] for name in COLLECTIONS if name in variables}
+
+
+def read(path: str | os.PathLike) -> Weights:
+    """The weights of a file, or of the newest checkpoint of a run's folder.
+
+    Raises:
+      UserError: there is none, it is damaged, or it holds more than weights.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return _read_run(path)
+    if not path.is_file():
+        raise UserError(f"there are no weights at {path}")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in PICKLES:
+        return Weights(path, _read_pickle(path), None)
+    raise UserError(
+        f"{path} is no file of weights: give a .safetensors, {', '.join(PICKLES)}, or "
+        "the folder of a run"
+    )
+
+
+def write(path: str | os.PathLike, arrays: Arrays, spec: dict | None = None) -> None:
+    """Writes a `.safetensors` file, whole or not at all.
+
+    Args:
+      path: of the file.
+      arrays: by name.
+      spec: kept for `read`.
+
+    Raises:
+      UserError: no such folder.
+      OSError: the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent} to write {path.name} to")
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    scratch = path.with_name(f".{path.name}.tmp")
+    try:
+        save_file(arrays, scratch, metadata={SPEC: json.dumps(spec)} if spec else None)
+        os.replace(scratch, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {first_line(error)}") from None
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _read_safetensors(path: Path) -> Weights:
+    try:
+        with safe_open(path, framework="np") as file:
+            spec, names = (file.metadata() or {}).get(SPEC), file.keys()
+            arrays = {name: _float32(file.get_tensor(name)) for name in names}
+        return Weights(path, arrays, json.loads(spec) if spec else None)
+    except (SafetensorError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged or no safetensors file ({first_line(error)})"
+        ) from None
+
+
+def _read_pickle(path: Path) -> Arrays:
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            f"{path} is PyTorch's: pip install torch to read it, or convert it to "
+            ".safetensors where there is one"
+        ) from None
+    try:
+        # timm's own checkpoints hold their command's arguments too, which are plain.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            torch.serialization.safe_globals([argparse.Namespace]),
+        ):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than weights, and opening it could run code "
+            f"({_refused(error)}): it was not opened; take a .safetensors file"
+        ) from None
+    except Exception as error:  # torch raises many kinds
+        what = first_line(error).split(". ")[0]
+        raise UserError(f"{path} is damaged ({what})") from None
+    state = _state_dict(content)
+    if not state:
+        raise UserError(f"{path} holds no state dict of a network")
+    return {
+        name.removeprefix("module.").removeprefix("_orig_mod."): _float32(
+            (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        )
+        for name, tensor in state.items()
+    }
+
+
+def _refused(error: Exception) -> str:
+    """What of a pickle was refused, out of PyTorch's paragraphs."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if "nsupported" in line), "a pickle")
+
+
+def _state_dict(content: Any) -> dict[str, Any]:
+    """The tensors of a checkpoint by name; empty if it has none."""
+    if not isinstance(content, dict):
+        return {}
+    for key in STATE_DICTS:
+        if isinstance(content.get(key), dict):
+            return _state_dict(content[key])
+    return {k: v for k, v in content.items() if hasattr(v, "is_floating_point")}
+
+
+def _read_run(path: Path) -> Weights:
+    folder = Workdir(path)
+    with Checkpoints(folder.checkpoints, keep=1, read_only=True) as saved:
+        step = saved.latest() if folder.checkpoints.is_dir() else None
+        if step is None:
+            raise UserError(f"{path} is no folder of a run that saved a checkpoint")
+        variables = saved.evaluated(step)
+    arrays = {
+        name: np.asarray(array)
+        for name, array in flatten_dict(variables, sep="/").items()
+    }
+    return Weights(path, arrays, folder.read_model())
+
+
+def _float32(array: Any) -> np.ndarray:
+    array = np.asarray(array)
+    whole = np.issubdtype(array.dtype, np.integer)
+    return array if whole else array.astype(np.float32)

@@ -1,0 +1,223 @@
+"""Starting from weights, keeping some of them, and letting others learn slower."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict
+
+from hybrid_jax import config as configs
+from hybrid_jax.errors import UserError
+from hybrid_jax.models import create_model
+from hybrid_jax.runtime import jit_once
+from hybrid_jax.training import optim
+from hybrid_jax.training.build import check_frozen
+from hybrid_jax.training.loop import train
+from hybrid_jax.training.state import create_state
+from hybrid_jax.training.step import Task, train_step
+from hybrid_jax.weights import load_weights, read
+
+FROZEN = ("^stem/", "block1/attention")
+
+
+def make_task(freeze=(), optimiser=None, **model):
+    return Task(
+        model=create_model("astroformer_pico", 3, 16, strides=(2, 2, 1, 2, 1), **model),
+        optimiser=optimiser
+        or optim.adamw(optax.constant_schedule(1e-2), 0.5, 1.0, 1.0, freeze),
+        image_size=(16, 16),
+        mean=jnp.float32([127.0]),
+        std=jnp.float32([64.0]),
+        freeze=freeze,
+    )
+
+
+def make_state(task):
+    def create(seed):
+        return create_state(task.model, task.optimiser, seed, (16, 16, 1), False)
+
+    return jit_once(create)(0)
+
+
+def step(task, state):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 16, 16, 1), np.uint8)
+    labels = jnp.asarray(rng.integers(0, 3, 8))
+    return jit_once(lambda s: train_step(task, s, images, labels)[0])(state)
+
+
+def test_frozen_parameters_stay_bit_by_bit_and_all_others_move():
+    task = make_task(FROZEN)
+    before = make_state(task)
+    after = step(task, before)
+    old, new = (flatten_dict(s.params, sep="/") for s in (before, after))
+    kept = {path for path in old if np.array_equal(old[path], new[path])}
+    assert kept == {p for p in old if any(re.search(f, p) for f in FROZEN)}
+    assert {path.split("/")[0] for path in kept} == {"stem", "stage4_block1"}
+
+
+def test_frozen_parameters_have_no_moments():
+    sizes = []
+    for freeze in ((), FROZEN):
+        state = make_state(make_task(freeze))
+        still = jax.tree.leaves(optim.frozen(state.params, freeze))
+        params = jax.tree.leaves(state.params)
+        trained = sum(p.size for p, s in zip(params, still, strict=True) if not s)
+        moments = sum(x.size for x in jax.tree.leaves(state.opt_state) if x.ndim)
+        assert moments == 2 * trained
+        sizes.append(moments)
+    assert sizes[1] < sizes[0]
+
+
+def test_freezing_leaves_the_gradients_of_the_rest_as_they_are():
+    free = make_task((), optax.sgd(0.1))
+    held = dataclasses.replace(free, freeze=("stage1", "stage4"))
+    start = make_state(free)
+    a, b = (flatten_dict(step(t, start).params, sep="/") for t in (free, held))
+    old = flatten_dict(start.params, sep="/")
+    for path in old:
+        expected = old[path] if re.search("stage[14]", path) else a[path]
+        np.testing.assert_allclose(b[path], expected, atol=1e-6, err_msg=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "layers"),
+    [
+        (
+            "astroformer_pico",
+            {},
+            {
+                "stem": 0,
+                "stage1_block1": 1,
+                "stage2_block1": 2,
+                "stage3_block1": 3,
+                "stage3_block2": 4,
+                "stage4_block1": 5,
+                "head": 6,
+            },
+        ),
+        (
+            "vit_tiny",
+            {"depth": 11},
+            {
+                "patch_embedding": 0,
+                "class_token": 0,
+                "position_embedding": 0,
+                "head": 12,
+                "block2": 2,
+                "block10": 10,
+                "block11": 11,
+            },
+        ),
+    ],
+)
+def test_layers_are_counted_from_the_image_to_the_head(name, overrides, layers):
+    model = create_model(name, 3, 16, **overrides)
+    images = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    factors = optim.layer_factors(params, 0.5)
+    assert jax.tree.structure(factors) == jax.tree.structure(params)
+    for module, layer in layers.items():
+        values = set(jax.tree.leaves(factors[module]))
+        assert values == {0.5 ** (layers["head"] - layer)}, module
+
+
+def test_the_layer_factor_scales_the_whole_update():
+    """Adam's first update is the learning rate itself, weight decay beside it."""
+    updates = {}
+    for decay in (1.0, 0.5):
+        rate = optax.constant_schedule(1e-3)
+        task = make_task((), optim.adamw(rate, 0.1, 0.0, decay))
+        start = make_state(task)
+        end = step(task, start)
+        updates[decay] = jax.tree.map(lambda a, b: b - a, start.params, end.params)
+    factors = optim.layer_factors(updates[1.0], 0.5)
+    jax.tree.map(
+        lambda slow, full, factor: np.testing.assert_allclose(
+            slow, factor * full, atol=2e-7
+        ),
+        updates[0.5],
+        updates[1.0],
+        factors,
+    )
+
+
+def test_patterns_that_freeze_nothing_or_everything_are_refused():
+    params = make_state(make_task()).params
+    check_frozen(("stem",), params)
+    with pytest.raises(UserError, match=r"'stemm'.*begin with .*stem"):
+        check_frozen(("stem", "stemm"), params)
+    with pytest.raises(UserError, match="leaves no parameter"):
+        check_frozen(("stem", "st", "head"), params)
+
+
+def digits_config(**changes):
+    config = configs.default()
+    config.data.name = "digits"
+    config.data.image_size = (16, 16)
+    config.model.name = "astroformer_pico"
+    config.model.strides = (2, 2, 1, 2, 1)
+    config.train.epochs = 1
+    config.train.batch_size = 128
+    config.optim.warmup_epochs = 0.2
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "pretrained"
+    train(digits_config(), str(workdir))
+    return workdir
+
+
+def test_a_run_starts_from_anothers_weights(pretrained, tmp_path):
+    """What is frozen is at the end what the other run left; the rest has moved."""
+    frozen = ("stem", "stage")
+    config = digits_config(init_from=str(pretrained), freeze=frozen)
+    train(config, str(tmp_path / "tuned"))
+    theirs, ours = read(pretrained).arrays, read(tmp_path / "tuned").arrays
+    assert theirs.keys() == ours.keys()
+    for path in theirs:
+        if path.startswith("params/"):
+            same = np.array_equal(theirs[path], ours[path])
+            assert same == any(name in path for name in frozen), path
+    log = (tmp_path / "tuned" / "log.txt").read_text()
+    assert f"starting from {pretrained}" in log
+    assert "of its parameters are frozen" in log
+
+
+def test_another_resolution_and_other_classes_start_from_a_run_too(pretrained):
+    model = create_model("astroformer_pico", 4, 24, strides=(2, 2, 1, 2, 1))
+    images = jnp.zeros((1, 24, 24, 1))
+    variables = jit_once(model.init)(jax.random.key(0), images)
+    loaded, notes = load_weights(model, variables, pretrained)
+    assert notes == ["new classifier: 10 classes to 4", "bias tables resized"]
+    theirs, ours = read(pretrained).arrays, flatten_dict(loaded, sep="/")
+    stem = "params/stem/conv1/kernel"
+    np.testing.assert_array_equal(theirs[stem], ours[stem])
+    classifier = flatten_dict(variables, sep="/")["params/head/classifier/kernel"]
+    np.testing.assert_array_equal(ours["params/head/classifier/kernel"], classifier)
+
+
+def test_weights_that_do_not_fit_stop_a_run_before_it_begins(pretrained, tmp_path):
+    config = digits_config(init_from=str(pretrained), **{"model.name": "cbam_pico"})
+    with pytest.raises(UserError, match=r"does not fit the network: .*missing"):
+        train(config, str(tmp_path / "run"))
+    assert not list((tmp_path / "run" / "checkpoints").glob("*"))
+    # So that the corrected command may use the same folder.
+    train(digits_config(), str(tmp_path / "run"))
+
+
+def test_a_network_without_batch_norms_trains(tmp_path):
+    model = create_model("vit_tiny", 3, 16, depth=1)
+    task = dataclasses.replace(make_task(), model=model)
+    before = make_state(task)
+    assert before.batch_stats == {}
+    after = step(task, before)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before.params, after.params)
+    assert all(jax.tree.leaves(moved))
