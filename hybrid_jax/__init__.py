@@ -12,9 +12,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "create_model": "hybrid_jax.models",
+    "extract_features": "hybrid_jax.models.features",
     "list_models": "hybrid_jax.models",
+    "load_weights": "hybrid_jax.weights",
+    "summary": "hybrid_jax.models.summary",
 }
-__all__ = ["__version__", "create_model", "list_models"]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str):

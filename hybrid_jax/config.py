@@ -20,6 +20,7 @@ from hybrid_jax.models.table import (
     block_plan,
     check_heads,
     parse_stack,
+    shown_models,
 )
 
 
@@ -65,6 +66,7 @@ RATE = Rule("a number from 0 to below 1", lambda v: 0 <= v < 1)
 POSITIVE = Rule("a finite number above 0", lambda v: 0 < v < math.inf)
 FACTOR = Rule("a number above 0 up to 1", lambda v: 0 < v <= 1)
 NOT_NEGATIVE = Rule("a finite number from 0", lambda v: 0 <= v < math.inf)
+MODEL = Rule(f"one of {shown_models()}", lambda v: v in MODELS)
 STACK = Rule(
     f"empty, or four stages such as C-C-C-T or C-C-CT-T, of {', '.join(LETTERS)}",
     lambda v: not v or (len(parse_stack(v)) == 4 and {*v} <= {*LETTERS, "-"}),
@@ -120,7 +122,7 @@ FIELDS = {
         0.0, NOT_NEGATIVE, "alpha of cutmix; 0 is off; with mixup, either by chance"
     ),
     # Model
-    "model.name": Field("astroformer_nano", _one_of(*MODELS), "row of the model table"),
+    "model.name": Field("astroformer_nano", MODEL, "row of the model table"),
     "model.stack": Field("", STACK, "letters of each stage; empty is the model's own"),
     "model.strides": Field(
         (), STRIDES, "of a hybrid; empty leaves a last map of 4x4 or more"

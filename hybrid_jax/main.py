@@ -10,6 +10,7 @@ the same program.
 """
 
 import sys
+import textwrap
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -91,11 +92,14 @@ def parse(argv: list[str]) -> tuple[str, ConfigDict | None, str]:
 def usage() -> str:
     """What `--help` prints: the commands, the models, every field of a config."""
     modes = "\n".join(f"  --mode={name:6} {what}" for name, what in MODES.items())
+    models = textwrap.fill(
+        ", ".join(list_models()), 88, initial_indent="  ", subsequent_indent="  "
+    )
     return (
         f"{__doc__}\n"
         f"  --config=FILE[:MODEL]  the experiment, a file of configs/\n"
         f"  --workdir=DIR          folder of the run\n{modes}\n\n"
-        f"Models: {', '.join(list_models())}\n\n"
+        f"Models:\n{models}\n\n"
         f"Fields of a config, with [defaults]:\n{configs.describe()}"
     )
 

@@ -33,7 +33,7 @@ def run(monkeypatch, capsys, *args):
         (["--config.data.name=mnist:9.9.9"], "cannot be opened"),
         (["--config.model.stack=T-C-C-T"], "stage 1 is 16 channels wide"),
         (["--config.train.epochs=2.5"], "config.train.epochs=2.5"),
-        (["--config.model.name=resnet50"], "coatnet_4"),
+        (["--config.model.name=resnet50"], "coatnet_*"),
         (["--config.model.stack=C-C-C-X"], "of C, B, S, T, M"),
         (["--config.model.strides=2,2"], "five strides"),
         (["--config.data.name=digitz"], "did you mean 'digits'"),

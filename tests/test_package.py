@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import hybrid_jax
+from hybrid_jax.models import __main__ as command
+from tests.models import test_parity
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +33,11 @@ def test_listing_models_does_not_import_jax():
 
 def test_public_names_are_reachable():
     assert hybrid_jax.list_models("coatnet_0") == ["coatnet_0"]
-    assert hybrid_jax.create_model("astroformer_pico", 7).num_classes == 7
+    model = hybrid_jax.create_model("astroformer_pico", 7)
+    assert model.num_classes == 7
+    assert "stage4_block1" in hybrid_jax.summary(model)
+    assert callable(hybrid_jax.extract_features)
+    assert callable(hybrid_jax.load_weights)
     with pytest.raises(AttributeError, match="nothing_here"):
         _ = hybrid_jax.nothing_here
 
@@ -42,12 +48,39 @@ def test_version_is_that_of_the_changelog_and_the_installed_package():
 
 
 def test_documents_name_only_what_exists():
-    """Files and models that the README speaks of."""
     text = (ROOT / "README.md").read_text()
     for path in re.findall(r"(?:configs|tests|benchmarks|hybrid_jax)/[\w./]+", text):
         assert (ROOT / path.rstrip(".")).exists(), path
-    tables = re.findall(r"^\| `((?:astroformer|coatnet)_\w+)` \| C", text, re.M)
-    assert tables == hybrid_jax.list_models()
+
+
+def test_tables_of_the_readme_are_those_of_the_command():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    written = readme.partition(f"{command.START}\n")[2].partition(command.END)[0]
+    rows = re.findall(r"^\| `(\w+)` \|", written, re.M)
+    assert sorted(rows) == sorted(hybrid_jax.list_models())
+    run = [sys.executable, "-m", "hybrid_jax.models"]
+    out = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert written == out.stdout, "python -m hybrid_jax.models --write README.md"
+
+
+def test_tables_claim_no_more_than_the_tests_compare():
+    def rows_of(test):
+        (names,) = (m.args[1] for m in test.pytestmark if m.args[0] == "name")
+        return {*names}
+
+    rows = {
+        "logits": {*test_parity.ROW_OF_EACH_FAMILY, *test_parity.OUR_OWN_SIZES},
+        "narrow logits": rows_of(test_parity.test_recipes_equal_timm)
+        | {"coatnet_6", "coatnet_7"},
+        "shapes": rows_of(test_parity.test_names_and_shapes_equal_timm),
+        "sizes": rows_of(test_parity.test_sizes_are_timms),
+        "attention": {*hybrid_jax.list_models("sasa_*")},
+    }
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in hybrid_jax.list_models():
+        for what in command.compared(name).split(", "):
+            assert name in rows[what]
+            assert f"\n- {what}: " in readme
 
 
 def test_the_continuous_integration_runs_the_test_command_of_the_readme():

@@ -17,6 +17,7 @@ from hybrid_jax.models.table import (
     check_heads,
     list_models,
     parse_stack,
+    shown_models,
 )
 
 if typing.TYPE_CHECKING:
@@ -52,7 +53,7 @@ def create_model(
     """
     if name not in MODELS:
         raise ValueError(
-            f"no model {name!r}{closest(name, MODELS)}; valid: {', '.join(MODELS)}"
+            f"no model {name!r}{closest(name, MODELS)}; there are {shown_models()}"
         )
     row = MODELS[name]
     fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}

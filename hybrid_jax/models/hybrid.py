@@ -64,7 +64,7 @@ class HybridNet(nn.Module):
       dtype: of activations and matrix products; parameters, statistics, softmax and
         logits are float32.
 
-    Sows the maps behind stem and stages as the intermediates `stage0` to `stage4`.
+    Sows the maps behind stem and stages, in this order, as the intermediate `maps`.
     """
 
     stack: tuple[str, ...]
@@ -98,7 +98,7 @@ class HybridNet(nn.Module):
         x = Stem(self.stem_widths, stem_stride, name="stem", **same)(
             x.astype(self.dtype), train
         )
-        self.sow("intermediates", "stage0", x)
+        self.sow("intermediates", "maps", x)
 
         # Windows and grids of MaxViT are as large as the last map, as published.
         blocks = BLOCKS | {"M": partial(BLOCKS["M"], window=self.map_sizes[-1])}
@@ -112,7 +112,7 @@ class HybridNet(nn.Module):
                 **same,
             )(x, train)
             if block.last:
-                self.sow("intermediates", f"stage{block.stage}", x)
+                self.sow("intermediates", "maps", x)
 
         return Head(
             self.head_hidden, self.num_classes, self.dropout, name="head", **same

@@ -233,3 +233,10 @@ MODELS: dict[str, HybridRow | ViTRow] = (
 def list_models(pattern: str = "*") -> list[str]:
     """The names `create_model` takes, those that match a shell pattern."""
     return fnmatch.filter(MODELS, pattern)
+
+
+def shown_models() -> str:
+    """The families in a few words, for messages that need not be a page long."""
+    families = dict.fromkeys(name.split("_")[0] for name in MODELS)
+    shown = ", ".join(f"{family}_*" for family in families)
+    return f"{shown} (`python -m hybrid_jax.models` lists them)"

@@ -23,7 +23,7 @@ class ViT(nn.Module):
         not divide the image.
       num_classes, image_size, recipe, drop_path, dropout, dtype: as in `HybridNet`.
 
-    Sows the patches behind every block, `[B, h, w, C]`, as `block1`, `block2`, ...
+    Sows the patches behind every block, `[B, h, w, C]`, as the intermediate `maps`.
     """
 
     width: int
@@ -66,7 +66,7 @@ class ViT(nn.Module):
                 name=f"block{block}",
             )(x, train)
             patches = x[:, 1:].reshape(batch, height, width, self.width)
-            self.sow("intermediates", f"block{block}", patches)
+            self.sow("intermediates", "maps", patches)
 
         return Head(
             0, self.num_classes, self.dropout, self.recipe, self.dtype, name="head"

@@ -35,6 +35,11 @@ ROW_OF_EACH_FAMILY = [
     "maxvit_tiny",
     "vit_tiny",
 ]
+OUR_OWN_SIZES = [
+    name
+    for name in MODELS
+    if re.search("pico|nano$|nano_c", name) and MODELS[name].timm
+]
 
 
 def assert_logits_equal_timm(name, image_size, **overrides):
@@ -53,6 +58,12 @@ def assert_logits_equal_timm(name, image_size, **overrides):
 @pytest.mark.parametrize("image_size", [64, 224])
 @pytest.mark.parametrize("name", ROW_OF_EACH_FAMILY)
 def test_logits_equal_timm(name, image_size):
+    assert_logits_equal_timm(name, image_size)
+
+
+@pytest.mark.parametrize("image_size", [64, 96])
+@pytest.mark.parametrize("name", OUR_OWN_SIZES)
+def test_our_own_sizes_equal_timm_resized(name, image_size):
     assert_logits_equal_timm(name, image_size)
 
 
@@ -204,11 +215,10 @@ def test_gradients_and_batch_statistics_equal_pytorch(name):
         assert error <= 1e-5 * max(1, np.abs(theirs).max()), key
 
 
-def has_timms_size(name):
-    return MODELS[name].timm and not re.search("pico|nano$|nano_c", name)
-
-
-@pytest.mark.parametrize("name", [*filter(has_timms_size, MODELS)])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in MODELS if MODELS[name].timm and name not in OUR_OWN_SIZES],
+)
 def test_sizes_are_timms(name):
     timm = import_timm()
     row = MODELS[name]

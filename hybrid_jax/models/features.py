@@ -1,0 +1,59 @@
+"""What a network makes of images on the way to its logits."""
+
+from typing import NamedTuple
+
+import jax
+from flax.traverse_util import flatten_dict
+
+from hybrid_jax.models.hybrid import HybridNet
+from hybrid_jax.models.vit import ViT
+
+WEIGHTS = "/attention/weights"  # the end of their paths, behind the block's
+
+
+class Features(NamedTuple):
+    """Features of `B` images, in the model's dtype unless it says otherwise.
+
+    Attributes:
+      pooled: `[B, F]`, what the classifier sees.
+      maps: `[B, h, w, C]` each; of a `HybridNet` behind the stem and every stage, of a
+        `ViT` the patches behind every block, before the last norm.
+      attention: float32 weights `[B, N, P, P]` of `N` heads from the second last to the
+        last axis' positions, by transformer block: `stage4_block1`. MaxViT has two
+        in a block, `stage1_block1/block` and `stage1_block1/grid`, of `n` parts an
+        image: `[B * n, N, P, P]`. A ViT's first position is the class token. Rows sum
+        to 1, except that the post-normalised form adds its bias to them.
+    """
+
+    pooled: jax.Array
+    maps: list[jax.Array]
+    attention: dict[str, jax.Array]
+
+
+def extract_features(
+    model: HybridNet | ViT,
+    variables: dict,
+    images: jax.Array,
+    attention: bool = False,
+) -> Features:
+    """Features of images, in evaluation mode.
+
+    Under `jax.jit`, `model` and `attention` are static, and a program computes what is
+    used of its result alone.
+
+    Args:
+      model: the network.
+      variables: its parameters and batch statistics.
+      images: float `[B, H, W, channels]`, normalised as in training.
+      attention: whether to return attention weights, which take more memory than all
+        maps; without it, `Features.attention` is empty.
+    """
+    _, updated = model.apply(variables, images, mutable=["intermediates"])
+    sown = flatten_dict(updated["intermediates"], sep="/")  # a tuple each
+    weights = {
+        path.removesuffix(WEIGHTS): value
+        for path, (value, *_) in sown.items()
+        if attention and path.endswith(WEIGHTS)
+    }
+    (pooled,) = sown["head/features"]
+    return Features(pooled, [*sown["maps"]], weights)
