@@ -7,7 +7,7 @@ import pytest
 from hybrid_jax.models.attention import RelativeAttention, relative_position_index
 from hybrid_jax.models.recipes import Recipe
 
-HEIGHT, WIDTH, HEADS, DIM = 3, 4, 2, 32
+HEADS, DIM = 2, 32
 
 
 def softmax(x):
@@ -17,7 +17,8 @@ def softmax(x):
 
 def double_loop(x, params, form):
     """One image `[H, W, C]` through the equations, a position at a time."""
-    positions = [(y, x) for y in range(HEIGHT) for x in range(WIDTH)]
+    height, width, _ = x.shape
+    positions = [(y, x) for y in range(height) for x in range(width)]
     tokens = x.reshape(len(positions), -1)
     qkv = tokens @ params["qkv"]["kernel"] + params["qkv"]["bias"]
     qkv = qkv.reshape(len(positions), HEADS, 3, DIM)
@@ -29,18 +30,19 @@ def double_loop(x, params, form):
             w = np.zeros(len(positions))
             for j, (yj, xj) in enumerate(positions):
                 scores[j] = qkv[i, h, 0] @ qkv[j, h, 1] / np.sqrt(DIM)
-                w[j] = table[yi - yj + HEIGHT - 1, xi - xj + WIDTH - 1, h]
+                w[j] = table[yi - yj + height - 1, xi - xj + width - 1, h]
             weights = softmax(scores + w) if form == "pre" else softmax(scores) + w
             for j in range(len(positions)):
                 out[i, h] += weights[j] * qkv[j, h, 2]
     y = out.reshape(len(positions), -1) @ params["project"]["kernel"]
-    return (y + params["project"]["bias"]).reshape(HEIGHT, WIDTH, -1)
+    return (y + params["project"]["bias"]).reshape(height, width, -1)
 
 
+@pytest.mark.parametrize("size", [(3, 4), (6, 2)])
 @pytest.mark.parametrize("form", ["pre", "post"])
-def test_equals_the_double_loop(form):
+def test_equals_the_double_loop(form, size):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, HEIGHT, WIDTH, 24)).astype(np.float32)
+    x = rng.normal(size=(2, *size, 24)).astype(np.float32)
     module = RelativeAttention(HEADS * DIM, Recipe(attention=form))
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)
     params = jax.tree.map(
@@ -52,7 +54,7 @@ def test_equals_the_double_loop(form):
 
 
 def test_the_two_forms_differ():
-    x = np.random.default_rng(0).normal(size=(1, HEIGHT, WIDTH, 32)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(1, 3, 4, 32)).astype(np.float32)
     variables = RelativeAttention(32).init(jax.random.key(0), x)
     pre = RelativeAttention(32, Recipe(attention="pre")).apply(variables, x)
     post = RelativeAttention(32, Recipe(attention="post")).apply(variables, x)
