@@ -219,7 +219,7 @@ def test_the_command_resizes(tmp_path, capsys):
     save_file(state, theirs)
     command = [str(theirs), str(ours), "--model=vit_tiny", "--image-size=96"]
     assert convert(command) == 0
-    assert "position embedding resized" in capsys.readouterr().out
+    assert "positions resized: " in capsys.readouterr().out
     weights = read(ours)
     patch = weights.spec["patch_size"]
     assert len(weights.arrays["params/position_embedding"]) == 1 + (96 // patch) ** 2

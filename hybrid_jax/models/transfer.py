@@ -101,11 +101,16 @@ def _fit_one(path, array, shape, patches):
     if array.ndim != len(shape) or array.shape[-1] != shape[-1]:
         raise ValueError
     if path.endswith("/bias_table"):
-        return "bias tables resized", resize_table(array, shape)
+        sides = [f"{(h + 1) // 2}x{(w + 1) // 2}" for h, w, _ in (array.shape, shape)]
+        return f"bias tables resized: {' to '.join(sides)}", resize_table(array, shape)
     if path.endswith("/position_embedding") and patches:
-        return "position embedding resized", resize_positions(array, patches)
+        resized = resize_positions(array, patches)
+        note = f"positions resized: {len(array) - 1:,} to {len(resized) - 1:,} patches"
+        return note, resized
     if path in STEMS:
-        return "first kernel adapted to the image's channels", adapt_rgb(array, shape)
+        adapted = adapt_rgb(array, shape)
+        ratio = math.prod(shape) * 3 // array.size
+        return f"first kernel adapted: 3 channels to {ratio}", adapted
     raise ValueError
 
 

@@ -117,8 +117,8 @@ def test_what_was_changed_is_told():
     fitted = fit(arrays, shapes)
     assert fitted.notes == [
         "new classifier: 1000 classes to 10",
-        "bias tables resized",
-        "first kernel adapted to the image's channels",
+        "bias tables resized: 7x7 to 4x4",
+        "first kernel adapted: 3 channels to 1",
     ]
     assert CLASSIFIER not in fitted.arrays
     assert {p: a.shape for p, a in fitted.arrays.items()} == {
