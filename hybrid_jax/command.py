@@ -1,6 +1,8 @@
-"""What every command does with what goes wrong: one line, and an exit code."""
+"""What all commands share: how mistakes are told, and how sizes are written."""
 
+import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -32,3 +34,26 @@ def guarded(run: Callable[[], None], again: str = "the same command goes on") ->
 def _tell(what: object, code: int) -> int:
     print(f"hybrid-jax: {what}", file=sys.stderr)
     return code
+
+
+class Parser(argparse.ArgumentParser):
+    """Shows a module's docstring for help, and has mistakes told as all others are."""
+
+    def __init__(self, prog: str, text: str):
+        super().__init__(
+            prog=prog,
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str):
+        raise UserError(f"{message} (see --help)")
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """`224` or `192x256` as `(height, width)`, for a parser."""
+    match = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 224 nor 192x256 or such")
+    height, width = match.groups()
+    return int(height), int(width or height)

@@ -7,19 +7,23 @@ The source is a .safetensors or .pth file or the folder of a run; the target is 
 .safetensors file. What this project trained becomes timm's, and the other way round,
 unless --to says otherwise. Training starts from either kind of file:
 --config.init_from=FILE.
+
+--image-size is what the network is for; bias tables and positions of another size are
+resized. Without it, it is read off the file, where it is taken to be a square.
 """
 
-import argparse
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from hybrid_jax.command import guarded
+from hybrid_jax.command import Parser, guarded, image_size
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import create_model, interop
+from hybrid_jax.models.geometry import Size
 from hybrid_jax.models.interop import Arrays, Model
 from hybrid_jax.models.table import MODELS
 from hybrid_jax.weights import Weights, fit_weights, read, shapes_of, write
@@ -29,7 +33,7 @@ def convert(
     source: str,
     target: str,
     name: str | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
     to: str | None = None,
 ) -> list[str]:
     """Converts a file of weights.
@@ -38,7 +42,8 @@ def convert(
       source: a file, or the folder of a run.
       target: a `.safetensors` file to write.
       name: of the model, which files of timm's do not say.
-      image_size: to resize bias tables and position embeddings for; None keeps them.
+      image_size: `(height, width)` that the converted network is for; None is that of
+        the source, for timm's a square.
       to: `timm` or `hybrid_jax`; None is the one that the source is not.
 
     Returns:
@@ -50,11 +55,15 @@ def convert(
     """
     if not target.endswith(".safetensors"):
         raise UserError(f"{target} does not end with .safetensors, which is written")
+    if Path(source).resolve() == Path(target).resolve():
+        raise UserError(f"{target} is the source: give another file to write")
     weights = read(source)
     to = to or ("timm" if weights.ours else "hybrid_jax")
     spec = weights.spec or _spec_of_timms(weights, name)
+    if name and spec["name"] != name:
+        raise UserError(f"{source} is of {spec['name']}, not of --model={name}")
     if image_size:
-        spec = {**spec, "image_size": (image_size, image_size)}
+        spec = {**spec, "image_size": image_size}
     model, shapes = _built(spec)
     fitted = fit_weights(model, weights, shapes)
     if to == "timm":
@@ -91,6 +100,8 @@ def _spec_of_timms(weights: Weights, name: str | None) -> dict[str, Any]:
         return interop.spec_from_timm(name, weights.arrays)
     except KeyError as error:
         raise UserError(f"{weights.path} does not fit {name}: no {error}") from None
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
+        raise UserError(f"{weights.path} does not fit {name}: {error}") from None
 
 
 def _for_timm(
@@ -109,31 +120,32 @@ def _for_timm(
         f"    network = timm.create_model({name!r}, {shown})",
         f"    network.load_state_dict(safetensors.torch.load_file({target!r}))",
     ]
-    if getattr(model, "strides", interop.TIMM_STRIDES) != interop.TIMM_STRIDES:
+    strides = getattr(model, "strides", interop.TIMM_STRIDES)
+    if strides != interop.TIMM_STRIDES:
         notes.append(
-            f"timm halves at every stage, and this network has strides {model.strides}:"
-            " it takes the weights, but computes other logits with them"
+            f"timm halves at every stage, and this network has strides {strides}: it "
+            "takes the weights, but computes other logits with them"
+        )
+    elif arguments["img_size"] != model.image_size:
+        notes.append(
+            f"timm builds it for images of {arguments['img_size']}, which have maps of "
+            "the same sizes"
         )
     return state, notes
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hybrid_jax.convert",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("source", help="a .safetensors or .pth file, or a run's folder")
-    parser.add_argument("target", help="a .safetensors file, written whole or not")
-    parser.add_argument("--model", help="which model a file of timm's is of")
-    parser.add_argument(
-        "--image-size", type=int, help="pixels to resize bias tables and positions for"
-    )
-    parser.add_argument("--to", choices=("timm", "hybrid_jax"), help="names to write")
-    given = parser.parse_args(argv)
+    parser = Parser("python -m hybrid_jax.convert", __doc__)
+    add = parser.add_argument
+    add("source", help="a .safetensors or .pth file, or the folder of a run")
+    add("target", help="a .safetensors file, written whole or not at all")
+    add("--model", help="which model a file of timm's is of")
+    add("--image-size", type=image_size, metavar="N|HxW", help="pixels, see above")
+    add("--to", choices=("timm", "hybrid_jax"), help="whose names to write")
 
     def run():
+        given = parser.parse_args(argv)
         done = convert(
             given.source, given.target, given.model, given.image_size, given.to
         )

@@ -20,8 +20,9 @@ from safetensors.numpy import save_file
 
 from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.models import interop
+from hybrid_jax.models.geometry import as_size
 from hybrid_jax.models.interop import Arrays, Model
-from hybrid_jax.models.transfer import Fitted, fit
+from hybrid_jax.models.transfer import Fitted, Source, fit
 from hybrid_jax.training.checkpoint import Checkpoints
 from hybrid_jax.training.workdir import Workdir
 
@@ -37,7 +38,7 @@ class Weights(NamedTuple):
 
     Attributes:
       path: of the file.
-      arrays: by the names that the file has for them, floats in float32.
+      arrays: float32, by the names that the file has for them.
       spec: arguments of `create_model`, and `channels`; None in files of others.
     """
 
@@ -81,13 +82,34 @@ def fit_weights(
     Raises:
       UserError: lists all that is missing, surplus or misshapen.
     """
-    arrays, shown = weights.arrays, {}
+    arrays, source = weights.arrays, Source(_patches(weights.spec))
     if not weights.ours:
-        arrays, shown = interop.from_timm(model, arrays, shapes)
+        arrays, leaves = interop.from_timm(model, arrays, shapes)
+        source = source._replace(leaves=leaves)
     try:
-        return fit(arrays, shapes, model.map_sizes[-1], shown)
+        fitted = fit(model, arrays, shapes, source)
     except ValueError as error:
         raise UserError(f"{weights.path} does not fit the network: {error}") from None
+    return fitted._replace(notes=fitted.notes + _strides_note(model, weights))
+
+
+def _patches(spec: dict[str, Any] | None) -> tuple[int, int] | None:
+    """Rows and columns of the patches of a ViT that a file is of."""
+    if not (spec and spec.get("patch_size")):
+        return None
+    height, width = as_size(spec["image_size"])
+    return -(-height // spec["patch_size"]), -(-width // spec["patch_size"])
+
+
+def _strides_note(model: Model, weights: Weights) -> list[str]:
+    """Tells that a file's network halves its maps elsewhere, where that is known."""
+    theirs = (weights.spec or {}).get("strides")
+    if not (weights.spec or weights.ours):
+        theirs = interop.TIMM_STRIDES
+    here = getattr(model, "strides", None)
+    if not theirs or not here or tuple(theirs) == here:
+        return []
+    return [f"strides {tuple(theirs)} are {here} here"]
 
 
 def shapes_of(variables: dict) -> dict[str, tuple[int, ...]]:
@@ -144,6 +166,8 @@ def write(path: str | os.PathLike, arrays: Arrays, spec: dict | None = None) -> 
     path = Path(path).expanduser()
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} to")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give a file to write")
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     scratch = path.with_name(f".{path.name}.tmp")
     try:
@@ -160,10 +184,10 @@ def _read_safetensors(path: Path) -> Weights:
         with safe_open(path, framework="np") as file:
             spec, names = (file.metadata() or {}).get(SPEC), file.keys()
             arrays = {name: _float32(file.get_tensor(name)) for name in names}
-        return Weights(path, arrays, json.loads(spec) if spec else None)
-    except (SafetensorError, ValueError) as error:
+        return Weights(path, arrays, _checked(json.loads(spec)) if spec else None)
+    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} is damaged or no safetensors file ({first_line(error)})"
+            f"{path} is damaged or no safetensors file of weights ({first_line(error)})"
         ) from None
 
 
@@ -182,39 +206,47 @@ def _read_pickle(path: Path) -> Arrays:
             torch.serialization.safe_globals([argparse.Namespace]),
         ):
             content = torch.load(path, map_location="cpu", weights_only=True)
+        return {
+            name.removeprefix("module.").removeprefix("_orig_mod."): _float32(
+                tensor.detach().float() if tensor.is_floating_point() else tensor
+            )
+            for name, tensor in _state_dict(content).items()
+        }
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} holds more than weights, and opening it could run code "
-            f"({_refused(error)}): it was not opened; take a .safetensors file"
-        ) from None
+        if "GLOBAL" in str(error):
+            raise UserError(
+                f"{path} holds more than weights, and opening it could run code "
+                f"({_refused(error)}): it was not opened; take a .safetensors file"
+            ) from None
+        raise UserError(f"{path} is damaged, or no file of PyTorch's") from None
     except Exception as error:  # torch raises many kinds
         what = first_line(error).split(". ")[0]
-        raise UserError(f"{path} is damaged ({what})") from None
-    state = _state_dict(content)
-    if not state:
-        raise UserError(f"{path} holds no state dict of a network")
-    return {
-        name.removeprefix("module.").removeprefix("_orig_mod."): _float32(
-            (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-        )
-        for name, tensor in state.items()
-    }
+        raise UserError(f"{path} is damaged or holds no weights ({what})") from None
 
 
 def _refused(error: Exception) -> str:
     """What of a pickle was refused, out of PyTorch's paragraphs."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if "nsupported" in line), "a pickle")
+    lines = (line.strip() for line in str(error).splitlines() if "GLOBAL" in line)
+    return next(lines).split(" Please use")[0].split(" was not an allowed")[0]
 
 
 def _state_dict(content: Any) -> dict[str, Any]:
-    """The tensors of a checkpoint by name; empty if it has none."""
+    """The tensors of a checkpoint by name.
+
+    Raises:
+      ValueError: it has none.
+    """
     if not isinstance(content, dict):
-        return {}
-    for key in STATE_DICTS:
-        if isinstance(content.get(key), dict):
-            return _state_dict(content[key])
-    return {k: v for k, v in content.items() if hasattr(v, "is_floating_point")}
+        raise ValueError("no state dict")
+    nested = (content[key] for key in STATE_DICTS if isinstance(content.get(key), dict))
+    state = {
+        name: tensor
+        for name, tensor in next(nested, content).items()
+        if isinstance(name, str) and hasattr(tensor, "is_floating_point")
+    }
+    if not state:
+        raise ValueError("no state dict")
+    return state
 
 
 def _read_run(path: Path) -> Weights:
@@ -228,10 +260,25 @@ def _read_run(path: Path) -> Weights:
         name: np.asarray(array)
         for name, array in flatten_dict(variables, sep="/").items()
     }
-    return Weights(path, arrays, folder.read_model())
+    try:
+        return Weights(path, arrays, _checked(folder.read_model()))
+    except ValueError as error:
+        raise UserError(f"{folder.model}: {error}") from None
+
+
+def _checked(spec: Any) -> dict[str, Any]:
+    """The arguments of `create_model` and `channels`, as this project wrote them.
+
+    Raises:
+      ValueError: somebody else did.
+    """
+    if not isinstance(spec, dict) or not {"name", "channels"} <= spec.keys():
+        raise ValueError("its metadata describe no model")
+    return spec
 
 
 def _float32(array: Any) -> np.ndarray:
     array = np.asarray(array)
-    whole = np.issubdtype(array.dtype, np.integer)
-    return array if whole else array.astype(np.float32)
+    if np.iscomplexobj(array):
+        raise ValueError("complex numbers")
+    return array.astype(np.float32)

@@ -141,6 +141,57 @@ def test_damaged_pickles_are_named(tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize("kind", ["page", "pointer", "nothing", "complex", "integers"])
+def test_what_is_no_checkpoint_is_not_called_hostile(kind, tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "a.pth"
+    if kind == "complex":
+        save_torch(path, {"a": torch.ones(3, dtype=torch.complex64)})
+    elif kind == "integers":
+        save_torch(path, {1: torch.ones(3), "model": None})
+    else:
+        path.write_bytes(
+            {"page": b"<html>", "pointer": b"version https://git-lfs", "nothing": b""}[
+                kind
+            ]
+        )
+    with pytest.raises(UserError, match=r"a\.pth is damaged") as error:
+        read(path)
+    assert "could run code" not in str(error.value)
+
+
+def test_parameters_that_were_saved_with_their_gradients(tmp_path):
+    torch = pytest.importorskip("torch")
+    parameter = torch.nn.Parameter(torch.arange(3.0))
+    path = save_torch(tmp_path / "a.pth", {"a": parameter, "n": torch.tensor(3)})
+    arrays = read(path).arrays
+    np.testing.assert_array_equal(arrays["a"], [0, 1, 2])
+    assert {array.dtype for array in arrays.values()} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("metadata", ["[1, 2]", '{"name": "coatnet_0"}', "{"])
+def test_metadata_of_somebody_elses_are_refused(metadata, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"params/a": np.ones(3, np.float32)}, path, {"hybrid_jax": metadata})
+    with pytest.raises(UserError, match="is damaged or no safetensors file"):
+        read(path)
+
+
+def test_other_strides_are_told(tmp_path):
+    import_timm()
+    _, network, _ = pair("astroformer_pico", 64)
+    path = tmp_path / "a.safetensors"
+    save_file({k: v.numpy() for k, v in network.state_dict().items()}, path)
+    model = create_model("astroformer_pico", 10, 32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), random_images((32, 32)))
+    variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables)
+    _, notes = load_weights(model, variables, path)
+    assert notes == [
+        "bias tables resized: 2x2 to 4x4",
+        "strides (2, 2, 2, 2, 2) are (1, 1, 2, 2, 2) here",
+    ]
+
+
 def test_weights_of_another_network_are_refused(model, variables, tmp_path):
     other = create_model("cbam_pico", 5, 64)
     shapes = shapes_of(
@@ -202,6 +253,10 @@ def test_the_command_converts_there_and_back(tmp_path, capsys):
     [
         (["none.pth", "a.safetensors"], "there are no weights at none.pth"),
         (["none.pth", "a.npz"], "does not end with .safetensors"),
+        (["a.safetensors", "./a.safetensors"], "is the source"),
+        (["none.pth"], "the following arguments are required: target"),
+        (["a.pth", "a.safetensors", "--image-size=0"], "neither 224 nor 192x256"),
+        (["a.pth", "a.safetensors", "--to=keras"], "invalid choice: 'keras'"),
     ],
 )
 def test_mistakes_in_the_command_end_in_one_line(arguments, said, capsys):
@@ -209,6 +264,29 @@ def test_mistakes_in_the_command_end_in_one_line(arguments, said, capsys):
     out = capsys.readouterr()
     assert said in out.err
     assert out.err.count("\n") == 1
+
+
+def test_the_command_takes_images_that_are_no_squares(tmp_path, capsys):
+    import_timm()
+    model, network, variables = pair("astroformer_pico", (128, 64))
+    state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
+    theirs, ours = tmp_path / "theirs.safetensors", tmp_path / "ours.safetensors"
+    save_file(state, theirs)
+    command = [str(theirs), str(ours), "--model=astroformer_pico"]
+    assert convert(command) == 2
+    assert "does not fit" in capsys.readouterr().err
+    assert convert([*command, "--image-size=128x64"]) == 0
+    weights = read(ours)
+    assert create_model(**without_channels(weights.spec)) == model
+    for path, array in flatten_dict(variables, sep="/").items():
+        np.testing.assert_array_equal(weights.arrays[path], array)
+
+    assert convert([str(ours), str(theirs), "--model=coatnet_0"]) == 2
+    assert "is of astroformer_pico, not of --model=coatnet_0" in capsys.readouterr().err
+
+
+def without_channels(spec):
+    return {key: value for key, value in spec.items() if key != "channels"}
 
 
 def test_the_command_resizes(tmp_path, capsys):

@@ -48,8 +48,8 @@ def create_model(
       float images `[B, H, W, channels]`.
 
     Raises:
-      ValueError: unknown name, an image that the strides cannot serve, or a stage
-        that is too narrow for attention.
+      ValueError: unknown name, an image that the strides cannot serve, stages that do
+        not go together, or one that is too narrow for attention.
     """
     if name not in MODELS:
         raise ValueError(
@@ -62,6 +62,10 @@ def create_model(
     fields |= overrides
     if "attention" in fields:
         form = fields.pop("attention")
+        if form not in ("pre", "post") or isinstance(row, ViTRow):
+            raise ValueError(
+                f"attention={form!r} is no form of relative attention here"
+            )
         fields["recipe"] = dataclasses.replace(fields["recipe"], attention=form)
     return {HybridRow: _hybrid, ViTRow: _vit}[type(row)](**fields)
 
@@ -70,7 +74,13 @@ def _hybrid(stack, image_size, strides=(), **fields) -> "HybridNet":
     from hybrid_jax.models.hybrid import HybridNet
 
     stack = parse_stack(stack) if isinstance(stack, str) else stack
-    strides = tuple(strides) or choose_strides(image_size, len(stack))
+    stages = len(fields["widths"])
+    strides = tuple(strides) or choose_strides(image_size, stages)
+    if len(stack) != stages or len(strides) != 1 + stages:
+        raise ValueError(
+            f"stack {'-'.join(stack)} and strides {strides} are not those of "
+            f"{stages} stages and a stem"
+        )
     check_geometry(image_size, strides)
     model = HybridNet(stack=stack, image_size=image_size, strides=strides, **fields)
     check_heads(model.plan)
@@ -81,9 +91,9 @@ def _vit(image_size, patch_size=0, **fields) -> "ViT":
     from hybrid_jax.models.vit import ViT
 
     patch_size = patch_size or choose_patch(image_size)
-    if patch_size > min(image_size):
+    if not 0 < patch_size <= min(image_size):
         shown = "x".join(map(str, image_size))
         raise ValueError(
-            f"patches of {patch_size} px are larger than an image of {shown} px"
+            f"patches of {patch_size} px do not go into an image of {shown} px"
         )
     return ViT(image_size=image_size, patch_size=patch_size, **fields)

@@ -15,10 +15,9 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_jax.command import guarded
+from hybrid_jax.command import Parser, guarded, image_size
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
-from hybrid_jax.models.geometry import Size
 from hybrid_jax.models.table import LETTERS, MODELS, HybridRow, PerStage, ViTRow
 
 START, END = "<!-- models -->", "<!-- /models -->"
@@ -250,38 +249,21 @@ def _per_stage(numbers: PerStage) -> str:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    """Has mistakes told as all others are."""
-
-    def error(self, message: str):
-        raise UserError(f"{message} (see --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m hybrid_jax.models",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _parser() -> Parser:
+    parser = Parser("python -m hybrid_jax.models", __doc__)
     add = parser.add_argument
     add("name", nargs="?", help="a model, to see its parts; all of them if left out")
-    add("--image-size", type=_size, metavar="N|HxW", help="pixels; 224 if left out")
+    add(
+        "--image-size", type=image_size, metavar="N|HxW", help="pixels; 224 if left out"
+    )
     add("--num-classes", type=_count, metavar="N", help="logits; 1000 if left out")
     add("--parameters", action="store_true", help="list every parameter of the model")
     add("--write", metavar="FILE", help=f"put the table into it, behind {START}")
     return parser
 
 
-def _size(text: str) -> Size:
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 224 nor 192x256 or such")
-    height, width = match.groups()
-    return int(height), int(width or height)
-
-
 def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
+    if not re.fullmatch(r"[1-9]\d{0,6}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
 

@@ -7,6 +7,8 @@ least 4x4. Dropping the early ones keeps the cost in proportion to the image and
 ResNets for CIFAR do. A ViT's patches shrink with the image for the same reason.
 """
 
+import operator
+
 SMALLEST_IMAGE = 16
 SMALLEST_MAP = 4
 HEAD_DIM = 32  # channels of an attention head, in every hybrid of the family
@@ -48,9 +50,8 @@ def choose_patch(image_size: Size) -> int:
 
 def as_size(image_size: int | Size) -> Size:
     """`224` as `(224, 224)`; a pair stays as it is."""
-    if isinstance(image_size, int):
-        return image_size, image_size
-    height, width = image_size
+    sides = (image_size,) * 2 if hasattr(image_size, "__index__") else image_size
+    height, width = map(operator.index, sides)
     return height, width
 
 
@@ -60,6 +61,8 @@ def check_geometry(image_size: Size, strides: tuple[int, ...]) -> None:
     Raises:
       ValueError: with the sizes, the strides and what would do.
     """
+    if {*strides} - {1, 2}:
+        raise ValueError(f"strides {tuple(strides)} are not all 1 or 2")
     shown = "x".join(map(str, image_size))
     if min(image_size) < SMALLEST_IMAGE:
         raise ValueError(

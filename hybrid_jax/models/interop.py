@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hybrid_jax.models.geometry import Size
 from hybrid_jax.models.hybrid import HybridNet
 from hybrid_jax.models.table import MODELS, ViTRow
 from hybrid_jax.models.vit import ViT
@@ -135,7 +136,10 @@ def _unflattened(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     rows, heads = table.shape
     if rows == shape[0] * shape[1]:
         return table.reshape(*shape[:2], heads)
-    return table.reshape(math.isqrt(rows), -1, heads)
+    side = math.isqrt(rows)
+    if side * side != rows or side % 2 == 0:
+        raise ValueError(f"{rows} offsets are those of no square")
+    return table.reshape(side, side, heads)
 
 
 def _patches(side: int) -> Layout:
@@ -219,7 +223,7 @@ def _layout(model: Model, inside: str, ndim: int) -> Layout:
     tensorflow = isinstance(model, HybridNet) and model.recipe.padding == "same"
     sequence = isinstance(model, ViT) or "block" in modules or "grid" in modules
     if leaf == "bias_table":
-        return TENSORFLOW_TABLE if tensorflow and sequence else TABLE
+        return TENSORFLOW_TABLE if tensorflow else TABLE
     if leaf == "kernel":
         if ndim == 4:
             layout = CONVOLUTION
@@ -256,7 +260,7 @@ def to_timm(model: Model, arrays: Arrays) -> Arrays:
 
 def from_timm(
     model: Model, state: Arrays, shapes: dict[str, tuple[int, ...]]
-) -> tuple[Arrays, dict[str, str]]:
+) -> tuple[Arrays, dict[str, Leaf]]:
     """A state dict of timm's as arrays of a model, whether or not they fit.
 
     Args:
@@ -266,7 +270,7 @@ def from_timm(
 
     Returns:
       The arrays by path, with what is not the model's left under its own name; and
-      timm's name of every path, for messages.
+      how timm names and lays out every path, for messages.
     """
     leaves = {path: timm_leaf(model, path, len(s)) for path, s in shapes.items()}
     rest = {k: v for k, v in state.items() if not k.endswith(DERIVED)}
@@ -279,7 +283,7 @@ def from_timm(
             arrays[path] = layout.back(array, shapes[path])
         except (ValueError, IndexError):
             arrays[path] = array  # of another kind, to be reported as it is
-    return arrays | rest, {path: leaf.key for path, leaf in leaves.items()}
+    return arrays | rest, leaves
 
 
 def spec_from_timm(name: str, state: Arrays) -> dict[str, Any]:
@@ -325,7 +329,8 @@ def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
     """Name and keyword arguments with which `timm.create_model` builds a model.
 
     timm halves a map at every stage, so a network with other strides has its weights
-    but not its logits there: `img_size` is then the size that its bias tables fit.
+    but not its logits there: `img_size` is then another size, which its bias tables
+    fit.
 
     Raises:
       ValueError: timm has no such network; says what of it.
@@ -350,11 +355,12 @@ def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
         lacking = "no two widths in a stage"
     elif model.recipe.attention != "pre":
         lacking = "relative bias before the softmax alone"
+    elif "M" in letters and model.recipe.transformer_norm == "batch":
+        lacking = "no batch norms in MaxViT (M)"
     if lacking:
         raise ValueError(f"timm has {lacking}")
-    height, width = model.map_sizes[-1]
     arguments = {
-        "img_size": (32 * height, 32 * width),
+        "img_size": _timm_image_size(model),
         "block_type": tuple(
             tuple(b.letter.replace("B", "C") for b in model.plan if b.stage == stage)
             for stage in range(1, 1 + len(model.stack))
@@ -368,6 +374,32 @@ def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
     if "B" in letters:
         arguments["conv_attn_layer"] = "cbam"
     return _timm_name(model), arguments
+
+
+def _timm_image_size(model: HybridNet) -> Size:
+    """Pixels at which timm's bias tables are as large as a model's.
+
+    Raises:
+      ValueError: there is no such size.
+    """
+    attending = {block.stage for block in model.plan if block.letter == "T"}
+    windows = any(block.letter == "M" for block in model.plan)
+    ours = model.map_sizes
+
+    def fits(size):
+        maps = [tuple(side // 2 for side in size)]  # so timm rounds
+        for _ in model.stack:
+            maps.append(tuple((side + 1) // 2 for side in maps[-1]))
+        same = all(maps[stage] == ours[stage] for stage in attending)
+        return same and (not windows or tuple(s // 32 for s in size) == ours[-1])
+
+    scaled = [tuple(2 ** (1 + n) * side for side in ours[n]) for n in range(len(ours))]
+    for size in [model.image_size, *reversed(scaled)]:
+        if fits(size):
+            return size
+    raise ValueError(
+        f"timm has no maps of {', '.join(f'{h}x{w}' for h, w in ours)} in one network"
+    )
 
 
 def _timm_name(model: HybridNet) -> str:

@@ -114,17 +114,17 @@ def block_plan(
     return plan
 
 
-def check_heads(plan: list[Block], head_dim: int = HEAD_DIM) -> None:
+def check_heads(plan: list[Block]) -> None:
     """Refuses attention in stages that are no whole number of heads wide.
 
     Raises:
       ValueError: names the stage and its width.
     """
     for block in plan:
-        if block.letter in "TM" and block.width % head_dim:
+        if block.letter in "TM" and block.width % HEAD_DIM:
             raise ValueError(
                 f"stage {block.stage} is {block.width} channels wide, and a "
-                f"{block.letter} takes a multiple of {head_dim}: begin with C there, "
+                f"{block.letter} takes a multiple of {HEAD_DIM}: begin with C there, "
                 "or take a wider model"
             )
 

@@ -2,16 +2,46 @@
 
 import math
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from hybrid_jax.models.interop import Arrays
+from hybrid_jax.models.interop import Arrays, Leaf, Model
+from hybrid_jax.models.vit import ViT
 
 CLASSIFIER = "params/head/classifier/"
+POSITIONS = "params/position_embedding"
 # What first sees the image, and how its kernel shows the image's channels.
 STEMS = ("params/stem/conv1/kernel", "params/patch_embedding/kernel")
+
+
+class Source(NamedTuple):
+    """Where arrays are from.
+
+    Attributes:
+      patches: rows and columns of a ViT's patches; None is a square.
+      leaves: how others name and lay out the arrays, for messages.
+    """
+
+    patches: tuple[int, int] | None = None
+    leaves: dict[str, Leaf] | None = None
+
+    def name(self, path: str) -> str:
+        """What the source calls an array."""
+        return self.leaves[path].key if self.leaves else path
+
+    def shown_shape(self, path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A shape as the source would have it."""
+        try:
+            zeros = np.broadcast_to(np.float32(0), shape)
+            return self.leaves[path].layout.out(zeros).shape if self.leaves else shape
+        except (ValueError, IndexError):
+            return shape  # of another kind, and never laid out anew
+
+
+UNKNOWN = Source()
 
 
 class Fitted(NamedTuple):
@@ -25,10 +55,10 @@ class Fitted(NamedTuple):
 
 
 def fit(
+    model: Model,
     arrays: Arrays,
     shapes: dict[str, tuple[int, ...]],
-    patches: tuple[int, int] | None = None,
-    shown: dict[str, str] | None = None,
+    source: Source = UNKNOWN,
 ) -> Fitted:
     """Weights as a network needs them.
 
@@ -36,26 +66,25 @@ def fit(
     resized, and kernels of RGB images are adapted to other channels.
 
     Args:
+      model: the network.
       arrays: weights by path, of this network at any resolution.
       shapes: what the network expects, by path.
-      patches: rows and columns of a ViT's patches.
-      shown: names of paths for messages, where the arrays came under others.
+      source: what is known of where the arrays are from.
 
     Raises:
       ValueError: lists every missing, surplus and misshapen array.
     """
-    shown = shown or {}
     fitted, notes, misshapen = {}, [], []
     for path in [path for path in shapes if path in arrays]:
         array, shape = arrays[path], shapes[path]
         try:
-            note, fitted[path] = _fit_one(path, array, shape, patches)
+            note, fitted[path] = _fit_one(model, path, array, shape, source)
             notes += [note] if note and note not in notes else []
         except ValueError:
-            name = shown.get(path, path)
-            misshapen.append(f"{name} {array.shape} instead of {shape}")
+            given, needed = (source.shown_shape(path, s) for s in (array.shape, shape))
+            misshapen.append(f"{source.name(path)} {given} instead of {needed}")
     _refuse(
-        missing=[shown.get(path, path) for path in shapes if path not in arrays],
+        missing=[source.name(path) for path in shapes if path not in arrays],
         surplus=[path for path in arrays if path not in shapes],
         misshapen=misshapen,
     )
@@ -88,12 +117,18 @@ def _gathered(names: list[str]) -> list[str]:
     ]
 
 
-def _fit_one(path, array, shape, patches):
+def _fit_one(model, path, array, shape, source):
     """What was changed in words, or None, and the array, None for the initial one.
 
     Raises:
       ValueError: no change makes it fit.
     """
+    vit = isinstance(model, ViT)
+    if path == POSITIONS and vit and array.shape[1:] == shape[1:]:
+        old, new = source.patches or _square(len(array) - 1), model.map_sizes[-1]
+        if old != new:
+            note = f"positions resized: {_by(old)} to {_by(new)} patches"
+            return note, resize_positions(array, old, new)
     if array.shape == shape:
         return None, array
     if path.startswith(CLASSIFIER) and array.shape[:-1] == shape[:-1]:
@@ -101,17 +136,25 @@ def _fit_one(path, array, shape, patches):
     if array.ndim != len(shape) or array.shape[-1] != shape[-1]:
         raise ValueError
     if path.endswith("/bias_table"):
-        sides = [f"{(h + 1) // 2}x{(w + 1) // 2}" for h, w, _ in (array.shape, shape)]
-        return f"bias tables resized: {' to '.join(sides)}", resize_table(array, shape)
-    if path.endswith("/position_embedding") and patches:
-        resized = resize_positions(array, patches)
-        note = f"positions resized: {len(array) - 1:,} to {len(resized) - 1:,} patches"
-        return note, resized
+        old, new = (_by((h + 1) // 2 for h in s[:2]) for s in (array.shape, shape))
+        return f"bias tables resized: {old} to {new}", resize_table(array, shape)
     if path in STEMS:
-        adapted = adapt_rgb(array, shape)
-        ratio = math.prod(shape) * 3 // array.size
-        return f"first kernel adapted: 3 channels to {ratio}", adapted
+        taps = model.patch_size**2 if vit else 9
+        adapted = adapt_rgb(array, shape, taps)
+        channels = math.prod(shape[:-1]) // taps
+        return f"first kernel adapted: 3 channels to {channels}", adapted
     raise ValueError
+
+
+def _square(count: int) -> tuple[int, int]:
+    side = math.isqrt(count)
+    if side * side != count:
+        raise ValueError(f"{count} positions are no square")
+    return side, side
+
+
+def _by(sides: Iterable[int]) -> str:
+    return "x".join(map(str, sides))
 
 
 def resize_table(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -124,29 +167,24 @@ def resize_table(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(jax.image.resize(table, shape, "bilinear"))
 
 
-def resize_positions(positions: np.ndarray, patches: tuple[int, int]) -> np.ndarray:
+def resize_positions(
+    positions: np.ndarray, old: tuple[int, int], new: tuple[int, int]
+) -> np.ndarray:
     """A ViT's positions at another resolution, bicubic; the class token's stays.
 
     Args:
-      positions: `[1 + h * h, C]`.
-      patches: `(H, W)`.
+      positions: `[1 + h * w, C]`.
+      old, new: `(h, w)` and `(H, W)` patches.
 
     Returns:
       `[1 + H * W, C]`.
-
-    Raises:
-      ValueError: positions of no square.
     """
-    token, grid = positions[:1], positions[1:]
-    side = math.isqrt(len(grid))
-    grid = grid.reshape(side, side, -1)
-    if grid.shape[-1] != token.shape[-1]:
-        raise ValueError(f"{len(positions) - 1} positions are no square")
-    grid = jax.image.resize(grid, (*patches, grid.shape[-1]), "bicubic")
+    token, grid = positions[:1], positions[1:].reshape(*old, -1)
+    grid = jax.image.resize(grid, (*new, grid.shape[-1]), "bicubic")
     return np.concatenate([token, np.asarray(grid).reshape(-1, grid.shape[-1])])
 
 
-def adapt_rgb(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def adapt_rgb(kernel: np.ndarray, shape: tuple[int, ...], taps: int) -> np.ndarray:
     """A first kernel of RGB images for images of other channels, as timm adapts it.
 
     One channel takes the sum over red, green and blue, which is the response to a gray
@@ -155,14 +193,14 @@ def adapt_rgb(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     Args:
       kernel: `[..., 3, F]`, or `[taps * 3, F]`.
       shape: the same with another number of channels.
+      taps: positions that the kernel reaches.
 
     Raises:
-      ValueError: it is no kernel of three channels, or another one.
+      ValueError: it is no kernel of three channels, or of other taps.
     """
-    features = kernel.shape[-1]
-    rgb = kernel.reshape(-1, 3, features)
-    channels, rest = divmod(math.prod(shape[:-1]), len(rgb))
-    if rest or not channels or (len(shape) == 4 and kernel.shape[:2] != shape[:2]):
+    rgb = kernel.reshape(taps, 3, kernel.shape[-1])
+    channels, rest = divmod(math.prod(shape[:-1]), taps)
+    if rest:
         raise ValueError(f"{kernel.shape} cannot be adapted to {shape}")
     if channels == 1:
         adapted = rgb.sum(1, keepdims=True)

@@ -12,7 +12,9 @@ from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import Augmentation
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
+from hybrid_jax.models.interop import Model
 from hybrid_jax.models.table import MODELS, ViTRow
+from hybrid_jax.models.vit import ViT
 from hybrid_jax.training import optim
 from hybrid_jax.training.state import TrainState, create_state
 from hybrid_jax.training.step import Task
@@ -50,12 +52,17 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
     Raises:
       UserError: images of a size that the strides cannot serve, or too few steps.
     """
-    spec = model_spec(config, splits)
+    size = config.data.image_size or splits.image_size
     try:
-        model = create_model(**spec, dtype=jnp.dtype(config.dtype))
+        model = create_model(
+            **_changed_fields(config),
+            num_classes=len(splits.classes),
+            image_size=tuple(map(int, size)),
+            dtype=jnp.dtype(config.dtype),
+        )
     except ValueError as error:
         raise UserError(
-            f"{error} (config.model, config.data.image_size={spec['image_size']})"
+            f"{error} (config.model, config.data.image_size={size})"
         ) from None
     mean, std = splits.statistics
     return Task(
@@ -78,8 +85,23 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
     )
 
 
-def model_spec(config: ConfigDict, splits: Splits) -> dict[str, typing.Any]:
-    """What `create_model` is called with, fit for JSON: all but the precision."""
+def model_spec(config: ConfigDict, model: Model, channels: int) -> dict:
+    """What `create_model` builds this network with anywhere else, fit for JSON.
+
+    Strides and patches are told even where they were chosen by the image's size, since
+    they are the network's at any other size too.
+    """
+    chosen = "patch_size" if isinstance(model, ViT) else "strides"
+    return _changed_fields(config) | {
+        chosen: getattr(model, chosen),
+        "num_classes": model.num_classes,
+        "image_size": model.image_size,
+        "channels": channels,
+    }
+
+
+def _changed_fields(config: ConfigDict) -> dict[str, typing.Any]:
+    """The fields of a config's model that are not the row's own."""
     changed = {
         name: value
         for name, value in config.model.items()
@@ -87,12 +109,7 @@ def model_spec(config: ConfigDict, splits: Splits) -> dict[str, typing.Any]:
     }
     if isinstance(MODELS[config.model.name], ViTRow):
         changed.pop("strides", None)
-    size = config.data.image_size or splits.image_size
-    return {
-        **changed,
-        "num_classes": len(splits.classes),
-        "image_size": tuple(int(side) for side in size),
-    }
+    return changed
 
 
 def learning_rate(config: ConfigDict, plan: Plan):

@@ -55,7 +55,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     splits = data.load(config.data.name, config.data.dir)
     plan = Plan(config, len(splits.train))
     task = build_task(config, splits, plan)
-    spec = model_spec(config, splits) | {"channels": splits.channels}
+    spec = model_spec(config, task.model, splits.channels)
     folder.create(config, spec, splits.classes)
     with (
         Reporter(folder) as reporter,

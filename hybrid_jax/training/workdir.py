@@ -61,8 +61,9 @@ class Workdir:
         return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
     def read_config(self) -> dict:
-        """The stored config, flat."""
-        return flatten(_read_json(self.config))
+        """The stored config, flat; what it does not have yet is at its default."""
+        defaults = {name: field.default for name, field in FIELDS.items()}
+        return defaults | flatten(_read_json(self.config))
 
     def read_model(self) -> dict:
         """The arguments of `create_model`, and `channels`."""

@@ -8,6 +8,7 @@ import pytest
 from hybrid_jax.models import create_model
 from hybrid_jax.models.attention import RelativeAttention
 from hybrid_jax.models.blocks import BLOCKS
+from hybrid_jax.models.features import extract_features
 from hybrid_jax.models.layers import average_pool
 from hybrid_jax.models.partition import blocks, grid
 from hybrid_jax.models.table import LETTERS, block_plan, parse_stack
@@ -180,8 +181,24 @@ def test_stages_that_cannot_be_built(stack, said):
         create_model("coatnet_6", stack=stack)
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"stack": "CCT"},
+        {"stack": ""},
+        {"strides": (2, 2, 2)},
+        {"strides": (2, 2, 2, 2, 4)},
+        {"attention": "both"},
+    ],
+    ids=str,
+)
+def test_overrides_that_do_not_go_together(overrides):
+    with pytest.raises(ValueError, match=r"stages|all 1 or 2|no form"):
+        create_model("coatnet_0", 3, 64, **overrides)
+
+
 def test_patches_that_are_larger_than_the_image():
-    with pytest.raises(ValueError, match="patches of 64 px"):
+    with pytest.raises(ValueError, match="patches of 64 px do not go"):
         create_model("vit_tiny", 3, 32, patch_size=64)
 
 
@@ -223,6 +240,28 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32():
     assert (logits != logits.astype(jnp.bfloat16)).any()  # not rounded on the way
     expected = np.asarray(jit_once(exact.apply)(variables, images))
     np.testing.assert_allclose(logits, expected, atol=0.05 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("cbam_pico", {}),
+        ("sasa_pico", {}),
+        ("maxvit_tiny", {"widths": (32, 32, 32, 32), "depths": (1, 1, 1, 1)}),
+        ("coatnet_3_rw", {"widths": (32, 32, 32, 32), "depths": (1, 1, 1, 1)}),
+        ("coatnet_rmlp_1_rw", {"widths": (32, 32, 32, 32), "depths": (1, 1, 1, 1)}),
+        ("vit_tiny", {"depth": 1}),
+    ],
+)
+def test_every_block_computes_in_the_precision_asked_for(name, overrides):
+    model = create_model(name, 3, 32, dtype=jnp.bfloat16, **overrides)
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    features = jax.eval_shape(partial(extract_features, model), variables, images)
+    assert {x.dtype for x in features.maps} == {jnp.dtype("bfloat16")}
+    logits = jax.eval_shape(model.apply, variables, images)
+    assert logits.dtype == jnp.float32
 
 
 def test_average_pool_of_odd_maps_counts_only_what_is_there():

@@ -81,3 +81,52 @@ def test_a_state_dict_tells_what_it_is_of(name):
     same = create_model(**spec)
     assert shapes_of(same) == shapes_of(model)
     assert same.image_size == (96, 96)
+
+
+def meta_shapes(model):
+    """Names and shapes of the network that timm is asked for."""
+    timm = import_timm()
+    import torch
+
+    name, arguments = interop.timm_arguments(model)
+    with torch.device("meta"):
+        network = timm.create_model(name, **arguments)
+    return {
+        key: tuple(tensor.shape)
+        for key, tensor in network.state_dict().items()
+        if not key.endswith(interop.DERIVED)
+    }
+
+
+@pytest.mark.parametrize("size", [32, 64, 100, 200, 224, 240, (96, 64), (128, 224)])
+@pytest.mark.parametrize("name", ["astroformer_pico", "coatnet_nano_rw", "maxvit_tiny"])
+def test_timm_is_asked_for_a_network_that_the_weights_fit(name, size):
+    """Whatever the strides; only sizes that timm cannot have at all are refused."""
+    model = create_model(name, 5, size)
+    arrays = {
+        path: np.broadcast_to(np.float32(0), shape)
+        for path, shape in shapes_of(model).items()
+    }
+    state = interop.to_timm(model, arrays)
+    assert {key: x.shape for key, x in state.items()} == meta_shapes(model)
+
+
+def test_maps_that_timm_cannot_have_are_said():
+    strides = (2, 1, 1, 2, 1)  # the last two maps are 4x4
+    model = create_model("coatnet_0", 10, 16, strides=strides)
+    with pytest.raises(ValueError, match="timm has no maps of .*4x4, 4x4 in one"):
+        interop.timm_arguments(model)
+    with pytest.raises(ValueError, match="no batch norms in MaxViT"):
+        interop.timm_arguments(create_model("coatnet_bn_0_rw", stack="C-C-C-M"))
+
+
+def test_a_table_that_is_no_squares_is_not_taken_for_one():
+    import_timm()
+    model, network, _ = pair("coatnet_0", (128, 64), **SMALL)
+    state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
+    key = "params/stage4_block1/attention/bias_table"
+    own, _ = interop.from_timm(model, state, shapes_of(model))
+    assert own[key].shape == (7, 3, 4)
+    square = create_model("coatnet_0", 10, 64, strides=interop.TIMM_STRIDES, **SMALL)
+    others, _ = interop.from_timm(model, state, shapes_of(square))
+    assert others[key].shape == (21, 4)  # as it was, to be refused

@@ -79,6 +79,11 @@ def test_other_stacks_equal_timm(stack, image_size):
     assert_logits_equal_timm("astroformer_0", image_size, stack=stack, **SMALL)
 
 
+@pytest.mark.parametrize("stack", ["M-M-T-T", "C-C-T-M"])
+def test_the_tensorflow_recipe_in_other_stacks_equals_timm(stack):
+    assert_logits_equal_timm("maxvit_tiny", 64, stack=stack, **SMALL)
+
+
 @pytest.mark.parametrize(
     ("image_size", "patch_size"), [(32, 0), (48, 8), ((32, 48), 4), ((30, 45), 8)]
 )

@@ -1,9 +1,14 @@
 """Weights at other resolutions, classes and channels."""
 
+import re
+
 import numpy as np
 import pytest
 
+from hybrid_jax.models import create_model
+from hybrid_jax.models.interop import timm_leaf
 from hybrid_jax.models.transfer import (
+    Source,
     adapt_rgb,
     fit,
     resize_positions,
@@ -11,6 +16,8 @@ from hybrid_jax.models.transfer import (
 )
 from tests.timm_oracle import import_timm
 
+HYBRID = create_model("astroformer_pico", 3, 32)
+VIT = create_model("vit_tiny", 3, 16, patch_size=4)
 CLASSIFIER = "params/head/classifier/kernel"
 
 
@@ -52,7 +59,7 @@ def test_positions_are_resized_as_by_timm(patches):
 
     positions = random(1 + 36, 5)
     theirs = resample_abs_pos_embed(torch.from_numpy(positions)[None], patches)[0]
-    ours = resize_positions(positions, patches)
+    ours = resize_positions(positions, (6, 6), patches)
     np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
 
 
@@ -67,9 +74,9 @@ def test_kernels_are_adapted_to_channels_as_by_timm(channels):
         channels, torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
     )
     theirs = theirs.numpy().transpose(2, 3, 1, 0)
-    ours = adapt_rgb(kernel, (3, 3, channels, 8))
+    ours = adapt_rgb(kernel, (3, 3, channels, 8), 9)
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
-    flat = adapt_rgb(kernel.reshape(27, 8), (9 * channels, 8))
+    flat = adapt_rgb(kernel.reshape(27, 8), (9 * channels, 8), 9)
     np.testing.assert_array_equal(flat, ours.reshape(-1, 8))
 
 
@@ -82,7 +89,7 @@ def test_all_that_does_not_fit_is_listed_at_once():
         "params/head/norm/bias": random(4),
     }
     with pytest.raises(ValueError) as error:
-        fit(arrays, shapes)
+        fit(HYBRID, arrays, shapes)
     assert str(error.value) == (
         "3 missing: params/stage1_block{1,2,3}/expand/kernel; "
         "1 surplus: params/stem/other; "
@@ -90,14 +97,26 @@ def test_all_that_does_not_fit_is_listed_at_once():
     )
 
 
-def test_names_of_the_file_are_shown():
-    with pytest.raises(ValueError, match=r"1 missing: stem\.norm1\.weight$"):
-        fit(
-            {},
-            {"params/stem/norm/scale": (4,)},
-            None,
-            {"params/stem/norm/scale": "stem.norm1.weight"},
-        )
+def test_names_and_shapes_of_the_file_are_shown():
+    path = "params/stem/conv1/kernel"
+    leaves = {path: timm_leaf(HYBRID, path, 4)}
+    with pytest.raises(ValueError, match=r"1 missing: stem\.conv1\.weight$"):
+        fit(HYBRID, {}, {path: (3, 3, 3, 8)}, Source(leaves=leaves))
+    said = re.escape("stem.conv1.weight (8, 3, 5, 5) instead of (8, 3, 3, 3)")
+    with pytest.raises(ValueError, match=said):
+        arrays = {path: random(5, 5, 3, 8)}
+        fit(HYBRID, arrays, {path: (3, 3, 3, 8)}, Source(leaves=leaves))
+
+
+def test_positions_of_as_many_patches_in_another_shape_are_resized():
+    """4 by 9 patches are 36, and so are 6 by 6."""
+    model = create_model("vit_tiny", 3, (16, 36), patch_size=4)
+    path, positions = "params/position_embedding", random(1 + 36, 192)
+    same = fit(model, {path: positions}, {path: (37, 192)}, Source(patches=(4, 9)))
+    assert same.notes == []
+    square = fit(model, {path: positions}, {path: (37, 192)})
+    assert square.notes == ["positions resized: 6x6 to 4x9 patches"]
+    assert not np.array_equal(square.arrays[path], positions)
 
 
 def test_what_was_changed_is_told():
@@ -114,7 +133,7 @@ def test_what_was_changed_is_told():
         "params/stage4_block2/attention/bias_table": (7, 7, 2),
         "params/stem/conv1/kernel": (3, 3, 1, 4),
     }
-    fitted = fit(arrays, shapes)
+    fitted = fit(HYBRID, arrays, shapes)
     assert fitted.notes == [
         "new classifier: 1000 classes to 10",
         "bias tables resized: 7x7 to 4x4",
@@ -136,11 +155,13 @@ def test_what_was_changed_is_told():
         ("params/stage4_block1/attention/bias_table", (13, 13, 2), (13, 13, 4)),
         ("params/stem/conv1/kernel", (3, 3, 4, 8), (3, 3, 1, 8)),
         ("params/stem/conv1/kernel", (5, 5, 3, 8), (3, 3, 3, 8)),
-        ("params/patch_embedding/kernel", (4 * 4 * 3, 8), (5 * 5 * 3, 8)),
+        ("params/patch_embedding/kernel", (2 * 2 * 3, 8), (4 * 4 * 3, 8)),
+        ("params/patch_embedding/kernel", (8 * 8 * 3, 8), (4 * 4 * 3, 8)),
         ("params/position_embedding", (1 + 35, 8), (1 + 16, 8)),
         ("params/stem/norm/scale", (4,), (1, 4)),
     ],
 )
 def test_what_no_change_can_fit(path, old, new):
     with pytest.raises(ValueError, match="1 misshapen"):
-        fit({path: random(*old)}, {path: new}, (4, 4))
+        model = HYBRID if "st" in path or "head" in path else VIT
+        fit(model, {path: random(*old)}, {path: new})

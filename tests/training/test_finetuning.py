@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from hybrid_jax import config as configs
 from hybrid_jax.errors import UserError
+from hybrid_jax.evaluate import evaluate
 from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optim
@@ -175,20 +177,31 @@ def pretrained(tmp_path_factory):
     return workdir
 
 
-def test_a_run_starts_from_anothers_weights(pretrained, tmp_path):
+def test_a_run_starts_from_anothers_weights_and_resumes(pretrained, tmp_path):
     """What is frozen is at the end what the other run left; the rest has moved."""
     frozen = ("stem", "stage")
-    config = digits_config(init_from=str(pretrained), freeze=frozen)
-    train(config, str(tmp_path / "tuned"))
-    theirs, ours = read(pretrained).arrays, read(tmp_path / "tuned").arrays
+    changes = {"train.epochs": 2, "optim.layer_decay": 0.5}
+    config = digits_config(init_from=str(pretrained), freeze=frozen, **changes)
+    workdir = tmp_path / "tuned"
+    train(config, str(workdir))
+    theirs, ours = read(pretrained).arrays, read(workdir).arrays
     assert theirs.keys() == ours.keys()
     for path in theirs:
         if path.startswith("params/"):
             same = np.array_equal(theirs[path], ours[path])
             assert same == any(name in path for name in frozen), path
-    log = (tmp_path / "tuned" / "log.txt").read_text()
+    log = (workdir / "log.txt").read_text()
     assert f"starting from {pretrained}" in log
     assert "of its parameters are frozen" in log
+
+    # Again from the first of the two checkpoints.
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(newest)
+    train(config, str(workdir))
+    again = read(workdir).arrays
+    for path in ours:
+        np.testing.assert_array_equal(again[path], ours[path], err_msg=path)
+    evaluate(None, str(workdir))
 
 
 def test_another_resolution_and_other_classes_start_from_a_run_too(pretrained):
