@@ -14,7 +14,7 @@ setup(
     name="hybrid_jax",
     version=VERSION,
     description="Image classifiers that mix convolutions and attention, from scratch "
-    "on small data sets: Astroformer and CoAtNet in JAX and Flax",
+    "on small data sets: Astroformer, CoAtNet and others in JAX and Flax",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -43,7 +43,7 @@ setup(
     extras_require={
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "test": ["hypothesis", "pytest", "ruff", "tensorboard"],
+        "test": ["hypothesis", "pytest", "pytest-xdist", "ruff", "tensorboard"],
         "torch": ["torch", "timm"],  # the oracle of the parity tests
     },
     entry_points={"console_scripts": ["hybrid-jax = hybrid_jax.main:main"]},

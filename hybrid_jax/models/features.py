@@ -22,7 +22,8 @@ class Features(NamedTuple):
         last axis' positions, by transformer block: `stage4_block1`. MaxViT has two
         in a block, `stage1_block1/block` and `stage1_block1/grid`, of `n` parts an
         image: `[B * n, N, P, P]`. A ViT's first position is the class token. Rows sum
-        to 1, except that the post-normalised form adds its bias to them.
+        to 1, except that the post-normalised form adds its bias to them. Local
+        self-attention (S) has none to show.
     """
 
     pooled: jax.Array

@@ -114,7 +114,7 @@ def test_timm_is_asked_for_a_network_that_the_weights_fit(name, size):
 def test_maps_that_timm_cannot_have_are_said():
     strides = (2, 1, 1, 2, 1)  # the last two maps are 4x4
     model = create_model("coatnet_0", 10, 16, strides=strides)
-    with pytest.raises(ValueError, match="timm has no maps of .*4x4, 4x4 in one"):
+    with pytest.raises(ValueError, match=r"timm has no maps of .*4x4, 4x4 in one"):
         interop.timm_arguments(model)
     with pytest.raises(ValueError, match="no batch norms in MaxViT"):
         interop.timm_arguments(create_model("coatnet_bn_0_rw", stack="C-C-C-M"))
