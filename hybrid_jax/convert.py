@@ -66,12 +66,11 @@ def convert(
         spec = {**spec, "image_size": image_size}
     model, shapes = _built(spec)
     fitted = fit_weights(model, weights, shapes)
+    arrays, notes = fitted.arrays, []
     if to == "timm":
-        arrays, notes = _for_timm(model, spec["channels"], fitted.arrays, target)
-        write(target, arrays)
-    else:
-        arrays, notes = fitted.arrays, []
-        write(target, arrays, spec)
+        arrays, notes = _for_timm(model, spec["channels"], arrays, target)
+    # timm reads past it, and whoever converts back need not say what it is of.
+    write(target, arrays, spec)
     count = sum(math.prod(shapes[p]) for p in shapes if p.startswith("params/"))
     done = f"{target}: {count:,} parameters, under the names of {to}"
     return [*fitted.notes, done, *notes]

@@ -238,6 +238,13 @@ def test_the_command_converts_there_and_back(tmp_path, capsys):
         if not key.endswith(interop.DERIVED):
             assert torch.equal(state[key], tensor), key
 
+    # What timm's names hide, the file remembers.
+    assert convert([str(again), str(tmp_path / "third.safetensors")]) == 0
+    third = read(tmp_path / "third.safetensors")
+    assert third.spec == read(ours).spec
+    for path, array in read(ours).arrays.items():
+        np.testing.assert_array_equal(third.arrays[path], array)
+
     # The two lines that it prints do load it.
     lines = re.findall(r"^ {4}(network.*)$", told, re.M)
     scope = {"timm": timm, "safetensors": __import__("safetensors.torch")}

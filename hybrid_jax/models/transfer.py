@@ -21,7 +21,7 @@ class Source(NamedTuple):
     """Where arrays are from.
 
     Attributes:
-      patches: rows and columns of a ViT's patches; None is a square.
+      patches: rows and columns of a ViT's patches; None is a square, as in timm.
       leaves: how others name and lay out the arrays, for messages.
     """
 
