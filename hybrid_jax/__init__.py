@@ -14,7 +14,7 @@ _HOMES = {
     "create_model": "hybrid_jax.models",
     "extract_features": "hybrid_jax.models.features",
     "list_models": "hybrid_jax.models",
-    "load_weights": "hybrid_jax.weights",
+    "load_weights": "hybrid_jax.training.weights",
     "summary": "hybrid_jax.models.summary",
 }
 __all__ = ["__version__", *_HOMES]

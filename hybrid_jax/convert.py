@@ -26,7 +26,7 @@ from hybrid_jax.models import create_model, interop
 from hybrid_jax.models.geometry import Size
 from hybrid_jax.models.interop import Arrays, Model
 from hybrid_jax.models.table import MODELS
-from hybrid_jax.weights import Weights, fit_weights, read, shapes_of, write
+from hybrid_jax.training.weights import Weights, fit_weights, read, shapes_of, write
 
 
 def convert(

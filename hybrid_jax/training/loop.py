@@ -28,9 +28,9 @@ from hybrid_jax.training.programs import Programs, Trainer, compile_programs
 from hybrid_jax.training.progress import Reporter, percent
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
+from hybrid_jax.training.weights import fit_weights, merged, read, shapes_of
 from hybrid_jax.training.workdir import Workdir
 from hybrid_jax.training.writers import Writers
-from hybrid_jax.weights import fit_weights, merged, read, shapes_of
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, float]:

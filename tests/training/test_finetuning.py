@@ -21,7 +21,7 @@ from hybrid_jax.training.build import check_frozen
 from hybrid_jax.training.loop import train
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, train_step
-from hybrid_jax.weights import load_weights, read
+from hybrid_jax.training.weights import load_weights, read
 
 FROZEN = ("^stem/", "block1/attention")
 

@@ -14,7 +14,7 @@ from hybrid_jax.convert import main as convert
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model, interop
 from hybrid_jax.runtime import jit_once
-from hybrid_jax.weights import load_weights, read, shapes_of, write
+from hybrid_jax.training.weights import load_weights, read, shapes_of, write
 from tests.timm_oracle import import_timm, pair, random_images, to_torch
 
 
@@ -209,7 +209,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, monkeypatch):
         (tmp_path / ".a.safetensors.tmp").write_bytes(b"half")
         raise OSError(28, "No space left on device", str(tmp_path / "a.safetensors"))
 
-    monkeypatch.setattr("hybrid_jax.weights.save_file", full)
+    monkeypatch.setattr("hybrid_jax.training.weights.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path / "a.safetensors", {"a": np.zeros(3, np.float32)})
     assert list(tmp_path.iterdir()) == []
