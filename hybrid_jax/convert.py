@@ -22,9 +22,9 @@ import numpy as np
 
 from hybrid_jax.command import Parser, guarded, image_size
 from hybrid_jax.errors import UserError, closest
-from hybrid_jax.models import create_model, interop
+from hybrid_jax.models import counterpart, create_model, interop
+from hybrid_jax.models.counterpart import Arrays, Model
 from hybrid_jax.models.geometry import Size
-from hybrid_jax.models.interop import Arrays, Model
 from hybrid_jax.models.table import MODELS
 from hybrid_jax.training.weights import Weights, fit_weights, read, shapes_of, write
 
@@ -96,7 +96,7 @@ def _spec_of_timms(weights: Weights, name: str | None) -> dict[str, Any]:
             "it is of; `python -m hybrid_jax.models` lists them"
         )
     try:
-        return interop.spec_from_timm(name, weights.arrays)
+        return counterpart.spec_from_timm(name, weights.arrays)
     except KeyError as error:
         raise UserError(f"{weights.path} does not fit {name}: no {error}") from None
     except (ValueError, IndexError, TypeError, AttributeError) as error:
@@ -109,7 +109,7 @@ def _for_timm(
     """A state dict of timm's, and how to load it."""
     try:
         state = interop.to_timm(model, arrays)
-        name, arguments = interop.timm_arguments(model)
+        name, arguments = counterpart.timm_arguments(model)
     except ValueError as error:
         raise UserError(f"{error}: give --to=hybrid_jax") from None
     arguments["in_chans"] = channels
@@ -119,8 +119,8 @@ def _for_timm(
         f"    network = timm.create_model({name!r}, {shown})",
         f"    network.load_state_dict(safetensors.torch.load_file({target!r}))",
     ]
-    strides = getattr(model, "strides", interop.TIMM_STRIDES)
-    if strides != interop.TIMM_STRIDES:
+    strides = getattr(model, "strides", counterpart.TIMM_STRIDES)
+    if strides != counterpart.TIMM_STRIDES:
         notes.append(
             f"timm halves at every stage, and this network has strides {strides}: it "
             "takes the weights, but computes other logits with them"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from hybrid_jax.models import create_model, interop
+from hybrid_jax.models import counterpart, create_model, interop
 
 
 class _TorchvisionStandIn:
@@ -72,7 +72,7 @@ def pair(name, image_size, **overrides) -> Pair:
     if not name.startswith("vit"):
         overrides = {"strides": (2, 2, 2, 2, 2)} | overrides
     model = create_model(name, 10, image_size, **overrides)
-    theirs, arguments = interop.timm_arguments(model)
+    theirs, arguments = counterpart.timm_arguments(model)
     network = randomise(timm.create_model(theirs, **arguments))
     return Pair(model, network, variables_from_timm(model, network))
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from hybrid_jax.models.interop import Arrays, Leaf, Model
+from hybrid_jax.models.counterpart import Arrays, Model
+from hybrid_jax.models.interop import Leaf
 from hybrid_jax.models.vit import ViT
 
 CLASSIFIER = "params/head/classifier/"

@@ -12,7 +12,7 @@ from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import Augmentation
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
-from hybrid_jax.models.interop import Model
+from hybrid_jax.models.counterpart import Model
 from hybrid_jax.models.table import MODELS, ViTRow
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.training import optim

@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from hybrid_jax.errors import UserError, first_line
-from hybrid_jax.models import interop
+from hybrid_jax.models import counterpart, interop
+from hybrid_jax.models.counterpart import Arrays, Model
 from hybrid_jax.models.geometry import as_size
-from hybrid_jax.models.interop import Arrays, Model
 from hybrid_jax.models.transfer import Fitted, Source, fit
 from hybrid_jax.training.checkpoint import Checkpoints
 from hybrid_jax.training.workdir import Workdir
@@ -105,7 +105,7 @@ def _strides_note(model: Model, weights: Weights) -> list[str]:
     """Tells that a file's network halves its maps elsewhere, where that is known."""
     theirs = (weights.spec or {}).get("strides")
     if not (weights.spec or weights.ours):
-        theirs = interop.TIMM_STRIDES
+        theirs = counterpart.TIMM_STRIDES
     here = getattr(model, "strides", None)
     if not theirs or not here or tuple(theirs) == here:
         return []

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hybrid_jax.models import create_model, interop
+from hybrid_jax.models import counterpart, create_model, interop
 from hybrid_jax.runtime import jit_once
 from tests.timm_oracle import import_timm, pair, random_images, shapes_of, to_torch
 
@@ -43,12 +43,12 @@ def test_here_to_timm_gives_the_same_logits(name):
     timm = import_timm()
     import torch
 
-    strides = {} if name.startswith("vit") else {"strides": interop.TIMM_STRIDES}
+    strides = {} if name.startswith("vit") else {"strides": counterpart.TIMM_STRIDES}
     model = create_model(name, 5, 64, **strides, **ROWS[name])
     images = random_images(model.image_size, batch=1)
     variables = jit_once(model.init)(jax.random.key(0), images)
     state = interop.to_timm(model, flatten_dict(variables, sep="/"))
-    theirs, arguments = interop.timm_arguments(model)
+    theirs, arguments = counterpart.timm_arguments(model)
     network = timm.create_model(theirs, **arguments).eval()
     network.load_state_dict(
         {key: torch.from_numpy(array.copy()) for key, array in state.items()}
@@ -62,13 +62,13 @@ def test_here_to_timm_gives_the_same_logits(name):
 def test_what_timm_has_not_is_said():
     for name, said in [("sasa_pico", "no local"), ("coatnet_6", "no two widths")]:
         with pytest.raises(ValueError, match=said):
-            interop.timm_arguments(create_model(name))
+            counterpart.timm_arguments(create_model(name))
     for stack in ("B-C-C-T", "B-B-B-M"):
         model = create_model("astroformer_0", stack=stack)
         with pytest.raises(ValueError, match="one gate"):
-            interop.timm_arguments(model)
+            counterpart.timm_arguments(model)
     with pytest.raises(ValueError, match="before the softmax alone"):
-        interop.timm_arguments(create_model("coatnet_0", attention="post"))
+        counterpart.timm_arguments(create_model("coatnet_0", attention="post"))
 
 
 @pytest.mark.parametrize("name", ["astroformer_pico", "vit_tiny", "maxvit_tiny"])
@@ -76,7 +76,7 @@ def test_a_state_dict_tells_what_it_is_of(name):
     import_timm()
     model, network, _ = pair(name, 96)
     state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
-    spec = interop.spec_from_timm(name, state)
+    spec = counterpart.spec_from_timm(name, state)
     assert spec.pop("channels") == 3
     same = create_model(**spec)
     assert shapes_of(same) == shapes_of(model)
@@ -88,7 +88,7 @@ def meta_shapes(model):
     timm = import_timm()
     import torch
 
-    name, arguments = interop.timm_arguments(model)
+    name, arguments = counterpart.timm_arguments(model)
     with torch.device("meta"):
         network = timm.create_model(name, **arguments)
     return {
@@ -115,9 +115,9 @@ def test_maps_that_timm_cannot_have_are_said():
     strides = (2, 1, 1, 2, 1)  # the last two maps are 4x4
     model = create_model("coatnet_0", 10, 16, strides=strides)
     with pytest.raises(ValueError, match=r"timm has no maps of .*4x4, 4x4 in one"):
-        interop.timm_arguments(model)
+        counterpart.timm_arguments(model)
     with pytest.raises(ValueError, match="no batch norms in MaxViT"):
-        interop.timm_arguments(create_model("coatnet_bn_0_rw", stack="C-C-C-M"))
+        counterpart.timm_arguments(create_model("coatnet_bn_0_rw", stack="C-C-C-M"))
 
 
 def test_a_table_that_is_no_squares_is_not_taken_for_one():
@@ -127,6 +127,8 @@ def test_a_table_that_is_no_squares_is_not_taken_for_one():
     key = "params/stage4_block1/attention/bias_table"
     own, _ = interop.from_timm(model, state, shapes_of(model))
     assert own[key].shape == (7, 3, 4)
-    square = create_model("coatnet_0", 10, 64, strides=interop.TIMM_STRIDES, **SMALL)
+    square = create_model(
+        "coatnet_0", 10, 64, strides=counterpart.TIMM_STRIDES, **SMALL
+    )
     others, _ = interop.from_timm(model, state, shapes_of(square))
     assert others[key].shape == (21, 4)  # as it was, to be refused

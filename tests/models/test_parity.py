@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hybrid_jax.models import create_model, interop, list_models
+from hybrid_jax.models import counterpart, create_model, interop, list_models
 from hybrid_jax.models.table import MODELS, ViTRow
 from hybrid_jax.runtime import jit_once
 from tests.timm_oracle import (
@@ -95,7 +95,7 @@ def test_vit_of_any_patch_and_image_equals_timm(image_size, patch_size):
     model, network, variables = pair(
         "vit_tiny", image_size, patch_size=patch_size, depth=2
     )
-    name, arguments = interop.timm_arguments(model)
+    name, arguments = counterpart.timm_arguments(model)
     padding = timm.create_model(
         name, dynamic_img_size=True, dynamic_img_pad=True, **arguments
     ).eval()
@@ -140,7 +140,7 @@ def test_two_widths_in_a_stage_equal_timms_blocks(image_size):
         head_hidden=48,
         strides=strides,
     )
-    name, arguments = interop.timm_arguments(flat)
+    name, arguments = counterpart.timm_arguments(flat)
     network = timm.create_model(name, **arguments)
     second = network.stages[3].blocks[0]
     second.shortcut.pool = second.norm1.down.pool = nn.Identity()
@@ -260,7 +260,7 @@ def test_names_and_shapes_equal_timm(name):
     import torch
 
     model = create_model(name)
-    theirs, arguments = interop.timm_arguments(model)
+    theirs, arguments = counterpart.timm_arguments(model)
     with torch.device("meta"):
         network = timm.create_model(theirs, **arguments)
     expected = {

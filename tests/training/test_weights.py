@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from hybrid_jax.convert import main as convert
 from hybrid_jax.errors import UserError
-from hybrid_jax.models import create_model, interop
+from hybrid_jax.models import counterpart, create_model, interop
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training.weights import load_weights, read, shapes_of, write
 from tests.timm_oracle import import_timm, pair, random_images, to_torch
@@ -35,7 +35,7 @@ def save_torch(path, content):
 
 @pytest.fixture(scope="module")
 def model():
-    return create_model("astroformer_pico", 5, 64, strides=interop.TIMM_STRIDES)
+    return create_model("astroformer_pico", 5, 64, strides=counterpart.TIMM_STRIDES)
 
 
 @pytest.fixture(scope="module")
