@@ -66,6 +66,8 @@ def test_features_equal_timm(name, overrides):
         pooled = network.forward_head(last, pre_logits=True)
         maps = timms_maps(model, network, to_torch(images))
     ours = extract(model, variables, images, attention=True)
+    assert len(ours.attention) == len(attention) > 0
+    assert len(ours.maps) == len(maps) > 1
     equal(ours.pooled, pooled)
     for our, their in zip(ours.maps, maps, strict=True):
         equal(our, their.permute(0, 2, 3, 1))
@@ -117,6 +119,7 @@ def test_features_are_those_of_evaluation(form):
     images = random_images(model.image_size)
     variables = jit_once(model.init)(jax.random.key(0), images)
     features = extract(model, variables, images, attention=True)
+    assert features.attention.keys() == {"stage4_block1"}
 
     classifier = variables["params"]["head"]["classifier"]
     logits = features.pooled @ classifier["kernel"] + classifier["bias"]
