@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from hybrid_jax.data.order import SAMPLINGS
+from hybrid_jax.data.pixels import FITS
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models.geometry import as_size, check_geometry, choose_strides
 from hybrid_jax.models.table import (
@@ -46,6 +48,11 @@ def _tuple_of(meaning: str, holds: Callable[[tuple], bool]) -> Rule:
     return Rule(meaning, whole_and_holds)
 
 
+def _is_fold(text: str) -> bool:
+    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+    return bool(match) and 1 <= int(match[1]) <= int(match[2]) and int(match[2]) >= 2
+
+
 def _compiles(pattern: str) -> bool:
     try:
         re.compile(pattern)
@@ -67,6 +74,11 @@ POSITIVE = Rule("a finite number above 0", lambda v: 0 < v < math.inf)
 FACTOR = Rule("a number above 0 up to 1", lambda v: 0 < v <= 1)
 NOT_NEGATIVE = Rule("a finite number from 0", lambda v: 0 <= v < math.inf)
 MODEL = Rule(f"one of {shown_models()}", lambda v: v in MODELS)
+SHARE = Rule("a number above 0 and below 1", lambda v: 0 < v < 1)
+FOLD = Rule(
+    "empty, or a part such as 2/5: the second of five",
+    lambda v: not v or _is_fold(v),
+)
 STACK = Rule(
     f"empty, or four stages such as C-C-C-T or C-C-CT-T, of {', '.join(LETTERS)}",
     lambda v: not v or (len(parse_stack(v)) == 4 and {*v} <= {*LETTERS, "-"}),
@@ -107,11 +119,44 @@ FIELDS = {
         True, SWITCH, "keep compiled programs in the user's cache folder", free=True
     ),
     # Data
-    "data.name": Field("digits", NAME, "a data set of this project or of TFDS"),
+    "data.name": Field(
+        "digits", NAME, "a data set of this project or of TFDS, or folder"
+    ),
     "data.dir": Field(
         "", ANY, "where data sets lie; empty is ~/tensorflow_datasets", free=True
     ),
+    "data.manual_dir": Field(
+        "", ANY, "where your archives lie; empty is downloads/manual there", free=True
+    ),
+    "data.path": Field("", ANY, "of folder: its place, or a .csv of path and label"),
+    "data.label": Field("label", NAME, "such as coarse_label of cifar100"),
     "data.image_size": Field((), SIZE, "images are resized to it; empty keeps theirs"),
+    "data.fit": Field(
+        "crop", _one_of(*FITS), "how images of another shape come to that size"
+    ),
+    "data.on_error": Field(
+        "stop",
+        _one_of("stop", "skip"),
+        "at training images that cannot be read; those to test on always stop",
+    ),
+    "data.test_fraction": Field(
+        0.2, SHARE, "of each class, in a folder that is not split"
+    ),
+    "data.fold": Field(
+        "", FOLD, "train on all but this part of the training images, test on it"
+    ),
+    "data.fraction": Field(1.0, FACTOR, "of each class's training images"),
+    "data.per_class": Field(0, _whole(0), "training images a class, 0 for all"),
+    "data.split_seed": Field(0, SEED, "of test_fraction, fold, fraction and per_class"),
+    "data.loader": Field(
+        "auto",
+        _one_of("auto", "resident", "stream"),
+        "images on the device, or decoded on the way; auto goes by their size",
+        free=True,
+    ),
+    "data.workers": Field(
+        0, _whole(0), "processes that decode a stream; 0 uses threads", free=True
+    ),
     # Augmentation, on the device, of the training batch only
     "augment.crop_padding": Field(
         0, _whole(0), "random crop after padding by so many black pixels"
@@ -151,6 +196,9 @@ FIELDS = {
     ),
     "optim.clip_norm": Field(1.0, NOT_NEGATIVE, "global gradient norm; 0 is off"),
     "optim.label_smoothing": Field(0.1, RATE, "share of the label spread over all"),
+    "optim.class_weights": Field(
+        "none", _one_of("none", "balanced"), "in the loss; balanced favors rare classes"
+    ),
     "optim.ema_decay": Field(
         0.999, RATE, "of the weights that are evaluated; 0 evaluates the last ones"
     ),
@@ -160,6 +208,9 @@ FIELDS = {
     # Training
     "train.epochs": Field(100, _whole(1), "passes over the training split"),
     "train.batch_size": Field(128, _whole(1), "images a step"),
+    "train.sampling": Field(
+        "uniform", _one_of(*SAMPLINGS), "of images, or of classes first"
+    ),
     "train.eval_every": Field(
         1, _whole(1), "epochs between evaluations, each with a checkpoint", free=True
     ),
@@ -242,9 +293,22 @@ def _check_together(values: dict[str, typing.Any]) -> None:
             f"config.optim.warmup_epochs={warmup} is not below "
             f"config.train.epochs={epochs}"
         )
+    _check_data(values)
     _check_model(values)
     if values["data.image_size"]:
         check_image_size(values["data.image_size"], values["model.strides"])
+
+
+def _check_data(values: dict[str, typing.Any]) -> None:
+    """Refuses fields that mean nothing to the data set."""
+    folder = values["data.name"] == "folder"
+    for field in ("data.label", "data.manual_dir") if folder else ("data.path",):
+        if values[field] != FIELDS[field].default:
+            raise UserError(
+                f"config.{field}={values[field]!r} means nothing to "
+                f"config.data.name={values['data.name']!r}: leave it out"
+                + ("" if folder else ", or take configs/folder.py")
+            )
 
 
 def _check_model(values: dict[str, typing.Any]) -> None:

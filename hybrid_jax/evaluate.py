@@ -4,7 +4,6 @@ from ml_collections import ConfigDict
 
 from hybrid_jax import config as configs
 from hybrid_jax import data, runtime
-from hybrid_jax.data.resident import Resident
 from hybrid_jax.errors import UserError
 from hybrid_jax.training.build import Plan, build_task, initial_shapes, settled
 from hybrid_jax.training.checkpoint import Checkpoints
@@ -42,11 +41,11 @@ def evaluate(config: ConfigDict | None, workdir: str) -> dict[str, float]:
         step = saved.latest()
         if step is None:
             raise UserError(f"{folder.checkpoints} holds no checkpoint: train first")
-        splits = data.load(config.data.name, config.data.dir)
+        splits = data.load(**config.data)
         task = build_task(config, splits, Plan(config, len(splits.train)))
         shapes = initial_shapes(task, splits.channels)
         state = saved.restore(step, shapes)
-        evaluator = Evaluator(task, shapes.evaluated, Resident(splits.test), config)
+        evaluator = Evaluator(task, shapes.evaluated, splits.test, config)
         tested = evaluator(state.evaluated)
         title = f"{config.model.name} on {config.data.name}, step {step:,}"
         reporter.table(title, metric_rows(tested))

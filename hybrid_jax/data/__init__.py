@@ -2,35 +2,75 @@
 
 splits = load("digits")
 splits.train.images.shape    # (1437, 8, 8, 1)
+splits = load("folder", path="cells", image_size=(64, 64), fraction=0.1)
 """
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-__all__ = ["Split", "Splits", "load"]
+if TYPE_CHECKING:
+    from hybrid_jax.data.encoded import Encoded
+
+__all__ = ["Options", "Split", "Splits", "load"]
+
+STATISTICS_OF = 4096  # images at most; their mean is then right to a level or so
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is loaded: the fields of `config.data`, which say what they mean."""
+
+    name: str
+    dir: str = ""
+    manual_dir: str = ""
+    path: str = ""
+    label: str = "label"
+    image_size: tuple[int, ...] = ()
+    fit: str = "crop"
+    on_error: str = "stop"
+    test_fraction: float = 0.2
+    split_seed: int = 0
+    fold: str = ""
+    fraction: float = 1.0
+    per_class: int = 0
+    loader: str = "auto"
+    workers: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images uint8 `[N, H, W, C]` and labels int32 `[N]`."""
+    """Images uint8 `[N, H, W, C]`, an array or what is indexed like one, and labels.
 
-    images: np.ndarray
-    labels: np.ndarray
+    An array is `resident`: it goes to the device whole. `Encoded` images are decoded
+    batch by batch, to be streamed.
+    """
+
+    images: "np.ndarray | Encoded"
+    labels: np.ndarray  # int32 [N]
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def resident(self) -> bool:
+        return isinstance(self.images, np.ndarray)
+
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """A data set: its splits, its class names in the order of the labels, its name."""
+    """A data set: its splits, its class names in the order of the labels, its name.
+
+    `notes` are for the user to read: what was skipped, set aside or left out.
+    """
 
     name: str
     train: Split
     test: Split
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -39,13 +79,17 @@ class Splits:
 
     @functools.cached_property
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each channel of the training images, 0-255."""
+        """Mean and standard deviation of each channel of the training images, 0-255.
+
+        Of `STATISTICS_OF` of them, spread evenly, where there are more: the same for
+        every loader.
+        """
+        count = min(len(self.train), STATISTICS_OF)
+        rows = np.linspace(0, len(self.train) - 1, count).astype(int)
         levels = np.arange(256)
-        count = np.stack(
-            [_histogram(self.train.images[..., c]) for c in range(self.channels)]
-        )
-        mean = count @ levels / count.sum(-1)
-        variance = count @ levels**2 / count.sum(-1) - mean**2
+        counts = _histograms(self.train.images, rows)
+        mean = counts @ levels / counts.sum(-1)
+        variance = counts @ levels**2 / counts.sum(-1) - mean**2
         # A channel of one value would otherwise divide by zero.
         std = np.maximum(np.sqrt(np.maximum(variance, 0)), 1.0)
         return mean.astype(np.float32), std.astype(np.float32)
@@ -55,30 +99,107 @@ class Splits:
         return self.train.images.shape[-1]
 
 
-def load(name: str, data_dir: str = "") -> Splits:
-    """A data set of this project or of TFDS, prepared where it was not yet.
+class Source(Protocol):
+    """Where a data set comes from; splits are `train` and `test`."""
+
+    classes: tuple[str, ...]
+
+    def images(self, split: str) -> "Encoded": ...
+
+    def decoded(self, split: str) -> np.ndarray: ...
+
+    def labels(self, split: str) -> np.ndarray: ...
+
+
+def load(name: str, dir: str = "", **options) -> Splits:
+    """A data set of this project, of TFDS or of the user, prepared if need be.
 
     Args:
-      name: one of this project's builders, or any TFDS image classification set.
-      data_dir: where data sets lie; empty is TFDS's default, `~/tensorflow_datasets`.
+      name: one of this project's builders, any TFDS image classification set, or
+        `folder` for the images at `path`.
+      dir: where data sets lie; empty is TFDS's default, `~/tensorflow_datasets`.
+      options: the other fields of `Options`.
 
     Raises:
       UserError: the set does not exist, or cannot be prepared here; says what to do.
     """
-    from hybrid_jax.data import prepared  # TFDS takes half a second to import
+    from hybrid_jax.data import subsets
+    from hybrid_jax.data.memory import is_resident
 
-    builder = prepared.open_builder(name, data_dir)
-    classes = prepared.class_names(builder)
-    train, test = prepared.split_names(builder)
-    return Splits(
-        name=name,
-        train=Split(*prepared.decode_split(builder, train)),
-        test=Split(*prepared.decode_split(builder, test)),
-        classes=classes,
+    options = Options(name, dir, **options)
+    source, notes = _open(options)
+    labels = source.labels("train")
+    parts = {"train": ("train", np.arange(len(labels)))}
+    if options.fold:
+        number, folds = map(int, options.fold.split("/"))
+        train, test = subsets.fold(labels, number, folds, options.split_seed)
+        parts = {"train": ("train", train), "test": ("train", test)}
+        notes += (
+            f"fold {number} of {folds} of the training images is the test split; the "
+            "data set's own test images are left alone",
+        )
+    else:
+        parts["test"] = ("test", np.arange(len(source.labels("test"))))
+    if options.fraction < 1 or options.per_class:
+        split, rows = parts["train"]
+        chosen = subsets.subset(
+            labels[rows], options.fraction, options.per_class, options.split_seed
+        )
+        parts["train"] = (split, rows[chosen])
+        notes += (f"{len(chosen):,} of {len(rows):,} training images are used",)
+    encoded = {part: source.images(split) for part, (split, _) in parts.items()}
+    resident = is_resident(options.loader, encoded.values())
+
+    def part(name: str) -> Split:
+        split, rows = parts[name]
+        whole = len(rows) == len(encoded[name])
+        images = source.decoded(split) if resident else encoded[name]
+        if not whole:
+            images = images[rows] if resident else images.take(rows)
+        return Split(images, source.labels(split)[rows])
+
+    return Splits(name, part("train"), part("test"), source.classes, notes)
+
+
+def _open(options: Options) -> tuple[Source, tuple[str, ...]]:
+    # TFDS takes half a second to import.
+    if options.name == "folder":
+        from hybrid_jax.data.own import OwnImages
+
+        source = OwnImages(
+            options.path,
+            options.dir,
+            options.test_fraction,
+            options.split_seed,
+            options.on_error,
+            options.image_size,
+            options.fit,
+        )
+        count = len(source.skipped)
+        skipped = f"{count} training images cannot be read and are skipped: "
+        return source, (skipped + "; ".join(source.skipped),) if count else ()
+    from hybrid_jax.data.prepared import Prepared
+
+    source = Prepared(
+        options.name,
+        options.dir,
+        options.manual_dir,
+        options.label,
+        options.image_size,
+        options.fit,
     )
+    return source, ()
 
 
-def _histogram(pixels: np.ndarray) -> np.ndarray:
-    """How often each of 256 levels occurs, a few images at a time to save memory."""
-    pieces = np.array_split(pixels, max(1, pixels.size >> 24))
-    return sum(np.bincount(piece.ravel(), minlength=256) for piece in pieces)
+def _histograms(images, rows: np.ndarray) -> np.ndarray:
+    """How often each of 256 levels occurs in each channel, `[C, 256]`."""
+    height, width, channels = images.shape[1:]
+    total = np.zeros((channels, 256), np.int64)
+    # A few images at a time, to save memory.
+    pieces = max(1, len(rows) * height * width * channels >> 24)
+    for piece in np.array_split(rows, pieces):
+        pixels = images[piece]
+        for channel in range(channels):
+            levels = pixels[..., channel].ravel()
+            total[channel] += np.bincount(levels, minlength=256)
+    return total

@@ -1,42 +1,101 @@
 """Which images make batch `t`: a pure function of the seed and `t`.
 
-Training walks an endless row of epochs, each a fresh permutation of the split, and
-batch `t` is the `t`-th piece of that row. So every image is seen once an epoch whatever
-the batch size, and resuming needs no state but the step.
+Training walks an endless row of epochs, each as long as the split, and batch `t` is the
+`t`-th piece of that row. So every image is seen once an epoch whatever the batch size,
+and resuming needs no state but the step.
 """
-
-import functools
 
 import numpy as np
 
 
-def batch_indices(seed: int, step: int, size: int, batch_size: int) -> np.ndarray:
-    """Indices int32 `[batch_size]` of the images of a step, counted from 0."""
-    position = step * batch_size
-    pieces, missing = [], batch_size
-    while missing:
-        epoch, start = divmod(position, size)
-        piece = _permutation(seed, epoch, size)[start : start + missing]
-        pieces.append(piece)
-        position, missing = position + len(piece), missing - len(piece)
-    return np.concatenate(pieces)
+def uniform_epoch(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
+    """Every image once, in a fresh order."""
+    return np.random.default_rng([seed, epoch]).permutation(len(labels))
 
 
-def padded_batches(size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every image once, in order, for evaluation.
+def balanced_epoch(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
+    """Every class equally often, to one image, in a fresh order.
 
-    Returns:
-      Indices int32 and mask float32, both `[batches, batch_size]`; the last batch is
-      filled up with image 0 under a mask of 0.
+    Each class walks an endless row of permutations of its own images, so that none is
+    seen a second time before all others of its class were.
     """
-    batches = -(-size // batch_size)
-    indices = np.arange(batches * batch_size, dtype=np.int32)
-    mask = (indices < size).astype(np.float32)
-    indices = np.where(indices < size, indices, 0)
-    shape = (batches, batch_size)
-    return indices.reshape(shape).astype(np.int32), mask.reshape(shape)
+    size, classes = len(labels), np.unique(labels)
+    drawn = []
+    for i, label in enumerate(classes):
+        rows = np.flatnonzero(labels == label)
+        # floor((x + i) / k) over all i from 0 to below k adds up to x.
+        start, stop = ((e * size + i) // len(classes) for e in (epoch, epoch + 1))
+        for lap in range(start // len(rows), -(-stop // len(rows))):
+            lapped = np.random.default_rng([seed, lap, label, 1]).permutation(rows)
+            first = lap * len(rows)
+            drawn.append(lapped[max(start - first, 0) : stop - first])
+    order = np.concatenate(drawn)
+    return np.random.default_rng([seed, epoch]).permutation(order)
 
 
-@functools.lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(size).astype(np.int32)
+SAMPLINGS = {"uniform": uniform_epoch, "balanced": balanced_epoch}
+
+
+class TrainingOrder:
+    """The images of every step of training; can be handed to another process."""
+
+    def __init__(
+        self, labels: np.ndarray, batch_size: int, seed: int, sampling: str = "uniform"
+    ):
+        """`sampling` is a row of `SAMPLINGS`."""
+        self.batch_size = batch_size
+        self._labels, self._seed = np.asarray(labels), seed
+        self._sampling = sampling
+        self._epochs: dict[int, np.ndarray] = {}  # the latest two
+
+    def __call__(self, step: int) -> np.ndarray:
+        """Indices int32 `[batch_size]` of the images of a step, counted from 0."""
+        position, missing, pieces = step * self.batch_size, self.batch_size, []
+        while missing:
+            epoch, start = divmod(position, len(self._labels))
+            piece = self._epoch(epoch)[start : start + missing]
+            pieces.append(piece)
+            position, missing = position + len(piece), missing - len(piece)
+        return np.concatenate(pieces)
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        known = self._epochs  # threads may replace the table meanwhile
+        if epoch not in known:
+            drawn = SAMPLINGS[self._sampling](self._seed, epoch, self._labels)
+            latest = dict(sorted(known.items())[-1:])
+            known = latest | {epoch: drawn.astype(np.int32)}
+            self._epochs = known
+        return known[epoch]
+
+
+class EvaluationOrder:
+    """Every image once, in order; the last batch is filled up with image 0.
+
+    The steps of a second evaluation follow those of the first, so that a stream is
+    never interrupted.
+    """
+
+    def __init__(self, size: int, batch_size: int):
+        self.size, self.batch_size = size, batch_size
+
+    def __len__(self) -> int:
+        """The batches of one evaluation."""
+        return -(-self.size // self.batch_size)
+
+    def __call__(self, step: int) -> np.ndarray:
+        """Indices int32 `[batch_size]` of a batch, counted from 0."""
+        rows = self._rows(step)
+        return np.where(rows < self.size, rows, 0).astype(np.int32)
+
+    def mask(self, step: int) -> np.ndarray:
+        """1 for each image of a batch, 0 where it was filled up; float32."""
+        return (self._rows(step) < self.size).astype(np.float32)
+
+    def _rows(self, step: int) -> np.ndarray:
+        first = step % len(self) * self.batch_size
+        return np.arange(first, first + self.batch_size)
+
+
+def share_of(rows: np.ndarray, host: int, hosts: int) -> np.ndarray:
+    """The images of a batch that one of several hosts reads."""
+    return np.split(rows, hosts)[host]

@@ -1,32 +1,131 @@
-"""From a name to decoded arrays: TFDS builders in ArrayRecord form, no TensorFlow.
+"""From the name of a data set to its records: TFDS in ArrayRecord form, no TensorFlow.
 
-A split is decoded once; its pixels are then kept beside the records as `.npy` files,
-which a later run maps instead of decoding again.
+Records that another program prepared are read as they are; this project's own builders
+prepare theirs.
 """
 
 import contextlib
 import importlib
 import importlib.util
 import io
-import os
-import shutil
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
-from rich.progress import track
 
 from hybrid_jax.data.builders import BUILDERS
+from hybrid_jax.data.encoded import Encoded, choose_form, look_through
+from hybrid_jax.data.kept import decoded
+from hybrid_jax.data.pixels import Facts, Form
 from hybrid_jax.errors import UserError, closest, first_line
 
-# Asked for together, records come five times faster than one at a time.
 RECORDS_AT_ONCE = 2048
 
 
-def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+class Prepared:
+    """A data set that TFDS has prepared, or that is prepared here and now."""
+
+    def __init__(
+        self, name: str, dir: str, manual_dir: str, label: str, size: tuple, fit: str
+    ):
+        """See the fields of `config.data`.
+
+        Raises:
+          UserError: no such set, not to be had, or no image classification set.
+        """
+        self.builder = open_builder(name, dir, manual_dir)
+        self.label, self._size, self._fit = label, size, fit
+        self.classes = class_names(self.builder, label)
+        self._splits = dict(
+            zip(("train", "test"), split_names(self.builder), strict=True)
+        )
+        self._form = self._choose_form()
+
+    def images(self, split: str) -> Encoded:
+        """The images of `train` or `test`."""
+        records = self._records(split)
+        return Encoded(records, self._form, np.arange(len(records)))
+
+    def decoded(self, split: str) -> np.ndarray:
+        """All of their pixels, uint8 `[N, H, W, C]`."""
+        return decoded(self.images(split), self._folder(split), self._title(split))
+
+    def labels(self, split: str) -> np.ndarray:
+        """Labels int32 `[N]`, in the order of the images."""
+        path = self._folder(split).with_name(f"{self.label}-{self._splits[split]}.npy")
+        with contextlib.suppress(OSError, ValueError):
+            return np.load(path, allow_pickle=False)
+        source = self._records(split).source
+        labels = np.empty(len(source), np.int32)
+        for start in range(0, len(source), RECORDS_AT_ONCE):
+            rows = range(start, min(start + RECORDS_AT_ONCE, len(source)))
+            records = source.__getitems__(rows)
+            labels[start : start + len(rows)] = [r[self.label] for r in records]
+        if not len(labels) or labels.min() < 0:
+            raise UserError(
+                f"the {self._splits[split]} split of {self.builder.name} has no "
+                "labelled images"
+            )
+        with contextlib.suppress(OSError):  # a read-only disk costs time alone
+            np.save(path, labels, allow_pickle=False)
+        return labels
+
+    def _records(self, split: str) -> "TfdsRecords":
+        if self.builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
+            raise UserError(
+                f"{self.builder.data_path} holds "
+                f"{self.builder.info.file_format.value} files; prepare it again with "
+                "file_format=array_record"
+            )
+        source = self.builder.as_data_source(
+            self._splits[split], decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        return TfdsRecords(source, self._title(split))
+
+    def _choose_form(self) -> Form:
+        height, width, channels = self.builder.info.features["image"].shape
+        if height and width:
+            facts = [Facts(height, width, channels == 1, 255)]
+        else:  # the sizes are only known from the images
+            facts = [
+                f
+                for split in self._splits
+                for f in look_through(self._records(split), self._title(split))
+            ]
+            facts = [f for f in facts if not f.error]
+        return choose_form(facts, self._size, self._fit, self.builder.name)
+
+    def _folder(self, split: str) -> Path:
+        form = self._form
+        shape = "x".join(map(str, (*form.size, form.channels)))
+        name = f"decoded-{self._splits[split]}-{shape}-{form.fit}"
+        return Path(self.builder.data_path) / name
+
+    def _title(self, split: str) -> str:
+        return f"{self.builder.name} {self._splits[split]}"
+
+
+class TfdsRecords:
+    """The encoded images of a split; can be handed to another process."""
+
+    def __init__(self, source: Sequence, title: str):
+        self.source, self._title = source, title
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, rows: Sequence[int]) -> list[bytes]:
+        return [record["image"] for record in self.source.__getitems__(rows)]
+
+    def name(self, row: int) -> str:
+        return f"image {row} of {self._title}"
+
+
+def open_builder(
+    name: str, data_dir: str, manual_dir: str = ""
+) -> tfds.core.DatasetBuilder:
     """A builder whose records lie on disk, preparing them first if need be."""
     folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     if name in BUILDERS:
@@ -36,29 +135,33 @@ def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     else:
         builder = _open_tfds(name, folder)
     if not builder.is_prepared():
-        _prepare(builder, folder)
+        _prepare(builder, folder, manual_dir)
     return builder
 
 
-def class_names(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
-    """Names in the order of the labels."""
-    features = builder.info.features
-    label = dict(features).get("label")
-    image = dict(features).get("image")
-    if not (
-        isinstance(image, tfds.features.Image)
-        and isinstance(label, tfds.features.ClassLabel)
-    ):
+def class_names(
+    builder: tfds.core.DatasetBuilder, label: str = "label"
+) -> tuple[str, ...]:
+    """Names in the order of the labels, of the feature that is the label."""
+    features = dict(builder.info.features)
+    image = features.get("image")
+    if not isinstance(image, tfds.features.Image):
         raise UserError(
             f"config.data.name={builder.name!r} is no image classification set: it has "
             f"{', '.join(features)} instead of an image and a label"
+        )
+    kinds = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    if label not in kinds:
+        raise UserError(
+            f"config.data.label={label!r} is no label of {builder.name}, which has "
+            f"{', '.join(kinds) or 'none'}{closest(label, kinds)}"
         )
     if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3, None):
         raise UserError(
             f"{builder.name} has images of {image.shape[-1]} channels of "
             f"{np.dtype(image.np_dtype).name}: only 8-bit gray and color are read"
         )
-    return tuple(label.names)
+    return tuple(features[label].names)
 
 
 def split_names(builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
@@ -73,22 +176,6 @@ def split_names(builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
     return "train", test
 
 
-def decode_split(
-    builder: tfds.core.DatasetBuilder, split: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 `[N, H, W, C]` and labels int32 `[N]`."""
-    folder = Path(builder.data_path) / f"decoded-{split}"
-    if not folder.is_dir():
-        images, labels = _decode(builder, split)
-        if not _keep(folder, images, labels):
-            return images, labels
-    try:
-        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        return images, np.load(folder / "labels.npy", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is damaged ({error}): delete it") from None
-
-
 def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
     try:
         return tfds.builder(name, data_dir=folder, file_format="array_record")
@@ -96,8 +183,8 @@ def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
         known = [*BUILDERS, *tfds.list_builders(with_community_datasets=False)]
         raise UserError(
             f"config.data.name={name!r} is no data set{closest(name, known)}; "
-            f"valid: {', '.join(BUILDERS)}, any image classification set of TFDS, or "
-            f"one that TFDS prepared in {folder / name}"
+            f"valid: {', '.join(BUILDERS)}, folder (configs/folder.py), any image "
+            f"classification set of TFDS, or one that TFDS prepared in {folder / name}"
         ) from None
     except Exception as error:  # of a version, a configuration, a remote catalogue
         raise UserError(
@@ -105,7 +192,9 @@ def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
         ) from None
 
 
-def _prepare(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
+def _prepare(
+    builder: tfds.core.DatasetBuilder, folder: Path, manual_dir: str = ""
+) -> None:
     ours = builder.name in BUILDERS
     if not ours and importlib.util.find_spec("tensorflow") is None:
         raise UserError(
@@ -116,10 +205,16 @@ def _prepare(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
     print(f"preparing {builder.name} in {builder.data_path}, once", flush=True)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
+    manual = Path(manual_dir).expanduser() if manual_dir else None
+    if manual and not manual.is_dir():
+        raise UserError(f"config.data.manual_dir={manual_dir!r} is no folder")
+    builder.manual_dir = manual
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself too
             builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+                download_config=tfds.download.DownloadConfig(
+                    try_download_gcs=False, manual_dir=manual
+                ),
                 file_format="array_record",
             )
     except UserError:
@@ -132,57 +227,3 @@ def _prepare(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
         raise UserError(
             f"{builder.name} cannot be prepared: {first_line(error)}"
         ) from None
-
-
-def _decode(builder: tfds.core.DatasetBuilder, split: str):
-    if builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
-        raise UserError(
-            f"{builder.data_path} holds {builder.info.file_format.value} files; "
-            "prepare it again with file_format=array_record"
-        )
-    source = builder.as_data_source(
-        split, decoders={"image": tfds.decode.SkipDecoding()}
-    )
-    channels = builder.info.features["image"].shape[-1]
-    images, labels = None, np.empty(len(source), np.int32)
-    for start in track(
-        range(0, len(source), RECORDS_AT_ONCE),
-        f"decoding {builder.name} {split}",
-        transient=True,
-        disable=len(source) <= RECORDS_AT_ONCE,
-    ):
-        rows = range(start, min(start + RECORDS_AT_ONCE, len(source)))
-        for i, record in zip(rows, source.__getitems__(rows), strict=True):
-            pixels = _pixels(record["image"], channels)
-            if images is None:
-                images = np.empty((len(source), *pixels.shape), np.uint8)
-            if pixels.shape != images.shape[1:]:
-                raise UserError(
-                    f"{builder.name} has images of {images.shape[1:]} and "
-                    f"{pixels.shape}; all must have one size"
-                )
-            images[i], labels[i] = pixels, record["label"]
-    if not len(labels) or labels.min() < 0:
-        raise UserError(f"the {split} split of {builder.name} has no labelled images")
-    return images, labels
-
-
-def _pixels(encoded: bytes, channels: int | None) -> np.ndarray:
-    image = Image.open(io.BytesIO(encoded)).convert("L" if channels == 1 else "RGB")
-    pixels = np.asarray(image)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-def _keep(folder: Path, images: np.ndarray, labels: np.ndarray) -> bool:
-    """Writes the arrays so that the folder exists whole or not at all."""
-    scratch = None
-    try:
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".decoding-"))
-        np.save(scratch / "images.npy", images, allow_pickle=False)
-        np.save(scratch / "labels.npy", labels, allow_pickle=False)
-        os.rename(scratch, folder)
-    except OSError:  # a read-only or full disk costs a decoding a run, nothing else
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
-        return False
-    return True

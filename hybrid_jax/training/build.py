@@ -75,6 +75,9 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
             config.freeze,
         ),
         freeze=config.freeze,
+        class_weights=optim.CLASS_WEIGHTS[config.optim.class_weights](
+            splits.train.labels, len(splits.classes)
+        ),
         image_size=model.image_size,
         mean=jnp.asarray(mean),
         std=jnp.asarray(std),

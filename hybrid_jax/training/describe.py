@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import augment, to_float
-from hybrid_jax.data.order import batch_indices
+from hybrid_jax.data.order import TrainingOrder
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optim
 from hybrid_jax.training.build import Plan
@@ -35,8 +35,11 @@ def announce(
     parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
     reporter.say(
         f"{splits.name}: {len(splits.train):,} images to train on, "
-        f"{len(splits.test):,} to test on, {len(splits.classes)} classes"
+        f"{len(splits.test):,} to test on, {len(splits.classes)} classes, "
+        + ("on the device" if splits.train.resident else "streamed")
     )
+    for note in splits.notes:
+        reporter.say(note)
     reporter.say(
         f"{config.model.name}: {parameters:,} parameters, {height}x{width} px through "
         f"maps of {maps}"
@@ -58,8 +61,13 @@ def announce(
 
 def augmented_images(splits: Splits, task: Task, config: ConfigDict) -> np.ndarray:
     """Images of the first batch, each augmented once: a grid, uint8 `[H, W, C]`."""
-    size, batch_size = len(splits.train), config.train.batch_size
-    rows = batch_indices(config.seed, 0, size, batch_size)[:IMAGES_SHOWN]
+    order = TrainingOrder(
+        splits.train.labels,
+        config.train.batch_size,
+        config.seed,
+        config.train.sampling,
+    )
+    rows = order(0)[:IMAGES_SHOWN]
     images = to_float(splits.train.images[rows], task.image_size)
     targets = jax.nn.one_hot(splits.train.labels[rows], len(splits.classes))
     key = jax.random.key(config.seed)

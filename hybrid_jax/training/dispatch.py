@@ -1,7 +1,8 @@
-"""Many steps in one call of the device, on data that lies there.
+"""Many steps in one call of the device.
 
-A call takes the indices of up to `STEPS` batches and how many of them to run, so one
-compiled program serves any number of steps. The host meanwhile draws the next indices.
+A call takes a loader's chunk, of a fixed number of batches, and how many of them to
+run, so one compiled program serves any number of steps. The host meanwhile gets the
+next.
 """
 
 import collections
@@ -9,73 +10,59 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
+from hybrid_jax.data.loaders import Loader
 from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task, eval_step, train_step
 
-STEPS = 64  # at most, in one call
 SECONDS_A_CALL = 0.5  # after which the host hears how far the device is
 
 
 def train_steps(
-    task: Task,
-    state: TrainState,
-    images: jax.Array,
-    labels: jax.Array,
-    indices: jax.Array,
-    count: jax.Array,
+    task: Task, loader: Loader, state: TrainState, data, chunk, count: jax.Array
 ) -> tuple[TrainState, metrics.Sums]:
-    """The first `count` of the batches `indices` `[STEPS, B]`, one step each.
+    """The first `count` steps of a chunk.
 
     Args:
       task: the constants.
+      loader: picks batches.
       state: donate it.
-      images: the training split, uint8 `[N, h, w, C]`.
-      labels: int32 `[N]`.
-      indices: int32, the images of each batch.
-      count: int32, from 1 to `STEPS`.
+      data, chunk: of the loader.
+      count: int32, from 1 to the loader's `steps`.
 
     Returns:
-      The state after the last step, and each step's summed metrics, `[STEPS]` arrays.
-      The host adds them up: a mean must not depend on how steps were dispatched.
+      The state after the last step, and each step's summed metrics, arrays as long as a
+      chunk. The host adds them up: a mean must not depend on how steps were dispatched.
     """
 
     def one(i, carry):
         state, rows = carry
-        batch = indices[i]
-        state, sums = train_step(task, state, images[batch], labels[batch])
+        state, sums = train_step(task, state, *loader.pick(data, chunk, i))
         return state, jax.tree.map(lambda row, new: row.at[i].set(new), rows, sums)
 
-    rows = metrics.zeros(metrics.TRAINING, (STEPS,))
+    rows = metrics.zeros(metrics.TRAINING, (loader.steps,))
     return lax.fori_loop(0, count, one, (state, rows))
 
 
 def eval_steps(
     task: Task,
+    loader: Loader,
     variables: dict,
-    images: jax.Array,
-    labels: jax.Array,
-    indices: jax.Array,
+    data,
+    chunk,
     mask: jax.Array,
     count: jax.Array,
 ) -> metrics.Sums:
-    """Summed metrics of the first `count` batches of `indices`, `mask` `[STEPS, B]`."""
+    """Summed metrics of the first `count` batches of a chunk; `mask` `[steps, B]`."""
 
     def one(i, total):
-        batch = indices[i]
-        sums = eval_step(task, variables, images[batch], labels[batch], mask[i])
+        images, labels = loader.pick(data, chunk, i)
+        sums = eval_step(task, variables, images, labels, mask[i])
         return jax.tree.map(jnp.add, total, sums)
 
     return lax.fori_loop(0, count, one, metrics.zeros(metrics.EVALUATION))
-
-
-def pad_steps(rows: np.ndarray) -> np.ndarray:
-    """Rows `[count, B]` filled up to `[STEPS, B]`; the rest is never run."""
-    missing = STEPS - len(rows)
-    return np.pad(rows, ((0, missing), (0, 0)))
 
 
 class Pace:
@@ -85,8 +72,9 @@ class Pace:
     knows how far the device is.
     """
 
-    def __init__(self):
-        self.steps = 1
+    def __init__(self, most: int):
+        """`most` steps are dispatched at once."""
+        self.steps, self._most = 1, most
         self.restart()
 
     def restart(self) -> None:
@@ -104,5 +92,5 @@ class Pace:
         now = time.perf_counter()
         if self._last is not None:
             steps = int(SECONDS_A_CALL * count / max(now - self._last, 1e-6))
-            self.steps = min(max(steps, 1), STEPS)
+            self.steps = min(max(steps, 1), self._most)
         self._last = now

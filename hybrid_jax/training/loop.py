@@ -23,7 +23,6 @@ from hybrid_jax.training.build import (
     settled,
 )
 from hybrid_jax.training.checkpoint import Checkpoints
-from hybrid_jax.training.dispatch import Pace
 from hybrid_jax.training.programs import Programs, Trainer, compile_programs
 from hybrid_jax.training.progress import Reporter, percent
 from hybrid_jax.training.state import TrainState
@@ -52,7 +51,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     config = settled(config)
     folder = Workdir(workdir)
     folder.check(config)
-    splits = data.load(config.data.name, config.data.dir)
+    splits = data.load(**config.data)
     plan = Plan(config, len(splits.train))
     task = build_task(config, splits, plan)
     spec = model_spec(config, task.model, splits.channels)
@@ -81,7 +80,6 @@ class Run:
     task: Task
     reporter: Reporter
     checkpoints: Checkpoints
-    pace: Pace = dataclasses.field(default_factory=Pace)
 
     def fit(self, step: int) -> None:
         """Trains from a step, 0 or a checkpoint's, to the last."""
@@ -162,17 +160,17 @@ class Run:
         self, trainer: Trainer, state: TrainState, step: int, evaluation: int
     ) -> tuple[TrainState, int, dict[str, float]]:
         """Trains to the next line of metrics: the state, its step, the mean metrics."""
-        first, start = step, time.perf_counter()
+        first, start, pace = step, time.perf_counter(), trainer.pace
         every = self.config.train.log_every
         stop = min((step // every + 1) * every, evaluation)
         sums = []
-        self.pace.restart()
+        pace.restart()
         while step < stop:
-            count = min(self.pace.steps, stop - step)
+            count = min(pace.steps, stop - step)
             state, new = trainer(state, step, count)
             sums.append(new)
             step += count
-            self.pace.sent(count, new)
+            pace.sent(count, new)
             self.reporter.step(step)
         trained = metrics.means(*sums)
         seconds = time.perf_counter() - start

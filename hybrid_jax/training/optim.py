@@ -10,6 +10,7 @@ are from the head.
 import re
 
 import jax
+import numpy as np
 import optax
 
 
@@ -70,6 +71,20 @@ def _block_number(name: str) -> tuple[int, ...]:
     if not re.fullmatch(r"(stage\d+_)?block\d+", name):
         return ()
     return tuple(map(int, re.findall(r"\d+", name)))
+
+
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Weights float32 `[classes]`, inverse to a class's images, as scikit-learn's.
+
+    Their mean over the images is 1, so that a learning rate means the same as without.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    present = np.maximum(counts, 1) * np.count_nonzero(counts)
+    return np.where(counts, len(labels) / present, 0).astype(np.float32)
+
+
+# How much each class's part of the loss counts.
+CLASS_WEIGHTS = {"none": lambda labels, classes: None, "balanced": balanced_weights}
 
 
 def adamw(

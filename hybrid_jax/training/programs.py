@@ -11,27 +11,31 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid_jax.data import Splits
-from hybrid_jax.data.order import batch_indices, padded_batches
-from hybrid_jax.data.resident import Resident
+from hybrid_jax.data import Split, Splits
+from hybrid_jax.data.loaders import create_loader
+from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import dispatch, metrics
 from hybrid_jax.training.build import initial_state
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
+_COUNT = jax.ShapeDtypeStruct((), jnp.int32)  # of the steps of a dispatch
+
 
 class Trainer:
-    """Training steps on a resident split, several in one dispatch."""
+    """Training steps, several in one dispatch, as many as its `pace` says."""
 
-    def __init__(self, task: Task, state, split: Resident, config: ConfigDict):
-        self._split, self._seed = split, config.seed
-        self._batch_size = batch_size = config.train.batch_size
-        indices = jax.ShapeDtypeStruct((dispatch.STEPS, batch_size), jnp.int32)
-        count = jax.ShapeDtypeStruct((), jnp.int32)
+    def __init__(self, task: Task, state, split: Split, config: ConfigDict):
+        batch_size = config.train.batch_size
+        order = TrainingOrder(
+            split.labels, batch_size, config.seed, config.train.sampling
+        )
+        self._loader = create_loader(split, order, batch_size, config.data.workers)
+        self.pace = dispatch.Pace(self._loader.steps)
         self._run = (
-            jax.jit(partial(dispatch.train_steps, task), donate_argnums=0)
-            .lower(state, split.images, split.labels, indices, count)
+            jax.jit(partial(dispatch.train_steps, task, self._loader), donate_argnums=0)
+            .lower(state, self._loader.data, self._loader.shapes, _COUNT)
             .compile()
         )
 
@@ -39,52 +43,43 @@ class Trainer:
         self, state: TrainState, step: int, count: int
     ) -> tuple[TrainState, metrics.Sums]:
         """Steps `step` to `step + count` from a state, which is used up."""
-        rows = [
-            batch_indices(self._seed, t, len(self._split), self._batch_size)
-            for t in range(step, step + count)
-        ]
-        indices = dispatch.pad_steps(np.stack(rows))
-        return self._run(
-            state, self._split.images, self._split.labels, indices, np.int32(count)
-        )
+        chunk = self._loader.chunk(step, count)
+        return self._run(state, self._loader.data, chunk, np.int32(count))
 
 
 class Evaluator:
-    """The metrics of a whole resident split, every image counted once."""
+    """The metrics of a whole split, every image counted once."""
 
-    def __init__(self, task: Task, variables, split: Resident, config: ConfigDict):
-        self._split = split
+    def __init__(self, task: Task, variables, split: Split, config: ConfigDict):
         batch_size = min(config.train.eval_batch_size, len(split))
-        self._indices, self._mask = padded_batches(len(split), batch_size)
-        shape = (dispatch.STEPS, batch_size)
+        self._order = EvaluationOrder(len(split), batch_size)
+        self._next = 0
+        self._loader = create_loader(
+            split, self._order, batch_size, config.data.workers
+        )
+        mask = jax.ShapeDtypeStruct((self._loader.steps, batch_size), jnp.float32)
         self._run = (
-            jax.jit(partial(dispatch.eval_steps, task))
-            .lower(
-                variables,
-                split.images,
-                split.labels,
-                jax.ShapeDtypeStruct(shape, jnp.int32),
-                jax.ShapeDtypeStruct(shape, jnp.float32),
-                jax.ShapeDtypeStruct((), jnp.int32),
-            )
+            jax.jit(partial(dispatch.eval_steps, task, self._loader))
+            .lower(variables, self._loader.data, self._loader.shapes, mask, _COUNT)
             .compile()
         )
 
     def __call__(self, variables: dict) -> dict[str, float]:
         """Loss, accuracy and top-5 accuracy of a network's variables."""
-        parts = []
-        for first in range(0, len(self._indices), dispatch.STEPS):
-            chunk = slice(first, first + dispatch.STEPS)
-            indices, mask = self._indices[chunk], self._mask[chunk]
+        parts, steps = [], self._loader.steps
+        end = self._next + len(self._order)
+        for first in range(self._next, end, steps):
+            count = min(steps, end - first)
+            mask = np.stack([self._order.mask(first + i) for i in range(steps)])
             part = self._run(
                 variables,
-                self._split.images,
-                self._split.labels,
-                dispatch.pad_steps(indices),
-                dispatch.pad_steps(mask),
-                np.int32(len(indices)),
+                self._loader.data,
+                self._loader.chunk(first, count),
+                mask,
+                np.int32(count),
             )
             parts.append(part)
+        self._next = end
         return metrics.means(*parts)
 
 
@@ -108,15 +103,14 @@ def compile_programs(
     Args:
       task: the constants of the steps.
       state: shapes of the state.
-      splits: put on the device.
-      config: for the seed of the data order, and the batch sizes.
+      splits: put on the device, or streamed to it.
+      config: for the order of the data, and the batch sizes.
       fresh: whether the run begins at step 0.
     """
     start = time.perf_counter()
-    train, test = Resident(splits.train), Resident(splits.test)
     with ThreadPoolExecutor() as pool:
-        trainer = pool.submit(Trainer, task, state, train, config)
-        evaluator = pool.submit(Evaluator, task, state.evaluated, test, config)
+        trainer = pool.submit(Trainer, task, state, splits.train, config)
+        evaluator = pool.submit(Evaluator, task, state.evaluated, splits.test, config)
         create = jit_once(partial(initial_state, task, splits.channels))
         initialise = fresh and pool.submit(lambda: create.lower(np.int32(0)).compile())
         return Programs(

@@ -32,6 +32,8 @@ class Task:
       ema_decay: of the moving averages; 0 keeps none.
       accumulate: micro-batches a step.
       freeze: patterns of parameters that are kept.
+      class_weights: `[classes]`, of each class's part of the loss; None weighs all
+        alike.
     """
 
     model: nn.Module
@@ -44,6 +46,7 @@ class Task:
     ema_decay: float = 0.0
     accumulate: int = 1
     freeze: tuple[str, ...] = ()
+    class_weights: jax.Array | None = None
 
 
 def train_step(
@@ -108,7 +111,10 @@ def _gradients(task, state, images, targets, key):
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        loss = optax.softmax_cross_entropy(logits, targets)
+        weighted = targets
+        if task.class_weights is not None:
+            weighted = targets * task.class_weights
+        loss = optax.softmax_cross_entropy(logits, weighted)
         sums = metrics.training_sums(logits, targets, loss)
         # A network without batch norms has no statistics.
         return loss.mean(), (updated.get("batch_stats", {}), sums)

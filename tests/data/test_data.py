@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from hybrid_jax import data
-from hybrid_jax.data import prepared
+from hybrid_jax.data import kept, prepared
 from hybrid_jax.data.builders import fashion_mnist
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.errors import UserError
@@ -44,7 +44,7 @@ def test_statistics_are_those_of_the_training_pixels(digits):
 
 
 def test_the_second_load_reads_the_decoded_arrays(digits, monkeypatch):
-    monkeypatch.setattr(prepared, "_decode", None)
+    monkeypatch.setattr(kept, "decode_into", None)
     again = data.load("digits")
     np.testing.assert_array_equal(again.train.images, digits.train.images)
     np.testing.assert_array_equal(again.test.labels, digits.test.labels)
@@ -52,8 +52,9 @@ def test_the_second_load_reads_the_decoded_arrays(digits, monkeypatch):
 
 def test_damaged_decoded_arrays_are_named(tmp_path):
     data.load("digits", str(tmp_path))
-    (tmp_path / "digits/1.0.0/decoded-train/images.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(UserError, match=r"decoded-train is damaged .*: delete it"):
+    (folder,) = tmp_path.glob("digits/1.0.0/decoded-train-*")
+    (folder / "images.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(UserError, match=r"decoded-train-\S+ is damaged .*: delete it"):
         data.load("digits", str(tmp_path))
 
 
@@ -119,10 +120,29 @@ def test_any_prepared_tfds_set_is_read_and_validation_serves_as_test(tmp_path):
     assert sorted(splits.train.labels) == [0, 0, 0, 1, 1, 1]
 
 
-def test_images_of_several_sizes_are_refused(tmp_path):
+def test_images_of_several_sizes_need_a_size_to_be_brought_to(tmp_path):
     write_small_builder(tmp_path, [20, 20, 24])
-    with pytest.raises(UserError, match="all must have one size"):
+    with pytest.raises(UserError, match=r"2 sizes, from 20x20 to 24x24: choose one"):
         data.load("small", str(tmp_path))
+    splits = data.load("small", str(tmp_path), image_size=(16, 18))
+    assert splits.train.images.shape == (3, 16, 18, 3)
+
+
+def test_the_label_may_be_another_feature(tmp_path):
+    write_small_builder(tmp_path, [20] * 4)
+    with pytest.raises(UserError, match=r"label='labl' .* did you mean 'label'"):
+        data.load("small", str(tmp_path), label="labl")
+
+
+def test_archives_are_taken_from_another_folder(small_fashion, server, monkeypatch):
+    root, _ = publish(monkeypatch, small_fashion, server)
+    mine = small_fashion[0] / "my archives"
+    root.rename(mine)
+    place = str(small_fashion[0] / "data")
+    with pytest.raises(UserError, match=r"manual_dir='nowhere' is no folder"):
+        data.load("fashion_mnist", place, manual_dir="nowhere")
+    splits = data.load("fashion_mnist", place, manual_dir=str(mine))
+    assert (len(splits.train), len(splits.test)) == (30, 20)
 
 
 def test_a_set_without_a_test_split_is_refused(tmp_path):

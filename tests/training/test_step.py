@@ -8,8 +8,10 @@ import numpy as np
 import optax
 import pytest
 
+from hybrid_jax.data import Split
 from hybrid_jax.data.augment import Augmentation
-from hybrid_jax.data.order import batch_indices, padded_batches
+from hybrid_jax.data.loaders import create_loader
+from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
 from hybrid_jax.models import create_model
 from hybrid_jax.training import dispatch, metrics, optim
 from hybrid_jax.training.state import create_state
@@ -64,27 +66,30 @@ def test_several_steps_in_one_dispatch_equal_single_steps(split):
         drop_path=0.2,
         label_smoothing=0.1,
     )
-    rows = np.stack([batch_indices(0, t, len(labels), BATCH) for t in range(3)])
+    order = TrainingOrder(labels, BATCH, seed=0)
+    rows = np.stack([order(t) for t in range(3)])
     single, losses = make_state(task), []
     step = jax.jit(train_step, static_argnums=0)
     for row in rows:
         single, sums = step(HashableTask(task), single, images[row], labels[row])
         losses.append(float(sums["loss"]))
 
-    def many(state, rows, count):
-        return dispatch.train_steps(task, state, images, labels, rows, count)
+    loader = create_loader(Split(*map(np.asarray, split)), order, BATCH)
+
+    def many(state, chunk, count):
+        return dispatch.train_steps(task, loader, state, loader.data, chunk, count)
 
     many = jax.jit(many)
-    state, sums = many(make_state(task), dispatch.pad_steps(rows), 3)
+    state, sums = many(make_state(task), loader.chunk(0, 3), 3)
     assert_trees_close(state.params, single.params, rtol=1e-3, atol=1e-5)
     assert_trees_close(state.average, single.average, rtol=1e-3, atol=1e-5)
     assert int(state.step) == 3
     np.testing.assert_allclose(sums["loss"][:3], losses, rtol=1e-4)
-    assert sums["images"].tolist() == [BATCH] * 3 + [0] * (dispatch.STEPS - 3)
+    assert sums["images"].tolist() == [BATCH] * 3 + [0] * (loader.steps - 3)
 
     # However the steps are cut into dispatches, the same program gives the same bits.
-    state_2, _ = many(make_state(task), dispatch.pad_steps(rows[:1]), 1)
-    state_2, _ = many(state_2, dispatch.pad_steps(rows[1:]), 2)
+    state_2, _ = many(make_state(task), loader.chunk(0, 1), 1)
+    state_2, _ = many(state_2, loader.chunk(1, 2), 2)
     assert_trees_close(state_2.params, state.params, rtol=0, atol=0)
 
 
@@ -175,13 +180,17 @@ def test_evaluation_counts_every_image_once(split):
         "accuracy": float(np.mean(np.argmax(logits, -1) == labels)),
         "top5": 1.0,  # of three classes
     }
-    indices, mask = padded_batches(30, 8)
+    order = EvaluationOrder(30, 8)
+    loader = create_loader(Split(*map(np.asarray, split)), order, 8)
+    indices, mask = (
+        np.stack([of(t) for t in range(loader.steps)]) for of in (order, order.mask)
+    )
     whole = jax.jit(
-        lambda *a: dispatch.eval_steps(task, state.variables, images, labels, *a)
-    )(dispatch.pad_steps(indices), dispatch.pad_steps(mask), len(indices))
+        lambda *a: dispatch.eval_steps(task, loader, state.variables, loader.data, *a)
+    )(loader.chunk(0, 4), mask, 4)
     assert metrics.means(whole) == pytest.approx(expected, rel=1e-4)
     step = jax.jit(lambda *batch: eval_step(task, state.variables, *batch))
-    parts = [step(images[i], labels[i], m) for i, m in zip(indices, mask, strict=True)]
+    parts = [step(images[indices[i]], labels[indices[i]], mask[i]) for i in range(4)]
     assert metrics.means(*parts) == pytest.approx(expected, rel=1e-4)
 
 
@@ -193,6 +202,33 @@ def test_training_batches_are_normalised_and_their_labels_smoothed(split):
     expected = np.full((BATCH, CLASSES), 0.1)
     expected[np.arange(BATCH), labels] = 0.8
     np.testing.assert_allclose(targets, expected, atol=1e-6)
+
+
+def test_class_weights_favor_rare_classes():
+    labels = np.array([0, 0, 0, 1])
+    weights = optim.balanced_weights(labels, 3)
+    np.testing.assert_allclose(weights, [4 / 6, 4 / 2, 0])  # of two classes present
+    from sklearn.utils.class_weight import compute_class_weight
+
+    theirs = compute_class_weight("balanced", classes=np.array([0, 1]), y=labels)
+    np.testing.assert_allclose(weights[:2], theirs)
+    assert weights[labels].mean() == pytest.approx(1)
+
+
+def test_class_weights_multiply_each_class_part_of_the_loss(split):
+    images, labels = split[0][:BATCH], split[1][:BATCH]
+    weights = jnp.float32([0.5, 2.0, 3.0])
+
+    def losses(images, labels, weights):
+        task = make_task(class_weights=weights)
+        step = jax.jit(lambda s: train_step(task, s, images, labels)[1]["loss"])
+        return float(step(make_state(task)))
+
+    # Batch norm ties images together, so a class at a time is weighed alone.
+    for label in range(CLASSES):
+        alike = jnp.full_like(labels, label)
+        plain, weighted = (losses(images, alike, w) for w in (None, weights))
+        assert weighted == pytest.approx(plain * float(weights[label]), rel=1e-4)
 
 
 def test_weight_decay_acts_on_kernels_alone():

@@ -1,6 +1,10 @@
-"""The published archives of a data set: the user's own copies, or downloads."""
+"""The published archives of a data set: the user's own copies, or downloads.
 
-from pathlib import Path
+Builders read an archive's files by their exact names and write none of them to disk; an
+archive that tries to reach beyond its own folder is refused whole all the same.
+"""
+
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import requests
 import tensorflow_datasets as tfds
@@ -15,13 +19,17 @@ def fetch(
 ) -> dict[str, Path]:
     """The archives of a builder's `url_infos` by file name, verified by their sha256.
 
-    Those in `<data_dir>/downloads/manual` are taken from there.
+    Those in `<data_dir>/downloads/manual`, or in the builder's `manual_dir` where it
+    was given one, are taken from there.
 
     Raises:
       UserError: one is neither there nor to be had, or is not the published one.
     """
     urls = {info.filename: url for url, info in builder.url_infos.items()}
-    manual = Path(builder.data_path).parents[1] / "downloads" / "manual"
+    manual = Path(
+        getattr(builder, "manual_dir", "")
+        or Path(builder.data_path).parents[1] / "downloads" / "manual"
+    )
     way_out = f"put the published {', '.join(urls)} into {manual}"
     if hint := getattr(builder, "HINT", ""):
         way_out += f", or {hint}"
@@ -39,6 +47,24 @@ def fetch(
             f"{builder.name}: the download failed ({_reason(error)}); {way_out}"
         ) from None
     return {name: Path(path) for name, path in paths.items()}
+
+
+def check_member(archive: Path, name: str, regular: bool) -> None:
+    """Refuses a member that would lie, or point, outside of the archive's folder.
+
+    Args:
+      archive: for the message.
+      name: of the member.
+      regular: whether it is a file or a folder, and no link or device.
+
+    Raises:
+      UserError: names archive and member.
+    """
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    if posix.is_absolute() or windows.anchor or ".." in windows.parts:
+        raise UserError(f"{archive} is not safe: {name!r} lies outside of its folder")
+    if not regular:
+        raise UserError(f"{archive} is not safe: {name!r} is a link or device")
 
 
 def _check_reachable(builder_name: str, file: str, url: str, way_out: str) -> None:

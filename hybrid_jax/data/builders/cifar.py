@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid_jax.data.builders.archives import fetch
+from hybrid_jax.data.builders.archives import check_member, fetch
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.errors import UserError
 
@@ -136,6 +136,7 @@ def read_files(archive: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     try:
         with tarfile.open(archive, "r|gz") as tar:
             for member in tar:
+                check_member(archive, member.name, member.isreg() or member.isdir())
                 if member.name in names and member.isreg():
                     files[member.name] = tar.extractfile(member).read()
     except (tarfile.TarError, OSError) as error:

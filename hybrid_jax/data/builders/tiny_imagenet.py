@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from hybrid_jax.data.builders.archives import fetch
+from hybrid_jax.data.builders.archives import check_member, fetch
 from hybrid_jax.errors import UserError
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -98,6 +98,11 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive, whose damages become errors for the user."""
     try:
         with zipfile.ZipFile(path) as file:
+            for member in file.infolist():
+                kind = stat.S_IFMT(member.external_attr >> 16)
+                # 0: the archive was made without kinds
+                regular = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+                check_member(path, member.filename, regular)
             yield file
     except (
         *(zipfile.BadZipFile, zlib.error, OSError, EOFError),
@@ -107,14 +112,11 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def read_file(file: zipfile.ZipFile, name: str) -> bytes:
-    """A regular file of the archive; nothing is written to disk."""
+    """A file of the archive; nothing is written to disk."""
     try:
         member = file.getinfo(name)
     except KeyError:
         raise UserError(f"{file.filename} is damaged: it lacks {name}") from None
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG):  # 0: the archive was made without kinds
-        raise UserError(f"{file.filename} is damaged: {name} is no regular file")
     return file.read(member)
 
 

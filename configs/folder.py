@@ -1,0 +1,35 @@
+"""folder: your own images, in a folder for each class, or named in a table.
+
+    python -m hybrid_jax.main --config=configs/folder.py --config.data.path=cells \\
+        --config.data.image_size=64,64 --workdir=runs/cells
+
+    cells/train/<class>/*  and  cells/test/<class>/*    as you split them, or
+    cells/<class>/*                                     to have a fifth set apart
+    cells.csv                                           columns path, label, maybe split
+
+Look at them first, for leaks, damaged files and slips of names:
+
+    python -m hybrid_jax.inspect_data --config=configs/folder.py \\
+        --config.data.path=cells --config.data.image_size=64,64
+
+The recipe suits a few thousand images. Take `--config.augment.symmetry=rotation` where
+your images have no up, such as those of microscopes and telescopes.
+"""
+
+from hybrid_jax.config import default
+
+
+def get_config(model: str = "astroformer_nano"):
+    config = default()
+    config.data.name = "folder"
+    config.model.name = model
+    config.model.drop_path = 0.1
+
+    config.augment.flip = True
+    config.augment.mixup = 0.2
+
+    config.optim.learning_rate = 1e-3
+    config.train.epochs = 100
+    config.train.batch_size = 64
+    config.train.eval_every = 5
+    return config

@@ -1,0 +1,154 @@
+"""A user's own images: files listed, looked through once, decoded to one form."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from hybrid_jax.data.encoded import (
+    Encoded,
+    Files,
+    choose_form,
+    look_through,
+    refuse_unreadable,
+)
+from hybrid_jax.data.kept import decoded
+from hybrid_jax.data.listing import Listing, list_images
+from hybrid_jax.data.pixels import Facts
+from hybrid_jax.errors import UserError
+
+SPLITS = ("train", "test")
+
+
+class OwnImages:
+    """The images at `config.data.path`, with the interface of `Prepared`."""
+
+    def __init__(
+        self,
+        path: str,
+        dir: str,
+        test_fraction: float,
+        seed: int,
+        on_error: str,
+        size: tuple,
+        fit: str,
+    ):
+        """See the fields of `config.data`.
+
+        Raises:
+          UserError: of `list_images`; images that cannot be read, unless they are
+            skipped, which those to test on never are.
+        """
+        if not path:
+            raise UserError(
+                "config.data.path is missing: give the folder of your images, or a .csv"
+            )
+        listed = list_images(path, test_fraction, seed)
+        self.classes = listed.classes
+        self.skipped: list[str] = []
+        self._title = Path(path).expanduser().name or path
+        self._kept = _place_of(path, dir)
+        facts = self._look_through({s: getattr(listed, s) for s in SPLITS})
+        self._listings = {
+            split: self._readable(split, getattr(listed, split), facts, on_error)
+            for split in SPLITS
+        }
+        missing = np.bincount(self.labels("train"), minlength=len(self.classes)) == 0
+        if missing.any():
+            name = self.classes[int(missing.argmax())]
+            raise UserError(f"{path}: no image of class {name!r} can be read")
+        good = [f for f in facts.values() if not f.error]
+        self._form = choose_form(good, size, fit, path)
+
+    def images(self, split: str) -> Encoded:
+        """The images of `train` or `test`."""
+        records = Files(self._listings[split].paths)
+        return Encoded(records, self._form, np.arange(len(records)))
+
+    def decoded(self, split: str) -> np.ndarray:
+        """All of their pixels, uint8 `[N, H, W, C]`; what is outdated is deleted."""
+        state = [repr(self._form)]
+        for path in self._listings[split].paths:
+            found = path.stat()
+            state.append(f"{path} {found.st_size} {found.st_mtime_ns}")
+        digest = hashlib.sha256("\n".join(state).encode()).hexdigest()[:16]
+        shape = "x".join(map(str, (*self._form.size, self._form.channels)))
+        name = f"decoded-{split}-{shape}-{self._form.fit}"
+        for old in self._kept.glob(f"{name}-*"):
+            if old.name != f"{name}-{digest}":
+                shutil.rmtree(old, ignore_errors=True)
+        folder = self._kept / f"{name}-{digest}"
+        return decoded(self.images(split), folder, f"{self._title} {split}")
+
+    def labels(self, split: str) -> np.ndarray:
+        """Labels int32 `[N]`, in the order of the images."""
+        return self._listings[split].labels
+
+    def _look_through(self, listings: dict[str, Listing]) -> dict[Path, Facts]:
+        """The facts of every file; those of unchanged files are remembered."""
+        memory = self._kept / "facts.json"
+        known = _remembered(memory)
+        paths = [path for listing in listings.values() for path in listing.paths]
+        stamps = {path: _stamp(path) for path in paths}
+        new = [path for path in stamps if known.get(str(path), [""])[0] != stamps[path]]
+        found = dict(zip(new, look_through(Files(new), self._title), strict=True))
+        facts = {
+            path: found.get(path) or Facts(*known[str(path)][1:]) for path in stamps
+        }
+        if new or len(known) != len(facts):
+            rows = {str(path): [stamps[path], *facts[path]] for path in facts}
+            _remember(memory, rows)
+        return facts
+
+    def _readable(
+        self, split: str, listing: Listing, facts: dict[Path, Facts], on_error: str
+    ) -> Listing:
+        of_split = [facts[path] for path in listing.paths]
+        good = np.array([not fact.error for fact in of_split])
+        if on_error == "stop" or split == "test":
+            way_out = "mend or remove them" + (
+                ", or --config.data.on_error=skip" if split == "train" else ""
+            )
+            refuse_unreadable(Files(listing.paths), of_split, split, way_out)
+        self.skipped += [
+            f"{path}: {facts[path].error}"
+            for path, is_good in zip(listing.paths, good, strict=True)
+            if not is_good
+        ]
+        rows = np.flatnonzero(good)
+        return Listing([listing.paths[row] for row in rows], listing.labels[rows])
+
+
+def _place_of(path: str, dir: str) -> Path:
+    """Where things about a user's folder are kept; never in that folder."""
+    whole = str(Path(path).expanduser().resolve())
+    name = f"{Path(whole).name}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
+    root = Path(dir).expanduser() if dir else platformdirs.user_cache_path("hybrid_jax")
+    return root / "folders" / name
+
+
+def _stamp(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _remembered(memory: Path) -> dict[str, list]:
+    try:
+        content = json.loads(memory.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember(memory: Path, rows: dict[str, list]) -> None:
+    scratch = memory.with_name(f".{memory.name}.{os.getpid()}")
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(json.dumps(rows), encoding="utf-8")
+        os.replace(scratch, memory)
+    except OSError:  # a read-only or full disk costs another look, nothing else
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,54 @@
+"""Decoded batches by step, made ahead of time in threads or processes (grain)."""
+
+import os
+from collections.abc import Callable
+
+import grain
+import numpy as np
+from absl import flags
+
+from hybrid_jax.data import Split
+
+AHEAD = 2  # batches, for each thread or process
+
+
+class Batches:
+    """Batch `t` at `[t]`, made ahead where steps are asked for one after the other."""
+
+    def __init__(
+        self, split: Split, order: Callable[[int], np.ndarray], workers: int = 0
+    ):
+        """`order` gives the indices of a step; `workers` are processes."""
+        self._read = _Reader(split, order)
+        self._workers = workers
+        self._next, self._ready = None, None
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 `[B, h, w, C]` and labels int32 `[B]`."""
+        if step != self._next:
+            self._ready = self._from(step)
+        self._next = step + 1
+        return next(self._ready)
+
+    def _from(self, step: int):
+        batches = grain.MapDataset.range(step, 2**31).map(self._read)
+        if not self._workers:
+            threads = os.cpu_count()
+            options = grain.ReadOptions(threads, prefetch_buffer_size=AHEAD * threads)
+            return iter(batches.to_iter_dataset(options))
+        if not flags.FLAGS.is_parsed():  # grain's processes are handed the flags
+            flags.FLAGS.mark_as_parsed()
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
+        processes = grain.MultiprocessingOptions(self._workers, AHEAD)
+        return iter(batches.to_iter_dataset(options).mp_prefetch(processes))
+
+
+class _Reader:
+    """From a step to its batch; goes to the processes."""
+
+    def __init__(self, split: Split, order: Callable[[int], np.ndarray]):
+        self._split, self._order = split, order
+
+    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = self._order(step)
+        return self._split.images[rows], self._split.labels[rows]
