@@ -1,0 +1,144 @@
+"""Where each pixel of an augmented image comes from: one matrix an image.
+
+A matrix `[2, 3]` maps a place `(y, x, 1)` of the new image to a place `(y, x)` of the
+stored one. Places are continuous: pixel `i` covers `[i, i + 1]`. Crop, symmetry, resize
+and the moves of a policy are multiplied into one matrix, so that an image is resampled
+once, and black comes in only from outside of the stored image: where a crop is turned,
+what lay beside it comes in.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import random
+
+from hybrid_jax.data.augment.warp import bilinear, resample, whole_pixels
+
+_KEPT, _LEFT_RIGHT, _UP_DOWN = np.eye(2), np.diag([1, -1]), np.diag([-1, 1])
+_STRAIGHT = [_KEPT, _LEFT_RIGHT, _UP_DOWN, -_KEPT]
+
+# What an image may be mapped to, each by the same chance, about the crop's centre. In
+# pixels of the stored image, so that shapes stay: an oblong one turned by 90 degrees
+# loses its ends and is black beside them.
+SYMMETRIES = {
+    "none": [_KEPT],
+    "flip": [_KEPT, _LEFT_RIGHT],
+    "flips": _STRAIGHT,
+    "dihedral": [*_STRAIGHT, *(matrix[::-1] for matrix in _STRAIGHT)],
+    "rotation": "any angle, reflected or not",
+}
+ASPECTS = (3 / 4, 4 / 3)  # of a resized crop, as in Szegedy et al. (2015)
+
+
+def place(
+    key: jax.Array,
+    images: jax.Array,
+    size: tuple[int, int],
+    padding: int = 0,
+    scale: float = 0.0,
+    symmetry: str = "none",
+    moves: list[jax.Array] | tuple = (),
+) -> jax.Array:
+    """Crops, maps by a symmetry, resizes and moves images, in one warp.
+
+    Args:
+      key: of the crops and symmetries.
+      images: uint8 `[B, h, w, C]`.
+      size: `(H, W)` of the result.
+      padding: pixels by which a crop of the image's own size may leave it.
+      scale: least share of the area of a resized crop; 0 is off.
+      symmetry: a row of `SYMMETRIES`.
+      moves: `[B, 2, 3]` each, from the image after a move to the one before it, in
+        pixels of the result; the first acts first.
+
+    Returns:
+      float32 `[B, H, W, C]`.
+    """
+    batch, *stored, _ = images.shape
+    crop_key, symmetry_key = random.split(key)
+    if scale:
+        corners, sides = resized_crops(crop_key, batch, stored, scale)
+    else:
+        corners = random.randint(crop_key, (batch, 2), -padding, padding + 1)
+        sides = jnp.broadcast_to(jnp.float32(stored), (batch, 2))
+    turns = draw_symmetries(symmetry_key, batch, symmetry)
+    matrices = view(corners, sides, turns, size)
+    for move in moves:
+        matrices = compose(matrices, move)
+    if moves or symmetry == "rotation":
+        return bilinear(images, matrices, size)
+    if not scale and tuple(stored) == tuple(size):
+        return whole_pixels(images, matrices).astype(jnp.float32)
+    if symmetry == "dihedral":
+        return bilinear(images, matrices, size)
+    return resample(images, matrices, size)
+
+
+def resized_crops(
+    key: jax.Array, batch: int, stored: list[int], scale: float
+) -> tuple[jax.Array, jax.Array]:
+    """Windows of a random resized crop (Szegedy et al. 2015), not rounded to pixels.
+
+    A window that is longer than the image is cut to it, where torchvision draws again
+    up to ten times; only large, oblong windows differ.
+
+    Returns:
+      Corners and sides, `(y, x)` in pixels, `[B, 2]` each.
+    """
+    area_key, aspect_key, corner_key = random.split(key, 3)
+    lengths = jnp.float32(stored)
+    share = random.uniform(area_key, (batch,), minval=scale)
+    least, most = map(math.log, ASPECTS)
+    aspect = jnp.exp(random.uniform(aspect_key, (batch,), minval=least, maxval=most))
+    area = share * math.prod(stored)
+    sides = jnp.sqrt(jnp.stack([area / aspect, area * aspect], -1))
+    sides = jnp.minimum(sides, lengths)
+    return random.uniform(corner_key, (batch, 2)) * (lengths - sides), sides
+
+
+def draw_symmetries(key: jax.Array, batch: int, symmetry: str) -> jax.Array:
+    """Matrices `[B, 2, 2]` of a row of `SYMMETRIES`, uniform over it."""
+    if symmetry != "rotation":
+        matrices = jnp.float32(np.stack(SYMMETRIES[symmetry]))
+        return matrices[random.randint(key, (batch,), 0, len(matrices))]
+    angle_key, reflection_key = random.split(key)
+    turned = rotation(random.uniform(angle_key, (batch,), maxval=2 * math.pi))
+    reflected = random.bernoulli(reflection_key, 0.5, (batch, 1, 1))
+    return jnp.where(reflected, turned[:, :, ::-1], turned)
+
+
+def rotation(angle: jax.Array) -> jax.Array:
+    """`[..., 2, 2]`: what turns the image counterclockwise, by radians `[...]`."""
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2)
+
+
+def view(
+    corners: jax.Array, sides: jax.Array, turns: jax.Array, size: tuple[int, int]
+) -> jax.Array:
+    """Matrices `[B, 2, 3]` of windows, turned about their centres, seen as `size`.
+
+    Args:
+      corners, sides: `(y, x)` in pixels of the stored image, `[B, 2]`.
+      turns: linear maps of places, `[B, 2, 2]`.
+      size: `(H, W)` of the result.
+    """
+    linear = turns * (sides / jnp.float32(size))[:, None]
+    centres = corners + sides / 2
+    return about(linear, centres, jnp.float32(size) / 2)
+
+
+def about(linear: jax.Array, there: jax.Array, here: jax.Array) -> jax.Array:
+    """`[..., 2, 3]` with the linear part `[..., 2, 2]` that maps `here` to `there`."""
+    # Products of floats, for which `@` is not exact on every device.
+    offset = there - (linear * here[..., None, :]).sum(-1)
+    return jnp.concatenate([linear, offset[..., None]], -1)
+
+
+def compose(first: jax.Array, second: jax.Array) -> jax.Array:
+    """The matrix that maps as `second` does and then as `first`, `[B, 2, 3]` all."""
+    linear, offset = first[..., :2], first[..., 2:]
+    product = (linear[..., None] * second[..., None, :, :]).sum(-2)
+    return jnp.concatenate([product[..., :2], product[..., 2:] + offset], -1)

@@ -1,0 +1,165 @@
+"""RandAugment and TrivialAugment: operations drawn for each image.
+
+The operations and their strengths are torchvision's; its interpolation is not: moves
+join the one bilinear warp of `geometry`, before all changes of colour.
+"""
+
+import typing
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import random
+
+from hybrid_jax.data.augment import color
+from hybrid_jax.data.augment.geometry import about, rotation
+
+
+class Space(typing.NamedTuple):
+    """How far operations go at the highest magnitude.
+
+    Attributes:
+      shear: pixels a pixel.
+      translate: whole pixels, from the length of a side.
+      rotate: degrees.
+      enhance: what is added to the factor 1 of `color`'s enhancements, or taken from it.
+      bits: what posterizing leaves of 8.
+      wide: magnitudes are drawn, and one operation is applied.
+    """
+
+    shear: float
+    translate: Callable[[int], float]
+    rotate: float
+    enhance: float
+    bits: int
+    wide: bool
+
+
+SPACES = {
+    # Cubuk et al. (2020)
+    "rand_augment": Space(0.3, lambda side: 150 / 331 * side, 30.0, 0.9, 4, False),
+    # Müller and Hutter (2021), "Wide"
+    "trivial_augment": Space(0.99, lambda side: 32.0, 135.0, 0.99, 2, True),
+}
+HIGHEST = 30  # magnitude
+
+ENHANCEMENTS = (color.brightness, color.saturation, color.contrast, color.sharpness)
+COLOURS = (
+    *ENHANCEMENTS,
+    color.posterize,
+    color.solarize,
+    color.autocontrast,
+    color.equalize,
+)
+MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+OPERATIONS = (*COLOURS, *MOVES, "identity")
+
+
+class Step(typing.NamedTuple):
+    """One operation an image.
+
+    Attributes:
+      slots: int32 `[B]`, places among `len(OPERATIONS) * share`, each taken once;
+        `slots // share` is the operation's number.
+      owners: int32 `[len(OPERATIONS) * share]`, the image at each place, or any where
+        it is empty.
+      amounts: `[B]`, -1 to 1 of the way to the highest magnitude.
+    """
+
+    slots: jax.Array
+    owners: jax.Array
+    amounts: jax.Array
+
+    @property
+    def share(self) -> int:
+        """Images that an operation may have at most."""
+        return len(self.owners) // len(OPERATIONS)
+
+    @property
+    def operations(self) -> jax.Array:
+        """Numbers in `OPERATIONS`, int32 `[B]`."""
+        return self.slots // self.share
+
+
+def draw_policy(
+    key: jax.Array, batch: int, policy: str, operations: int, magnitude: int
+) -> list[Step]:
+    """What happens to each image, in order.
+
+    Each image has each operation by the same chance, but a batch has about the same
+    number of all, so that each of them need be applied to its own images only.
+
+    Args:
+      key: of the draws.
+      batch: number of images.
+      policy: a row of `SPACES`, or "none".
+      operations, magnitude: of "rand_augment".
+    """
+    if policy == "none":
+        return []
+    wide = SPACES[policy].wide
+    share = -(-batch // len(OPERATIONS))
+    steps = []
+    for key in random.split(key, 1 if wide else operations):
+        slot_key, level_key, sign_key = random.split(key, 3)
+        order = random.permutation(slot_key, len(OPERATIONS) * share)
+        levels = (
+            random.randint(level_key, (batch,), 0, HIGHEST + 1) if wide else magnitude
+        )
+        signs = random.rademacher(sign_key, (batch,), jnp.float32)
+        steps.append(
+            Step(
+                slots=jnp.argsort(order)[:batch],
+                owners=order % batch,
+                amounts=signs * levels / HIGHEST,
+            )
+        )
+    return steps
+
+
+def matrices_of(step: Step, policy: str, size: tuple[int, int]) -> jax.Array:
+    """The moves of a step for `geometry.place`, `[B, 2, 3]`; none for changes of colour.
+
+    Shears keep the upper left corner, rotations the centre.
+    """
+    space, (height, width) = SPACES[policy], size
+
+    def amount(operation, most):
+        chosen = step.operations == OPERATIONS.index(operation)
+        return jnp.where(chosen, step.amounts * most, 0.0)
+
+    centre = jnp.float32(size) / 2
+    turned = rotation(jnp.deg2rad(amount("rotate", space.rotate)))
+    shear = {axis: amount(f"shear_{axis}", space.shear) for axis in "yx"}
+    shift = {
+        axis: jnp.trunc(amount(f"translate_{axis}", space.translate(side)))
+        for axis, side in (("y", height), ("x", width))
+    }
+    none = jnp.zeros_like(step.amounts)
+    rows = [[none, shear["y"], shift["y"]], [shear["x"], none, shift["x"]]]
+    moved = jnp.stack([jnp.stack(row, -1) for row in rows], -2)
+    return about(turned, centre, centre) + moved
+
+
+def recolour(images: jax.Array, step: Step, policy: str) -> jax.Array:
+    """Applies the changes of colour of a step to whole levels `[B, H, W, C]`."""
+    share = step.share
+    used = len(COLOURS) * share
+    owners = step.owners[:used]
+    theirs, amounts = images[owners], step.amounts[owners]
+    changed = []
+    for number, operation in enumerate(COLOURS):
+        own = slice(number * share, (number + 1) * share)
+        strength = _strength(operation, amounts[own], SPACES[policy])
+        changed.append(operation(theirs[own], strength))
+    changed = jnp.concatenate(changed)[step.slots.clip(0, used - 1)]
+    return jnp.where((step.slots < used)[:, None, None, None], changed, images)
+
+
+def _strength(operation, amounts, space):
+    """What a colour operation takes, from -1 to 1 of the way to the highest."""
+    if operation in ENHANCEMENTS:
+        return 1 + amounts * space.enhance
+    if operation is color.posterize:
+        return 8 - jnp.round(jnp.abs(amounts) * (8 - space.bits))
+    return 255 * (1 - jnp.abs(amounts))  # a threshold; the others take nothing

@@ -1,0 +1,151 @@
+"""Images as seen through a matrix each: three ways, by what the matrices may hold.
+
+Matrices `[B, 2, 3]` map places of the result to places of the image, as in `geometry`.
+All ways agree where they overlap, and give black outside of the image. Gathers beat
+batched products with interpolation matrices: on two CPU cores 3 to 6 times at 224 px.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def whole_pixels(images: jax.Array, matrices: jax.Array) -> jax.Array:
+    """Shifts by whole pixels and symmetries of the square, exact.
+
+    Args:
+      images: `[B, H, W, C]` of any type.
+      matrices: `[B, 2, 3]` that map centres of pixels to centres of pixels.
+
+    Returns:
+      `[B, H, W, C]` of the same type.
+    """
+    y, x = _places(matrices, images.shape[1:3])
+    rows, columns = jnp.int32(jnp.floor(y)), jnp.int32(jnp.floor(x))
+    inside = _inside(images, y, x)
+    return jnp.where(inside, _pixels(images, rows, columns), 0)
+
+
+def resample(
+    images: jax.Array, matrices: jax.Array, size: tuple[int, int]
+) -> jax.Array:
+    """Crops, flips and resizes one axis after the other.
+
+    The weights are those of PIL's `resize(size, BILINEAR, box=...)`: a triangle, as wide
+    as a pixel of the result where that is the larger one. `jax.image.scale_and_translate`
+    has the same ones but cannot flip, and multiplies with whole matrices.
+
+    Args:
+      images: `[B, h, w, C]`.
+      matrices: `[B, 2, 3]` without rotation or shear, of windows up to `h x w`.
+      size: `(H, W)` of the result.
+
+    Returns:
+      float32 `[B, H, W, C]`.
+    """
+    for axis in (1, 2):
+        length, steps = images.shape[axis], size[axis - 1]
+        scales, offsets = matrices[:, axis - 1, axis - 1], matrices[:, axis - 1, 2]
+        taps = math.ceil(2 * max(length / steps, 1))
+        index, weights = _triangles(scales, offsets, steps, length, taps)
+        images = sum(
+            _along(weights[..., tap], axis) * _taken(images, index[..., tap], axis)
+            for tap in range(taps)
+        )
+    return images
+
+
+def bilinear(
+    images: jax.Array, matrices: jax.Array, size: tuple[int, int]
+) -> jax.Array:
+    """Any affine maps, as PIL's `transform(size, AFFINE, ..., BILINEAR)`.
+
+    Where the image is at least twice as large as the result both ways, it is averaged
+    down by the whole factor first, against aliasing.
+    `jax.scipy.ndimage.map_coordinates` blends black into the border, and takes three
+    times as long at 32 px; `dm_pix.affine_transform` is built on it.
+
+    Args:
+      images: `[B, h, w, C]`.
+      matrices: `[B, 2, 3]`.
+      size: `(H, W)` of the result.
+
+    Returns:
+      float32 `[B, H, W, C]`.
+    """
+    y, x = _places(matrices, size)
+    inside = _inside(images, y, x)
+    factor = max(1, min(images.shape[1] // size[0], images.shape[2] // size[1]))
+    if factor > 1:
+        images, y, x = _averaged(images, factor), y / factor, x / factor
+    y, x = y - 0.5, x - 0.5
+    top, left = jnp.floor(y), jnp.floor(x)
+    down, right = (y - top)[..., None], (x - left)[..., None]
+    top, left = jnp.int32(top), jnp.int32(left)
+
+    def row(rows):
+        a, b = _pixels(images, rows, left), _pixels(images, rows, left + 1)
+        return a.astype(jnp.float32) * (1 - right) + b.astype(jnp.float32) * right
+
+    return jnp.where(inside, row(top) * (1 - down) + row(top + 1) * down, 0.0)
+
+
+def _places(matrices, size):
+    """What the centres of pixels are mapped to: y and x, `[B, H, W]` each."""
+    y = (jnp.arange(size[0]) + 0.5)[:, None]
+    x = jnp.arange(size[1]) + 0.5
+    entry = matrices[:, :, :, None, None]
+    return [entry[:, i, 0] * y + entry[:, i, 1] * x + entry[:, i, 2] for i in (0, 1)]
+
+
+def _inside(images, y, x):
+    """Which places lie in the image, `[B, H, W, 1]`."""
+    height, width = images.shape[1:3]
+    return ((y >= 0) & (y < height) & (x >= 0) & (x < width))[..., None]
+
+
+def _pixels(images, rows, columns):
+    """Pixels `[B, H, W, C]` at whole indices, the nearest ones for those outside."""
+    batch, height, width, channels = images.shape
+    index = rows.clip(0, height - 1) * width + columns.clip(0, width - 1)
+    flat = images.reshape(batch, height * width, channels)
+    return jax.vmap(lambda a, i: a.at[i].get(mode="promise_in_bounds"))(flat, index)
+
+
+def _averaged(images, factor):
+    """float32 `[B, ceil(h / factor), ...]`: means of blocks, edges repeated."""
+    _, height, width, _ = images.shape
+    missing = [(0, -length % factor) for length in (height, width)]
+    images = jnp.pad(images, ((0, 0), *missing, (0, 0)), mode="edge")
+    batch, height, width, channels = images.shape
+    shape = (batch, height // factor, factor, width // factor, factor, channels)
+    return images.reshape(shape).astype(jnp.float32).mean((2, 4))
+
+
+def _triangles(scales, offsets, steps, length, taps):
+    """Indices and weights of the pixels of an axis, `[B, steps, taps]` each."""
+    centre = scales[:, None] * (jnp.arange(steps) + 0.5) + offsets[:, None]
+    reach = jnp.maximum(jnp.abs(scales), 1.0)[:, None]
+    first = jnp.floor(centre - reach - 0.5).astype(jnp.int32) + 1
+    index = first[..., None] + jnp.arange(taps)
+    weights = 1 - jnp.abs(index + 0.5 - centre[..., None]) / reach[..., None]
+    known = (index >= 0) & (index < length)
+    weights = jnp.where(known, jnp.maximum(weights, 0), 0)
+    total = jnp.maximum(weights.sum(-1, keepdims=True), 1e-6)
+    inside = ((centre >= 0) & (centre < length))[..., None]
+    return index.clip(0, length - 1), jnp.where(inside, weights / total, 0)
+
+
+def _along(values, axis):
+    """`[B, n]` shaped to multiply images along an axis."""
+    return values[:, :, None, None] if axis == 1 else values[:, None, :, None]
+
+
+def _taken(images, index, axis):
+    """float32 rows or columns `[B, n]` of images."""
+    take = {
+        1: lambda image, i: image.at[i].get(mode="promise_in_bounds"),
+        2: lambda image, i: image.at[:, i].get(mode="promise_in_bounds"),
+    }[axis]
+    return jax.vmap(take)(images, index).astype(jnp.float32)
