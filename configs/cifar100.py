@@ -19,7 +19,7 @@ def get_config(model: str = "astroformer_nano"):
     config.model.drop_path = 0.1
 
     config.augment.crop_padding = 4
-    config.augment.flip = True
+    config.augment.symmetry = "flip"
     config.augment.mixup = 0.8
     config.augment.cutmix = 1.0
 

@@ -21,7 +21,7 @@ def get_config(model: str = "astroformer_pico"):
     config.model.strides = (2, 1, 1, 2, 2)  # maps of 14x14, 7x7 and 4x4
 
     config.augment.crop_padding = 2
-    config.augment.flip = True
+    config.augment.symmetry = "flip"
     config.augment.mixup = 0.2
 
     config.optim.learning_rate = 2e-3

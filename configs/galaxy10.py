@@ -18,7 +18,7 @@ def get_config(model: str = "astroformer_0"):
     config.model.drop_path = 0.2
 
     config.augment.crop_padding = 16
-    config.augment.flip = True
+    config.augment.symmetry = "rotation"  # the sky has no up
     config.augment.mixup = 0.8  # cutmix hurts here (Dagli 2023)
 
     config.optim.learning_rate = 5e-4

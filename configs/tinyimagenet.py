@@ -19,7 +19,7 @@ def get_config(model: str = "astroformer_0"):
     config.model.drop_path = 0.2
 
     config.augment.crop_padding = 8
-    config.augment.flip = True
+    config.augment.symmetry = "flip"
     config.augment.mixup = 0.8
     config.augment.cutmix = 1.0
 

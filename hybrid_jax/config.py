@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from hybrid_jax.data.augment.geometry import SYMMETRIES
+from hybrid_jax.data.augment.policy import HIGHEST, SPACES
 from hybrid_jax.data.order import SAMPLINGS
 from hybrid_jax.data.pixels import FITS
 from hybrid_jax.errors import UserError, closest
@@ -71,6 +73,7 @@ SWITCH = Rule("true or false", lambda v: True)
 SEED = Rule("a whole number from 0 to below 2**31", lambda v: 0 <= v < 2**31)
 RATE = Rule("a number from 0 to below 1", lambda v: 0 <= v < 1)
 POSITIVE = Rule("a finite number above 0", lambda v: 0 < v < math.inf)
+SHARE = Rule("a number from 0 to 1", lambda v: 0 <= v <= 1)
 FACTOR = Rule("a number above 0 up to 1", lambda v: 0 < v <= 1)
 NOT_NEGATIVE = Rule("a finite number from 0", lambda v: 0 <= v < math.inf)
 MODEL = Rule(f"one of {shown_models()}", lambda v: v in MODELS)
@@ -161,7 +164,34 @@ FIELDS = {
     "augment.crop_padding": Field(
         0, _whole(0), "random crop after padding by so many black pixels"
     ),
-    "augment.flip": Field(False, SWITCH, "mirror half of the images left to right"),
+    "augment.crop_scale": Field(
+        0.0, SHARE, "least share of the area of a random resized crop; 0 is off"
+    ),
+    "augment.symmetry": Field(
+        "none", _one_of(*SYMMETRIES), "what images are mirrored and turned by"
+    ),
+    "augment.policy": Field(
+        "none", _one_of("none", *SPACES), "random operations on places and colours"
+    ),
+    "augment.operations": Field(
+        2, _whole(1), "how many of them rand_augment applies to an image"
+    ),
+    "augment.magnitude": Field(
+        9,
+        Rule(f"a whole number from 0 to {HIGHEST}", lambda v: 0 <= v <= HIGHEST),
+        "how far those of rand_augment go",
+    ),
+    "augment.color_jitter": Field(
+        0.0, NOT_NEGATIVE, "how far brightness, contrast and saturation change, as 0.4"
+    ),
+    "augment.hue_jitter": Field(
+        0.0,
+        Rule("a number from 0 to 0.5", lambda v: 0 <= v <= 0.5),
+        "share of the colour circle by which hues turn",
+    ),
+    "augment.erasing": Field(
+        0.0, SHARE, "share of the images in which a box becomes noise"
+    ),
     "augment.mixup": Field(0.0, NOT_NEGATIVE, "alpha of mixup; 0 is off"),
     "augment.cutmix": Field(
         0.0, NOT_NEGATIVE, "alpha of cutmix; 0 is off; with mixup, either by chance"
@@ -292,6 +322,11 @@ def _check_together(values: dict[str, typing.Any]) -> None:
         raise UserError(
             f"config.optim.warmup_epochs={warmup} is not below "
             f"config.train.epochs={epochs}"
+        )
+    if values["augment.crop_padding"] and values["augment.crop_scale"]:
+        raise UserError(
+            "config.augment.crop_padding and config.augment.crop_scale are two ways to "
+            "crop: leave one at 0"
         )
     _check_data(values)
     _check_model(values)

@@ -6,7 +6,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from hybrid_jax.data import Splits
-from hybrid_jax.data.augment import augment, to_float
+from hybrid_jax.data.augment import augment
 from hybrid_jax.data.order import TrainingOrder
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optim
@@ -68,11 +68,11 @@ def augmented_images(splits: Splits, task: Task, config: ConfigDict) -> np.ndarr
         config.train.sampling,
     )
     rows = order(0)[:IMAGES_SHOWN]
-    images = to_float(splits.train.images[rows], task.image_size)
+    images = splits.train.images[rows]
     targets = jax.nn.one_hot(splits.train.labels[rows], len(splits.classes))
     key = jax.random.key(config.seed)
-    images, _ = jit_once(augment, static_argnums=3)(
-        key, images, targets, task.augmentation
+    images, _ = jit_once(augment, static_argnums=(3, 4))(
+        key, images, targets, task.augmentation, task.image_size
     )
     grid = image_grid(np.asarray(images))
     scale = max(1, LEAST_PIXELS // max(grid.shape))

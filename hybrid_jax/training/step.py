@@ -95,8 +95,7 @@ def training_batch(
     """What the network sees: images `[B, H, W, C]`, targets `[B, classes]`."""
     targets = jax.nn.one_hot(labels, task.model.num_classes)
     targets = optax.smooth_labels(targets, task.label_smoothing)
-    images = to_float(images, task.image_size)
-    images, targets = augment(key, images, targets, task.augmentation)
+    images, targets = augment(key, images, targets, task.augmentation, task.image_size)
     return normalise(images, task.mean, task.std), targets
 
 

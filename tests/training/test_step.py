@@ -61,7 +61,9 @@ def assert_trees_close(a, b, **tolerance):
 def test_several_steps_in_one_dispatch_equal_single_steps(split):
     images, labels = split
     task = make_task(
-        augmentation=Augmentation(crop_padding=2, flip=True, mixup=0.5, cutmix=1.0),
+        augmentation=Augmentation(
+            crop_padding=2, symmetry="flip", mixup=0.5, cutmix=1.0
+        ),
         ema_decay=0.9,
         drop_path=0.2,
         label_smoothing=0.1,

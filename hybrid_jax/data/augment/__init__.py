@@ -22,7 +22,7 @@ from hybrid_jax.data.augment.erasing import erase
 from hybrid_jax.data.augment.geometry import place
 from hybrid_jax.data.augment.jitter import jitter
 from hybrid_jax.data.augment.mixing import mix
-from hybrid_jax.data.augment.policy import draw_policy, matrices_of, recolour
+from hybrid_jax.data.augment.policy import draw_steps, matrices_of, recolour
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,13 @@ def augment(
     Returns:
       Images, float32 `[B, H, W, C]` in levels 0 to 255, and targets `[B, classes]`.
     """
-    keys = random.split(key, 6)
-    steps = draw_policy(keys[0], len(images), how.policy, how.operations, how.magnitude)
+    keys = random.split(key, 5)
+    colours, moves = how.color_jitter > 0 or how.hue_jitter > 0, ()
+    if how.policy != "none":
+        steps = draw_steps(
+            keys[0], len(images), how.policy, how.operations, how.magnitude
+        )
+        moves = matrices_of(steps, how.policy, size)
     images = place(
         keys[1],
         images,
@@ -84,13 +89,13 @@ def augment(
         padding=how.crop_padding,
         scale=how.crop_scale,
         symmetry=how.symmetry,
-        moves=[matrices_of(step, how.policy, size) for step in steps],
+        moves=moves,
     )
-    if steps or how.color_jitter or how.hue_jitter:
+    if colours or how.policy != "none":
         images = jnp.round(images)  # colour operations are those of 8-bit images
-    for step in steps:
-        images = recolour(images, step, how.policy)
-    if how.color_jitter or how.hue_jitter:
+    if how.policy != "none":
+        images = recolour(images, steps, how.policy)
+    if colours:
         images = jitter(keys[2], images, how.color_jitter, how.hue_jitter)
     if how.erasing:
         images = erase(keys[3], images, how.erasing)

@@ -37,8 +37,8 @@ def sharpness(images: jax.Array, factor: jax.Array) -> jax.Array:
 
 def posterize(images: jax.Array, bits: jax.Array) -> jax.Array:
     """`ImageOps.posterize`: keeps so many of the upper bits."""
-    step = _each(2.0 ** (8 - bits))
-    return jnp.floor(images / step) * step
+    step = _each(jnp.left_shift(1, 8 - bits.astype(jnp.int32)).astype(images.dtype))
+    return _whole_quotient(images, step) * step
 
 
 def solarize(images: jax.Array, threshold: jax.Array) -> jax.Array:
@@ -50,7 +50,7 @@ def autocontrast(images: jax.Array, _: jax.Array) -> jax.Array:
     """`ImageOps.autocontrast`: stretches each channel to 0 to 255."""
     least = images.min((1, 2), keepdims=True)
     span = images.max((1, 2), keepdims=True) - least
-    stretched = jnp.floor((images - least) * 255 / jnp.maximum(span, 1))
+    stretched = _whole_quotient((images - least) * 255, jnp.maximum(span, 1))
     return jnp.where(span > 0, stretched, images)
 
 
@@ -63,10 +63,10 @@ def equalize(images: jax.Array, _: jax.Array) -> jax.Array:
     counts = jnp.zeros((batch * channels, 256), jnp.int32).at[rows, levels].add(1)
     largest = levels.max(-1, keepdims=True)
     step = (height * width - jnp.take_along_axis(counts, largest, 1)) // 255
-    before = jnp.cumsum(counts, -1) - counts
-    table = (step // 2 + before) // jnp.maximum(step, 1)
-    table = jnp.where(step > 0, table.clip(0, 255), jnp.arange(256))
-    flat = table.astype(images.dtype)[rows, levels]
+    before = jnp.cumsum(counts, -1) - counts + step // 2
+    table = _whole_quotient(before.astype(images.dtype), jnp.maximum(step, 1))
+    table = jnp.where(step > 0, jnp.minimum(table, 255), jnp.arange(256))
+    flat = table[rows, levels]
     return flat.reshape(batch, channels, height, width).transpose(0, 2, 3, 1)
 
 
@@ -92,6 +92,11 @@ def _blend(degenerate, images, factor):
     """From a degenerate image at 0 through the image at 1 and on, cut to 0 to 255."""
     blended = degenerate + _each(factor) * (images - degenerate)
     return jnp.floor(blended.clip(0, 255))
+
+
+def _whole_quotient(a, b):
+    """Exact `a // b` of floats that hold whole numbers, by a fast division."""
+    return jnp.floor((a + 0.5) / b)
 
 
 def _each(values):

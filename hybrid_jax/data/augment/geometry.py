@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
-from hybrid_jax.data.augment.warp import bilinear, resample, whole_pixels
+from hybrid_jax.data.augment.warp import bilinear, once, resample, whole_pixels
 
 _KEPT, _LEFT_RIGHT, _UP_DOWN = np.eye(2), np.diag([1, -1]), np.diag([-1, 1])
 _STRAIGHT = [_KEPT, _LEFT_RIGHT, _UP_DOWN, -_KEPT]
@@ -39,7 +39,7 @@ def place(
     padding: int = 0,
     scale: float = 0.0,
     symmetry: str = "none",
-    moves: list[jax.Array] | tuple = (),
+    moves: jax.Array | tuple = (),
 ) -> jax.Array:
     """Crops, maps by a symmetry, resizes and moves images, in one warp.
 
@@ -50,7 +50,7 @@ def place(
       padding: pixels by which a crop of the image's own size may leave it.
       scale: least share of the area of a resized crop; 0 is off.
       symmetry: a row of `SYMMETRIES`.
-      moves: `[B, 2, 3]` each, from the image after a move to the one before it, in
+      moves: `[steps, B, 2, 3]`, from the image after a move to the one before it, in
         pixels of the result; the first acts first.
 
     Returns:
@@ -67,13 +67,14 @@ def place(
     matrices = view(corners, sides, turns, size)
     for move in moves:
         matrices = compose(matrices, move)
-    if moves or symmetry == "rotation":
-        return bilinear(images, matrices, size)
-    if not scale and tuple(stored) == tuple(size):
-        return whole_pixels(images, matrices).astype(jnp.float32)
-    if symmetry == "dihedral":
-        return bilinear(images, matrices, size)
-    return resample(images, matrices, size)
+    straight = symmetry not in ("dihedral", "rotation")
+    if not (len(moves) or scale or symmetry == "rotation") and stored == [*size]:
+        seen = whole_pixels(images, matrices)
+    elif straight and not len(moves):
+        seen = resample(images, matrices, size)
+    else:
+        seen = bilinear(images, matrices, size)
+    return once(seen, matrices[0, 0, 2]).astype(jnp.float32)
 
 
 def resized_crops(

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import random
+from jax import lax, random
 
 from hybrid_jax.data.augment import color
 from hybrid_jax.data.augment.geometry import about, rotation
+from hybrid_jax.data.augment.warp import once
 
 
 class Space(typing.NamedTuple):
@@ -22,7 +23,7 @@ class Space(typing.NamedTuple):
       shear: pixels a pixel.
       translate: whole pixels, from the length of a side.
       rotate: degrees.
-      enhance: what is added to the factor 1 of `color`'s enhancements, or taken from it.
+      enhance: what is added to the factor 1 of an enhancement, or taken from it.
       bits: what posterizing leaves of 8.
       wide: magnitudes are drawn, and one operation is applied.
     """
@@ -55,15 +56,15 @@ MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 OPERATIONS = (*COLOURS, *MOVES, "identity")
 
 
-class Step(typing.NamedTuple):
-    """One operation an image.
+class Steps(typing.NamedTuple):
+    """One operation an image and step.
 
     Attributes:
-      slots: int32 `[B]`, places among `len(OPERATIONS) * share`, each taken once;
-        `slots // share` is the operation's number.
-      owners: int32 `[len(OPERATIONS) * share]`, the image at each place, or any where
-        it is empty.
-      amounts: `[B]`, -1 to 1 of the way to the highest magnitude.
+      slots: int32 `[steps, B]`, places among `len(OPERATIONS) * share`, each taken
+        once a step; `slots // share` is the operation's number.
+      owners: int32 `[steps, len(OPERATIONS) * share]`, the image at each place, or any
+        where it is empty.
+      amounts: `[steps, B]`, -1 to 1 of the way to the highest magnitude.
     """
 
     slots: jax.Array
@@ -73,17 +74,17 @@ class Step(typing.NamedTuple):
     @property
     def share(self) -> int:
         """Images that an operation may have at most."""
-        return len(self.owners) // len(OPERATIONS)
+        return self.owners.shape[-1] // len(OPERATIONS)
 
     @property
     def operations(self) -> jax.Array:
-        """Numbers in `OPERATIONS`, int32 `[B]`."""
+        """Numbers in `OPERATIONS`, int32 `[steps, B]`."""
         return self.slots // self.share
 
 
-def draw_policy(
+def draw_steps(
     key: jax.Array, batch: int, policy: str, operations: int, magnitude: int
-) -> list[Step]:
+) -> Steps:
     """What happens to each image, in order.
 
     Each image has each operation by the same chance, but a batch has about the same
@@ -92,41 +93,35 @@ def draw_policy(
     Args:
       key: of the draws.
       batch: number of images.
-      policy: a row of `SPACES`, or "none".
+      policy: a row of `SPACES`.
       operations, magnitude: of "rand_augment".
     """
-    if policy == "none":
-        return []
     wide = SPACES[policy].wide
     share = -(-batch // len(OPERATIONS))
-    steps = []
-    for key in random.split(key, 1 if wide else operations):
-        slot_key, level_key, sign_key = random.split(key, 3)
-        order = random.permutation(slot_key, len(OPERATIONS) * share)
-        levels = (
-            random.randint(level_key, (batch,), 0, HIGHEST + 1) if wide else magnitude
-        )
-        signs = random.rademacher(sign_key, (batch,), jnp.float32)
-        steps.append(
-            Step(
-                slots=jnp.argsort(order)[:batch],
-                owners=order % batch,
-                amounts=signs * levels / HIGHEST,
-            )
-        )
-    return steps
+    slot_key, level_key, sign_key = random.split(key, 3)
+    count = 1 if wide else operations
+    places = jnp.arange(len(OPERATIONS) * share)
+    places = jnp.broadcast_to(places, (count, len(places)))
+    order = random.permutation(slot_key, places, axis=1, independent=True)
+    level = random.randint(level_key, (count, batch), 0, HIGHEST + 1)
+    signs = random.rademacher(sign_key, (count, batch), jnp.float32)
+    return Steps(
+        slots=jnp.argsort(order)[:, :batch],
+        owners=order % batch,
+        amounts=signs * (level if wide else magnitude) / HIGHEST,
+    )
 
 
-def matrices_of(step: Step, policy: str, size: tuple[int, int]) -> jax.Array:
-    """The moves of a step for `geometry.place`, `[B, 2, 3]`; none for changes of colour.
+def matrices_of(steps: Steps, policy: str, size: tuple[int, int]) -> jax.Array:
+    """Moves for `geometry.place`, `[steps, B, 2, 3]`; none for changes of colour.
 
     Shears keep the upper left corner, rotations the centre.
     """
     space, (height, width) = SPACES[policy], size
 
     def amount(operation, most):
-        chosen = step.operations == OPERATIONS.index(operation)
-        return jnp.where(chosen, step.amounts * most, 0.0)
+        chosen = steps.operations == OPERATIONS.index(operation)
+        return jnp.where(chosen, steps.amounts * most, 0.0)
 
     centre = jnp.float32(size) / 2
     turned = rotation(jnp.deg2rad(amount("rotate", space.rotate)))
@@ -135,14 +130,25 @@ def matrices_of(step: Step, policy: str, size: tuple[int, int]) -> jax.Array:
         axis: jnp.trunc(amount(f"translate_{axis}", space.translate(side)))
         for axis, side in (("y", height), ("x", width))
     }
-    none = jnp.zeros_like(step.amounts)
+    none = jnp.zeros_like(steps.amounts)
     rows = [[none, shear["y"], shift["y"]], [shear["x"], none, shift["x"]]]
     moved = jnp.stack([jnp.stack(row, -1) for row in rows], -2)
     return about(turned, centre, centre) + moved
 
 
-def recolour(images: jax.Array, step: Step, policy: str) -> jax.Array:
-    """Applies the changes of colour of a step to whole levels `[B, H, W, C]`."""
+def recolour(images: jax.Array, steps: Steps, policy: str) -> jax.Array:
+    """Applies the changes of colour to whole levels `[B, H, W, C]`, step by step."""
+
+    def apply(images, step):
+        return _recolour_once(images, step, policy), None
+
+    images, _ = lax.scan(apply, images, steps)
+    if len(steps.slots) > 1:
+        return images  # from a loop, which XLA has to finish before it goes on
+    return once(images, steps.amounts[0, 0])
+
+
+def _recolour_once(images, step, policy):
     share = step.share
     used = len(COLOURS) * share
     owners = step.owners[:used]
