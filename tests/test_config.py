@@ -58,6 +58,14 @@ def test_help_lists_every_field():
         ("augment.mixup", float("nan"), "a finite number from 0"),
         ("augment.cutmix", -1.0, "a finite number from 0"),
         ("augment.crop_padding", -1, "a whole number from 0"),
+        ("augment.crop_scale", 1.5, "a number from 0 to 1"),
+        ("augment.symmetry", "mirror", "none, flip, flips, dihedral, rotation"),
+        ("augment.policy", "auto", "none, rand_augment, trivial_augment"),
+        ("augment.operations", 0, "a whole number from 1"),
+        ("augment.magnitude", 31, "a whole number from 0 to 30"),
+        ("augment.color_jitter", -0.1, "a finite number from 0"),
+        ("augment.hue_jitter", 0.6, "a number from 0 to 0.5"),
+        ("augment.erasing", float("nan"), "a number from 0 to 1"),
         ("model.name", "astroformer_9", "astroformer_5"),
         ("model.stack", "C-C-X-T", "of C, B, S, T, M"),
         ("model.stack", "CCC", "four stages"),
@@ -88,6 +96,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
     [
         ({"train.batch_size": 10, "optim.accumulate": 3}, "does not divide"),
         ({"train.epochs": 5, "optim.warmup_epochs": 5.0}, "is not below"),
+        ({"augment.crop_padding": 2, "augment.crop_scale": 0.5}, "two ways to crop"),
         (
             {"data.image_size": (16, 16), "model.strides": (2, 2, 2, 2, 2)},
             "(1, 1, 1, 2, 2) would do",
