@@ -75,8 +75,8 @@ def hue(images: jax.Array, turn: jax.Array) -> jax.Array:
     if images.shape[-1] == 1:
         return images
     h, s, v = _to_hsv(images)
-    shift = jnp.trunc(turn * 255)[:, None, None]
-    return _from_hsv(jnp.mod(h + shift, 256), s, v)
+    h += jnp.mod(jnp.trunc(turn * 255), 256)[:, None, None]
+    return _from_hsv(jnp.where(h > 255, h - 256, h), s, v)
 
 
 def gray(images: jax.Array) -> jax.Array:
@@ -112,7 +112,7 @@ def _to_hsv(images):
     safe = jnp.maximum(span, 1)
     rc, gc, bc = (v - r) / safe, (v - g) / safe, (v - b) / safe
     h = jnp.where(r == v, bc - gc, jnp.where(g == v, 2 + rc - bc, 4 + gc - rc))
-    h = jnp.floor(jnp.mod(h / 6 + 1, 1) * 255)
+    h = jnp.floor((h / 6 + (h < 0)) * 255)
     s = jnp.floor(span / jnp.maximum(v, 1) * 255)
     return jnp.where(span > 0, h, 0), s, v
 
@@ -123,7 +123,7 @@ def _from_hsv(h, s, v):
     place = h * (6 / 255)
     shares = []
     for own in (0, 2, 4):
-        distance = jnp.abs(jnp.mod(place - own + 3, 6) - 3)
-        shares.append((distance - 1).clip(0, 1))
+        distance = jnp.abs(place - own)
+        shares.append((jnp.minimum(distance, 6 - distance) - 1).clip(0, 1))
     missing = jnp.stack(shares, -1) * (s / 255)[..., None]
     return jnp.floor(v[..., None] * (1 - missing) + 0.5)
