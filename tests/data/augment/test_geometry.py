@@ -142,3 +142,13 @@ def test_moves_act_in_their_order_on_the_finished_image():
     # Twice the size for the resize, twice again for the first move, then up by 2.
     matrix = jnp.float32([[[0.25, 0.0, 0.5], [0.0, 0.25, 0.0]]])
     np.testing.assert_allclose(out, bilinear(images, matrix, (16, 16)), atol=1e-3)
+
+
+def test_a_turned_crop_shows_what_lay_beside_it_and_black_outside_of_the_image():
+    image = jnp.asarray(noise(1, (28, 28)))  # without black
+    turn = geometry.rotation(jnp.float32([np.pi / 4]))
+    sides = jnp.full((1, 2), 8.0)
+    for corner, black in ((10.0, False), (0.0, True)):
+        corners = jnp.full((1, 2), corner)
+        seen = bilinear(image, geometry.view(corners, sides, turn, (8, 8)), (8, 8))
+        assert (seen == 0).any() == black
