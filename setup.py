@@ -25,6 +25,7 @@ setup(
         "array_record>=0.7",  # the records of TFDS, without TensorFlow
         "clu>=0.0.12",
         "flax>=0.12",
+        "grain>=0.2.18",  # streams of images
         "h5py",  # Galaxy10
         "jax>=0.10",
         "ml_collections>=1.1",
@@ -33,6 +34,7 @@ setup(
         "orbax-checkpoint>=0.11.30",
         "pillow",
         "platformdirs",
+        "psutil",  # how much memory there is
         "requests",
         "rich",
         "safetensors>=0.5",

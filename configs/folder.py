@@ -25,7 +25,7 @@ def get_config(model: str = "astroformer_nano"):
     config.model.name = model
     config.model.drop_path = 0.1
 
-    config.augment.flip = True
+    config.augment.symmetry = "flip"
     config.augment.mixup = 0.2
 
     config.optim.learning_rate = 1e-3

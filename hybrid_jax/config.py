@@ -4,6 +4,7 @@ One table serves the default config, its validation and `--help`. A config file 
 from `default()` and changes what its experiment is about.
 """
 
+import importlib
 import math
 import re
 import typing
@@ -11,8 +12,6 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from hybrid_jax.data.augment.geometry import SYMMETRIES
-from hybrid_jax.data.augment.policy import HIGHEST, SPACES
 from hybrid_jax.data.order import SAMPLINGS
 from hybrid_jax.data.pixels import FITS
 from hybrid_jax.errors import UserError, closest
@@ -29,9 +28,9 @@ from hybrid_jax.models.table import (
 
 
 class Rule(typing.NamedTuple):
-    """What a field may be: in words, and as a test."""
+    """What a field may be: in words, or what gives them, and as a test."""
 
-    allowed: str
+    allowed: str | Callable[[], str]
     holds: Callable[[typing.Any], bool]
 
 
@@ -41,6 +40,18 @@ def _whole(least: int) -> Rule:
 
 def _one_of(*choices: str) -> Rule:
     return Rule(f"one of {', '.join(choices)}", lambda v: v in choices)
+
+
+def _row_of(module: str, table: str) -> Rule:
+    """None, or a row of a table beside code that needs jax, which is slow to import."""
+
+    def rows() -> tuple[str, ...]:
+        return tuple(getattr(importlib.import_module(module), table))
+
+    return Rule(
+        lambda: f"one of {', '.join(dict.fromkeys(('none', *rows())))}",
+        lambda v: v == "none" or v in rows(),
+    )
 
 
 def _tuple_of(meaning: str, holds: Callable[[tuple], bool]) -> Rule:
@@ -77,7 +88,9 @@ SHARE = Rule("a number from 0 to 1", lambda v: 0 <= v <= 1)
 FACTOR = Rule("a number above 0 up to 1", lambda v: 0 < v <= 1)
 NOT_NEGATIVE = Rule("a finite number from 0", lambda v: 0 <= v < math.inf)
 MODEL = Rule(f"one of {shown_models()}", lambda v: v in MODELS)
-SHARE = Rule("a number above 0 and below 1", lambda v: 0 < v < 1)
+SYMMETRY = _row_of("hybrid_jax.data.augment.geometry", "SYMMETRIES")
+POLICY = _row_of("hybrid_jax.data.augment.policy", "SPACES")
+PART = Rule("a number above 0 and below 1", lambda v: 0 < v < 1)
 FOLD = Rule(
     "empty, or a part such as 2/5: the second of five",
     lambda v: not v or _is_fold(v),
@@ -143,7 +156,7 @@ FIELDS = {
         "at training images that cannot be read; those to test on always stop",
     ),
     "data.test_fraction": Field(
-        0.2, SHARE, "of each class, in a folder that is not split"
+        0.2, PART, "of each class, in a folder that is not split"
     ),
     "data.fold": Field(
         "", FOLD, "train on all but this part of the training images, test on it"
@@ -168,17 +181,15 @@ FIELDS = {
         0.0, SHARE, "least share of the area of a random resized crop; 0 is off"
     ),
     "augment.symmetry": Field(
-        "none", _one_of(*SYMMETRIES), "what images are mirrored and turned by"
+        "none", SYMMETRY, "what images are mirrored and turned by"
     ),
-    "augment.policy": Field(
-        "none", _one_of("none", *SPACES), "random operations on places and colours"
-    ),
+    "augment.policy": Field("none", POLICY, "random operations on places and colours"),
     "augment.operations": Field(
         2, _whole(1), "how many of them rand_augment applies to an image"
     ),
     "augment.magnitude": Field(
         9,
-        Rule(f"a whole number from 0 to {HIGHEST}", lambda v: 0 <= v <= HIGHEST),
+        Rule("a whole number from 0 to 30", lambda v: 0 <= v <= 30),
         "how far those of rand_augment go",
     ),
     "augment.color_jitter": Field(
@@ -305,9 +316,9 @@ def _check_field(name: str, value: typing.Any, field: Field) -> None:
     )
     if not (right_type and field.rule.holds(value)):
         hint = closest(value, MODELS) if name == "model.name" else ""
-        raise UserError(
-            f"config.{name}={value!r} is not allowed: {field.rule.allowed}{hint}"
-        )
+        allowed = field.rule.allowed
+        allowed = allowed if isinstance(allowed, str) else allowed()
+        raise UserError(f"config.{name}={value!r} is not allowed: {allowed}{hint}")
 
 
 def _check_together(values: dict[str, typing.Any]) -> None:

@@ -1,9 +1,13 @@
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from hybrid_jax import config as configs
+from hybrid_jax.data.augment.geometry import SYMMETRIES
+from hybrid_jax.data.augment.policy import HIGHEST, SPACES
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import list_models
 
@@ -66,6 +70,18 @@ def test_help_lists_every_field():
         ("augment.color_jitter", -0.1, "a finite number from 0"),
         ("augment.hue_jitter", 0.6, "a number from 0 to 0.5"),
         ("augment.erasing", float("nan"), "a number from 0 to 1"),
+        ("data.fold", "0/5", "the second of five"),
+        ("data.fold", "6/5", "the second of five"),
+        ("data.fold", "1/1", "the second of five"),
+        ("data.fraction", 0.0, "above 0 up to 1"),
+        ("data.per_class", -1, "a whole number from 0"),
+        ("data.test_fraction", 1.0, "above 0 and below 1"),
+        ("data.loader", "lazy", "auto, resident, stream"),
+        ("data.fit", "cover", "crop, pad, stretch"),
+        ("data.on_error", "ignore", "stop, skip"),
+        ("data.workers", -1, "a whole number from 0"),
+        ("train.sampling", "even", "uniform, balanced"),
+        ("optim.class_weights", "inverse", "none, balanced"),
         ("model.name", "astroformer_9", "astroformer_5"),
         ("model.stack", "C-C-X-T", "of C, B, S, T, M"),
         ("model.stack", "CCC", "four stages"),
@@ -95,6 +111,8 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
     ("changes", "said"),
     [
         ({"train.batch_size": 10, "optim.accumulate": 3}, "does not divide"),
+        ({"data.path": "cells"}, "means nothing to config.data.name='digits'"),
+        ({"data.name": "folder", "data.label": "coarse_label"}, "means nothing to"),
         ({"train.epochs": 5, "optim.warmup_epochs": 5.0}, "is not below"),
         ({"augment.crop_padding": 2, "augment.crop_scale": 0.5}, "two ways to crop"),
         (
@@ -108,6 +126,30 @@ def test_fields_that_do_not_go_together(changes, said):
     with pytest.raises(UserError) as error:
         configs.validate(config)
     assert said in str(error.value)
+
+
+def test_the_names_of_symmetries_and_policies_are_those_of_their_tables():
+    for field, rows in (("symmetry", SYMMETRIES), ("policy", SPACES)):
+        for row in ("none", *rows):
+            changed = {f"augment.{field}": row}
+            flat = configs.flatten(configs.default()) | changed
+            configs.validate(configs.unflatten(flat))
+        flat = configs.flatten(configs.default()) | {f"augment.{field}": "other"}
+        with pytest.raises(UserError, match=", ".join(rows)):
+            configs.validate(configs.unflatten(flat))
+    assert f"0 to {HIGHEST}" in configs.FIELDS["augment.magnitude"].rule.allowed
+
+
+def test_a_config_is_checked_without_jax():
+    code = (
+        "import sys; from hybrid_jax import config\n"
+        "config.validate(config.default()); config.describe()\n"
+        "print('jax' in sys.modules)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.split() == ["False"]
 
 
 def test_surplus_and_missing_fields_are_named():

@@ -1,5 +1,6 @@
 """A user's own images: files listed, looked through once, decoded to one form."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -151,4 +152,5 @@ def _remember(memory: Path, rows: dict[str, list]) -> None:
         scratch.write_text(json.dumps(rows), encoding="utf-8")
         os.replace(scratch, memory)
     except OSError:  # a read-only or full disk costs another look, nothing else
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()

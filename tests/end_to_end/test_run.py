@@ -126,6 +126,25 @@ def test_resumed_runs_equal_uninterrupted_ones(finished, tmp_path):
     assert [s.step for s in events.Scalars("test/loss")] == [23, 45, 68]
 
 
+def test_a_streamed_run_gives_the_same_numbers(finished, tmp_path):
+    workdir, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    shutil.rmtree(copy / "checkpoints" / "68")
+    streamed = train(
+        copy, *SMALL, "--config.data.loader=stream", "--config.data.workers=1"
+    )
+    assert streamed.returncode == 0, streamed.stderr
+    assert "10 classes, streamed" in streamed.stdout
+    for split in ("train", "test"):
+        ours, theirs = rows(copy, split), rows(workdir, split)
+        assert [row["step"] for row in ours] == [row["step"] for row in theirs]
+        for name in ("loss", "accuracy"):
+            np.testing.assert_allclose(
+                [row[name] for row in ours], [row[name] for row in theirs], rtol=1e-3
+            )
+
+
 def test_evaluation_gives_the_accuracy_of_training(finished):
     workdir, _ = finished
     before = sorted(p for p in workdir.rglob("*"))

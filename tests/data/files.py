@@ -1,0 +1,36 @@
+"""Small image files of real digits, for tests of a user's own folder."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+
+def digit(row: int, size: int = 24) -> Image.Image:
+    """A gray scan, enlarged."""
+    levels = (load_digits().images[row] * 15).astype(np.uint8)
+    return Image.fromarray(levels).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write(path: Path, row: int, size: int = 24, **options) -> Path:
+    """One digit as a file, of the kind that its name says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digit(row, size).save(path, **options)
+    return path
+
+
+def write_folder(place: Path, each: int = 6, classes: int = 3) -> Path:
+    """`place/<class>/<row>.png`, some images of each of the first classes."""
+    labels = load_digits().target
+    for label in range(classes):
+        for row in np.flatnonzero(labels == label)[:each]:
+            write(place / f"digit {label}" / f"{row}.png", row)
+    return place

@@ -1,0 +1,63 @@
+"""The command on a user's own folder, and what it says of one that is not right."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.data.files import write_folder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(tmp_path):
+    place = write_folder(tmp_path / "my cells", each=20)
+
+    def run(*args):
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "hybrid_jax.main"),
+                "--config=configs/folder.py:astroformer_pico",
+                f"--config.data.path={place}",
+                f"--config.data.dir={tmp_path / 'kept'}",
+                f"--workdir={tmp_path / 'run'}",
+                "--config.train.epochs=2",
+                "--config.optim.warmup_epochs=1",
+                "--config.train.batch_size=16",
+                *args,
+            ],
+            cwd=ROOT,
+            env=os.environ,
+            capture_output=True,
+            text=True,
+        )
+
+    return place, run
+
+
+def test_a_folder_is_trained_on_and_evaluated(run):
+    place, run = run
+    (place / "digit 1" / "broken.png").write_bytes(b"")
+    stopped = run()
+    assert stopped.returncode == 2
+    assert stopped.stderr.count("\n") == 1
+    assert f"{place}/digit 1/broken.png (it is empty)" in stopped.stderr
+    options = (
+        "--config.data.on_error=skip",
+        "--config.train.sampling=balanced",
+        "--config.optim.class_weights=balanced",
+        "--config.augment.symmetry=rotation",
+        "--config.augment.policy=trivial_augment",
+    )
+    done = run(*options)
+    assert done.returncode == 0, done.stderr
+    assert "48 images to train on, 12 to test on, 3 classes" in done.stdout
+    assert "1 training images cannot be read and are skipped" in done.stdout
+    assert "broken.png: it is empty" in done.stdout
+    again = run("--mode=eval", *options)
+    assert again.returncode == 0, again.stderr
+    accuracy = done.stdout.split("test accuracy")[1].split("│")[1].strip()
+    assert accuracy in again.stdout
