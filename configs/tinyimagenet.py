@@ -20,6 +20,7 @@ def get_config(model: str = "astroformer_0"):
 
     config.augment.crop_padding = 8
     config.augment.symmetry = "flip"
+    config.augment.policy = "trivial_augment"
     config.augment.mixup = 0.8
     config.augment.cutmix = 1.0
 

@@ -42,6 +42,7 @@ def evaluate(config: ConfigDict | None, workdir: str) -> dict[str, float]:
         if step is None:
             raise UserError(f"{folder.checkpoints} holds no checkpoint: train first")
         splits = data.load(**config.data)
+        folder.check_data(splits.summary)
         task = build_task(config, splits, Plan(config, len(splits.train)))
         shapes = initial_shapes(task, splits.channels)
         state = saved.restore(step, shapes)

@@ -7,11 +7,12 @@ splits = load("folder", path="cells", image_size=(64, 64), fraction=0.1)
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Protocol
+import hashlib
+import typing
 
 import numpy as np
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from hybrid_jax.data.encoded import Encoded
 
 __all__ = ["Options", "Split", "Splits", "load"]
@@ -73,6 +74,18 @@ class Splits:
     notes: tuple[str, ...] = ()
 
     @property
+    def summary(self) -> dict[str, typing.Any]:
+        """What a run must find again when it continues, fit for JSON."""
+        labels = self.train.labels.tobytes() + self.test.labels.tobytes()
+        return {
+            "training images": len(self.train),
+            "test images": len(self.test),
+            "height, width and channels": [int(n) for n in self.train.images.shape[1:]],
+            "classes": list(self.classes),
+            "labels": hashlib.sha256(labels).hexdigest(),
+        }
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """`(height, width)` in pixels."""
         return self.train.images.shape[1:3]
@@ -99,7 +112,7 @@ class Splits:
         return self.train.images.shape[-1]
 
 
-class Source(Protocol):
+class Source(typing.Protocol):
     """Where a data set comes from; splits are `train` and `test`."""
 
     classes: tuple[str, ...]

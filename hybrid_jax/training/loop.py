@@ -52,10 +52,11 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     folder = Workdir(workdir)
     folder.check(config)
     splits = data.load(**config.data)
+    folder.check_data(splits.summary)
     plan = Plan(config, len(splits.train))
     task = build_task(config, splits, plan)
     spec = model_spec(config, task.model, splits.channels)
-    folder.create(config, spec, splits.classes)
+    folder.create(config, spec, splits.summary)
     with (
         Reporter(folder) as reporter,
         Checkpoints(folder.checkpoints, config.train.keep) as checkpoints,

@@ -2,7 +2,7 @@
 
 config.json      the experiment
 model.json       the network, as arguments of `create_model`, and its channels
-classes.json     class names in the order of the labels
+data.json        class names in the order of the labels, how many images, their labels
 metrics.jsonl    one line of metrics per log interval and per evaluation
 tensorboard/     the same for TensorBoard, with augmented images and hyper-parameters
 checkpoints/     the newest and the best, a folder a step
@@ -27,7 +27,7 @@ class Workdir:
         self.path = Path(path).expanduser()
         self.config = self.path / "config.json"
         self.model = self.path / "model.json"
-        self.classes = self.path / "classes.json"
+        self.data = self.path / "data.json"
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
@@ -56,6 +56,26 @@ class Workdir:
                 f"{'; '.join(differing)}. Give another workdir, or that config"
             )
 
+    def check_data(self, summary: dict) -> None:
+        """Refuses data that are not those of the run that the folder holds.
+
+        Raises:
+          UserError: names what differs; a user's folder may have changed meanwhile.
+        """
+        if not self.data.exists() or not self.has_checkpoints():
+            return
+        theirs = _read_json(self.data)
+        differing = [
+            f"{name} were {_short(theirs.get(name))} and are {_short(value)} now"
+            for name, value in summary.items()
+            if theirs.get(name) != value
+        ]
+        if differing:
+            raise UserError(
+                f"--workdir={self.path} holds a run of other data: "
+                f"{'; '.join(differing)}. Restore them, or give another workdir"
+            )
+
     def has_checkpoints(self) -> bool:
         """Whether a run got as far as saving one."""
         return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
@@ -69,12 +89,12 @@ class Workdir:
         """The arguments of `create_model`, and `channels`."""
         return _read_json(self.model)
 
-    def create(self, config: ConfigDict, model: dict, classes: tuple[str, ...]) -> None:
+    def create(self, config: ConfigDict, model: dict, data: dict) -> None:
         """Makes the folder with what describes the run."""
         self.path.mkdir(parents=True, exist_ok=True)
         _write_json(self.config, config.to_dict())
         _write_json(self.model, model)
-        _write_json(self.classes, classes)
+        _write_json(self.data, data)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -84,7 +104,12 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(scratch, path)
 
 
-def _write_json(path: Path, content: dict | tuple) -> None:
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:50]}…"
+
+
+def _write_json(path: Path, content: dict) -> None:
     write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 

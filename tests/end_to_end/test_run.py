@@ -75,7 +75,9 @@ def test_the_workdir_holds_what_it_should(finished):
     assert config["data"]["name"] == "digits"
     assert config["train"]["epochs"] == 3
     assert config["dtype"] == "float32"  # what auto was on this CPU
-    assert json.loads((workdir / "classes.json").read_text()) == list("0123456789")
+    stored = json.loads((workdir / "data.json").read_text())
+    assert stored["classes"] == list("0123456789")
+    assert stored["training images"] == 1437
     assert [row["step"] for row in rows(workdir, "test")] == [23, 45, 68]
     assert [row["step"] for row in rows(workdir, "train")] == [
         *(10, 20, 23, 30, 40, 45, 50, 60, 68)

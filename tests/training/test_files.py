@@ -1,5 +1,6 @@
 """What a run leaves: its folder, checkpoints, metrics and pictures."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hybrid_jax import config as configs
+from hybrid_jax import data
 from hybrid_jax.errors import UserError
 from hybrid_jax.training.checkpoint import Checkpoints
 from hybrid_jax.training.state import TrainState
@@ -76,12 +78,13 @@ def test_workdir_tells_its_config_from_another(tmp_path):
     config = configs.default()
     folder.check(config)
     assert not folder.path.exists()
-    folder.create(config, {"name": "astroformer_pico"}, ("cat", "dög"))
+    folder.create(config, {"name": "astroformer_pico"}, {"classes": ["cat", "dög"]})
     other = configs.flatten(config) | {"seed": 5}
     folder.check(configs.unflatten(other))  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)
     folder.check(config)
-    assert json.loads(folder.classes.read_text(encoding="utf-8")) == ["cat", "dög"]
+    stored = json.loads(folder.data.read_text(encoding="utf-8"))
+    assert stored == {"classes": ["cat", "dög"]}
     free = configs.flatten(config) | {"train.log_every": 7, "data.dir": "/elsewhere"}
     folder.check(configs.unflatten(free))
     other = configs.flatten(config) | {"optim.weight_decay": 0.5, "model.stack": "CCTT"}
@@ -90,6 +93,24 @@ def test_workdir_tells_its_config_from_another(tmp_path):
     assert "config.optim.weight_decay is 0.05 there and 0.5 here" in str(error.value)
     assert "config.model.stack is '' there and 'CCTT' here" in str(error.value)
     assert "log_every" not in str(error.value)
+
+
+def test_workdir_tells_its_data_from_others(tmp_path, digits):
+    folder = Workdir(tmp_path / "run")
+    folder.check_data(digits.summary)
+    folder.create(configs.default(), {}, digits.summary)
+    tenth = data.load("digits", fraction=0.1)
+    folder.check_data(tenth.summary)  # nothing saved yet, nothing to lose
+    (folder.checkpoints / "100").mkdir(parents=True)
+    folder.check_data(digits.summary)
+    with pytest.raises(UserError) as error:
+        folder.check_data(tenth.summary)
+    assert "training images were 1437 and are 149 now" in str(error.value)
+    assert "test images" not in str(error.value)
+    labels = np.flip(digits.train.labels)
+    other = dataclasses.replace(digits, train=data.Split(digits.train.images, labels))
+    with pytest.raises(UserError, match="holds a run of other data: labels were"):
+        folder.check_data(other.summary)
 
 
 def test_workdir_that_is_a_file_or_damaged(tmp_path):

@@ -1,0 +1,276 @@
+"""Images a second into the training step: our loaders against timm's and tf.data.
+
+    pip install torch torchvision timm tensorflow-cpu    # who is missing is left out
+    python benchmarks/input_pipeline.py
+
+Images are tiles of the two photographs that come with scikit-learn, PNG at 32 and 64 px
+and JPEG at 224 px, in a folder of two classes that every contender reads. Contenders
+take turns in processes of their own, each for some seconds a round, and the table shows
+the median over rounds and its ratio to timm's. All crop, flip and normalise; the second
+recipe adds RandAugment; all mix the batch by mixup or cutmix. Ours augment in the
+compiled program, whose batches are written to memory as the step would read them.
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from sklearn.datasets import load_sample_images
+
+WORKERS = 2
+# pixels: (images, batch size, kind of file)
+SIZES = {32: (4096, 128, "png"), 64: (4096, 128, "png"), 224: (512, 32, "jpg")}
+RECIPES = {"crop, flip, mix": False, "and RandAugment": True}
+
+
+def write_tiles(folder: Path, pixels: int, count: int, kind: str) -> None:
+    """`folder/<photograph>/*`: windows of the two photographs at random places."""
+    rng = np.random.default_rng(0)
+    photographs = load_sample_images()
+    for photograph, name in zip(photographs.images, photographs.filenames, strict=True):
+        place = folder / Path(name).stem
+        place.mkdir(parents=True)
+        for i in range(count // 2):
+            y, x = (rng.integers(0, side - pixels) for side in photograph.shape[:2])
+            tile = Image.fromarray(photograph[y : y + pixels, x : x + pixels])
+            tile.save(
+                place / f"{i}.{kind}", **({"quality": 90} if kind == "jpg" else {})
+            )
+
+
+def ours(
+    folder: str, pixels: int, policy: bool, batch: int, **options
+) -> Iterator[int]:
+    """One of our loaders and the augmentation behind it."""
+    import jax
+    import jax.numpy as jnp
+
+    from hybrid_jax import data, runtime
+    from hybrid_jax.data.augment import Augmentation, augment, normalise
+    from hybrid_jax.data.augment.warp import once
+    from hybrid_jax.data.loaders import create_loader
+    from hybrid_jax.data.order import TrainingOrder
+
+    runtime.set_up(compilation_cache=True)
+    splits = data.load("folder", f"{folder}.kept", path=folder, **options)
+    order = TrainingOrder(splits.train.labels, batch, seed=0)
+    loader = create_loader(
+        splits.train, order, batch, workers=options.get("workers", 0)
+    )
+    mean, std = splits.statistics
+    crop = {"crop_scale": 0.08} if pixels == 224 else {"crop_padding": pixels // 8}
+    how = Augmentation(
+        symmetry="flip",
+        policy="rand_augment" if policy else "none",
+        mixup=0.8,
+        cutmix=1.0,
+        **crop,
+    )
+
+    @jax.jit
+    def consume(data, chunk, key, count):
+        def one(i, total):
+            images, labels = loader.pick(data, chunk, i)
+            targets = jax.nn.one_hot(labels, 2)
+            images, targets = augment(
+                jax.random.fold_in(key, i), images, targets, how, (pixels, pixels)
+            )
+            images = once(normalise(images, mean, std), targets[0, 0])
+            return total + images.sum() + targets.sum()
+
+        return jax.lax.fori_loop(0, count, one, jnp.float32(0))
+
+    def run():
+        before = None
+        for step in itertools.count(0, loader.steps):
+            chunk = loader.chunk(step, loader.steps)
+            after = consume(loader.data, chunk, jax.random.key(step), loader.steps)
+            jax.block_until_ready(before)  # one call ahead, as in training
+            before = after
+            yield loader.steps * batch
+
+    return run()
+
+
+def timms(folder: str, pixels: int, policy: bool, batch: int) -> Iterator[int]:
+    """timm's loader with its own augmentation, or torchvision's padded crop."""
+    from timm.data import Mixup, create_dataset, create_loader, create_transform
+    from torchvision import transforms
+
+    loader = create_loader(
+        create_dataset("", root=folder),
+        input_size=(3, pixels, pixels),
+        batch_size=batch,
+        is_training=True,
+        no_aug=True,
+        use_prefetcher=False,
+        num_workers=WORKERS,
+        persistent_workers=True,
+    )
+    transform = create_transform(
+        pixels,
+        is_training=True,
+        scale=(0.08, 1.0),
+        hflip=0.5,
+        color_jitter=None,
+        auto_augment="rand-m9-n2" if policy else None,
+    )
+    if pixels != 224:  # the first transform is the resized crop
+        padded = transforms.RandomCrop(pixels, padding=pixels // 8)
+        transform.transforms[0] = padded
+    loader.dataset.transform = transform
+    mixup = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, num_classes=2)
+
+    def run():
+        while True:
+            for images, labels in loader:
+                if len(labels) == batch:
+                    images, _ = mixup(images, labels)
+                    yield len(images)
+
+    return run()
+
+
+def tf_data(folder: str, pixels: int, policy: bool, batch: int) -> Iterator[int]:
+    """tf.data with crop and flip; it has no RandAugment of its own."""
+    import tensorflow as tf
+
+    if policy:
+        raise ImportError("tf.data has no RandAugment")
+    paths = sorted(str(path) for path in Path(folder).rglob("*.*"))
+    names = sorted({Path(path).parent.name for path in paths})
+    labels = [names.index(Path(path).parent.name) for path in paths]
+
+    def load(path, label):
+        image = tf.io.decode_image(
+            tf.io.read_file(path), channels=3, expand_animations=False
+        )
+        image = tf.cast(image, tf.float32)
+        if pixels == 224:
+            begin, size, _ = tf.image.sample_distorted_bounding_box(
+                tf.shape(image),
+                tf.zeros((1, 0, 4)),
+                area_range=(0.08, 1.0),
+                use_image_if_no_bounding_boxes=True,
+            )
+            image = tf.slice(image, begin, size)
+            image = tf.image.resize(image, (pixels, pixels))
+        else:
+            edge = pixels // 8
+            image = tf.pad(image, ((edge, edge), (edge, edge), (0, 0)))
+            image = tf.image.random_crop(image, (pixels, pixels, 3))
+        image = tf.image.random_flip_left_right(image)
+        return (image - 127.0) / 64.0, tf.one_hot(label, 2)
+
+    def mix(images, targets):
+        share = tf.random.uniform(())
+        return (
+            share * images + (1 - share) * images[::-1],
+            share * targets + (1 - share) * targets[::-1],
+        )
+
+    ready = (
+        tf.data.Dataset.from_tensor_slices((paths, labels))
+        .shuffle(len(paths))
+        .repeat()
+        .map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch, drop_remainder=True)
+        .map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    return (len(images) for images, _ in ready)
+
+
+CONTENDERS: dict[str, Callable[..., Iterator[int]]] = {
+    "timm": timms,
+    "tf.data": tf_data,
+    "ours, resident": partial(ours, loader="resident"),
+    "ours, stream": partial(ours, loader="stream"),
+    "ours, stream, 2 processes": partial(ours, loader="stream", workers=WORKERS),
+}
+
+
+def serve(pipe, make: Callable[..., Iterator[int]], *args) -> None:
+    """In a process: counts images for as many seconds as it is told, repeatedly."""
+    try:
+        batches = make(*args)
+        next(batches)
+        pipe.send(None)
+    except ImportError as error:
+        pipe.send(str(error))
+        return
+    while seconds := pipe.recv():
+        count, start = 0, time.perf_counter()
+        while (passed := time.perf_counter() - start) < seconds:
+            count += next(batches)
+        pipe.send(count / passed)
+    os._exit(0)  # without waiting for what is prefetched
+
+
+def compare(args: tuple, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Images a second of each contender in each round, of those that can run here."""
+    spawn, pipes = multiprocessing.get_context("spawn"), {}
+    for name, make in CONTENDERS.items():
+        pipes[name], theirs = spawn.Pipe()
+        spawn.Process(target=serve, args=(theirs, make, *args)).start()
+        if reason := pipes[name].recv():
+            print(f"left out: {name} ({reason})")
+            del pipes[name]
+    rates = {name: [] for name in pipes}
+    for round_ in range(rounds + 1):
+        for name, pipe in pipes.items():
+            pipe.send(seconds)
+            rate = pipe.recv()
+            if round_:  # the first one warms up
+                rates[name].append(rate)
+    for pipe in pipes.values():
+        pipe.send(0)
+    return rates
+
+
+def rows(args: tuple, rates: dict[str, list[float]]) -> Iterator[tuple[str, ...]]:
+    _, pixels, policy, batch = args
+    recipe = next(name for name, value in RECIPES.items() if value == policy)
+    peer = statistics.median(rates["timm"]) if "timm" in rates else None
+    for name, found in rates.items():
+        middle = statistics.median(found)
+        ratio = f"{middle / peer:.2f}" if peer else ""
+        spread = f"{min(found):,.0f} to {max(found):,.0f}"
+        yield f"{pixels} px, {batch}", recipe, name, f"{middle:,.0f}", spread, ratio
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    options = parser.parse_args()
+    columns = ("images, batch", "recipe", "loader", "images/s", "range", "of timm's")
+    table = Table(*columns, title=f"into the step, {os.cpu_count()} cores")
+    with tempfile.TemporaryDirectory() as scratch:
+        cases = []
+        for pixels in options.sizes:
+            count, batch, kind = SIZES[pixels]
+            folder = Path(scratch) / f"{pixels}px"
+            write_tiles(folder, pixels, count, kind)
+            cases += [(str(folder), pixels, p, batch) for p in RECIPES.values()]
+        for case in track(cases, "measuring"):
+            for row in rows(case, compare(case, options.rounds, options.seconds)):
+                table.add_row(*row)
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()
