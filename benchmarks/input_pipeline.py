@@ -216,7 +216,6 @@ def serve(pipe, make: Callable[..., Iterator[int]], *args) -> None:
         while (passed := time.perf_counter() - start) < seconds:
             count += next(batches)
         pipe.send(count / passed)
-    os._exit(0)  # without waiting for what is prefetched
 
 
 def compare(args: tuple, rounds: int, seconds: float) -> dict[str, list[float]]:

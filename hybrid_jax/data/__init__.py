@@ -8,6 +8,7 @@ splits = load("folder", path="cells", image_size=(64, 64), fraction=0.1)
 import dataclasses
 import functools
 import hashlib
+import math
 import typing
 
 import numpy as np
@@ -17,7 +18,9 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["Options", "Split", "Splits", "load"]
 
-STATISTICS_OF = 4096  # images at most; their mean is then right to a level or so
+# Statistics are of so many images at most, of so many bytes; a mean of thousands is
+# right to a level or so.
+STATISTICS_OF, STATISTICS_BYTES = 4096, 1 << 28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +97,14 @@ class Splits:
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each channel of the training images, 0-255.
 
-        Of `STATISTICS_OF` of them, spread evenly, where there are more: the same for
-        every loader.
+        Of some of them, spread evenly, where there are many: the same for every loader.
         """
-        count = min(len(self.train), STATISTICS_OF)
-        rows = np.linspace(0, len(self.train) - 1, count).astype(int)
+        images = self.train.images
+        most = min(STATISTICS_OF, STATISTICS_BYTES // math.prod(images.shape[1:]))
+        count = min(len(images), max(most, 64))
+        rows = np.linspace(0, len(images) - 1, count).astype(int)
+        counts = _histograms(_sample(images, rows, self.name))
         levels = np.arange(256)
-        counts = _histograms(self.train.images, rows)
         mean = counts @ levels / counts.sum(-1)
         variance = counts @ levels**2 / counts.sum(-1) - mean**2
         # A channel of one value would otherwise divide by zero.
@@ -204,15 +208,28 @@ def _open(options: Options) -> tuple[Source, tuple[str, ...]]:
     return source, ()
 
 
-def _histograms(images, rows: np.ndarray) -> np.ndarray:
+def _sample(images: "np.ndarray | Encoded", rows: np.ndarray, title: str):
+    """Some of the images, decoded on all cores where they must be."""
+    if isinstance(images, np.ndarray):
+        return images[rows]
+    from hybrid_jax.data.encoded import decode_into
+
+    sample = np.empty((len(rows), *images.shape[1:]), np.uint8)
+    decode_into(sample, images.take(rows), f"{title}, for mean and deviation")
+    return sample
+
+
+def _histograms(images: np.ndarray) -> np.ndarray:
     """How often each of 256 levels occurs in each channel, `[C, 256]`."""
-    height, width, channels = images.shape[1:]
-    total = np.zeros((channels, 256), np.int64)
-    # A few images at a time, to save memory.
-    pieces = max(1, len(rows) * height * width * channels >> 24)
-    for piece in np.array_split(rows, pieces):
-        pixels = images[piece]
-        for channel in range(channels):
-            levels = pixels[..., channel].ravel()
-            total[channel] += np.bincount(levels, minlength=256)
-    return total
+    channels = np.moveaxis(images, -1, 0)
+    # A few images at a time, since counting needs eight bytes a pixel.
+    pieces = max(1, images.size >> 24)
+    return np.stack(
+        [
+            sum(
+                np.bincount(piece.ravel(), minlength=256)
+                for piece in np.array_split(channel, pieces)
+            )
+            for channel in channels
+        ]
+    )
