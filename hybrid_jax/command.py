@@ -9,15 +9,17 @@ from collections.abc import Callable
 from hybrid_jax.errors import UserError
 
 
-def guarded(run: Callable[[], None], again: str = "the same command goes on") -> int:
+def guarded(
+    run: Callable[[], int | None], again: str = "the same command goes on"
+) -> int:
     """Runs a command; returns its exit code, 2 for what the user can mend.
 
     Args:
-      run: the command.
+      run: the command; what it returns is the code, and None is 0.
       again: what is said after an interruption.
     """
     try:
-        run()
+        return run() or 0
     except UserError as error:
         return _tell(" ".join(str(error).split()), 2)
     except BrokenPipeError:  # who read our output, such as head, is gone
@@ -28,7 +30,6 @@ def guarded(run: Callable[[], None], again: str = "the same command goes on") ->
         return _tell(f"{error.strerror}: {error.filename}" if named else error, 2)
     except KeyboardInterrupt:
         return _tell(f"interrupted; {again}", 130)
-    return 0
 
 
 def _tell(what: object, code: int) -> int:

@@ -13,11 +13,13 @@ import sys
 import textwrap
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from hybrid_jax import config as configs
 from hybrid_jax.command import guarded
 from hybrid_jax.errors import UserError
+from hybrid_jax.flags import asks_for_help
+from hybrid_jax.flags import parse as parse_flags
 from hybrid_jax.models.table import list_models
 
 MODES = {
@@ -29,7 +31,7 @@ MODES = {
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code, 2 for what the user can mend."""
     argv = sys.argv if argv is None else argv
-    if {"--help", "-h", "--helpfull", "-help"} & {*argv[1:]}:
+    if asks_for_help(argv):
         return guarded(lambda: print(usage(), flush=True))
     return guarded(lambda: run(*parse(argv)))
 
@@ -60,26 +62,12 @@ def parse(argv: list[str]) -> tuple[str, ConfigDict | None, str]:
     Raises:
       UserError: a flag, a value or a config file that is not right.
     """
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "experiment: a file, or file:model",
-        flag_values=values,
-        sys_argv=argv,
-    )
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
-    flags.DEFINE_enum("mode", "train", MODES, "what to do", flag_values=values)
-    try:
-        stray = values(argv)[1:]
-        # A config that could not be loaded raises when it is first looked at.
-        config = values.config and values.config.lock()
-    except flags.Error as error:
-        raise UserError(f"{error} (see --help)") from None
-    except Exception as error:  # a config file may raise anything
-        raise UserError(_config_error(error)) from None
-    if stray:
-        raise UserError(f"stray argument {stray[0]!r}: every option begins with --")
+
+    def define(values: flags.FlagValues) -> None:
+        flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+        flags.DEFINE_enum("mode", "train", MODES, "what to do", flag_values=values)
+
+    values, config = parse_flags(argv, define)
     if not values.workdir:
         raise UserError("--workdir is missing: give the folder of the run")
     if values.mode == "train" and config is None:
@@ -102,16 +90,6 @@ def usage() -> str:
         f"Models:\n{models}\n\n"
         f"Fields of a config, with [defaults]:\n{configs.describe()}"
     )
-
-
-def _config_error(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, (AttributeError, KeyError)) and "Did you mean" in text:
-        name = text.split()[0].strip("'\"")
-        return f"no field {name!r} in the config. {text.split(maxsplit=1)[1]}"
-    if isinstance(error, OSError):
-        return f"--config cannot be read: {text.split('Attempted')[-1]}"
-    return f"--config cannot be loaded: {type(error).__name__}: {text}"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import math
 import typing
+from collections.abc import Callable
 
 import numpy as np
 
@@ -140,30 +141,11 @@ def load(name: str, dir: str = "", **options) -> Splits:
     Raises:
       UserError: the set does not exist, or cannot be prepared here; says what to do.
     """
-    from hybrid_jax.data import subsets
     from hybrid_jax.data.memory import is_resident
 
     options = Options(name, dir, **options)
-    source, notes = _open(options)
-    labels = source.labels("train")
-    parts = {"train": ("train", np.arange(len(labels)))}
-    if options.fold:
-        number, folds = map(int, options.fold.split("/"))
-        train, test = subsets.fold(labels, number, folds, options.split_seed)
-        parts = {"train": ("train", train), "test": ("train", test)}
-        notes += (
-            f"fold {number} of {folds} of the training images is the test split; the "
-            "data set's own test images are left alone",
-        )
-    else:
-        parts["test"] = ("test", np.arange(len(source.labels("test"))))
-    if options.fraction < 1 or options.per_class:
-        split, rows = parts["train"]
-        chosen = subsets.subset(
-            labels[rows], options.fraction, options.per_class, options.split_seed
-        )
-        parts["train"] = (split, rows[chosen])
-        notes += (f"{len(chosen):,} of {len(rows):,} training images are used",)
+    source, skipped = open_source(options)
+    parts, notes = divide(source.labels, options)
     encoded = {part: source.images(split) for part, (split, _) in parts.items()}
     resident = is_resident(options.loader, encoded.values())
 
@@ -175,10 +157,54 @@ def load(name: str, dir: str = "", **options) -> Splits:
             images = images[rows] if resident else images.take(rows)
         return Split(images, source.labels(split)[rows])
 
-    return Splits(name, part("train"), part("test"), source.classes, notes)
+    return Splits(name, part("train"), part("test"), source.classes, skipped + notes)
 
 
-def _open(options: Options) -> tuple[Source, tuple[str, ...]]:
+def divide(
+    labels_of: Callable[[str], np.ndarray], options: Options
+) -> tuple[dict[str, tuple[str, np.ndarray]], tuple[str, ...]]:
+    """Which images of a source each split has: `fold`, `fraction` and `per_class`.
+
+    Args:
+      labels_of: the source's labels int32 `[N]`, by its `train` or `test`.
+      options: of the data set.
+
+    Returns:
+      The source's split and rows of it int64 `[n]`, for `train` and `test`; notes.
+
+    Raises:
+      UserError: a class has fewer images than there are folds.
+    """
+    from hybrid_jax.data import subsets
+
+    labels, notes = labels_of("train"), ()
+    parts = {"train": ("train", np.arange(len(labels)))}
+    if options.fold:
+        number, folds = map(int, options.fold.split("/"))
+        train, test = subsets.fold(labels, number, folds, options.split_seed)
+        parts = {"train": ("train", train), "test": ("train", test)}
+        notes += (
+            f"fold {number} of {folds} of the training images is the test split; the "
+            "data set's own test images are left alone",
+        )
+    else:
+        parts["test"] = ("test", np.arange(len(labels_of("test"))))
+    if options.fraction < 1 or options.per_class:
+        split, rows = parts["train"]
+        chosen = subsets.subset(
+            labels[rows], options.fraction, options.per_class, options.split_seed
+        )
+        parts["train"] = (split, rows[chosen])
+        notes += (f"{len(chosen):,} of {len(rows):,} training images are used",)
+    return parts, notes
+
+
+def open_source(options: Options) -> tuple[Source, tuple[str, ...]]:
+    """Where the images are, and what was skipped there, for the user to read.
+
+    Raises:
+      UserError: of `load`.
+    """
     # TFDS takes half a second to import.
     if options.name == "folder":
         from hybrid_jax.data.own import OwnImages

@@ -100,7 +100,7 @@ def decode_into(images: np.ndarray, encoded: Encoded, title: str) -> None:
     def fill(rows: slice) -> None:
         images[rows] = encoded[rows]
 
-    for _ in _mapped(fill, len(encoded), f"decoding {title}"):
+    for _ in mapped(fill, len(encoded), f"decoding {title}"):
         pass
 
 
@@ -111,8 +111,21 @@ def look_through(records: Records, title: str) -> list[Facts]:
         numbers = range(len(records))[rows]
         return [examine(content) for content in records.read(numbers)]
 
-    blocks = _mapped(look, len(records), f"looking through {title}")
+    blocks = mapped(look, len(records), f"looking through {title}")
     return [facts for block in blocks for facts in block]
+
+
+def mapped(work: Callable, count: int, title: str) -> Iterator:
+    """`work(rows)` for slices of all rows, in their order, on all cores."""
+    slices = [slice(i, i + ROWS_AT_ONCE) for i in range(0, count, ROWS_AT_ONCE)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from track(
+            pool.map(work, slices),
+            title,
+            total=len(slices),
+            transient=True,
+            disable=count <= ROWS_AT_ONCE or not sys.stdout.isatty(),
+        )
 
 
 def choose_form(
@@ -164,16 +177,3 @@ def refuse_unreadable(
 def _is_copy(stored: tuple[int, int], size: tuple[int, int]) -> bool:
     (h, w), (height, width) = stored, size
     return h * width == w * height and h <= 2 * height
-
-
-def _mapped(work: Callable, count: int, title: str) -> Iterator:
-    """`work(rows)` for slices of all rows, in their order, on all cores."""
-    slices = [slice(i, i + ROWS_AT_ONCE) for i in range(0, count, ROWS_AT_ONCE)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from track(
-            pool.map(work, slices),
-            title,
-            total=len(slices),
-            transient=True,
-            disable=count <= ROWS_AT_ONCE or not sys.stdout.isatty(),
-        )

@@ -8,7 +8,7 @@ FILE.csv with the columns path and label         and split, where there is one
 import csv
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,15 +39,30 @@ class Listing(NamedTuple):
 
 
 class Listings(NamedTuple):
-    """Both splits, and the union of their classes in the order of the labels."""
+    """Both splits, and the union of their classes in the order of the labels.
+
+    `held_out`: the split is ours, not the user's.
+    """
 
     train: Listing
     test: Listing
     classes: tuple[str, ...]
+    held_out: bool
 
 
 def list_images(path: str, test_fraction: float, seed: int) -> Listings:
-    """What lies at `config.data.path`.
+    """What lies at `config.data.path`, if every class of it can be learned.
+
+    Raises:
+      UserError: of `find_images`, or a class cannot be learned.
+    """
+    found = find_images(path, test_fraction, seed)
+    _check_classes(Path(path).expanduser(), found)
+    return found
+
+
+def find_images(path: str, test_fraction: float, seed: int) -> Listings:
+    """What lies at `config.data.path`, whatever a training would say to it.
 
     Args:
       path: a folder, or a table whose name ends in `.csv` or `.tsv`.
@@ -55,7 +70,7 @@ def list_images(path: str, test_fraction: float, seed: int) -> Listings:
       seed: of that split.
 
     Raises:
-      UserError: it is not laid out as one of the three, or a class cannot be learned.
+      UserError: it is not laid out as one of the three, or holds one class.
     """
     place = Path(path).expanduser()
     if not place.exists():
@@ -67,16 +82,16 @@ def list_images(path: str, test_fraction: float, seed: int) -> Listings:
     labels = np.array([numbers[name] for name in named], np.int32)
     if len(classes) < 2:
         raise UserError(f"{place} holds one class, {classes[0]!r}: two are needed")
-    if all(split for split, _, _ in pairs):
-        tested = np.array([split == "test" for split, _, _ in pairs])
+    held_out = not all(split for split, _, _ in pairs)
+    if held_out:
+        tested = hold_out(labels, test_fraction, seed)
     else:
-        tested = hold_out(labels, classes, test_fraction, seed)
+        tested = np.array([split == "test" for split, _, _ in pairs])
     parts = [np.flatnonzero(~tested), np.flatnonzero(tested)]
     train, test = (
         Listing([pairs[row][1] for row in rows], labels[rows]) for rows in parts
     )
-    _check_classes(place, train, test, classes)
-    return Listings(train, test, classes)
+    return Listings(train, test, classes, held_out)
 
 
 def _of_folder(place: Path) -> Iterator[tuple[str, Path, str]]:
@@ -201,16 +216,28 @@ def _in_order(names: list[str]):
     return int if all(name.isdecimal() for name in names) else str
 
 
-def _check_classes(
-    place: Path, train: Listing, test: Listing, classes: tuple[str, ...]
-) -> None:
+def _check_classes(place: Path, found: Listings) -> None:
     """Refuses classes that are tested and cannot be learned: often a slip of a name."""
-    counts = np.bincount(train.labels, minlength=len(classes))
-    for number in np.flatnonzero(counts == 0):
-        name = classes[number]
-        others = [c for c in classes if c != name]
-        same = next((c for c in others if c.lower() == name.lower()), None)
-        hint = f", did you mean {same!r}?" if same else closest(name, others)
+    train, test = (
+        np.bincount(listing.labels, minlength=len(found.classes))
+        for listing in (found.train, found.test)
+    )
+    for number in np.flatnonzero(train == 0):
+        name = found.classes[number]
         raise UserError(
-            f"{place}: class {name!r} has images to test on and none to train on{hint}"
+            f"{place}: class {name!r} has images to test on and none to train on"
+            f"{meant(name, found.classes)}"
         )
+    if found.held_out and test.min() == 0:
+        name = found.classes[int(test.argmin())]
+        raise UserError(
+            f"class {name!r} has 1 image(s): two are needed, one to train on and one "
+            "to test on"
+        )
+
+
+def meant(name: str, classes: Sequence[str]) -> str:
+    """`", did you mean 'Cats'?"`: the class that was meant by a slip, or nothing."""
+    others = [c for c in classes if c != name]
+    same = next((c for c in others if c.lower() == name.lower()), None)
+    return f", did you mean {same!r}?" if same else closest(name, others)

@@ -33,13 +33,17 @@ class Unreadable(Exception):
 
 
 class Facts(NamedTuple):
-    """What is known of one image: pixels, gray or not, its highest level, its error."""
+    """What is known of one image: pixels, gray or not, its highest level, its error.
+
+    `format` is Pillow's name of the format, empty where nobody looked for it.
+    """
 
     height: int
     width: int
     gray: bool
     peak: int  # at least 255
     error: str = ""
+    format: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +70,15 @@ def decode(content: bytes, form: Form) -> np.ndarray:
       Unreadable: says why.
     """
     image = _open(content)
-    height, width = form.size
     if image.format == "JPEG":
         # A large photograph is decoded at a fraction of its size, twice what is needed.
         image.draft(None, (2 * max(form.size), 2 * max(form.size)))
-    image = _upright(image)
+    return bring(_upright(image), form)
+
+
+def bring(image: Image.Image, form: Form) -> np.ndarray:
+    """Pixels uint8 `[H, W, C]` of an image that stands upright."""
+    height, width = form.size
     if image.mode.startswith("I"):
         levels = np.asarray(image).astype(np.int64) >> (form.bits - 8)
         image = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
@@ -82,17 +90,24 @@ def decode(content: bytes, form: Form) -> np.ndarray:
 
 def examine(content: bytes) -> Facts:
     """The facts of an image, which is decoded to the last pixel."""
+    return look(content)[0]
+
+
+def look(content: bytes) -> tuple[Facts, Image.Image | None]:
+    """The facts of an image, and itself, upright; nothing where there is an error."""
     try:
-        image = _upright(_open(content))
+        stored = _open(content)
+        image = _upright(stored)
     except Unreadable as error:
-        return Facts(0, 0, False, 0, str(error))
+        return Facts(0, 0, False, 0, str(error)), None
     gray, peak = image.mode in GRAY_MODES, 255
     if image.mode.startswith("I"):
         least, most = image.getextrema()
         if least < 0 or most >= 2**16:
-            return Facts(0, 0, False, 0, "it has more than 16 bits a pixel")
+            return Facts(0, 0, False, 0, "it has more than 16 bits a pixel"), None
         peak = max(peak, int(most))
-    return Facts(image.height, image.width, gray, peak)
+    facts = Facts(image.height, image.width, gray, peak, format=stored.format)
+    return facts, image
 
 
 def _open(content: bytes) -> Image.Image:
