@@ -1,0 +1,279 @@
+"""What may be wrong with a data set, a row each, and whether it spoils results."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import PurePath
+from typing import NamedTuple
+
+import numpy as np
+
+from hybrid_jax.data import Options
+from hybrid_jax.data.listing import meant
+from hybrid_jax.inspect_data import duplicates
+from hybrid_jax.inspect_data.duplicates import Copies, Pair
+from hybrid_jax.inspect_data.images import SPLITS, Broken, Images
+
+SPOILS, NOTICE = "spoils", "notice"
+UNEVEN = 10  # times as many images in one class as in another
+FEW = 10  # training images a class
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg"),
+    "MPO": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What the checks look at; copies are searched for once, when first asked for."""
+
+    images: Images
+    options: Options
+
+    @functools.cached_property
+    def exact(self) -> Copies:
+        return duplicates.exact(self.images)
+
+    @functools.cached_property
+    def near(self) -> Copies:
+        return duplicates.near(self.images)
+
+
+class Item(NamedTuple):
+    """One thing that a check found, in words, and the pair of images that it is."""
+
+    text: str
+    pair: Pair | None = None
+
+
+class Check(NamedTuple):
+    """A row of `CHECKS`.
+
+    Attributes:
+      name: what is wrong, in the plural.
+      severity: `SPOILS` or `NOTICE`.
+      find: what the check finds.
+      way_out: what it means, and what to do.
+    """
+
+    name: str
+    severity: str
+    find: Callable[[Inspection], Iterable[Item]]
+    way_out: str
+
+
+class Finding(NamedTuple):
+    """A check that found something."""
+
+    check: Check
+    items: list[Item]
+
+
+def run_checks(inspection: Inspection) -> list[Finding]:
+    """What the checks found, in their order."""
+    findings = (Finding(check, [*check.find(inspection)]) for check in CHECKS)
+    return [finding for finding in findings if finding.items]
+
+
+def _unreadable(skipped: bool) -> Callable[[Inspection], Iterable[Item]]:
+    def find(inspection: Inspection) -> Iterable[Item]:
+        skips = inspection.options.on_error == "skip"
+        for broken in inspection.images.broken:
+            if (skips and not broken.tested) == skipped:
+                yield Item(_described(broken, inspection.images))
+
+    return find
+
+
+def _described(broken: Broken, images: Images) -> str:
+    where = f"{SPLITS[broken.tested]}, {images.classes[broken.label]}"
+    return f"{broken.name} ({where}): {broken.reason}"
+
+
+def _without(tested: bool) -> Callable[[Inspection], Iterable[Item]]:
+    def find(inspection: Inspection) -> Iterable[Item]:
+        counts = inspection.images.counts()
+        for label in np.flatnonzero(counts[:, int(tested)] == 0):
+            name = inspection.images.classes[label]
+            others = int(counts[label, 1 - int(tested)])
+            has = f"{others} {SPLITS[1 - tested]} images" if others else "no image"
+            slip = meant(name, inspection.images.classes)
+            yield Item(f"{name!r} has {has}{slip}")
+
+    return find
+
+
+def _across(kind: str) -> Callable[[Inspection], Iterable[Item]]:
+    def find(inspection: Inspection) -> Iterable[Item]:
+        copies = getattr(inspection, kind)
+        return _items(inspection.images, copies.across)
+
+    return find
+
+
+def _within(kind: str, contradict: bool) -> Callable[[Inspection], Iterable[Item]]:
+    def find(inspection: Inspection) -> Iterable[Item]:
+        labels = inspection.images.labels
+        copies = getattr(inspection, kind)
+        pairs = [
+            pair
+            for pair in copies.within
+            if (labels[pair.first] != labels[pair.second]) == contradict
+        ]
+        return _items(inspection.images, pairs)
+
+    return find
+
+
+def _items(images: Images, pairs: list[Pair]) -> Iterable[Item]:
+    for pair in pairs:
+        sign = "~" if pair.difference else "="
+        first, second = images.described(pair.first), images.described(pair.second)
+        yield Item(f"{second} {sign} {first}", pair)
+
+
+def _uneven(inspection: Inspection) -> Iterable[Item]:
+    images, counts = inspection.images, inspection.images.counts()[:, 0]
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if 0 < counts[least] * UNEVEN < counts[most]:
+        yield Item(
+            f"{images.classes[most]!r} has {counts[most]:,} training images, "
+            f"{images.classes[least]!r} has {counts[least]:,}"
+        )
+
+
+def _few(inspection: Inspection) -> Iterable[Item]:
+    images = inspection.images
+    for label, count in enumerate(images.counts()[:, 0]):
+        if 0 < count < FEW:
+            yield Item(f"{images.classes[label]!r} has {count}")
+
+
+def _small(inspection: Inspection) -> Iterable[Item]:
+    if not inspection.options.image_size:
+        return
+    height, width = inspection.options.image_size
+    for number, facts in enumerate(inspection.images.facts):
+        if 2 * facts.height < height or 2 * facts.width < width:
+            name = inspection.images.described(number)
+            yield Item(f"{name}: {facts.height}x{facts.width} for {height}x{width}")
+
+
+def _misnamed(inspection: Inspection) -> Iterable[Item]:
+    for number, facts in enumerate(inspection.images.facts):
+        suffix = PurePath(inspection.images.name(number)).suffix.lower()
+        valid = SUFFIXES[facts.format]
+        if any(suffix in known for known in SUFFIXES.values()) and suffix not in valid:
+            yield Item(f"{inspection.images.described(number)}: it is {facts.format}")
+
+
+def _blank(inspection: Inspection) -> Iterable[Item]:
+    images = inspection.images
+    for number in np.flatnonzero(duplicates.contrast(images) < 0.01):
+        yield Item(images.described(int(number)))
+
+
+def _sizes(inspection: Inspection) -> Iterable[Item]:
+    sizes = {(facts.height, facts.width) for facts in inspection.images.facts}
+    if len(sizes) > 1 and not inspection.options.image_size:
+        (h, w), (tall, wide) = min(sizes), max(sizes)
+        yield Item(f"{len(sizes)} sizes from {h}x{w} to {tall}x{wide}")
+
+
+CHECKS = (
+    Check(
+        "images that cannot be read",
+        SPOILS,
+        _unreadable(skipped=False),
+        "mend or remove them; config.data.on_error=skip leaves out those of training",
+    ),
+    Check(
+        "classes without training images",
+        SPOILS,
+        _without(tested=False),
+        "nothing can learn them: often a slip in the name of a folder",
+    ),
+    Check(
+        "classes without test images",
+        SPOILS,
+        _without(tested=True),
+        "the accuracy would say nothing about them",
+    ),
+    Check(
+        "test images that are also trained on",
+        SPOILS,
+        _across("exact"),
+        "the accuracy would be too high: remove them from one of the splits",
+    ),
+    Check(
+        "copies with different labels",
+        SPOILS,
+        _within("exact", contradict=True),
+        "one label is wrong: remove the image with it",
+    ),
+    Check(
+        "test images that look like a training image",
+        SPOILS,
+        _across("near"),
+        "look at duplicates.png, and keep what shows one thing in one split",
+    ),
+    Check(
+        "near copies with different labels",
+        NOTICE,
+        _within("near", contradict=True),
+        "look at duplicates.png: a label may be wrong",
+    ),
+    Check(
+        "copies within a split",
+        NOTICE,
+        _within("exact", contradict=False),
+        "they count twice",
+    ),
+    Check(
+        "near copies within a split",
+        NOTICE,
+        _within("near", contradict=False),
+        "they nearly count twice",
+    ),
+    Check(
+        "training images that cannot be read and are skipped",
+        NOTICE,
+        _unreadable(skipped=True),
+        "as config.data.on_error=skip asks for",
+    ),
+    Check("images of one level", NOTICE, _blank, "they show nothing"),
+    Check(
+        "uneven classes",
+        NOTICE,
+        _uneven,
+        f"more than {UNEVEN} times as many: look at the accuracy of each class",
+    ),
+    Check(
+        f"classes of fewer than {FEW} training images",
+        NOTICE,
+        _few,
+        "few to learn from",
+    ),
+    Check(
+        "images less than half as large as config.data.image_size",
+        NOTICE,
+        _small,
+        "they will be blurred; a smaller size trains faster",
+    ),
+    Check(
+        "names that say another format",
+        NOTICE,
+        _misnamed,
+        "they are read as what they are",
+    ),
+    Check(
+        "images of several sizes and no config.data.image_size",
+        NOTICE,
+        _sizes,
+        "training will ask for one, such as --config.data.image_size=64,64",
+    ),
+)

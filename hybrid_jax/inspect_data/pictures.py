@@ -1,0 +1,206 @@
+"""Pictures of a data set: some images of each class, and its duplicates."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from hybrid_jax.inspect_data.checks import Finding
+from hybrid_jax.inspect_data.images import Images
+from hybrid_jax.inspect_data.lettering import letters
+
+PAPER, INK, PALE = (255, 255, 255), (20, 20, 20), (110, 110, 110)
+TINTS = {"train": (228, 236, 246), "test": (250, 231, 211)}  # behind the images
+MOST_PAIRS = 40
+PAIR, PAIR_COLUMNS = 160, 2
+GAP, MARGIN = 4, 16
+
+
+class Layout(NamedTuple):
+    """Of a contact sheet, in pixels. The more classes, the smaller are the images."""
+
+    cell: int
+    train: int
+    test: int
+    label: int = 170
+    text: int = 14
+
+    @property
+    def row(self) -> int:
+        return self.cell + GAP
+
+    @property
+    def width(self) -> int:
+        return self.label + (self.train + self.test) * self.row + 4 * GAP
+
+
+# Up to so many classes: the first row that fits.
+LAYOUTS = {
+    12: Layout(cell=96, train=8, test=3),
+    40: Layout(cell=64, train=7, test=3),
+    math.inf: Layout(cell=44, train=5, test=2, label=150, text=12),
+}
+ROWS_A_COLUMN = 34
+
+
+def write(folder: Path, images: Images, findings: list[Finding]) -> list[str]:
+    """Writes `contact_sheet.png` and, if there are any, `duplicates.png`.
+
+    Returns:
+      The names of what was written.
+    """
+    pairs = [
+        (finding.check.name, item)
+        for finding in findings
+        for item in finding.items
+        if item.pair
+    ]
+    pictures = {"contact_sheet.png": contact_sheet(images)}
+    if pairs:
+        pictures["duplicates.png"] = duplicates(images, pairs)
+    else:  # of an earlier look
+        (folder / "duplicates.png").unlink(missing_ok=True)
+    for name, picture in pictures.items():
+        picture.save(folder / name, optimize=True)
+    return [*pictures]
+
+
+def contact_sheet(images: Images) -> Image.Image:
+    """Some images of each class, a row each: of training, and of testing beside them.
+
+    Many classes stand in several columns. Small images are enlarged by whole factors,
+    their pixels left square.
+    """
+    classes = len(images.classes)
+    layout = next(layout for most, layout in LAYOUTS.items() if classes <= most)
+    columns = math.ceil(classes / ROWS_A_COLUMN)
+    rows = math.ceil(classes / columns)
+    top = 2 * MARGIN + layout.text
+    sheet = Image.new(
+        "RGB",
+        (
+            MARGIN + columns * (layout.width + MARGIN),
+            top + rows * layout.row + MARGIN,
+        ),
+        PAPER,
+    )
+    for label in range(classes):
+        column, row = divmod(label, rows)
+        left = MARGIN + column * (layout.width + MARGIN)
+        if row == 0:
+            _heads(sheet, layout, left, MARGIN)
+        _class_row(sheet, layout, images, label, left, top + row * layout.row)
+    return sheet
+
+
+def duplicates(images: Images, pairs: list[tuple]) -> Image.Image:
+    """Pairs side by side, the worst first: what a check calls them, and their names.
+
+    Args:
+      images: of the data set.
+      pairs: the name of a check and its item, in the order of `CHECKS`.
+    """
+    shown = pairs[:MOST_PAIRS]
+    width, height = 2 * PAIR + 3 * GAP, PAIR + 3 * 18 + 6 * GAP
+    columns = min(PAIR_COLUMNS, len(shown))
+    # A name is seldom short.
+    width = max(width, 420)
+    rows = math.ceil(len(shown) / columns)
+    top = MARGIN + 24
+    sheet = Image.new(
+        "RGB",
+        (MARGIN + columns * (width + MARGIN), top + rows * (height + MARGIN)),
+        PAPER,
+    )
+    more = f", the first {len(shown)}" if len(pairs) > len(shown) else ""
+    title = f"{images.found.title}: {len(pairs):,} pairs{more}"
+    _write(sheet, title, MARGIN, MARGIN, sheet.width - 2 * MARGIN, 16, INK)
+    for number, (kind, item) in enumerate(shown):
+        row, column = divmod(number, columns)
+        left = MARGIN + column * (width + MARGIN)
+        _pair(sheet, images, kind, item, left, top + row * (height + MARGIN), width)
+    return sheet
+
+
+def _pair(
+    sheet: Image.Image, images: Images, kind: str, item, left: int, top: int, width: int
+) -> None:
+    numbers = item.pair[:2]
+    _write(sheet, kind, left, top, width, 14, INK)
+    top += 18 + GAP
+    for place, number in enumerate(numbers):
+        x = left + place * (PAIR + GAP)
+        tint = TINTS[images.split(number)]
+        _paste(sheet, images.picture(number), x, top, PAIR, tint)
+    top += PAIR + 2 * GAP
+    for number in numbers:
+        _write(sheet, images.described(number), left, top, width, 12, PALE)
+        top += 18
+
+
+def _heads(sheet: Image.Image, layout: Layout, left: int, top: int) -> None:
+    for split in TINTS:
+        x = left + _start(layout, split)
+        width = getattr(layout, split) * layout.row
+        _write(sheet, split, x, top, width, layout.text, INK)
+
+
+def _start(layout: Layout, split: str) -> int:
+    """Where the images of a split begin in a class's row."""
+    behind = layout.train * layout.row + 2 * GAP if split == "test" else 0
+    return layout.label + behind
+
+
+def _class_row(
+    sheet: Image.Image, layout: Layout, images: Images, label: int, left: int, top: int
+) -> None:
+    counts = images.counts()[label]
+    middle = top + layout.cell // 2
+    width = layout.label - 2 * GAP
+    name = images.classes[label]
+    _write(sheet, name, left, middle - layout.text - 2, width, layout.text, INK)
+    counted = f"{counts[0]:,} + {counts[1]:,}"
+    _write(sheet, counted, left, middle + 2, width, layout.text - 2, PALE)
+    for split, tint in TINTS.items():
+        rows = np.flatnonzero(
+            (images.labels == label) & (images.tested == (split == "test"))
+        )
+        x = left + _start(layout, split)
+        for number in _spread(rows, getattr(layout, split)):
+            _paste(sheet, images.picture(number), x, top, layout.cell, tint)
+            x += layout.row
+
+
+def _spread(rows: np.ndarray, count: int) -> Iterable[int]:
+    """Some rows, from the first to the last."""
+    if len(rows) <= count:
+        return rows.tolist()
+    return rows[np.linspace(0, len(rows) - 1, count).astype(int)].tolist()
+
+
+def _paste(
+    sheet: Image.Image, image: Image.Image, left: int, top: int, side: int, tint: tuple
+) -> None:
+    """An image in the middle of a tinted square, as large as it fits."""
+    ImageDraw.Draw(sheet).rectangle((left, top, left + side - 1, top + side - 1), tint)
+    factor = side / max(image.size)
+    if factor >= 1:
+        size = [int(factor) * n for n in image.size]
+        image = image.resize(size, Image.Resampling.NEAREST)
+    else:
+        size = [max(1, round(factor * n)) for n in image.size]
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    x, y = left + (side - image.width) // 2, top + (side - image.height) // 2
+    sheet.paste(image, (x, y))
+
+
+def _write(
+    sheet: Image.Image, text: str, left: int, top: int, width: int, size: int, ink
+) -> None:
+    shown, font = letters(text, size, width)
+    # From the top of capitals, whatever font it is.
+    baseline = left, top + size
+    ImageDraw.Draw(sheet).text(baseline, shown, ink, font, anchor="ls")
