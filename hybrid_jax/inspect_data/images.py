@@ -229,7 +229,9 @@ def look_at(found: Found, options: data.Options) -> Images:
     )
     everything = dataclasses.replace(images, rows=np.arange(len(records)))
     images.broken.extend(
-        Broken(everything.name(row), row >= begun, labels[row], facts[row].error)
+        Broken(
+            everything.name(row), bool(row >= begun), int(labels[row]), facts[row].error
+        )
         for row in np.flatnonzero(~good)
     )
     return images

@@ -9,14 +9,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from hybrid_jax.inspect_data.checks import Finding
+from hybrid_jax.inspect_data.duplicates import Pair
 from hybrid_jax.inspect_data.images import Images
 from hybrid_jax.inspect_data.lettering import letters
 
 PAPER, INK, PALE = (255, 255, 255), (20, 20, 20), (110, 110, 110)
 TINTS = {"train": (228, 236, 246), "test": (250, 231, 211)}  # behind the images
-MOST_PAIRS = 40
-PAIR, PAIR_COLUMNS = 160, 2
 GAP, MARGIN = 4, 16
+MOST_PAIRS, PAIR_COLUMNS = 40, 2
+PAIR = 136  # a side of its squares, and the width of what is said of it
+PAIR_TEXT = 330
 
 
 class Layout(NamedTuple):
@@ -39,11 +41,10 @@ class Layout(NamedTuple):
 
 # Up to so many classes: the first row that fits.
 LAYOUTS = {
-    12: Layout(cell=96, train=8, test=3),
-    40: Layout(cell=64, train=7, test=3),
-    math.inf: Layout(cell=44, train=5, test=2, label=150, text=12),
+    12: Layout(cell=104, train=8, test=3),
+    40: Layout(cell=72, train=7, test=3),
+    math.inf: Layout(cell=48, train=5, test=2, label=150, text=12),
 }
-ROWS_A_COLUMN = 34
 
 
 def write(folder: Path, images: Images, findings: list[Finding]) -> list[str]:
@@ -76,7 +77,8 @@ def contact_sheet(images: Images) -> Image.Image:
     """
     classes = len(images.classes)
     layout = next(layout for most, layout in LAYOUTS.items() if classes <= most)
-    columns = math.ceil(classes / ROWS_A_COLUMN)
+    # The sheet is about as high as it is wide.
+    columns = max(1, round(math.sqrt(classes * layout.row / layout.width)))
     rows = math.ceil(classes / columns)
     top = 2 * MARGIN + layout.text
     sheet = Image.new(
@@ -104,41 +106,36 @@ def duplicates(images: Images, pairs: list[tuple]) -> Image.Image:
       pairs: the name of a check and its item, in the order of `CHECKS`.
     """
     shown = pairs[:MOST_PAIRS]
-    width, height = 2 * PAIR + 3 * GAP, PAIR + 3 * 18 + 6 * GAP
     columns = min(PAIR_COLUMNS, len(shown))
-    # A name is seldom short.
-    width = max(width, 420)
     rows = math.ceil(len(shown) / columns)
-    top = MARGIN + 24
-    sheet = Image.new(
-        "RGB",
-        (MARGIN + columns * (width + MARGIN), top + rows * (height + MARGIN)),
-        PAPER,
-    )
-    more = f", the first {len(shown)}" if len(pairs) > len(shown) else ""
+    width, height = 2 * (PAIR + GAP) + PAIR_TEXT + 2 * MARGIN, PAIR + MARGIN
+    top = 2 * MARGIN + 16
+    size = MARGIN + columns * width, top + rows * height
+    sheet = Image.new("RGB", size, PAPER)
+    more = f", of which {len(shown)} are shown" if len(pairs) > len(shown) else ""
     title = f"{images.found.title}: {len(pairs):,} pairs{more}"
     _write(sheet, title, MARGIN, MARGIN, sheet.width - 2 * MARGIN, 16, INK)
     for number, (kind, item) in enumerate(shown):
         row, column = divmod(number, columns)
-        left = MARGIN + column * (width + MARGIN)
-        _pair(sheet, images, kind, item, left, top + row * (height + MARGIN), width)
+        left, y = MARGIN + column * width, top + row * height
+        _pair(sheet, images, kind, item.pair, left, y)
     return sheet
 
 
 def _pair(
-    sheet: Image.Image, images: Images, kind: str, item, left: int, top: int, width: int
+    sheet: Image.Image, images: Images, kind: str, pair: Pair, left: int, top: int
 ) -> None:
-    numbers = item.pair[:2]
-    _write(sheet, kind, left, top, width, 14, INK)
-    top += 18 + GAP
-    for place, number in enumerate(numbers):
-        x = left + place * (PAIR + GAP)
+    x = left + 2 * (PAIR + GAP) + 2 * GAP
+    lines = [(kind, 14, INK)]
+    for place, number in enumerate((pair.first, pair.second)):
         tint = TINTS[images.split(number)]
-        _paste(sheet, images.picture(number), x, top, PAIR, tint)
-    top += PAIR + 2 * GAP
-    for number in numbers:
-        _write(sheet, images.described(number), left, top, width, 12, PALE)
-        top += 18
+        picture = images.picture(number)
+        _paste(sheet, picture, left + place * (PAIR + GAP), top, PAIR, tint)
+        where = f"{images.split(number)}, {images.class_of(number)}"
+        lines += [(images.name(number), 13, INK), (where, 12, PALE)]
+    for line, (text, size, ink) in enumerate(lines):
+        y = top + 22 * line + (line > 0) * 2 * GAP + (line > 2) * 2 * GAP
+        _write(sheet, text, x, y, PAIR_TEXT, size, ink)
 
 
 def _heads(sheet: Image.Image, layout: Layout, left: int, top: int) -> None:
@@ -184,9 +181,9 @@ def _spread(rows: np.ndarray, count: int) -> Iterable[int]:
 def _paste(
     sheet: Image.Image, image: Image.Image, left: int, top: int, side: int, tint: tuple
 ) -> None:
-    """An image in the middle of a tinted square, as large as it fits."""
+    """An image in the middle of a tinted square, as large as it fits in its frame."""
     ImageDraw.Draw(sheet).rectangle((left, top, left + side - 1, top + side - 1), tint)
-    factor = side / max(image.size)
+    factor = (side - 2 * GAP) / max(image.size)
     if factor >= 1:
         size = [int(factor) * n for n in image.size]
         image = image.resize(size, Image.Resampling.NEAREST)
