@@ -50,7 +50,10 @@ def parse(
 
 
 def _config_error(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    # A KeyError would be shown with quotes around what it says.
+    text = " ".join(str(error.args[0] if error.args else error).split())
     if isinstance(error, (AttributeError, KeyError)) and "Did you mean" in text:
         name = text.split()[0].strip("'\"")
         return f"no field {name!r} in the config. {text.split(maxsplit=1)[1]}"

@@ -100,7 +100,8 @@ def _without(tested: bool) -> Callable[[Inspection], Iterable[Item]]:
         for label in np.flatnonzero(counts[:, int(tested)] == 0):
             name = inspection.images.classes[label]
             others = int(counts[label, 1 - int(tested)])
-            has = f"{others} {SPLITS[1 - tested]} images" if others else "no image"
+            kind = "training" if tested else "test"
+            has = f"{others} {kind} image{'s' * (others > 1)}" if others else "no image"
             slip = meant(name, inspection.images.classes)
             yield Item(f"{name!r} has {has}{slip}")
 

@@ -5,7 +5,25 @@ that differ in `BITS` of 64 bits at most, and thumbnails whose cosine transforms
 but for brightness and contrast. Of these the lowest frequencies are compared that both
 images have: from 8 to 16 a side, half as many as the smaller has pixels.
 
-@@MEASURED@@
+Measured by benchmarks/near_duplicates.py: how many changed copies, of a thousand at
+most, are paired with their original, in percent.
+
+    originals                 JPEG 90   75    50  x 0.5  0.7   1.5    2  dark  bright
+    digits at 32 px              100  100   100    100  100   100  100   100     96
+    Fashion-MNIST, 28 px         100  100    92     93  100   100  100   100    100
+    photos, tiles of 64 px        81   55    52     78  100   100  100    83     82
+    those of them not faint      100   84    78    100  100   100  100   100     97
+    photos, tiles of 128 px      100   93    73    100  100   100  100    97     87
+    digits as they are, 8 px     100   74     0      0    0   100   99   100    100
+
+Not faint are tiles whose levels have a standard deviation above 8; half of the others
+is sky. Among the originals, no two digits and no two tiles were called copies. Of
+Fashion-MNIST's 70,000 images 66 pairs were, 15 of them across the splits: by eye the
+same photograph, or one garment in two shades or seasons. 100,000 images of its kind,
+five thousand million pairs, are compared in 11 s on two cores, in 1 kB an image.
+
+Smooth round blobs without noise or structure, as simulated galaxies are, may be called
+copies of each other.
 
 Mirrored, turned and cropped copies are not found, nor those of images without contrast.
 """
@@ -16,16 +34,17 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid_jax.data.encoded import mapped
-from hybrid_jax.inspect_data.images import THUMBNAIL, WAVES, Images
+from hybrid_jax.inspect_data.images import Images
+from hybrid_jax.inspect_data.prints import THUMBNAIL, WAVES
 
 BITS = 10  # of 64, in which hashes of copies differ at most
 # 1 minus the cosine between two transforms, as they are, which shapes rule, and with
 # each wave times its frequency, so that details count as much. Copies have less.
 SHAPES, DETAILS = 0.002, 0.01
-NOISE = 0.2  # levels, of rounding: it is what differs in faint and in smooth images
+NOISE = 0.2  # stored levels, of rounding: what differs in faint and smooth images
 GAIN = 1.25  # of contrast
 SHIFT = 25.0  # of brightness, in levels of 255
-FLAT = 1.0  # levels of contrast that a hash needs at least
+FLAT = 1.0  # stored levels of contrast that a hash needs at least
 FEWEST_WAVES = 8  # a side, compared of the smallest images
 COLUMNS = 8192  # hashes compared at once with a block of others: 16 MiB
 CANDIDATES = 16384  # confirmed at once: 32 MiB
@@ -101,18 +120,24 @@ def near(images: Images) -> Copies:
 
 
 def contrast(images: Images) -> np.ndarray:
-    """Standard deviation of each thumbnail's lowest waves, in levels, `[N]`."""
+    """Standard deviation of each thumbnail's lowest waves, `[N]`, in stored levels."""
     energy = np.square(images.prints.waves.reshape(len(images), WAVES**2)[:, 1:])
-    return np.sqrt(energy.sum(1)) / THUMBNAIL
+    return np.sqrt(energy.sum(1)) / THUMBNAIL / _level(images)
+
+
+def _level(images: Images) -> np.ndarray:
+    """What one stored level of each image is of 256: less in 16 bits, `[N]`."""
+    return np.array([1 / 256 if facts.peak > 255 else 1.0 for facts in images.facts])
 
 
 class _Comparison:
     """Which pairs with similar hashes are copies, and how much they differ."""
 
     def __init__(self, images: Images, rows: np.ndarray):
-        self._waves = images.prints.waves[rows].reshape(len(rows), -1)
+        self._waves = images.prints.waves[rows].reshape(len(rows), WAVES**2)
         sides = np.array([min(images.facts[row][:2]) for row in rows])
         self._band = np.clip(sides // 2, FEWEST_WAVES, WAVES)
+        self._noise = (NOISE * _level(images)[rows]) ** 2
         tall, wide = np.mgrid[:WAVES, :WAVES]
         self._frequency = np.hypot(tall, wide).ravel().astype(np.float32)
         # Masks by their side; brightness, the wave of no frequency, is in none.
@@ -133,17 +158,18 @@ class _Comparison:
         # Most pairs differ in their lowest waves already.
         lowest = self._masks[FEWEST_WAVES] > 0
         a, b = self._waves[first][:, lowest], self._waves[second][:, lowest]
-        apart, noise = _apart(a, b, np.ones((1, lowest.sum())))
-        likely = apart < 2 * (SHAPES + noise)
-        first, second = first[likely], second[likely]
+        noise = np.maximum(self._noise[first], self._noise[second])
+        apart, added = _apart(a, b, np.ones((1, lowest.sum())), noise)
+        likely = apart < 2 * (SHAPES + added)
+        noise, first, second = noise[likely], first[likely], second[likely]
         a, b = self._waves[first], self._waves[second]
         shift = np.abs(a[:, 0] - b[:, 0]) / THUMBNAIL
         mask = self._masks[np.minimum(self._band[first], self._band[second])]
         a, b = a * mask, b * mask
         gain = np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
         weights = mask * self._frequency
-        shapes, shapes_noise = _apart(a, b, mask)
-        details, details_noise = _apart(a * weights, b * weights, weights)
+        shapes, shapes_noise = _apart(a, b, mask, noise)
+        details, details_noise = _apart(a * weights, b * weights, weights, noise)
         copies = (
             (shapes < SHAPES + shapes_noise)
             & (details < DETAILS + details_noise)
@@ -193,9 +219,9 @@ class _Nearest:
         return sorted(pairs, key=lambda pair: (pair.difference, pair))
 
 
-def _apart(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> tuple:
-    """1 minus the cosine between vectors `[n, D]`, and what `NOISE` adds to it."""
+def _apart(a: np.ndarray, b: np.ndarray, weights: np.ndarray, noise) -> tuple:
+    """1 minus the cosine between vectors `[n, D]`, and what noise adds to it."""
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    norms = np.maximum(norms, 1e-9)
-    noise = NOISE**2 * np.square(weights).sum(1) / norms
-    return 1 - np.einsum("nd,nd->n", a, b) / norms, noise
+    norms = np.maximum(norms, 1e-12)
+    added = noise * np.square(weights).sum(1) / norms
+    return 1 - np.einsum("nd,nd->n", a, b) / norms, added

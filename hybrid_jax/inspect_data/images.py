@@ -2,26 +2,22 @@
 
 import collections
 import dataclasses
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import imagehash
 import numpy as np
 from PIL import Image
-from scipy.fft import dctn
 
 from hybrid_jax import data
 from hybrid_jax.data.encoded import Files, Records, mapped
 from hybrid_jax.data.listing import find_images
 from hybrid_jax.data.pixels import Facts, Form, bring, look
 from hybrid_jax.errors import UserError
+from hybrid_jax.inspect_data.prints import Prints, take_prints
 
 SPLITS = ("train", "test")
-THUMBNAIL = 32  # pixels a side, gray
-WAVES = 16  # a side, of the thumbnail's cosine transform
 
 
 class Found(NamedTuple):
@@ -49,21 +45,6 @@ class Broken(NamedTuple):
     tested: bool
     label: int
     reason: str
-
-
-class Prints(NamedTuple):
-    """Fingerprints of images.
-
-    Attributes:
-      pixels: uint64 `[N]`, of all decoded pixels.
-      looks: uint64 `[N]`, ImageHash's `phash`.
-      waves: float32 `[N, WAVES, WAVES]`, the lowest frequencies of the gray thumbnail,
-        orthonormal, in levels of 0 to 255 a thumbnail's pixel.
-    """
-
-    pixels: np.ndarray
-    looks: np.ndarray
-    waves: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +181,7 @@ def look_at(found: Found, options: data.Options) -> Images:
 
     def look_at_some(rows: slice) -> tuple[list[Facts], Prints]:
         looks = [look(content) for content in records.read(range(len(records))[rows])]
-        return [facts for facts, _ in looks], _prints(looks)
+        return [facts for facts, _ in looks], take_prints([image for _, image in looks])
 
     blocks = list(mapped(look_at_some, len(records), f"looking at {found.title}"))
     facts = [fact for block, _ in blocks for fact in block]
@@ -248,49 +229,3 @@ def ignored(found: Found) -> collections.Counter:
         for name in names
         if os.path.join(folder, name) not in used and not name.startswith(".")
     )
-
-
-def _prints(looks: list[tuple[Facts, Image.Image | None]]) -> Prints:
-    pixels = np.zeros(len(looks), np.uint64)
-    alike = np.zeros(len(looks), np.uint64)
-    thumbnails = np.zeros((len(looks), THUMBNAIL, THUMBNAIL), np.float32)
-    for i, (facts, image) in enumerate(looks):
-        if image is None:
-            continue
-        pixels[i] = _digest(image)
-        thumbnails[i] = _thumbnail(image, facts)
-        bits = imagehash.phash(_stretched(thumbnails[i])).hash
-        alike[i] = np.packbits(bits).view(np.uint64)[0]
-    waves = dctn(thumbnails, axes=(1, 2), norm="ortho")[:, :WAVES, :WAVES]
-    return Prints(pixels, alike, waves.copy())
-
-
-def _thumbnail(image: Image.Image, facts: Facts) -> np.ndarray:
-    """Gray levels of 0 to 255, float32 `[THUMBNAIL, THUMBNAIL]`.
-
-    Not rounded: rounding alone would hide what a faint image shows.
-    """
-    is_deep = image.mode.startswith("I")
-    gray = image.convert("I") if is_deep else image.convert("L")
-    size = THUMBNAIL, THUMBNAIL
-    small = gray.convert("F").resize(size, Image.Resampling.BICUBIC)
-    levels = np.asarray(small) / 2 ** (max(8, facts.peak.bit_length()) - 8)
-    return levels.clip(0, 255)  # as other programs do where edges overshoot
-
-
-def _stretched(thumbnail: np.ndarray) -> Image.Image:
-    """A thumbnail over all of 8 bits, since ImageHash rounds."""
-    levels = thumbnail - thumbnail.min()
-    levels *= 255 / max(float(levels.max()), 1e-6)
-    return Image.fromarray(np.rint(levels).astype(np.uint8))
-
-
-def _digest(image: Image.Image) -> int:
-    """Of the size and the pixels, whatever the file's format and metadata are."""
-    if image.mode.startswith("I"):  # 16 bits, which no color has here
-        levels = np.asarray(image).astype(np.int32)
-    else:
-        levels = np.asarray(image.convert("RGB"))
-    digest = hashlib.blake2b(repr(levels.shape).encode(), digest_size=8)
-    digest.update(np.ascontiguousarray(levels))
-    return int.from_bytes(digest.digest(), "little")

@@ -1,5 +1,6 @@
 """Small image files of real digits, for tests of a user's own folder."""
 
+import functools
 import io
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+scans = functools.cache(load_digits)  # it reads a table of text
+
 
 def digit(row: int, size: int = 24) -> Image.Image:
     """A gray scan, enlarged."""
-    levels = (load_digits().images[row] * 15).astype(np.uint8)
+    levels = (scans().images[row] * 15).astype(np.uint8)
     return Image.fromarray(levels).resize((size, size), Image.Resampling.BICUBIC)
 
 
@@ -29,7 +32,7 @@ def write(path: Path, row: int, size: int = 24, **options) -> Path:
 
 def write_folder(place: Path, each: int = 6, classes: int = 3) -> Path:
     """`place/<class>/<row>.png`, some images of each of the first classes."""
-    labels = load_digits().target
+    labels = scans().target
     for label in range(classes):
         for row in np.flatnonzero(labels == label)[:each]:
             write(place / f"digit {label}" / f"{row}.png", row)

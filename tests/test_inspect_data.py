@@ -1,0 +1,417 @@
+"""The inspection of data sets, as users run it, on folders made of real digits."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from sklearn.datasets import load_digits
+
+from hybrid_jax import data
+from hybrid_jax.inspect_data.__main__ import main
+from hybrid_jax.inspect_data.duplicates import exact, near
+from hybrid_jax.inspect_data.images import Found, look_at
+from hybrid_jax.inspect_data.lettering import letters
+from tests.data.files import digit, encoded, write
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+LABELS = load_digits().target
+
+
+def of_class(label):
+    return np.flatnonzero(label == LABELS).tolist()
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Three classes as their user split them, 12 images to train on and 4 to test."""
+    for label in range(3):
+        for split, rows in (("train", slice(12)), ("test", slice(12, 16))):
+            for row in of_class(label)[rows]:
+                write(tmp_path / "cells" / split / str(label) / f"{row}.png", row)
+    return tmp_path / "cells"
+
+
+@pytest.fixture
+def inspect(tmp_path, capsys):
+    """Runs the command; gives its exit code, what it prints, and its report."""
+    out = tmp_path / "out"
+
+    def run(*args, config="folder"):
+        argv = ["inspect_data", f"--config={CONFIGS / config}.py", f"--output={out}"]
+        code = main([*argv, *map(str, args)])
+        said = capsys.readouterr()
+        report = out / "report.json"
+        content = report.read_text(encoding="utf-8") if report.exists() else "null"
+        return code, said, json.loads(content)
+
+    run.out = out
+    return run
+
+
+def found(report, what):
+    """The texts of what one check found."""
+    by_name = {finding["what"]: finding for finding in report["findings"]}
+    return [item["text"] for item in by_name[what]["items"]]
+
+
+LEAKED = "test images that are also trained on"
+SIMILAR = "test images that look like a training image"
+
+
+def test_a_clean_folder(place, inspect):
+    (place / "notes.txt").write_text("mine")
+    code, said, report = inspect(f"--config.data.path={place}")
+    assert (code, said.err) == (0, "")
+    assert said.out.endswith("nothing was found that would spoil a result\n")
+    assert report["findings"] == []
+    assert report["spoiled"] is False
+    counts = {"train": 12, "test": 4}
+    assert report["classes"] == [{"name": name} | counts for name in "012"]
+    assert report["summary"] == {
+        "sizes": "24x24, all of them",
+        "pixels": "48 gray",
+        "formats": "48 PNG",
+        "ignored files": "1 .txt",
+        "decoded": "0.0 MB as 24x24x1, which stay on the device (data.loader=auto)",
+    }
+    assert {*inspect.out.iterdir()} == {
+        inspect.out / "contact_sheet.png",
+        inspect.out / "report.json",
+    }
+
+
+def test_a_leak_is_found_whatever_the_file_says_of_itself(place, inspect):
+    row = of_class(1)[3]
+    notes = PngInfo()
+    notes.add_text("comment", "exported again")
+    again = digit(row).convert("RGB")
+    again.save(place / "test" / "1" / "again ü.png", pnginfo=notes, compress_level=0)
+    code, said, report = inspect(f"--config.data.path={place}")
+    assert code == 1
+    assert found(report, LEAKED) == [
+        f"test/1/again ü.png (test, 1) = train/1/{row}.png (train, 1)"
+    ]
+    assert found(report, LEAKED)[0] in said.out
+    assert said.out.endswith(f"this would spoil results: {LEAKED} (1)\n")
+    assert report["spoiled"] is True
+    assert (inspect.out / "duplicates.png").exists()
+
+
+def brighter(image):
+    return image.point(lambda level: 0.9 * level)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "options"),
+    [
+        ("copy.jpg", lambda image: image, {"quality": 75}),
+        ("half.png", lambda image: image.resize((16, 16)), {}),
+        ("twice.webp", lambda image: image.resize((64, 64)), {"quality": 80}),
+        ("dark.png", brighter, {}),
+    ],
+)
+def test_a_changed_copy_is_a_leak(name, change, options, place, inspect):
+    # In the larger size that a copy of half the size can be known by.
+    for label in range(3):
+        for row in of_class(label)[:12]:
+            write(place / "train" / str(label) / f"{row}.png", row, 32)
+    row = of_class(2)[5]
+    change(digit(row, 32)).save(place / "test" / "2" / name, **options)
+    code, said, report = inspect(
+        f"--config.data.path={place}", "--config.data.image_size=32,32"
+    )
+    assert code == 1
+    assert found(report, SIMILAR) == [
+        f"test/2/{name} (test, 2) ~ train/2/{row}.png (train, 2)"
+    ]
+    assert said.out.endswith(f"this would spoil results: {SIMILAR} (1)\n")
+
+
+def test_copies_within_a_split_spoil_if_their_labels_differ(place, inspect):
+    first, other = of_class(0)[:2]
+    write(place / "train" / "0" / "z.png", first)
+    code, _, report = inspect(f"--config.data.path={place}")
+    assert code == 0
+    assert found(report, "copies within a split") == [
+        f"train/0/z.png (train, 0) = train/0/{first}.png (train, 0)"
+    ]
+    write(place / "train" / "1" / "z.png", other)
+    code, _, report = inspect(f"--config.data.path={place}")
+    assert code == 1
+    assert found(report, "copies with different labels") == [
+        f"train/1/z.png (train, 1) = train/0/{other}.png (train, 0)"
+    ]
+
+
+@pytest.fixture
+def damaged(place):
+    """One damaged test image, and three of training."""
+    whole = encoded(digit(5, 64), "JPEG")
+    contents = {
+        "train/0/truncated.jpg": whole[: len(whole) // 2],
+        "train/1/empty.png": b"",
+        "train/2/animation.jpg": encoded(digit(7), "GIF"),
+        "test/2/text.png": b"not an image",
+    }
+    for name, content in contents.items():
+        (place / name).write_bytes(content)
+    return contents
+
+
+def test_all_unreadable_files_are_named_at_once(damaged, place, inspect):
+    code, said, report = inspect(f"--config.data.path={place}")
+    assert code == 1
+    assert said.out.endswith("images that cannot be read (4)\n")
+    texts = found(report, "images that cannot be read")
+    named = {text.partition(" (")[0]: text.partition("): ")[2] for text in texts}
+    assert {*named} == {*damaged}
+    assert named["train/1/empty.png"] == "it is empty"
+    assert "GIF87a" in named["train/2/animation.jpg"]
+    assert all(text in said.out for text in texts)
+
+
+def test_what_training_skips_is_a_notice(damaged, place, inspect):
+    skip = "--config.data.on_error=skip"
+    code, _, report = inspect(f"--config.data.path={place}", skip)
+    assert code == 1
+    assert len(found(report, "images that cannot be read")) == 1
+    (place / "test" / "2" / "text.png").unlink()
+    code, _, report = inspect(f"--config.data.path={place}", skip)
+    assert code == 0
+    skipped = "training images that cannot be read and are skipped"
+    assert len(found(report, skipped)) == 3
+
+
+def test_a_slip_in_a_folders_name(place, inspect):
+    (place / "train" / "0").rename(place / "train" / "Cats")
+    (place / "test" / "0").rename(place / "test" / "cats")
+    code, _, report = inspect(f"--config.data.path={place}")
+    assert code == 1
+    assert found(report, "classes without training images") == [
+        "'cats' has 4 test images, did you mean 'Cats'?"
+    ]
+    assert found(report, "classes without test images") == [
+        "'Cats' has 12 training images, did you mean 'cats'?"
+    ]
+
+
+def test_the_only_image_of_a_class_cannot_be_tested_on(tmp_path, inspect):
+    cells = tmp_path / "cells"
+    for row in of_class(3)[:30]:
+        write(cells / "many" / f"{row}.png", row)
+    write(cells / "lone" / "4.png", 4)
+    code, _, report = inspect(f"--config.data.path={cells}")
+    assert code == 1
+    assert found(report, "classes without test images") == [
+        "'lone' has 1 training image"
+    ]
+    assert found(report, "classes of fewer than 10 training images") == ["'lone' has 1"]
+    assert found(report, "uneven classes") == [
+        "'many' has 24 training images, 'lone' has 1"
+    ]
+
+
+def test_what_is_worth_knowing_of_files(place, inspect):
+    train = place / "train" / "0"
+    (train / "jpeg.png").write_bytes(encoded(digit(101), "JPEG", quality=95))
+    for name in ("black.png", "white.png"):
+        Image.new("L", (24, 24), 255 * (name == "white.png")).save(train / name)
+    write(train / "tiny.png", 103, size=10)
+    code, _, report = inspect(f"--config.data.path={place}")
+    assert code == 0
+    (misnamed,) = found(report, "names that say another format")
+    assert misnamed == "train/0/jpeg.png (train, 0): it is JPEG"
+    assert len(found(report, "images of one level")) == 2
+    (sizes,) = found(report, "images of several sizes and no config.data.image_size")
+    assert sizes == "2 sizes from 10x10 to 24x24"
+    assert "choose one" in report["summary"]["decoded"]
+    size = "--config.data.image_size=32,32"
+    code, _, report = inspect(f"--config.data.path={place}", size)
+    assert found(
+        report, "images less than half as large as config.data.image_size"
+    ) == ["train/0/tiny.png (train, 0): 10x10 for 32x32"]
+
+
+def test_a_table_that_names_an_image_twice(tmp_path, inspect):
+    rows = [("path", "label", "split")]
+    for label, name in enumerate(["Größe 1", "細胞"]):
+        for place, row in enumerate(of_class(label)[:14]):
+            file = f"images/{row} b.png"
+            write(tmp_path / file, row)
+            rows.append((file, name, "train" if place < 11 else "test"))
+    rows.append((rows[1][0], "Größe 1", "test"))
+    table = tmp_path / "cells.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    code, said, report = inspect(f"--config.data.path={table}")
+    assert code == 1
+    name = f"images/{of_class(0)[0]} b.png"
+    assert found(report, LEAKED) == [
+        f"{name} (test, Größe 1) = {name} (train, Größe 1)"
+    ]
+    assert "細胞" in said.out
+    assert report["name"] == "cells"
+
+
+def test_the_digits_are_clean_and_their_sheet_shows_them(inspect, digits):
+    code, _, report = inspect(config="digits")
+    assert code == 0
+    assert [row["train"] + row["test"] for row in report["classes"]] == np.bincount(
+        LABELS
+    ).tolist()
+    sheet = np.asarray(Image.open(inspect.out / "contact_sheet.png"))
+    left, top, row, factor = 16 + 170, 2 * 16 + 14, 104 + 4, 12
+    for split, start, shown in ((digits.train, 0, 8), (digits.test, 8 * row + 8, 3)):
+        for label in range(10):
+            x, y = left + start + 4, top + label * row + 4
+            rows = np.flatnonzero(split.labels == label)
+            for place in (0, shown - 1):
+                expected = split.images[rows[0 if place == 0 else -1], ..., 0]
+                corner = x + place * row
+                square = sheet[y : y + 8 * factor, corner : corner + 8 * factor]
+                enlarged = expected.repeat(factor, 0).repeat(factor, 1)[..., None]
+                np.testing.assert_array_equal(square, enlarged.repeat(3, 2))
+    assert sheet.shape[:2] == (top + 10 * row + 16, 2 * 16 + 170 + 11 * row + 16)
+
+
+def test_a_fold_is_what_is_tested_on(place, inspect):
+    write(place / "train" / "0" / "again.png", of_class(0)[0])
+    write(place / "test" / "1" / "again.png", of_class(1)[0])
+    leaks = 0
+    for fold in range(1, 4):
+        args = f"--config.data.path={place}", f"--config.data.fold={fold}/3"
+        _, _, report = inspect(*args)
+        assert sum(row["train"] + row["test"] for row in report["classes"]) == 37
+        names = [finding["what"] for finding in report["findings"]]
+        leaks += LEAKED in names
+        assert (LEAKED in names) != ("copies within a split" in names)
+    assert leaks in (0, 2)  # each of the two is tested on once, or both together
+
+
+class InMemory:
+    def __init__(self, images):
+        self.contents = [encoded(image, "PNG") for image in images]
+
+    def __len__(self):
+        return len(self.contents)
+
+    def read(self, rows):
+        return [self.contents[row] for row in rows]
+
+    def name(self, row):
+        return str(row)
+
+
+def looked_at(train, test=()):
+    records = {"train": InMemory(train), "test": InMemory(test)}
+    labels = {split: np.zeros(len(r), np.int32) for split, r in records.items()}
+    return look_at(Found("made", ("all",), records, labels), data.Options("made"))
+
+
+def test_exact_copies_are_those_that_sorting_finds():
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 60, 300)
+    images = looked_at([digit(row) for row in rows[:200]], map(digit, rows[200:]))
+    copies = exact(images)
+    train, test = rows[:200], rows[200:]
+    expected = {200 + i for i, row in enumerate(test) if row in train}
+    assert {pair.second for pair in copies.across} == expected
+    assert all(rows[p.first] == rows[p.second] for p in copies.across + copies.within)
+    repeats = len(train) - len({*train}) + len(test) - len({*test})
+    assert len(copies.within) == repeats
+
+
+def test_near_copies_are_found_in_every_block_and_only_they():
+    # More than the 256 of a block.
+    train = [digit(row, 32) for row in range(600)]
+    rows = [0, 255, 256, 511, 599]
+    test = [train[row].resize((48, 48), Image.Resampling.LANCZOS) for row in rows]
+    copies = near(looked_at(train, test))
+    assert {(pair.first, pair.second) for pair in copies.across} == {
+        (row, 600 + i) for i, row in enumerate(rows)
+    }
+    assert copies.within == []
+
+
+def test_sixteen_bits_are_compared_whole():
+    rng = np.random.default_rng(0)
+    faint = [
+        Image.fromarray((30000 + rng.normal(0, 300, (64, 64))).astype(np.uint16))
+        for _ in range(4)
+    ]
+    changed = Image.fromarray(np.asarray(faint[2]) + np.uint16(500))
+    images = looked_at(faint, [faint[1], changed])
+    assert [pair[:2] for pair in exact(images).across] == [(1, 4)]
+    assert [pair[:2] for pair in near(images).across] == [(2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--config.data.path=nowhere"], "'nowhere' does not exist"),
+        ([], "config.data.path is missing"),
+        (["--config.data.pth=x"], "no field 'pth'"),
+        (["--workdir=x"], "workdir"),
+        (["stray"], "stray argument 'stray'"),
+    ],
+    ids=str,
+)
+def test_mistakes(args, said, inspect):
+    code, out, _ = inspect(*args)
+    assert code == 2
+    assert out.err.startswith("hybrid-jax: ")
+    assert out.err.count("\n") == 1
+    assert said in out.err
+    assert not inspect.out.exists()
+
+
+def test_an_output_among_the_images_is_refused(place, inspect):
+    before = {*place.rglob("*")}
+    code, out, _ = inspect(f"--config.data.path={place}", f"--output={place}/look")
+    assert code == 2
+    assert "lies among the images" in out.err
+    assert {*place.rglob("*")} == before
+
+
+def test_pictures_of_an_earlier_look_are_removed(place, inspect):
+    copy = write(place / "test" / "0" / "copy.png", of_class(0)[0])
+    inspect(f"--config.data.path={place}")
+    assert (inspect.out / "duplicates.png").exists()
+    copy.unlink()
+    inspect(f"--config.data.path={place}")
+    assert not (inspect.out / "duplicates.png").exists()
+
+
+def test_letters_that_no_font_has_are_marked_and_long_names_fit():
+    assert letters("Größe 1", 14, 200)[0] == "Größe 1"
+    assert letters("\U0001f9a0x", 14, 200)[0] == "?x"
+    name, font = letters("a very long name of a class of cells.png", 14, 120)
+    assert font.getlength(name) <= 120
+    assert name.startswith("a very")
+    assert name.endswith(".png")
+
+
+def test_the_command_itself(place, tmp_path):
+    run = [sys.executable, "-m", "hybrid_jax.inspect_data"]
+    args = [f"--config={CONFIGS / 'folder.py'}", f"--config.data.path={place}"]
+    env = os.environ | {"PYTHONPATH": str(CONFIGS.parent)}
+    out = subprocess.run(
+        [*run, *args], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert (out.returncode, out.stderr) == (0, "")
+    assert "contact_sheet.png, report.json into inspect-cells" in out.stdout
+    assert (tmp_path / "inspect-cells" / "contact_sheet.png").exists()
+
+
+def test_help(capsys):
+    assert main(["inspect_data", "--help"]) == 0
+    said = capsys.readouterr().out
+    for part in ("--output=DIR", "--config=FILE", "--config.data.path", "exit code"):
+        assert part in said
