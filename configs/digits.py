@@ -20,7 +20,7 @@ def get_config(model: str = "astroformer_pico"):
     config.model.strides = (2, 1, 1, 2, 1)  # 8x8 and 4x4: no finer than the scans
 
     # No flip: a mirrored digit is no digit.
-    config.augment.crop_scale = 0.7  # of the 8 stored pixels
+    config.augment.crop_scale = 0.7
     config.augment.mixup = 0.2
 
     config.optim.learning_rate = 2e-3

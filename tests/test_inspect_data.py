@@ -177,6 +177,15 @@ def test_all_unreadable_files_are_named_at_once(damaged, place, inspect):
     assert all(text in said.out for text in texts)
 
 
+def test_a_folder_of_which_nothing_can_be_read(place, inspect):
+    for path in place.rglob("*.png"):
+        path.write_bytes(b"")
+    code, _, report = inspect(f"--config.data.path={place}")
+    assert code == 1
+    assert len(found(report, "images that cannot be read")) == 48
+    assert report["summary"]["sizes"] == "none"
+
+
 def test_what_training_skips_is_a_notice(damaged, place, inspect):
     skip = "--config.data.on_error=skip"
     code, _, report = inspect(f"--config.data.path={place}", skip)

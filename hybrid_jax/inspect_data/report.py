@@ -170,7 +170,8 @@ def _sizes(sizes: collections.Counter) -> str:
 
 
 def _counted(counts: collections.Counter) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in counts.most_common())
+    named = [f"{count:,} {name}" for name, count in counts.most_common()]
+    return ", ".join(named) or "none"
 
 
 def _decoded(inspection: Inspection) -> str:
@@ -183,7 +184,7 @@ def _decoded(inspection: Inspection) -> str:
     try:
         form = choose_form(images.facts, options.image_size, options.fit, title)
     except UserError as error:
-        return str(error).removeprefix(f"{title} ")
+        return f"not yet: {error}"
     encoded = Encoded(images.records, form, images.rows)
     resident = is_resident(options.loader, [encoded])
     _, height, width, channels = encoded.shape
