@@ -57,6 +57,9 @@ def place(
       float32 `[B, H, W, C]`.
     """
     batch, *stored, _ = images.shape
+    asked = padding or scale or symmetry != "none" or len(moves)
+    if not asked and stored == [*size]:
+        return images.astype(jnp.float32)
     crop_key, symmetry_key = random.split(key)
     if scale:
         corners, sides = resized_crops(crop_key, batch, stored, scale)
