@@ -10,6 +10,7 @@ from absl import flags
 from hybrid_jax.data import Split
 
 AHEAD = 2  # batches, for each thread or process
+MOST_THREADS = 16  # beyond them they wait for each other, and batches fill the memory
 
 
 class Batches:
@@ -33,7 +34,7 @@ class Batches:
     def _from(self, step: int):
         batches = grain.MapDataset.range(step, 2**31).map(self._read)
         if not self._workers:
-            threads = os.cpu_count()
+            threads = min(os.cpu_count(), MOST_THREADS)
             options = grain.ReadOptions(threads, prefetch_buffer_size=AHEAD * threads)
             return iter(batches.to_iter_dataset(options))
         if not flags.FLAGS.is_parsed():  # grain's processes are handed the flags
