@@ -1,6 +1,8 @@
 """Decoded batches by step, made ahead of time in threads or processes (grain)."""
 
+import contextlib
 import os
+import signal
 from collections.abc import Callable
 
 import grain
@@ -49,6 +51,12 @@ class _Reader:
 
     def __init__(self, split: Split, order: Callable[[int], np.ndarray]):
         self._split, self._order = split, order
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ = state
+        # In a process of grain's, which an interruption ends without a traceback.
+        with contextlib.suppress(ValueError):  # in a thread, which gets no signals
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self._order(step)
