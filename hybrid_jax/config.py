@@ -144,7 +144,9 @@ FIELDS = {
     "data.manual_dir": Field(
         "", ANY, "where your archives lie; empty is downloads/manual there", free=True
     ),
-    "data.path": Field("", ANY, "of folder: its place, or a .csv of path and label"),
+    "data.path": Field(
+        "", ANY, "of folder: its place, or a .csv of path and label", free=True
+    ),
     "data.label": Field("label", NAME, "such as coarse_label of cifar100"),
     "data.image_size": Field((), SIZE, "images are resized to it; empty keeps theirs"),
     "data.fit": Field(

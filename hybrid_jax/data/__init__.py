@@ -68,7 +68,8 @@ class Split:
 class Splits:
     """A data set: its splits, its class names in the order of the labels, its name.
 
-    `notes` are for the user to read: what was skipped, set aside or left out.
+    `notes` are for the user to read: what was skipped, set aside or left out. The
+    `fingerprint` tells other files of the user's from these; published sets have none.
     """
 
     name: str
@@ -76,17 +77,21 @@ class Splits:
     test: Split
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     @property
     def summary(self) -> dict[str, typing.Any]:
         """What a run must find again when it continues, fit for JSON."""
         labels = self.train.labels.tobytes() + self.test.labels.tobytes()
+        mean, std = self.statistics
         return {
             "training images": len(self.train),
             "test images": len(self.test),
             "height, width and channels": [int(n) for n in self.train.images.shape[1:]],
             "classes": list(self.classes),
             "labels": hashlib.sha256(labels).hexdigest(),
+            "files": self.fingerprint,
+            "mean and deviation": [float(x) for x in (*mean, *std)],
         }
 
     @property
@@ -121,6 +126,7 @@ class Source(typing.Protocol):
     """Where a data set comes from; splits are `train` and `test`."""
 
     classes: tuple[str, ...]
+    fingerprint: str
 
     def images(self, split: str) -> "Encoded": ...
 
@@ -147,17 +153,26 @@ def load(name: str, dir: str = "", **options) -> Splits:
     source, skipped = open_source(options)
     parts, notes = divide(source.labels, options)
     encoded = {part: source.images(split) for part, (split, _) in parts.items()}
-    resident = is_resident(options.loader, encoded.values())
+    used = {part: encoded[part].take(rows) for part, (_, rows) in parts.items()}
+    resident = is_resident(options.loader, used.values())
 
     def part(name: str) -> Split:
         split, rows = parts[name]
         whole = len(rows) == len(encoded[name])
-        images = source.decoded(split) if resident else encoded[name]
-        if not whole:
-            images = images[rows] if resident else images.take(rows)
+        images = used[name]
+        if resident:
+            images = source.decoded(split)
+            images = images if whole else images[rows]
         return Split(images, source.labels(split)[rows])
 
-    return Splits(name, part("train"), part("test"), source.classes, skipped + notes)
+    return Splits(
+        name,
+        part("train"),
+        part("test"),
+        source.classes,
+        skipped + notes,
+        source.fingerprint,
+    )
 
 
 def divide(

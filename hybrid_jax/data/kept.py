@@ -33,6 +33,10 @@ def decoded(encoded: Encoded, folder: Path, title: str) -> np.ndarray:
         if images.shape != encoded.shape or images.dtype != np.uint8:
             raise ValueError(f"{images.dtype} {images.shape} for {encoded.shape}")
         return images
+    except FileNotFoundError:  # another run deleted it
+        images = np.empty(encoded.shape, np.uint8)
+        decode_into(images, encoded, title)
+        return images
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} is damaged ({error}): delete it") from None
 

@@ -8,7 +8,7 @@ FILE.csv with the columns path and label         and split, where there is one
 import csv
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +18,9 @@ from hybrid_jax.data.pixels import SUFFIXES
 from hybrid_jax.data.subsets import hold_out
 from hybrid_jax.errors import UserError, closest
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    **dict.fromkeys(("test", "val", "valid", "validation"), "test"),
-}
+# Names of splits, in any case; of those for testing the first that is there counts.
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation")
 COLUMNS = {
     "path": ("path", "image", "file", "filename", "filepath", "image_path"),
     "label": ("label", "class", "target", "category"),
@@ -96,15 +94,14 @@ def find_images(path: str, test_fraction: float, seed: int) -> Listings:
 
 def _of_folder(place: Path) -> Iterator[tuple[str, Path, str]]:
     """Split (or nothing), file and class name of every image below a folder."""
-    folders = {_name(entry): entry for entry in _entries(place) if entry.is_dir()}
-    splits = {SPLITS[name] for name in folders if name in SPLITS}
-    if splits == {"train", "test"}:
-        # As in TFDS, a test split makes a validation split no test split.
-        tests = [name for name in folders if SPLITS.get(name) == "test"]
-        for name in [n for n in folders if SPLITS.get(n) == "train"] + tests[:1]:
-            yield from _of_classes(folders[name], SPLITS[name])
+    folders = [entry for entry in _entries(place) if entry.is_dir()]
+    splits = _roles(_name(folder) for folder in folders)
+    if {*splits.values()} == {"train", "test"}:
+        for folder in folders:
+            if split := splits.get(_name(folder)):
+                yield from _of_classes(folder, split)
     elif splits:
-        (only,) = splits
+        (only,) = splits.values()
         other = "test" if only == "train" else "train"
         raise UserError(
             f"{place} has images for {only} and no folder {other!r}: add it, or give "
@@ -112,6 +109,19 @@ def _of_folder(place: Path) -> Iterator[tuple[str, Path, str]]:
         )
     else:
         yield from _of_classes(place, "")
+
+
+def _roles(names: Iterable[str]) -> dict[str, str]:
+    """Which of some names is the training and which the test split.
+
+    As in TFDS, a test split makes a validation split no test split.
+    """
+    known = {name.casefold(): name for name in names}
+    chosen = {
+        role: next((known[name] for name in valid if name in known), None)
+        for role, valid in (("train", TRAIN), ("test", TEST))
+    }
+    return {name: role for role, name in chosen.items() if name is not None}
 
 
 def _of_classes(place: Path, split: str) -> Iterator[tuple[str, Path, str]]:
@@ -132,8 +142,7 @@ def _of_classes(place: Path, split: str) -> Iterator[tuple[str, Path, str]]:
 
 def _entries(place: Path) -> list[Path]:
     shown = [entry for entry in place.iterdir() if not entry.name.startswith(".")]
-    # `test` before `val`; otherwise the order is that of the names everywhere.
-    return sorted(shown, key=lambda entry: (entry.name != "test", entry.name))
+    return sorted(shown, key=lambda entry: entry.name)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
@@ -169,6 +178,11 @@ def _of_table(place: Path) -> Iterator[tuple[str, Path, str]]:
             rows = list(reader)
         except (csv.Error, UnicodeDecodeError) as error:
             raise UserError(f"{place} cannot be read as a table: {error}") from None
+    splits = _roles((row.get(columns["split"]) or "").strip() for row in rows)
+    if columns["split"] and rows and {*splits.values()} != {"train", "test"}:
+        raise UserError(
+            f"{place} needs rows of both splits, train and test, or no split column"
+        )
     for number, row in enumerate(rows, start=2):
         path, label, split = (
             unicodedata.normalize("NFC", (row.get(columns[name]) or "").strip())
@@ -176,15 +190,17 @@ def _of_table(place: Path) -> Iterator[tuple[str, Path, str]]:
             else (row.get(columns[name]) or "").strip()
             for name in COLUMNS
         )
-        if not path or not label or (columns["split"] and split not in SPLITS):
+        known = split.casefold() in (*TRAIN, *TEST)
+        if not path or not label or (columns["split"] and not known):
             raise UserError(
                 f"{place}, row {number}: a path, a label and, where there is such a "
-                f"column, a split of {', '.join(SPLITS)} are needed"
+                f"column, a split of {', '.join((*TRAIN, *TEST))} are needed"
             )
         image = place.parent / path
         if not image.is_file():
             missing.append(f"{path} (row {number})")
-        yield SPLITS.get(split, ""), image, label
+        if not splits or split in splits:  # not of a validation beside a test split
+            yield splits.get(split, ""), image, label
     if not rows or missing:
         named = ", ".join(missing[:NAMED_AT_MOST])
         raise UserError(

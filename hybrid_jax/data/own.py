@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from hybrid_jax.data.pixels import Facts
 from hybrid_jax.errors import UserError
 
 SPLITS = ("train", "test")
+KEPT_BESIDE = 3  # decoded splits of other seeds or shares; older ones are deleted
 
 
 class OwnImages:
@@ -53,6 +55,7 @@ class OwnImages:
         self.skipped: list[str] = []
         self._title = Path(path).expanduser().name or path
         self._kept = _place_of(path, dir)
+        self._root = Path(path).expanduser()
         facts = self._look_through({s: getattr(listed, s) for s in SPLITS})
         self._listings = {
             split: self._readable(split, getattr(listed, split), facts, on_error)
@@ -72,18 +75,25 @@ class OwnImages:
 
     def decoded(self, split: str) -> np.ndarray:
         """All of their pixels, uint8 `[N, H, W, C]`; what is outdated is deleted."""
-        state = [repr(self._form)]
-        for path in self._listings[split].paths:
-            found = path.stat()
-            state.append(f"{path} {found.st_size} {found.st_mtime_ns}")
-        digest = hashlib.sha256("\n".join(state).encode()).hexdigest()[:16]
+        state = [f"{path} {_stamp(path)}" for path in self._listings[split].paths]
+        digest = _digest([repr(self._form), *state])[:16]
         shape = "x".join(map(str, (*self._form.size, self._form.channels)))
         name = f"decoded-{split}-{shape}-{self._form.fit}"
-        for old in self._kept.glob(f"{name}-*"):
-            if old.name != f"{name}-{digest}":
-                shutil.rmtree(old, ignore_errors=True)
+        others = [p for p in self._kept.glob(f"{name}-*") if p.name[-16:] != digest]
+        newest = sorted(others, key=_age)[:KEPT_BESIDE]
+        for old in {*others} - {*newest}:
+            shutil.rmtree(old, ignore_errors=True)
         folder = self._kept / f"{name}-{digest}"
         return decoded(self.images(split), folder, f"{self._title} {split}")
+
+    @property
+    def fingerprint(self) -> str:
+        """Of names and sizes of all files, wherever the folder lies."""
+        return _digest(
+            f"{split} {os.path.relpath(path, self._root)} {path.stat().st_size}"
+            for split in SPLITS
+            for path in self._listings[split].paths
+        )
 
     def labels(self, split: str) -> np.ndarray:
         """Labels int32 `[N]`, in the order of the images."""
@@ -127,9 +137,22 @@ class OwnImages:
 def _place_of(path: str, dir: str) -> Path:
     """Where things about a user's folder are kept; never in that folder."""
     whole = str(Path(path).expanduser().resolve())
-    name = f"{Path(whole).name}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
+    name = f"{Path(whole).name}-{_digest([whole])[:12]}"
     root = Path(dir).expanduser() if dir else platformdirs.user_cache_path("hybrid_jax")
     return root / "folders" / name
+
+
+def _digest(lines: Iterable[str]) -> str:
+    # Names of files need not be text.
+    content = "\n".join(lines).encode(errors="surrogateescape")
+    return hashlib.sha256(content).hexdigest()
+
+
+def _age(folder: Path) -> float:
+    try:
+        return -folder.stat().st_mtime
+    except OSError:  # another run deleted it
+        return 0.0
 
 
 def _stamp(path: Path) -> str:

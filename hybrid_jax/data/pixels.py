@@ -102,10 +102,12 @@ def look(content: bytes) -> tuple[Facts, Image.Image | None]:
         return Facts(0, 0, False, 0, str(error)), None
     gray, peak = image.mode in GRAY_MODES, 255
     if image.mode.startswith("I"):
-        least, most = image.getextrema()
+        levels = np.asarray(image)  # whose order of bytes Pillow's own extrema mind
+        least, most = int(levels.min()), int(levels.max())
         if least < 0 or most >= 2**16:
-            return Facts(0, 0, False, 0, "it has more than 16 bits a pixel"), None
-        peak = max(peak, int(most))
+            reason = f"its levels go from {least} to {most}, beyond 0 to 65535"
+            return Facts(0, 0, False, 0, reason), None
+        peak = max(peak, most)
     facts = Facts(image.height, image.width, gray, peak, format=stored.format)
     return facts, image
 
@@ -115,13 +117,13 @@ def _open(content: bytes) -> Image.Image:
         raise Unreadable("it is empty")
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
+        frames = getattr(image, "n_frames", 1)
     except Image.UnidentifiedImageError:
         raise Unreadable(
             f"it is no {', '.join(FORMATS)}: it begins with {content[:6]!r}"
         ) from None
     except Exception as error:  # Pillow's readers raise many kinds
         raise Unreadable(first_line(error)) from None
-    frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a photograph with its previews
         raise Unreadable(f"it holds {frames} images")
     if image.mode == "F":

@@ -35,6 +35,7 @@ class Prepared:
         Raises:
           UserError: no such set, not to be had, or no image classification set.
         """
+        self.fingerprint = ""
         self.builder = open_builder(name, dir, manual_dir)
         self.label, self._size, self._fit = label, size, fit
         self.classes = class_names(self.builder, label)
@@ -55,9 +56,11 @@ class Prepared:
     def labels(self, split: str) -> np.ndarray:
         """Labels int32 `[N]`, in the order of the images."""
         path = self._folder(split).with_name(f"{self.label}-{self._splits[split]}.npy")
-        with contextlib.suppress(OSError, ValueError):
-            return np.load(path, allow_pickle=False)
         source = self._records(split).source
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            labels = np.load(path, allow_pickle=False)
+            if len(labels) == len(source):  # else its writing was cut off
+                return labels
         labels = np.empty(len(source), np.int32)
         for start in range(0, len(source), RECORDS_AT_ONCE):
             rows = range(start, min(start + RECORDS_AT_ONCE, len(source)))

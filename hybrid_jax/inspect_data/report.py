@@ -69,7 +69,8 @@ def write_json(
         ],
     }
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    # Names of files need not be text.
+    path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def show(

@@ -57,6 +57,26 @@ def test_splits_of_the_user_are_kept_and_classes_are_their_union(test, place):
     assert (names(listed.test), listed.test.labels.tolist()) == (["3.png"], [2])
 
 
+@pytest.mark.parametrize("names", [("Train", "Test"), ("TRAINING", "Testing")])
+def test_splits_are_known_in_any_case(names, place):
+    for name in names:
+        lay_out(place / name, "a/1.png", "b/2.png")
+    listed = list_images(str(place), 0.2, 0)
+    assert listed.classes == ("a", "b")
+    assert (len(listed.train.paths), len(listed.test.paths)) == (2, 2)
+
+
+def test_a_test_split_of_a_table_comes_before_its_validation_split(place):
+    lay_out(place, *(f"{row}.png" for row in range(6)))
+    table = place / "t.csv"
+    splits = ("Train", "Train", "val", "val", "test", "test")
+    rows = [f"{row}.png,{row % 2},{split}" for row, split in enumerate(splits)]
+    table.write_text("path,label,split\n" + "\n".join(rows) + "\n")
+    listed = list_images(str(table), 0.2, 0)
+    assert [p.name for p in listed.train.paths] == ["0.png", "1.png"]
+    assert [p.name for p in listed.test.paths] == ["4.png", "5.png"]
+
+
 def test_a_test_split_comes_before_a_validation_split(place):
     for split, row in (("train", 0), ("val", 1), ("test", 2)):
         for name in "ab":
@@ -105,10 +125,11 @@ def test_a_table_of_paths_and_labels(place, tmp_path):
         ("path,label\n", "has no rows"),
         ("", "has the columns of nothing"),
         ("path,label\n1.png,\n", "row 2: a path, a label"),
-        ("path,label,split\n1.png,a,later\n", "row 2: a path, a label"),
+        ("path,label,split\n1.png,a,later\n", "needs rows of both splits"),
+        ("path,label,split\n1.png,a,train\n", "needs rows of both splits"),
         ("path,label\n\x00\udcff", "cannot be read as a table"),
     ],
-    ids=["columns", "rows", "empty", "label", "split", "binary"],
+    ids=["columns", "rows", "empty", "label", "split", "train", "binary"],
 )
 def test_tables_that_are_none(content, said, tmp_path):
     table = tmp_path / "labels.csv"
@@ -245,6 +266,17 @@ def test_depth_is_that_of_the_whole_data_set(place, tmp_path):
     assert [int(level) for level in found] == [62, 125, 187, 250]
 
 
+def test_a_broken_pixel_does_not_darken_all_images(place, tmp_path):
+    for i in range(20):
+        levels = np.full((16, 16), 4000, np.uint16)  # 12 bits
+        levels[0, 0] = 65535 if i == 3 else 0
+        folder = place / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(levels).save(folder / f"{i}.png")
+    splits = load(place, tmp_path)
+    assert (splits.train.images[:, 1:] == 250).all()
+
+
 def test_a_second_load_looks_at_new_files_only(place, tmp_path, monkeypatch):
     write_folder(place)
     first = load(place, tmp_path)
@@ -264,8 +296,20 @@ def test_a_second_load_looks_at_new_files_only(place, tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         changed_splits.train.images[1:], first.train.images[1:]
     )
+    for seed in range(6):
+        load(place, tmp_path, split_seed=seed)
     kept = [p for p in (tmp_path / "kept").rglob("decoded-train*") if p.is_dir()]
-    assert len(kept) == 1  # the outdated one is gone
+    assert len(kept) == 1 + own.KEPT_BESIDE  # the older ones are gone
+
+
+def test_files_that_changed_have_another_fingerprint(place, tmp_path):
+    write_folder(place)
+    first = load(place, tmp_path)
+    moved = place.rename(place.with_name("moved"))
+    assert load(moved, tmp_path).fingerprint == first.fingerprint
+    one = list_images(str(moved), 0.2, 0).train.paths[0]
+    write(one, 1000, compress_level=0)
+    assert load(moved, tmp_path).fingerprint != first.fingerprint
 
 
 def test_nothing_is_written_to_the_users_folder(place, tmp_path):

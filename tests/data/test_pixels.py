@@ -1,5 +1,7 @@
 """From files of every kind to pixels, against Pillow and NumPy."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,6 +50,16 @@ def test_deep_gray_loses_only_what_the_data_set_has_too_many_of(kind, bits):
     assert (facts.gray, facts.peak) == (True, max(255, levels.max()))
     pixels = decode(content, Form((20, 30), 1, bits=bits))
     np.testing.assert_array_equal(pixels[..., 0], levels >> (bits - 8))
+
+
+def test_the_order_of_bytes_does_not_matter():
+    levels = RNG.integers(0, 2**16, (20, 30)).astype(np.uint16)
+    image = Image.frombytes("I;16B", (30, 20), levels.astype(">u2").tobytes())
+    content = encoded(image, "TIFF")  # as ImageJ writes it
+    assert content[:2] == b"MM" or Image.open(io.BytesIO(content)).mode == "I;16B"
+    assert examine(content).peak == levels.max()
+    pixels = decode(content, Form((20, 30), 1, bits=16))
+    np.testing.assert_array_equal(pixels[..., 0], levels >> 8)
 
 
 @pytest.mark.parametrize("mark", range(1, 9))
