@@ -6,6 +6,11 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from hypothesis import settings
+
+# A busy machine is no error; speed is measured in benchmarks.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Before jax and TFDS are imported; commands that the tests start inherit it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
