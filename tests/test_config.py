@@ -9,6 +9,7 @@ from hybrid_jax import config as configs
 from hybrid_jax.data.augment.geometry import SYMMETRIES
 from hybrid_jax.data.augment.policy import HIGHEST, SPACES
 from hybrid_jax.errors import UserError
+from hybrid_jax.fields import FIELDS
 from hybrid_jax.models import list_models
 
 FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -137,7 +138,7 @@ def test_the_names_of_symmetries_and_policies_are_those_of_their_tables():
         flat = configs.flatten(configs.default()) | {f"augment.{field}": "other"}
         with pytest.raises(UserError, match=", ".join(rows)):
             configs.validate(configs.unflatten(flat))
-    assert f"0 to {HIGHEST}" in configs.FIELDS["augment.magnitude"].rule.allowed
+    assert f"0 to {HIGHEST}" in FIELDS["augment.magnitude"].rule.allowed
 
 
 def test_a_config_is_checked_without_jax():

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hybrid_jax.config import FIELDS, flatten, unflatten
+from hybrid_jax.config import flatten, unflatten
 from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import Augmentation
 from hybrid_jax.errors import UserError
+from hybrid_jax.fields import FIELDS
 from hybrid_jax.models import create_model
 from hybrid_jax.models.counterpart import Model
 from hybrid_jax.models.table import MODELS, ViTRow

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from hybrid_jax.config import FIELDS, flatten
+from hybrid_jax.config import flatten
 from hybrid_jax.errors import UserError
+from hybrid_jax.fields import FIELDS
 
 
 class Workdir:
