@@ -199,8 +199,8 @@ def divide(
         train, test = subsets.fold(labels, number, folds, options.split_seed)
         parts = {"train": ("train", train), "test": ("train", test)}
         notes += (
-            f"fold {number} of {folds} of the training images is the test split; the "
-            "data set's own test images are left alone",
+            f"fold {number} of {folds} of the {len(labels):,} training images is the "
+            "test split; the images that were held out for testing are left alone",
         )
     else:
         parts["test"] = ("test", np.arange(len(labels_of("test"))))

@@ -242,7 +242,7 @@ def _check_classes(place: Path, found: Listings) -> None:
         name = found.classes[number]
         raise UserError(
             f"{place}: class {name!r} has images to test on and none to train on"
-            f"{meant(name, found.classes)}"
+            f"{meant(name, np.array(found.classes)[(train > 0) & (test == 0)])}"
         )
     if found.held_out and test.min() == 0:
         name = found.classes[int(test.argmin())]
@@ -253,7 +253,12 @@ def _check_classes(place: Path, found: Listings) -> None:
 
 
 def meant(name: str, classes: Sequence[str]) -> str:
-    """`", did you mean 'Cats'?"`: the class that was meant by a slip, or nothing."""
-    others = [c for c in classes if c != name]
+    """`", did you mean 'Cats'?"`: the class that was meant by a slip, or nothing.
+
+    Args:
+      name: found in one split alone.
+      classes: found in the other alone, since a slip leaves the right name there.
+    """
+    others = [str(c) for c in classes if c != name]
     same = next((c for c in others if c.lower() == name.lower()), None)
     return f", did you mean {same!r}?" if same else closest(name, others)

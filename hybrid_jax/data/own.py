@@ -7,8 +7,10 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import PIL
 import platformdirs
 
 from hybrid_jax.data.encoded import (
@@ -25,6 +27,14 @@ from hybrid_jax.errors import UserError
 
 SPLITS = ("train", "test")
 KEPT_BESIDE = 3  # decoded splits of other seeds or shares; older ones are deleted
+
+
+class Stamp(NamedTuple):
+    """What tells a file from what it was, and its pixels from another reader's."""
+
+    size: int
+    changed: int
+    reader: str
 
 
 class OwnImages:
@@ -75,7 +85,8 @@ class OwnImages:
 
     def decoded(self, split: str) -> np.ndarray:
         """All of their pixels, uint8 `[N, H, W, C]`; what is outdated is deleted."""
-        state = [f"{path} {_stamp(path)}" for path in self._listings[split].paths]
+        paths = self._listings[split].paths
+        state = [f"{path} {self._stamps[path]}" for path in paths]
         digest = _digest([repr(self._form), *state])[:16]
         shape = "x".join(map(str, (*self._form.size, self._form.channels)))
         name = f"decoded-{split}-{shape}-{self._form.fit}"
@@ -90,7 +101,7 @@ class OwnImages:
     def fingerprint(self) -> str:
         """Of names and sizes of all files, wherever the folder lies."""
         return _digest(
-            f"{split} {os.path.relpath(path, self._root)} {path.stat().st_size}"
+            f"{split} {os.path.relpath(path, self._root)} {self._stamps[path].size}"
             for split in SPLITS
             for path in self._listings[split].paths
         )
@@ -104,14 +115,16 @@ class OwnImages:
         memory = self._kept / "facts.json"
         known = _remembered(memory)
         paths = [path for listing in listings.values() for path in listing.paths]
-        stamps = {path: _stamp(path) for path in paths}
-        new = [path for path in stamps if known.get(str(path), [""])[0] != stamps[path]]
-        found = dict(zip(new, look_through(Files(new), self._title), strict=True))
+        self._stamps = {path: _stamp(path) for path in paths}
         facts = {
-            path: found.get(path) or Facts(*known[str(path)][1:]) for path in stamps
+            path: Facts(*known[str(path)][len(stamp) :])
+            for path, stamp in self._stamps.items()
+            if known.get(str(path), [])[: len(stamp)] == [*stamp]
         }
+        new = [path for path in self._stamps if path not in facts]
+        facts |= zip(new, look_through(Files(new), self._title), strict=True)
         if new or len(known) != len(facts):
-            rows = {str(path): [stamps[path], *facts[path]] for path in facts}
+            rows = {str(path): [*self._stamps[path], *facts[path]] for path in facts}
             _remember(memory, rows)
         return facts
 
@@ -155,16 +168,18 @@ def _age(folder: Path) -> float:
         return 0.0
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: Path) -> Stamp:
     found = path.stat()
-    return f"{found.st_size} {found.st_mtime_ns}"
+    return Stamp(found.st_size, found.st_mtime_ns, PIL.__version__)
 
 
 def _remembered(memory: Path) -> dict[str, list]:
+    """Stamp and facts of each file; nothing of what another version wrote."""
+    length = len(Stamp._fields) + len(Facts._fields)
     try:
         content = json.loads(memory.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
-    except (OSError, ValueError):
+        return {path: row for path, row in content.items() if len(row) == length}
+    except (OSError, ValueError, AttributeError, TypeError):
         return {}
 
 

@@ -1,6 +1,7 @@
 """Decoded batches by step, made ahead of time in threads or processes (grain)."""
 
 import contextlib
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from absl import flags
 from hybrid_jax.data import Split
 
 AHEAD = 2  # batches, for each thread or process
-MOST_THREADS = 16  # beyond them they wait for each other, and batches fill the memory
+MOST_THREADS = 16  # beyond them they wait for each other
+BYTES_AHEAD = 1 << 30  # of batches that threads have ready
 
 
 class Batches:
@@ -37,7 +39,9 @@ class Batches:
         batches = grain.MapDataset.range(step, 2**31).map(self._read)
         if not self._workers:
             threads = min(os.cpu_count(), MOST_THREADS)
-            options = grain.ReadOptions(threads, prefetch_buffer_size=AHEAD * threads)
+            room = BYTES_AHEAD // self._read.batch_bytes(step)
+            ahead = max(min(AHEAD * threads, room), 1)
+            options = grain.ReadOptions(threads, prefetch_buffer_size=ahead)
             return iter(batches.to_iter_dataset(options))
         if not flags.FLAGS.is_parsed():  # grain's processes are handed the flags
             flags.FLAGS.mark_as_parsed()
@@ -51,6 +55,10 @@ class _Reader:
 
     def __init__(self, split: Split, order: Callable[[int], np.ndarray]):
         self._split, self._order = split, order
+
+    def batch_bytes(self, step: int) -> int:
+        """Size of the images of a batch."""
+        return len(self._order(step)) * math.prod(self._split.images.shape[1:])
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__ = state

@@ -50,11 +50,11 @@ def fold(
       UserError: a class has fewer images than there are folds.
     """
     counts = np.bincount(labels)
-    if counts[counts > 0].min() < folds:
+    least = counts[counts > 0].min()
+    if least < folds:
         raise UserError(
-            f"config.data.fold={number}/{folds}: class number "
-            f"{int(np.where(counts > 0, counts, counts.max()).argmin())} has only "
-            f"{counts[counts > 0].min()} images; take fewer folds"
+            f"config.data.fold={number}/{folds}: a class has only {least} images to "
+            "part; take fewer folds"
         )
     # Each class begins where the one before it ended, so that folds have one size.
     begun = np.cumsum(counts) - counts

@@ -102,7 +102,8 @@ def _without(tested: bool) -> Callable[[Inspection], Iterable[Item]]:
             others = int(counts[label, 1 - int(tested)])
             kind = "training" if tested else "test"
             has = f"{others} {kind} image{'s' * (others > 1)}" if others else "no image"
-            slip = meant(name, inspection.images.classes)
+            only = (counts[:, int(tested)] > 0) & (counts[:, 1 - int(tested)] == 0)
+            slip = meant(name, np.array(inspection.images.classes)[only])
             yield Item(f"{name!r} has {has}{slip}")
 
     return find

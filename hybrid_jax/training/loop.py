@@ -36,7 +36,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     """Trains, or continues, the run of a config in a folder.
 
     Args:
-      config: see `hybrid_jax.config`.
+      config: see `hybrid_jax.fields`.
       workdir: the run's folder; made if need be, continued if it holds this config's
         run, left alone if anything is wrong with either.
 
