@@ -2,8 +2,10 @@
 
 import contextlib
 import math
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 import grain
@@ -62,10 +64,21 @@ class _Reader:
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__ = state
-        # In a process of grain's, which an interruption ends without a traceback.
-        with contextlib.suppress(ValueError):  # in a thread, which gets no signals
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if parent := multiprocessing.parent_process():
+            _end_quietly_with(parent)
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self._order(step)
         return self._split.images[rows], self._split.labels[rows]
+
+
+def _end_quietly_with(parent) -> None:
+    """Has this process of grain's outlive neither an interruption nor its parent."""
+
+    def wait():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+    with contextlib.suppress(ValueError):  # in a thread, which gets no signals
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,16 +1,20 @@
 """Prints what loaders give, as one of several processes or with several devices.
 
     python -m tests.data.loading FOLDER WORKERS [PORT PROCESS PROCESSES]
+    python -m tests.data.loading FOLDER wait
 
-One line of JSON: a digest of each training batch, of both loaders.
+One line of JSON: a digest of each training batch, of both loaders; or the processes of
+a stream, which then waits.
 """
 
 import hashlib
 import json
 import sys
+import time
 
 import jax
 import numpy as np
+import psutil
 
 from hybrid_jax import data
 from hybrid_jax.data.loaders import create_loader
@@ -47,8 +51,22 @@ def gathered(array: jax.Array) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
+def wait_with_workers(path: str) -> None:
+    """Prints the processes of a stream, and waits to be killed."""
+    splits = data.load("folder", path + ".kept", path=path, loader="stream")
+    order = TrainingOrder(splits.train.labels, BATCH, seed=1)
+    loader = create_loader(splits.train, order, BATCH, workers=2)
+    loader.chunk(0, 1)
+    children = [child.pid for child in psutil.Process().children(recursive=True)]
+    print(json.dumps(children), flush=True)
+    time.sleep(60)
+
+
 def main() -> None:
     path, workers, *processes = sys.argv[1:]
+    if workers == "wait":
+        wait_with_workers(path)
+        return
     if processes:
         port, process, count = map(int, processes)
         jax.distributed.initialize(f"localhost:{port}", count, process)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,6 +119,21 @@ def test_workers_devices_and_hosts_do_not_matter(both):
     assert devices == [1, 8, 4, 4, 4, 4]
     for found in (many, *hosts):
         assert found == alone
+
+
+@pytest.mark.parametrize("signal_", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_processes_of_a_stream_end_with_the_one_that_started_them(both, signal_):
+    process = start(both[0], workers="wait")
+    children = [psutil.Process(pid) for pid in json.loads(process.stdout.readline())]
+    assert len(children) >= 2
+    process.send_signal(getattr(signal, signal_))
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    for child in alive:
+        child.kill()
+    _, error = process.communicate(timeout=20)
+    assert not alive
+    assert len(gone) == len(children)
+    assert "grain" not in error
 
 
 def test_what_fits_is_resident(digits, monkeypatch):
