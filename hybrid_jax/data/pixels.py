@@ -2,8 +2,8 @@
 
 JPEG, PNG, WebP, TIFF and BMP are read, gray, color, palette and CMYK, in 8 bits a
 channel, and gray in 16; cameras' rotation marks (EXIF) are obeyed. Color in 16 bits is
-read by its upper 8, which is all that Pillow gives. Whatever else a file holds is told by
-name, never guessed.
+read by its upper 8, which is all that Pillow gives. Whatever else a file holds is told
+by name, never guessed.
 """
 
 import dataclasses
