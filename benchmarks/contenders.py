@@ -1,0 +1,192 @@
+"""The same network and the same work, here and in timm on PyTorch.
+
+Each function makes what `turns.Contender` calls: it sets up in the contender's process
+and returns a function that measures the seconds of one step, over about a second of
+steps. Strides are 2 everywhere, as timm's are.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+CLASSES = 10
+SECONDS = 1.5  # that one measurement takes, or one step if that is longer
+IMAGES = 4  # batches of images, random: what they show costs nothing
+
+
+class Case(NamedTuple):
+    """A model, the side of its images, and how many of them make a batch."""
+
+    model: str
+    pixels: int
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.pixels} px, batch {self.batch}"
+
+
+Measure = Callable[[], float]
+
+
+def ours(case: Case, dtype: str = "auto"):
+    """The network, its task and a loader of random images on the device."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from hybrid_jax import create_model, runtime
+    from hybrid_jax.data import Split
+    from hybrid_jax.data.loaders import create_loader
+    from hybrid_jax.data.order import TrainingOrder
+    from hybrid_jax.training import optim
+    from hybrid_jax.training.step import Task
+
+    runtime.set_up(compilation_cache=True)
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    model = create_model(
+        case.model, CLASSES, case.pixels, strides=(2,) * 5, dtype=jnp.dtype(dtype)
+    )
+    task = Task(
+        model=model,
+        optimiser=optim.adamw(lambda step: 1e-4, 0.05, clip_norm=0.0),
+        image_size=model.image_size,
+        mean=jnp.full(3, 127.0),
+        std=jnp.full(3, 64.0),
+    )
+    rng, count = np.random.default_rng(0), IMAGES * case.batch
+    images = rng.integers(0, 256, (count, case.pixels, case.pixels, 3), np.uint8)
+    split = Split(images, (np.arange(count) % CLASSES).astype(np.int32))
+    order = TrainingOrder(split.labels, case.batch, 0)
+    return task, create_loader(split, order, case.batch)
+
+
+def train_ours(case: Case) -> Measure:
+    """Steps as a run takes them, several in one dispatch."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from hybrid_jax import runtime
+    from hybrid_jax.training import dispatch
+    from hybrid_jax.training.state import create_state
+
+    task, loader = ours(case)
+    shape = (*task.image_size, 3)
+    create = runtime.jit_once(
+        lambda: create_state(task.model, task.optimiser, jnp.int32(0), shape, False)
+    )
+    run = jax.jit(partial(dispatch.train_steps, task, loader), donate_argnums=0)
+    state = create()
+
+    def steps(count: int) -> None:
+        nonlocal state
+        chunk = loader.chunk(0, count)
+        state, sums = run(state, loader.data, chunk, np.int32(count))
+        jax.block_until_ready(sums)
+
+    return measured(steps, loader.steps)
+
+
+def infer_ours(case: Case) -> Measure:
+    """Logits of float images."""
+    import jax
+    import jax.numpy as jnp
+
+    from hybrid_jax import runtime
+
+    task, _ = ours(case)
+    images = jax.random.normal(jax.random.key(0), (case.batch, *task.image_size, 3))
+    create = runtime.jit_once(task.model.init)
+    variables = create(jax.random.key(0), jnp.zeros((1, *task.image_size, 3)))
+    apply = jax.jit(task.model.apply)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            logits = apply(variables, images)
+        logits.block_until_ready()
+
+    return measured(steps)
+
+
+def theirs(case: Case):
+    """torch, its device, timm's network there in channels_last, and images."""
+    import timm
+    import torch
+
+    from hybrid_jax import create_model, runtime
+    from hybrid_jax.models.counterpart import timm_arguments
+
+    runtime.keep_freed_memory()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_float32_matmul_precision("high")  # of what autocast leaves in float32
+    model = create_model(case.model, CLASSES, case.pixels, strides=(2,) * 5)
+    name, arguments = timm_arguments(model)
+    network = timm.create_model(name, **arguments)
+    network = network.to(device, memory_format=torch.channels_last)
+    images = torch.randn(case.batch, 3, case.pixels, case.pixels, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    return torch, device, network, images
+
+
+def train_theirs(case: Case, compiled: bool) -> Measure:
+    """Forward, backward and fused AdamW; under autocast on a GPU."""
+    torch, device, network, images = theirs(case)
+    network.train()
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=1e-4, weight_decay=0.05, fused=True
+    )
+    labels = torch.arange(case.batch, device=device) % CLASSES
+    half = device.type == "cuda"
+
+    def loss_of(images, labels):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            logits = network(images)
+        return torch.nn.functional.cross_entropy(logits.float(), labels)
+
+    loss_of = torch.compile(loss_of) if compiled else loss_of
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            optimiser.zero_grad(set_to_none=True)
+            loss = loss_of(images, labels)
+            loss.backward()
+            optimiser.step()
+        loss.item()  # waits for the device
+
+    return measured(steps)
+
+
+def infer_theirs(case: Case, compiled: bool) -> Measure:
+    """Logits; under autocast on a GPU. Compiled ones have their weights frozen in."""
+    torch, device, network, images = theirs(case)
+    if compiled:
+        torch._inductor.config.freezing = True
+    network = torch.compile(network.eval()) if compiled else network.eval()
+    half = device.type == "cuda"
+
+    def steps(count: int) -> None:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            for _ in range(count):
+                logits = network(images)
+        logits.float().sum().item()  # waits for the device
+
+    return measured(steps)
+
+
+def measured(steps: Callable[[int], None], most: int = 1000) -> Measure:
+    """Seconds a step, over as many steps as take about `SECONDS`, once compiled."""
+
+    def seconds(count: int) -> float:
+        start = time.perf_counter()
+        steps(count)
+        return (time.perf_counter() - start) / count
+
+    seconds(1)
+    seconds(1)
+    count = min(max(round(SECONDS / seconds(1)), 1), most)
+    return lambda: seconds(count)
+
+
+PEERS = {"timm, eager": False, "timm, torch.compile": True}
