@@ -5,6 +5,7 @@ reads its paper's equation: `x = shortcut(x) + branch(norm(x))`. What the papers
 releases do differently inside is the block's recipe.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -16,13 +17,13 @@ from hybrid_jax.models.geometry import Size
 from hybrid_jax.models.layers import (
     ACTIVATIONS,
     POOLS,
+    BatchNorm,
     BlockAttention,
     Conv1x1,
     DepthwiseConv,
     Shortcut,
     SqueezeExcite,
     average_pool,
-    batch_norm,
     drop_path,
     layer_norm,
 )
@@ -56,9 +57,9 @@ class MBConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        recipe, activation = self.recipe, ACTIVATIONS[self.recipe.activation]
-        epsilon = recipe.batch_norm_epsilon
-        norm = partial(batch_norm, train, self.dtype, epsilon=epsilon)
+        recipe = self.recipe
+        norm = partial(BatchNorm, recipe.batch_norm_epsilon, dtype=self.dtype)
+        activated = partial(norm, activation=recipe.activation)
         product = partial(Conv1x1, dtype=self.dtype)
 
         shortcut = Shortcut(
@@ -70,19 +71,19 @@ class MBConv(nn.Module):
             name="shortcut",
         )(x)
         wide = self.features if recipe.expanded == "output" else x.shape[-1]
-        x = norm("pre_norm")(x)
-        if recipe.pre_activation:
-            x = activation(x)
+        first = activated if recipe.pre_activation else norm
+        x = first(name="pre_norm")(x, train)
         stride = self.stride
         if recipe.stride_in == "pool" and stride == 2:
             x, stride = average_pool(x), 1
         x = product(EXPANSION * wide, use_bias=False, name="expand")(x)
-        x = activation(norm("expand_norm")(x))
+        x = activated(name="expand_norm")(x, train)
         x = self._mix(x, stride)
+        spatial_norm = activated(name="spatial_norm")
         if recipe.gate_before_norm:
-            x = activation(norm("spatial_norm")(self._gated(x, train)))
+            x = spatial_norm(self._gated(x, train), train)
         else:
-            x = self._gated(activation(norm("spatial_norm")(x)), train)
+            x = self._gated(spatial_norm(x, train), train)
         x = product(self.features, use_bias=recipe.conv_bias, name="project")(x)
         return shortcut + drop_path(self.drop_path, train, "drop_path")(x)
 
@@ -208,11 +209,11 @@ class MLP(nn.Module):
 
 def transformer_norm(
     recipe: Recipe, train: bool, dtype: jnp.dtype, name: str
-) -> nn.LayerNorm | nn.BatchNorm:
+) -> Callable[[jax.Array], jax.Array]:
     """The norm of transformer blocks and heads."""
     epsilon = recipe.transformer_norm_epsilon
     if recipe.transformer_norm == "batch":
-        return batch_norm(train, dtype, name, epsilon)
+        return partial(BatchNorm(epsilon, dtype=dtype, name=name), train=train)
     return layer_norm(dtype, name, epsilon)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from hybrid_jax.models.blocks import BLOCKS
 from hybrid_jax.models.geometry import Size, map_sizes
 from hybrid_jax.models.head import Head
-from hybrid_jax.models.layers import ACTIVATIONS, Conv, batch_norm
+from hybrid_jax.models.layers import BatchNorm, Conv
 from hybrid_jax.models.recipes import PAPER, Recipe
 from hybrid_jax.models.table import Block, PerStage, block_plan
 
@@ -42,9 +42,11 @@ class Stem(nn.Module):
             use_bias=recipe.stem_bias,
             dtype=self.dtype,
         )
-        norm = batch_norm(train, self.dtype, "norm", recipe.batch_norm_epsilon)
         x = conv(first, stride=self.stride, name="conv1")(x)
-        return conv(second, name="conv2")(ACTIVATIONS[recipe.activation](norm(x)))
+        x = BatchNorm(
+            recipe.batch_norm_epsilon, recipe.activation, self.dtype, name="norm"
+        )(x, train)
+        return conv(second, name="conv2")(x)
 
 
 class HybridNet(nn.Module):

@@ -13,6 +13,7 @@ from flax.typing import Initializer
 from hybrid_jax.ops.convolution import convolution
 from hybrid_jax.ops.depthwise import depthwise
 from hybrid_jax.ops.gelu import gelu
+from hybrid_jax.ops.normalization import batch_norm, normalised
 
 # Convolutions keep the variance of gradients (fan-out), as EfficientNet initialises.
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -20,6 +21,7 @@ conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 depthwise_init = nn.initializers.normal((2.0 / 9) ** 0.5)
 
 ACTIVATIONS = {
+    "none": lambda x: x,
     "gelu": gelu,
     "gelu_tanh": partial(nn.gelu, approximate=True),
     "silu": nn.silu,
@@ -27,21 +29,35 @@ ACTIVATIONS = {
 }
 
 
-def batch_norm(
-    train: bool, dtype: jnp.dtype, name: str, epsilon: float = 1e-5
-) -> nn.BatchNorm:
-    """Batch norm with PyTorch's constants; statistics and parameters in float32.
+class BatchNorm(nn.Module):
+    """Batch norm with PyTorch's constants, and the activation behind it.
 
-    The running variance is the mean of batches' biased variances; PyTorch's is that of
-    unbiased ones, larger by `n / (n - 1)` for `n` values a channel.
+    Statistics and parameters are float32. The running variance is the mean of batches'
+    biased variances; PyTorch's is that of unbiased ones, larger by `n / (n - 1)` for
+    `n` values a channel.
     """
-    return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=epsilon,
-        dtype=dtype,
-        name=name,
-    )
+
+    epsilon: float = 1e-5
+    activation: str = "none"
+    dtype: jnp.dtype = jnp.float32
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[..., C]` to the same."""
+        channels = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        variance = self.variable("batch_stats", "var", jnp.ones, channels)
+        x, how = x.astype(self.dtype), (self.epsilon, ACTIVATIONS[self.activation])
+        if not train:
+            return normalised(x, mean.value, variance.value, scale, bias, *how)
+        y, *moments = batch_norm(x, scale, bias, *how)
+        if not self.is_initializing():
+            for running, new in zip((mean, variance), moments, strict=True):
+                running.value += (1 - self.momentum) * (new - running.value)
+        return y
 
 
 def layer_norm(dtype: jnp.dtype, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
@@ -175,7 +191,8 @@ class BlockAttention(nn.Module):
         gate = Conv(1, size=7, dtype=self.dtype, name="spatial")(
             jnp.concatenate(maps, axis=-1)
         )
-        return x * nn.sigmoid(batch_norm(train, self.dtype, "spatial_norm")(gate))
+        gate = BatchNorm(dtype=self.dtype, name="spatial_norm")(gate, train)
+        return x * nn.sigmoid(gate)
 
 
 class Shortcut(nn.Module):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hybrid_jax.ops.choice import handwritten
-from hybrid_jax.ops.windows import margins, windows
+from hybrid_jax.ops.windows import margins, padded, windows
 
 
 def convolution_reference(
@@ -41,7 +41,9 @@ def convolution_product(
 ) -> jax.Array:
     """The same as one matrix product."""
     size, features = kernel.shape[0], kernel.shape[-1]
-    patches = jnp.concatenate(windows(x, stride, size, padding), axis=-1)
+    height, width = (-(-n // stride) for n in x.shape[1:3])
+    x = padded(x, stride, size, padding)
+    patches = jnp.concatenate(windows(x, height, width, stride, size), axis=-1)
     rows = patches.reshape(-1, patches.shape[-1])
     y = rows @ kernel.reshape(-1, features)
     return y.reshape(*patches.shape[:-1], features)

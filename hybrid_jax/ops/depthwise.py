@@ -1,23 +1,19 @@
 """Depthwise 3x3 convolution, the operation that decides a CPU's speed.
 
 XLA's CPU backend has no fast path for a convolution with one group a channel, least of
-all for its gradients. Nine shifted multiply-adds of the padded map are the same sum.
-Accelerators keep the convolution.
+all for its gradients. Nine shifted multiply-adds of the padded map are the same sum,
+and so are its gradients. Accelerators keep the convolution.
 """
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from hybrid_jax.ops.choice import handwritten
 from hybrid_jax.ops.convolution import convolution_reference
-from hybrid_jax.ops.windows import windows
-
-# The weight gradient goes through the batch in pieces of about this size, so that its
-# nine shifted copies stay in a core's cache: 4 to 8 times faster than all at once.
-CACHE_BYTES = 1 << 20
+from hybrid_jax.ops.reduction import summed_products
+from hybrid_jax.ops.windows import margins, padded, windows
 
 
 def depthwise_reference(
@@ -31,23 +27,32 @@ def depthwise_reference(
 def depthwise_shifted(
     x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
 ) -> jax.Array:
-    """The same as nine shifted products; keeps only `x` and `kernel` for backward."""
-    return _weighted_windows(x, kernel, stride, padding)
+    """The same as nine shifted products; keeps the padded `x` for backward."""
+    return _forward(x, kernel, stride, padding)[0]
 
 
 def _forward(x, kernel, stride, padding):
-    return _weighted_windows(x, kernel, stride, padding), (x, kernel)
+    # What made x ends in the padded copy, and x itself need not be written.
+    x_padded = padded(x, stride, padding=padding)
+    height, width = (-(-n // stride) for n in x.shape[1:3])
+    seen = windows(x_padded, height, width, stride)
+    return _weighted(seen, kernel), (x_padded, kernel, x.shape)
+
+
+def _weighted(seen: list[jax.Array], kernel: jax.Array) -> jax.Array:
+    taps = kernel.reshape(9, -1)
+    return sum(window * tap for window, tap in zip(seen, taps, strict=True))
 
 
 def _backward(stride, padding, residuals, dy):
-    x, kernel = residuals
+    x_padded, kernel, shape = residuals
     if stride == 1:  # where the two paddings are one
-        dx = _weighted_windows(dy, kernel[::-1, ::-1], 1, padding)
+        seen = windows(padded(dy, 1), *shape[1:3], 1)
+        dx = _weighted(seen, kernel[::-1, ::-1])
     else:
-        (dx,) = jax.vjp(lambda x: _weighted_windows(x, kernel, stride, padding), x)[1](
-            dy
-        )
-    gradient = _kernel_gradient(x, dy, stride, padding)
+        dx = _spread(dy, kernel, shape, padding)
+    seen = windows(x_padded, *dy.shape[1:3], stride)
+    gradient = jnp.stack([summed_products(window, dy) for window in seen])
     return dx, gradient.reshape(kernel.shape).astype(kernel.dtype)
 
 
@@ -62,35 +67,36 @@ def depthwise(
     return form(x, kernel, stride, padding)
 
 
-def _weighted_windows(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: str
+def _spread(
+    dy: jax.Array, kernel: jax.Array, shape: tuple[int, ...], padding: str
 ) -> jax.Array:
-    taps = kernel.reshape(9, -1)
-    seen = windows(x, stride, padding=padding)
-    return sum(window * tap for window, tap in zip(seen, taps, strict=True))
+    """The input's gradient under a stride of 2, in sub-pixel form.
+
+    The inputs of each phase, even or odd row and column, are seen through taps of their
+    own; the four maps are interleaved.
+    """
+    rows, columns = (margins(n, 3, 2, padding)[0] for n in shape[1:3])
+    tall, wide = dy.shape[1:3]
+    dy = jnp.pad(dy, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+    def phase(row: int, column: int) -> jax.Array:
+        return sum(
+            dy[:, 1 + down : 1 + down + tall, 1 + right : 1 + right + wide]
+            * kernel[i, j, 0]
+            for down, i in _taps(row, rows)
+            for right, j in _taps(column, columns)
+        )
+
+    pairs = [jnp.stack([phase(row, 0), phase(row, 1)], 3) for row in range(2)]
+    whole = jnp.stack(pairs, 2).reshape(shape[0], 2 * tall, 2 * wide, -1)
+    return whole[:, : shape[1], : shape[2]]
 
 
-def _kernel_gradient(
-    x: jax.Array, dy: jax.Array, stride: int, padding: str
-) -> jax.Array:
-    """`[9, C]` float32: each tap's window times `dy`, summed over batch and space."""
+def _taps(phase: int, front: int) -> list[tuple[int, int]]:
+    """Along an axis, the outputs that see the inputs of a phase: offset and tap.
 
-    def add_piece(total, piece):
-        x, dy = piece
-        sums = [
-            (window * dy).sum((0, 1, 2), dtype=jnp.float32)
-            for window in windows(x, stride, padding=padding)
-        ]
-        return total + jnp.stack(sums), None
-
-    pieces = _pieces(x)
-    split = [a.reshape(pieces, -1, *a.shape[1:]) for a in (x, dy)]
-    zeros = jnp.zeros((9, x.shape[-1]), jnp.float32)
-    return lax.scan(add_piece, zeros, split)[0]
-
-
-def _pieces(x: jax.Array) -> int:
-    """The smallest divisor of the batch that makes pieces of `CACHE_BYTES` or less."""
-    batch, size = x.shape[0], x.size * x.dtype.itemsize
-    divisors = (n for n in range(1, batch + 1) if batch % n == 0)
-    return next((n for n in divisors if size <= n * CACHE_BYTES), batch)
+    Output `i` sees input `2i + tap - front`; so input `2m + phase` is seen by output
+    `m + offset` for `2 * offset = phase + front - tap`.
+    """
+    twice = [(phase + front - tap, tap) for tap in range(3)]
+    return [(offset // 2, tap) for offset, tap in twice if offset % 2 == 0]

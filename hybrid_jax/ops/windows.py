@@ -16,17 +16,27 @@ def margins(length: int, size: int, stride: int, padding: str) -> tuple[int, int
     return total // 2, total - total // 2
 
 
+def padded(x: jax.Array, stride: int, size: int = 3, padding: str = "symmetric"):
+    """`[B, H, W, C]` with the zeros around it that its windows reach into."""
+    rows, columns = (margins(n, size, stride, padding) for n in x.shape[1:3])
+    return jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
+
+
 def windows(
-    x: jax.Array, stride: int, size: int = 3, padding: str = "symmetric"
+    x: jax.Array, height: int, width: int, stride: int, size: int = 3
 ) -> list[jax.Array]:
-    """`[B, H, W, C]` as each tap sees it, row by row: `size**2` of `[B, H', W', C]`."""
-    _, height, width, _ = x.shape
-    rows, columns = (margins(n, size, stride, padding) for n in (height, width))
-    padded = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
+    """A padded map as each tap sees it, row by row: `size**2` of `[B, H', W', C]`.
+
+    Args:
+      x: of `padded`.
+      height, width: `H'` and `W'`, of the result of the convolution.
+      stride: of the convolution.
+      size: of its kernel.
+    """
     # The last window begins where the last output is centred.
-    tall, wide = ((n - 1) // stride * stride + 1 for n in (height, width))
+    tall, wide = ((n - 1) * stride + 1 for n in (height, width))
     return [
-        padded[:, dy : dy + tall : stride, dx : dx + wide : stride]
+        x[:, dy : dy + tall : stride, dx : dx + wide : stride]
         for dy in range(size)
         for dx in range(size)
     ]

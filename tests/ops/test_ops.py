@@ -8,12 +8,17 @@ import pytest
 from hybrid_jax.ops.choice import plain_operations
 from hybrid_jax.ops.convolution import convolution_product, convolution_reference
 from hybrid_jax.ops.depthwise import (
-    CACHE_BYTES,
     depthwise,
     depthwise_reference,
     depthwise_shifted,
 )
 from hybrid_jax.ops.gelu import gelu, gelu_reference
+from hybrid_jax.ops.normalization import (
+    batch_norm,
+    batch_norm_reference,
+    normalised,
+)
+from hybrid_jax.ops.reduction import sums_folded, sums_reference
 
 
 def arrays(*shapes, dtype=jnp.float32):
@@ -58,13 +63,20 @@ def test_depthwise(size, stride, padding, dtype):
     assert_equal(ours, theirs, dtype)
 
 
-def test_depthwise_gradient_of_a_batch_that_is_cut_into_pieces():
-    x, kernel = arrays((12, 32, 32, 64), (3, 3, 1, 64))
-    assert x.size * 4 > 2 * CACHE_BYTES
+@pytest.mark.parametrize("shape", [(64, 2, 2, 3), (1, 16, 3, 3), (7, 11, 13, 3)])
+def test_depthwise_gradient_however_its_products_are_folded(shape):
+    x, kernel = arrays(shape, (3, 3, 1, 3))
     ours = value_and_grads(depthwise_shifted, x, kernel)
     theirs = value_and_grads(depthwise_reference, x, kernel)
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
+    assert_equal(ours, theirs, jnp.float32)
+
+
+def test_depthwise_gradient_of_what_is_not_a_number_is_none():
+    x, kernel = arrays((2, 4, 4, 3), (3, 3, 1, 3))
+    x = x.at[0, 0, 0, 1].set(jnp.nan)
+    gradient = value_and_grads(depthwise_shifted, x, kernel)[2]
+    assert np.isnan(gradient[:, :, 0, 1]).any()
+    assert np.isfinite(gradient[:, :, 0, 0]).all()
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -108,3 +120,33 @@ def test_gelu(dtype):
     x = jnp.linspace(-6, 6, 1001, dtype=dtype)
     ours, theirs = value_and_grads(gelu, x), value_and_grads(gelu_reference, x)
     assert_equal(ours, theirs, dtype)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("activation", [gelu, jax.nn.silu, jax.nn.relu, lambda x: x])
+@pytest.mark.parametrize("shape", [(4, 6, 5, 3), (32, 3)])
+def test_batch_norm(shape, activation, dtype):
+    x, scale, bias = arrays(shape, (3,), (3,))
+    x = (2 * x + jnp.array([0.0, 3.0, -1.0])).astype(dtype)
+    how = 1e-3, activation
+    ours = value_and_grads(lambda *a: batch_norm(*a, *how)[0], x, scale, bias)
+    theirs = value_and_grads(
+        lambda *a: batch_norm_reference(*a, *how)[0], x, scale, bias
+    )
+    assert_equal(ours, theirs, dtype)
+    y, mean, variance = batch_norm(x, scale, bias, *how)
+    np.testing.assert_allclose(
+        mean, x.astype(jnp.float32).mean(range(x.ndim - 1)), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        variance, x.astype(jnp.float32).var(range(x.ndim - 1)), rtol=1e-4
+    )
+    given = normalised(x, mean, variance, scale, bias, *how)
+    assert_equal([given], [y], dtype)
+
+
+@pytest.mark.parametrize("shape", [(48, 5), (3, 4, 6, 5), (7, 5)])
+def test_sums_however_they_are_folded(shape):
+    (x,) = arrays(shape)
+    for ours, theirs in zip(sums_folded(x), sums_reference(x), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
