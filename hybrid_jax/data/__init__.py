@@ -60,8 +60,35 @@ class Split:
         return len(self.labels)
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`[N, H, W, C]` of the images."""
+        return self.images.shape
+
+    @property
     def resident(self) -> bool:
         return isinstance(self.images, np.ndarray)
+
+
+class Undecoded(Split):
+    """A resident split whose images are decoded when they are first asked for."""
+
+    resident = True
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        decode: Callable[[], np.ndarray],
+        labels: np.ndarray,
+    ):
+        vars(self).update(_shape=shape, _decode=decode, labels=labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self._shape
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        return self._decode()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +114,7 @@ class Splits:
         return {
             "training images": len(self.train),
             "test images": len(self.test),
-            "height, width and channels": [int(n) for n in self.train.images.shape[1:]],
+            "height, width and channels": [int(n) for n in self.train.shape[1:]],
             "classes": list(self.classes),
             "labels": hashlib.sha256(labels).hexdigest(),
             "files": self.fingerprint,
@@ -97,7 +124,7 @@ class Splits:
     @property
     def image_size(self) -> tuple[int, int]:
         """`(height, width)` in pixels."""
-        return self.train.images.shape[1:3]
+        return self.train.shape[1:3]
 
     @functools.cached_property
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +146,7 @@ class Splits:
 
     @property
     def channels(self) -> int:
-        return self.train.images.shape[-1]
+        return self.train.shape[-1]
 
 
 class Source(typing.Protocol):
@@ -137,6 +164,8 @@ class Source(typing.Protocol):
 
 def load(name: str, dir: str = "", **options) -> Splits:
     """A data set of this project, of TFDS or of the user, prepared if need be.
+
+    Sizes and labels are known at once; pixels are decoded when they are asked for.
 
     Args:
       name: one of this project's builders, any TFDS image classification set, or
@@ -158,12 +187,16 @@ def load(name: str, dir: str = "", **options) -> Splits:
 
     def part(name: str) -> Split:
         split, rows = parts[name]
+        images, labels = used[name], source.labels(split)[rows]
         whole = len(rows) == len(encoded[name])
-        images = used[name]
+
+        def decode() -> np.ndarray:
+            pixels = source.decoded(split)
+            return pixels if whole else pixels[rows]
+
         if resident:
-            images = source.decoded(split)
-            images = images if whole else images[rows]
-        return Split(images, source.labels(split)[rows])
+            return Undecoded(images.shape, decode, labels)
+        return Split(images, labels)
 
     return Splits(
         name,
