@@ -70,5 +70,5 @@ def test_statistics_and_class_weights_are_no_part_of_a_program():
         return step.lower(task, images).as_text()
 
     shapes = [jax.ShapeDtypeStruct((n,), jnp.float32) for n in (1, 3)]
-    texts = {lowered(jnp.float32([n]), jnp.full(3, n)) for n in (1.0, 2.0)}
+    texts = {lowered(jnp.float32([n]), jnp.float32([n] * 3)) for n in (1, 2)}
     assert texts == {lowered(*shapes)}
