@@ -92,8 +92,8 @@ def test_the_workdir_holds_what_it_should(finished):
 def test_it_says_what_its_start_took(finished):
     workdir, done = finished
     said = re.compile(
-        r"ready in ([\d.]+) s: traced in ([\d.]+) s, (?:compiled|read from the cache) in "
-        r"([\d.]+) s, first step ([\d.]+) s\n"
+        r"ready in ([\d.]+) s: traced in ([\d.]+) s, "
+        r"(?:compiled|read from the cache) in ([\d.]+) s, first step ([\d.]+) s\n"
     )
     total, *parts = map(float, said.search(done.stdout).groups())
     assert total > sum(parts) - 0.2  # of rounding
