@@ -5,9 +5,10 @@ from ml_collections import ConfigDict
 from hybrid_jax import config as configs
 from hybrid_jax import data, runtime
 from hybrid_jax.errors import UserError
-from hybrid_jax.training.build import Plan, build_task, initial_shapes, settled
+from hybrid_jax.training.ahead import compiler
+from hybrid_jax.training.build import Plan, build_task, settled, with_statistics
 from hybrid_jax.training.checkpoint import Checkpoints
-from hybrid_jax.training.programs import Evaluator
+from hybrid_jax.training.programs import Evaluator, initialiser
 from hybrid_jax.training.progress import Reporter
 from hybrid_jax.training.results import metric_rows
 from hybrid_jax.training.workdir import Workdir
@@ -36,18 +37,19 @@ def evaluate(config: ConfigDict | None, workdir: str) -> dict[str, float]:
     folder.check(config)
     with (
         Reporter() as reporter,
+        compiler() as threads,
         Checkpoints(folder.checkpoints, config.train.keep, read_only=True) as saved,
     ):
         step = saved.latest()
         if step is None:
             raise UserError(f"{folder.checkpoints} holds no checkpoint: train first")
         splits = data.load(**config.data)
-        folder.check_data(splits.summary)
+        folder.check_data(splits)
         task = build_task(config, splits, Plan(config, len(splits.train)))
-        shapes = initial_shapes(task, splits.channels)
+        shapes = initialiser(task, splits.channels).shapes
+        evaluator = Evaluator(threads, task, shapes.evaluated, splits.test, config)
         state = saved.restore(step, shapes)
-        evaluator = Evaluator(task, shapes.evaluated, splits.test, config)
-        tested = evaluator(state.evaluated)
+        tested = evaluator(with_statistics(task, splits), state.evaluated)
         title = f"{config.model.name} on {config.data.name}, step {step:,}"
         reporter.table(title, metric_rows(tested))
     return tested

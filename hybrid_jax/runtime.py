@@ -1,6 +1,14 @@
-"""What the process is set up with before the first array is made."""
+"""What the process is set up with before the first array is made.
+
+No flag of XLA is set, so the user's own `XLA_FLAGS` are all there are. What guides
+recommend for one GPU, Triton's matrix products, autotuning and command buffers, is
+XLA's default by now, and its latency-hiding scheduler moves collectives, which a single
+device has none of. On a CPU, neither a lower `xla_backend_optimization_level` nor
+`xla_llvm_disable_expensive_passes` compiles a training step sooner.
+"""
 
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -14,8 +22,16 @@ from absl import logging
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
+# Of compiled programs: a training step takes 2 to 20 MB, so hundreds are kept.
+CACHE_BYTES = 4 << 30
+# Allocations between two rounds of Python's garbage collector. Tracing makes millions
+# of objects that stay, and by default a quarter of it is looking through them in vain.
+COLLECT_EVERY = 200_000
+
+
 def set_up(compilation_cache: bool) -> None:
     """Quiet logs, the compilation cache, and memory that is kept between steps."""
+    gc.set_threshold(COLLECT_EVERY)
     logging.set_verbosity(logging.ERROR)
     if compilation_cache:
         use_compilation_cache()
@@ -36,12 +52,17 @@ def jit_once(fn: Callable, **options) -> Callable:
 def use_compilation_cache() -> Path:
     """Compiled programs outlive the process, in the user's cache folder.
 
-    `JAX_COMPILATION_CACHE_DIR`, where it is set, names another folder.
+    The least recently used go when it is full. `JAX_COMPILATION_CACHE_DIR`, where it is
+    set, names another folder, whose size is the user's to choose
+    (`JAX_COMPILATION_CACHE_MAX_SIZE`). Beside the programs of a GPU lies what XLA found
+    out by autotuning, as is jax's default.
     """
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    folder = Path(folder or platformdirs.user_cache_path("hybrid_jax") / "xla")
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = Path(chosen or platformdirs.user_cache_path("hybrid_jax") / "programs")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if not chosen:
+        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
     return folder
 
 

@@ -8,20 +8,17 @@ splits = load("folder", path="cells", image_size=(64, 64), fraction=0.1)
 import dataclasses
 import functools
 import hashlib
-import math
 import typing
 from collections.abc import Callable
 
 import numpy as np
 
+from hybrid_jax.data import statistics
+
 if typing.TYPE_CHECKING:
     from hybrid_jax.data.encoded import Encoded
 
 __all__ = ["Options", "Split", "Splits", "load"]
-
-# Statistics are of so many images at most, of so many bytes; a mean of thousands is
-# right to a level or so.
-STATISTICS_OF, STATISTICS_BYTES = 4096, 1 << 28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +57,35 @@ class Split:
         return len(self.labels)
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`[N, H, W, C]` of the images."""
+        return self.images.shape
+
+    @property
     def resident(self) -> bool:
         return isinstance(self.images, np.ndarray)
+
+
+class Undecoded(Split):
+    """A resident split whose images are decoded when they are first asked for."""
+
+    resident = True
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        decode: Callable[[], np.ndarray],
+        labels: np.ndarray,
+    ):
+        vars(self).update(_shape=shape, _decode=decode, labels=labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self._shape
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        return self._decode()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +111,7 @@ class Splits:
         return {
             "training images": len(self.train),
             "test images": len(self.test),
-            "height, width and channels": [int(n) for n in self.train.images.shape[1:]],
+            "height, width and channels": [int(n) for n in self.train.shape[1:]],
             "classes": list(self.classes),
             "labels": hashlib.sha256(labels).hexdigest(),
             "files": self.fingerprint,
@@ -97,29 +121,16 @@ class Splits:
     @property
     def image_size(self) -> tuple[int, int]:
         """`(height, width)` in pixels."""
-        return self.train.images.shape[1:3]
+        return self.train.shape[1:3]
 
     @functools.cached_property
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each channel of the training images, 0-255.
-
-        Of some of them, spread evenly, where there are many: the same for every loader.
-        """
-        images = self.train.images
-        most = min(STATISTICS_OF, STATISTICS_BYTES // math.prod(images.shape[1:]))
-        count = min(len(images), max(most, 64))
-        rows = np.linspace(0, len(images) - 1, count).astype(int)
-        counts = _histograms(_sample(images, rows, self.name))
-        levels = np.arange(256)
-        mean = counts @ levels / counts.sum(-1)
-        variance = counts @ levels**2 / counts.sum(-1) - mean**2
-        # A channel of one value would otherwise divide by zero.
-        std = np.maximum(np.sqrt(np.maximum(variance, 0)), 1.0)
-        return mean.astype(np.float32), std.astype(np.float32)
+        """Mean and standard deviation of each channel of the training images, 0-255."""
+        return statistics.of_channels(self.train.images, self.name)
 
     @property
     def channels(self) -> int:
-        return self.train.images.shape[-1]
+        return self.train.shape[-1]
 
 
 class Source(typing.Protocol):
@@ -137,6 +148,8 @@ class Source(typing.Protocol):
 
 def load(name: str, dir: str = "", **options) -> Splits:
     """A data set of this project, of TFDS or of the user, prepared if need be.
+
+    Sizes and labels are known at once; pixels are decoded when they are asked for.
 
     Args:
       name: one of this project's builders, any TFDS image classification set, or
@@ -158,12 +171,16 @@ def load(name: str, dir: str = "", **options) -> Splits:
 
     def part(name: str) -> Split:
         split, rows = parts[name]
+        images, labels = used[name], source.labels(split)[rows]
         whole = len(rows) == len(encoded[name])
-        images = used[name]
+
+        def decode() -> np.ndarray:
+            pixels = source.decoded(split)
+            return pixels if whole else pixels[rows]
+
         if resident:
-            images = source.decoded(split)
-            images = images if whole else images[rows]
-        return Split(images, source.labels(split)[rows])
+            return Undecoded(images.shape, decode, labels)
+        return Split(images, labels)
 
     return Splits(
         name,
@@ -247,30 +264,3 @@ def open_source(options: Options) -> tuple[Source, tuple[str, ...]]:
         options.fit,
     )
     return source, ()
-
-
-def _sample(images: "np.ndarray | Encoded", rows: np.ndarray, title: str):
-    """Some of the images, decoded on all cores where they must be."""
-    if isinstance(images, np.ndarray):
-        return images[rows]
-    from hybrid_jax.data.encoded import decode_into
-
-    sample = np.empty((len(rows), *images.shape[1:]), np.uint8)
-    decode_into(sample, images.take(rows), f"{title}, for mean and deviation")
-    return sample
-
-
-def _histograms(images: np.ndarray) -> np.ndarray:
-    """How often each of 256 levels occurs in each channel, `[C, 256]`."""
-    channels = np.moveaxis(images, -1, 0)
-    # A few images at a time, since counting needs eight bytes a pixel.
-    pieces = max(1, images.size >> 24)
-    return np.stack(
-        [
-            sum(
-                np.bincount(piece.ravel(), minlength=256)
-                for piece in np.array_split(channel, pieces)
-            )
-            for channel in channels
-        ]
-    )

@@ -10,6 +10,7 @@ Both take the order of the images from the same function of the step, so they gi
 same batches, with any number of workers, devices and hosts.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -32,12 +33,14 @@ Order = Callable[[int], np.ndarray]  # from a step to the indices of its batch
 class Loader(Protocol):
     """Attributes:
     steps: at most, in one chunk.
-    data: arrays that every dispatch is given.
+    data: arrays that every dispatch is given; put on the device when first asked for.
+    data_shapes: of these.
     shapes: of a chunk.
     """
 
     steps: int
     data: Any
+    data_shapes: Any
     shapes: Any
 
     def chunk(self, first: int, count: int) -> Any:
@@ -79,13 +82,22 @@ class Resident:
 
     def __init__(self, split: Split, order: Order, batch_size: int, mesh: Mesh):
         self.steps = MAX_STEPS
-        self._order = order
-        rows = NamedSharding(mesh, PartitionSpec(AXIS))
-        self.data = (_spread(split.images, rows), _spread(split.labels, rows))
+        self._split, self._order = split, order
+        self._rows = NamedSharding(mesh, PartitionSpec(AXIS))
+        rows = -(-len(split) // mesh.size) * mesh.size
+        self.data_shapes = tuple(
+            jax.ShapeDtypeStruct((rows, *of), dtype, sharding=self._rows)
+            for of, dtype in ((split.shape[1:], jnp.uint8), ((), jnp.int32))
+        )
         self._sharding = NamedSharding(mesh, PartitionSpec(None, AXIS))
         self.shapes = jax.ShapeDtypeStruct(
             (self.steps, batch_size), jnp.int32, sharding=self._sharding
         )
+
+    @functools.cached_property
+    def data(self) -> tuple[jax.Array, jax.Array]:
+        arrays = (self._split.images, self._split.labels)
+        return tuple(_spread(array, self._rows) for array in arrays)
 
     def chunk(self, first: int, count: int) -> jax.Array:
         rows = np.stack([self._order(step) for step in range(first, first + count)])
@@ -110,9 +122,9 @@ class Stream:
         self, split: Split, order: Order, batch_size: int, mesh: Mesh, workers: int
     ):
         host, hosts = jax.process_index(), len({d.process_index for d in mesh.devices})
-        shape = (batch_size, *split.images.shape[1:])
+        shape = (batch_size, *split.shape[1:])
         self.steps = int(np.clip(CHUNK_BYTES // np.prod(shape), 1, MAX_STEPS))
-        self.data = ()
+        self.data = self.data_shapes = ()
         self._sharding = NamedSharding(mesh, PartitionSpec(None, AXIS))
         self._batches = Batches(
             split, lambda step: share_of(order(step), host, hosts), workers

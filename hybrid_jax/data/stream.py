@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Callable
 
-import grain
 import numpy as np
 from absl import flags
 
@@ -38,6 +37,8 @@ class Batches:
         return next(self._ready)
 
     def _from(self, step: int):
+        import grain  # takes a fifth of a second
+
         batches = grain.MapDataset.range(step, 2**31).map(self._read)
         if not self._workers:
             threads = min(os.cpu_count(), MOST_THREADS)

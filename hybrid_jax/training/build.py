@@ -1,7 +1,6 @@
 """From a config and a data set to what is trained."""
 
 import typing
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +49,8 @@ class Plan:
 def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
     """The network, its optimiser and its inputs, as a settled config says.
 
+    Mean and deviation are shapes alone, enough to compile; see `with_statistics`.
+
     Raises:
       UserError: images of a size that the strides cannot serve, or too few steps.
     """
@@ -65,7 +66,7 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
         raise UserError(
             f"{error} (config.model, config.data.image_size={size})"
         ) from None
-    mean, std = splits.statistics
+    levels = jax.ShapeDtypeStruct((splits.channels,), jnp.float32)
     return Task(
         model=model,
         optimiser=optim.adamw(
@@ -80,13 +81,19 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
             splits.train.labels, len(splits.classes)
         ),
         image_size=model.image_size,
-        mean=jnp.asarray(mean),
-        std=jnp.asarray(std),
+        mean=levels,
+        std=levels,
         augmentation=Augmentation(**config.augment),
         label_smoothing=config.optim.label_smoothing,
         ema_decay=config.optim.ema_decay,
         accumulate=config.optim.accumulate,
     )
+
+
+def with_statistics(task: Task, splits: Splits) -> Task:
+    """The task with mean and deviation of the training images, which are looked at."""
+    mean, std = splits.statistics
+    return task.replace(mean=jnp.asarray(mean), std=jnp.asarray(std))
 
 
 def model_spec(config: ConfigDict, model: Model, channels: int) -> dict:
@@ -158,11 +165,6 @@ def check_frozen(freeze: tuple[str, ...], params: dict) -> None:
             )
     if all(jax.tree.leaves(optim.frozen(params, freeze))):
         raise UserError(f"config.freeze={freeze} leaves no parameter to train")
-
-
-def initial_shapes(task: Task, channels: int) -> TrainState:
-    """Shapes and types of `initial_state`, computed from nothing."""
-    return jax.eval_shape(partial(initial_state, task, channels), jnp.int32(0))
 
 
 def initial_state(task: Task, channels: int, seed: jax.Array) -> TrainState:

@@ -11,6 +11,7 @@ from hybrid_jax.data.order import TrainingOrder
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optim
 from hybrid_jax.training.build import Plan
+from hybrid_jax.training.programs import Trainer
 from hybrid_jax.training.progress import Reporter
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
@@ -57,6 +58,16 @@ def announce(
         shapes.params, include_stats=False
     )
     reporter.note(f"parameters\n{overview}")
+
+
+def readiness(trainer: Trainer, seconds: float) -> str:
+    """What the time to the end of the first step was spent on."""
+    program = trainer.program
+    compiled = "read from the cache" if program.cached else "compiled"
+    return (
+        f"ready in {seconds:.1f} s: traced in {program.traced:.1f} s, {compiled} in "
+        f"{program.compiled:.1f} s, first step {trainer.first:.1f} s"
+    )
 
 
 def augmented_images(splits: Splits, task: Task, config: ConfigDict) -> np.ndarray:

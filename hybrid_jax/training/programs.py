@@ -1,121 +1,141 @@
-"""The compiled programs of a run, and the time it took to compile them."""
+"""The programs of a run: the state it starts from, its steps, its evaluation."""
 
+import functools
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import NamedTuple
+from concurrent.futures import Executor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid_jax.data import Split, Splits
-from hybrid_jax.data.loaders import create_loader
+from hybrid_jax.data import Split
+from hybrid_jax.data.loaders import Loader, create_loader
 from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import dispatch, metrics
+from hybrid_jax.training.ahead import Program
 from hybrid_jax.training.build import initial_state
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
+_SEED = jax.ShapeDtypeStruct((), jnp.int32)
 _COUNT = jax.ShapeDtypeStruct((), jnp.int32)  # of the steps of a dispatch
 
 
 class Trainer:
-    """Training steps, several in one dispatch, as many as its `pace` says."""
+    """Training steps, several in one dispatch, as many as its `pace` says.
 
-    def __init__(self, task: Task, state, split: Split, config: ConfigDict):
+    Attributes:
+      program: of these steps.
+      loader: of the split.
+      pace: how many steps to dispatch.
+      first: seconds of the first dispatch, which is waited for; 0 before it.
+    """
+
+    def __init__(
+        self, threads: Executor, task: Task, state, split: Split, config: ConfigDict
+    ):
+        """Traces, then brings the split to the device while `threads` compile.
+
+        Args:
+          threads: of `ahead.compiler`.
+          task: the constants of the steps; of its arrays, shapes will do.
+          state: shapes of a state.
+          split: put on the device, or streamed to it.
+          config: for the order of the data, and the batch size.
+        """
         batch_size = config.train.batch_size
         order = TrainingOrder(
             split.labels, batch_size, config.seed, config.train.sampling
         )
-        self._loader = create_loader(split, order, batch_size, config.data.workers)
-        self.pace = dispatch.Pace(self._loader.steps)
-        self._run = (
-            jax.jit(partial(dispatch.train_steps, task, self._loader), donate_argnums=0)
-            .lower(state, self._loader.data, self._loader.shapes, _COUNT)
-            .compile()
-        )
+        self.loader = create_loader(split, order, batch_size, config.data.workers)
+        self.pace = dispatch.Pace(self.loader.steps)
+        self.first = 0.0
+        jitted = jax.jit(_with(dispatch.train_steps, self.loader), donate_argnums=1)
+        self.program = Program(
+            jitted, task, state, self.loader.data_shapes, self.loader.shapes, _COUNT
+        ).compile(threads)
+        jax.block_until_ready(self.loader.data)
 
     def __call__(
-        self, state: TrainState, step: int, count: int
+        self, task: Task, state: TrainState, step: int, count: int
     ) -> tuple[TrainState, metrics.Sums]:
         """Steps `step` to `step + count` from a state, which is used up."""
-        chunk = self._loader.chunk(step, count)
-        return self._run(state, self._loader.data, chunk, np.int32(count))
+        chunk = self.loader.chunk(step, count)
+        start = time.perf_counter()
+        done = self.program(task, state, self.loader.data, chunk, np.int32(count))
+        if not self.first:
+            jax.block_until_ready(done)
+            self.first = time.perf_counter() - start
+        return done
 
 
 class Evaluator:
-    """The metrics of a whole split, every image counted once."""
+    """The metrics of a whole split, every image counted once.
 
-    def __init__(self, task: Task, variables, split: Split, config: ConfigDict):
+    Attributes:
+      program: of its steps.
+      loader: of the split.
+    """
+
+    def __init__(
+        self, threads: Executor, task: Task, variables, split: Split, config: ConfigDict
+    ):
+        """As a `Trainer`, for shapes of a network's variables."""
         batch_size = min(config.train.eval_batch_size, len(split))
         self._order = EvaluationOrder(len(split), batch_size)
         self._next = 0
-        self._loader = create_loader(
-            split, self._order, batch_size, config.data.workers
-        )
-        mask = jax.ShapeDtypeStruct((self._loader.steps, batch_size), jnp.float32)
-        self._run = (
-            jax.jit(partial(dispatch.eval_steps, task, self._loader))
-            .lower(variables, self._loader.data, self._loader.shapes, mask, _COUNT)
-            .compile()
-        )
+        self.loader = create_loader(split, self._order, batch_size, config.data.workers)
+        mask = jax.ShapeDtypeStruct((self.loader.steps, batch_size), jnp.float32)
+        self.program = Program(
+            jax.jit(_with(dispatch.eval_steps, self.loader)),
+            task,
+            variables,
+            self.loader.data_shapes,
+            self.loader.shapes,
+            mask,
+            _COUNT,
+        ).compile(threads)
+        jax.block_until_ready(self.loader.data)
 
-    def __call__(self, variables: dict) -> dict[str, float]:
+    def __call__(self, task: Task, variables: dict) -> dict[str, float]:
         """Loss, accuracy and top-5 accuracy of a network's variables."""
-        parts, steps = [], self._loader.steps
+        return metrics.means(*self.start(task, variables))
+
+    def start(self, task: Task, variables: dict) -> list[metrics.Sums]:
+        """Dispatches an evaluation: sums that `metrics.means` waits for."""
+        parts, steps = [], self.loader.steps
         end = self._next + len(self._order)
         for first in range(self._next, end, steps):
             count = min(steps, end - first)
             mask = np.stack([self._order.mask(first + i) for i in range(steps)])
-            part = self._run(
+            part = self.program(
+                task,
                 variables,
-                self._loader.data,
-                self._loader.chunk(first, count),
+                self.loader.data,
+                self.loader.chunk(first, count),
                 mask,
                 np.int32(count),
             )
             parts.append(part)
         self._next = end
-        return metrics.means(*parts)
+        return parts
 
 
-class Programs(NamedTuple):
-    """What a run calls, and the seconds it took to compile.
-
-    `initialise` is the state at step 0 of a seed; None where a run continues.
-    """
-
-    trainer: Trainer
-    evaluator: Evaluator
-    initialise: Callable[[np.int32], TrainState] | None
-    seconds: float
+def initialiser(task: Task, channels: int) -> Program:
+    """The state at step 0 of a seed int32, traced; its `shapes` are a state's."""
+    create = jit_once(functools.partial(initial_state, task, channels))
+    return Program(create, _SEED)
 
 
-def compile_programs(
-    task: Task, state: TrainState, splits: Splits, config: ConfigDict, fresh: bool
-) -> Programs:
-    """Compiles all of a run's programs side by side.
+def _with(steps: Callable, loader: Loader) -> Callable:
+    """Steps of a task and a loader, as a function of the task alone."""
 
-    Args:
-      task: the constants of the steps.
-      state: shapes of the state.
-      splits: put on the device, or streamed to it.
-      config: for the order of the data, and the batch sizes.
-      fresh: whether the run begins at step 0.
-    """
-    start = time.perf_counter()
-    with ThreadPoolExecutor() as pool:
-        trainer = pool.submit(Trainer, task, state, splits.train, config)
-        evaluator = pool.submit(Evaluator, task, state.evaluated, splits.test, config)
-        create = jit_once(partial(initial_state, task, splits.channels))
-        initialise = fresh and pool.submit(lambda: create.lower(np.int32(0)).compile())
-        return Programs(
-            trainer.result(),
-            evaluator.result(),
-            initialise.result() if fresh else None,
-            time.perf_counter() - start,
-        )
+    @functools.wraps(steps)  # the profiler and the cache show its name
+    def of_loader(task, *given):
+        return steps(task, loader, *given)
+
+    del of_loader.__wrapped__  # whose arguments jax would look at
+    return of_loader

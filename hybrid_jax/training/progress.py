@@ -73,9 +73,7 @@ class Reporter:
         due = time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
         self.note(f"epoch {epoch}  {text}")
         if self._bar:
-            self._bar.update(
-                self._task, completed=step, description=f"epoch {epoch}", metrics=text
-            )
+            self._bar.update(self._task, description=f"epoch {epoch}", metrics=text)
         elif evaluated or due:
             self._last_line = time.monotonic()
             self._console.print(f"epoch {epoch}  {text}  {self._time_left(step)} left")

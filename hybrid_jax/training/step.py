@@ -4,9 +4,8 @@ Both take raw uint8 images; the way from there to logits is jitted whole, so the
 does nothing per image.
 """
 
-import dataclasses
-
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,9 +17,16 @@ from hybrid_jax.training.optim import held
 from hybrid_jax.training.state import TrainState
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
+def _fixed(**default):
+    """A field that is compiled into a program."""
+    return flax.struct.field(pytree_node=False, **default)
+
+
+class Task(flax.struct.PyTreeNode):
     """What is trained, on what, and how: the constants of a step.
+
+    Its arrays are arguments of the compiled programs, so that other data of the same
+    shape share them; all else is compiled in.
 
     Attributes:
       model: the network.
@@ -36,16 +42,16 @@ class Task:
         alike.
     """
 
-    model: nn.Module
-    optimiser: optax.GradientTransformation
-    image_size: tuple[int, int]
+    model: nn.Module = _fixed()
+    optimiser: optax.GradientTransformation = _fixed()
+    image_size: tuple[int, int] = _fixed()
     mean: jax.Array
     std: jax.Array
-    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
-    label_smoothing: float = 0.0
-    ema_decay: float = 0.0
-    accumulate: int = 1
-    freeze: tuple[str, ...] = ()
+    augmentation: Augmentation = _fixed(default=Augmentation())
+    label_smoothing: float = _fixed(default=0.0)
+    ema_decay: float = _fixed(default=0.0)
+    accumulate: int = _fixed(default=1)
+    freeze: tuple[str, ...] = _fixed(default=())
     class_weights: jax.Array | None = None
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from hybrid_jax.config import flatten
+from hybrid_jax.data import Splits
 from hybrid_jax.errors import UserError
 from hybrid_jax.fields import FIELDS
 
@@ -57,7 +58,7 @@ class Workdir:
                 f"{'; '.join(differing)}. Give another workdir, or that config"
             )
 
-    def check_data(self, summary: dict) -> None:
+    def check_data(self, splits: Splits) -> None:
         """Refuses data that are not those of the run that the folder holds.
 
         Raises:
@@ -68,7 +69,7 @@ class Workdir:
         theirs = _read_json(self.data)
         differing = [
             f"{name} were {_short(theirs.get(name))} and are {_short(value)} now"
-            for name, value in summary.items()
+            for name, value in splits.summary.items()
             if theirs.get(name) != value
         ]
         if differing:
@@ -90,12 +91,15 @@ class Workdir:
         """The arguments of `create_model`, and `channels`."""
         return _read_json(self.model)
 
-    def create(self, config: ConfigDict, model: dict, data: dict) -> None:
-        """Makes the folder with what describes the run."""
+    def create(self, config: ConfigDict, model: dict) -> None:
+        """Makes the folder with what describes the run, but for its data."""
         self.path.mkdir(parents=True, exist_ok=True)
         _write_json(self.config, config.to_dict())
         _write_json(self.model, model)
-        _write_json(self.data, data)
+
+    def describe_data(self, splits: Splits) -> None:
+        """Adds what describes the data, which are looked at."""
+        _write_json(self.data, splits.summary)
 
 
 def write_whole(path: Path, text: str) -> None:

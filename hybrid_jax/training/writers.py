@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from hybrid_jax.training.workdir import Workdir, write_whole
 
@@ -15,6 +14,9 @@ class Writers:
 
     def __init__(self, workdir: Workdir, step: int):
         """Continues after `step`; drops what an interrupted run wrote beyond it."""
+        # It imports PyTorch where that is installed, which takes a second.
+        from tensorboardX import SummaryWriter
+
         drop_later(workdir.metrics, step)
         self._json = workdir.metrics.open("a", encoding="utf-8")
         self._events = SummaryWriter(

@@ -150,3 +150,17 @@ def test_statistics_do_not_depend_on_the_loader(digits):
     streamed = data.load("digits", loader="stream")
     for ours, theirs in zip(streamed.statistics, digits.statistics, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_pixels_are_decoded_once_when_they_are_asked_for():
+    decoded = []
+
+    def decode():
+        decoded.append(1)
+        return np.zeros((5, 4, 4, 3), np.uint8)
+
+    split = data.Undecoded((5, 4, 4, 3), decode, np.zeros(5, np.int32))
+    assert (len(split), split.shape, split.resident) == (5, (5, 4, 4, 3), True)
+    assert not decoded
+    assert split.images is split.images
+    assert len(decoded) == 1

@@ -297,7 +297,7 @@ def test_a_second_load_looks_at_new_files_only(place, tmp_path, monkeypatch):
         changed_splits.train.images[1:], first.train.images[1:]
     )
     for seed in range(6):
-        load(place, tmp_path, split_seed=seed)
+        _ = load(place, tmp_path, split_seed=seed).train.images
     kept = [p for p in (tmp_path / "kept").rglob("decoded-train*") if p.is_dir()]
     assert len(kept) == 1 + own.KEPT_BESIDE  # the older ones are gone
 

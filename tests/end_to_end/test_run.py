@@ -89,6 +89,17 @@ def test_the_workdir_holds_what_it_should(finished):
     assert picture.std() > 30
 
 
+def test_it_says_what_its_start_took(finished):
+    workdir, done = finished
+    said = re.compile(
+        r"ready in ([\d.]+) s: traced in ([\d.]+) s, "
+        r"(?:compiled|read from the cache) in ([\d.]+) s, first step ([\d.]+) s\n"
+    )
+    total, *parts = map(float, said.search(done.stdout).groups())
+    assert total > sum(parts) - 0.2  # of rounding
+    assert said.search((workdir / "log.txt").read_text())
+
+
 def test_tensorboard_reads_the_same_numbers(finished):
     workdir, _ = finished
     events = EventAccumulator(str(workdir / "tensorboard"))
@@ -107,7 +118,7 @@ def test_again_finishes_at_once_and_changes_nothing(finished):
     again = train(workdir, *SMALL)
     assert again.returncode == 0, again.stderr
     assert "nothing left to train" in again.stdout
-    assert "compiled" not in again.stdout
+    assert "ready in" not in again.stdout
     assert again.stdout.split("│ test", 1)[1] == done.stdout.split("│ test", 1)[1]
     assert before == {p: p.read_bytes() for p in workdir.glob("*.json*")}
 

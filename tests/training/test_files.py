@@ -78,13 +78,12 @@ def test_workdir_tells_its_config_from_another(tmp_path):
     config = configs.default()
     folder.check(config)
     assert not folder.path.exists()
-    folder.create(config, {"name": "astroformer_pico"}, {"classes": ["cat", "dög"]})
+    folder.create(config, {"name": "astroformer_pico"})
     other = configs.flatten(config) | {"seed": 5}
     folder.check(configs.unflatten(other))  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)
     folder.check(config)
-    stored = json.loads(folder.data.read_text(encoding="utf-8"))
-    assert stored == {"classes": ["cat", "dög"]}
+    assert json.loads(folder.model.read_text()) == {"name": "astroformer_pico"}
     free = configs.flatten(config) | {"train.log_every": 7, "data.dir": "/elsewhere"}
     folder.check(configs.unflatten(free))
     other = configs.flatten(config) | {"optim.weight_decay": 0.5, "model.stack": "CCTT"}
@@ -97,20 +96,21 @@ def test_workdir_tells_its_config_from_another(tmp_path):
 
 def test_workdir_tells_its_data_from_others(tmp_path, digits):
     folder = Workdir(tmp_path / "run")
-    folder.check_data(digits.summary)
-    folder.create(configs.default(), {}, digits.summary)
+    folder.check_data(digits)
+    folder.create(configs.default(), {})
+    folder.describe_data(digits)
     tenth = data.load("digits", fraction=0.1)
-    folder.check_data(tenth.summary)  # nothing saved yet, nothing to lose
+    folder.check_data(tenth)  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)
-    folder.check_data(digits.summary)
+    folder.check_data(digits)
     with pytest.raises(UserError) as error:
-        folder.check_data(tenth.summary)
+        folder.check_data(tenth)
     assert "training images were 1437 and are 149 now" in str(error.value)
     assert "test images" not in str(error.value)
     labels = np.flip(digits.train.labels)
     other = dataclasses.replace(digits, train=data.Split(digits.train.images, labels))
     with pytest.raises(UserError, match="holds a run of other data: labels were"):
-        folder.check_data(other.summary)
+        folder.check_data(other)
 
 
 def test_workdir_that_is_a_file_or_damaged(tmp_path):

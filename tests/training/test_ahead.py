@@ -1,0 +1,74 @@
+"""Programs that are compiled in threads, and what they share in the cache."""
+
+import secrets
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hybrid_jax.training.ahead import Program, compiler
+from tests.training.test_step import make_task
+
+VECTOR = jax.ShapeDtypeStruct((3,), jnp.float32)
+
+
+def test_a_program_is_compiled_in_a_thread_and_knows_its_shapes():
+    program = Program(jax.jit(lambda x: {"sum": x.sum(), "twice": 2 * x}), VECTOR)
+    assert program.shapes["twice"].shape == (3,)
+    assert program.traced > 0 == program.compiled
+    with compiler() as threads:
+        program.compile(threads)
+        found = program(np.arange(3, dtype=np.float32))
+    assert float(found["sum"]) == 3
+    assert program.compiled > 0
+
+
+def test_the_second_process_would_find_a_program_in_the_cache():
+    number = secrets.randbits(30)  # so that none is there yet
+
+    def make():
+        return Program(jax.jit(lambda x: x * number), VECTOR)
+
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    try:
+        with compiler() as threads:
+            first = make().compile(threads)
+            first.wait()
+            second = make().compile(threads)
+            second.wait()
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+    assert (first.cached, second.cached) == (False, True)
+
+
+def test_what_has_not_begun_when_a_run_fails_never_does():
+    held, begun = threading.Event(), []
+
+    def busy():
+        held.wait(10)
+
+    with pytest.raises(KeyError), compiler() as threads:
+        for _ in range(2):
+            threads.submit(busy)
+        threads.submit(begun.append, 1)
+        threading.Timer(0.1, held.set).start()
+        raise KeyError
+    assert not begun
+    assert not [t for t in threading.enumerate() if t.name.startswith("compiler")]
+
+
+def test_statistics_and_class_weights_are_no_part_of_a_program():
+    """So that folds and subsets of one size share what is compiled."""
+    images = jax.ShapeDtypeStruct((2, 16, 16, 1), jnp.uint8)
+
+    def lowered(mean, weights):
+        task = make_task().replace(mean=mean, class_weights=weights)
+        step = jax.jit(lambda task, x: ((x - task.mean) * task.class_weights[0]).sum())
+        return step.lower(task, images).as_text()
+
+    shapes = [jax.ShapeDtypeStruct((n,), jnp.float32) for n in (1, 3)]
+    texts = {lowered(jnp.float32([n]), jnp.float32([n] * 3)) for n in (1, 2)}
+    assert texts == {lowered(*shapes)}

@@ -1,0 +1,99 @@
+"""The host's order of work: what it dispatches, what it waits for, what it reads."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from hybrid_jax.training.dispatch import Pace
+from hybrid_jax.training.windows import Windows
+
+
+class Number:
+    """A metric on a device that notes when it is waited for, and when it is read."""
+
+    def __init__(self, events, step, value):
+        self._events, self._step, self._value = events, step, value
+
+    def block_until_ready(self):
+        self._events.append(("wait", self._step))
+        return self
+
+    def __array__(self, dtype=None, copy=None):
+        self._events.append(("read", self._step))
+        return np.float32(self._value)
+
+
+class FakeTrainer:
+    """Adds up the steps; step `t` has the loss `t` and one image."""
+
+    def __init__(self, events):
+        self._events, self.pace = events, Pace(2)
+
+    def __call__(self, task, state, step, count):
+        self._events.append(("dispatch", step))
+        loss = sum(range(step, step + count))
+        sums = {"images": np.float32(count), "loss": Number(self._events, step, loss)}
+        return state + count, sums
+
+
+@pytest.fixture
+def run(monkeypatch):
+    events, read = [], []
+    trainer = FakeTrainer(events)
+    # However long a call took, two steps are dispatched in the next.
+    monkeypatch.setattr(trainer.pace, "steps", 2)
+    monkeypatch.setattr("hybrid_jax.training.dispatch.SECONDS_A_CALL", 1e9)
+    windows = Windows(
+        None,
+        trainer,
+        lambda step: events.append(("told", step)),
+        lambda window, means, seconds: read.append((window.first, window.last, means)),
+    )
+    return events, read, windows
+
+
+def test_a_window_is_read_when_the_next_steps_are_under_way(run):
+    events, read, windows = run
+    windows.start()
+    state = windows.advance(0, 0, 4)
+    assert read == []
+    state = windows.advance(state, 4, 7)
+    assert [row[:2] for row in read] == [(0, 4)]
+    windows.finish()
+    windows.finish()  # nothing is read twice
+    assert state == 7
+    assert read == [(0, 4, {"loss": 1.5}), (4, 7, {"loss": 5.0})]
+
+    at = {event: i for i, event in reversed(list(enumerate(events)))}
+    for step in (0, 2):  # of the first window
+        assert at["dispatch", 4] < at["read", step] < at["dispatch", 6]
+    # The device always has a call to do: one is waited for behind the next's dispatch.
+    starts = [step for what, step in events if what == "dispatch"]
+    assert starts == [0, 2, 4, 6]
+    for step, following in itertools.pairwise(starts):
+        assert at["dispatch", following] < at["wait", step]
+
+
+def test_the_last_window_is_left_until_it_is_asked_for(run):
+    """So that an evaluation can be dispatched before the host waits."""
+    events, read, windows = run
+    windows.start()
+    windows.advance(0, 0, 2)
+    assert not read
+    assert {what for what, _ in events} == {"dispatch", "told"}
+    windows.finish()
+    assert read == [(0, 2, {"loss": 0.5})]
+
+
+def test_an_error_of_the_reader_ends_the_training(run):
+    _, _, windows = run
+
+    def diverged(window, means, seconds):
+        raise ValueError(means["loss"])
+
+    windows._read = diverged
+    windows.start()
+    windows.advance(0, 0, 2)
+    with pytest.raises(ValueError, match=r"0\.5"):
+        windows.advance(2, 2, 8)
