@@ -238,6 +238,18 @@ FIELDS = {
     "train.sampling": Field(
         "uniform", _one_of(*SAMPLINGS), "of images, or of classes first"
     ),
+    "train.scan": Field(
+        "auto",
+        _one_of("auto", "on", "off"),
+        "compile alike blocks once, and loop over them; auto does on accelerators",
+        free=True,
+    ),
+    "train.remat": Field(
+        "none",
+        _one_of("none", "products", "full"),
+        "what backward computes again, to save memory: all but products, or all",
+        free=True,
+    ),
     "train.eval_every": Field(
         1, _whole(1), "epochs between evaluations, each with a checkpoint", free=True
     ),

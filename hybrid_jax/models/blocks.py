@@ -21,10 +21,10 @@ from hybrid_jax.models.layers import (
     BlockAttention,
     Conv1x1,
     DepthwiseConv,
+    DropPath,
     Shortcut,
     SqueezeExcite,
     average_pool,
-    drop_path,
     layer_norm,
 )
 from hybrid_jax.models.local_attention import LocalAttention
@@ -49,7 +49,7 @@ class MBConv(nn.Module):
 
     features: int
     stride: int = 1
-    drop_path: float = 0.0
+    drop_path: float | jax.Array = 0.0
     recipe: Recipe = PAPER
     dtype: jnp.dtype = jnp.float32
     spatial: str = "convolution"
@@ -85,7 +85,7 @@ class MBConv(nn.Module):
         else:
             x = self._gated(spatial_norm(x, train), train)
         x = product(self.features, use_bias=recipe.conv_bias, name="project")(x)
-        return shortcut + drop_path(self.drop_path, train, "drop_path")(x)
+        return shortcut + DropPath(self.drop_path, name="drop_path")(x, train)
 
     def _mix(self, x: jax.Array, stride: int) -> jax.Array:
         """Mixes positions, channel by channel or head by head."""
@@ -117,7 +117,7 @@ class Transformer(nn.Module):
 
     features: int
     stride: int = 1
-    drop_path: float = 0.0
+    drop_path: float | jax.Array = 0.0
     recipe: Recipe = PAPER
     dtype: jnp.dtype = jnp.float32
     partition: str = "whole"
@@ -143,13 +143,13 @@ class Transformer(nn.Module):
             parts.x, train, parts.real
         )
         x = self._scaled(parts.join(x), "attention_scale")
-        x = shortcut + drop_path(self.drop_path, train, "attention_drop_path")(x)
+        x = shortcut + DropPath(self.drop_path, name="attention_drop_path")(x, train)
 
         shortcut = x
         x = transformer_norm(recipe, train, self.dtype, "mlp_norm")(x)
         x = MLP(self.features, recipe.transformer_activation, self.dtype, name="mlp")(x)
         x = self._scaled(x, "mlp_scale")
-        return shortcut + drop_path(self.drop_path, train, "mlp_drop_path")(x)
+        return shortcut + DropPath(self.drop_path, name="mlp_drop_path")(x, train)
 
     def _scaled(self, x: jax.Array, name: str) -> jax.Array:
         """Layer scale (Touvron et al. 2021), where the recipe has it."""
@@ -164,7 +164,7 @@ class MaxViT(nn.Module):
 
     features: int
     stride: int = 1
-    drop_path: float = 0.0
+    drop_path: float | jax.Array = 0.0
     recipe: Recipe = PAPER
     dtype: jnp.dtype = jnp.float32
     window: Size = (7, 7)

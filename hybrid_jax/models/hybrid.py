@@ -21,6 +21,7 @@ from hybrid_jax.models.geometry import Size, map_sizes
 from hybrid_jax.models.head import Head
 from hybrid_jax.models.layers import BatchNorm, Conv
 from hybrid_jax.models.recipes import PAPER, Recipe
+from hybrid_jax.models.sequence import Entry, apply_run, drop_key, runs
 from hybrid_jax.models.table import Block, PerStage, block_plan
 
 
@@ -65,6 +66,8 @@ class HybridNet(nn.Module):
       dropout: rate before the classifier.
       dtype: of activations and matrix products; parameters, statistics, softmax and
         logits are float32.
+      scan: whether alike blocks are compiled once, a key of `sequence.SCAN`.
+      remat: what backward keeps of a block, a key of `sequence.REMAT`.
 
     Sows the maps behind stem and stages, in this order, as the intermediate `maps`.
     """
@@ -81,6 +84,8 @@ class HybridNet(nn.Module):
     drop_path: float = 0.0
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
+    scan: str = "auto"
+    remat: str = "none"
 
     @property
     def plan(self) -> list[Block]:
@@ -105,15 +110,24 @@ class HybridNet(nn.Module):
         # Windows and grids of MaxViT are as large as the last map, as published.
         blocks = BLOCKS | {"M": partial(BLOCKS["M"], window=self.map_sizes[-1])}
         rates = np.linspace(0.0, self.drop_path, len(self.plan))
+        entries, before = [], None
         for block, rate in zip(self.plan, rates, strict=True):
-            x = blocks[block.letter](
+            kind = block.stage, block.letter, block.width
+            make = partial(
+                blocks[block.letter],
                 features=block.width,
                 stride=strides[block.stage - 1] if block.number == 1 else 1,
-                drop_path=float(rate),
-                name=f"stage{block.stage}_block{block.number}",
                 **same,
-            )(x, train)
-            if block.last:
+            )
+            name = f"stage{block.stage}_block{block.number}"
+            # The first of its kind may widen the map, and carries the stride.
+            entries.append(Entry(name, (*kind, kind == before), make, float(rate)))
+            before = kind
+        lasts = {f"stage{b.stage}_block{b.number}" for b in self.plan if b.last}
+        key = drop_key(self, train)
+        for run in runs(self, entries):
+            x = apply_run(self, run, x, train, key)
+            if run[-1].name in lasts:
                 self.sow("intermediates", "maps", x)
 
         return Head(

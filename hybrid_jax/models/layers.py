@@ -65,11 +65,24 @@ def layer_norm(dtype: jnp.dtype, name: str, epsilon: float = 1e-6) -> nn.LayerNo
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name)
 
 
-def drop_path(rate: float, train: bool, name: str) -> nn.Dropout:
-    """Stochastic depth (Huang et al. 2016): drops the branch of an image as a whole."""
-    return nn.Dropout(
-        rate, broadcast_dims=(1, 2, 3), deterministic=not train, name=name
-    )
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016): drops the branch of an image as a whole.
+
+    The rate may be traced, of a block that is scanned over.
+    """
+
+    rate: float | jax.Array
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[B, H, W, C]` to the same; what is left weighs as much in the mean."""
+        if not train or (isinstance(self.rate, float) and self.rate == 0):
+            return x
+        kept = 1 - self.rate
+        mask = jax.random.bernoulli(
+            self.make_rng("dropout"), kept, (x.shape[0], 1, 1, 1)
+        )
+        return jnp.where(mask, x / jnp.asarray(kept, x.dtype), 0)
 
 
 def average_pool(x: jax.Array) -> jax.Array:

@@ -3,6 +3,8 @@
 Patches, a class token, learned absolute positions, pre-normalised transformer blocks.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from hybrid_jax.models.blocks import Transformer
 from hybrid_jax.models.geometry import Size
 from hybrid_jax.models.head import Head
 from hybrid_jax.models.recipes import VIT, Recipe
+from hybrid_jax.models.sequence import Entry, apply_run, drop_key, runs
 
 
 class ViT(nn.Module):
@@ -21,7 +24,8 @@ class ViT(nn.Module):
       width, depth: channels, and number of blocks.
       patch_size: side of a patch; the last ones are filled up with zeros where it does
         not divide the image.
-      num_classes, image_size, recipe, drop_path, dropout, dtype: as in `HybridNet`.
+      num_classes, image_size, recipe, drop_path, dropout, dtype, scan, remat: as
+        in `HybridNet`.
 
     Sows the patches behind every block, `[B, h, w, C]`, as the intermediate `maps`.
     """
@@ -35,6 +39,8 @@ class ViT(nn.Module):
     drop_path: float = 0.0
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
+    scan: str = "auto"
+    remat: str = "none"
 
     @property
     def map_sizes(self) -> list[Size]:
@@ -57,14 +63,15 @@ class ViT(nn.Module):
         )
         x = (x + positions.astype(self.dtype))[:, :, None]  # a map, one column wide
 
-        for block, rate in enumerate(np.linspace(0, self.drop_path, self.depth), 1):
-            x = Transformer(
-                self.width,
-                drop_path=float(rate),
-                recipe=self.recipe,
-                dtype=self.dtype,
-                name=f"block{block}",
-            )(x, train)
+        make = partial(Transformer, self.width, recipe=self.recipe, dtype=self.dtype)
+        rates = np.linspace(0, self.drop_path, self.depth)
+        entries = [
+            Entry(f"block{number}", "T", make, float(rate))
+            for number, rate in enumerate(rates, 1)
+        ]
+        key = drop_key(self, train)
+        for run in runs(self, entries):
+            x = apply_run(self, run, x, train, key)
             patches = x[:, 1:].reshape(batch, height, width, self.width)
             self.sow("intermediates", "maps", patches)
 

@@ -61,6 +61,8 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
             num_classes=len(splits.classes),
             image_size=tuple(map(int, size)),
             dtype=jnp.dtype(config.dtype),
+            scan=config.train.scan,
+            remat=config.train.remat,
         )
     except ValueError as error:
         raise UserError(
