@@ -41,8 +41,11 @@ class Instruction(NamedTuple):
         """Its path within the step, without what jax's transformations add."""
         path = re.split(r"(?:while/)?body/", self.origin, maxsplit=1)[-1]
         # A hand-written gradient repeats the path of what it is the gradient of.
-        path = re.split(r"(?:transpose\()+jvp\(\w*\)+/|jvp\(\w*\)+/", path)[-1]
-        return "/".join(name for name in path.split("/") if "(" not in name)
+        path = re.split(r"jvp\(\w+\)+/", path)[-1]
+        # What is left are modules, their methods as `module.method`, and operations.
+        return "/".join(
+            name for name in path.split("/") if not re.search(r"[(.]", name)
+        )
 
 
 def instructions(text: str) -> dict[str, Instruction]:

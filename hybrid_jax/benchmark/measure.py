@@ -148,23 +148,8 @@ def rate(dispatch: Dispatch, seconds: float, most: int, images: float) -> dict:
       most: steps in a call.
       images: that count in a step.
     """
-    jax.block_until_ready(dispatch(1))  # the first is slower
-    start = time.perf_counter()
-    jax.block_until_ready(dispatch(1))
-    a_step = time.perf_counter() - start
-    count = int(min(SECONDS_A_CALL, seconds / CALLS) / a_step)
-    count = min(max(count, 1), most)
-    times = []
-    under_way = dispatch(count)
-    jax.block_until_ready(under_way)
-    under_way, last = dispatch(count), time.perf_counter()
-    while len(times) < LEAST_CALLS or sum(times) * count < seconds:
-        following = dispatch(count)
-        jax.block_until_ready(under_way)
-        under_way, now = following, time.perf_counter()
-        times.append((now - last) / count)
-        last = now
-    jax.block_until_ready(under_way)
+    count = _steps_of_a_call(dispatch, seconds, most)
+    times = _times(dispatch, count, seconds)
     median = statistics.median(times)
     return {
         "images_per_second": images / median,
@@ -174,6 +159,30 @@ def rate(dispatch: Dispatch, seconds: float, most: int, images: float) -> dict:
         "calls": len(times),
         "steps_per_call": count,
     }
+
+
+def _steps_of_a_call(dispatch: Dispatch, seconds: float, most: int) -> int:
+    """As many as a run would dispatch at once, or fewer where time is short."""
+    jax.block_until_ready(dispatch(1))  # the first is slower
+    start = time.perf_counter()
+    jax.block_until_ready(dispatch(1))
+    of_one = time.perf_counter() - start
+    return min(max(int(min(SECONDS_A_CALL, seconds / CALLS) / of_one), 1), most)
+
+
+def _times(dispatch: Dispatch, count: int, seconds: float) -> list[float]:
+    """Seconds of a step in each call, from the end of the call before it."""
+    times = []
+    jax.block_until_ready(dispatch(count))
+    last, under_way = time.perf_counter(), dispatch(count)
+    while len(times) < LEAST_CALLS or sum(times) * count < seconds:
+        following = dispatch(count)
+        jax.block_until_ready(under_way)
+        now = time.perf_counter()
+        times.append((now - last) / count)
+        last, under_way = now, following
+    jax.block_until_ready(under_way)
+    return times
 
 
 def utilisation(work: int, trained: dict, peak: Peak) -> dict:

@@ -24,7 +24,8 @@ class Peak(NamedTuple):
 #
 # NVIDIA's data sheets, where figures "with sparsity" are twice these: A100 (2021), H100
 # (2023), H200 (2024), L4, L40S, V100 (2020), T4; of the RTX cards, the appendices of
-# the white papers on GA102 and Ada.
+# the white papers on GA102 and Ada. By default jax takes products of float32 in TF32
+# where a GPU has it, and so may surpass the second figure.
 #
 # Google's cloud.google.com/tpu/docs/v2 to /v6e, of a chip, halved where jax's device is
 # one of its two cores (v2, v3). A TPU takes products of float32 in bfloat16 too, unless

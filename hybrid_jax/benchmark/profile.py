@@ -65,7 +65,8 @@ def profile(
 def operations(trace: ProfileData, known: dict[str, Instruction]) -> Iterator[Event]:
     """The operations of a trace: those of the devices, or where it has none the host's.
 
-    Kernels of a device that are no instruction of the program are among them.
+    Copies and kernels of a device that name no instruction of the program are among
+    them, such as those that a GPU replays from a recorded graph.
     """
     planes = list(trace.planes)
     devices = [plane for plane in planes if plane.name.startswith("/device:")]
@@ -85,8 +86,10 @@ def _events(
                 name = event.name
                 if rows:  # kernels say which instruction they belong to
                     name = str(dict(event.stats).get("hlo_op", name))
-                name = re.match(r"%?([^ ]*)", name)[1]
-                if name in known:
+                # A TPU's events are called by the whole line of the program.
+                word = name.split(" ", 1)[0].lstrip("%")
+                if word in known:
+                    name = word
                     if known[name].kind in CONTROL:
                         continue
                 elif not rows:
