@@ -1,10 +1,11 @@
 """What all commands share: how mistakes are told, and how sizes are written."""
 
 import argparse
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from hybrid_jax.errors import UserError
 
@@ -30,6 +31,27 @@ def guarded(
         return _tell(f"{error.strerror}: {error.filename}" if named else error, 2)
     except KeyboardInterrupt:
         return _tell(f"interrupted; {again}", 130)
+
+
+@contextlib.contextmanager
+def memory_told() -> Iterator[None]:
+    """Has a device's lack of memory told as a user's mistake.
+
+    Raises:
+      UserError: names what to lower.
+    """
+    from jax.errors import JaxRuntimeError
+
+    try:
+        yield
+    except JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            "the device is out of memory: lower config.train.batch_size or "
+            "config.train.eval_batch_size, raise config.optim.accumulate, or take a "
+            "smaller model"
+        ) from None
 
 
 def _tell(what: object, code: int) -> int:

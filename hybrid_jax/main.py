@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from hybrid_jax import config as configs
-from hybrid_jax.command import guarded
+from hybrid_jax.command import guarded, memory_told
 from hybrid_jax.errors import UserError
 from hybrid_jax.flags import asks_for_help
 from hybrid_jax.flags import parse as parse_flags
@@ -39,21 +39,11 @@ def main(argv: list[str] | None = None) -> int:
 def run(mode: str, config: ConfigDict | None, workdir: str) -> None:
     """Starts what the flags ask for."""
     # Imported here, so that a mistake in the flags is told before jax is loaded.
-    from jax.errors import JaxRuntimeError
-
     from hybrid_jax.evaluate import evaluate
     from hybrid_jax.training.loop import train
 
-    try:
+    with memory_told():
         {"train": train, "eval": evaluate}[mode](config, workdir)
-    except JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise UserError(
-            "the device is out of memory: lower config.train.batch_size or "
-            "config.train.eval_batch_size, raise config.optim.accumulate, or take a "
-            "smaller model"
-        ) from None
 
 
 def parse(argv: list[str]) -> tuple[str, ConfigDict | None, str]:

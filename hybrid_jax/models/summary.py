@@ -146,6 +146,7 @@ def macs_by_part(jaxpr: Jaxpr, names: Collection[str], part: str = "") -> Counte
 
 def _macs(equation: JaxprEqn) -> int:
     """Of one equation: its outputs, times what each is a sum of."""
+    zeros = 1
     if equation.primitive.name == "dot_general":
         (summed, _), _ = equation.params["dimension_numbers"]
         left = equation.invars[0].aval.shape
@@ -154,9 +155,11 @@ def _macs(equation: JaxprEqn) -> int:
         kernel = equation.invars[1].aval
         features = equation.params["dimension_numbers"].rhs_spec[0]
         terms = kernel.size // kernel.shape[features]
+        # In a strided convolution's gradient, one pixel in so many is not a zero.
+        zeros = math.prod(equation.params["lhs_dilation"])
     else:
         return 0
-    return equation.outvars[0].aval.size * terms
+    return equation.outvars[0].aval.size * terms // zeros
 
 
 def _programs(equation: JaxprEqn) -> Iterator[Jaxpr]:

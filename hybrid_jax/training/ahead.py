@@ -51,13 +51,13 @@ class Program:
         self._compiled = threads.submit(self._compile, lowered)
         return self
 
-    def wait(self) -> None:
-        """Returns when it is compiled."""
-        self._compiled.result()
+    def wait(self) -> jax.stages.Compiled:
+        """The executable, once it is compiled."""
+        return self._compiled.result()
 
     def __call__(self, *arguments):
         """Its results, once it is compiled."""
-        return self._compiled.result()(*arguments)
+        return self.wait()(*arguments)
 
     def _compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
         start, hits = time.perf_counter(), _seen.hits

@@ -78,6 +78,7 @@ class Evaluator:
     Attributes:
       program: of its steps.
       loader: of the split.
+      batches: of the whole split.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Evaluator:
         """As a `Trainer`, for shapes of a network's variables."""
         batch_size = min(config.train.eval_batch_size, len(split))
         self._order = EvaluationOrder(len(split), batch_size)
-        self._next = 0
+        self._next, self.batches = 0, len(self._order)
         self.loader = create_loader(split, self._order, batch_size, config.data.workers)
         mask = jax.ShapeDtypeStruct((self.loader.steps, batch_size), jnp.float32)
         self.program = Program(
@@ -107,21 +108,26 @@ class Evaluator:
     def start(self, task: Task, variables: dict) -> list[metrics.Sums]:
         """Dispatches an evaluation: sums that `metrics.means` waits for."""
         parts, steps = [], self.loader.steps
-        end = self._next + len(self._order)
+        end = self._next + self.batches
         for first in range(self._next, end, steps):
             count = min(steps, end - first)
-            mask = np.stack([self._order.mask(first + i) for i in range(steps)])
-            part = self.program(
-                task,
-                variables,
-                self.loader.data,
-                self.loader.chunk(first, count),
-                mask,
-                np.int32(count),
-            )
-            parts.append(part)
+            parts.append(self.dispatch(task, variables, first, count))
         self._next = end
         return parts
+
+    def dispatch(
+        self, task: Task, variables: dict, first: int, count: int
+    ) -> metrics.Sums:
+        """Sums of `count` batches; the split begins anew after its last batch."""
+        steps = range(first, first + self.loader.steps)
+        return self.program(
+            task,
+            variables,
+            self.loader.data,
+            self.loader.chunk(first, count),
+            np.stack([self._order.mask(step) for step in steps]),
+            np.int32(count),
+        )
 
 
 def initialiser(task: Task, channels: int) -> Program:
