@@ -11,8 +11,6 @@ from hybrid_jax.runtime import jit_once
 # Letters with three alike blocks in a stage, a mixed stage, and a ViT.
 NETWORKS = {
     "astroformer_pico": {"depths": (1, 1, 3, 3)},
-    "cbam_pico": {"depths": (1, 1, 3, 1)},
-    "sasa_pico": {"depths": (1, 3, 1, 1)},
     "coatnet_6": {
         "widths": (16, 16, (16, 32), 32),
         "depths": (1, 1, (3, 3), 1),
@@ -24,8 +22,7 @@ NETWORKS = {
 
 
 def network(name, **how):
-    size = 64 if name == "sasa_pico" else 32
-    return create_model(name, 5, size, **NETWORKS[name], **how)
+    return create_model(name, 5, 32, **NETWORKS[name], **how)
 
 
 def results(model, variables, images):
