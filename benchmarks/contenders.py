@@ -5,6 +5,8 @@ and returns a function that measures the seconds of one step, over about a secon
 steps. Strides are 2 everywhere, as timm's are.
 """
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -29,8 +31,8 @@ class Case(NamedTuple):
 Measure = Callable[[], float]
 
 
-def ours(case: Case, dtype: str = "auto"):
-    """The network, its task and a loader of random images on the device."""
+def ours(case: Case, dtype: str = "auto", **overrides):
+    """The task of a network, fields of it changed, and a loader of random images."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -46,7 +48,12 @@ def ours(case: Case, dtype: str = "auto"):
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     model = create_model(
-        case.model, CLASSES, case.pixels, strides=(2,) * 5, dtype=jnp.dtype(dtype)
+        case.model,
+        CLASSES,
+        case.pixels,
+        strides=(2,) * 5,
+        dtype=jnp.dtype(dtype),
+        **overrides,
     )
     task = Task(
         model=model,
@@ -62,7 +69,7 @@ def ours(case: Case, dtype: str = "auto"):
     return task, create_loader(split, order, case.batch)
 
 
-def train_ours(case: Case) -> Measure:
+def train_ours(case: Case, **overrides) -> Measure:
     """Steps as a run takes them, several in one dispatch."""
     import jax
     import jax.numpy as jnp
@@ -72,7 +79,7 @@ def train_ours(case: Case) -> Measure:
     from hybrid_jax.training import dispatch
     from hybrid_jax.training.state import create_state
 
-    task, loader = ours(case)
+    task, loader = ours(case, **overrides)
     shape = (*task.image_size, 3)
     create = runtime.jit_once(
         lambda: create_state(task.model, task.optimiser, jnp.int32(0), shape, False)
@@ -178,6 +185,27 @@ def infer_theirs(case: Case, compiled: bool) -> Measure:
         logits.float().sum().item()  # waits for the device
 
     return measured(steps)
+
+
+def memory_of(make: Callable[[], Measure]) -> Measure:
+    """Bytes that a contender's steps take at most, behind all imports."""
+    import resource
+
+    import jax
+
+    import hybrid_jax.training.loop  # noqa: F401
+
+    with contextlib.suppress(ImportError):  # then the contender says so
+        import timm  # noqa: F401
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    make()()
+    if jax.default_backend() == "cpu":
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        return lambda: 1024.0 * grown
+    in_use = jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+    if "torch" in sys.modules:
+        in_use = max(in_use, sys.modules["torch"].cuda.max_memory_allocated())
+    return lambda: float(in_use)
 
 
 def measured(steps: Callable[[int], None], most: int = 1000) -> Measure:

@@ -24,6 +24,7 @@ measure() {
 
 measure train_step benchmarks/train_step.py
 measure inference benchmarks/inference.py
+measure memory benchmarks/memory.py
 measure compile_time benchmarks/compile_time.py
 measure nano -m hybrid_jax.benchmark --config=configs/digits.py:astroformer_nano \
   --config.data.image_size=32,32 --json="$folder/nano.json" \

@@ -17,8 +17,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hybrid_jax.ops.choice import handwritten
-
 # What backward keeps of a block, and what it computes again.
 REMAT = {
     "none": None,
@@ -54,8 +52,8 @@ def runs(network: nn.Module, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
 
     Blocks go one by one while variables are made, or maps are asked for.
     """
-    least = SCAN[network.scan]
-    if _spelt_out(network) or (network.scan == "auto" and handwritten()):
+    least, on_cpu = SCAN[network.scan], jax.default_backend() == "cpu"
+    if _spelt_out(network) or (network.scan == "auto" and on_cpu):
         least = None
     for _, group in itertools.groupby(entries, key=lambda entry: entry.kind):
         group = list(group)
