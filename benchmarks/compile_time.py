@@ -24,9 +24,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import jax
 from rich.console import Console
 from rich.table import Table
+from turns import headline
 
 ROOT = Path(__file__).parents[1]
 MODELS, COMPILE_ONLY = ["astroformer_1", "astroformer_0"], ["astroformer_5"]
@@ -87,6 +87,7 @@ def theirs(model: str) -> tuple[float, ...]:
 
 def compile_only(model: str) -> tuple[float, ...]:
     """Traces and compiles our training step; nothing of its size is made."""
+    import jax
     import jax.numpy as jnp
     from contenders import Case
     from contenders import ours as make
@@ -150,13 +151,7 @@ def main() -> None:
             print(f"left out: {what} ({error})", file=sys.stderr)
             raise SystemExit(LACKING) from None
         return
-    device = jax.devices()[0]
-    cores = f"{os.cpu_count()} CPU cores"
-    title = (
-        f"seconds to the first step, jax {jax.__version__}, "
-        f"{time.strftime('%d %B %Y')}, "
-        f"{cores if device.platform == 'cpu' else device.device_kind}"
-    )
+    title = headline("seconds to the first step")
     table = Table("", "", "cache", *COLUMNS, title=title)
     for names, times in rows(options):
         table.add_row(*names, *(f"{t:.1f}" if t else "" for t in times))

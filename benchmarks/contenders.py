@@ -223,3 +223,23 @@ def measured(steps: Callable[[int], None], most: int = 1000) -> Measure:
 
 
 PEERS = {"timm, eager": False, "timm, torch.compile": True}
+
+# What is compared, by platform.
+CASES = {
+    "cpu": (
+        Case("astroformer_0", 32, 64),
+        Case("astroformer_0", 64, 32),
+        Case("astroformer_0", 224, 8),
+    ),
+    "gpu": (Case("astroformer_1", 224, 256), Case("astroformer_3", 224, 256)),
+}
+
+
+def beside_timm(
+    ours: Callable[..., Measure], theirs: Callable[..., Measure], case: Case
+) -> dict[str, Callable[[], Measure]]:
+    """A function of a case, and one of a case and how PyTorch runs, by contender."""
+    return {
+        **{name: partial(theirs, case, how) for name, how in PEERS.items()},
+        "hybrid_jax": partial(ours, case),
+    }

@@ -13,7 +13,6 @@ compiled program, whose batches are written to memory as the step would read the
 
 import argparse
 import itertools
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -25,9 +24,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from sklearn.datasets import load_sample_images
+from turns import take_turns
 
 WORKERS = 2
 # pixels: (images, batch size, kind of file)
@@ -202,41 +201,28 @@ CONTENDERS: dict[str, Callable[..., Iterator[int]]] = {
 }
 
 
-def serve(pipe, make: Callable[..., Iterator[int]], *args) -> None:
-    """In a process: counts images for as many seconds as it is told, repeatedly."""
-    try:
-        batches = make(*args)
-        next(batches)
-        pipe.send(None)
-    except ImportError as error:
-        pipe.send(str(error))
-        return
-    while seconds := pipe.recv():
+def rate_of(
+    make: Callable[..., Iterator[int]], args: tuple, seconds: float
+) -> Callable[[], float]:
+    """Measures images a second, over some seconds."""
+    batches = make(*args)
+    next(batches)
+
+    def rate() -> float:
         count, start = 0, time.perf_counter()
         while (passed := time.perf_counter() - start) < seconds:
             count += next(batches)
-        pipe.send(count / passed)
+        return count / passed
+
+    return rate
 
 
 def compare(args: tuple, rounds: int, seconds: float) -> dict[str, list[float]]:
     """Images a second of each contender in each round, of those that can run here."""
-    spawn, pipes = multiprocessing.get_context("spawn"), {}
-    for name, make in CONTENDERS.items():
-        pipes[name], theirs = spawn.Pipe()
-        spawn.Process(target=serve, args=(theirs, make, *args)).start()
-        if reason := pipes[name].recv():
-            print(f"left out: {name} ({reason})")
-            del pipes[name]
-    rates = {name: [] for name in pipes}
-    for round_ in range(rounds + 1):
-        for name, pipe in pipes.items():
-            pipe.send(seconds)
-            rate = pipe.recv()
-            if round_:  # the first one warms up
-                rates[name].append(rate)
-    for pipe in pipes.values():
-        pipe.send(0)
-    return rates
+    contenders = {
+        name: partial(rate_of, make, args, seconds) for name, make in CONTENDERS.items()
+    }
+    return take_turns(contenders, rounds)
 
 
 def rows(args: tuple, rates: dict[str, list[float]]) -> Iterator[tuple[str, ...]]:
@@ -265,7 +251,7 @@ def main() -> None:
             folder = Path(scratch) / f"{pixels}px"
             write_tiles(folder, pixels, count, kind)
             cases += [(str(folder), pixels, p, batch) for p in RECIPES.values()]
-        for case in track(cases, "measuring"):
+        for case in cases:
             for row in rows(case, compare(case, options.rounds, options.seconds)):
                 table.add_row(*row)
     Console(width=110).print(table)

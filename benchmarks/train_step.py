@@ -11,25 +11,9 @@ PyTorch under autocast. Ratios are to the faster of PyTorch's two.
 
 from functools import partial
 
-from contenders import PEERS, Case, train_ours, train_theirs
+from contenders import CASES, PEERS, beside_timm, train_ours, train_theirs
 from turns import compare
 
-CASES = {
-    "cpu": (
-        Case("astroformer_0", 32, 64),
-        Case("astroformer_0", 64, 32),
-        Case("astroformer_0", 224, 8),
-    ),
-    "gpu": (Case("astroformer_1", 224, 256), Case("astroformer_3", 224, 256)),
-}
-
-
-def of(case: Case) -> dict:
-    return {
-        **{name: partial(train_theirs, case, how) for name, how in PEERS.items()},
-        "hybrid_jax": partial(train_ours, case),
-    }
-
-
 if __name__ == "__main__":
-    compare(__doc__, "a training step", of, CASES, tuple(PEERS), ("ms", 1000))
+    contenders = partial(beside_timm, train_ours, train_theirs)
+    compare(__doc__, "a training step", contenders, CASES, tuple(PEERS), ("ms", 1000))

@@ -5,13 +5,13 @@ medians over the same rounds does. Run by the other files here.
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-import jax
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -31,7 +31,8 @@ def take_turns(
     spawn, pipes = multiprocessing.get_context("spawn"), {}
     for name, make in contenders.items():
         ours, theirs = spawn.Pipe()
-        spawn.Process(target=_serve, args=(theirs, make), daemon=True).start()
+        # No daemon, for some start workers of their own.
+        spawn.Process(target=_serve, args=(theirs, make)).start()
         theirs.close()
         # One after the other, since some of them compile for a minute.
         if reason := ours.recv():
@@ -57,8 +58,21 @@ def _serve(pipe, make: Contender) -> None:
         pipe.send(str(error))
         return
     pipe.send(None)
-    while pipe.recv():
-        pipe.send(measure())
+    with contextlib.suppress(EOFError):  # who asked is gone
+        while pipe.recv():
+            pipe.send(measure())
+
+
+def headline(what: str) -> str:
+    """What is measured, with what, when and on what."""
+    import jax
+
+    device = jax.devices()[0]
+    cores = f"{os.cpu_count()} CPU cores"
+    return (
+        f"{what}, jax {jax.__version__}, {time.strftime('%d %B %Y')}, "
+        f"{cores if device.platform == 'cpu' else device.device_kind}"
+    )
 
 
 def summarised(
@@ -102,15 +116,10 @@ def compare(
     parser.add_argument("--only", default="", help="cases whose name has this in it")
     parser.add_argument("--without", default=[], nargs="*", help="contenders")
     options = parser.parse_args()
-    device = jax.devices()[0]
-    title = f"{what}, jax {jax.__version__}, {time.strftime('%d %B %Y')}, "
-    title += (
-        f"{os.cpu_count()} CPU cores"
-        if device.platform == "cpu"
-        else device.device_kind
-    )
-    table = Table("", "", unit[0], "range", "ratio", title=title)
-    for case in cases[device.platform]:
+    import jax
+
+    table = Table("", "", unit[0], "range", "ratio", title=headline(what))
+    for case in cases[jax.default_backend()]:
         if options.only not in str(case):
             continue
         made = {n: c for n, c in contenders(case).items() if n not in options.without}

@@ -13,12 +13,14 @@ import pytest
 from jax.profiler import ProfileData
 
 from hybrid_jax.benchmark.__main__ import main
-from hybrid_jax.benchmark.flops import flops
+from hybrid_jax.benchmark.flops import flops, flops_of_step
 from hybrid_jax.benchmark.hlo import Instruction, instructions
 from hybrid_jax.benchmark.peak import published
 from hybrid_jax.benchmark.profile import Event, exclusive, operations
 from hybrid_jax.models import create_model
 from hybrid_jax.models.summary import cost
+from hybrid_jax.training.programs import initialiser
+from tests.training.test_step import make_task
 
 CONFIG = f"--config={Path(__file__).parents[1] / 'configs' / 'digits.py'}"
 
@@ -112,6 +114,18 @@ def test_a_profile_can_be_opened_and_adds_up(measured):
     assert costs == sorted(costs, reverse=True)
     assert 0 < sum(row["share"] for row in rows) < 1
     assert not {"while", "call", "conditional"} & {row["kind"] for row in rows}
+
+
+@pytest.mark.parametrize("scan", ["on", "off"])
+def test_flops_do_not_tell_how_blocks_are_run(scan):
+    """What backward computes again is no work of the model's."""
+    model = create_model("astroformer_pico", 5, 32, depths=(1, 1, 4, 1))
+
+    def counted(model):
+        task = make_task().replace(model=model, image_size=model.image_size)
+        return flops_of_step(task, initialiser(task, 1).shapes, 2, 1)
+
+    assert counted(model.clone(scan=scan, remat="full")) == counted(model)
 
 
 def test_flops_of_a_dense_layer_and_convolutions():

@@ -84,9 +84,10 @@ def benchmark(
     from hybrid_jax.benchmark import report
     from hybrid_jax.benchmark.measure import measure
 
-    with memory_told():
-        numbers = measure(config, seconds, profile)
-    report.show(Console(highlight=False, stderr=to == "-"), numbers)
+    console = Console(highlight=False, stderr=to == "-")
+    with memory_told(), console.status("loading data") as status:
+        numbers = measure(config, seconds, profile, status.update)
+    report.show(console, numbers)
     if to:
         text = json.dumps(numbers, indent=1) + "\n"
         if to == "-":

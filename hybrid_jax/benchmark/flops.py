@@ -29,8 +29,10 @@ def flops_of_step(task: Task, state: TrainState, batch_size: int, channels: int)
     images = jax.ShapeDtypeStruct((batch_size, *task.image_size, channels), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
 
+    model = task.model.clone(remat="none")
+
     def loss(params, batch_stats, images, labels):
-        logits, _ = task.model.apply(
+        logits, _ = model.apply(
             {"params": held(params, task.freeze), "batch_stats": batch_stats},
             images,
             train=True,

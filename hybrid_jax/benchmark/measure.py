@@ -67,29 +67,39 @@ class Evaluation:
         return sums
 
 
-def measure(config: ConfigDict, seconds: float, folder: str = "") -> dict:
+def measure(
+    config: ConfigDict,
+    seconds: float,
+    folder: str = "",
+    say: Callable[[str], None] = lambda doing: None,
+) -> dict:
     """All numbers of an experiment.
 
     Args:
       config: validated.
       seconds: of training, and as many of evaluation, once both are compiled.
       folder: of a profile; empty makes none.
+      say: is told what goes on, since all of it takes a while.
     """
     started = time.perf_counter()
     runtime.set_up(config.compilation_cache)
     config = settled(config)
     splits = data.load(**config.data)
+    say("compiling")
     with compiler() as threads:
         training = begin(config, splits, threads)
         ready = time.perf_counter() - started
+        say("training")
         numbers = of_training(training, config, splits, seconds, ready)
         if folder:
+            say("profiling")
             trainer = training.trainer
             steps = min(PROFILED_STEPS, trainer.loader.steps)
             numbers["profile"] = profile(
                 folder, trainer.program.wait(), training, steps
             )
         task, variables = training.task, training.state.evaluated
+        say("evaluating")
         evaluator = Evaluator(threads, task, variables, splits.test, config)
         images = len(splits.test) / evaluator.batches
         evaluation = Evaluation(evaluator, task, variables)

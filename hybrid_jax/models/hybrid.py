@@ -123,7 +123,8 @@ class HybridNet(nn.Module):
             # The first of its kind may widen the map, and carries the stride.
             entries.append(Entry(name, (*kind, kind == before), make, float(rate)))
             before = kind
-        lasts = {f"stage{b.stage}_block{b.number}" for b in self.plan if b.last}
+        plan = zip(entries, self.plan, strict=True)
+        lasts = {entry.name for entry, block in plan if block.last}
         key = drop_key(self, train)
         for run in runs(self, entries):
             x = apply_run(self, run, x, train, key)

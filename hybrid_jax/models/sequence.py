@@ -88,16 +88,24 @@ def apply_run(
     if _spelt_out(network):
         (entry,) = run
         return entry.make(name=entry.name, drop_path=entry.drop_path)(x, train)
+    rates = [entry.drop_path for entry in run]
     given = [_given(network, entry, key) for entry in run]
-    block = partial(_block, run[0].make, train)
+    if len({*rates}) == 1:  # a constant of the program, where 0 costs nothing
+        make = partial(run[0].make, drop_path=rates[0])
+    else:
+        make = run[0].make
+        given = [
+            {**g, "how": {"drop_path": r}} for g, r in zip(given, rates, strict=True)
+        ]
+    block = partial(_block, make, train)
     if network.remat != "none":
         block = jax.checkpoint(block, policy=REMAT[network.remat])
     with jax.named_scope(run[0].name):
         if len(run) == 1:
-            x, updated = block(x, {**given[0], "drop_path": run[0].drop_path})
+            x, updated = block(x, given[0])
             updates = [updated]
         else:
-            x, updates = _scanned(block, x, run, given)
+            x, updates = _scanned(block, x, given)
     for entry, updated in zip(run, updates, strict=True):
         for collection, values in updated.items():
             network.put_variable(collection, entry.name, values)
@@ -117,30 +125,21 @@ def _given(network: nn.Module, entry: Entry, key: jax.Array | None) -> dict[str,
     }
     number = int("".join(filter(str.isdigit, entry.name)))
     rngs = {} if key is None else {"dropout": jax.random.fold_in(key, number)}
-    return {"variables": variables, "rngs": rngs}
+    return {"variables": variables, "rngs": rngs, "how": {}}
 
 
 def _block(make: Callable[..., nn.Module], train: bool, x: jax.Array, given: dict):
-    module = make(name=None, drop_path=given["drop_path"])
+    module = make(name=None, **given["how"])
     mutable = ["batch_stats"] if train else []
     return module.apply(
         given["variables"], x, train, rngs=given["rngs"], mutable=mutable
     )
 
 
-def _scanned(block: Callable, x: jax.Array, run: list[Entry], given: list[dict]):
+def _scanned(block: Callable, x: jax.Array, given: list[dict]):
     """A map behind blocks that are alike, and each one's updated statistics."""
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given)
-    rates = [entry.drop_path for entry in run]
-    if any(rates):
-        stacked["drop_path"] = jnp.array(rates)
-    else:
-        block = _without_drop_path(block)
     x, updated = lax.scan(block, x, stacked)
     return x, [
-        jax.tree.map(lambda leaf, i=i: leaf[i], updated) for i in range(len(run))
+        jax.tree.map(lambda leaf, i=i: leaf[i], updated) for i in range(len(given))
     ]
-
-
-def _without_drop_path(block: Callable) -> Callable:
-    return lambda x, given: block(x, {**given, "drop_path": 0.0})

@@ -16,7 +16,9 @@ def margins(length: int, size: int, stride: int, padding: str) -> tuple[int, int
     return total // 2, total - total // 2
 
 
-def padded(x: jax.Array, stride: int, size: int = 3, padding: str = "symmetric"):
+def padded(
+    x: jax.Array, stride: int, size: int = 3, padding: str = "symmetric"
+) -> jax.Array:
     """`[B, H, W, C]` with the zeros around it that its windows reach into."""
     rows, columns = (margins(n, size, stride, padding) for n in x.shape[1:3])
     return jnp.pad(x, ((0, 0), rows, columns, (0, 0)))

@@ -101,3 +101,16 @@ def test_variables_do_not_tell_whether_blocks_are_scanned():
         for scan in ("on", "off")
     ]
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("scan", ["on", "off"])
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_what_drops_nothing_draws_nothing(scan, remat):
+    model = network("astroformer_pico", scan=scan, remat=remat)
+    images = jnp.zeros((2, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+
+    def train(variables):  # without a key to draw from
+        return model.apply(variables, images, train=True, mutable=["batch_stats"])
+
+    assert "random_bits" not in str(jax.make_jaxpr(train)(variables))

@@ -1,0 +1,74 @@
+"""The comparisons of `benchmarks/`: how they take turns, and what they make of it."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import turns
+
+    return turns
+
+
+def counting(start):
+    """A contender that measures `start`, and one more in each round."""
+    numbers = iter(range(start, start + 100))
+    return lambda: float(next(numbers))
+
+
+def lacking():
+    raise ImportError("no such package")
+
+
+def test_contenders_take_turns_and_the_warm_up_does_not_count(turns, capfd):
+    contenders = {
+        "one": partial(counting, 0),
+        "none": lacking,
+        "ten": partial(counting, 10),
+    }
+    measured = turns.take_turns(contenders, rounds=3)
+    assert measured == {"one": [1, 2, 3], "ten": [11, 12, 13]}
+    assert "left out: none (no such package)" in capfd.readouterr().out
+
+
+def test_ratios_are_to_the_best_of_the_peers(turns):
+    measured = {"a": [4.0, 2.0, 3.0], "b": [6.0, 6.0, 9.0], "ours": [1.5, 1.0, 2.0]}
+    rows = list(turns.summarised(measured, ("a", "b", "absent"), 10))
+    assert rows == [
+        ("a", "30.0", "20.0 to 40.0", "1.00x"),
+        ("b", "60.0", "60.0 to 90.0", "0.50x"),
+        ("ours", "15.0", "10.0 to 20.0", "2.00x"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["train_step", "inference", "memory", "compile_time"])
+def test_commands_say_what_they_do(name):
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / f"{name}.py", "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "timm" in done.stdout
+    assert "--without" in done.stdout
+
+
+def test_gpu_script_tells_that_there_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    done = subprocess.run(
+        ["bash", BENCHMARKS / "gpu.sh", tmp_path / "results"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "jax sees no GPU here" in done.stderr
+    assert not (tmp_path / "results").exists()
