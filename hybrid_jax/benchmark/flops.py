@@ -8,6 +8,7 @@ import optax
 
 from hybrid_jax.models.summary import macs_by_part
 from hybrid_jax.ops.choice import plain_operations
+from hybrid_jax.training.bundles import unbundled
 from hybrid_jax.training.optim import held
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
@@ -33,7 +34,9 @@ def flops_of_step(task: Task, state: TrainState, batch_size: int, channels: int)
 
     def loss(params, batch_stats, images, labels):
         logits, _ = model.apply(
-            {"params": held(params, task.freeze), "batch_stats": batch_stats},
+            unbundled(
+                {"params": held(params, task.freeze), "batch_stats": batch_stats}
+            ),
             images,
             train=True,
             mutable=["batch_stats"],

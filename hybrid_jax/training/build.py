@@ -177,4 +177,5 @@ def initial_state(task: Task, channels: int, seed: jax.Array) -> TrainState:
         seed,
         (*task.image_size, channels),
         averaged=task.ema_decay > 0,
+        freeze=task.freeze,
     )

@@ -4,10 +4,13 @@ import logging
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 
 from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.training.bundles import rebundled, unbundled
 from hybrid_jax.training.state import TrainState
 
 BEST_METRIC = "accuracy"
@@ -54,10 +57,15 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: TrainState, metrics: dict[str, float]) -> None:
-        """Starts writing a step and returns; `metrics` decide which is best."""
+        """Starts writing a step and returns; `metrics` decide which is best.
+
+        On disk no vectors are bundled, so that any network's can be read without it.
+        """
         self._manager.save(
             step,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(unbundled(_fetched(state)))
+            ),
             metrics=metrics,
         )
 
@@ -73,9 +81,11 @@ class Checkpoints:
         """
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         template = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            jax.eval_shape(unbundled, like),
         )
-        return self._read(step, ocp.args.StandardRestore(template))
+        state = self._read(step, ocp.args.StandardRestore(template))
+        return jax.tree.map(jnp.asarray, rebundled(_fetched(state), like))
 
     def _read(self, step: int, how: ocp.args.StandardRestore):
         try:
@@ -110,6 +120,14 @@ class Checkpoints:
         saved = {step: self.metrics(step) for step in self._manager.all_steps()}
         step = max(saved, key=lambda step: _rank(saved[step]))
         return step, saved[step]
+
+
+def _fetched(state: TrainState) -> TrainState:
+    """The state with its vectors in NumPy, which needs no program to cut or join them.
+
+    They are copied, since the next step takes the state's own memory.
+    """
+    return jax.tree.map(lambda x: np.array(x) if x.ndim == 1 else x, state)
 
 
 def _rank(metrics: dict[str, float]) -> float:

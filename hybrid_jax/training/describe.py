@@ -11,6 +11,7 @@ from hybrid_jax.data.order import TrainingOrder
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optim
 from hybrid_jax.training.build import Plan
+from hybrid_jax.training.bundles import unbundled
 from hybrid_jax.training.programs import Trainer
 from hybrid_jax.training.progress import Reporter
 from hybrid_jax.training.state import TrainState
@@ -54,9 +55,8 @@ def announce(
         f"{plan.total_steps:,} steps of {plan.batch_size} images, in "
         f"{np.dtype(model.dtype).name} on {device.device_kind} ({device.platform})"
     )
-    overview = parameter_overview.get_parameter_overview(
-        shapes.params, include_stats=False
-    )
+    params = jax.eval_shape(unbundled, shapes.params)
+    overview = parameter_overview.get_parameter_overview(params, include_stats=False)
     reporter.note(f"parameters\n{overview}")
 
 

@@ -5,6 +5,7 @@ import time
 from concurrent.futures import Executor, Future
 from functools import partial
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -21,6 +22,7 @@ from hybrid_jax.training.build import (
     settled,
     with_statistics,
 )
+from hybrid_jax.training.bundles import unbundled
 from hybrid_jax.training.checkpoint import Checkpoints
 from hybrid_jax.training.course import Course
 from hybrid_jax.training.programs import Evaluator, Trainer, initialiser
@@ -106,7 +108,8 @@ class Run:
             if step == 0:
                 state = initialise(np.int32(self.config.seed))
             if arrays:
-                state = state.starting_from(merged(state.variables, arrays))
+                variables = unbundled(state.variables)
+                state = state.starting_from(merged(variables, arrays))
             with Writers(self.folder, step) as writers:
                 begun = partial(self._begun, threads, trainer, shapes, writers)
                 course = Course(
@@ -143,7 +146,8 @@ class Run:
         if not self.config.init_from:
             return {}
         weights = read(self.config.init_from)
-        fitted = fit_weights(self.task.model, weights, shapes_of(shapes.variables))
+        variables = jax.eval_shape(unbundled, shapes.variables)
+        fitted = fit_weights(self.task.model, weights, shapes_of(variables))
         self.reporter.say(
             f"starting from {weights.path}" + "".join(f"; {n}" for n in fitted.notes)
         )

@@ -6,9 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from hybrid_jax.training.bundles import bundled, rebundled
+from hybrid_jax.training.optim import frozen
+
 
 class TrainState(flax.struct.PyTreeNode):
-    """Attributes:
+    """Its vectors are bundled; `bundles.unbundled` is as the network has them.
+
+    Attributes:
     step: steps done, int32.
     seed: of augmentation, dropout and drop-path, int32. Here rather than compiled in,
       so that runs that differ in the seed alone share their programs.
@@ -35,7 +40,11 @@ class TrainState(flax.struct.PyTreeNode):
         return self.variables if self.average is None else self.average
 
     def starting_from(self, variables: dict) -> "TrainState":
-        """The same state with other variables, which its averages start from too."""
+        """The same state with other variables, which its averages start from too.
+
+        They are as the network has them.
+        """
+        variables = rebundled(variables, self.variables)
         average = None if self.average is None else jax.tree.map(jnp.copy, variables)
         return self.replace(average=average, **variables)
 
@@ -46,6 +55,7 @@ def create_state(
     seed: jax.Array,
     image_shape: tuple[int, int, int],
     averaged: bool,
+    freeze: tuple[str, ...] = (),
 ) -> TrainState:
     """A state at step 0, pure: to be jitted, or asked for its shapes.
 
@@ -55,9 +65,11 @@ def create_state(
       seed: of the initialisation and of all that is random in training, int32.
       image_shape: `(height, width, channels)` of the network's input.
       averaged: whether moving averages are kept.
+      freeze: patterns of parameters that are kept, which no bundle may hide.
     """
     variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    params = bundled(variables["params"], frozen(variables["params"], freeze))
+    batch_stats = bundled(variables.get("batch_stats", {}))
     evaluated = {"params": params, "batch_stats": batch_stats}
     return TrainState(
         step=jnp.int32(0),

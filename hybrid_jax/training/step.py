@@ -13,6 +13,7 @@ from jax import lax
 
 from hybrid_jax.data.augment import Augmentation, augment, normalise, to_float
 from hybrid_jax.training import metrics
+from hybrid_jax.training.bundles import rebundled, unbundled
 from hybrid_jax.training.optim import held
 from hybrid_jax.training.state import TrainState
 
@@ -91,7 +92,7 @@ def eval_step(
 ) -> metrics.Sums:
     """Sums of the metrics of one padded batch: uint8 `[B, h, w, C]`, `[B]`, `[B]`."""
     images = normalise(to_float(images, task.image_size), task.mean, task.std)
-    logits = task.model.apply(variables, images)
+    logits = task.model.apply(unbundled(variables), images)
     return metrics.evaluation_sums(logits, labels, mask)
 
 
@@ -110,7 +111,9 @@ def _gradients(task, state, images, targets, key):
 
     def loss_fn(params, batch_stats, images, targets, key):
         logits, updated = task.model.apply(
-            {"params": held(params, task.freeze), "batch_stats": batch_stats},
+            unbundled(
+                {"params": held(params, task.freeze), "batch_stats": batch_stats}
+            ),
             images,
             train=True,
             mutable=["batch_stats"],
@@ -122,7 +125,8 @@ def _gradients(task, state, images, targets, key):
         loss = optax.softmax_cross_entropy(logits, weighted)
         sums = metrics.training_sums(logits, targets, loss)
         # A network without batch norms has no statistics.
-        return loss.mean(), (updated.get("batch_stats", {}), sums)
+        batch_stats = rebundled(updated.get("batch_stats", {}), batch_stats)
+        return loss.mean(), (batch_stats, sums)
 
     def of_piece(batch_stats, images, targets, key):
         grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(

@@ -14,6 +14,7 @@ from hybrid_jax.data.loaders import create_loader
 from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
 from hybrid_jax.models import create_model
 from hybrid_jax.training import dispatch, metrics, optim
+from hybrid_jax.training.bundles import unbundled
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, eval_step, train_step, training_batch
 
@@ -158,7 +159,8 @@ def test_evaluation_counts_every_image_once(split):
     images, labels = split
     task = make_task()
     state = make_state(task)
-    logits = jax.jit(task.model.apply)(state.variables, (images - 127.0) / 64.0)
+    variables = unbundled(state.variables)
+    logits = jax.jit(task.model.apply)(variables, (images - 127.0) / 64.0)
     log_p = jax.nn.log_softmax(logits)
     expected = {
         "loss": -float(np.mean(np.asarray(log_p)[np.arange(30), labels])),
@@ -221,7 +223,8 @@ def test_weight_decay_acts_on_kernels_alone():
     state = make_state(task)
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     updates, _ = task.optimiser.update(zeros, state.opt_state, state.params)
-    leaves = jax.tree_util.tree_leaves_with_path(state.params)
+    leaves = jax.tree_util.tree_leaves_with_path(unbundled(state.params))
+    updates = unbundled(updates)
     names = set()
     for (path, old), update in zip(leaves, jax.tree.leaves(updates), strict=True):
         name = path[-1].key
