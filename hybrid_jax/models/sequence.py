@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hybrid_jax.ops.choice import forms
+
 # What backward keeps of a block, and what it computes again.
 REMAT = {
     "none": None,
@@ -88,16 +90,13 @@ def apply_run(
     if _spelt_out(network):
         (entry,) = run
         return entry.make(name=entry.name, drop_path=entry.drop_path)(x, train)
-    rates = [entry.drop_path for entry in run]
     given = [_given(network, entry, key) for entry in run]
-    if len({*rates}) == 1:  # a constant of the program, where 0 costs nothing
-        make = partial(run[0].make, drop_path=rates[0])
-    else:
-        make = run[0].make
+    module = run[0].make(name=None, parent=None)
+    if any(entry.drop_path for entry in run):  # else a constant, which costs nothing
         given = [
-            {**g, "how": {"drop_path": r}} for g, r in zip(given, rates, strict=True)
+            g | {"drop_path": e.drop_path} for g, e in zip(given, run, strict=True)
         ]
-    block = partial(_block, make, train)
+    block = partial(_block, module, train, forms())
     if network.remat != "none":
         block = jax.checkpoint(block, policy=REMAT[network.remat])
     with jax.named_scope(run[0].name):
@@ -125,11 +124,18 @@ def _given(network: nn.Module, entry: Entry, key: jax.Array | None) -> dict[str,
     }
     number = int("".join(filter(str.isdigit, entry.name)))
     rngs = {} if key is None else {"dropout": jax.random.fold_in(key, number)}
-    return {"variables": variables, "rngs": rngs, "how": {}}
+    return {"variables": variables, "rngs": rngs}
 
 
-def _block(make: Callable[..., nn.Module], train: bool, x: jax.Array, given: dict):
-    module = make(name=None, **given["how"])
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _block(module: nn.Module, train: bool, forms: str, x: jax.Array, given: dict):
+    """A map behind a block, and its updated statistics.
+
+    Jitted so that alike blocks are traced once; XLA puts every call's operations in its
+    place. `forms`, of the operations inside, is there to tell traces apart.
+    """
+    if "drop_path" in given:
+        module = module.clone(drop_path=given["drop_path"])
     mutable = ["batch_stats"] if train else []
     return module.apply(
         given["variables"], x, train, rngs=given["rngs"], mutable=mutable

@@ -1,6 +1,6 @@
 """Which of an operation's two forms a program is traced with.
 
-Every operation here has a hand-written form, which is faster on CPUs, and its plain
+Most operations here have a hand-written form, which is faster on CPUs, and their plain
 reference, which accelerators keep.
 """
 
@@ -13,9 +13,14 @@ import jax
 _plain = contextvars.ContextVar("plain", default=False)
 
 
+def forms() -> str:
+    """Whose forms are traced: a platform's, or `plain` where they were asked for."""
+    return "plain" if _plain.get() else jax.default_backend()
+
+
 def handwritten() -> bool:
     """Whether the hand-written forms are traced: on CPUs, if nobody asked otherwise."""
-    return jax.default_backend() == "cpu" and not _plain.get()
+    return forms() == "cpu"
 
 
 @contextlib.contextmanager

@@ -203,10 +203,12 @@ def test_gradients_and_batch_statistics_equal_pytorch(name):
     ours = interop.to_timm(model, flatten_dict({"params": grads}, sep="/"))
     assert ours.keys() == theirs.keys()
     total = np.sqrt(sum((g**2).sum() for g in theirs.values()))
+    # CBAM's maxima over channels fall to another channel where rounding breaks a tie.
+    tolerance = 1e-2 if name == "cbam_pico" else 1e-3
     for key, gradient in theirs.items():
         # Some gradients are nought but for rounding, as of a bias before a norm.
         scale = np.linalg.norm(gradient) + 1e-3 * total
-        assert np.linalg.norm(ours[key] - gradient) <= 1e-3 * scale, key
+        assert np.linalg.norm(ours[key] - gradient) <= tolerance * scale, key
 
     before = interop.to_timm(model, flatten_dict(variables, sep="/"))
     after = interop.to_timm(model, flatten_dict(updated, sep="/"))

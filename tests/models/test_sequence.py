@@ -78,17 +78,34 @@ def test_blocks_computed_anew_compute_the_same(scan, remat):
     assert_same([grads, *aux], [their_grads, *their_aux])
 
 
-def test_a_scanned_program_does_not_grow_with_depth():
-    def products(depth, scan):
-        depths = (1, 1, depth, 1)
-        model = create_model("astroformer_pico", 5, 32, depths=depths, scan=scan)
-        images = jnp.zeros((2, 32, 32, 3))
-        variables = jax.eval_shape(model.init, jax.random.key(0), images)
-        program = str(jax.make_jaxpr(model.apply)(variables, images))
-        return program.count("dot_general[")
+def lowered(depth, scan, rate=0.3):
+    """The text of a network's training pass, before XLA."""
+    depths = (1, 1, depth, 1)
+    model = create_model(
+        "astroformer_pico", 5, 32, depths=depths, scan=scan, drop_path=rate
+    )
+    images = jnp.zeros((2, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
 
-    assert products(12, "on") == products(6, "on")
-    assert products(12, "off") > products(6, "off")
+    def train(variables, key):
+        rngs = {"dropout": key}
+        return model.apply(
+            variables, images, train=True, rngs=rngs, mutable=["batch_stats"]
+        )
+
+    return jax.jit(train).lower(variables, jax.random.key(1)).as_text()
+
+
+def test_a_scanned_program_does_not_grow_with_depth():
+    small, large = (lowered(depth, "on") for depth in (6, 12))
+    assert small.count("dot_general") == large.count("dot_general")
+    assert small.count("call @_block") == large.count("call @_block")
+
+
+def test_alike_blocks_are_traced_once_even_if_they_are_not_scanned():
+    small, large = (lowered(depth, "off") for depth in (6, 12))
+    assert small.count("dot_general") == large.count("dot_general")
+    assert small.count("call @_block") == large.count("call @_block") - 6
 
 
 def test_variables_do_not_tell_whether_blocks_are_scanned():
