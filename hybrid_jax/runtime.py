@@ -8,6 +8,7 @@ device has none of. On a CPU, neither a lower `xla_backend_optimization_level` n
 """
 
 import ctypes
+import functools
 import gc
 import os
 import sys
@@ -30,12 +31,11 @@ COLLECT_EVERY = 200_000
 
 
 def set_up(compilation_cache: bool) -> None:
-    """Quiet logs, the compilation cache, and memory that is kept between steps."""
+    """Quiet logs, the compilation cache, and little work for the garbage collector."""
     gc.set_threshold(COLLECT_EVERY)
     logging.set_verbosity(logging.ERROR)
     if compilation_cache:
         use_compilation_cache()
-    keep_freed_memory()
 
 
 def jit_once(fn: Callable, **options) -> Callable:
@@ -66,8 +66,12 @@ def use_compilation_cache() -> Path:
     return folder
 
 
+@functools.cache
 def keep_freed_memory() -> None:
     """Has glibc keep what XLA frees, for the next step to use.
+
+    To be called once the first program is compiled, whose threads would wait for each
+    other in a single arena, and leave it in pieces that slow down every step.
 
     By default every step's hundreds of megabytes go back to the kernel and come again
     page by page, which takes a third to a half of a small network's step on a CPU. XLA
