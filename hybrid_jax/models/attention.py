@@ -15,6 +15,7 @@ import numpy as np
 
 from hybrid_jax.models.layers import Conv1x1
 from hybrid_jax.models.recipes import PAPER, Recipe
+from hybrid_jax.ops.attention import attention, scores
 
 
 def relative_position_index(height: int, width: int) -> np.ndarray:
@@ -95,27 +96,40 @@ class RelativeAttention(nn.Module):
         qkv = self._product(3 * inside, "qkv")(x)
         qkv = qkv.reshape(batch, positions, heads, 3 * head_dim)
         q, k, v = jnp.split(qkv, 3, axis=-1)
-        scores = jnp.einsum("bind,bjnd->bnij", q, k, preferred_element_type=jnp.float32)
-        weights = self._weights(scores * head_dim**-0.5, height, width, train, real)
-        self.sow("intermediates", "weights", weights)
-
-        y = jnp.einsum("bnij,bjnd->bind", weights.astype(self.dtype), v)
+        bias = self._bias(height, width, heads, train)
+        if self._is_plain(real):
+            y = attention(q, k, v, bias)
+        else:
+            weights = self._weights(scores(q, k), bias, real)
+            self.sow("intermediates", "weights", weights)
+            y = jnp.einsum("bnij,bjnd->bind", weights.astype(self.dtype), v)
         y = y.reshape(batch, height, width, inside)
         return self._product(self.features, "project")(y)
 
-    def _weights(self, scores, height, width, train, real):
+    def _is_plain(self, real: jax.Array | None) -> bool:
+        """Softmax attention over all positions, whose weights nobody asks for."""
+        biased_within = self.recipe.attention == "pre" or self.recipe.position == "none"
+        asked_for = self.is_mutable_collection("intermediates")
+        return biased_within and real is None and not asked_for
+
+    def _weights(self, scores, bias, real):
         """Scores `[B, N, P, P]` as weights, with the bias that the recipe asks for."""
         if real is not None:
             scores = jnp.where(real[:, None, None, :], scores, -1e9)
-        if self.recipe.position == "none":
+        if bias is None:
             return nn.softmax(scores)
-        table = self._bias_table(height, width, scores.shape[1], train)
-        table = table.reshape(-1, table.shape[-1])
-        bias = table[relative_position_index(height, width)].transpose(2, 0, 1)
         weights = FORMS[self.recipe.attention](scores, bias)
         if real is not None:  # whose bias may have come behind the softmax
             weights = jnp.where(real[:, None, None, :], weights, 0.0)
         return weights
+
+    def _bias(self, height, width, heads, train):
+        """`[N, P, P]`, float32; None without positions."""
+        if self.recipe.position == "none":
+            return None
+        table = self._bias_table(height, width, heads, train)
+        table = table.reshape(-1, heads)
+        return table[relative_position_index(height, width)].transpose(2, 0, 1)
 
     def _bias_table(self, height, width, heads, train):
         """`[2H - 1, 2W - 1, N]`: a scalar for every offset and head."""

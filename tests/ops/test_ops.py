@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hybrid_jax.ops import attention as attention_ops
+from hybrid_jax.ops.attention import attention, attention_fused, attention_reference
 from hybrid_jax.ops.choice import plain_operations
 from hybrid_jax.ops.convolution import convolution_product, convolution_reference
 from hybrid_jax.ops.depthwise import (
@@ -150,3 +152,54 @@ def test_sums_however_they_are_folded(shape):
     (x,) = arrays(shape)
     for ours, theirs in zip(sums_folded(x), sums_reference(x), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("positions", [6, 9])
+def test_attention(positions, biased, dtype):
+    """The call of the fused form, which off a GPU another implementation answers."""
+    shape = (2, positions, 3, 8)
+    q, k, v = arrays(shape, shape, shape, dtype=dtype)
+    bias = arrays((3, positions, positions))[0].round(1) if biased else None
+    given = (q, k, v, bias)[: 4 if biased else 3]
+
+    def fused(*args):
+        return attention_fused(*args, *[None][biased:], implementation="xla")
+
+    def reference(*args):
+        return attention_reference(*args, *[None][biased:])
+
+    assert_equal(
+        value_and_grads(fused, *given), value_and_grads(reference, *given), dtype
+    )
+
+
+class Device:
+    def __init__(self, platform, compute_capability=None):
+        self.platform, self.compute_capability = platform, compute_capability
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "positions", "fused"),
+    [
+        (Device("gpu", "9.0"), jnp.bfloat16, 196, True),
+        (Device("gpu", "8.0"), jnp.float16, 128, True),
+        (Device("gpu", "9.0"), jnp.bfloat16, 49, False),
+        (Device("gpu", "9.0"), jnp.float32, 196, False),
+        (Device("gpu", "7.5"), jnp.bfloat16, 196, False),
+        (Device("gpu", "gfx90a"), jnp.bfloat16, 196, False),
+        (Device("tpu"), jnp.bfloat16, 196, False),
+    ],
+)
+def test_attention_is_fused_where_a_gpu_can(
+    monkeypatch, device, dtype, positions, fused
+):
+    monkeypatch.setattr(attention_ops.jax, "default_backend", lambda: device.platform)
+    monkeypatch.setattr(attention_ops.jax, "devices", lambda: [device])
+    monkeypatch.setattr(attention_ops, "attention_fused", lambda *_: "fused")
+    monkeypatch.setattr(attention_ops, "attention_reference", lambda *_: "reference")
+    q = jnp.zeros((1, positions, 1, 32), dtype)
+    assert attention(q, q, q, None) == ("fused" if fused else "reference")
+    with plain_operations():
+        assert attention(q, q, q, None) == "reference"
