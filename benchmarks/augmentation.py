@@ -10,16 +10,15 @@ recipes, that of `configs/cifar10.py` among them.
 """
 
 import argparse
-import importlib.util
 import os
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from contenders import experiment
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -36,16 +35,12 @@ from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task
 
 PIXELS, BATCH, CLASSES = 32, 64, 10
-CONFIGS = Path(__file__).parents[1] / "configs"
 STEPS = {"step": 4, "augmentation": 64}  # in one call
 
 
 def recipe(name: str) -> Augmentation:
     """The augmentation of an experiment."""
-    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return Augmentation(**module.get_config().augment)
+    return Augmentation(**experiment(name).augment)
 
 
 AUGMENTATIONS = {

@@ -6,15 +6,18 @@ steps. Strides are 2 everywhere, as timm's are.
 """
 
 import contextlib
+import importlib.util
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 CLASSES = 10
 SECONDS = 1.5  # that one measurement takes, or one step if that is longer
-IMAGES = 4  # batches of images, random: what they show costs nothing
+BATCHES = 4  # of images, random: what they show costs nothing
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 class Case(NamedTuple):
@@ -31,7 +34,15 @@ class Case(NamedTuple):
 Measure = Callable[[], float]
 
 
-def ours(case: Case, dtype: str = "auto", **overrides):
+def experiment(name: str):
+    """The config of `configs/<name>.py`."""
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def ours(case: Case, batches: int = BATCHES, augment=None, **overrides):
     """The task of a network, fields of it changed, and a loader of random images."""
     import jax
     import jax.numpy as jnp
@@ -39,38 +50,33 @@ def ours(case: Case, dtype: str = "auto", **overrides):
 
     from hybrid_jax import create_model, runtime
     from hybrid_jax.data import Split
+    from hybrid_jax.data.augment import Augmentation
     from hybrid_jax.data.loaders import create_loader
     from hybrid_jax.data.order import TrainingOrder
     from hybrid_jax.training import optim
     from hybrid_jax.training.step import Task
 
     runtime.set_up(compilation_cache=True)
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    model = create_model(
-        case.model,
-        CLASSES,
-        case.pixels,
-        strides=(2,) * 5,
-        dtype=jnp.dtype(dtype),
-        **overrides,
-    )
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    fields = {"strides": (2,) * 5, "dtype": jnp.dtype(dtype)} | overrides
+    model = create_model(case.model, CLASSES, case.pixels, **fields)
     task = Task(
         model=model,
         optimiser=optim.adamw(lambda step: 1e-4, 0.05, clip_norm=0.0),
         image_size=model.image_size,
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),
+        augmentation=Augmentation(**(augment or {})),
     )
-    rng, count = np.random.default_rng(0), IMAGES * case.batch
+    rng, count = np.random.default_rng(0), batches * case.batch
     images = rng.integers(0, 256, (count, case.pixels, case.pixels, 3), np.uint8)
     split = Split(images, (np.arange(count) % CLASSES).astype(np.int32))
     order = TrainingOrder(split.labels, case.batch, 0)
     return task, create_loader(split, order, case.batch)
 
 
-def train_ours(case: Case, **overrides) -> Measure:
-    """Steps as a run takes them, several in one dispatch."""
+def train_ours(case: Case, steps: int | None = None, **how) -> Measure:
+    """Steps as a run takes them, several in one dispatch; `how` is of `ours`."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -79,7 +85,7 @@ def train_ours(case: Case, **overrides) -> Measure:
     from hybrid_jax.training import dispatch
     from hybrid_jax.training.state import create_state
 
-    task, loader = ours(case, **overrides)
+    task, loader = ours(case, **how)
     shape = (*task.image_size, 3)
     create = runtime.jit_once(
         lambda: create_state(task.model, task.optimiser, jnp.int32(0), shape, False)
@@ -87,13 +93,15 @@ def train_ours(case: Case, **overrides) -> Measure:
     run = jax.jit(partial(dispatch.train_steps, task, loader), donate_argnums=0)
     state = create()
 
-    def steps(count: int) -> None:
+    def train(count: int) -> None:
         nonlocal state
-        chunk = loader.chunk(0, count)
-        state, sums = run(state, loader.data, chunk, np.int32(count))
+        for step in range(0, count, loader.steps):
+            most = min(loader.steps, count - step)
+            chunk = loader.chunk(step, most)
+            state, sums = run(state, loader.data, chunk, np.int32(most))
         jax.block_until_ready(sums)
 
-    return measured(steps, loader.steps)
+    return measured(train, steps)
 
 
 def infer_ours(case: Case) -> Measure:
@@ -122,10 +130,9 @@ def theirs(case: Case):
     import timm
     import torch
 
-    from hybrid_jax import create_model, runtime
+    from hybrid_jax import create_model
     from hybrid_jax.models.counterpart import timm_arguments
 
-    runtime.keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")  # of what autocast leaves in float32
     model = create_model(case.model, CLASSES, case.pixels, strides=(2,) * 5)
@@ -208,8 +215,16 @@ def memory_of(make: Callable[[], Measure]) -> Measure:
     return lambda: float(in_use)
 
 
-def measured(steps: Callable[[int], None], most: int = 1000) -> Measure:
-    """Seconds a step, over as many steps as take about `SECONDS`, once compiled."""
+def measured(steps: Callable[[int], None], count: int | None = None) -> Measure:
+    """Seconds a step, once compiled.
+
+    All contenders get the settings of malloc that ours has in a run.
+
+    Args:
+      steps: takes as many as it is told.
+      count: how many to measure; None is as many as take about `SECONDS`.
+    """
+    from hybrid_jax import runtime
 
     def seconds(count: int) -> float:
         start = time.perf_counter()
@@ -217,8 +232,9 @@ def measured(steps: Callable[[int], None], most: int = 1000) -> Measure:
         return (time.perf_counter() - start) / count
 
     seconds(1)
+    runtime.keep_freed_memory()
     seconds(1)
-    count = min(max(round(SECONDS / seconds(1)), 1), most)
+    count = count or max(round(SECONDS / seconds(1)), 1)
     return lambda: seconds(count)
 
 

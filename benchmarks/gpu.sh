@@ -26,6 +26,9 @@ measure train_step benchmarks/train_step.py
 measure inference benchmarks/inference.py
 measure memory benchmarks/memory.py
 measure compile_time benchmarks/compile_time.py
+measure attention benchmarks/attention.py
+measure scaling benchmarks/scaling.py
+measure epoch benchmarks/epoch.py
 measure nano -m hybrid_jax.benchmark --config=configs/digits.py:astroformer_nano \
   --config.data.image_size=32,32 --json="$folder/nano.json" \
   --profile="$folder/nano-profile"

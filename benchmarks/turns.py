@@ -118,8 +118,11 @@ def compare(
     options = parser.parse_args()
     import jax
 
+    platform = jax.default_backend()
+    if platform not in cases:
+        parser.error(f"it compares on {' or '.join(cases)}, and this is {platform}")
     table = Table("", "", unit[0], "range", "ratio", title=headline(what))
-    for case in cases[jax.default_backend()]:
+    for case in cases[platform]:
         if options.only not in str(case):
             continue
         made = {n: c for n, c in contenders(case).items() if n not in options.without}
