@@ -31,7 +31,7 @@ def main() -> None:
     case = Case("astroformer_nano", 32, config.train.batch_size)
     steps = max(options.images // case.batch, 1)
     augment = config.augment.to_dict()
-    train = partial(train_ours, case, steps, strides=config.model.strides or None)
+    train = partial(train_ours, case, steps, strides=config.model.strides)
     measured = take_turns(
         {BARE: train, WHOLE: partial(train, batches=steps, augment=augment)},
         options.rounds,

@@ -35,7 +35,7 @@ def take_turns(
         spawn.Process(target=_serve, args=(theirs, make)).start()
         theirs.close()
         # One after the other, since some of them compile for a minute.
-        if reason := ours.recv():
+        if reason := _received(ours, name):
             print(f"left out: {name} ({reason})", flush=True)
         else:
             pipes[name] = ours
@@ -43,12 +43,20 @@ def take_turns(
     for round_ in track(range(rounds + warmups), "measuring", transient=True):
         for name, pipe in pipes.items():
             pipe.send(True)
-            value = pipe.recv()
+            value = _received(pipe, name)
             if round_ >= warmups:
                 measured[name].append(value)
     for pipe in pipes.values():
         pipe.send(False)
     return measured
+
+
+def _received(pipe, name: str):
+    """What a contender sends; the command ends where it died instead."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        raise SystemExit(f"{name} ended early; what it said is above") from None
 
 
 def _serve(pipe, make: Contender) -> None:

@@ -49,16 +49,36 @@ def test_ratios_are_to_the_best_of_the_peers(turns):
     ]
 
 
-@pytest.mark.parametrize("name", ["train_step", "inference", "memory", "compile_time"])
-def test_commands_say_what_they_do(name):
+def failing():
+    raise RuntimeError("out of paper")
+
+
+def test_a_contender_that_dies_is_named(turns, capfd):
+    with pytest.raises(SystemExit, match="the third ended early"):
+        turns.take_turns({"one": partial(counting, 0), "the third": failing}, rounds=1)
+    assert "out of paper" in capfd.readouterr().err
+
+
+BESIDE_TIMM = ("train_step", "inference", "memory", "compile_time")
+ALONE = ("attention", "augmentation", "epoch", "scaling")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        *((name, ("timm", "--without")) for name in BESIDE_TIMM),
+        *((name, ("--rounds",)) for name in ALONE),
+    ],
+)
+def test_commands_say_what_they_do(name, told):
     done = subprocess.run(
         [sys.executable, BENCHMARKS / f"{name}.py", "--help"],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "timm" in done.stdout
-    assert "--without" in done.stdout
+    for words in told:
+        assert words in done.stdout
 
 
 def test_gpu_script_tells_that_there_is_none(monkeypatch, tmp_path):
