@@ -218,13 +218,10 @@ def memory_of(make: Callable[[], Measure]) -> Measure:
 def measured(steps: Callable[[int], None], count: int | None = None) -> Measure:
     """Seconds a step, once compiled.
 
-    All contenders get the settings of malloc that ours has in a run.
-
     Args:
       steps: takes as many as it is told.
       count: how many to measure; None is as many as take about `SECONDS`.
     """
-    from hybrid_jax import runtime
 
     def seconds(count: int) -> float:
         start = time.perf_counter()
@@ -232,7 +229,6 @@ def measured(steps: Callable[[int], None], count: int | None = None) -> Measure:
         return (time.perf_counter() - start) / count
 
     seconds(1)
-    runtime.keep_freed_memory()
     seconds(1)
     count = count or max(round(SECONDS / seconds(1)), 1)
     return lambda: seconds(count)

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from hybrid_jax.command import MALLOC
+
 # Called once in a contender's process; what it returns is called once a round, and
 # returns what was measured.
 Contender = Callable[[], Callable[[], float]]
@@ -27,7 +29,9 @@ def take_turns(
     """What each contender measures in each round, of those that can run here.
 
     A contender that lacks a package, or a device, raises ImportError and is left out.
+    All have the settings of malloc that a run of ours has.
     """
+    os.environ |= MALLOC | os.environ
     spawn, pipes = multiprocessing.get_context("spawn"), {}
     for name, make in contenders.items():
         ours, theirs = spawn.Pipe()

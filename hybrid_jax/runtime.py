@@ -7,21 +7,14 @@ device has none of. On a CPU, neither a lower `xla_backend_optimization_level` n
 `xla_llvm_disable_expensive_passes` compiles a training step sooner.
 """
 
-import ctypes
-import functools
 import gc
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import platformdirs
 from absl import logging
-
-# Arguments of glibc's mallopt, from <malloc.h>.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-
 
 # Of compiled programs: a training step takes 2 to 20 MB, so hundreds are kept.
 CACHE_BYTES = 4 << 30
@@ -64,24 +57,3 @@ def use_compilation_cache() -> Path:
     if not chosen:
         jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
     return folder
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Has glibc keep what XLA frees, for the next step to use.
-
-    To be called once the first program is compiled, whose threads would wait for each
-    other in a single arena, and leave it in pieces that slow down every step.
-
-    By default every step's hundreds of megabytes go back to the kernel and come again
-    page by page, which takes a third to a half of a small network's step on a CPU. XLA
-    allocates from several threads, and only glibc's main arena grows without limit,
-    hence a single arena.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt:
-        mallopt(_M_ARENA_MAX, 1)
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, -1)

@@ -1,5 +1,7 @@
 """Mistakes on the command line: one line, exit code 2, nothing written."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -111,3 +113,21 @@ def test_help_shows_commands_models_and_fields(monkeypatch, capsys):
     assert code == 0
     for said in ("--mode=eval", "coatnet_4", "--config.optim.learning_rate", "[0.001]"):
         assert said in out.out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="settings of Linux's C library")
+@pytest.mark.parametrize("own", ["", "glibc.malloc.check=0"])
+def test_commands_start_anew_with_huge_pages_unless_a_user_chose_otherwise(own):
+    show = (
+        "import os, sys; from hybrid_jax import command;"
+        "command.restart_with_huge_pages();"
+        "print(os.environ['GLIBC_TUNABLES'], *sys.argv[1:])"
+    )
+    others = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, "-c", show, "a b", "--c=d"],
+        env=others | ({"GLIBC_TUNABLES": own} if own else {}),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{own or 'glibc.malloc.hugetlb=1'} a b --c=d\n", done.stderr

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from hybrid_jax import config as configs
-from hybrid_jax.command import guarded, memory_told
+from hybrid_jax.command import guarded, memory_told, restart_with_huge_pages
 from hybrid_jax.errors import UserError
 from hybrid_jax.flags import asks_for_help, parse
 
@@ -28,7 +28,9 @@ SECONDS = 10.0
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code, 2 for what the user can mend."""
-    argv = sys.argv if argv is None else argv
+    if argv is None:
+        restart_with_huge_pages()
+        argv = sys.argv
     if asks_for_help(argv):
         return guarded(lambda: print(usage(), flush=True))
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from hybrid_jax.data import Split
 from hybrid_jax.data.loaders import Loader, create_loader
 from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
-from hybrid_jax.runtime import jit_once, keep_freed_memory
+from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import dispatch, metrics
 from hybrid_jax.training.ahead import Program
 from hybrid_jax.training.build import initial_state
@@ -63,7 +63,7 @@ class Trainer:
         self, task: Task, state: TrainState, step: int, count: int
     ) -> tuple[TrainState, metrics.Sums]:
         """Steps `step` to `step + count` from a state, which is used up."""
-        program, chunk = _ready(self.program), self.loader.chunk(step, count)
+        program, chunk = self.program.wait(), self.loader.chunk(step, count)
         start = time.perf_counter()
         done = program(task, state, self.loader.data, chunk, np.int32(count))
         if not self.first:
@@ -120,7 +120,7 @@ class Evaluator:
     ) -> metrics.Sums:
         """Sums of `count` batches; the split begins anew after its last batch."""
         steps = range(first, first + self.loader.steps)
-        return _ready(self.program)(
+        return self.program(
             task,
             variables,
             self.loader.data,
@@ -134,13 +134,6 @@ def initialiser(task: Task, channels: int) -> Program:
     """The state at step 0 of a seed int32, traced; its `shapes` are a state's."""
     create = jit_once(functools.partial(initial_state, task, channels))
     return Program(create, _SEED)
-
-
-def _ready(program: Program) -> jax.stages.Compiled:
-    """The executable, and memory as it wants it from now on."""
-    executable = program.wait()
-    keep_freed_memory()
-    return executable
 
 
 def _with(steps: Callable, loader: Loader) -> Callable:
