@@ -8,7 +8,12 @@ import pytest
 from hybrid_jax.ops import attention as attention_ops
 from hybrid_jax.ops.attention import attention, attention_fused, attention_reference
 from hybrid_jax.ops.choice import plain_operations
-from hybrid_jax.ops.convolution import convolution_product, convolution_reference
+from hybrid_jax.ops.convolution import (
+    convolution,
+    convolution_inferred,
+    convolution_product,
+    convolution_reference,
+)
 from hybrid_jax.ops.depthwise import (
     depthwise,
     depthwise_reference,
@@ -81,18 +86,28 @@ def test_depthwise_gradient_of_what_is_not_a_number_is_none():
     assert np.isfinite(gradient[:, :, 0, 0]).all()
 
 
+@pytest.mark.parametrize("form", [convolution_product, convolution_inferred])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(
     ("size", "taps"), [((8, 8), 3), ((7, 9), 3), ((1, 1), 3), ((6, 5), 7)]
 )
-def test_convolution(size, taps, stride, padding, dtype):
+def test_convolution(size, taps, stride, padding, dtype, form):
     x, kernel = arrays((2, *size, 3), (taps, taps, 3, 5), dtype=dtype)
     how = {"stride": stride, "padding": padding}
-    ours = value_and_grads(lambda x, k: convolution_product(x, k, **how), x, kernel)
+    ours = value_and_grads(lambda x, k: form(x, k, *how.values()), x, kernel)
     theirs = value_and_grads(lambda x, k: convolution_reference(x, k, **how), x, kernel)
     assert_equal(ours, theirs, dtype)
+
+
+@pytest.mark.skipif("jax.default_backend() != 'cpu'")
+def test_convolution_on_a_cpu_goes_by_what_is_asked_of_it():
+    x, kernel = arrays((1, 8, 8, 16), (3, 3, 16, 4))
+    inference = jax.jit(convolution).lower(x, kernel).as_text()
+    assert "stablehlo.convolution" in inference
+    training = jax.jit(jax.grad(lambda k, x: convolution(x, k).sum()))
+    assert "stablehlo.convolution" not in training.lower(kernel, x).as_text()
 
 
 @pytest.mark.parametrize("stride", [1, 2])
