@@ -7,7 +7,7 @@ from hybrid_jax import data, runtime
 from hybrid_jax.errors import UserError
 from hybrid_jax.training.ahead import compiler
 from hybrid_jax.training.build import Plan, build_task, settled, with_statistics
-from hybrid_jax.training.checkpoint import Checkpoints
+from hybrid_jax.training.checkpoint import Saved
 from hybrid_jax.training.programs import Evaluator, initialiser
 from hybrid_jax.training.progress import Reporter
 from hybrid_jax.training.results import metric_rows
@@ -35,14 +35,13 @@ def evaluate(config: ConfigDict | None, workdir: str) -> dict[str, float]:
     runtime.set_up(config.compilation_cache)
     config = settled(config)
     folder.check(config)
-    with (
-        Reporter() as reporter,
-        compiler() as threads,
-        Checkpoints(folder.checkpoints, config.train.keep, read_only=True) as saved,
-    ):
-        step = saved.latest()
-        if step is None:
-            raise UserError(f"{folder.checkpoints} holds no checkpoint: train first")
+    saved = Saved(folder.checkpoints)
+    step = saved.latest()
+    if step is None:
+        raise UserError(f"{folder.checkpoints} holds no checkpoint: train first")
+    with Reporter() as reporter, compiler() as threads:
+        for note in saved.notes:
+            reporter.say(note)
         splits = data.load(**config.data)
         folder.check_data(splits)
         task = build_task(config, splits, Plan(config, len(splits.train)))

@@ -258,6 +258,6 @@ FIELDS = {
         50, _whole(1), "steps between lines of metrics", free=True
     ),
     "train.keep": Field(
-        2, _whole(1), "newest checkpoints kept, beside the best", free=True
+        2, _whole(2), "newest checkpoints kept, beside the best", free=True
     ),
 }

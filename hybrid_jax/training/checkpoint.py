@@ -1,6 +1,17 @@
-"""Checkpoints: the newest few and the best, written while training goes on (orbax)."""
+"""Checkpoints: the newest few and the best, written while training goes on (orbax).
 
+A step counts once it has its manifest (`manifest`). One that is damaged or incomplete
+is set aside, under a name that says so, and the one before it is used.
+"""
+
+import contextlib
+import json
 import logging
+import math
+import re
+import shutil
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -10,116 +21,214 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 
 from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.training import manifest
 from hybrid_jax.training.bundles import rebundled, unbundled
 from hybrid_jax.training.state import TrainState
 
 BEST_METRIC = "accuracy"
+STATE, METRICS = "state", "metrics"  # folders of a step
 
 
-class Checkpoints:
-    """The folder of a run's checkpoints; a context manager that waits for writing."""
+class Saved:
+    """The checkpoints of a run, to be read.
 
-    def __init__(self, folder: Path, keep: int, read_only: bool = False):
-        """`keep` newest ones stay, and the one of the best test accuracy.
+    Attributes:
+      folder: theirs.
+      notes: in words, which are passed over, and why.
+    """
+
+    def __init__(self, folder: Path):
+        """Looks for the newest one that is whole.
 
         Raises:
-          UserError: a step there is damaged.
+          UserError: there are some, and none is.
         """
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        best = keeping.BestN(get_metric_fn=_rank, n=1)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.folder = Path(folder).absolute()
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=keeping.AnyPreservationPolicy(
-                [keeping.LatestN(keep), best]
-            ),
-            best_fn=_rank,  # without it orbax writes no metrics
-            read_only=read_only,
-            create=not read_only,
-            cleanup_tmp_directories=not read_only,
-        )
-        try:
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
-        except (ValueError, KeyError) as error:  # it reads the metrics of every step
+        names = (path.name for path in self.folder.glob("*"))
+        steps = sorted(int(name) for name in names if name.isdigit())
+        self._steps: list[int] = []
+        flaws = {}
+        for step in reversed(steps):
+            # The newest is read to the end; of others, what decides which is best.
+            if flaw := manifest.flaw(self._at(step), thorough=not self._steps):
+                flaws[step] = flaw
+            else:
+                self._steps.insert(0, step)
+        # A run that was killed as it saved for the first time has lost nothing.
+        if not self._steps and set(flaws.values()) - {manifest.INCOMPLETE}:
+            each = "; ".join(f"{step}: {flaw}" for step, flaw in flaws.items())
             raise UserError(
-                f"{self.folder} holds a step whose metrics cannot be read "
-                f"({first_line(error)}): delete the newest step's folder to continue "
-                "from the one before"
-            ) from None
+                f"no checkpoint of {self.folder} is whole ({each}): restore one, or "
+                "give another workdir"
+            )
+        self.notes = [self._passed_over(*damaged) for damaged in flaws.items()]
 
-    def __enter__(self) -> "Checkpoints":
-        return self
+    def _passed_over(self, step: int, flaw: str) -> str:
+        """What is said of a step that is not used."""
+        return f"checkpoint {self._at(step)} is passed over: {flaw}"
 
-    def __exit__(self, *_) -> None:
-        self._manager.close()
+    def _at(self, step: int) -> Path:
+        return self.folder / str(step)
 
     def latest(self) -> int | None:
         """The newest step, or None."""
-        return self._manager.latest_step()
+        return self._steps[-1] if self._steps else None
 
-    def save(self, step: int, state: TrainState, metrics: dict[str, float]) -> None:
-        """Starts writing a step and returns; `metrics` decide which is best.
+    def metrics(self, step: int) -> dict:
+        """What was saved with a step."""
+        return json.loads((self._at(step) / METRICS / METRICS).read_text())
 
-        On disk no vectors are bundled, so that any network's can be read without it.
-        """
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(unbundled(_fetched(state)))
-            ),
-            metrics=metrics,
-        )
-
-    def wait(self) -> None:
-        """Returns when everything saved so far is on disk."""
-        self._manager.wait_until_finished()
+    def best(self) -> tuple[int, dict]:
+        """The step of the best test accuracy among those kept, and its metrics."""
+        saved = {step: self.metrics(step) for step in self._steps}
+        step = max(saved, key=lambda step: _rank(saved[step]))
+        return step, saved[step]
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state of a step, with the structure and shapes of `like`.
 
         Raises:
-          UserError: it cannot be read; says how to go on from the one before.
+          UserError: it cannot be read, or is of other shapes or dtypes.
         """
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         template = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             jax.eval_shape(unbundled, like),
         )
-        state = self._read(step, ocp.args.StandardRestore(template))
+        state = self._read(step, template)
         return jax.tree.map(jnp.asarray, rebundled(_fetched(state), like))
-
-    def _read(self, step: int, how: ocp.args.StandardRestore):
-        try:
-            return self._manager.restore(step, args=ocp.args.Composite(state=how))[
-                "state"
-            ]
-        except Exception as error:  # orbax and tensorstore raise many kinds
-            raise UserError(
-                f"checkpoint {self.folder / str(step)} cannot be read "
-                f"({first_line(error)}): delete that folder to continue from the one "
-                "before"
-            ) from None
 
     def evaluated(self, step: int) -> dict:
         """The variables that a step is evaluated with, whatever network they are of.
 
         Raises:
-          UserError: as `restore`.
+          UserError: they cannot be read.
         """
-        state = self._read(step, ocp.args.StandardRestore())
+        state = self._read(step)
         return state["average"] or {
             "params": state["params"],
             "batch_stats": state["batch_stats"],
         }
 
-    def metrics(self, step: int) -> dict[str, float]:
-        """What was saved with a step."""
-        return dict(self._manager.metrics(step))
+    def _read(self, step: int, template=None):
+        try:
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+                path = self._at(step) / STATE
+                if template is not None:
+                    _compare(reader.metadata(path).item_metadata.tree, template)
+                return reader.restore(path, args=ocp.args.StandardRestore(template))
+        except Exception as error:  # orbax and tensorstore raise many kinds
+            raise UserError(
+                f"checkpoint {self._at(step)} cannot be read ({first_line(error)})"
+            ) from None
 
-    def best(self) -> tuple[int, dict[str, float]]:
-        """The step of the best test accuracy among those kept, and its metrics."""
-        saved = {step: self.metrics(step) for step in self._manager.all_steps()}
-        step = max(saved, key=lambda step: _rank(saved[step]))
-        return step, saved[step]
+
+class Checkpoints(Saved):
+    """The same, to be written too; a context manager that waits for writing."""
+
+    def __init__(self, folder: Path, keep: int):
+        """`keep` newest ones stay, and the one of the best test accuracy.
+
+        Two at least, so that there is one before a damaged one.
+        """
+        super().__init__(folder)
+        best = keeping.BestN(get_metric_fn=_rank, n=1)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=keeping.AnyPreservationPolicy(
+                [keeping.LatestN(keep), best]
+            ),
+            best_fn=_rank,  # without it orbax writes no metrics
+            cleanup_tmp_directories=True,
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._threads = ThreadPoolExecutor(1, "checkpoint")
+        self._sealing: Future | None = None
+
+    def _passed_over(self, step: int, flaw: str) -> str:
+        """Gives a step another name, so that it is looked at no more."""
+        aside = self.folder / f"damaged-{step}"
+        while aside.exists():
+            aside = aside.with_name(aside.name + "-again")
+        self._at(step).rename(aside)
+        return f"{super()._passed_over(step, flaw)}. It is called {aside.name} now"
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        try:
+            self.wait()
+        except UserError:
+            if kind is None:  # else another error is on its way
+                raise
+        finally:
+            with contextlib.suppress(Exception):  # it tells what `wait` has told
+                self._manager.close()
+            self._threads.shutdown()
+
+    def save(self, step: int, state: TrainState, metrics: dict) -> None:
+        """Starts writing a step and returns; `metrics` decide which is best.
+
+        On disk no vectors are bundled, so that any network's can be read without it.
+
+        Raises:
+          UserError: the step before it could not be written.
+        """
+        self.wait()
+        self._saving, self._bytes = step, _bytes(state)
+        if self._bytes > self._free():
+            raise self._unwritten("the disk is full")
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(unbundled(_fetched(state)))
+                ),
+                metrics=metrics,
+            )
+        except Exception as error:  # as in `_read`
+            raise self._unwritten(_reason(error)) from None
+        self._sealing = self._threads.submit(self._seal, step)
+
+    def _seal(self, step: int) -> None:
+        self._manager.wait_until_finished()
+        manifest.seal(self._at(step))
+
+    def wait(self) -> None:
+        """Returns when everything saved so far is on disk.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        if self._sealing is None:
+            return
+        sealing, self._sealing = self._sealing, None
+        try:
+            sealing.result()
+        except Exception as error:
+            raise self._unwritten(_reason(error)) from None
+        self._steps = sorted(self._manager.all_steps())
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self.folder).free
+
+    def _unwritten(self, reason: str) -> UserError:
+        # What orbax leaves in its threads when it fails has been told by then.
+        sys.unraisablehook = lambda _: None
+        kept = self.latest()
+        before = "nothing was saved before" if kept is None else f"step {kept} is whole"
+        return UserError(
+            f"checkpoint {self._at(self._saving)} cannot be written ({reason}): it "
+            f"takes {_megabytes(self._bytes)}, and {_megabytes(self._free())} are free "
+            f"there; {before}. Make room, and the same command goes on"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Why something was not written, out of tensorstore's paragraph."""
+    named = re.search(r": ([^:\[]+) \[os_error_code", str(error))
+    return named[1] if named else first_line(error)
 
 
 def _fetched(state: TrainState) -> TrainState:
@@ -130,5 +239,37 @@ def _fetched(state: TrainState) -> TrainState:
     return jax.tree.map(lambda x: np.array(x) if x.ndim == 1 else x, state)
 
 
-def _rank(metrics: dict[str, float]) -> float:
-    return metrics[BEST_METRIC]
+def _compare(saved, template) -> None:
+    """Refuses arrays of another shape or dtype; orbax would cast them silently.
+
+    Raises:
+      ValueError: names the first.
+    """
+    theirs = dict(_leaves(saved))
+    for path, x in _leaves(template):
+        found = theirs.get(path)
+        if found is None:
+            raise ValueError(f"{path} is missing")
+        if (tuple(found.shape), found.dtype) != (x.shape, x.dtype):
+            raise ValueError(
+                f"{path} is {found.dtype} {tuple(found.shape)} there and "
+                f"{x.dtype} {x.shape} here"
+            )
+
+
+def _leaves(tree):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+
+
+def _bytes(state: TrainState) -> int:
+    return sum(x.nbytes for x in jax.tree.leaves(state))
+
+
+def _megabytes(count: int) -> str:
+    return f"{math.ceil(count / 1e6):,} MB"
+
+
+def _rank(metrics: dict) -> float:
+    # What was saved between two evaluations has none.
+    return metrics.get(BEST_METRIC, -math.inf)

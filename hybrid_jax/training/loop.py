@@ -65,6 +65,8 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
         Checkpoints(folder.checkpoints, config.train.keep) as checkpoints,
     ):
         run = Run(config, folder, splits, plan, task, reporter, checkpoints, started)
+        for note in checkpoints.notes:
+            reporter.say(note)
         step = checkpoints.latest() or 0
         if step < plan.total_steps:
             run.fit(step)

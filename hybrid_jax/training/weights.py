@@ -23,7 +23,7 @@ from hybrid_jax.models import counterpart, interop
 from hybrid_jax.models.counterpart import Arrays, Model
 from hybrid_jax.models.geometry import as_size
 from hybrid_jax.models.transfer import Fitted, Source, fit
-from hybrid_jax.training.checkpoint import Checkpoints
+from hybrid_jax.training.checkpoint import Saved
 from hybrid_jax.training.workdir import Workdir
 
 PICKLES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
@@ -40,11 +40,13 @@ class Weights(NamedTuple):
       path: of the file.
       arrays: float32, by the names that the file has for them.
       spec: arguments of `create_model`, and `channels`; None in files of others.
+      notes: in words, what was passed over to find them.
     """
 
     path: Path
     arrays: Arrays
     spec: dict[str, Any] | None
+    notes: list[str] = []  # noqa: RUF012  # nobody adds to it
 
     @property
     def ours(self) -> bool:
@@ -90,7 +92,8 @@ def fit_weights(
         fitted = fit(model, arrays, shapes, source)
     except ValueError as error:
         raise UserError(f"{weights.path} does not fit the network: {error}") from None
-    return fitted._replace(notes=fitted.notes + _strides_note(model, weights))
+    notes = weights.notes + fitted.notes + _strides_note(model, weights)
+    return fitted._replace(notes=notes)
 
 
 def _patches(spec: dict[str, Any] | None) -> tuple[int, int] | None:
@@ -251,17 +254,16 @@ def _state_dict(content: Any) -> dict[str, Any]:
 
 def _read_run(path: Path) -> Weights:
     folder = Workdir(path)
-    with Checkpoints(folder.checkpoints, keep=1, read_only=True) as saved:
-        step = saved.latest() if folder.checkpoints.is_dir() else None
-        if step is None:
-            raise UserError(f"{path} is no folder of a run that saved a checkpoint")
-        variables = saved.evaluated(step)
+    saved = Saved(folder.checkpoints)
+    if (step := saved.latest()) is None:
+        raise UserError(f"{path} is no folder of a run that saved a checkpoint")
+    variables = saved.evaluated(step)
     arrays = {
         name: np.asarray(array)
         for name, array in flatten_dict(variables, sep="/").items()
     }
     try:
-        return Weights(path, arrays, _checked(folder.read_model()))
+        return Weights(path, arrays, _checked(folder.read_model()), saved.notes)
     except ValueError as error:
         raise UserError(f"{folder.model}: {error}") from None
 

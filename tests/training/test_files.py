@@ -1,76 +1,17 @@
-"""What a run leaves: its folder, checkpoints, metrics and pictures."""
+"""What a run leaves: its folder, metrics and pictures."""
 
 import dataclasses
 import json
 
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hybrid_jax import config as configs
 from hybrid_jax import data
 from hybrid_jax.errors import UserError
-from hybrid_jax.training.checkpoint import Checkpoints
-from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.workdir import Workdir
 from hybrid_jax.training.writers import Writers, image_grid
-
-
-def state(value: float) -> TrainState:
-    params = {"kernel": jnp.full((2, 3), value)}
-    return TrainState(
-        step=jnp.int32(value),
-        seed=jnp.int32(0),
-        params=params,
-        batch_stats={"mean": jnp.full(3, value)},
-        opt_state=optax.adam(1.0).init(params),
-        average=None,
-    )
-
-
-def save(checkpoints, step, accuracy):
-    checkpoints.save(step, state(step), {"accuracy": accuracy, "loss": 1.0})
-    checkpoints.wait()
-
-
-def test_newest_and_best_checkpoints_are_kept(tmp_path):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
-        for step, accuracy in enumerate([0.1, 0.9, 0.2, 0.3, 0.4], start=1):
-            save(checkpoints, step, accuracy)
-        assert checkpoints.latest() == 5
-        assert checkpoints.best() == (2, {"accuracy": 0.9, "loss": 1.0})
-    assert sorted(int(p.name) for p in tmp_path.iterdir()) == [2, 4, 5]
-
-
-def test_a_checkpoint_returns_what_was_saved(tmp_path):
-    with Checkpoints(tmp_path, keep=1) as checkpoints:
-        save(checkpoints, 7, 0.5)
-    with Checkpoints(tmp_path, keep=1, read_only=True) as checkpoints:
-        restored = checkpoints.restore(7, state(0))
-        assert checkpoints.metrics(7) == {"accuracy": 0.5, "loss": 1.0}
-    assert int(restored.step) == 7
-    np.testing.assert_array_equal(restored.params["kernel"], np.full((2, 3), 7.0))
-    np.testing.assert_array_equal(restored.batch_stats["mean"], np.full(3, 7.0))
-    assert restored.average is None
-
-
-def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
-        save(checkpoints, 1, 0.5)
-        save(checkpoints, 2, 0.6)
-    for file in (tmp_path / "2" / "state").rglob("*"):
-        if file.is_file():
-            file.write_bytes(b"")
-    with (
-        Checkpoints(tmp_path, keep=2) as checkpoints,
-        pytest.raises(UserError, match=r"/2 cannot be read .*delete that folder"),
-    ):
-        checkpoints.restore(2, state(0))
-    (tmp_path / "1" / "metrics" / "metrics").write_bytes(b"{")
-    with pytest.raises(UserError, match=r"metrics cannot be read .*delete the newest"):
-        Checkpoints(tmp_path, keep=2)
 
 
 def test_workdir_tells_its_config_from_another(tmp_path):

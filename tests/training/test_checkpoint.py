@@ -1,0 +1,169 @@
+"""Checkpoints: which are kept, and what is done about those that are damaged."""
+
+import contextlib
+import resource
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hybrid_jax.errors import UserError
+from hybrid_jax.training import manifest
+from hybrid_jax.training.checkpoint import Checkpoints, Saved
+from hybrid_jax.training.state import TrainState
+
+
+def state(value: float, shape=(2, 3), dtype=jnp.float32) -> TrainState:
+    params = {"kernel": jnp.full(shape, value, dtype)}
+    return TrainState(
+        step=jnp.int32(value),
+        seed=jnp.int32(0),
+        params=params,
+        batch_stats={"mean": jnp.full(3, value)},
+        opt_state=optax.adam(1.0).init(params),
+        average=None,
+    )
+
+
+def save(checkpoints, step, accuracy):
+    checkpoints.save(step, state(step), {"accuracy": accuracy, "loss": 1.0})
+    checkpoints.wait()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A folder of steps 1 and 2, not to be changed."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    with Checkpoints(folder, keep=2) as checkpoints:
+        save(checkpoints, 1, 0.5)
+        save(checkpoints, 2, 0.6)
+    return folder
+
+
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_newest_and_best_checkpoints_are_kept(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step, accuracy in enumerate([0.1, 0.9, 0.2, 0.3, 0.4], start=1):
+            save(checkpoints, step, accuracy)
+        assert checkpoints.latest() == 5
+        assert checkpoints.best() == (2, {"accuracy": 0.9, "loss": 1.0})
+    assert sorted(int(p.name) for p in tmp_path.iterdir()) == [2, 4, 5]
+
+
+def test_a_checkpoint_returns_what_was_saved(two):
+    saved = Saved(two)
+    assert saved.notes == []
+    restored = saved.restore(saved.latest(), state(0))
+    assert saved.metrics(2) == {"accuracy": 0.6, "loss": 1.0}
+    assert int(restored.step) == 2
+    np.testing.assert_array_equal(restored.params["kernel"], np.full((2, 3), 2.0))
+    np.testing.assert_array_equal(restored.batch_stats["mean"], np.full(3, 2.0))
+    assert restored.average is None
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def truncate(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def delete(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, delete])
+def test_of_damaged_checkpoints_the_one_before_is_used(two, tmp_path, damage):
+    victims = [path.relative_to(two) for path in files_of(two / "2")]
+    assert len(victims) > 5
+    for i, victim in enumerate(victims):
+        if not (two / victim).stat().st_size:
+            continue
+        folder = tmp_path / str(i)
+        shutil.copytree(two, folder)
+        damage(folder / victim)
+        assert Saved(folder).latest() == 1, victim
+        with Checkpoints(folder, keep=2) as checkpoints:
+            assert checkpoints.latest() == 1
+            [note] = checkpoints.notes
+            assert f"{folder / '2'} is passed over: " in note
+            assert note.endswith("It is called damaged-2 now")
+            assert int(checkpoints.restore(1, state(0)).step) == 1
+            save(checkpoints, 2, 0.7)  # trained again
+        assert sorted(p.name for p in folder.iterdir()) == ["1", "2", "damaged-2"]
+
+
+def test_a_checkpoint_counts_once_it_has_its_manifest(two, tmp_path):
+    folder = shutil.copytree(two, tmp_path / "killed")
+    (folder / "2" / manifest.NAME).unlink()
+    saved = Saved(folder)
+    assert saved.latest() == 1
+    [note] = saved.notes
+    assert note == f"checkpoint {folder / '2'} is passed over: it is incomplete"
+    (folder / "1" / manifest.NAME).unlink()
+    assert Saved(folder).latest() is None
+
+
+def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(two, tmp_path):
+    folder = shutil.copytree(two, tmp_path / "both")
+    for step in "12":
+        truncate(folder / step / "metrics" / "metrics")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"no checkpoint of .* is whole \(2: .* 1:"):
+            Checkpoints(folder, keep=2)
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        (state(0, shape=(3, 3)), r"params/kernel is float32 \(2, 3\) there and "),
+        (state(0, dtype=jnp.bfloat16), r"kernel is float32 \(2, 3\) there and bfloat"),
+    ],
+)
+def test_arrays_of_another_shape_or_dtype_are_refused(two, like, message):
+    with pytest.raises(UserError, match=message):
+        Saved(two).restore(2, like)
+
+
+@contextlib.contextmanager
+def files_of_at_most(count: int):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_is_named_and_loses_nothing(tmp_path):
+    noise = np.random.default_rng(0).normal(size=(400, 400))
+    big = state(2).replace(params={"kernel": jnp.asarray(noise, jnp.float32)})
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        save(checkpoints, 1, 0.5)
+        with files_of_at_most(100_000), pytest.raises(UserError) as error:
+            checkpoints.save(2, big, {"accuracy": 0.6})
+            checkpoints.wait()
+    message = str(error.value)
+    assert f"{tmp_path / '2'} cannot be written (File too large): it takes 1" in message
+    assert "step 1 is whole. Make room" in message
+    assert Saved(tmp_path).latest() == 1
+
+
+def test_a_disk_without_room_is_noticed_before_writing(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        save(checkpoints, 1, 0.5)
+        full = shutil.disk_usage(tmp_path)._replace(free=10)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+        with pytest.raises(UserError, match=r"disk is full\): it takes 1 MB, and 1 MB"):
+            checkpoints.save(2, state(2), {"accuracy": 0.6})
+    assert Saved(tmp_path).latest() == 1
