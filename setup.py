@@ -24,7 +24,7 @@ setup(
         "absl-py",
         "array_record>=0.7",  # the records of TFDS, without TensorFlow
         "clu>=0.0.12",
-        "filelock",  # without it jax does not bound its compilation cache
+        "filelock",  # one run a workdir; jax bounds its compilation cache with it
         "flax>=0.12",
         "grain>=0.2.18",  # streams of images
         "h5py",  # Galaxy10

@@ -52,27 +52,26 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     validate(config)
     runtime.set_up(config.compilation_cache)
     config = settled(config)
-    folder = Workdir(workdir)
-    folder.check(config)
-    splits = data.load(**config.data)
-    folder.check_data(splits)
-    plan = Plan(config, len(splits.train))
-    task = build_task(config, splits, plan)
-    spec = model_spec(config, task.model, splits.channels)
-    folder.create(config, spec)
-    with (
-        Reporter(folder) as reporter,
-        Checkpoints(folder.checkpoints, config.train.keep) as checkpoints,
-    ):
-        run = Run(config, folder, splits, plan, task, reporter, checkpoints, started)
-        for note in checkpoints.notes:
-            reporter.say(note)
-        step = checkpoints.latest() or 0
-        if step < plan.total_steps:
-            run.fit(step)
-        else:
-            reporter.say(f"{folder.path} is complete: nothing left to train")
-        return results.report(reporter, checkpoints, config, folder)
+    with Workdir(workdir) as folder:
+        folder.check(config)
+        splits = data.load(**config.data)
+        folder.check_data(splits)
+        plan = Plan(config, len(splits.train))
+        task = build_task(config, splits, plan)
+        folder.create(config, model_spec(config, task.model, splits.channels))
+        with (
+            Reporter(folder) as reporter,
+            Checkpoints(folder.checkpoints, config.train.keep) as checkpoints,
+        ):
+            for note in checkpoints.notes:
+                reporter.say(note)
+            step = checkpoints.latest() or 0
+            if step < plan.total_steps:
+                work = (config, folder, splits, plan, task)
+                Run(*work, reporter, checkpoints, started).fit(step)
+            else:
+                reporter.say(f"{folder.path} is complete: nothing left to train")
+            return results.report(reporter, checkpoints, config, folder)
 
 
 @dataclasses.dataclass

@@ -8,12 +8,14 @@ tensorboard/     the same for TensorBoard, with augmented images and hyper-param
 checkpoints/     the newest and the best, a folder a step
 augmented.png    training images as augmentation makes them
 log.txt          what the run said, and an overview of its parameters
+.lock            held by the run that writes here, and free once it has ended or died
 """
 
 import json
 import os
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
 from hybrid_jax.config import flatten
@@ -23,7 +25,10 @@ from hybrid_jax.fields import FIELDS
 
 
 class Workdir:
-    """Paths inside a run's folder. Nothing is written before `create`."""
+    """Paths inside a run's folder. Nothing is written before `create`.
+
+    As a context it is the one run of its folder, from the moment that there is one.
+    """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path).expanduser()
@@ -35,6 +40,29 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.augmented = self.path / "augmented.png"
         self.log = self.path / "log.txt"
+        self._lock = FileLock(self.path / ".lock", blocking=False)
+
+    def __enter__(self) -> "Workdir":
+        """Reserves the folder, if it exists.
+
+        Raises:
+          UserError: another run writes there.
+        """
+        if self.path.is_dir():
+            self._reserve()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._lock.release(force=True)
+
+    def _reserve(self) -> None:
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"--workdir={self.path} is in use by another run: wait for its end, or "
+                "give another workdir"
+            ) from None
 
     def check(self, config: ConfigDict) -> None:
         """Refuses a path that cannot be this config's folder.
@@ -92,8 +120,13 @@ class Workdir:
         return _read_json(self.model)
 
     def create(self, config: ConfigDict, model: dict) -> None:
-        """Makes the folder with what describes the run, but for its data."""
+        """Makes the folder with what describes the run, but for its data.
+
+        Raises:
+          UserError: another run has made it meanwhile.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        self._reserve()
         _write_json(self.config, config.to_dict())
         _write_json(self.model, model)
 

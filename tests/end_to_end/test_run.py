@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from hybrid_jax.training.workdir import Workdir
+
 ROOT = Path(__file__).parents[2]
 SMALL = (
     "--config.train.epochs=3",
@@ -121,6 +123,15 @@ def test_again_finishes_at_once_and_changes_nothing(finished):
     assert "ready in" not in again.stdout
     assert again.stdout.split("│ test", 1)[1] == done.stdout.split("│ test", 1)[1]
     assert before == {p: p.read_bytes() for p in workdir.glob("*.json*")}
+
+
+def test_a_second_run_of_a_workdir_is_refused(finished):
+    workdir, _ = finished
+    with Workdir(workdir):
+        second = train(workdir, *SMALL)
+    assert second.returncode == 2
+    assert f"--workdir={workdir} is in use by another run" in second.stderr
+    assert "Traceback" not in second.stderr
 
 
 def test_resumed_runs_equal_uninterrupted_ones(finished, tmp_path):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -52,6 +54,28 @@ def test_workdir_tells_its_data_from_others(tmp_path, digits):
     other = dataclasses.replace(digits, train=data.Split(digits.train.images, labels))
     with pytest.raises(UserError, match="holds a run of other data: labels were"):
         folder.check_data(other)
+
+
+def test_a_workdir_has_one_run_at_a_time_even_after_a_kill(tmp_path):
+    path = tmp_path / "run"
+    with Workdir(path) as first, Workdir(path) as second:
+        assert not path.exists()
+        first.create(configs.default(), {})
+        with pytest.raises(UserError, match="run is in use by another run"):
+            second.create(configs.default(), {})
+    command = (
+        "import sys; from hybrid_jax.training.workdir import Workdir\n"
+        "with Workdir(sys.argv[1]): print('mine', flush=True); sys.stdin.read()"
+    )
+    start = [sys.executable, "-c", command, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(start, **pipes) as other:
+        assert other.stdout.readline() == b"mine\n"
+        with pytest.raises(UserError, match="run is in use by another run"):
+            Workdir(path).__enter__()
+        other.kill()
+    with Workdir(path):
+        pass
 
 
 def test_workdir_that_is_a_file_or_damaged(tmp_path):
