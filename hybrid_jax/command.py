@@ -46,8 +46,9 @@ def guarded(
     except OSError as error:
         named = error.filename and error.strerror
         return _tell(f"{error.strerror}: {error.filename}" if named else error, 2)
-    except KeyboardInterrupt:
-        return _tell(f"interrupted; {again}", 130)
+    except KeyboardInterrupt as error:
+        code = getattr(error, "code", 130)  # a run that was told to end has its own
+        return _tell(f"{str(error) or 'interrupted'}; {again}", code)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,10 @@ The same command again continues where the run stopped. `python -m hybrid_jax.ma
 the same program.
 """
 
+import os
 import sys
 import textwrap
+import threading
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -30,12 +32,23 @@ MODES = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code, 2 for what the user can mend."""
-    if argv is None:
+    alone = argv is None
+    if alone:
         restart_with_huge_pages()
         argv = sys.argv
     if asks_for_help(argv):
         return guarded(lambda: print(usage(), flush=True))
-    return guarded(lambda: run(*parse(argv)))
+    code = guarded(lambda: run(*parse(argv)))
+    if alone and code > 128:
+        _leave_compilers(code)
+    return code
+
+
+def _leave_compilers(code: int) -> None:
+    """Ends the process at once if threads still compile: they cannot be stopped."""
+    if any(thread.name.startswith("compiler") for thread in threading.enumerate()):
+        sys.stdout.flush()
+        os._exit(code)
 
 
 def run(mode: str, config: ConfigDict | None, workdir: str) -> None:

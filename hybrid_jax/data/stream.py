@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from hybrid_jax.data import Split
 AHEAD = 2  # batches, for each thread or process
 MOST_THREADS = 16  # beyond them they wait for each other
 BYTES_AHEAD = 1 << 30  # of batches that threads have ready
+UNTAKEN = "ignore:resource_tracker:UserWarning"
 
 
 class Batches:
@@ -48,6 +50,10 @@ class Batches:
             return iter(batches.to_iter_dataset(options))
         if not flags.FLAGS.is_parsed():  # grain's processes are handed the flags
             flags.FLAGS.mark_as_parsed()
+        # Batches that nobody took lie in shared memory, where Python's tracker removes
+        # them at the end, and would complain. It takes its filters from here.
+        if UNTAKEN not in sys.warnoptions:
+            sys.warnoptions.append(UNTAKEN)
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
         processes = grain.MultiprocessingOptions(self._workers, AHEAD)
         return iter(batches.to_iter_dataset(options).mp_prefetch(processes))
@@ -74,7 +80,7 @@ class _Reader:
 
 
 def _end_quietly_with(parent) -> None:
-    """Has this process of grain's outlive neither an interruption nor its parent."""
+    """Has this process of grain's live as long as its parent, whatever Ctrl-C says."""
 
     def wait():
         parent.join()
@@ -82,4 +88,4 @@ def _end_quietly_with(parent) -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     with contextlib.suppress(ValueError):  # in a thread, which gets no signals
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -17,12 +17,19 @@ THREADS = 2  # the compiler starts more of its own
 
 @contextlib.contextmanager
 def compiler() -> Iterator[Executor]:
-    """Threads for compiling; what has not begun when the block ends never does."""
+    """Threads for compiling; what has not begun when the block ends never does.
+
+    An interruption does not wait for what has begun.
+    """
     threads = ThreadPoolExecutor(THREADS, "compiler")
+    interrupted = False
     try:
         yield threads
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
     finally:
-        threads.shutdown(cancel_futures=True)
+        threads.shutdown(wait=not interrupted, cancel_futures=True)
 
 
 class Program:

@@ -38,6 +38,10 @@ class Plan:
         """Passes over the split after a step."""
         return min(step * self.batch_size / self.images, self.epochs)
 
+    def is_evaluated(self, step: int) -> bool:
+        """Whether a step is followed by an evaluation."""
+        return step > 0 and self.next_evaluation(step - 1) == step
+
     def next_evaluation(self, step: int) -> int:
         """The first step after `step` that is followed by an evaluation."""
         epoch = self.eval_every

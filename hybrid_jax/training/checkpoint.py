@@ -105,11 +105,19 @@ class Saved:
         Raises:
           UserError: they cannot be read.
         """
-        state = self._read(step)
+        state = self.state(step)
         return state["average"] or {
             "params": state["params"],
             "batch_stats": state["batch_stats"],
         }
+
+    def state(self, step: int) -> dict:
+        """All that is saved of a state, as nested dictionaries of arrays.
+
+        Raises:
+          UserError: as `restore`.
+        """
+        return self._read(step)
 
     def _read(self, step: int, template=None):
         try:
@@ -170,6 +178,7 @@ class Checkpoints(Saved):
     def save(self, step: int, state: TrainState, metrics: dict) -> None:
         """Starts writing a step and returns; `metrics` decide which is best.
 
+        A step that was saved already, without an evaluation, is written anew.
         On disk no vectors are bundled, so that any network's can be read without it.
 
         Raises:
@@ -180,6 +189,8 @@ class Checkpoints(Saved):
         if self._bytes > self._free():
             raise self._unwritten("the disk is full")
         try:
+            if step in self._steps:
+                self._manager.delete(step)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -270,6 +281,10 @@ def _megabytes(count: int) -> str:
     return f"{math.ceil(count / 1e6):,} MB"
 
 
+def is_evaluated(metrics: dict) -> bool:
+    """Whether a checkpoint was saved behind an evaluation, not for an interruption."""
+    return BEST_METRIC in metrics
+
+
 def _rank(metrics: dict) -> float:
-    # What was saved between two evaluations has none.
     return metrics.get(BEST_METRIC, -math.inf)

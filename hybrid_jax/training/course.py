@@ -13,13 +13,18 @@ from ml_collections import ConfigDict
 from hybrid_jax.errors import UserError
 from hybrid_jax.training import metrics
 from hybrid_jax.training.build import Plan, learning_rate
-from hybrid_jax.training.checkpoint import Checkpoints
+from hybrid_jax.training.checkpoint import Checkpoints, is_evaluated
+from hybrid_jax.training.interruption import Interrupted, Interruption, wait
 from hybrid_jax.training.programs import Evaluator, Trainer
 from hybrid_jax.training.progress import Reporter, percent
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 from hybrid_jax.training.windows import Window, Windows
 from hybrid_jax.training.writers import Writers
+
+# What a checkpoint says beside the metrics of its evaluation, or instead of them.
+SECONDS = "seconds"  # of training and evaluation up to there
+UNFINISHED = "unfinished"  # sums of the window of steps that it was saved in
 
 
 @dataclasses.dataclass
@@ -36,49 +41,87 @@ class Course:
     writers: Writers
     task: Task
     trainer: Trainer
+    interruption: Interruption
     begun: Callable[[], Future[Evaluator]]
 
-    def run(self, state: TrainState, step: int, seconds: float) -> dict[str, float]:
+    def run(self, state: TrainState, step: int, saved: dict) -> dict[str, float]:
         """Trains and evaluates to the last step; the metrics of the last evaluation.
 
         Args:
           state: after `step`.
           step: 0, or a checkpoint's.
-          seconds: spent on training up to there.
+          saved: the checkpoint's metrics, or empty.
+
+        Raises:
+          Interrupted: by a signal, with all that was trained saved.
         """
         # Told in advance, since computing one later would wait for the device.
         rates = jax.jit(learning_rate(self.config, self.plan))
         self._rates = np.asarray(rates(np.arange(self.plan.total_steps)))
         self._evaluator: Future[Evaluator] | None = None
+        self._line = ""
         self.trainer.program.wait()
         self.reporter.start(step, self.plan.total_steps)
-        started = time.perf_counter() - seconds
-        windows = Windows(self.task, self.trainer, self._dispatched, self._trained)
-        while step < self.plan.total_steps:
-            state, step = self._advance(windows, state, step)
-            evaluator = self._evaluator.result()
-            evaluated = evaluator.start(self.task, state.evaluated)
-            windows.finish()
-            tested = metrics.means(*evaluated)
-            # The last update may have spoilt weights whose loss was still finite.
-            self._check_finite(tested["loss"], step)
-            tested["seconds"] = round(time.perf_counter() - started, 2)
-            self.writers.metrics("test", step, self.plan.epoch_of(step), tested)
-            self.checkpoints.save(step, state, tested)
-            self._tell(step, f"  test {percent(tested['accuracy'])}")
+        self._started = time.perf_counter() - saved.get(SECONDS, 0.0)
+        self._windows = Windows(
+            *(self.task, self.trainer, state, step, saved.get(UNFINISHED, {})),
+            *(self.interruption.check, self._dispatched, self._trained),
+        )
+        try:
+            with self.interruption.held():
+                if self.plan.is_evaluated(step) and not is_evaluated(saved):
+                    self._evaluator = self.begun()
+                    tested = self._evaluate()
+                while self._windows.step < self.plan.total_steps:
+                    self._advance()
+                    tested = self._evaluate()
+        except Interrupted as interrupted:
+            interrupted.saved = self._save_unfinished()
+            raise
         return tested
 
-    def _advance(
-        self, windows: Windows, state: TrainState, step: int
-    ) -> tuple[TrainState, int]:
-        """Dispatches the steps up to the next evaluation: the state and its step."""
-        evaluation, every = self.plan.next_evaluation(step), self.config.train.log_every
+    def _advance(self) -> None:
+        """Dispatches the steps up to the next evaluation."""
+        windows, every = self._windows, self.config.train.log_every
+        evaluation = self.plan.next_evaluation(windows.step)
         windows.start()
-        while step < evaluation:
-            stop = min((step // every + 1) * every, evaluation)
-            state = windows.advance(state, step, stop)
-            step = stop
-        return state, step
+        while windows.step < evaluation:
+            windows.advance(min((windows.step // every + 1) * every, evaluation))
+
+    def _evaluate(self) -> dict[str, float]:
+        """Evaluates and saves the state that the last step dispatched leads to."""
+        state, step = self._windows.state, self._windows.step
+        with self.interruption.held(False):
+            evaluator = self._evaluator.result()
+        evaluated = evaluator.start(self.task, state.evaluated)
+        self._windows.finish()
+        with self.interruption.held(False):
+            wait(evaluated)
+        tested = metrics.means(*evaluated)
+        # The last update may have spoilt weights whose loss was still finite.
+        self._check_finite(tested["loss"], step)
+        tested[SECONDS] = self._seconds()
+        self.writers.metrics("test", step, self.plan.epoch_of(step), tested)
+        self.checkpoints.save(step, state, tested)
+        self._tell(step, f"  test {percent(tested['accuracy'])}")
+        return tested
+
+    def _save_unfinished(self) -> int | None:
+        """Saves what was trained since the last checkpoint, if anything; its step."""
+        windows = self._windows
+        windows.finish()
+        unfinished = windows.unfinished()
+        if unfinished:
+            self._check_finite(unfinished["loss"], windows.step)
+        if windows.step != (self.checkpoints.latest() or 0):
+            self._check_finite(spread(windows.state.params), windows.step)
+            about = {SECONDS: self._seconds(), UNFINISHED: unfinished}
+            self.checkpoints.save(windows.step, windows.state, about)
+        self.checkpoints.wait()
+        return self.checkpoints.latest()
+
+    def _seconds(self) -> float:
+        return round(time.perf_counter() - self._started, 2)
 
     def _dispatched(self, step: int) -> None:
         self.reporter.step(step)
@@ -114,3 +157,8 @@ class Course:
                 "or raise config.optim.warmup_epochs"
                 + (", in a new --workdir" if saved else "")
             )
+
+
+def spread(params: dict) -> float:
+    """The largest absolute parameter; not finite if any of them is not."""
+    return max(float(np.abs(x).max()) for x in jax.device_get(jax.tree.leaves(params)))

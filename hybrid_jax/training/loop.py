@@ -23,8 +23,9 @@ from hybrid_jax.training.build import (
     with_statistics,
 )
 from hybrid_jax.training.bundles import unbundled
-from hybrid_jax.training.checkpoint import Checkpoints
+from hybrid_jax.training.checkpoint import Checkpoints, is_evaluated
 from hybrid_jax.training.course import Course
+from hybrid_jax.training.interruption import Interruption
 from hybrid_jax.training.programs import Evaluator, Trainer, initialiser
 from hybrid_jax.training.progress import Reporter
 from hybrid_jax.training.state import TrainState
@@ -47,12 +48,13 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
 
     Raises:
       UserError: something that the user can mend.
+      Interrupted: SIGTERM or SIGINT; what was trained is saved.
     """
     started = time.perf_counter()
     validate(config)
     runtime.set_up(config.compilation_cache)
     config = settled(config)
-    with Workdir(workdir) as folder:
+    with Interruption() as interruption, Workdir(workdir) as folder:
         folder.check(config)
         splits = data.load(**config.data)
         folder.check_data(splits)
@@ -66,9 +68,10 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
             for note in checkpoints.notes:
                 reporter.say(note)
             step = checkpoints.latest() or 0
-            if step < plan.total_steps:
+            if step < plan.total_steps or not is_evaluated(checkpoints.metrics(step)):
                 work = (config, folder, splits, plan, task)
-                Run(*work, reporter, checkpoints, started).fit(step)
+                run = Run(*work, reporter, checkpoints, interruption, started)
+                run.fit(step)
             else:
                 reporter.say(f"{folder.path} is complete: nothing left to train")
             return results.report(reporter, checkpoints, config, folder)
@@ -85,6 +88,7 @@ class Run:
     task: Task
     reporter: Reporter
     checkpoints: Checkpoints
+    interruption: Interruption
     started: float  # on the clock of `time.perf_counter`
 
     def fit(self, step: int) -> None:
@@ -93,7 +97,7 @@ class Run:
         shapes = initialise.shapes
         check_frozen(self.config.freeze, shapes.params)
         # Read before anything is written, should it turn out to be damaged.
-        state, seconds = self._restored(step, shapes) if step else (None, 0.0)
+        state, saved = self._restored(step, shapes) if step else (None, {})
         arrays = {} if step else self._taken_over(shapes)
         describe.announce(
             self.reporter, self.config, self.splits, self.plan, self.task, shapes
@@ -115,9 +119,9 @@ class Run:
                 begun = partial(self._begun, threads, trainer, shapes, writers)
                 course = Course(
                     *(self.config, self.plan, self.reporter, self.checkpoints),
-                    *(writers, task, trainer, begun),
+                    *(writers, task, trainer, self.interruption, begun),
                 )
-                tested = course.run(state, step, seconds)
+                tested = course.run(state, step, saved)
                 writers.hyperparameters(flatten(self.config), tested)
         self.checkpoints.wait()
 
@@ -154,8 +158,8 @@ class Run:
         )
         return fitted.arrays
 
-    def _restored(self, step: int, shapes: TrainState) -> tuple[TrainState, float]:
-        """The state after a step, and the seconds spent on training up to there."""
+    def _restored(self, step: int, shapes: TrainState) -> tuple[TrainState, dict]:
+        """The state after a step, and what was saved with it."""
         state = self.checkpoints.restore(step, shapes)
         self.reporter.say(f"continuing after step {step} of {self.plan.total_steps}")
-        return state, self.checkpoints.metrics(step).get("seconds", 0.0)
+        return state, self.checkpoints.metrics(step)

@@ -48,13 +48,16 @@ def evaluation_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Su
 
 
 def means(*sums: Sums) -> dict[str, float]:
-    """Sums, added up, as means over images: loss in nats, accuracies from 0 to 1.
+    """Sums, added up, as means over images: loss in nats, accuracies from 0 to 1."""
+    added = total(*sums)
+    images = added.pop("images")
+    return {name: value / images for name, value in added.items()}
 
-    Arrays of sums are added up too, in double precision.
-    """
-    total = {name: 0.0 for name in sums[0]}
+
+def total(*sums: Sums) -> dict[str, float]:
+    """Sums, and arrays of sums, added up in double precision; empty without any."""
+    added: dict[str, float] = {}
     for part in jax.device_get(sums):
         for name, value in part.items():
-            total[name] += float(np.sum(value, dtype=np.float64))
-    images = total.pop("images")
-    return {name: value / images for name, value in total.items()}
+            added[name] = added.get(name, 0.0) + float(np.sum(value, dtype=np.float64))
+    return added

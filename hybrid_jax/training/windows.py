@@ -25,18 +25,39 @@ class Window:
 
 
 class Windows:
-    """Dispatches windows of steps; each is read behind a dispatch of the next."""
+    """Dispatches windows of steps; each is read behind a dispatch of the next.
+
+    Attributes:
+      state: behind the last step that was dispatched, to be computed.
+      step: that one.
+    """
 
     def __init__(
         self,
         task: Task,
         trainer: Trainer,
+        state: TrainState,
+        step: int,
+        earlier: dict[str, float],
+        before: Callable[[], None],
         dispatched: Callable[[int], None],
         read: Callable[[Window, dict[str, float], float], None],
     ):
-        """`dispatched` is told steps, `read` a window, its means and its seconds."""
-        self._task, self._trainer = task, trainer
-        self._dispatched, self._read = dispatched, read
+        """Begins behind a step.
+
+        Args:
+          task, trainer: what is dispatched.
+          state: after `step`, to be used up.
+          step: 0, or a checkpoint's.
+          earlier: sums of the window that `step` lies in, or empty.
+          before: called before a dispatch; may raise, and nothing is lost.
+          dispatched: told the step after one.
+          read: told a window, its means and its seconds.
+        """
+        self.state, self.step = state, step
+        self._task, self._trainer, self._earlier = task, trainer, earlier
+        self._before, self._dispatched, self._read = before, dispatched, read
+        self._window: Window | None = None
         self._behind: Window | None = None
 
     def start(self) -> None:
@@ -44,19 +65,27 @@ class Windows:
         self._trainer.pace.restart()
         self._since = time.perf_counter()
 
-    def advance(self, state: TrainState, first: int, last: int) -> TrainState:
-        """Dispatches steps `first` to `last`; the state behind them, to be computed."""
-        window, step, pace = Window(first, last), first, self._trainer.pace
-        while step < last:
-            count = min(pace.steps, last - step)
-            state, sums = self._trainer(self._task, state, step, count)
+    def advance(self, last: int) -> None:
+        """Dispatches the steps up to `last`, which are a window, or the rest of one."""
+        window, pace = Window(self.step, last), self._trainer.pace
+        if self._earlier:
+            window.sums.append(self._earlier)
+            self._earlier = {}
+        self._window = window
+        while self.step < last:
+            self._before()
+            count = min(pace.steps, last - self.step)
+            state, sums = self._trainer(self._task, self.state, self.step, count)
             window.sums.append(sums)
-            step += count
+            self.state, self.step = state, self.step + count
             pace.sent(count, sums)  # by now the window before is complete
-            self._dispatched(step)
+            self._dispatched(self.step)
             self.finish()
-        self._behind = window
-        return state
+        self._window, self._behind = None, window
+
+    def unfinished(self) -> dict[str, float]:
+        """Sums of the window that is dispatched in part; empty if none is."""
+        return metrics.total(*self._window.sums) if self._window else {}
 
     def finish(self) -> None:
         """Reads the window that is still to be read, if any, and waits for it."""

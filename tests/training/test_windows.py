@@ -45,8 +45,7 @@ def run(monkeypatch):
     monkeypatch.setattr(trainer.pace, "steps", 2)
     monkeypatch.setattr("hybrid_jax.training.dispatch.SECONDS_A_CALL", 1e9)
     windows = Windows(
-        None,
-        trainer,
+        *(None, trainer, 0, 0, {}, lambda: None),
         lambda step: events.append(("told", step)),
         lambda window, means, seconds: read.append((window.first, window.last, means)),
     )
@@ -56,13 +55,13 @@ def run(monkeypatch):
 def test_a_window_is_read_when_the_next_steps_are_under_way(run):
     events, read, windows = run
     windows.start()
-    state = windows.advance(0, 0, 4)
+    windows.advance(4)
     assert read == []
-    state = windows.advance(state, 4, 7)
+    windows.advance(7)
     assert [row[:2] for row in read] == [(0, 4)]
     windows.finish()
     windows.finish()  # nothing is read twice
-    assert state == 7
+    assert windows.state == windows.step == 7
     assert read == [(0, 4, {"loss": 1.5}), (4, 7, {"loss": 5.0})]
 
     at = {event: i for i, event in reversed(list(enumerate(events)))}
@@ -79,7 +78,7 @@ def test_the_last_window_is_left_until_it_is_asked_for(run):
     """So that an evaluation can be dispatched before the host waits."""
     events, read, windows = run
     windows.start()
-    windows.advance(0, 0, 2)
+    windows.advance(2)
     assert not read
     assert {what for what, _ in events} == {"dispatch", "told"}
     windows.finish()
@@ -94,6 +93,33 @@ def test_an_error_of_the_reader_ends_the_training(run):
 
     windows._read = diverged
     windows.start()
-    windows.advance(0, 0, 2)
+    windows.advance(2)
     with pytest.raises(ValueError, match=r"0\.5"):
-        windows.advance(2, 2, 8)
+        windows.advance(8)
+
+
+def test_a_window_that_is_left_in_part_is_read_as_a_whole_later(run):
+    _, read, windows = run
+
+    def before():
+        if windows.step == 6:
+            raise KeyboardInterrupt
+
+    windows._before = before
+    windows.start()
+    windows.advance(4)
+    with pytest.raises(KeyboardInterrupt):
+        windows.advance(8)
+    windows.finish()
+    unfinished = windows.unfinished()
+    assert unfinished == {"images": 2.0, "loss": 4.0 + 5.0}
+
+    later = Windows(
+        *(None, windows._trainer, windows.state, windows.step, unfinished),
+        *(lambda: None, lambda step: None, windows._read),
+    )
+    later.start()
+    later.advance(8)
+    later.finish()
+    assert later.unfinished() == {}
+    assert read == [(0, 4, {"loss": 1.5}), (6, 8, {"loss": 5.5})]

@@ -1,0 +1,95 @@
+"""Signals that end a run early: SIGTERM of a scheduler, SIGINT of Ctrl-C.
+
+The first one asks: the run saves the step it has come to, and ends. Another insists.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import jax
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# GNU timeout signals a process, then its group; that is asking once.
+ONCE_SECONDS = 0.5
+POLL_SECONDS = 0.02
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run has been asked to end.
+
+    Attributes:
+      code: the command's exit code, 143 after SIGTERM and 130 after SIGINT.
+      saved: the step that was saved, if any was.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.code, self.saved = 128 + number, None
+        self._name = signal.Signals(number).name
+
+    def __str__(self) -> str:
+        where = "" if self.saved is None else f" with step {self.saved} saved"
+        return f"ended by {self._name}{where}"
+
+
+class Interruption:
+    """A run's signals, from entering the context to leaving it.
+
+    They raise `Interrupted` at once, but inside `held`, where they are noted. Threads
+    other than the main one get no signals, and are not interrupted.
+    """
+
+    def __init__(self):
+        self._number, self._since = None, 0.0
+        self._held = self._raised = False
+        self._before = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _) -> None:
+        now = time.monotonic()
+        if self._number is None:
+            self._number, self._since = number, now
+        elif now - self._since > ONCE_SECONDS:
+            os._exit(128 + number)
+        if not self._held:
+            self.check()
+
+    def check(self) -> None:
+        """Raises what was noted.
+
+        Raises:
+          Interrupted: the first time that it is asked after a signal.
+        """
+        if self._number is not None and not self._raised:
+            self._raised = True
+            raise Interrupted(self._number)
+
+    @contextlib.contextmanager
+    def held(self, hold: bool = True) -> Iterator[None]:
+        """Notes signals inside; or raises them, in a part that can be left anywhere."""
+        before, self._held = self._held, hold
+        try:
+            if not hold:
+                self.check()
+            yield
+        finally:
+            self._held = before
+
+
+def wait(arrays) -> None:
+    """Waits for a tree of arrays so that a signal is heard meanwhile."""
+    while not all(x.is_ready() for x in jax.tree.leaves(arrays)):
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,175 @@
+"""Runs that are killed or told to end, at any time, on the real digits.
+
+`HYBRID_JAX_KILLS=10` makes the random part as long as one likes.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from hybrid_jax.training.checkpoint import Saved, is_evaluated
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("HYBRID_JAX_KILLS", "2"))
+EPOCHS = 12
+# Long enough to be met at work: as many evaluations, 4 lines of metrics between two.
+COMMAND = (
+    *(sys.executable, "-m", "hybrid_jax.main", "--config=configs/digits.py"),
+    *(f"--config.train.epochs={EPOCHS}", "--config.optim.warmup_epochs=1"),
+    *("--config.train.eval_every=1", "--config.train.log_every=7"),
+    *("--config.data.per_class=40", "--config.train.batch_size=16"),
+)
+
+
+STREAM = ("--config.data.loader=stream", "--config.data.workers=2")
+
+
+def start(workdir, *more) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*COMMAND, f"--workdir={workdir}", *more],
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(workdir) -> str:
+    process = start(workdir)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    return out
+
+
+def result(workdir) -> tuple:
+    """The last step, the sha256 of its state, and every line of metrics."""
+    saved = Saved(workdir / "checkpoints")
+    step = saved.latest()
+    digest = hashlib.sha256()
+    for path, array in jax.tree_util.tree_leaves_with_path(saved.state(step)):
+        digest.update(str(path).encode() + np.asarray(array).tobytes())
+    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    timed = {"seconds", "images_per_second"}
+    kept = [{k: v for k, v in row.items() if k not in timed} for row in rows]
+    return step, digest.hexdigest(), kept
+
+
+def wait_for(process, seen, seconds: float = 120) -> None:
+    """Returns once `seen()`, or the process ends."""
+    end = time.monotonic() + seconds
+    while not seen() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def rows(workdir) -> int:
+    path = workdir / "metrics.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    finish(workdir)
+    return result(workdir)
+
+
+@pytest.mark.parametrize(
+    ("number", "more"), [(signal.SIGTERM, ()), (signal.SIGINT, STREAM)]
+)
+def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(
+    uninterrupted, tmp_path, number, more
+):
+    workdir = tmp_path / "run"
+    for lines in (2, 30):  # within the first epoch, and later
+        process = start(workdir, *more)
+        wait_for(process, lambda lines=lines: rows(workdir) >= lines)
+        sent = time.monotonic()
+        os.killpg(process.pid, number)  # as Ctrl-C does, processes of a stream included
+        _, err = process.communicate()
+        assert time.monotonic() - sent < 30
+        assert process.returncode == 128 + number
+        name = signal.Signals(number).name
+        step = Saved(workdir / "checkpoints").latest()
+        assert err.splitlines()[-1] == (
+            f"hybrid-jax: ended by {name} with step {step} saved; the same command "
+            "goes on"
+        )
+        assert "Traceback" not in err
+    assert f"continuing after step {step} of " in finish(workdir)
+    assert result(workdir) == uninterrupted
+
+
+def test_a_run_is_ended_while_it_compiles(tmp_path, monkeypatch):
+    """Where nothing is trained yet, nothing is saved, and nothing waits."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    workdir = tmp_path / "run"
+    process = start(workdir)
+    wait_for(process, workdir.is_dir)
+    time.sleep(1)
+    process.terminate()
+    sent = time.monotonic()
+    _, err = process.communicate()
+    assert time.monotonic() - sent < 5
+    assert process.returncode == 143
+    assert err == "hybrid-jax: ended by SIGTERM; the same command goes on\n"
+
+
+IN_EVALUATION = """
+import os, signal, sys
+from hybrid_jax.main import main
+from hybrid_jax.training import course, interruption
+
+count = int(sys.argv.pop(1))
+
+def wait(arrays):
+    global count
+    count -= 1
+    if not count:
+        os.kill(os.getpid(), signal.SIGTERM)
+    interruption.wait(arrays)
+
+course.wait = wait
+sys.exit(main(sys.argv))
+"""
+
+
+@pytest.mark.parametrize("evaluation", [1, EPOCHS])
+def test_an_evaluation_that_was_left_is_made_up_for(
+    uninterrupted, tmp_path, evaluation
+):
+    workdir = tmp_path / "run"
+    interrupted = [sys.executable, "-c", IN_EVALUATION, str(evaluation), *COMMAND[3:]]
+    ended = subprocess.run(
+        [*interrupted, f"--workdir={workdir}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 143
+    saved = Saved(workdir / "checkpoints")
+    assert f"with step {saved.latest()} saved" in ended.stderr
+    assert not is_evaluated(saved.metrics(saved.latest()))
+    finish(workdir)
+    assert result(workdir) == uninterrupted
+
+
+def test_killed_at_random_it_ends_with_the_same_numbers(uninterrupted, tmp_path):
+    workdir, rng = tmp_path / "run", np.random.default_rng(0)
+    for kill in range(KILLS):
+        before = rows(workdir)
+        process = start(workdir)
+        # Some while it starts, and some at work.
+        wait_for(process, lambda: rows(workdir) > before)  # noqa: B023
+        time.sleep(rng.uniform(0, 1.5))
+        process.send_signal(signal.SIGTERM if kill % 3 == 2 else signal.SIGKILL)
+        process.communicate()
+    finish(workdir)
+    assert result(workdir) == uninterrupted

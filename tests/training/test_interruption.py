@@ -1,0 +1,82 @@
+"""Signals to a run: raised where it can be left, noted where it cannot."""
+
+import os
+import signal
+import threading
+
+import jax.numpy as jnp
+import pytest
+
+from hybrid_jax.training import interruption
+from hybrid_jax.training.interruption import Interrupted, Interruption, wait
+
+
+def send(number=signal.SIGTERM):
+    os.kill(os.getpid(), number)
+
+
+def test_it_is_raised_at_once():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="ended by SIGTERM") as error, Interruption():
+        send()
+    assert error.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    error.value.saved = 7
+    assert str(error.value) == "ended by SIGTERM with step 7 saved"
+
+
+def test_it_is_noted_while_it_is_held():
+    done = []
+    with Interruption() as run:
+        run.check()
+        with pytest.raises(Interrupted) as error, run.held():
+            send(signal.SIGINT)
+            done.append("what must not be left")
+            run.check()
+        run.check()  # what is raised once is not raised again
+    assert done
+    assert error.value.code == 130
+
+
+def test_it_is_raised_where_a_part_can_be_left_after_all():
+    with Interruption() as run, run.held():
+        with pytest.raises(Interrupted), run.held(False):
+            send()
+        with run.held(False):
+            pass
+    with Interruption() as run, run.held():
+        send()
+        with pytest.raises(Interrupted), run.held(False):
+            pytest.fail("what was noted is raised before")
+
+
+def test_a_second_signal_ends_the_process(monkeypatch):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with Interruption() as run, run.held():
+        send()
+        send()  # as GNU timeout does
+        assert codes == []
+        monkeypatch.setattr(interruption, "ONCE_SECONDS", -1.0)
+        send(signal.SIGINT)
+        assert codes == [130]
+
+
+def test_other_threads_have_no_signals():
+    entered = []
+
+    def enter():
+        with Interruption() as run:
+            run.check()
+            entered.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_waiting_ends_with_what_is_waited_for():
+    x = jnp.ones(3) + 1
+    wait({"x": x})
+    assert x.is_ready()
