@@ -39,7 +39,7 @@ def guarded(
     try:
         return run() or 0
     except UserError as error:
-        return _tell(" ".join(str(error).split()), 2)
+        return _tell(" ".join(str(error).split()), error.code)
     except BrokenPipeError:  # who read our output, such as head, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

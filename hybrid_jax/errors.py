@@ -7,8 +7,10 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Something the user can mend. The message is one line: the thing and the way out.
 
-    The command prints it without a traceback and ends with exit code 2.
+    The command prints it without a traceback and ends with its exit code.
     """
+
+    code = 2
 
 
 def first_line(error: Exception) -> str:

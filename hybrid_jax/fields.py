@@ -92,7 +92,10 @@ SIZE = _tuple_of(
     lambda v: len(v) == 2 and min(v) >= 16,
 )
 
-
+FAULT = Rule(
+    "empty, or nan@STEP or term@STEP, counted from 1",
+    lambda v: re.fullmatch(r"((nan|term)@[1-9]\d*)?", v),
+)
 PATTERNS = Rule(
     "a tuple of regular expressions, such as ('stem/', 'stage[12]_')",
     lambda v: all(isinstance(p, str) and p and _compiles(p) for p in v),
@@ -257,7 +260,18 @@ FIELDS = {
     "train.log_every": Field(
         50, _whole(1), "steps between lines of metrics", free=True
     ),
+    "train.non_finite": Field(
+        "stop",
+        _one_of("stop", "skip"),
+        "at a loss that is not finite: end, or go back and leave two batches out",
+        free=True,
+    ),
+    "train.max_skips": Field(3, _whole(1), "how often to go back, at most", free=True),
     "train.keep": Field(
         2, _whole(2), "newest checkpoints kept, beside the best", free=True
+    ),
+    # Faults, to see what a run makes of them
+    "debug.inject": Field(
+        "", FAULT, "a fault with the batch of a step: nan@30 or term@30", free=True
     ),
 }

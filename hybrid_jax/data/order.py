@@ -37,26 +37,38 @@ SAMPLINGS = {"uniform": uniform_epoch, "balanced": balanced_epoch}
 
 
 class TrainingOrder:
-    """The images of every step of training; can be handed to another process."""
+    """The images of every step of training; can be handed to another process.
+
+    Attributes:
+      skipped: batches that are left out, counted from 0; those behind move up.
+    """
 
     def __init__(
         self, labels: np.ndarray, batch_size: int, seed: int, sampling: str = "uniform"
     ):
         """`sampling` is a row of `SAMPLINGS`."""
-        self.batch_size = batch_size
+        self.batch_size, self.skipped = batch_size, ()
         self._labels, self._seed = np.asarray(labels), seed
         self._sampling = sampling
         self._epochs: dict[int, np.ndarray] = {}  # the latest two
 
     def __call__(self, step: int) -> np.ndarray:
         """Indices int32 `[batch_size]` of the images of a step, counted from 0."""
-        position, missing, pieces = step * self.batch_size, self.batch_size, []
+        position, missing = self.batch(step) * self.batch_size, self.batch_size
+        pieces = []
         while missing:
             epoch, start = divmod(position, len(self._labels))
             piece = self._epoch(epoch)[start : start + missing]
             pieces.append(piece)
             position, missing = position + len(piece), missing - len(piece)
         return np.concatenate(pieces)
+
+    def batch(self, step: int) -> int:
+        """Which piece of the row a step takes."""
+        batch = step
+        for skipped in sorted(self.skipped):
+            batch += skipped <= batch
+        return batch
 
     def _epoch(self, epoch: int) -> np.ndarray:
         known = self._epochs  # threads may replace the table meanwhile

@@ -1,5 +1,6 @@
 """A run under way: steps, lines of metrics, evaluations, checkpoints."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -10,10 +11,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid_jax.errors import UserError
 from hybrid_jax.training import metrics
 from hybrid_jax.training.build import Plan, learning_rate
 from hybrid_jax.training.checkpoint import Checkpoints, is_evaluated
+from hybrid_jax.training.faults import Diverged
 from hybrid_jax.training.interruption import Interrupted, Interruption, wait
 from hybrid_jax.training.programs import Evaluator, Trainer
 from hybrid_jax.training.progress import Reporter, percent
@@ -24,6 +25,7 @@ from hybrid_jax.training.writers import Writers
 
 # What a checkpoint says beside the metrics of its evaluation, or instead of them.
 SECONDS = "seconds"  # of training and evaluation up to there
+SKIPPED = "skipped"  # batches that were left out up to there
 UNFINISHED = "unfinished"  # sums of the window of steps that it was saved in
 
 
@@ -43,6 +45,7 @@ class Course:
     trainer: Trainer
     interruption: Interruption
     begun: Callable[[], Future[Evaluator]]
+    _evaluator: Future[Evaluator] | None = None
 
     def run(self, state: TrainState, step: int, saved: dict) -> dict[str, float]:
         """Trains and evaluates to the last step; the metrics of the last evaluation.
@@ -53,12 +56,12 @@ class Course:
           saved: the checkpoint's metrics, or empty.
 
         Raises:
+          Diverged: a loss is not finite.
           Interrupted: by a signal, with all that was trained saved.
         """
         # Told in advance, since computing one later would wait for the device.
         rates = jax.jit(learning_rate(self.config, self.plan))
         self._rates = np.asarray(rates(np.arange(self.plan.total_steps)))
-        self._evaluator: Future[Evaluator] | None = None
         self._line = ""
         self.trainer.program.wait()
         self.reporter.start(step, self.plan.total_steps)
@@ -70,7 +73,7 @@ class Course:
         try:
             with self.interruption.held():
                 if self.plan.is_evaluated(step) and not is_evaluated(saved):
-                    self._evaluator = self.begun()
+                    self._evaluator = self._evaluator or self.begun()
                     tested = self._evaluate()
                 while self._windows.step < self.plan.total_steps:
                     self._advance()
@@ -99,26 +102,46 @@ class Course:
             wait(evaluated)
         tested = metrics.means(*evaluated)
         # The last update may have spoilt weights whose loss was still finite.
-        self._check_finite(tested["loss"], step)
+        self._check_finite(tested["loss"], step + 1)
         tested[SECONDS] = self._seconds()
         self.writers.metrics("test", step, self.plan.epoch_of(step), tested)
-        self.checkpoints.save(step, state, tested)
+        self._save(tested)
         self._tell(step, f"  test {percent(tested['accuracy'])}")
         return tested
 
     def _save_unfinished(self) -> int | None:
         """Saves what was trained since the last checkpoint, if anything; its step."""
         windows = self._windows
-        windows.finish()
-        unfinished = windows.unfinished()
-        if unfinished:
-            self._check_finite(unfinished["loss"], windows.step)
-        if windows.step != (self.checkpoints.latest() or 0):
-            self._check_finite(spread(windows.state.params), windows.step)
-            about = {SECONDS: self._seconds(), UNFINISHED: unfinished}
-            self.checkpoints.save(windows.step, windows.state, about)
+        with contextlib.suppress(Diverged):  # then there is nothing to save
+            windows.finish()
+            unfinished = windows.unfinished()
+            if unfinished:
+                self._check_finite(unfinished["loss"], windows.step)
+            if windows.step != (self.checkpoints.latest() or 0):
+                self._check_finite(spread(windows.state.params), windows.step)
+                self._save({UNFINISHED: unfinished, SECONDS: self._seconds()})
         self.checkpoints.wait()
         return self.checkpoints.latest()
+
+    def _save(self, about: dict) -> None:
+        """Saves the state behind the last step, and what is known about it."""
+        if self.trainer.order.skipped:
+            about = about | {SKIPPED: self.trainer.order.skipped}
+        self.checkpoints.save(self._windows.step, self._windows.state, about)
+
+    def go_back(self, diverged: Diverged) -> tuple[int, dict]:
+        """Leaves out what it diverged at; the newest checkpoint's step and metrics."""
+        self.checkpoints.wait()
+        step, order = self.checkpoints.latest() or 0, self.trainer.order
+        causes = range(max(diverged.step - 2, step), diverged.step)
+        batches = tuple(order.batch(cause) for cause in causes)
+        order.skipped += batches
+        self.writers.rewind(step)
+        self.reporter.say(
+            f"the loss is {diverged.loss} at step {diverged.step}: going back to step "
+            f"{step}, and leaving out batch {' and '.join(str(b + 1) for b in batches)}"
+        )
+        return step, self.checkpoints.metrics(step) if step else {}
 
     def _seconds(self) -> float:
         return round(time.perf_counter() - self._started, 2)
@@ -134,7 +157,8 @@ class Course:
         step, images = window.last, (window.last - window.first) * self.plan.batch_size
         trained["images_per_second"] = images / seconds
         trained["learning_rate"] = float(self._rates[step - 1])
-        self._check_finite(trained["loss"], step)
+        if not math.isfinite(trained["loss"]):
+            self._check_finite(trained["loss"], window.first_bad())
         self.writers.metrics("train", step, self.plan.epoch_of(step), trained)
         self._line = (
             f"loss {trained['loss']:.3f}  train {percent(trained['accuracy'])}  "
@@ -149,14 +173,59 @@ class Course:
         self.reporter.metrics(step, epoch, self._line + tested, bool(tested))
 
     def _check_finite(self, loss: float, step: int) -> None:
-        """Stops a run that diverged, before its state is saved."""
+        """Ends a course that diverged, before its state is saved.
+
+        Args:
+          loss: or another number that shows it.
+          step: whose batch, or the one before it, is the cause.
+
+        Raises:
+          Diverged: it is not finite.
+        """
         if not math.isfinite(loss):
             saved = self.checkpoints.latest() is not None
-            raise UserError(
-                f"the loss is {loss} at step {step}: lower config.optim.learning_rate "
-                "or raise config.optim.warmup_epochs"
+            raise Diverged(
+                loss,
+                step,
+                "lower config.optim.learning_rate or raise config.optim.warmup_epochs"
                 + (", in a new --workdir" if saved else "")
+                + ", or have the batch left out: config.train.non_finite=skip",
             )
+
+
+def going_on(
+    course: Course,
+    state: TrainState,
+    step: int,
+    saved: dict,
+    initial: Callable[[], TrainState],
+    restore: Callable[[int], TrainState],
+) -> dict[str, float]:
+    """Runs a course, and where it diverges goes back, if the config says so.
+
+    Args:
+      course: to be run.
+      state, step, saved: as of `Course.run`.
+      initial: gives the state at step 0.
+      restore: gives a checkpoint's.
+
+    Returns:
+      The metrics of the last evaluation.
+
+    Raises:
+      Diverged: it is to end then, or went back as often as it may.
+    """
+    may_skip = course.config.train.non_finite == "skip"
+    left = course.config.train.max_skips if may_skip else 0
+    while True:
+        try:
+            return course.run(state, step, saved)
+        except Diverged as diverged:
+            if not left:
+                raise
+            left -= 1
+            step, saved = course.go_back(diverged)
+        state = restore(step) if step else initial()
 
 
 def spread(params: dict) -> float:

@@ -24,7 +24,7 @@ from hybrid_jax.training.build import (
 )
 from hybrid_jax.training.bundles import unbundled
 from hybrid_jax.training.checkpoint import Checkpoints, is_evaluated
-from hybrid_jax.training.course import Course
+from hybrid_jax.training.course import SKIPPED, Course, going_on
 from hybrid_jax.training.interruption import Interruption
 from hybrid_jax.training.programs import Evaluator, Trainer, initialiser
 from hybrid_jax.training.progress import Reporter
@@ -110,18 +110,23 @@ class Run:
             )
             self.folder.describe_data(self.splits)
             task = with_statistics(self.task, self.splits)
-            if step == 0:
+            trainer.order.skipped = tuple(saved.get(SKIPPED, ()))
+
+            def initial() -> TrainState:
                 state = initialise(np.int32(self.config.seed))
-            if arrays:
-                variables = unbundled(state.variables)
-                state = state.starting_from(merged(variables, arrays))
+                if not arrays:
+                    return state
+                return state.starting_from(merged(unbundled(state.variables), arrays))
+
+            state = state if step else initial()
             with Writers(self.folder, step) as writers:
                 begun = partial(self._begun, threads, trainer, shapes, writers)
                 course = Course(
                     *(self.config, self.plan, self.reporter, self.checkpoints),
                     *(writers, task, trainer, self.interruption, begun),
                 )
-                tested = course.run(state, step, saved)
+                restore = partial(self.checkpoints.restore, like=shapes)
+                tested = going_on(course, state, step, saved, initial, restore)
                 writers.hyperparameters(flatten(self.config), tested)
         self.checkpoints.wait()
 

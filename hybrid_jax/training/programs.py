@@ -17,6 +17,7 @@ from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import dispatch, metrics
 from hybrid_jax.training.ahead import Program
 from hybrid_jax.training.build import initial_state
+from hybrid_jax.training.faults import Fault
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
@@ -30,6 +31,7 @@ class Trainer:
     Attributes:
       program: of these steps.
       loader: of the split.
+      order: of the data; batches may be left out of it.
       pace: how many steps to dispatch.
       first: seconds of the first dispatch, which is waited for; 0 before it.
     """
@@ -47,10 +49,11 @@ class Trainer:
           config: for the order of the data, and the batch size.
         """
         batch_size = config.train.batch_size
-        order = TrainingOrder(
+        self.order = TrainingOrder(
             split.labels, batch_size, config.seed, config.train.sampling
         )
-        self.loader = create_loader(split, order, batch_size, config.data.workers)
+        self._fault = Fault(config.debug.inject, self.order)
+        self.loader = create_loader(split, self.order, batch_size, config.data.workers)
         self.pace = dispatch.Pace(self.loader.steps)
         self.first = 0.0
         jitted = jax.jit(_with(dispatch.train_steps, self.loader), donate_argnums=1)
@@ -59,10 +62,15 @@ class Trainer:
         ).compile(threads)
         jax.block_until_ready(self.loader.data)
 
+    def count(self, step: int, last: int) -> int:
+        """How many steps to dispatch behind `step`, up to `last` at most."""
+        return self._fault.limited(step, min(self.pace.steps, last - step))
+
     def __call__(
         self, task: Task, state: TrainState, step: int, count: int
     ) -> tuple[TrainState, metrics.Sums]:
         """Steps `step` to `step + count` from a state, which is used up."""
+        task = self._fault.strike(task, step)
         program, chunk = self.program.wait(), self.loader.chunk(step, count)
         start = time.perf_counter()
         done = program(task, state, self.loader.data, chunk, np.int32(count))

@@ -48,7 +48,9 @@ class Reporter:
     def start(self, step: int, total: int) -> None:
         """Begins to show progress from a step."""
         self._first, self._total, self._started = step, total, time.monotonic()
-        if self._console.is_terminal:
+        if self._bar:
+            self._bar.update(self._task, completed=step)
+        elif self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),

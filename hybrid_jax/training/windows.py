@@ -9,6 +9,9 @@ import dataclasses
 import time
 from collections.abc import Callable
 
+import jax
+import numpy as np
+
 from hybrid_jax.training import metrics
 from hybrid_jax.training.programs import Trainer
 from hybrid_jax.training.state import TrainState
@@ -17,11 +20,31 @@ from hybrid_jax.training.step import Task
 
 @dataclasses.dataclass
 class Window:
-    """Steps `first` to `last` of a line of metrics, and what the device sums up."""
+    """Steps `first` to `last` of a line of metrics, and what the device sums up.
+
+    Attributes:
+      earlier: sums of steps before `first`, dispatched before the run was interrupted.
+    """
 
     first: int
     last: int
+    earlier: dict[str, float] = dataclasses.field(default_factory=dict)
     sums: list[metrics.Sums] = dataclasses.field(default_factory=list)
+
+    @property
+    def parts(self) -> list[metrics.Sums]:
+        """All sums of the line."""
+        return [self.earlier, *self.sums] if self.earlier else self.sums
+
+    def first_bad(self) -> int:
+        """The first step, counted from 1, whose loss is not finite."""
+        rows = jax.device_get(self.sums)
+        images, losses = (
+            np.concatenate([np.atleast_1d(part[name]) for part in rows])
+            for name in ("images", "loss")
+        )
+        finite = np.isfinite(losses[images > 0])  # a chunk may be filled in part
+        return self.first + 1 + int(np.argmin(finite))
 
 
 class Windows:
@@ -67,14 +90,11 @@ class Windows:
 
     def advance(self, last: int) -> None:
         """Dispatches the steps up to `last`, which are a window, or the rest of one."""
-        window, pace = Window(self.step, last), self._trainer.pace
-        if self._earlier:
-            window.sums.append(self._earlier)
-            self._earlier = {}
-        self._window = window
+        window, pace = Window(self.step, last, self._earlier), self._trainer.pace
+        self._window, self._earlier = window, {}
         while self.step < last:
             self._before()
-            count = min(pace.steps, last - self.step)
+            count = self._trainer.count(self.step, last)
             state, sums = self._trainer(self._task, self.state, self.step, count)
             window.sums.append(sums)
             self.state, self.step = state, self.step + count
@@ -85,13 +105,13 @@ class Windows:
 
     def unfinished(self) -> dict[str, float]:
         """Sums of the window that is dispatched in part; empty if none is."""
-        return metrics.total(*self._window.sums) if self._window else {}
+        return metrics.total(*self._window.parts) if self._window else {}
 
     def finish(self) -> None:
         """Reads the window that is still to be read, if any, and waits for it."""
         if self._behind is None:
             return
         window, self._behind = self._behind, None
-        means, now = metrics.means(*window.sums), time.perf_counter()
+        means, now = metrics.means(*window.parts), time.perf_counter()
         seconds, self._since = now - self._since, now
         self._read(window, means, seconds)

@@ -14,17 +14,22 @@ class Writers:
 
     def __init__(self, workdir: Workdir, step: int):
         """Continues after `step`; drops what an interrupted run wrote beyond it."""
+        self._workdir, self._opened = workdir, 0
+        self._open(step)
+
+    def _open(self, step: int) -> None:
         # It imports PyTorch where that is installed, which takes a second.
         from tensorboardX import SummaryWriter
 
-        drop_later(workdir.metrics, step)
-        self._json = workdir.metrics.open("a", encoding="utf-8")
+        drop_later(self._workdir.metrics, step)
+        self._json = self._workdir.metrics.open("a", encoding="utf-8")
         self._events = SummaryWriter(
-            str(workdir.tensorboard),
+            str(self._workdir.tensorboard),
             purge_step=step + 1,
             # Names are else unique to the second only.
-            filename_suffix=f".{step}",
+            filename_suffix=f".{step}.{self._opened}",
         )
+        self._opened += 1
 
     def __enter__(self) -> "Writers":
         return self
@@ -32,6 +37,11 @@ class Writers:
     def __exit__(self, *_) -> None:
         self._json.close()
         self._events.close()
+
+    def rewind(self, step: int) -> None:
+        """Drops what was written beyond a step, and goes on from there."""
+        self.__exit__()
+        self._open(step)
 
     def metrics(self, split: str, step: int, epoch: float, values: dict) -> None:
         """One line of JSON, and a scalar `split/name` each."""

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from hybrid_jax.training.checkpoint import Saved
 from hybrid_jax.training.workdir import Workdir
 
 ROOT = Path(__file__).parents[2]
@@ -194,15 +195,54 @@ def test_another_config_is_refused_by_field_and_leaves_the_run_alone(finished):
     assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*")} == before
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_unsaved(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_unsaved(finished, tmp_path):
+    workdir = tmp_path / "run"
+    stopped = train(workdir, *SMALL, "--config.debug.inject=nan@30")
+    assert stopped.returncode == 3
+    assert "hybrid-jax: the loss is nan at step 30: lower" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert steps(workdir) == [23]
+    goes_on = train(workdir, *SMALL)  # without the fault
+    assert goes_on.returncode == 0, goes_on.stderr
+    assert without_times(rows(workdir, "test")) == without_times(
+        rows(finished[0], "test")
+    )
+
+
+def test_the_batches_of_a_loss_that_is_not_finite_are_left_out(finished, tmp_path):
+    workdir = tmp_path / "run"
+    skipping = (
+        *SMALL,
+        "--config.debug.inject=nan@30",
+        "--config.train.non_finite=skip",
+    )
+    done = train(workdir, *skipping)
+    assert done.returncode == 0, done.stderr
+    said = "at step 30: going back to step 23, and leaving out batch 29 and 30"
+    assert said in done.stdout.replace("\n", "")
+    for split in ("train", "test"):
+        ours, theirs = rows(workdir, split), rows(finished[0], split)
+        assert [row["step"] for row in ours] == [row["step"] for row in theirs]
+        assert all(np.isfinite(row["loss"]) for row in ours)
+    assert Saved(workdir / "checkpoints").metrics(68)["skipped"] == [28, 29]
+    # It is known to a run that goes on: there is no batch 30 to fail at.
+    shutil.rmtree(workdir / "checkpoints" / "68")
+    again = train(workdir, *skipping)
+    assert again.returncode == 0, again.stderr
+    assert "going back" not in again.stdout
+
+
+def test_a_run_that_diverges_again_and_again_ends(tmp_path):
     workdir = tmp_path / "diverging"
-    stopped = train(
+    ended = train(
         workdir,
         *SMALL,
         "--config.optim.learning_rate=1e30",
         "--config.optim.clip_norm=0",
+        "--config.train.non_finite=skip",
+        "--config.train.max_skips=2",
     )
-    assert stopped.returncode == 2
-    assert re.search(r"the loss is (nan|inf) at step", stopped.stderr)
-    assert "Traceback" not in stopped.stderr
+    assert ended.returncode == 3
+    assert ended.stdout.count("going back to step 0") == 2
+    assert re.search(r"the loss is (nan|inf) at step", ended.stderr)
     assert steps(workdir) == []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hybrid_jax.training.dispatch import Pace
-from hybrid_jax.training.windows import Windows
+from hybrid_jax.training.windows import Window, Windows
 
 
 class Number:
@@ -29,6 +29,9 @@ class FakeTrainer:
 
     def __init__(self, events):
         self._events, self.pace = events, Pace(2)
+
+    def count(self, step, last):
+        return min(self.pace.steps, last - step)
 
     def __call__(self, task, state, step, count):
         self._events.append(("dispatch", step))
@@ -96,6 +99,14 @@ def test_an_error_of_the_reader_ends_the_training(run):
     windows.advance(2)
     with pytest.raises(ValueError, match=r"0\.5"):
         windows.advance(8)
+
+
+def test_a_bad_loss_is_found_where_it_is():
+    window = Window(10, 16, {"images": 4.0, "loss": 1.0})
+    for losses in ([1, 2, 0, 0], [3, np.nan, np.inf, 0]):
+        images = np.array([4, 4, 4, 0] if losses[2] else [4, 4, 0, 0], np.float32)
+        window.sums.append({"images": images, "loss": np.array(losses, np.float32)})
+    assert window.first_bad() == 14  # steps 11 and 12, then 13 and 14
 
 
 def test_a_window_that_is_left_in_part_is_read_as_a_whole_later(run):

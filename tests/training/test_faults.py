@@ -1,0 +1,46 @@
+"""Faults that are put in, and batches that are left out."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hybrid_jax.data.order import TrainingOrder
+from hybrid_jax.training.faults import Fault
+
+
+class Task:
+    """As much of a task as a fault knows."""
+
+    def __init__(self, mean=(1.0, 2.0)):
+        self.mean = jnp.asarray(mean)
+
+    def replace(self, mean):
+        return Task(mean)
+
+
+@pytest.fixture
+def order():
+    return TrainingOrder(np.zeros(10), batch_size=2, seed=0)
+
+
+def test_batches_that_are_left_out_let_others_move_up(order):
+    before = [order(step).tolist() for step in range(8)]
+    order.skipped = (5, 2, 3)
+    kept = [before[i] for i in (0, 1, 4, 6, 7)]
+    assert [order(step).tolist() for step in range(5)] == kept
+    assert [order.batch(step) for step in range(5)] == [0, 1, 4, 6, 7]
+
+
+def test_a_fault_comes_with_its_batch_alone(order):
+    fault, task = Fault("nan@4", order), Task()
+    assert [fault.limited(step, 8) for step in range(5)] == [3, 2, 1, 1, 8]
+    assert fault.strike(task, 2) is task
+    assert np.isnan(fault.strike(task, 3).mean).all()
+    order.skipped = (2, 3)
+    assert [fault.limited(step, 8) for step in range(5)] == [8] * 5
+
+
+def test_no_fault_is_put_in_unasked(order):
+    fault, task = Fault("", order), Task()
+    assert fault.limited(0, 8) == 8
+    assert fault.strike(task, 0) is task
