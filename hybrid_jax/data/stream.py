@@ -80,7 +80,7 @@ class _Reader:
 
 
 def _end_quietly_with(parent) -> None:
-    """Has this process of grain's live as long as its parent, whatever Ctrl-C says."""
+    """Has this process of grain's live as long as its parent, who is told to end."""
 
     def wait():
         parent.join()
@@ -88,4 +88,5 @@ def _end_quietly_with(parent) -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     with contextlib.suppress(ValueError):  # in a thread, which gets no signals
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):  # they reach a whole group
+            signal.signal(number, signal.SIG_IGN)

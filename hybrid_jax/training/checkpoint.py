@@ -24,9 +24,11 @@ from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.training import manifest
 from hybrid_jax.training.bundles import rebundled, unbundled
 from hybrid_jax.training.state import TrainState
+from hybrid_jax.training.workdir import write_whole
 
 BEST_METRIC = "accuracy"
 STATE, METRICS = "state", "metrics"  # folders of a step
+LATER = "evaluation.json"  # metrics of one that was saved before it was evaluated
 
 
 class Saved:
@@ -56,7 +58,7 @@ class Saved:
             else:
                 self._steps.insert(0, step)
         # A run that was killed as it saved for the first time has lost nothing.
-        if not self._steps and set(flaws.values()) - {manifest.INCOMPLETE}:
+        if not self._steps and [*flaws.values()] not in ([], [manifest.INCOMPLETE]):
             each = "; ".join(f"{step}: {flaw}" for step, flaw in flaws.items())
             raise UserError(
                 f"no checkpoint of {self.folder} is whole ({each}): restore one, or "
@@ -76,8 +78,11 @@ class Saved:
         return self._steps[-1] if self._steps else None
 
     def metrics(self, step: int) -> dict:
-        """What was saved with a step."""
-        return json.loads((self._at(step) / METRICS / METRICS).read_text())
+        """What was saved with a step, and of it."""
+        metrics = json.loads((self._at(step) / METRICS / METRICS).read_text())
+        with contextlib.suppress(OSError, ValueError):  # else it is evaluated again
+            metrics |= json.loads((self._at(step) / LATER).read_text())
+        return metrics
 
     def best(self) -> tuple[int, dict]:
         """The step of the best test accuracy among those kept, and its metrics."""
@@ -178,19 +183,20 @@ class Checkpoints(Saved):
     def save(self, step: int, state: TrainState, metrics: dict) -> None:
         """Starts writing a step and returns; `metrics` decide which is best.
 
-        A step that was saved already, without an evaluation, is written anew.
+        Of a step that was saved before its evaluation, only metrics are written.
         On disk no vectors are bundled, so that any network's can be read without it.
 
         Raises:
           UserError: the step before it could not be written.
         """
         self.wait()
+        if step in self._steps:
+            write_whole(self._at(step) / LATER, json.dumps(metrics))
+            return
         self._saving, self._bytes = step, _bytes(state)
         if self._bytes > self._free():
             raise self._unwritten("the disk is full")
         try:
-            if step in self._steps:
-                self._manager.delete(step)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(

@@ -79,6 +79,7 @@ class Course:
                     self._advance()
                     tested = self._evaluate()
         except Interrupted as interrupted:
+            self.interruption.handled = True
             interrupted.saved = self._save_unfinished()
             raise
         return tested
@@ -96,13 +97,13 @@ class Course:
         state, step = self._windows.state, self._windows.step
         with self.interruption.held(False):
             evaluator = self._evaluator.result()
-        evaluated = evaluator.start(self.task, state.evaluated)
+            evaluated = evaluator.start(self.task, state.evaluated)
         self._windows.finish()
         with self.interruption.held(False):
             wait(evaluated)
         tested = metrics.means(*evaluated)
         # The last update may have spoilt weights whose loss was still finite.
-        self._check_finite(tested["loss"], step + 1)
+        self._check_finite(tested["loss"], step, range(step - 1, step))
         tested[SECONDS] = self._seconds()
         self.writers.metrics("test", step, self.plan.epoch_of(step), tested)
         self._save(tested)
@@ -112,11 +113,11 @@ class Course:
     def _save_unfinished(self) -> int | None:
         """Saves what was trained since the last checkpoint, if anything; its step."""
         windows = self._windows
+        self.checkpoints.wait()
         with contextlib.suppress(Diverged):  # then there is nothing to save
             windows.finish()
             unfinished = windows.unfinished()
-            if unfinished:
-                self._check_finite(unfinished["loss"], windows.step)
+            self._check_finite(unfinished.get("loss", 0.0), windows.step)
             if windows.step != (self.checkpoints.latest() or 0):
                 self._check_finite(spread(windows.state.params), windows.step)
                 self._save({UNFINISHED: unfinished, SECONDS: self._seconds()})
@@ -130,18 +131,23 @@ class Course:
         self.checkpoints.save(self._windows.step, self._windows.state, about)
 
     def go_back(self, diverged: Diverged) -> tuple[int, dict]:
-        """Leaves out what it diverged at; the newest checkpoint's step and metrics."""
-        self.checkpoints.wait()
+        """Leaves out what it diverged at; the newest checkpoint's step and metrics.
+
+        Raises:
+          Diverged: as given, if there is nothing to leave out.
+        """
         step, order = self.checkpoints.latest() or 0, self.trainer.order
-        causes = range(max(diverged.step - 2, step), diverged.step)
-        batches = tuple(order.batch(cause) for cause in causes)
+        batches = tuple(order.batch(t) for t in diverged.causes if t >= step)
+        if not batches:  # the checkpoint itself is to blame
+            raise diverged
         order.skipped += batches
-        self.writers.rewind(step)
+        saved = self.checkpoints.metrics(step) if step else {}
+        self.writers.rewind(step, is_evaluated(saved))
         self.reporter.say(
-            f"the loss is {diverged.loss} at step {diverged.step}: going back to step "
-            f"{step}, and leaving out batch {' and '.join(str(b + 1) for b in batches)}"
+            f"{diverged.what}: going back to step {step}, and leaving out batch "
+            f"{' and '.join(str(batch + 1) for batch in batches)}"
         )
-        return step, self.checkpoints.metrics(step) if step else {}
+        return step, saved
 
     def _seconds(self) -> float:
         return round(time.perf_counter() - self._started, 2)
@@ -158,7 +164,9 @@ class Course:
         trained["images_per_second"] = images / seconds
         trained["learning_rate"] = float(self._rates[step - 1])
         if not math.isfinite(trained["loss"]):
-            self._check_finite(trained["loss"], window.first_bad())
+            bad = window.first_bad()
+            # Its own batch, or the one before, whose update spoilt the weights.
+            self._check_finite(trained["loss"], bad, range(max(bad - 2, 0), bad))
         self.writers.metrics("train", step, self.plan.epoch_of(step), trained)
         self._line = (
             f"loss {trained['loss']:.3f}  train {percent(trained['accuracy'])}  "
@@ -172,21 +180,22 @@ class Course:
         epoch = f"{self.plan.epoch_of(step):.1f}/{self.plan.epochs}"
         self.reporter.metrics(step, epoch, self._line + tested, bool(tested))
 
-    def _check_finite(self, loss: float, step: int) -> None:
+    def _check_finite(self, loss: float, step: int, causes: range = range(0)) -> None:
         """Ends a course that diverged, before its state is saved.
 
         Args:
           loss: or another number that shows it.
-          step: whose batch, or the one before it, is the cause.
+          step: the first with such a loss, counted from 1.
+          causes: steps that may be to blame.
 
         Raises:
           Diverged: it is not finite.
         """
         if not math.isfinite(loss):
+            self.checkpoints.wait()
             saved = self.checkpoints.latest() is not None
             raise Diverged(
-                loss,
-                step,
+                *(loss, step, causes),
                 "lower config.optim.learning_rate or raise config.optim.warmup_epochs"
                 + (", in a new --workdir" if saved else "")
                 + ", or have the batch left out: config.train.non_finite=skip",

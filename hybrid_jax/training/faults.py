@@ -14,15 +14,16 @@ class Diverged(UserError):
     """A loss is not finite.
 
     Attributes:
-      step: the first one with such a loss, counted from 1. Either its own batch is the
-        cause, or the one before, whose update spoilt the weights.
+      what: the loss and where, in words.
+      causes: steps, counted from 0, one of whose batches is to blame.
     """
 
     code = 3
 
-    def __init__(self, loss: float, step: int, way_out: str):
-        super().__init__(f"the loss is {loss} at step {step}: {way_out}")
-        self.loss, self.step = loss, step
+    def __init__(self, loss: float, step: int, causes: range, way_out: str):
+        """`step` is the first one with such a loss, counted from 1."""
+        self.what, self.causes = f"the loss is {loss} at step {step}", causes
+        super().__init__(f"{self.what}: {way_out}")
 
 
 class Fault:

@@ -41,40 +41,44 @@ class Interruption:
 
     They raise `Interrupted` at once, but inside `held`, where they are noted. Threads
     other than the main one get no signals, and are not interrupted.
+
+    Attributes:
+      handled: whether the run is ending by now.
     """
 
     def __init__(self):
         self._number, self._since = None, 0.0
-        self._held = self._raised = False
+        self._held = self.handled = False
         self._before = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                self._before[number] = signal.signal(number, self._receive)
+                # A shell's background jobs are started so that they hear no Ctrl-C.
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
 
     def _receive(self, number: int, _) -> None:
         now = time.monotonic()
         if self._number is None:
             self._number, self._since = number, now
+            if not self._held:
+                self.check()
         elif now - self._since > ONCE_SECONDS:
             os._exit(128 + number)
-        if not self._held:
-            self.check()
 
     def check(self) -> None:
-        """Raises what was noted.
+        """Raises what was noted, again if somebody's code swallowed it.
 
         Raises:
-          Interrupted: the first time that it is asked after a signal.
+          Interrupted: after a signal, unless it was `handled`.
         """
-        if self._number is not None and not self._raised:
-            self._raised = True
+        if self._number is not None and not self.handled:
             raise Interrupted(self._number)
 
     @contextlib.contextmanager

@@ -119,7 +119,7 @@ class Run:
                 return state.starting_from(merged(unbundled(state.variables), arrays))
 
             state = state if step else initial()
-            with Writers(self.folder, step) as writers:
+            with Writers(self.folder, step, is_evaluated(saved)) as writers:
                 begun = partial(self._begun, threads, trainer, shapes, writers)
                 course = Course(
                     *(self.config, self.plan, self.reporter, self.checkpoints),

@@ -12,16 +12,19 @@ from hybrid_jax.training.workdir import Workdir, write_whole
 class Writers:
     """Metrics by split and step; a context manager that closes its files."""
 
-    def __init__(self, workdir: Workdir, step: int):
-        """Continues after `step`; drops what an interrupted run wrote beyond it."""
-        self._workdir, self._opened = workdir, 0
-        self._open(step)
+    def __init__(self, workdir: Workdir, step: int, evaluated: bool = True):
+        """Continues after `step`; drops what an interrupted run wrote beyond it.
 
-    def _open(self, step: int) -> None:
+        If the step is still to be `evaluated`, its evaluation is dropped too.
+        """
+        self._workdir, self._opened = workdir, 0
+        self._open(step, evaluated)
+
+    def _open(self, step: int, evaluated: bool) -> None:
         # It imports PyTorch where that is installed, which takes a second.
         from tensorboardX import SummaryWriter
 
-        drop_later(self._workdir.metrics, step)
+        drop_later(self._workdir.metrics, step, evaluated)
         self._json = self._workdir.metrics.open("a", encoding="utf-8")
         self._events = SummaryWriter(
             str(self._workdir.tensorboard),
@@ -38,10 +41,10 @@ class Writers:
         self._json.close()
         self._events.close()
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, evaluated: bool) -> None:
         """Drops what was written beyond a step, and goes on from there."""
         self.__exit__()
-        self._open(step)
+        self._open(step, evaluated)
 
     def metrics(self, split: str, step: int, epoch: float, values: dict) -> None:
         """One line of JSON, and a scalar `split/name` each."""
@@ -65,14 +68,19 @@ class Writers:
         self._events.add_hparams(shown, results, name="hparams")
 
 
-def drop_later(path: Path, step: int) -> None:
-    """Removes lines of a JSONL file that lie beyond a step, and a torn last line."""
+def drop_later(path: Path, step: int, evaluated: bool = True) -> None:
+    """Removes lines of a JSONL file that lie beyond a step, and a torn last line.
+
+    That of the step's own evaluation stays if it is known to be `evaluated`.
+    """
     if not path.exists():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         try:
-            if json.loads(line)["step"] > step:
+            row = json.loads(line)
+            beyond = row["split"] == "test" and not evaluated
+            if row["step"] > step or (row["step"] == step and beyond):
                 continue
         except (ValueError, KeyError, TypeError):
             continue

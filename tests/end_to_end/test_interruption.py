@@ -85,7 +85,7 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("number", "more"), [(signal.SIGTERM, ()), (signal.SIGINT, STREAM)]
+    ("number", "more"), [(signal.SIGTERM, STREAM), (signal.SIGINT, STREAM)]
 )
 def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(
     uninterrupted, tmp_path, number, more

@@ -11,7 +11,7 @@ import pytest
 
 from hybrid_jax.errors import UserError
 from hybrid_jax.training import manifest
-from hybrid_jax.training.checkpoint import Checkpoints, Saved
+from hybrid_jax.training.checkpoint import Checkpoints, Saved, is_evaluated
 from hybrid_jax.training.state import TrainState
 
 
@@ -109,14 +109,30 @@ def test_a_checkpoint_counts_once_it_has_its_manifest(two, tmp_path):
     assert saved.latest() == 1
     [note] = saved.notes
     assert note == f"checkpoint {folder / '2'} is passed over: it is incomplete"
-    (folder / "1" / manifest.NAME).unlink()
-    assert Saved(folder).latest() is None
+    shutil.rmtree(folder / "1")
+    assert Saved(folder).latest() is None  # killed as it saved for the first time
+
+
+def test_metrics_of_a_later_evaluation_are_added(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(1, state(1), {"seconds": 5.0, "unfinished": {"loss": 2.5}})
+        checkpoints.wait()
+        assert not is_evaluated(checkpoints.metrics(1))
+        save(checkpoints, 1, 0.5)
+    saved = Saved(tmp_path)
+    assert saved.notes == []
+    assert saved.metrics(1)["accuracy"] == 0.5
+    assert saved.metrics(1)["seconds"] == 5.0
+    assert saved.best()[0] == 1
+    flip = tmp_path / "1" / "evaluation.json"
+    flip.write_text(flip.read_text()[:-4])
+    assert not is_evaluated(Saved(tmp_path).metrics(1))
 
 
 def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(two, tmp_path):
     folder = shutil.copytree(two, tmp_path / "both")
-    for step in "12":
-        truncate(folder / step / "metrics" / "metrics")
+    truncate(folder / "1" / "metrics" / "metrics")
+    (folder / "2" / manifest.NAME).unlink()
     for _ in range(2):
         with pytest.raises(UserError, match=r"no checkpoint of .* is whole \(2: .* 1:"):
             Checkpoints(folder, keep=2)
