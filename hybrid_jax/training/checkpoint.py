@@ -5,6 +5,7 @@ is set aside, under a name that says so, and the one before it is used.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -146,6 +147,7 @@ class Checkpoints(Saved):
         Two at least, so that there is one before a damaged one.
         """
         super().__init__(folder)
+        _hush_orbax()
         best = keeping.BestN(get_metric_fn=_rank, n=1)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=keeping.AnyPreservationPolicy(
@@ -231,8 +233,6 @@ class Checkpoints(Saved):
         return shutil.disk_usage(self.folder).free
 
     def _unwritten(self, reason: str) -> UserError:
-        # What orbax leaves in its threads when it fails has been told by then.
-        sys.unraisablehook = lambda _: None
         kept = self.latest()
         before = "nothing was saved before" if kept is None else f"step {kept} is whole"
         return UserError(
@@ -240,6 +240,19 @@ class Checkpoints(Saved):
             f"takes {_megabytes(self._bytes)}, and {_megabytes(self._free())} are free "
             f"there; {before}. Make room, and the same command goes on"
         )
+
+
+@functools.cache
+def _hush_orbax() -> None:
+    """Keeps quiet about writes that orbax has under way when another one fails."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    before = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _reason(error: Exception) -> str:
