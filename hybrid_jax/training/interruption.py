@@ -15,7 +15,7 @@ import jax
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # GNU timeout signals a process, then its group; that is asking once.
 ONCE_SECONDS = 0.5
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.005  # of a device that may be idle meanwhile
 
 
 class Interrupted(KeyboardInterrupt):

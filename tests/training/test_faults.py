@@ -1,5 +1,7 @@
 """Faults that are put in, and batches that are left out."""
 
+import signal
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,6 +40,14 @@ def test_a_fault_comes_with_its_batch_alone(order):
     assert np.isnan(fault.strike(task, 3).mean).all()
     order.skipped = (2, 3)
     assert [fault.limited(step, 8) for step in range(5)] == [8] * 5
+
+
+def test_a_signal_comes_with_its_batch(order, monkeypatch):
+    sent, task = [], Task()
+    monkeypatch.setattr("os.kill", lambda process, number: sent.append(number))
+    fault = Fault("term@4", order)
+    assert fault.strike(task, 2) is fault.strike(task, 3) is task
+    assert sent == [signal.SIGTERM]
 
 
 def test_no_fault_is_put_in_unasked(order):
