@@ -93,6 +93,7 @@ def compile_only(model: str) -> tuple[float, ...]:
     from contenders import Case
     from contenders import ours as make
 
+    from hybrid_jax.parallel.mesh import create_devices
     from hybrid_jax.training import dispatch
     from hybrid_jax.training.ahead import Program, compiler
     from hybrid_jax.training.programs import initialiser
@@ -102,11 +103,11 @@ def compile_only(model: str) -> tuple[float, ...]:
     def train_steps(task, *given):
         return dispatch.train_steps(task, loader, *given)
 
-    shapes = initialiser(task, 3).shapes
+    shapes = initialiser(create_devices(count=1), task, 3).shapes
     count = jax.ShapeDtypeStruct((), jnp.int32)
     given = (task, shapes, loader.data_shapes, loader.shapes, count)
     with compiler() as threads:
-        program = Program(jax.jit(train_steps, donate_argnums=1), *given)
+        program = Program(jax.jit(train_steps, donate_argnums=1).trace, *given)
         program.compile(threads).wait()
     return program.traced, program.compiled, 0.0
 

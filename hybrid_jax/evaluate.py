@@ -5,8 +5,15 @@ from ml_collections import ConfigDict
 from hybrid_jax import config as configs
 from hybrid_jax import data, runtime
 from hybrid_jax.errors import UserError
+from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.training.ahead import compiler
-from hybrid_jax.training.build import Plan, build_task, settled, with_statistics
+from hybrid_jax.training.build import (
+    Plan,
+    build_task,
+    create_run_devices,
+    settled,
+    with_statistics,
+)
 from hybrid_jax.training.checkpoint import Saved
 from hybrid_jax.training.programs import Evaluator, initialiser
 from hybrid_jax.training.progress import Reporter
@@ -44,10 +51,13 @@ def evaluate(config: ConfigDict | None, workdir: str) -> dict[str, float]:
             reporter.say(note)
         splits = data.load(**config.data)
         folder.check_data(splits)
+        devices = create_run_devices(config, Hosts())
         task = build_task(config, splits, Plan(config, len(splits.train)))
-        shapes = initialiser(task, splits.channels).shapes
-        evaluator = Evaluator(threads, task, shapes.evaluated, splits.test, config)
-        state = saved.restore(step, shapes)
+        shapes = initialiser(devices, task, splits.channels).shapes
+        evaluator = Evaluator(
+            threads, devices, task, shapes.evaluated, splits.test, config
+        )
+        state = saved.restore(step, shapes, devices)
         tested = evaluator(with_statistics(task, splits), state.evaluated)
         title = f"{config.model.name} on {config.data.name}, step {step:,}"
         reporter.table(title, metric_rows(tested))

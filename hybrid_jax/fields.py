@@ -111,6 +111,11 @@ class Field(typing.NamedTuple):
     free: bool = False
 
 
+# Of the machine rather than of the run: hosts of one run may differ in them.
+LOCAL = (
+    *("compilation_cache", "data.dir", "data.manual_dir", "data.path", "data.workers"),
+)
+
 FIELDS = {
     "seed": Field(0, SEED, "of initialisation, data order and augmentation"),
     "dtype": Field(
@@ -269,6 +274,22 @@ FIELDS = {
     "train.max_skips": Field(3, _whole(1), "how often to go back, at most", free=True),
     "train.keep": Field(
         2, _whole(2), "newest checkpoints kept, beside the best", free=True
+    ),
+    # Devices
+    "parallel.kind": Field(
+        "jit",
+        _one_of("jit", "pmap"),
+        "one program over all devices, or one on each, the old way",
+        free=True,
+    ),
+    "parallel.devices": Field(
+        0, _whole(0), "how many share a batch; 0 is all of all hosts", free=True
+    ),
+    "parallel.fsdp": Field(
+        1,
+        _whole(1),
+        "of jit: devices that each keep a part of the parameters, to save memory",
+        free=True,
     ),
     # Faults, to see what a run makes of them
     "debug.inject": Field(

@@ -10,9 +10,11 @@ the same program.
 """
 
 import os
+import re
 import sys
 import textwrap
 import threading
+import typing
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -38,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         argv = sys.argv
     if asks_for_help(argv):
         return guarded(lambda: print(usage(), flush=True))
-    code = guarded(lambda: run(*parse(argv)))
+    code = guarded(lambda: run(parse(argv)))
     if alone and code > 128:
         _leave_compilers(code)
     return code
@@ -51,26 +53,43 @@ def _leave_compilers(code: int) -> None:
         os._exit(code)
 
 
-def run(mode: str, config: ConfigDict | None, workdir: str) -> None:
+class Command(typing.NamedTuple):
+    """What a command line asks for; `hosts` are the arguments of `hosts.join`."""
+
+    mode: str
+    config: ConfigDict | None
+    workdir: str
+    hosts: tuple[str, int, int]
+
+
+def run(command: Command) -> None:
     """Starts what the flags ask for."""
     # Imported here, so that a mistake in the flags is told before jax is loaded.
     from hybrid_jax.evaluate import evaluate
+    from hybrid_jax.parallel.hosts import join
     from hybrid_jax.training.loop import train
 
     with memory_told():
-        {"train": train, "eval": evaluate}[mode](config, workdir)
+        if command.mode == "eval":
+            evaluate(command.config, command.workdir)
+        else:
+            train(command.config, command.workdir, join(*command.hosts))
 
 
-def parse(argv: list[str]) -> tuple[str, ConfigDict | None, str]:
-    """Mode, config and workdir of a command line.
+def parse(argv: list[str]) -> Command:
+    """What a command line asks for.
 
     Raises:
       UserError: a flag, a value or a config file that is not right.
     """
 
     def define(values: flags.FlagValues) -> None:
-        flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+        text, whole = flags.DEFINE_string, flags.DEFINE_integer
+        text("workdir", None, "folder of the run", flag_values=values)
         flags.DEFINE_enum("mode", "train", MODES, "what to do", flag_values=values)
+        text("coordinator", "", "host:port of process 0", flag_values=values)
+        whole("processes", 0, "of the run", flag_values=values)
+        whole("process", 0, "this one, from 0", flag_values=values)
 
     values, config = parse_flags(argv, define)
     if not values.workdir:
@@ -79,7 +98,21 @@ def parse(argv: list[str]) -> tuple[str, ConfigDict | None, str]:
         raise UserError("--config is missing: give one, such as configs/digits.py")
     if config is not None:
         configs.validate(config)
-    return values.mode, config, values.workdir
+    hosts = (values.coordinator, values.processes, values.process)
+    _check_hosts(*hosts)
+    return Command(values.mode, config, values.workdir, hosts)
+
+
+def _check_hosts(coordinator: str, processes: int, process: int) -> None:
+    if not coordinator:
+        if processes or process:
+            raise UserError("--coordinator is missing: give host:port of process 0")
+    elif not re.fullmatch(r"\S+:\d{1,5}", coordinator):
+        raise UserError(f"--coordinator={coordinator} is not allowed: host:port")
+    elif not 0 <= process < processes:
+        raise UserError(
+            f"--process={process} is not one of --processes={processes}, from 0"
+        )
 
 
 def usage() -> str:
@@ -92,6 +125,12 @@ def usage() -> str:
         f"{__doc__}\n"
         f"  --config=FILE[:MODEL]  the experiment, a file of configs/\n"
         f"  --workdir=DIR          folder of the run\n{modes}\n\n"
+        "One run of several processes, one for each host or each GPU, starts the same\n"
+        "command in each. On TPU VMs, and under Slurm's srun, they find each other;\n"
+        "elsewhere give\n"
+        "  --coordinator=HOST:PORT  where process 0 is, at any free port\n"
+        "  --processes=N            how many there are\n"
+        "  --process=I              which one this is, from 0\n\n"
         f"Models:\n{models}\n\n"
         f"Fields of a config, with [defaults]:\n{configs.describe()}"
     )

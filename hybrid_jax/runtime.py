@@ -8,6 +8,7 @@ device has none of. On a CPU, neither a lower `xla_backend_optimization_level` n
 """
 
 import gc
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from pathlib import Path
 import jax
 import platformdirs
 from absl import logging
+
+import hybrid_jax
 
 # Of compiled programs: a training step takes 2 to 20 MB, so hundreds are kept.
 CACHE_BYTES = 4 << 30
@@ -29,6 +32,15 @@ def set_up(compilation_cache: bool) -> None:
     logging.set_verbosity(logging.ERROR)
     if compilation_cache:
         use_compilation_cache()
+
+
+def source_version() -> str:
+    """The version of this package, and what its code is."""
+    digest = hashlib.sha256()
+    root = Path(hybrid_jax.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return f"{hybrid_jax.__version__} ({digest.hexdigest()[:12]})"
 
 
 def jit_once(fn: Callable, **options) -> Callable:

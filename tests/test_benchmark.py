@@ -19,6 +19,7 @@ from hybrid_jax.benchmark.peak import published
 from hybrid_jax.benchmark.profile import Event, exclusive, operations
 from hybrid_jax.models import create_model
 from hybrid_jax.models.summary import cost
+from hybrid_jax.parallel.mesh import create_devices
 from hybrid_jax.training.programs import initialiser
 from tests.training.test_step import make_task
 
@@ -123,7 +124,9 @@ def test_flops_do_not_tell_how_blocks_are_run(scan):
 
     def counted(model):
         task = make_task().replace(model=model, image_size=model.image_size)
-        return flops_of_step(task, initialiser(task, 1).shapes, 2, 1)
+        return flops_of_step(
+            task, initialiser(create_devices(count=1), task, 1).shapes, 2, 1
+        )
 
     assert counted(model.clone(scan=scan, remat="full")) == counted(model)
 

@@ -17,11 +17,14 @@ from hybrid_jax.benchmark.memory import memory
 from hybrid_jax.benchmark.peak import Peak, peak_of
 from hybrid_jax.benchmark.profile import profile
 from hybrid_jax.data import Splits
+from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.training.ahead import compiler
 from hybrid_jax.training.build import (
     Plan,
     build_task,
     check_frozen,
+    create_run_devices,
     settled,
     with_statistics,
 )
@@ -41,6 +44,7 @@ Dispatch = Callable[[int], Any]  # from a number of steps to what can be waited 
 class Training:
     """Steps of a run, one after the other; a call dispatches some."""
 
+    devices: Devices
     trainer: Trainer
     task: Task
     state: TrainState
@@ -100,7 +104,9 @@ def measure(
             )
         task, variables = training.task, training.state.evaluated
         say("evaluating")
-        evaluator = Evaluator(threads, task, variables, splits.test, config)
+        evaluator = Evaluator(
+            threads, training.devices, task, variables, splits.test, config
+        )
         images = len(splits.test) / evaluator.batches
         evaluation = Evaluation(evaluator, task, variables)
         numbers["eval"] = rate(evaluation, seconds, evaluator.loader.steps, images)
@@ -109,13 +115,14 @@ def measure(
 
 def begin(config: ConfigDict, splits: Splits, threads: Executor) -> Training:
     """A training behind its first step."""
+    devices = create_run_devices(config, Hosts())
     task = build_task(config, splits, Plan(config, len(splits.train)))
-    initialise = initialiser(task, splits.channels)
+    initialise = initialiser(devices, task, splits.channels)
     check_frozen(config.freeze, initialise.shapes.params)
     initialise.compile(threads)
-    trainer = Trainer(threads, task, initialise.shapes, splits.train, config)
+    trainer = Trainer(threads, devices, task, initialise.shapes, splits.train, config)
     task = with_statistics(task, splits)
-    training = Training(trainer, task, initialise(np.int32(config.seed)))
+    training = Training(devices, trainer, task, initialise(np.int32(config.seed)))
     trainer.program.wait()
     training(1)
     return training
@@ -133,11 +140,14 @@ def of_training(
     device, program = jax.devices()[0], trainer.program
     trained = rate(training, seconds, trainer.loader.steps, batch_size)
     used = memory(device, program.wait())
+    peak = peak_of(device, config.dtype)
+    if peak.source != "measured":  # what is measured here, devices of a host share
+        peak = peak._replace(flops=peak.flops * training.devices.shared_by)
     shapes = jax.eval_shape(lambda: training.state)
     work = flops_of_step(training.task, shapes, batch_size, splits.channels)
     return {
         "train": trained,
-        "flops": utilisation(work, trained, peak_of(device, config.dtype)),
+        "flops": utilisation(work, trained, peak),
         "memory": used,
         "start_up_seconds": {
             "traced": program.traced,
@@ -219,6 +229,7 @@ def described(config: ConfigDict, splits: Splits, training: Training) -> dict:
         "data": splits.name,
         "loader": "resident" if splits.train.resident else "streamed",
         "device": device.device_kind,
+        "devices": training.devices.shared_by,
         "platform": device.platform,
         "jax": jax.__version__,
     }

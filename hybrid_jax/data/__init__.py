@@ -104,10 +104,9 @@ class Splits:
     fingerprint: str = ""
 
     @property
-    def summary(self) -> dict[str, typing.Any]:
-        """What a run must find again when it continues, fit for JSON."""
+    def identity(self) -> dict[str, typing.Any]:
+        """What tells these data from others before they are decoded, fit for JSON."""
         labels = self.train.labels.tobytes() + self.test.labels.tobytes()
-        mean, std = self.statistics
         return {
             "training images": len(self.train),
             "test images": len(self.test),
@@ -115,6 +114,13 @@ class Splits:
             "classes": list(self.classes),
             "labels": hashlib.sha256(labels).hexdigest(),
             "files": self.fingerprint,
+        }
+
+    @property
+    def summary(self) -> dict[str, typing.Any]:
+        """What a run must find again when it continues, fit for JSON."""
+        mean, std = self.statistics
+        return self.identity | {
             "mean and deviation": [float(x) for x in (*mean, *std)],
         }
 

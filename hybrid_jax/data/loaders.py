@@ -11,21 +11,20 @@ same batches, with any number of workers, devices and hosts.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hybrid_jax.data import Split
 from hybrid_jax.data.order import share_of
 from hybrid_jax.data.stream import Batches
+from hybrid_jax.parallel.mesh import Devices, create_devices
 
 MAX_STEPS = 64  # of one dispatch
 CHUNK_BYTES = 1 << 25  # of streamed images; several chunks are in memory at a time
-AXIS = "data"
 
 Order = Callable[[int], np.ndarray]  # from a step to the indices of its batch
 
@@ -55,7 +54,7 @@ def create_loader(
     order: Order,
     batch_size: int,
     workers: int = 0,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices | None = None,
 ) -> Loader:
     """The loader that suits a split.
 
@@ -64,13 +63,13 @@ def create_loader(
       order: indices `[batch_size]` of each step.
       batch_size: over all devices and hosts.
       workers: processes that decode a stream; 0 decodes in threads.
-      devices: that share each batch; of every host, in the order of the hosts. One by
+      devices: that share each batch, which is a multiple of their number. One by
         default.
     """
-    mesh = Mesh(np.asarray(devices or jax.devices()[:1]), (AXIS,))
+    devices = devices or create_devices(count=1)
     if split.resident:
-        return Resident(split, order, batch_size, mesh)
-    return Stream(split, order, batch_size, mesh, workers)
+        return Resident(split, order, batch_size, devices)
+    return Stream(split, order, batch_size, devices, workers)
 
 
 class Resident:
@@ -80,35 +79,31 @@ class Resident:
     the step, costs less than handing one over would.
     """
 
-    def __init__(self, split: Split, order: Order, batch_size: int, mesh: Mesh):
+    def __init__(self, split: Split, order: Order, batch_size: int, devices: Devices):
         self.steps = MAX_STEPS
-        self._split, self._order = split, order
-        self._rows = NamedSharding(mesh, PartitionSpec(AXIS))
-        rows = -(-len(split) // mesh.size) * mesh.size
+        self._split, self._order, self._devices = split, order, devices
+        rows = _filled(len(split), devices.shared_by)
         self.data_shapes = tuple(
-            jax.ShapeDtypeStruct((rows, *of), dtype, sharding=self._rows)
+            devices.shape((rows, *of), dtype, axis=0)
             for of, dtype in ((split.shape[1:], jnp.uint8), ((), jnp.int32))
         )
-        self._sharding = NamedSharding(mesh, PartitionSpec(None, AXIS))
-        self.shapes = jax.ShapeDtypeStruct(
-            (self.steps, batch_size), jnp.int32, sharding=self._sharding
-        )
+        self.shapes = devices.shape((self.steps, batch_size), jnp.int32, axis=1)
 
     @functools.cached_property
     def data(self) -> tuple[jax.Array, jax.Array]:
+        rows = _filled(len(self._split), self._devices.shared_by)
         arrays = (self._split.images, self._split.labels)
-        return tuple(_spread(array, self._rows) for array in arrays)
+        padded = tuple(_padded(array, rows) for array in arrays)
+        return self._devices.put(padded, self.data_shapes)
 
     def chunk(self, first: int, count: int) -> jax.Array:
         rows = np.stack([self._order(step) for step in range(first, first + count)])
-        rows = _padded(rows, self.steps)
-        return jax.make_array_from_callback(
-            rows.shape, self._sharding, lambda part: rows[part]
-        )
+        return self._devices.put(_padded(rows, self.steps), self.shapes)
 
     def pick(self, data, chunk, i):
-        images, labels = data
-        return images[chunk[i]], labels[chunk[i]]
+        place = self._devices.place
+        numbers = place.whole(chunk[i])
+        return tuple(place.rows(array, numbers) for array in data)
 
 
 class Stream:
@@ -119,49 +114,52 @@ class Stream:
     """
 
     def __init__(
-        self, split: Split, order: Order, batch_size: int, mesh: Mesh, workers: int
+        self,
+        split: Split,
+        order: Order,
+        batch_size: int,
+        devices: Devices,
+        workers: int,
     ):
-        host, hosts = jax.process_index(), len({d.process_index for d in mesh.devices})
+        host, hosts = jax.process_index(), devices.hosts
         shape = (batch_size, *split.shape[1:])
         self.steps = int(np.clip(CHUNK_BYTES // np.prod(shape), 1, MAX_STEPS))
         self.data = self.data_shapes = ()
-        self._sharding = NamedSharding(mesh, PartitionSpec(None, AXIS))
+        self._place = devices.place
         self._batches = Batches(
             split, lambda step: share_of(order(step), host, hosts), workers
         )
         self.shapes = tuple(
-            jax.ShapeDtypeStruct((self.steps, *of), dtype, sharding=self._sharding)
+            devices.shape((self.steps, *of), dtype, axis=1)
             for of, dtype in ((shape, jnp.uint8), ((batch_size,), jnp.int32))
         )
 
     def chunk(self, first: int, count: int) -> tuple[jax.Array, jax.Array]:
         batches = [self._batches[step] for step in range(first, first + count)]
+        columns = zip(*batches, strict=True)
         return tuple(
-            jax.make_array_from_process_local_data(
-                self._sharding, _padded(np.stack(parts), self.steps), shape.shape
-            )
-            for parts, shape in zip(
-                zip(*batches, strict=True), self.shapes, strict=True
-            )
+            self._handed_over(np.stack(column), shape)
+            for column, shape in zip(columns, self.shapes, strict=True)
         )
 
+    def _handed_over(self, mine: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        """This host's part of an array as the whole array."""
+        mine = _padded(mine, self.steps).reshape(self.steps, -1, *shape.shape[2:])
+        return jax.make_array_from_process_local_data(shape.sharding, mine, shape.shape)
+
     def pick(self, data, chunk, i):
-        images, labels = chunk
-        return images[i], labels[i]
+        return tuple(self._place.whole(array[i]) for array in chunk)
 
 
-def _spread(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """An array over all devices, filled up with zeros to a multiple of their number."""
-    missing = -len(array) % sharding.mesh.size
-    if missing:
-        array = np.concatenate([array, np.zeros_like(array[:missing])])
-    return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
+def _filled(rows: int, devices: int) -> int:
+    """The next multiple of the number of devices."""
+    return -(-rows // devices) * devices
 
 
-def _padded(rows: np.ndarray, steps: int) -> np.ndarray:
-    """`[count, ...]` filled up to `[steps, ...]`; the rest is never looked at."""
-    if len(rows) == steps:
+def _padded(rows: np.ndarray, length: int) -> np.ndarray:
+    """`[count, ...]` filled up to `[length, ...]`; the rest is never looked at."""
+    if len(rows) == length:
         return rows
-    padded = np.zeros((steps, *rows.shape[1:]), rows.dtype)
+    padded = np.zeros((length, *rows.shape[1:]), rows.dtype)
     padded[: len(rows)] = rows
     return padded

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from hybrid_jax.models.blocks import transformer_norm
+from hybrid_jax.models.layers import Dropout
 from hybrid_jax.models.recipes import PAPER, Recipe
 
 # PyTorch's default for linear layers, uniform in +-1/sqrt(fan_in).
@@ -36,7 +37,7 @@ class Head(nn.Module):
         else:
             x = norm(x).mean((1, 2))
         self.sow("intermediates", "features", x)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout)(x, train)
         # In float32, since rounded logits of many classes would tie.
         return nn.Dense(
             self.num_classes,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Initializer
 
+from hybrid_jax.ops.across import place
 from hybrid_jax.ops.convolution import convolution
 from hybrid_jax.ops.depthwise import depthwise
 from hybrid_jax.ops.gelu import gelu
@@ -78,11 +79,31 @@ class DropPath(nn.Module):
         """`[B, H, W, C]` to the same; what is left weighs as much in the mean."""
         if not train or (isinstance(self.rate, float) and self.rate == 0):
             return x
-        kept = 1 - self.rate
-        mask = jax.random.bernoulli(
-            self.make_rng("dropout"), kept, (x.shape[0], 1, 1, 1)
-        )
-        return jnp.where(mask, x / jnp.asarray(kept, x.dtype), 0)
+        return dropped(x, self.rate, self.make_rng("dropout"), (1, 1, 1))
+
+
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al. 2014), the same whatever devices share the batch."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[B, ...]` to the same."""
+        if not train or self.rate == 0:
+            return x
+        return dropped(x, self.rate, self.make_rng("dropout"), x.shape[1:])
+
+
+def dropped(
+    x: jax.Array, rate: float | jax.Array, key: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+    """`[B, ...]` with a share of it zero, drawn in `shape` for each image."""
+    kept = 1 - rate
+    mask = place().drawn(
+        lambda batch: jax.random.bernoulli(key, kept, (batch, *shape)), len(x)
+    )
+    return jnp.where(mask, x / jnp.asarray(kept, x.dtype), 0)
 
 
 def average_pool(x: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hybrid_jax.ops.across import Place, place
 from hybrid_jax.ops.choice import forms
 
 # What backward keeps of a block, and what it computes again.
@@ -96,7 +97,7 @@ def apply_run(
         given = [
             g | {"drop_path": e.drop_path} for g, e in zip(given, run, strict=True)
         ]
-    block = partial(_block, module, train, forms())
+    block = partial(_block, module, train, (forms(), place()))
     if network.remat != "none":
         block = jax.checkpoint(block, policy=REMAT[network.remat])
     with jax.named_scope(run[0].name):
@@ -128,11 +129,17 @@ def _given(network: nn.Module, entry: Entry, key: jax.Array | None) -> dict[str,
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _block(module: nn.Module, train: bool, forms: str, x: jax.Array, given: dict):
+def _block(
+    module: nn.Module,
+    train: bool,
+    traced_for: tuple[str, Place],
+    x: jax.Array,
+    given: dict,
+):
     """A map behind a block, and its updated statistics.
 
     Jitted so that alike blocks are traced once; XLA puts every call's operations in its
-    place. `forms`, of the operations inside, is there to tell traces apart.
+    place. `traced_for`, which the operations inside ask for, tells traces apart.
     """
     if "drop_path" in given:
         module = module.clone(drop_path=given["drop_path"])

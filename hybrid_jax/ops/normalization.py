@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hybrid_jax.ops.across import place
 from hybrid_jax.ops.reduction import sums
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -71,9 +72,11 @@ def _backward(epsilon, activation, residuals, cotangents):
     wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
     dbias = g.sum(axes)
     dscale = ((g * wide).sum(axes) - mean * dbias) * rate
-    count = x.size // x.shape[-1]
-    tilt = -slope * rate * dscale / count
-    dx = g * slope + wide * tilt - (slope * dbias / count + mean * tilt)
+    # Parameters have the gradients of this share, and inputs those of the whole batch.
+    whole_bias, whole_scale = place().summed((dbias, dscale))
+    count = place().count(x.size // x.shape[-1])
+    tilt = -slope * rate * whole_scale / count
+    dx = g * slope + wide * tilt - (slope * whole_bias / count + mean * tilt)
     return dx.astype(x.dtype), dscale, dbias
 
 
@@ -99,8 +102,8 @@ def _affine(x, mean, slope, bias):
 
 
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance of each channel, in float32."""
-    total, squares = sums(x)
-    count = x.size // x.shape[-1]
+    """Mean and biased variance of each channel over the whole batch, in float32."""
+    total, squares = place().summed(sums(x))
+    count = place().count(x.size // x.shape[-1])
     mean = total / count
     return mean, jnp.maximum(squares / count - mean * mean, 0)

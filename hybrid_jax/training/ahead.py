@@ -33,7 +33,7 @@ def compiler() -> Iterator[Executor]:
 
 
 class Program:
-    """A jitted function for arguments of given shapes.
+    """A function compiled for arguments of given shapes.
 
     Attributes:
       shapes: of what it returns.
@@ -42,10 +42,15 @@ class Program:
       cached: whether it was in the cache.
     """
 
-    def __init__(self, jitted: Callable, *shapes):
-        """Traces it; that is all if only the shapes of its results are asked for."""
+    def __init__(self, trace: Callable, *shapes):
+        """Traces it; that is all if only the shapes of its results are asked for.
+
+        Args:
+          trace: of a jitted function, or of `mesh.Devices.tracer`.
+          shapes: of its arguments.
+        """
         start = time.perf_counter()
-        self._trace = jitted.trace(*shapes)
+        self._trace = trace(*shapes)
         self.shapes = self._trace.out_info
         self.traced = time.perf_counter() - start
         self.compiled, self.cached = 0.0, False

@@ -15,6 +15,8 @@ from hybrid_jax.models import create_model
 from hybrid_jax.models.counterpart import Model
 from hybrid_jax.models.table import MODELS, ViTRow
 from hybrid_jax.models.vit import ViT
+from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.mesh import Devices, create_devices
 from hybrid_jax.training import optim
 from hybrid_jax.training.state import TrainState, create_state
 from hybrid_jax.training.step import Task
@@ -99,7 +101,42 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
 def with_statistics(task: Task, splits: Splits) -> Task:
     """The task with mean and deviation of the training images, which are looked at."""
     mean, std = splits.statistics
-    return task.replace(mean=jnp.asarray(mean), std=jnp.asarray(std))
+    return task.replace(mean=mean, std=std)
+
+
+def create_run_devices(config: ConfigDict, hosts: Hosts) -> Devices:
+    """The devices of a config.
+
+    Raises:
+      UserError: there are fewer, or they cannot share what they are to share.
+    """
+    kind, count, fsdp = (config.parallel[name] for name in ("kind", "devices", "fsdp"))
+    there = jax.device_count()
+    if count > there or (hosts.many and count not in (0, there)):
+        raise UserError(
+            f"config.parallel.devices={count}, and there are {there}: take 0, for all "
+            "of them"
+        )
+    count = count or there
+    if kind == "pmap" and fsdp > 1:
+        raise UserError(
+            f"config.parallel.fsdp={fsdp} means nothing to pmap, which copies "
+            "parameters: take config.parallel.kind=jit"
+        )
+    if count % fsdp:
+        raise UserError(
+            f"config.parallel.fsdp={fsdp} does not divide the {count} devices"
+        )
+    batch, pieces = config.train.batch_size, config.optim.accumulate
+    if batch % (count * pieces):
+        share = count * pieces
+        nearest = max(round(batch / share), 1) * share
+        times = f" times config.optim.accumulate={pieces}" if pieces > 1 else ""
+        raise UserError(
+            f"config.train.batch_size={batch} is no multiple of {count} devices"
+            f"{times}: take {nearest}, or another config.parallel.devices"
+        )
+    return create_devices(kind, count, fsdp)
 
 
 def model_spec(config: ConfigDict, model: Model, channels: int) -> dict:

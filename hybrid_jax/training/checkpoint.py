@@ -6,6 +6,7 @@ is set aside, under a name that says so, and the one before it is used.
 
 import contextlib
 import functools
+import itertools
 import json
 import logging
 import math
@@ -16,12 +17,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 
 from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.training import manifest
 from hybrid_jax.training.bundles import rebundled, unbundled
 from hybrid_jax.training.state import TrainState
@@ -40,32 +42,36 @@ class Saved:
       notes: in words, which are passed over, and why.
     """
 
-    def __init__(self, folder: Path):
-        """Looks for the newest one that is whole.
+    def __init__(self, folder: Path, hosts: Hosts | None = None):
+        """Looks for the newest one that is whole, in the leading process of `hosts`.
 
         Raises:
           UserError: there are some, and none is.
         """
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        self.folder = Path(folder).absolute()
+        self.folder, self.hosts = Path(folder).absolute(), hosts or Hosts()
+        self._steps, self.notes = self.hosts.told(self._look)
+
+    def _look(self) -> tuple[list[int], list[str]]:
+        """The steps that are whole, in order, and notes about the others."""
         names = (path.name for path in self.folder.glob("*"))
         steps = sorted(int(name) for name in names if name.isdigit())
-        self._steps: list[int] = []
+        whole: list[int] = []
         flaws = {}
         for step in reversed(steps):
             # The newest is read to the end; of others, what decides which is best.
-            if flaw := manifest.flaw(self._at(step), thorough=not self._steps):
+            if flaw := manifest.flaw(self._at(step), thorough=not whole):
                 flaws[step] = flaw
             else:
-                self._steps.insert(0, step)
+                whole.insert(0, step)
         # A run that was killed as it saved for the first time has lost nothing.
-        if not self._steps and [*flaws.values()] not in ([], [manifest.INCOMPLETE]):
+        if not whole and [*flaws.values()] not in ([], [manifest.INCOMPLETE]):
             each = "; ".join(f"{step}: {flaw}" for step, flaw in flaws.items())
             raise UserError(
                 f"no checkpoint of {self.folder} is whole ({each}): restore one, or "
                 "give another workdir"
             )
-        self.notes = [self._passed_over(*damaged) for damaged in flaws.items()]
+        return whole, [self._passed_over(*damaged) for damaged in flaws.items()]
 
     def _passed_over(self, step: int, flaw: str) -> str:
         """What is said of a step that is not used."""
@@ -91,19 +97,20 @@ class Saved:
         step = max(saved, key=lambda step: _rank(saved[step]))
         return step, saved[step]
 
-    def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state of a step, with the structure and shapes of `like`.
+    def restore(self, step: int, like: TrainState, devices: Devices) -> TrainState:
+        """The state of a step, whatever devices it was saved from.
+
+        Args:
+          step: one that is saved.
+          like: a state's structure and shapes.
+          devices: to lie on.
 
         Raises:
           UserError: it cannot be read, or is of other shapes or dtypes.
         """
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        template = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            jax.eval_shape(unbundled, like),
-        )
-        state = self._read(step, template)
-        return jax.tree.map(jnp.asarray, rebundled(_fetched(state), like))
+        template = devices.state(jax.eval_shape(unbundled, like))
+        state = rebundled(_fetched(self._read(step, template)), like)
+        return devices.put(state, devices.state(like))
 
     def evaluated(self, step: int) -> dict:
         """The variables that a step is evaluated with, whatever network they are of.
@@ -141,12 +148,12 @@ class Saved:
 class Checkpoints(Saved):
     """The same, to be written too; a context manager that waits for writing."""
 
-    def __init__(self, folder: Path, keep: int):
+    def __init__(self, folder: Path, keep: int, hosts: Hosts | None = None):
         """`keep` newest ones stay, and the one of the best test accuracy.
 
         Two at least, so that there is one before a damaged one.
         """
-        super().__init__(folder)
+        super().__init__(folder, hosts)
         _hush_orbax()
         best = keeping.BestN(get_metric_fn=_rank, n=1)
         options = ocp.CheckpointManagerOptions(
@@ -159,6 +166,7 @@ class Checkpoints(Saved):
         self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._threads = ThreadPoolExecutor(1, "checkpoint")
         self._sealing: Future | None = None
+        self._asked = itertools.count()
 
     def _passed_over(self, step: int, flaw: str) -> str:
         """Gives a step another name, so that it is looked at no more."""
@@ -193,10 +201,11 @@ class Checkpoints(Saved):
         """
         self.wait()
         if step in self._steps:
-            write_whole(self._at(step) / LATER, json.dumps(metrics))
+            if self.hosts.lead:
+                write_whole(self._at(step) / LATER, json.dumps(metrics))
             return
         self._saving, self._bytes = step, _bytes(state)
-        if self._bytes > self._free():
+        if self.hosts.lead and self._bytes > self._free():
             raise self._unwritten("the disk is full")
         try:
             self._manager.save(
@@ -210,9 +219,19 @@ class Checkpoints(Saved):
             raise self._unwritten(_reason(error)) from None
         self._sealing = self._threads.submit(self._seal, step)
 
+    def end_is_announced(self) -> bool:
+        """Whether a cloud has said that it will end one of the hosts, to all at once.
+
+        To be asked as often on each of them, before every dispatch.
+        """
+        if not self.hosts.many:
+            return False  # jax listens where it coordinates several processes
+        return self._manager.reached_preemption(next(self._asked))
+
     def _seal(self, step: int) -> None:
         self._manager.wait_until_finished()
-        manifest.seal(self._at(step))
+        if self.hosts.lead:
+            manifest.seal(self._at(step))
 
     def wait(self) -> None:
         """Returns when everything saved so far is on disk.

@@ -68,7 +68,7 @@ class Course:
         self._started = time.perf_counter() - saved.get(SECONDS, 0.0)
         self._windows = Windows(
             *(self.task, self.trainer, state, step, saved.get(UNFINISHED, {})),
-            *(self.interruption.check, self._dispatched, self._trained),
+            *(self._agreed, self._dispatched, self._trained),
         )
         try:
             with self.interruption.held():
@@ -119,7 +119,9 @@ class Course:
             unfinished = windows.unfinished()
             self._check_finite(unfinished.get("loss", 0.0), windows.step)
             if windows.step != (self.checkpoints.latest() or 0):
-                self._check_finite(spread(windows.state.params), windows.step)
+                largest = spread(windows.state.params)
+                largest = self.interruption.hosts.largest(largest)
+                self._check_finite(largest, windows.step)
                 self._save({UNFINISHED: unfinished, SECONDS: self._seconds()})
         self.checkpoints.wait()
         return self.checkpoints.latest()
@@ -151,6 +153,10 @@ class Course:
 
     def _seconds(self) -> float:
         return round(time.perf_counter() - self._started, 2)
+
+    def _agreed(self, count: int) -> int:
+        notice = self.checkpoints.end_is_announced()
+        return self.interruption.agreed(count, notice)
 
     def _dispatched(self, step: int) -> None:
         self.reporter.step(step)
@@ -238,5 +244,11 @@ def going_on(
 
 
 def spread(params: dict) -> float:
-    """The largest absolute parameter; not finite if any of them is not."""
-    return max(float(np.abs(x).max()) for x in jax.device_get(jax.tree.leaves(params)))
+    """The largest absolute parameter of this host; not finite if any of them is not."""
+    parts = [
+        shard.data
+        for x in jax.tree.leaves(params)
+        for shard in x.addressable_shards
+        if shard.replica_id == 0
+    ]
+    return float(np.max([0.0, *(np.abs(part).max() for part in jax.device_get(parts))]))

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import augment
 from hybrid_jax.data.order import TrainingOrder
+from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optim
 from hybrid_jax.training.build import Plan
@@ -25,13 +26,14 @@ LEAST_PIXELS = 512  # a side of their picture, so that small images can be seen
 def announce(
     reporter: Reporter,
     config: ConfigDict,
+    devices: Devices,
     splits: Splits,
     plan: Plan,
     task: Task,
     shapes: TrainState,
 ) -> None:
     """Says what is trained on what; the log also lists every parameter."""
-    model, device = task.model, jax.devices()[0]
+    model, device = task.model, devices.mesh.devices.flat[0]
     height, width = task.image_size
     maps = ", ".join(f"{h}x{w}" for h, w in model.map_sizes)
     parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
@@ -53,11 +55,26 @@ def announce(
         reporter.say(f"{kept:,} of its parameters are frozen")
     reporter.say(
         f"{plan.total_steps:,} steps of {plan.batch_size} images, in "
-        f"{np.dtype(model.dtype).name} on {device.device_kind} ({device.platform})"
+        f"{np.dtype(model.dtype).name} on {_several(devices)}{device.device_kind} "
+        f"({device.platform}){_shares(config, devices)}"
     )
     params = jax.eval_shape(unbundled, shapes.params)
     overview = parameter_overview.get_parameter_overview(params, include_stats=False)
     reporter.note(f"parameters\n{overview}")
+
+
+def _several(devices: Devices) -> str:
+    return f"{devices.shared_by} x " if devices.shared_by > 1 else ""
+
+
+def _shares(config: ConfigDict, devices: Devices) -> str:
+    """How the devices share the work; nothing of one."""
+    if devices.shared_by == 1:
+        return ""
+    hosts = f" of {devices.hosts} hosts" if devices.hosts > 1 else ""
+    parts = config.parallel.fsdp
+    cut = f", parameters cut over {parts}" if parts > 1 else ""
+    return f"{hosts}, by {config.parallel.kind}{cut}"
 
 
 def readiness(trainer: Trainer, seconds: float) -> str:

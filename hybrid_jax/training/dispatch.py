@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hybrid_jax.data.loaders import Loader
+from hybrid_jax.ops.across import place
 from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task, eval_step, train_step
@@ -59,7 +60,7 @@ def eval_steps(
 
     def one(i, total):
         images, labels = loader.pick(data, chunk, i)
-        sums = eval_step(task, variables, images, labels, mask[i])
+        sums = eval_step(task, variables, images, labels, place().whole(mask[i]))
         return jax.tree.map(jnp.add, total, sums)
 
     return lax.fori_loop(0, count, one, metrics.zeros(metrics.EVALUATION))

@@ -1,6 +1,7 @@
 """Signals that end a run early: SIGTERM of a scheduler, SIGINT of Ctrl-C.
 
 The first one asks: the run saves the step it has come to, and ends. Another insists.
+Of many hosts, all save the same step, whichever of them got a signal.
 """
 
 import contextlib
@@ -11,6 +12,8 @@ import time
 from collections.abc import Iterator
 
 import jax
+
+from hybrid_jax.parallel.hosts import Hosts
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # GNU timeout signals a process, then its group; that is asking once.
@@ -43,10 +46,12 @@ class Interruption:
     other than the main one get no signals, and are not interrupted.
 
     Attributes:
+      hosts: that are to end together.
       handled: whether the run is ending by now.
     """
 
-    def __init__(self):
+    def __init__(self, hosts: Hosts | None = None):
+        self.hosts = hosts or Hosts()
         self._number, self._since = None, 0.0
         self._held = self.handled = False
         self._before = {}
@@ -81,10 +86,35 @@ class Interruption:
         if self._number is not None and not self.handled:
             raise Interrupted(self._number)
 
+    def agreed(self, count: int, notice: bool = False) -> int:
+        """How many steps all hosts dispatch next.
+
+        Args:
+          count: as many as this one would.
+          notice: whether a cloud has announced the end of the hosts.
+
+        Raises:
+          Interrupted: on all hosts, after a signal to any.
+        """
+        if not self.hosts.many:
+            self.check()
+            return count
+        if self._number is not None and not self.handled:
+            self.hosts.signal(self._number)
+        if notice:
+            self.hosts.signal(signal.SIGTERM)
+        number, count = self.hosts.told(lambda: (self.hosts.signalled(), count))
+        if number is not None:
+            raise Interrupted(number)
+        return count
+
     @contextlib.contextmanager
     def held(self, hold: bool = True) -> Iterator[None]:
-        """Notes signals inside; or raises them, in a part that can be left anywhere."""
-        before, self._held = self._held, hold
+        """Notes signals inside; or raises them, in a part that can be left anywhere.
+
+        No part can be left by one of many hosts.
+        """
+        before, self._held = self._held, hold or self.hosts.many
         try:
             if not hold:
                 self.check()

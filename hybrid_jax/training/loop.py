@@ -12,12 +12,16 @@ from ml_collections import ConfigDict
 from hybrid_jax import data, runtime
 from hybrid_jax.config import flatten, validate
 from hybrid_jax.data.png import encode_png
+from hybrid_jax.fields import LOCAL
+from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.training import describe, results
 from hybrid_jax.training.ahead import compiler
 from hybrid_jax.training.build import (
     Plan,
     build_task,
     check_frozen,
+    create_run_devices,
     model_spec,
     settled,
     with_statistics,
@@ -32,16 +36,19 @@ from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 from hybrid_jax.training.weights import fit_weights, merged, read, shapes_of
 from hybrid_jax.training.workdir import Workdir
-from hybrid_jax.training.writers import Writers
+from hybrid_jax.training.writers import Silence, Writers
 
 
-def train(config: ConfigDict, workdir: str) -> dict[str, float]:
+def train(
+    config: ConfigDict, workdir: str, hosts: Hosts | None = None
+) -> dict[str, float]:
     """Trains, or continues, the run of a config in a folder.
 
     Args:
       config: see `hybrid_jax.fields`.
       workdir: the run's folder; made if need be, continued if it holds this config's
         run, left alone if anything is wrong with either.
+      hosts: of `parallel.hosts.join`, where several share the run, and its folder.
 
     Returns:
       The metrics of the test split at the last step.
@@ -50,31 +57,47 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       UserError: something that the user can mend.
       Interrupted: SIGTERM or SIGINT; what was trained is saved.
     """
-    started = time.perf_counter()
+    started, hosts = time.perf_counter(), hosts or Hosts()
     validate(config)
     runtime.set_up(config.compilation_cache)
     config = settled(config)
-    with Interruption() as interruption, Workdir(workdir) as folder:
+    with (
+        hosts.together(),
+        Interruption(hosts) as interruption,
+        Workdir(workdir, hosts) as folder,
+    ):
+        hosts.agree("setting", setting(config))
         folder.check(config)
-        splits = data.load(**config.data)
+        with hosts.leader_first():
+            splits = data.load(**config.data)
+        hosts.agree("data set", splits.identity)
         folder.check_data(splits)
+        devices = create_run_devices(config, hosts)
         plan = Plan(config, len(splits.train))
         task = build_task(config, splits, plan)
         folder.create(config, model_spec(config, task.model, splits.channels))
         with (
-            Reporter(folder) as reporter,
-            Checkpoints(folder.checkpoints, config.train.keep) as checkpoints,
+            Reporter(folder, quiet=not hosts.lead) as reporter,
+            Checkpoints(folder.checkpoints, config.train.keep, hosts) as checkpoints,
         ):
             for note in checkpoints.notes:
                 reporter.say(note)
             step = checkpoints.latest() or 0
             if step < plan.total_steps or not is_evaluated(checkpoints.metrics(step)):
-                work = (config, folder, splits, plan, task)
+                work = (config, folder, devices, splits, plan, task)
                 run = Run(*work, reporter, checkpoints, interruption, started)
                 run.fit(step)
             else:
                 reporter.say(f"{folder.path} is complete: nothing left to train")
-            return results.report(reporter, checkpoints, config, folder)
+            with hosts.leader_first():  # which may still have metrics to write
+                return results.report(reporter, checkpoints, config, folder)
+
+
+def setting(config: ConfigDict) -> dict:
+    """What the hosts of a run must have in common, but for their data."""
+    shared = {k: v for k, v in flatten(config).items() if k not in LOCAL}
+    versions = {"jax": jax.__version__, "hybrid_jax": runtime.source_version()}
+    return {f"config.{name}": value for name, value in shared.items()} | versions
 
 
 @dataclasses.dataclass
@@ -83,6 +106,7 @@ class Run:
 
     config: ConfigDict
     folder: Workdir
+    devices: Devices
     splits: data.Splits
     plan: Plan
     task: Task
@@ -93,20 +117,22 @@ class Run:
 
     def fit(self, step: int) -> None:
         """Trains from a step, 0 or a checkpoint's, to the last."""
-        initialise = initialiser(self.task, self.splits.channels)
+        initialise = initialiser(self.devices, self.task, self.splits.channels)
         shapes = initialise.shapes
         check_frozen(self.config.freeze, shapes.params)
         # Read before anything is written, should it turn out to be damaged.
         state, saved = self._restored(step, shapes) if step else (None, {})
         arrays = {} if step else self._taken_over(shapes)
         describe.announce(
-            self.reporter, self.config, self.splits, self.plan, self.task, shapes
+            *(self.reporter, self.config, self.devices, self.splits),
+            *(self.plan, self.task, shapes),
         )
         with compiler() as threads:
             if step == 0:
                 initialise.compile(threads)
             trainer = Trainer(
-                threads, self.task, shapes, self.splits.train, self.config
+                *(threads, self.devices, self.task, shapes),
+                *(self.splits.train, self.config),
             )
             self.folder.describe_data(self.splits)
             task = with_statistics(self.task, self.splits)
@@ -116,19 +142,27 @@ class Run:
                 state = initialise(np.int32(self.config.seed))
                 if not arrays:
                     return state
-                return state.starting_from(merged(unbundled(state.variables), arrays))
+                variables = merged(unbundled(state.variables), arrays)
+                return self.devices.put(state.starting_from(variables), shapes)
 
             state = state if step else initial()
-            with Writers(self.folder, step, is_evaluated(saved)) as writers:
+            with self._writers(step, saved) as writers:
                 begun = partial(self._begun, threads, trainer, shapes, writers)
                 course = Course(
                     *(self.config, self.plan, self.reporter, self.checkpoints),
                     *(writers, task, trainer, self.interruption, begun),
                 )
-                restore = partial(self.checkpoints.restore, like=shapes)
+                restore = partial(
+                    self.checkpoints.restore, like=shapes, devices=self.devices
+                )
                 tested = going_on(course, state, step, saved, initial, restore)
                 writers.hyperparameters(flatten(self.config), tested)
         self.checkpoints.wait()
+
+    def _writers(self, step: int, saved: dict) -> Writers | Silence:
+        if self.interruption.hosts.lead:
+            return Writers(self.folder, step, is_evaluated(saved))
+        return Silence()
 
     def _begun(
         self, threads: Executor, trainer: Trainer, shapes: TrainState, writers: Writers
@@ -139,8 +173,11 @@ class Run:
 
         def make() -> Evaluator:
             variables, split = shapes.evaluated, self.splits.test
-            evaluator = Evaluator(threads, self.task, variables, split, self.config)
-            if not self.folder.augmented.exists():
+            evaluator = Evaluator(
+                threads, self.devices, self.task, variables, split, self.config
+            )
+            lead = self.interruption.hosts.lead
+            if lead and not self.folder.augmented.exists():
                 self._draw_augmented(writers)
             return evaluator
 
@@ -165,6 +202,6 @@ class Run:
 
     def _restored(self, step: int, shapes: TrainState) -> tuple[TrainState, dict]:
         """The state after a step, and what was saved with it."""
-        state = self.checkpoints.restore(step, shapes)
+        state = self.checkpoints.restore(step, shapes, self.devices)
         self.reporter.say(f"continuing after step {step} of {self.plan.total_steps}")
         return state, self.checkpoints.metrics(step)

@@ -1,6 +1,5 @@
 """The programs of a run: the state it starts from, its steps, its evaluation."""
 
-import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 from hybrid_jax.data import Split
 from hybrid_jax.data.loaders import Loader, create_loader
 from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
+from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import dispatch, metrics
 from hybrid_jax.training.ahead import Program
@@ -37,15 +37,22 @@ class Trainer:
     """
 
     def __init__(
-        self, threads: Executor, task: Task, state, split: Split, config: ConfigDict
+        self,
+        threads: Executor,
+        devices: Devices,
+        task: Task,
+        state: TrainState,
+        split: Split,
+        config: ConfigDict,
     ):
-        """Traces, then brings the split to the device while `threads` compile.
+        """Traces, then brings the split to the devices while `threads` compile.
 
         Args:
           threads: of `ahead.compiler`.
+          devices: that share each batch.
           task: the constants of the steps; of its arrays, shapes will do.
-          state: shapes of a state.
-          split: put on the device, or streamed to it.
+          state: shapes of a state, as they lie on the devices.
+          split: put on the devices, or streamed to them.
           config: for the order of the data, and the batch size.
         """
         batch_size = config.train.batch_size
@@ -53,12 +60,16 @@ class Trainer:
             split.labels, batch_size, config.seed, config.train.sampling
         )
         self._fault = Fault(config.debug.inject, self.order)
-        self.loader = create_loader(split, self.order, batch_size, config.data.workers)
+        self.loader = create_loader(
+            split, self.order, batch_size, config.data.workers, devices
+        )
         self.pace = dispatch.Pace(self.loader.steps)
         self.first = 0.0
-        jitted = jax.jit(_with(dispatch.train_steps, self.loader), donate_argnums=1)
+        trace = devices.tracer(
+            _with(dispatch.train_steps, self.loader), results=(state, None), donate=(1,)
+        )
         self.program = Program(
-            jitted, task, state, self.loader.data_shapes, self.loader.shapes, _COUNT
+            trace, task, state, self.loader.data_shapes, self.loader.shapes, _COUNT
         ).compile(threads)
         jax.block_until_ready(self.loader.data)
 
@@ -90,21 +101,32 @@ class Evaluator:
     """
 
     def __init__(
-        self, threads: Executor, task: Task, variables, split: Split, config: ConfigDict
+        self,
+        threads: Executor,
+        devices: Devices,
+        task: Task,
+        variables: dict,
+        split: Split,
+        config: ConfigDict,
     ):
         """As a `Trainer`, for shapes of a network's variables."""
         batch_size = min(config.train.eval_batch_size, len(split))
+        batch_size = -(-batch_size // devices.shared_by) * devices.shared_by
+        self._devices = devices
         self._order = EvaluationOrder(len(split), batch_size)
         self._next, self.batches = 0, len(self._order)
-        self.loader = create_loader(split, self._order, batch_size, config.data.workers)
-        mask = jax.ShapeDtypeStruct((self.loader.steps, batch_size), jnp.float32)
+        self.loader = create_loader(
+            split, self._order, batch_size, config.data.workers, devices
+        )
+        shape = (self.loader.steps, batch_size)
+        self._mask = devices.shape(shape, jnp.float32, axis=1)
         self.program = Program(
-            jax.jit(_with(dispatch.eval_steps, self.loader)),
+            devices.tracer(_with(dispatch.eval_steps, self.loader)),
             task,
             variables,
             self.loader.data_shapes,
             self.loader.shapes,
-            mask,
+            self._mask,
             _COUNT,
         ).compile(threads)
         jax.block_until_ready(self.loader.data)
@@ -128,28 +150,33 @@ class Evaluator:
     ) -> metrics.Sums:
         """Sums of `count` batches; the split begins anew after its last batch."""
         steps = range(first, first + self.loader.steps)
+        mask = np.stack([self._order.mask(step) for step in steps])
         return self.program(
             task,
             variables,
             self.loader.data,
             self.loader.chunk(first, count),
-            np.stack([self._order.mask(step) for step in steps]),
+            self._devices.put(mask, self._mask),
             np.int32(count),
         )
 
 
-def initialiser(task: Task, channels: int) -> Program:
+def initialiser(devices: Devices, task: Task, channels: int) -> Program:
     """The state at step 0 of a seed int32, traced; its `shapes` are a state's."""
-    create = jit_once(functools.partial(initial_state, task, channels))
-    return Program(create, _SEED)
+
+    def create(seed):
+        return devices.laid_out(initial_state(task, channels, seed))
+
+    program = Program(jit_once(create).trace, _SEED)
+    program.shapes = devices.state(program.shapes)
+    return program
 
 
 def _with(steps: Callable, loader: Loader) -> Callable:
     """Steps of a task and a loader, as a function of the task alone."""
 
-    @functools.wraps(steps)  # the profiler and the cache show its name
     def of_loader(task, *given):
         return steps(task, loader, *given)
 
-    del of_loader.__wrapped__  # whose arguments jax would look at
+    of_loader.__name__ = steps.__name__  # which the profiler and the cache show
     return of_loader

@@ -18,9 +18,13 @@ class Reporter:
     Elsewhere a line says the same after each evaluation, and each half minute.
     """
 
-    def __init__(self, workdir: Workdir | None = None):
-        self._console = Console(highlight=False, markup=False, soft_wrap=True)
-        self._log = workdir.log.open("a", encoding="utf-8") if workdir else None
+    def __init__(self, workdir: Workdir | None = None, quiet: bool = False):
+        """Says nothing at all where it is `quiet`."""
+        self._console = Console(
+            highlight=False, markup=False, soft_wrap=True, quiet=quiet
+        )
+        log = workdir and not quiet
+        self._log = workdir.log.open("a", encoding="utf-8") if log else None
         self._bar = self._task = None
         self._last_line = time.monotonic()
         self._started = time.monotonic()

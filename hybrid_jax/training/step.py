@@ -12,6 +12,7 @@ import optax
 from jax import lax
 
 from hybrid_jax.data.augment import Augmentation, augment, normalise, to_float
+from hybrid_jax.ops.across import place
 from hybrid_jax.training import metrics
 from hybrid_jax.training.bundles import rebundled, unbundled
 from hybrid_jax.training.optim import held
@@ -64,7 +65,7 @@ def train_step(
     Args:
       task: the constants.
       state: before the step.
-      images: uint8 `[B, h, w, C]`.
+      images: uint8 `[B, h, w, C]`, the whole batch.
       labels: int32 `[B]`.
 
     Returns:
@@ -73,8 +74,11 @@ def train_step(
     # From seed and step alone, so that a resumed run draws the same.
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     augment_key, dropout_key = jax.random.split(key)
-    images, targets = training_batch(task, augment_key, images, labels)
-    grads, batch_stats, sums = _gradients(task, state, images, targets, dropout_key)
+    batch = training_batch(task, augment_key, images, labels)
+    grads, batch_stats, sums = _gradients(
+        task, state, *place().share(batch), dropout_key
+    )
+    grads, sums = place().averaged(grads), place().summed(sums)
     updates, opt_state = task.optimiser.update(grads, state.opt_state, state.params)
     state = state.replace(
         step=state.step + 1,
@@ -90,10 +94,14 @@ def train_step(
 def eval_step(
     task: Task, variables: dict, images: jax.Array, labels: jax.Array, mask: jax.Array
 ) -> metrics.Sums:
-    """Sums of the metrics of one padded batch: uint8 `[B, h, w, C]`, `[B]`, `[B]`."""
+    """Sums of the metrics of one padded batch: uint8 `[B, h, w, C]`, `[B]`, `[B]`.
+
+    All three are whole.
+    """
+    images, labels, mask = place().share((images, labels, mask))
     images = normalise(to_float(images, task.image_size), task.mean, task.std)
-    logits = task.model.apply(unbundled(variables), images)
-    return metrics.evaluation_sums(logits, labels, mask)
+    logits = task.model.apply(unbundled(place().taken(variables)), images)
+    return place().summed(metrics.evaluation_sums(logits, labels, mask))
 
 
 def training_batch(
@@ -107,13 +115,16 @@ def training_batch(
 
 
 def _gradients(task, state, images, targets, key):
-    """Mean gradients over micro-batches, the last batch statistics, summed metrics."""
+    """Mean gradients over micro-batches, the last batch statistics, summed metrics.
+
+    Images go to the micro-batches in turn, so that each of those, like the batch, is
+    spread evenly over the devices.
+    """
 
     def loss_fn(params, batch_stats, images, targets, key):
+        params = place().taken(held(params, task.freeze))
         logits, updated = task.model.apply(
-            unbundled(
-                {"params": held(params, task.freeze), "batch_stats": batch_stats}
-            ),
+            unbundled({"params": params, "batch_stats": batch_stats}),
             images,
             train=True,
             mutable=["batch_stats"],
@@ -143,7 +154,10 @@ def _gradients(task, state, images, targets, key):
     pieces = task.accumulate
     if pieces == 1:
         return of_piece(state.batch_stats, images, targets, key)
-    split = [x.reshape(pieces, -1, *x.shape[1:]) for x in (images, targets)]
+    split = [
+        jnp.moveaxis(x.reshape(-1, pieces, *x.shape[1:]), 1, 0)
+        for x in (images, targets)
+    ]
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     start = (zeros, state.batch_stats, metrics.zeros(metrics.TRAINING))
     (grads, batch_stats, sums), _ = lax.scan(

@@ -62,7 +62,7 @@ class Windows:
         state: TrainState,
         step: int,
         earlier: dict[str, float],
-        before: Callable[[], None],
+        agreed: Callable[[int], int],
         dispatched: Callable[[int], None],
         read: Callable[[Window, dict[str, float], float], None],
     ):
@@ -73,13 +73,14 @@ class Windows:
           state: after `step`, to be used up.
           step: 0, or a checkpoint's.
           earlier: sums of the window that `step` lies in, or empty.
-          before: called before a dispatch; may raise, and nothing is lost.
+          agreed: from how many steps this host would dispatch to how many all do; may
+            raise, and nothing is lost.
           dispatched: told the step after one.
           read: told a window, its means and its seconds.
         """
         self.state, self.step = state, step
         self._task, self._trainer, self._earlier = task, trainer, earlier
-        self._before, self._dispatched, self._read = before, dispatched, read
+        self._agreed, self._dispatched, self._read = agreed, dispatched, read
         self._window: Window | None = None
         self._behind: Window | None = None
 
@@ -93,8 +94,7 @@ class Windows:
         window, pace = Window(self.step, last, self._earlier), self._trainer.pace
         self._window, self._earlier = window, {}
         while self.step < last:
-            self._before()
-            count = self._trainer.count(self.step, last)
+            count = self._agreed(self._trainer.count(self.step, last))
             state, sums = self._trainer(self._task, self.state, self.step, count)
             window.sums.append(sums)
             self.state, self.step = state, self.step + count

@@ -13,6 +13,7 @@ log.txt          what the run said, and an overview of its parameters
 
 import json
 import os
+import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,16 +23,18 @@ from hybrid_jax.config import flatten
 from hybrid_jax.data import Splits
 from hybrid_jax.errors import UserError
 from hybrid_jax.fields import FIELDS
+from hybrid_jax.parallel.hosts import Hosts
 
 
 class Workdir:
     """Paths inside a run's folder. Nothing is written before `create`.
 
-    As a context it is the one run of its folder, from the moment that there is one.
+    As a context it is the one run of its folder, from the moment that there is one. Of
+    many hosts, which share the folder, the leading one writes.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path).expanduser()
+    def __init__(self, path: str | os.PathLike, hosts: Hosts | None = None):
+        self.path, self._hosts = Path(path).expanduser(), hosts or Hosts()
         self.config = self.path / "config.json"
         self.model = self.path / "model.json"
         self.data = self.path / "data.json"
@@ -48,7 +51,7 @@ class Workdir:
         Raises:
           UserError: another run writes there.
         """
-        if self.path.is_dir():
+        if self._hosts.lead and self.path.is_dir():
             self._reserve()
         return self
 
@@ -123,16 +126,33 @@ class Workdir:
         """Makes the folder with what describes the run, but for its data.
 
         Raises:
-          UserError: another run has made it meanwhile.
+          UserError: another run has made it meanwhile, or hosts do not share it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._reserve()
-        _write_json(self.config, config.to_dict())
-        _write_json(self.model, model)
+        with self._hosts.leader_first():
+            if self._hosts.lead:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._reserve()
+                _write_json(self.config, config.to_dict())
+                _write_json(self.model, model)
+        if not _appears(self.config):
+            raise UserError(
+                f"--workdir={self.path} of host 0 is not to be seen on host "
+                f"{self._hosts.number}: give a folder that all hosts share"
+            )
 
     def describe_data(self, splits: Splits) -> None:
         """Adds what describes the data, which are looked at."""
-        _write_json(self.data, splits.summary)
+        if self._hosts.lead:
+            _write_json(self.data, splits.summary)
+
+
+def _appears(path: Path) -> bool:
+    """Whether a file of another host is there, soon: network folders take a while."""
+    for _ in range(20):
+        if path.exists():
+            return True
+        time.sleep(0.5)
+    return False
 
 
 def write_whole(path: Path, text: str) -> None:

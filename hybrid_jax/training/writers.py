@@ -9,6 +9,25 @@ import numpy as np
 from hybrid_jax.training.workdir import Workdir, write_whole
 
 
+class Silence:
+    """In the place of writers, where another host writes."""
+
+    def __enter__(self) -> "Silence":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def rewind(self, step: int, evaluated: bool) -> None:
+        """As that of `Writers`."""
+
+    def metrics(self, split: str, step: int, epoch: float, values: dict) -> None:
+        """As that of `Writers`."""
+
+    def hyperparameters(self, config: dict, results: dict[str, float]) -> None:
+        """As that of `Writers`."""
+
+
 class Writers:
     """Metrics by split and step; a context manager that closes its files."""
 

@@ -19,6 +19,7 @@ import psutil
 from hybrid_jax import data
 from hybrid_jax.data.loaders import create_loader
 from hybrid_jax.data.order import TrainingOrder
+from hybrid_jax.parallel.mesh import create_devices
 
 BATCH, STEPS, FIRST = 8, 5, 3
 
@@ -27,7 +28,7 @@ def digests(path: str, loader: str, workers: int) -> list[str]:
     """Of batches `FIRST` to `FIRST + STEPS`, the last two of them asked for apart."""
     splits = data.load("folder", path + ".kept", path=path, loader=loader)
     order = TrainingOrder(splits.train.labels, BATCH, seed=1)
-    made = create_loader(splits.train, order, BATCH, workers, jax.devices())
+    made = create_loader(splits.train, order, BATCH, workers, create_devices())
 
     def batches(chunk, count):
         pick = jax.jit(made.pick)

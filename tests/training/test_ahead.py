@@ -15,7 +15,7 @@ VECTOR = jax.ShapeDtypeStruct((3,), jnp.float32)
 
 
 def test_a_program_is_compiled_in_a_thread_and_knows_its_shapes():
-    program = Program(jax.jit(lambda x: {"sum": x.sum(), "twice": 2 * x}), VECTOR)
+    program = Program(jax.jit(lambda x: {"sum": x.sum(), "twice": 2 * x}).trace, VECTOR)
     assert program.shapes["twice"].shape == (3,)
     assert program.traced > 0 == program.compiled
     with compiler() as threads:
@@ -29,7 +29,7 @@ def test_the_second_process_would_find_a_program_in_the_cache():
     number = secrets.randbits(30)  # so that none is there yet
 
     def make():
-        return Program(jax.jit(lambda x: x * number), VECTOR)
+        return Program(jax.jit(lambda x: x * number).trace, VECTOR)
 
     before = jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -10,9 +10,12 @@ import optax
 import pytest
 
 from hybrid_jax.errors import UserError
+from hybrid_jax.parallel.mesh import create_devices
 from hybrid_jax.training import manifest
 from hybrid_jax.training.checkpoint import Checkpoints, Saved, is_evaluated
 from hybrid_jax.training.state import TrainState
+
+DEVICES = create_devices(count=1)
 
 
 def state(value: float, shape=(2, 3), dtype=jnp.float32) -> TrainState:
@@ -58,7 +61,7 @@ def test_newest_and_best_checkpoints_are_kept(tmp_path):
 def test_a_checkpoint_returns_what_was_saved(two):
     saved = Saved(two)
     assert saved.notes == []
-    restored = saved.restore(saved.latest(), state(0))
+    restored = saved.restore(saved.latest(), state(0), DEVICES)
     assert saved.metrics(2) == {"accuracy": 0.6, "loss": 1.0}
     assert int(restored.step) == 2
     np.testing.assert_array_equal(restored.params["kernel"], np.full((2, 3), 2.0))
@@ -97,7 +100,7 @@ def test_of_damaged_checkpoints_the_one_before_is_used(two, tmp_path, damage):
             [note] = checkpoints.notes
             assert f"{folder / '2'} is passed over: " in note
             assert note.endswith("It is called damaged-2 now")
-            assert int(checkpoints.restore(1, state(0)).step) == 1
+            assert int(checkpoints.restore(1, state(0), DEVICES).step) == 1
             save(checkpoints, 2, 0.7)  # trained again
         assert sorted(p.name for p in folder.iterdir()) == ["1", "2", "damaged-2"]
 
@@ -147,7 +150,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(two, tmp_path):
 )
 def test_arrays_of_another_shape_or_dtype_are_refused(two, like, message):
     with pytest.raises(UserError, match=message):
-        Saved(two).restore(2, like)
+        Saved(two).restore(2, like, DEVICES)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,236 @@
+"""Processes of one run, on as many hosts: how they find each other, and agree.
+
+Every process runs the same program on the same data, so most of what they do is equal
+without a word. Process 0 leads: it writes to the workdir, and says what could differ,
+such as how many steps to dispatch next, or that a signal ended the run. What it says
+goes through the coordination service of `jax.distributed`, not through the devices, so
+that nobody waits for a host that has failed.
+"""
+
+import contextlib
+import glob
+import importlib.util
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from hybrid_jax.errors import UserError, first_line
+
+SECONDS = 300  # to wait for each other at the start, for imports and data take a while
+POLL_SECONDS = 2  # between looks at whether another process has failed
+FAILED, SIGNALS = "hybrid_jax/failed/", "hybrid_jax/signals/"
+
+
+class Gone(UserError):
+    """Another process of the run has died; the same command may go on."""
+
+    code = 4
+
+
+class Hosts:
+    """The processes of a run, seen from one of them.
+
+    Attributes:
+      number: of this one.
+      count: of all.
+    """
+
+    def __init__(self, number: int = 0, count: int = 1):
+        self.number, self.count = number, count
+        self._rounds = itertools.count()
+
+    @property
+    def lead(self) -> bool:
+        """Whether this process leads, and writes."""
+        return self.number == 0
+
+    @property
+    def many(self) -> bool:
+        """Whether there are others."""
+        return self.count > 1
+
+    def told(self, say: Callable[[], object], seconds: float | None = None):
+        """What the leading process says, fit for JSON; all ask in the same order.
+
+        Args:
+          say: asked by the leading process alone.
+          seconds: to wait for it; None is for ever.
+
+        Raises:
+          UserError: another process has failed.
+        """
+        if not self.many:
+            return say()
+        key = f"hybrid_jax/told/{next(self._rounds)}"
+        if not self.lead:
+            return json.loads(self._awaited(key, 0, seconds))
+        said = say()
+        _service().key_value_set(key, json.dumps(said))
+        return said
+
+    @contextlib.contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """Inside, the others come after the leading process, and find its work done."""
+        if not self.lead:
+            self.told(lambda: True)
+        yield
+        if self.lead:
+            self.told(lambda: True)
+
+    def agree(self, on: str, facts: dict) -> None:
+        """Compares what should be equal on all hosts.
+
+        Args:
+          on: what this is about, in a word.
+          facts: by name, fit for JSON.
+
+        Raises:
+          UserError: names what differs, and where; on every host.
+        """
+        if not self.many:
+            return
+        key = f"hybrid_jax/{on}/"
+        _service().key_value_set(f"{key}{self.number}", json.dumps(facts))
+        theirs = [
+            json.loads(self._awaited(f"{key}{number}", number, SECONDS))
+            for number in range(self.count)
+        ]
+        for number, other in enumerate(theirs[1:], 1):
+            differing = [
+                f"{name} is {_short(other.get(name))} there and "
+                f"{_short(theirs[0].get(name))} on host 0"
+                for name in {**theirs[0], **other}
+                if other.get(name) != theirs[0].get(name)
+            ]
+            if differing:
+                raise UserError(
+                    f"host {number} has another {on}: {'; '.join(differing)}. Start "
+                    "all hosts with the same"
+                )
+
+    def signal(self, number: int) -> None:
+        """Has the leading process hear of a signal that this one got."""
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # it is told already
+            _service().key_value_set(f"{SIGNALS}{self.number}", str(number))
+
+    def signalled(self) -> int | None:
+        """A signal that any process got, or None; for the leading one to say."""
+        return next((int(n) for _, n in _service().key_value_dir_get(SIGNALS)), None)
+
+    def largest(self, value: float) -> float:
+        """The largest of all hosts' values, not finite if one of them is not."""
+        if not self.many:
+            return value
+        from jax.experimental.multihost_utils import process_allgather
+
+        return float(np.max(process_allgather(np.float32(value))))
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Has all processes end when one fails inside, and say why.
+
+        Raises:
+          UserError: of this process, or of the one that failed.
+          Gone: another process died.
+        """
+        if not self.many:
+            yield
+            return
+        try:
+            yield
+        except UserError as error:
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                _service().key_value_set(f"{FAILED}{self.number}", str(error))
+            raise
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                self._raise_failure()
+            raise Gone(
+                f"another process of the run is gone ({first_line(error)}): start the "
+                "same command on all hosts, and it goes on"
+            ) from None
+
+    def _awaited(self, key: str, of: int, seconds: float | None) -> str:
+        """A value, once a process has set it."""
+        started = time.monotonic()
+        while True:
+            try:
+                return _service().blocking_key_value_get(key, POLL_SECONDS * 1000)
+            except jax.errors.JaxRuntimeError as error:
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise
+            self._raise_failure()
+            if seconds and time.monotonic() - started > seconds:
+                raise Gone(f"host {of} did not answer in {seconds} s: see its output")
+
+    def _raise_failure(self) -> None:
+        for key, why in _service().key_value_dir_get(FAILED):
+            raise UserError(f"host {key.rsplit('/')[-1]} has ended: {why}")
+
+
+def join(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
+    """Finds the other processes of this run, where there are any.
+
+    On TPU VMs, and in a Slurm step of several tasks, nothing need be given.
+
+    Args:
+      coordinator: `host:port` of process 0; empty to find it out.
+      processes: of the run.
+      process: this one, from 0.
+
+    Raises:
+      UserError: they cannot be reached.
+    """
+    given = (coordinator, processes, process) if coordinator else ()
+    if not given and not _in_cluster():
+        return Hosts()
+    try:
+        jax.distributed.initialize(
+            *given, initialization_timeout=SECONDS, shutdown_timeout_seconds=30
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        if not given and not _surely_many():
+            return Hosts()  # one TPU VM that knows nothing of others, as in Colab
+        where = f"--coordinator={coordinator}" if given else "the run's other processes"
+        raise UserError(
+            f"{where} cannot be reached in {SECONDS} s ({first_line(error)}): start "
+            "all of them, and check that the port is open"
+        ) from None
+    return Hosts(jax.process_index(), jax.process_count())
+
+
+def _in_cluster() -> bool:
+    """Whether this may be one of several processes that can find each other."""
+    tpu = importlib.util.find_spec("libtpu") and (
+        glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*")
+    )
+    return bool(tpu) or _surely_many()
+
+
+def _surely_many() -> bool:
+    slurm = "SLURM_PROCID" in os.environ and _number("SLURM_STEP_NUM_TASKS") > 1
+    return slurm or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+
+
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdigit() else 0
+
+
+def _service():
+    """The key-value store of `jax.distributed`, which has no public name."""
+    from jax._src.distributed import global_state
+
+    return global_state.client
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:50]}…"
