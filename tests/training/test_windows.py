@@ -112,11 +112,12 @@ def test_a_bad_loss_is_found_where_it_is():
 def test_a_window_that_is_left_in_part_is_read_as_a_whole_later(run):
     _, read, windows = run
 
-    def before():
+    def agreed(count):
         if windows.step == 6:
             raise KeyboardInterrupt
+        return count
 
-    windows._before = before
+    windows._agreed = agreed
     windows.start()
     windows.advance(4)
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,58 @@
+"""Runs of one experiment on eight devices of this process, in every kind.
+
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 \\
+        python -m tests.parallel.runs FOLDER
+
+One line of JSON: the exit codes by name. Each run has a folder of its name.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from hybrid_jax.main import main
+
+# Augmented, mixed, with dropped paths and values, and gradients that are added up.
+EXPERIMENT = (
+    *("--config=configs/digits.py", "--config.data.per_class=32"),
+    *("--config.train.batch_size=32", "--config.optim.accumulate=2"),
+    *("--config.train.epochs=2", "--config.optim.warmup_epochs=1"),
+    *("--config.model.drop_path=0.2", "--config.model.dropout=0.2"),
+    *("--config.train.log_every=1", "--config.train.eval_every=2"),
+)
+STEPS, CUT = 20, 11
+
+# kind, devices, fsdp
+KINDS = {
+    "jit on 1": ("jit", 1, 1),
+    "jit on 2": ("jit", 2, 1),
+    "jit on 8 x 1": ("jit", 8, 1),
+    "jit on 2 x 4": ("jit", 8, 4),
+    "jit on 1 x 8": ("jit", 8, 8),
+    "pmap on 8": ("pmap", 8, 1),
+}
+# From the state of all eight, parameters cut over four, after step `CUT`.
+RESUMED = {
+    "resumed on 1": ("jit", 1, 1),
+    "resumed on 2": ("jit", 2, 1),
+    "resumed on 4": ("pmap", 4, 1),
+}
+
+
+def run(workdir: Path, kind: tuple[str, int, int], *more: str) -> int:
+    """The exit code of a run."""
+    fields = zip(("kind", "devices", "fsdp"), kind, strict=True)
+    where = [f"--config.parallel.{name}={value}" for name, value in fields]
+    return main(["hybrid-jax", *EXPERIMENT, f"--workdir={workdir}", *where, *more])
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    codes = {name: run(folder / name, kind) for name, kind in KINDS.items()}
+    cut = f"--config.debug.inject=term@{CUT}"
+    codes["cut"] = run(folder / "cut", KINDS["jit on 2 x 4"], cut)
+    for name, kind in RESUMED.items():
+        shutil.copytree(folder / "cut", folder / name)
+        codes[name] = run(folder / name, kind)
+    print(json.dumps(codes))
