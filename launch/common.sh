@@ -2,8 +2,9 @@
 # What the scripts of this folder share: options, mistakes, and commands for --dry-run.
 # They run in bash 3.2 too, which Macs have.
 
-dry_run='' bucket='' run=''
+dry_run='' run=''
 words=()     # of the command line, options aside
+pass_on=''   # whether options of others are among them
 arguments=() # of hybrid-jax, behind --
 exec 3>&1    # the screen, also inside of $(...)
 
@@ -49,7 +50,7 @@ show_help() {
 # parse VALUES FLAGS ARGUMENT...
 # Each option is a variable of its name: --dry-run sets dry_run to yes.
 parse() {
-  local values=" $1 " flags=" $2 help dry-run " option
+  local values=" $1 " flags=" $2 dry-run " option
   shift 2
   while (($#)); do
     option=${1%%=*}
@@ -58,12 +59,10 @@ parse() {
       shift
       arguments=("$@")
       return
-    elif [[ $1 != -* ]]; then
-      words+=("$1")
     elif [[ $1 == -h || $1 == --help ]]; then
       show_help
     elif [[ ! $1 =~ ^--[a-z-]+(=|$) ]]; then
-      die "unknown option $1: see --help"
+      other "$1"
     elif [[ $flags == *" $option "* && $1 != *=* ]]; then
       printf -v "${option//-/_}" yes
     elif [[ $values == *" $option "* ]]; then
@@ -73,18 +72,16 @@ parse() {
       [[ $1 == *=?* ]] || die "--$option needs a value: see --help"
       printf -v "${option//-/_}" %s "${1#*=}"
     else
-      die "unknown option $1: see --help"
+      other "$1"
     fi
     shift
   done
 }
 
-# A bucket by its bare name.
-check_bucket() {
-  bucket=${bucket#gs://}
-  bucket=${bucket%/}
-  [[ $bucket =~ ^([a-z0-9][a-z0-9._-]+)?$ ]] ||
-    die "--bucket=$bucket is no name of a bucket, such as my-runs or gs://my-runs"
+# A word, or an option that is not ours.
+other() {
+  [[ $1 != -* || -n $pass_on ]] || die "unknown option $1: see --help"
+  words+=("$1")
 }
 
 # A run's name is that of a folder.
@@ -93,7 +90,12 @@ check_run() {
     die "--run=$run is no name of a run: take letters, digits, dots, - and _"
 }
 
-# The workdir follows from the run's name, wherever it runs.
+# needs_arguments EXAMPLE...
+needs_arguments() {
+  ((${#arguments[@]})) || die "hybrid-jax's arguments are missing: add -- $*"
+}
+
+# Those of hybrid-jax: the workdir follows from the run's name.
 check_arguments() {
   local argument
   for argument in ${arguments[@]+"${arguments[@]}"}; do

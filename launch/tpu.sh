@@ -72,9 +72,12 @@ check() {
   need gcloud "see https://cloud.google.com/sdk/docs/install"
 }
 
-needs_arguments() {
-  ((${#arguments[@]})) ||
-    die "$1 needs hybrid-jax's arguments: add -- --config=FILE at the end"
+# By its bare name.
+check_bucket() {
+  bucket=${bucket#gs://}
+  bucket=${bucket%/}
+  [[ $bucket =~ ^([a-z0-9][a-z0-9._-]+)?$ ]] ||
+    die "--bucket=$bucket is no name of a bucket, such as my-runs or gs://my-runs"
 }
 
 tpus() {
@@ -348,8 +351,8 @@ check
 ((${#words[@]} == 1)) || die "give one command, such as create or babysit: see --help"
 case ${words[0]} in
   create | queue | setup | status) "${words[0]}" ;;
-  run) needs_arguments run && start && follow 0 ;;
-  babysit) needs_arguments babysit && babysit ;;
+  run) needs_arguments --config=FILE && start && follow 0 ;;
+  babysit) needs_arguments --config=FILE && babysit ;;
   logs) follow "$worker" ;;
   stop) on_worker all "$refuse" stop ;;
   delete) confirm && delete ;;

@@ -138,7 +138,7 @@ def srun(*args) -> int:
     if number := once("signals"):
         os.kill(os.getppid(), int(number))
         time.sleep(0.1)
-    return int(answer("srun"))
+    return int(answer("srun") or 0)
 
 
 def scontrol(verb, *args) -> int:
