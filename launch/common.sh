@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What the scripts of this folder share: options, mistakes, and commands for --dry-run.
-# They run in bash 3.2 too, which Macs have.
+# They keep to what bash 3.2 has, for Macs.
 
 dry_run='' run=''
 words=()     # of the command line, options aside

@@ -8,10 +8,11 @@
 #   queue     asks for one, and waits until there is one (a queued resource)
 #   setup     copies what git tracks here to all workers, and installs it there
 #   run       starts hybrid-jax on all workers and follows its log; Ctrl-C leaves it alone
-#   babysit   all of this, again and again until the run has ended
+#   babysit   all of this, again and again until the run has ended; Ctrl-C leaves machine
+#             and run alone, and the same command goes on with them
 #   logs      follows the log of a worker
 #   status    of the machine and of the run
-#   stop      has the run save its step and end
+#   stop      has the run save its step and end; babysit would start it again
 #   delete    deletes the machine, once you have typed its name
 #
 # Options, with [defaults]:
@@ -36,7 +37,10 @@
 # without a bucket ~/hybrid_jax/workdirs/RUN. A pod of several hosts needs a bucket, and
 # gcloud needs its key in the agent then: ssh-add ~/.ssh/google_compute_engine
 #
-# run, logs and babysit end with the run's exit code, or with 1 where there is none.
+# run, logs and babysit end with the run's exit code, or with 1 where there is none. The
+# machine stays, and costs, until you delete it:
+#
+#   launch/tpu.sh babysit ... -- ... && launch/tpu.sh delete --yes
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/common.sh
@@ -161,6 +165,9 @@ look_at_machine() {
     state=$(ask tpu-vm state)
     left=$state
   fi
+  # Without an account or a project there is no sense in asking on.
+  [[ $state != UNREACHABLE || -n $before ]] ||
+    fail "gcloud does not answer: $(tail -n 1 "$scratch/errors")"
   [[ $state == "$before" ]] || say "$name is $state"
 }
 
@@ -319,7 +326,10 @@ reunite() {
 judge() {
   case ${begun:-before}-$code in
     before-*) { start && begun=yes; } || bear "the run cannot be started" ;;
-    yes-0) say "$run is complete" && exit 0 ;;
+    yes-0)
+      say "$run is complete; $name stays, and costs, until $0 delete"
+      exit 0
+      ;;
     yes-[23])
       show_end || true
       exit "$code"

@@ -194,7 +194,6 @@ def test_a_run_that_is_alive_is_not_started_again_and_outlives_ctrl_c(stage):
 def test_a_broken_connection_leaves_the_run_alone(stage):
     stage.answers(runs="wait")
     stage.run("tpu.sh", "setup")
-    stage.run("tpu.sh", "status")
     stage.answers(ssh_fails="the connection was reset")
     done = stage.run("tpu.sh", "logs", "--worker=0")
     assert done.returncode == 1
@@ -261,6 +260,18 @@ def test_polls_that_fail_are_no_preemption(stage, babysit):
     assert done.returncode == 0, done.stderr
     assert "tpu-vm delete" not in verbs(stage)
     assert done.stdout.count("no answer from the workers") == 1
+
+
+@pytest.mark.parametrize("command", ["queue", "babysit", "status"])
+def test_without_a_first_answer_nothing_is_made(stage, command):
+    stage.answers(tpu_vm="UNREACHABLE", queued_resources="UNREACHABLE")
+    done = tpu(stage, command, "--bucket=b-1", "--", CONFIG)
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == "tpu.sh: gcloud does not answer: ERROR: the connection was reset\n"
+    )
+    assert len(stage.calls()) == 1
 
 
 def test_a_machine_is_waited_for_as_long_as_none_is_free(stage, babysit):
