@@ -76,6 +76,12 @@ check() {
   need gcloud "see https://cloud.google.com/sdk/docs/install"
 }
 
+# Something that is nobody's mistake.
+fail() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
 # By its bare name.
 check_bucket() {
   bucket=${bucket#gs://}
@@ -89,9 +95,11 @@ tpus() {
     ${zone:+"--zone=$zone"} ${project:+"--project=$project"}
 }
 
-# on WORKER LINE: has a worker's shell run a line.
+# on WORKER LINE: has a worker's shell run a line. Where the machine is gone meanwhile,
+# ssh would wait for ever.
 on() {
-  tpus tpu-vm ssh "$name" "--worker=$1" "--command=$2"
+  tpus tpu-vm ssh "$name" "--worker=$1" "--command=$2" \
+    --ssh-flag=-oServerAliveInterval=15 --ssh-flag=-oServerAliveCountMax=4
 }
 
 # on_worker WORKER BARE COMMAND [ARG ...]: of worker.sh, or the line BARE where there was
@@ -151,6 +159,11 @@ ask() {
   fi
 }
 
+# What gcloud said, which is several lines long.
+complaint() {
+  grep -m 1 ERROR "$scratch/errors" || tail -n 1 "$scratch/errors"
+}
+
 state='' # of the machine
 left=''  # of what there is to delete
 
@@ -167,7 +180,7 @@ look_at_machine() {
   fi
   # Without an account or a project there is no sense in asking on.
   [[ $state != UNREACHABLE || -n $before ]] ||
-    fail "gcloud does not answer: $(tail -n 1 "$scratch/errors")"
+    fail "gcloud does not answer: $(complaint)"
   [[ $state == "$before" ]] || say "$name is $state"
 }
 
@@ -197,9 +210,9 @@ setup() {
     execute git -C "$here/.." archive --format=tar.gz "--output=$archive" \
       "${tree:-HEAD}" &&
     tpus tpu-vm scp "$archive" "$name:hybrid_jax.tar.gz" --worker=all &&
-    on all "rm -rf hybrid_jax/source && mkdir -p hybrid_jax/source \
-&& tar -xzf hybrid_jax.tar.gz -C hybrid_jax/source \
-&& bash hybrid_jax/source/launch/worker.sh setup $(quoted "$run" "$bucket")"
+    on all "rm -rf hybrid_jax/new && mkdir -p hybrid_jax/new \
+&& tar -xzf hybrid_jax.tar.gz -C hybrid_jax/new \
+&& bash hybrid_jax/new/launch/worker.sh setup $(quoted "$run" "$bucket")"
 }
 
 start() {
@@ -230,21 +243,16 @@ look_at_run() {
   else
     how=unreachable
     [[ $how == "$before" ]] ||
-      say "no answer from the workers, asking on ($(tail -n 1 "$scratch/errors"))"
+      say "no answer from the workers, asking on ($(complaint))"
   fi
 }
 
 status() {
   look_at_machine
-  ask_workers
+  [[ $(meaning "$state") != ready ]] || ask_workers
 }
 
 # --- babysit
-
-fail() {
-  printf '%s: %s\n' "${0##*/}" "$*" >&2
-  exit 1
-}
 
 begun='' newest=-1 fruitless=0 halves=0
 
@@ -282,9 +290,10 @@ make() {
 # Another machine in the place of one that is lost.
 renew() {
   [[ $left == GONE ]] || delete || { bear "$name cannot be deleted" && return; }
-  if make 2> >(tee "$scratch/errors" >&2); then
+  if make 2>"$scratch/errors"; then
     return
   fi
+  cat "$scratch/errors" >&2
   # Without any free machine, waiting is all that helps.
   if grep -qiE 'capacity|RESOURCE_EXHAUSTED|stockout' "$scratch/errors"; then
     say "there is no machine free: trying on"

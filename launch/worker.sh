@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What tpu.sh does on a worker of a TPU VM. It is copied there and called by tpu.sh.
 #
-#   worker.sh setup RUN BUCKET           installs ~/hybrid_jax/source
+#   worker.sh setup RUN BUCKET           installs ~/hybrid_jax/new
 #   worker.sh start RUN BUCKET [ARG ...] starts hybrid-jax, unless the run is alive
 #   worker.sh state RUN                  in one line
 #   worker.sh follow RUN                 shows the log until the run ends, and ends as it
@@ -55,7 +55,8 @@ setup() {
       die "the run ${lock##*/} is alive: stop it first"
     fi
   done
-  rm -f "$home/ready"
+  rm -rf "$home/ready" "$home/source"
+  mv "$home/new" "$home/source"
   # Images of TPU VMs have Python 3.10; uv brings a newer one.
   command -v uv >/dev/null || curl -fsSL https://astral.sh/uv/install.sh | sh
   uv venv --quiet --allow-existing --python 3.12 "$home/venv"

@@ -182,6 +182,7 @@ def test_a_run_that_is_alive_is_not_started_again_and_outlives_ctrl_c(stage):
     )
     assert "alive already: nothing is started" in again.stdout.readline()
     refused(stage.run("tpu.sh", "setup"), "is alive: stop it first")
+    assert (stage.folder / "worker-0" / "hybrid_jax" / "source" / "configs").exists()
     status = stage.run("tpu.sh", "status")
     assert "hybrid_jax alive 1" in status.stdout
     stopped = stage.run("tpu.sh", "stop")
@@ -271,6 +272,13 @@ def test_without_a_first_answer_nothing_is_made(stage, command):
         done.stderr
         == "tpu.sh: gcloud does not answer: ERROR: the connection was reset\n"
     )
+    assert len(stage.calls()) == 1
+
+
+def test_status_asks_no_workers_of_a_machine_that_is_not_there(stage):
+    stage.answers(queued_resources="WAITING_FOR_RESOURCES")
+    done = stage.run("tpu.sh", "status", "--queued")
+    assert done.stdout == "tpu.sh: hybrid-jax is WAITING_FOR_RESOURCES\n"
     assert len(stage.calls()) == 1
 
 
