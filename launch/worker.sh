@@ -90,7 +90,10 @@ start() {
   setsid "$BASH" "$0" keep "$run" \
     "$home/venv/bin/hybrid-jax" "--workdir=$workdir" "$@" \
     </dev/null >>"$folder/log" 2>&1 &
-  until [[ -s $folder/pid ]]; do sleep 0.02; done
+  until [[ -s $folder/pid ]]; do
+    kill -0 "$!" || die "$run cannot be started: see $folder/log"
+    sleep 0.02
+  done
   echo "$run is started"
 }
 
