@@ -48,7 +48,16 @@ setup(
     extras_require={
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "test": ["hypothesis", "pytest", "pytest-xdist", "ruff", "tensorboard"],
+        "test": [
+            "hypothesis",
+            "ipykernel",  # this and the next two run launch/colab.ipynb
+            "matplotlib",
+            "nbclient",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "tensorboard",
+        ],
         "torch": ["torch", "timm"],  # the oracle of the parity tests
     },
     entry_points={"console_scripts": ["hybrid-jax = hybrid_jax.main:main"]},

@@ -1,0 +1,52 @@
+"""launch/colab.ipynb: it runs as it is, only shorter, and is stored without output."""
+
+import json
+import re
+
+import pytest
+
+from tests.launch.conftest import LAUNCH
+
+NOTEBOOK = LAUNCH / "colab.ipynb"
+EPOCHS, WORKDIR = "epochs = 40", 'workdir = "runs/notebook"'
+
+
+@pytest.fixture(scope="module")
+def stored() -> dict:
+    return json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+
+
+def test_no_output_is_stored(stored):
+    for cell in stored["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+def test_fields_are_those_of_a_form(stored):
+    [fields] = [cell for cell in stored["cells"] if cell["id"] == "fields"]
+    assert all("# @param" in line for line in fields["source"])
+    assert fields["source"][0].startswith('repository = ""')
+
+
+def test_it_runs(tmp_path):
+    import nbclient
+    import nbformat
+
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    [fields] = [cell for cell in notebook.cells if cell["id"] == "fields"]
+    for long, short in (
+        (EPOCHS, "epochs = 6"),
+        (WORKDIR, f'workdir = "{tmp_path / "run"}"'),
+    ):
+        assert long in fields.source
+        fields.source = fields.source.replace(long, short)
+    where = {"metadata": {"path": str(LAUNCH)}}  # as Jupyter starts it
+    nbclient.NotebookClient(notebook, timeout=300, resources=where).execute()
+    outputs = {cell.id: cell.outputs for cell in notebook.cells if "outputs" in cell}
+    said = "".join(output.get("text", "") for output in outputs["predictions"])
+    accuracy = float(re.search(r"([\d.]+)% of 360 test images are right", said)[1])
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    tested = [row for row in map(json.loads, rows) if row["split"] == "test"]
+    assert accuracy == pytest.approx(100 * tested[-1]["accuracy"], abs=0.01)
+    for drawn in ("curves", "doubts", "augmentation"):
+        assert ["image/png" in output["data"] for output in outputs[drawn]] == [True]

@@ -1,0 +1,31 @@
+"""What all shell scripts of this project hold to."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.launch.conftest import ROOT
+
+SCRIPTS = sorted(
+    str(path.relative_to(ROOT))
+    for path in [*ROOT.glob("launch/*.sh"), *ROOT.glob("benchmarks/*.sh")]
+)
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, ".ci/run"])
+def test_shellcheck_finds_nothing(script):
+    if not shutil.which("shellcheck"):
+        pytest.skip("shellcheck is not installed")
+    done = subprocess.run(
+        ["shellcheck", "-x", script], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_are_strict(script):
+    text = (ROOT / script).read_text()
+    if script != "launch/common.sh":  # which they source
+        assert text.startswith("#!/usr/bin/env bash\n")
+        assert "\nset -euo pipefail\n" in text
