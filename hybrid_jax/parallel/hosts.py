@@ -10,7 +10,6 @@ that nobody waits for a host that has failed.
 import contextlib
 import glob
 import importlib.util
-import itertools
 import json
 import os
 import time
@@ -23,7 +22,8 @@ from hybrid_jax.errors import UserError, first_line
 
 SECONDS = 300  # to wait for each other at the start, for imports and data take a while
 POLL_SECONDS = 2  # between looks at whether another process has failed
-FAILED, SIGNALS = "hybrid_jax/failed/", "hybrid_jax/signals/"
+# Keys of what the processes leave for each other.
+FAILED, ROUNDS, SIGNALS = (f"hybrid_jax/{w}/" for w in ("failed", "rounds", "signals"))
 
 
 class Gone(UserError):
@@ -42,7 +42,7 @@ class Hosts:
 
     def __init__(self, number: int = 0, count: int = 1):
         self.number, self.count = number, count
-        self._rounds = itertools.count()
+        self._round = self._forgotten = 0  # of what was told
 
     @property
     def lead(self) -> bool:
@@ -54,24 +54,39 @@ class Hosts:
         """Whether there are others."""
         return self.count > 1
 
-    def told(self, say: Callable[[], object], seconds: float | None = None):
+    def told(self, say: Callable[[], object], together: bool = False):
         """What the leading process says, fit for JSON; all ask in the same order.
 
         Args:
           say: asked by the leading process alone.
-          seconds: to wait for it; None is for ever.
+          together: once all of them have come this far. Devices give up on each other
+            if one is kept waiting for long.
 
         Raises:
           UserError: another process has failed.
         """
         if not self.many:
             return say()
-        key = f"hybrid_jax/told/{next(self._rounds)}"
+        number = self._round
+        self._round += 1
+        key = f"{ROUNDS}{number}/"
         if not self.lead:
-            return json.loads(self._awaited(key, 0, seconds))
+            if together:
+                _service().key_value_set(f"{key}{self.number}", "here")
+            return json.loads(self._awaited(f"{key}said", 0))
+        if together:
+            for other in range(1, self.count):
+                self._awaited(f"{key}{other}", other)
+            while self._forgotten < number:  # what everybody has heard
+                _service().key_value_delete(f"{ROUNDS}{self._forgotten}/")
+                self._forgotten += 1
         said = say()
-        _service().key_value_set(key, json.dumps(said))
+        _service().key_value_set(f"{key}said", json.dumps(said))
         return said
+
+    def meet(self) -> None:
+        """Waits until all processes have come this far."""
+        self.told(lambda: None, together=True)
 
     @contextlib.contextmanager
     def leader_first(self) -> Iterator[None]:
@@ -157,7 +172,7 @@ class Hosts:
                 "same command on all hosts, and it goes on"
             ) from None
 
-    def _awaited(self, key: str, of: int, seconds: float | None) -> str:
+    def _awaited(self, key: str, of: int, seconds: float | None = None) -> str:
         """A value, once a process has set it."""
         started = time.monotonic()
         while True:

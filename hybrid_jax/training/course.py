@@ -97,6 +97,7 @@ class Course:
         state, step = self._windows.state, self._windows.step
         with self.interruption.held(False):
             evaluator = self._evaluator.result()
+            self.interruption.hosts.meet()
             evaluated = evaluator.start(self.task, state.evaluated)
         self._windows.finish()
         with self.interruption.held(False):

@@ -103,7 +103,9 @@ class Interruption:
             self.hosts.signal(self._number)
         if notice:
             self.hosts.signal(signal.SIGTERM)
-        number, count = self.hosts.told(lambda: (self.hosts.signalled(), count))
+        number, count = self.hosts.told(
+            lambda: (self.hosts.signalled(), count), together=True
+        )
         if number is not None:
             raise Interrupted(number)
         return count

@@ -1,0 +1,210 @@
+"""Processes of one run: two of them, with two devices each, that really talk."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hybrid_jax.errors import UserError
+from hybrid_jax.main import parse
+from hybrid_jax.parallel import hosts
+from hybrid_jax.training.checkpoint import Saved
+from tests.parallel.runs import ALL, EXPERIMENT, STEPS
+from tests.parallel.test_kinds import LATER, losses
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(workdir, *more, own=((), ()), program=("-m", "hybrid_jax.main")):
+    """Two processes; `own` are the arguments of each."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, *program, *EXPERIMENT, f"--workdir={workdir}"),
+                *(f"--coordinator=localhost:{port}", "--processes=2"),
+                *(f"--process={i}", *more, *own[i]),
+            ],
+            cwd=ROOT,
+            env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+
+
+def ended(processes):
+    """Exit codes, and what our command had to say of the end."""
+    outputs = [process.communicate(timeout=300) for process in processes]
+    last = [
+        [line for line in err.splitlines() if line.startswith("hybrid-jax: ")]
+        for _, err in outputs
+    ]
+    for _, err in outputs:
+        assert "Traceback" not in err, err
+    return [process.returncode for process in processes], last, outputs
+
+
+def wait_for_lines(workdir, count, process):
+    path = workdir / "metrics.jsonl"
+    while process.poll() is None:
+        if path.exists() and path.read_text().count("\n") >= count:
+            return
+        time.sleep(0.05)
+
+
+SHARED = ("--config.parallel.fsdp=4",)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    command = [sys.executable, "-m", "hybrid_jax.main", *EXPERIMENT]
+    subprocess.run([*command, f"--workdir={workdir}"], cwd=ROOT, check=True)
+    return losses(workdir)
+
+
+def test_a_signal_to_one_ends_both_with_one_step_and_both_go_on(alone, tmp_path):
+    """Parameters are cut over both, so that each of them saves a part."""
+    workdir = tmp_path / "run"
+    processes = start(workdir, *SHARED)
+    wait_for_lines(workdir, 3, processes[0])
+    sent = time.monotonic()
+    processes[1].send_signal(signal.SIGTERM)
+    codes, last, _ = ended(processes)
+    assert time.monotonic() - sent < 30
+    step = Saved(workdir / "checkpoints").latest()
+    assert codes == [143, 143]
+    said = f"hybrid-jax: ended by SIGTERM with step {step} saved; the same command "
+    assert last == [[f"{said}goes on"]] * 2
+    assert 0 < step < STEPS
+
+    codes, _, outputs = ended(start(workdir, *SHARED))
+    assert codes == [0, 0]
+    assert f"continuing after step {step} of {STEPS}" in outputs[0][0]
+    assert "on 4 x cpu (cpu) of 2 hosts, by jit, parameters cut over 4" in outputs[0][0]
+    assert "step" not in outputs[1][0]  # one of them speaks
+    found = losses(workdir)
+    assert len(found) == STEPS + 1
+    assert found == pytest.approx(alone, rel=LATER)
+
+
+@pytest.mark.skipif(not ALL, reason="only with HYBRID_JAX_KINDS=all")
+def test_pmap_goes_over_hosts_too(alone, tmp_path):
+    more = ("--config.parallel.kind=pmap", "--config.data.loader=stream")
+    codes, _, _ = ended(start(tmp_path / "run", *more))
+    assert codes == [0, 0]
+    assert losses(tmp_path / "run") == pytest.approx(alone, rel=LATER)
+
+
+# Where jax alone hears of SIGTERM, as of any notice that a cloud may give to it.
+UNHEARD = """
+import signal, sys
+from hybrid_jax.main import main
+from hybrid_jax.training import interruption
+
+interruption.SIGNALS = (signal.SIGINT,)
+sys.exit(main(sys.argv))
+"""
+
+
+def test_a_notice_of_the_cloud_ends_both(tmp_path):
+    workdir = tmp_path / "run"
+    processes = start(workdir, *SHARED, program=("-c", UNHEARD))
+    wait_for_lines(workdir, 3, processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    codes, _, _ = ended(processes)
+    assert codes == [143, 143]
+    assert 0 < Saved(workdir / "checkpoints").latest() < STEPS
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (
+            ("--config.optim.weight_decay=0.1",),
+            "host 1 has another setting: config.optim.weight_decay is 0.1 there and "
+            "0.05 on host 0. Start all hosts with the same",
+        ),
+        (
+            ("--config.data.name=folder", "--config.data.path=/nowhere"),
+            "host 1 has another setting: config.data.name is folder there and digits "
+            "on host 0. Start all hosts with the same",
+        ),
+    ],
+)
+def test_hosts_that_disagree_stop(tmp_path, own, message):
+    codes, last, _ = ended(start(tmp_path / "run", own=((), own)))
+    assert codes == [2, 2]
+    assert last == [[f"hybrid-jax: {message}"]] * 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_ends_one_ends_both(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    own = ((), (f"--workdir={tmp_path / 'other'}",))
+    codes, last, _ = ended(start(tmp_path / "run", own=own))
+    assert codes == [2, 2]
+    why = f"--workdir={tmp_path / 'run'} is a file; give a folder"
+    assert last == [[f"hybrid-jax: {why}"], [f"hybrid-jax: host 0 has ended: {why}"]]
+
+
+def command(*more):
+    return ["hybrid-jax", "--config=configs/digits.py", "--workdir=w", *more]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--processes=2",), "--coordinator is missing"),
+        (("--coordinator=host", "--processes=2"), "--coordinator=host is not allowed"),
+        (("--coordinator=a:1",), "--process=0 is not one of --processes=0"),
+        (
+            ("--coordinator=a:1", "--processes=2", "--process=2"),
+            "--process=2 is not one of --processes=2, from 0",
+        ),
+    ],
+)
+def test_flags_of_hosts_are_checked(flags, message):
+    with pytest.raises(UserError, match=message):
+        parse(command(*flags))
+
+
+def test_flags_of_hosts():
+    flags = ("--coordinator=a:1234", "--processes=2", "--process=1")
+    assert parse(command(*flags)).hosts == ("a:1234", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "many"),
+    [
+        ({}, False),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "8"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "8"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"}, True),
+    ],
+)
+def test_a_cluster_is_known_by_its_variables(monkeypatch, variables, many):
+    for name in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "TPU_WORKER_HOSTNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(hosts.importlib.util, "find_spec", lambda name: None)
+    asked = []
+    monkeypatch.setattr(
+        hosts.jax.distributed, "initialize", lambda *given, **_: asked.append(given)
+    )
+    found = hosts.join()
+    assert asked == ([()] if many else [])
+    assert not found.many

@@ -1,0 +1,120 @@
+"""What lies where, and what programs are given."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AbstractMesh, AxisType
+
+from hybrid_jax import config as configs
+from hybrid_jax.errors import UserError
+from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.mesh import Jit, Pmap, create_devices
+from hybrid_jax.training.build import create_run_devices
+from hybrid_jax.training.programs import initialiser
+from tests.training.test_step import make_task
+
+
+def meshed(kind, *sizes):
+    """Devices that need not be there."""
+    names = ("data", "fsdp")[: len(sizes)]
+    return kind(AbstractMesh(sizes, names, axis_types=(AxisType.Auto,) * len(sizes)))
+
+
+def specs(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): x.sharding.spec
+        for path, x in leaves
+    }
+
+
+def test_kernels_their_moments_and_averages_are_cut_and_all_else_is_whole():
+    task = make_task(optimiser=optax.adam(1e-3), ema_decay=0.9)
+    shapes = initialiser(create_devices(count=1), task, 1).shapes
+    cut = specs(meshed(Jit, 2, 4).state(shapes))
+    for path, spec in cut.items():
+        kernel = path.endswith("/kernel")
+        assert ("fsdp" in spec) == kernel, path
+    kernels = [path for path in cut if path.endswith("/kernel")]
+    for part in ("params/", "opt_state/", "average/"):
+        assert any(path.startswith(part) for path in kernels)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((3, 3, 16, 32), (None, None, None, "fsdp")),
+        ((16, 30), ("fsdp", None)),  # 30 outputs cannot be cut in four
+        ((3, 3, 1, 30), ()),
+    ],
+)
+def test_a_kernel_is_cut_along_outputs_or_else_inputs(shape, spec):
+    kernel = {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    found = meshed(Jit, 2, 4).state(kernel)["kernel"].sharding.spec
+    assert tuple(found) == spec
+
+
+def test_nothing_is_cut_without_fsdp():
+    kernel = {"kernel": jax.ShapeDtypeStruct((16, 32), jnp.float32)}
+    for devices in (meshed(Jit, 8, 1), meshed(Pmap, 8)):
+        assert not any(devices.state(kernel)["kernel"].sharding.spec)
+
+
+def test_batches_lie_on_all_devices():
+    jit = meshed(Jit, 2, 4).shape((5, 16, 3), jnp.int32, axis=1)
+    assert (jit.shape, tuple(jit.sharding.spec)) == (
+        (5, 16, 3),
+        (None, ("data", "fsdp")),
+    )
+    pmap = meshed(Pmap, 8).shape((5, 16, 3), jnp.int32, axis=1)
+    assert pmap.shape == (5, 8, 2, 3)
+
+
+def test_arrays_are_put_where_shapes_have_them():
+    devices = create_devices("pmap", count=1)
+    shape = devices.shape((4, 2), jnp.float32, axis=0)
+    array = np.arange(8, dtype=np.float32).reshape(4, 2)
+    put = devices.put({"x": array}, {"x": shape})["x"]
+    assert put.sharding == shape.sharding
+    np.testing.assert_array_equal(put, array[None])
+    assert devices.put(put, shape) is put
+
+
+def config(**fields):
+    flat = configs.flatten(configs.default())
+    return configs.unflatten(
+        flat | {k.replace("_", ".", 1): v for k, v in fields.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"parallel_devices": 99}, "config.parallel.devices=99, and there are 8: take"),
+        ({"parallel_fsdp": 3}, "config.parallel.fsdp=3 does not divide the 8 devices"),
+        (
+            {"parallel_kind": "pmap", "parallel_fsdp": 2},
+            "config.parallel.fsdp=2 means nothing to pmap",
+        ),
+        (
+            {"train_batch_size": 100},
+            "config.train.batch_size=100 is no multiple of 8 devices: take 96, or",
+        ),
+        (
+            {"train_batch_size": 8, "optim_accumulate": 4},
+            "8 is no multiple of 8 devices times config.optim.accumulate=4: take 32",
+        ),
+    ],
+)
+def test_what_devices_cannot_share_is_refused(monkeypatch, fields, message):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    with pytest.raises(UserError, match=message.replace(".", r"\.")):
+        create_run_devices(config(**fields), Hosts())
+
+
+def test_hosts_use_all_devices(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    with pytest.raises(UserError, match="take 0, for all of them"):
+        create_run_devices(config(parallel_devices=4), Hosts(0, 2))
