@@ -67,8 +67,9 @@ def memory_told() -> Iterator[None]:
             raise
         raise UserError(
             "the device is out of memory: lower config.train.batch_size or "
-            "config.train.eval_batch_size, raise config.optim.accumulate, or take a "
-            "smaller model"
+            "config.train.eval_batch_size, raise config.optim.accumulate (which "
+            "config.train.micro_batch=auto does as far as need be), take "
+            "config.train.remat=full, config.dtype=bfloat16 or a smaller model"
         ) from None
 
 

@@ -1,6 +1,7 @@
 """The one exception that a user is meant to read, and what helps to word it."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -16,6 +17,11 @@ class UserError(Exception):
 def first_line(error: Exception) -> str:
     """What an exception of somebody else's says, short enough for one line."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def megabytes(count: int) -> str:
+    """A number of bytes, rounded up."""
+    return f"{math.ceil(count / 1e6):,} MB"
 
 
 def closest(name: str, valid: Iterable[str]) -> str:

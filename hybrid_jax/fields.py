@@ -243,6 +243,12 @@ FIELDS = {
     # Training
     "train.epochs": Field(100, _whole(1), "passes over the training split"),
     "train.batch_size": Field(128, _whole(1), "images a step"),
+    "train.micro_batch": Field(
+        "",
+        Rule("empty, or auto", lambda v: v in ("", "auto")),
+        "auto raises optim.accumulate until a step fits into memory",
+        free=True,
+    ),
     "train.sampling": Field(
         "uniform", _one_of(*SAMPLINGS), "of images, or of classes first"
     ),

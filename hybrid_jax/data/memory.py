@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 
 import jax
 import psutil
@@ -19,6 +20,26 @@ def is_resident(loader: str, splits: Iterable[Encoded]) -> bool:
 
 
 def memory() -> int:
-    """Bytes of the device; on a CPU, of the machine."""
+    """Bytes of the device; on a CPU, of the machine, or what of it we may have."""
     of_device = jax.local_devices()[0].memory_stats() or {}
-    return of_device.get("bytes_limit", psutil.virtual_memory().total)
+    total = psutil.virtual_memory().total
+    return of_device.get("bytes_limit") or int(min(_allowed(), total))
+
+
+def _allowed() -> float:
+    """Bytes that a container or a scheduler's job may have (Linux's cgroups)."""
+    groups = (line.split(":") for line in _text("/proc/self/cgroup").splitlines())
+    limits = [
+        _text(f"/sys/fs/cgroup/{controllers}{path}/{file}")
+        for _, controllers, path in groups
+        for file in ("memory.max", "memory.limit_in_bytes")
+    ]
+    limits.append(_text("/sys/fs/cgroup/memory.max"))  # as a container sees its own
+    return min((int(limit) for limit in limits if limit.isdigit()), default=math.inf)
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

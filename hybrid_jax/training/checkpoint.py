@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 
-from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.errors import UserError, first_line, megabytes
 from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.training import manifest
@@ -256,7 +256,7 @@ class Checkpoints(Saved):
         before = "nothing was saved before" if kept is None else f"step {kept} is whole"
         return UserError(
             f"checkpoint {self._at(self._saving)} cannot be written ({reason}): it "
-            f"takes {_megabytes(self._bytes)}, and {_megabytes(self._free())} are free "
+            f"takes {megabytes(self._bytes)}, and {megabytes(self._free())} are free "
             f"there; {before}. Make room, and the same command goes on"
         )
 
@@ -313,10 +313,6 @@ def _leaves(tree):
 
 def _bytes(state: TrainState) -> int:
     return sum(x.nbytes for x in jax.tree.leaves(state))
-
-
-def _megabytes(count: int) -> str:
-    return f"{math.ceil(count / 1e6):,} MB"
 
 
 def is_evaluated(metrics: dict) -> bool:

@@ -15,7 +15,7 @@ from hybrid_jax.data.png import encode_png
 from hybrid_jax.fields import LOCAL
 from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.parallel.mesh import Devices
-from hybrid_jax.training import describe, results
+from hybrid_jax.training import describe, fitting, results
 from hybrid_jax.training.ahead import compiler
 from hybrid_jax.training.build import (
     Plan,
@@ -30,7 +30,7 @@ from hybrid_jax.training.bundles import unbundled
 from hybrid_jax.training.checkpoint import Checkpoints, is_evaluated
 from hybrid_jax.training.course import SKIPPED, Course, going_on
 from hybrid_jax.training.interruption import Interruption
-from hybrid_jax.training.programs import Evaluator, Trainer, initialiser
+from hybrid_jax.training.programs import Evaluator, Trainer, initialiser, step_compiler
 from hybrid_jax.training.progress import Reporter
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
@@ -66,15 +66,16 @@ def train(
         Interruption(hosts) as interruption,
         Workdir(workdir, hosts) as folder,
     ):
+        config = fitting.adopted(config, folder)
         hosts.agree("setting", setting(config))
         folder.check(config)
-        with hosts.leader_first():
-            splits = data.load(**config.data)
-        hosts.agree("data set", splits.identity)
-        folder.check_data(splits)
+        splits = _loaded(config, folder, hosts)
         devices = create_run_devices(config, hosts)
         plan = Plan(config, len(splits.train))
         task = build_task(config, splits, plan)
+        if config.train.micro_batch == fitting.AUTO and not folder.has_checkpoints():
+            config = _fitted(config, devices, task, splits, hosts)
+            task = build_task(config, splits, plan)
         folder.create(config, model_spec(config, task.model, splits.channels))
         with (
             Reporter(folder, quiet=not hosts.lead) as reporter,
@@ -91,6 +92,29 @@ def train(
                 reporter.say(f"{folder.path} is complete: nothing left to train")
             with hosts.leader_first():  # which may still have metrics to write
                 return results.report(reporter, checkpoints, config, folder)
+
+
+def _loaded(config: ConfigDict, folder: Workdir, hosts: Hosts) -> data.Splits:
+    """The data set, prepared by one host for all, and the same as ever."""
+    with hosts.leader_first():
+        splits = data.load(**config.data)
+    hosts.agree("data set", splits.identity)
+    folder.check_data(splits)
+    return splits
+
+
+def _fitted(
+    config: ConfigDict, devices: Devices, task: Task, splits: data.Splits, hosts: Hosts
+) -> ConfigDict:
+    """The config with as few micro-batches as memory allows."""
+    reporter = Reporter(quiet=not hosts.lead)
+    reporter.say("compiling, to see how many images at a time fit into memory")
+    shapes = initialiser(devices, task, splits.channels).shapes
+    compile_step = step_compiler(devices, task, shapes, splits.train, config)
+    config = fitting.fitted(config, compile_step, devices.shared_by)
+    pieces = config.optim.accumulate
+    reporter.say(f"{config.train.batch_size // pieces} images at a time fit")
+    return config
 
 
 def setting(config: ConfigDict) -> dict:
@@ -154,6 +178,14 @@ class Run:
                 )
                 restore = partial(
                     self.checkpoints.restore, like=shapes, devices=self.devices
+                )
+                fitting.check(
+                    *(self.config, trainer.program.wait()),
+                    step_compiler(
+                        *(self.devices, self.task, shapes),
+                        *(self.splits.train, self.config),
+                    ),
+                    self.devices.shared_by,
                 )
                 tested = going_on(course, state, step, saved, initial, restore)
                 writers.hyperparameters(flatten(self.config), tested)

@@ -15,7 +15,7 @@ from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import dispatch, metrics
-from hybrid_jax.training.ahead import Program
+from hybrid_jax.training.ahead import Program, compiler
 from hybrid_jax.training.build import initial_state
 from hybrid_jax.training.faults import Fault
 from hybrid_jax.training.state import TrainState
@@ -65,12 +65,8 @@ class Trainer:
         )
         self.pace = dispatch.Pace(self.loader.steps)
         self.first = 0.0
-        trace = devices.tracer(
-            _with(dispatch.train_steps, self.loader), results=(state, None), donate=(1,)
-        )
-        self.program = Program(
-            trace, task, state, self.loader.data_shapes, self.loader.shapes, _COUNT
-        ).compile(threads)
+        self.program = training_program(devices, task, state, self.loader)
+        self.program.compile(threads)
         jax.block_until_ready(self.loader.data)
 
     def count(self, step: int, last: int) -> int:
@@ -89,6 +85,35 @@ class Trainer:
             jax.block_until_ready(done)
             self.first = time.perf_counter() - start
         return done
+
+
+def training_program(
+    devices: Devices, task: Task, state: TrainState, loader: Loader
+) -> Program:
+    """Steps of a task on a loader's chunks, traced; for shapes of a state."""
+    trace = devices.tracer(
+        _with(dispatch.train_steps, loader), results=(state, None), donate=(1,)
+    )
+    return Program(trace, task, state, loader.data_shapes, loader.shapes, _COUNT)
+
+
+def step_compiler(
+    devices: Devices, task: Task, state: TrainState, split: Split, config: ConfigDict
+) -> Callable[[int], jax.stages.Compiled]:
+    """What compiles the steps of a run, from a number of micro-batches.
+
+    Arguments are those of a `Trainer`; no image is looked at.
+    """
+
+    def compile_step(pieces: int) -> jax.stages.Compiled:
+        batch_size = config.train.batch_size
+        order = TrainingOrder(split.labels, batch_size, config.seed)
+        loader = create_loader(split, order, batch_size, devices=devices)
+        given = (devices, task.replace(accumulate=pieces), state, loader)
+        with compiler() as threads:
+            return training_program(*given).compile(threads).wait()
+
+    return compile_step
 
 
 class Evaluator:

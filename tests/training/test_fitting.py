@@ -1,0 +1,142 @@
+"""Steps that are too large are told before they run, with what would fit."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from hybrid_jax import config as configs
+from hybrid_jax.data.memory import memory
+from hybrid_jax.errors import UserError
+from hybrid_jax.main import main
+from hybrid_jax.training import fitting
+from hybrid_jax.training.workdir import Workdir
+
+MB = 10**6
+STATE, IMAGE = 100 * MB, MB  # bytes of a program, of each image at a time
+
+
+class Plans:
+    """Programs that take so many bytes; which were compiled."""
+
+    def __init__(self, batch):
+        self.batch, self.compiled = batch, []
+
+    def __call__(self, pieces):
+        self.compiled.append(self.batch // pieces)
+        return self.plan(self.batch // pieces)
+
+    @staticmethod
+    def plan(images):
+        plan = SimpleNamespace(
+            argument_size_in_bytes=STATE,
+            output_size_in_bytes=STATE,
+            alias_size_in_bytes=STATE,  # the state is used up
+            temp_size_in_bytes=images * IMAGE + 10 * MB,
+        )
+        return SimpleNamespace(memory_analysis=lambda: plan)
+
+
+def config(batch=256, **fields):
+    flat = configs.flatten(configs.default()) | {"train.batch_size": batch}
+    return configs.unflatten(flat | fields)
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Sets the memory, so many megabytes for a step that is looked for."""
+
+    def allow(megabytes):
+        bytes_there = int(megabytes * MB / fitting.SHARE) + 1
+        monkeypatch.setattr(fitting, "memory", lambda: bytes_there)
+
+    return allow
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "batch", "images"),
+    [
+        (366, 256, 256),
+        (365, 256, 128),
+        (238, 256, 128),
+        (237, 256, 64),
+        (111, 256, 1),
+        (209, 96, 96),  # whole, it need be no power of two
+        (205, 96, 32),  # 64 would not divide it
+    ],
+)
+def test_the_largest_power_of_two_that_fits_is_found(room, megabytes, batch, images):
+    room(megabytes)
+    plans = Plans(batch)
+    fitted = fitting.fitted(config(batch), plans, devices=1)
+    assert batch // fitted.optim.accumulate == images
+    assert plans.compiled[0] == batch
+
+
+def test_what_cannot_fit_is_not_compiled(room):
+    room(130)
+    plans = Plans(1024)
+    assert fitting.fitted(config(1024), plans, 1).optim.accumulate == 1024 // 16
+    assert plans.compiled == [1024, 16]
+
+
+def test_every_device_has_a_part_of_a_micro_batch(room):
+    room(118)
+    assert fitting.fitted(config(), Plans(256), 8).optim.accumulate == 256 // 8
+    room(117)
+    with pytest.raises(UserError, match="not even a micro-batch of 8 fits"):
+        fitting.fitted(config(), Plans(256), 8)
+
+
+def test_it_begins_with_the_micro_batches_that_were_asked_for(room):
+    room(1000)
+    plans = Plans(256)
+    asked = config(**{"optim.accumulate": 4})
+    assert fitting.fitted(asked, plans, 1).optim.accumulate == 4
+    assert plans.compiled == [64]
+
+
+def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
+    room(300)
+    fitting.check(config(128), Plans.plan(128), Plans(128), 1)
+    with pytest.raises(UserError) as error:
+        fitting.check(config(), Plans.plan(256), Plans(256), 1)
+    said = str(error.value)
+    assert said.startswith("a step takes 366 MB of a device's 334 MB: 128 images at a ")
+    for way in (
+        *("train.micro_batch=auto", "train.batch_size", "optim.accumulate"),
+        *("train.remat=full", "dtype=bfloat16", "smaller model"),
+    ):
+        assert way in said
+    tried = config(**{"train.remat": "full", "dtype": "bfloat16"})
+    with pytest.raises(UserError) as error:
+        fitting.check(tried, Plans.plan(256), Plans(256), 1)
+    assert "remat" not in str(error.value)
+    assert "bfloat16" not in str(error.value)
+
+
+def test_there_is_memory():
+    assert 10**8 < memory() < 10**15
+
+
+COMMAND = (
+    *("hybrid-jax", "--config=configs/digits.py", "--config.data.per_class=10"),
+    *("--config.train.epochs=2", "--config.optim.warmup_epochs=1"),
+)
+
+
+def test_a_run_finds_what_fits_and_keeps_to_it(monkeypatch, tmp_path, capsys):
+    """Of the real program: 64 images take 73 MB, 32 of them 39."""
+    monkeypatch.setattr(fitting, "memory", lambda: 60 * MB)
+    command = [*COMMAND, f"--workdir={tmp_path / 'run'}"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "MB of a device's 60 MB: 32 images at a time would fit" in said
+    assert not Workdir(tmp_path / "run").has_checkpoints()
+
+    auto = "--config.train.micro_batch=auto"
+    assert main([*command, auto]) == 0
+    assert "32 images at a time fit\n" in capsys.readouterr().out
+    assert Workdir(tmp_path / "run").read_config()["optim.accumulate"] == 2
+    monkeypatch.undo()  # a larger machine continues with the same steps
+    assert main([*command, auto]) == 0
+    assert "is complete" in capsys.readouterr().out
