@@ -14,6 +14,12 @@ class UserError(Exception):
     code = 2
 
 
+class Gone(UserError):
+    """Another process of the run has died; the same command may go on."""
+
+    code = 4
+
+
 def first_line(error: Exception) -> str:
     """What an exception of somebody else's says, short enough for one line."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from hybrid_jax import config as configs
 from hybrid_jax.command import guarded, memory_told, restart_with_huge_pages
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import Gone, UserError
 from hybrid_jax.flags import asks_for_help
 from hybrid_jax.flags import parse as parse_flags
 from hybrid_jax.models.table import list_models
@@ -41,16 +41,19 @@ def main(argv: list[str] | None = None) -> int:
     if asks_for_help(argv):
         return guarded(lambda: print(usage(), flush=True))
     code = guarded(lambda: run(parse(argv)))
-    if alone and code > 128:
-        _leave_compilers(code)
+    if alone and _would_wait(code):
+        sys.stdout.flush()
+        os._exit(code)
     return code
 
 
-def _leave_compilers(code: int) -> None:
-    """Ends the process at once if threads still compile: they cannot be stopped."""
-    if any(thread.name.startswith("compiler") for thread in threading.enumerate()):
-        sys.stdout.flush()
-        os._exit(code)
+def _would_wait(code: int) -> bool:
+    """Whether the end of this process would wait for what nobody should wait for."""
+    names = [thread.name for thread in threading.enumerate()]
+    # Threads that compile cannot be stopped; processes that are gone do not come back.
+    return code == Gone.code or (
+        code > 128 and any(name.startswith("compiler") for name in names)
+    )
 
 
 class Command(typing.NamedTuple):

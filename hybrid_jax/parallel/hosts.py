@@ -18,18 +18,12 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.errors import Gone, UserError, first_line
 
 SECONDS = 300  # to wait for each other at the start, for imports and data take a while
 POLL_SECONDS = 2  # between looks at whether another process has failed
 # Keys of what the processes leave for each other.
 FAILED, ROUNDS, SIGNALS = (f"hybrid_jax/{w}/" for w in ("failed", "rounds", "signals"))
-
-
-class Gone(UserError):
-    """Another process of the run has died; the same command may go on."""
-
-    code = 4
 
 
 class Hosts:

@@ -44,7 +44,6 @@ class Writers:
         from tensorboardX import SummaryWriter
 
         drop_later(self._workdir.metrics, step, evaluated)
-        self._json = self._workdir.metrics.open("a", encoding="utf-8")
         self._events = SummaryWriter(
             str(self._workdir.tensorboard),
             purge_step=step + 1,
@@ -57,7 +56,6 @@ class Writers:
         return self
 
     def __exit__(self, *_) -> None:
-        self._json.close()
         self._events.close()
 
     def rewind(self, step: int, evaluated: bool) -> None:
@@ -68,8 +66,9 @@ class Writers:
     def metrics(self, split: str, step: int, epoch: float, values: dict) -> None:
         """One line of JSON, and a scalar `split/name` each."""
         row = {"split": split, "step": step, "epoch": round(epoch, 4)} | values
-        self._json.write(json.dumps(row) + "\n")
-        self._json.flush()
+        # Closed, since folders that are mounted from a bucket keep no line before.
+        with self._workdir.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
         for name, value in values.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
         self._events.flush()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import Gone, UserError
 from hybrid_jax.main import parse
 from hybrid_jax.parallel import hosts
 from hybrid_jax.training.checkpoint import Saved
@@ -104,6 +104,24 @@ def test_pmap_goes_over_hosts_too(alone, tmp_path):
     codes, _, _ = ended(start(tmp_path / "run", *more))
     assert codes == [0, 0]
     assert losses(tmp_path / "run") == pytest.approx(alone, rel=LATER)
+
+
+@pytest.mark.skipif(not ALL, reason="only with HYBRID_JAX_KINDS=all")
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_is_killed_the_other_ends_too(alone, tmp_path, victim):
+    """By our word or by jax's, which asks after it for 100 seconds."""
+    workdir = tmp_path / "run"
+    processes = start(workdir, *SHARED)
+    wait_for_lines(workdir, 3, processes[0])
+    processes[victim].kill()
+    killed = time.monotonic()
+    codes = [process.wait() for process in processes]
+    assert time.monotonic() - killed < 150
+    assert codes[victim] == -signal.SIGKILL
+    assert codes[1 - victim] in (Gone.code, -signal.SIGABRT)
+    codes, _, _ = ended(start(workdir, *SHARED))
+    assert codes == [0, 0]
+    assert losses(workdir) == pytest.approx(alone, rel=LATER)
 
 
 # Where jax alone hears of SIGTERM, as of any notice that a cloud may give to it.
