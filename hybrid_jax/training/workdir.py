@@ -49,14 +49,26 @@ class Workdir:
         """Reserves the folder, if it exists.
 
         Raises:
-          UserError: another run writes there.
+          UserError: another run writes there, or none can.
         """
-        if self._hosts.lead and self.path.is_dir():
-            self._reserve()
+        if self._hosts.lead:
+            self._check_writable()
+            if self.path.is_dir():
+                self._reserve()
         return self
 
     def __exit__(self, *_) -> None:
         self._lock.release(force=True)
+
+    def _check_writable(self) -> None:
+        there = next(p for p in (self.path, *self.path.parents) if p.exists())
+        effective = os.access in os.supports_effective_ids
+        may = os.access(there, os.W_OK | os.X_OK, effective_ids=effective)
+        if there.is_dir() and not may:
+            raise UserError(
+                f"--workdir={self.path} cannot be written to: {there} is read-only to "
+                "you; give a folder of yours"
+            )
 
     def _reserve(self) -> None:
         try:

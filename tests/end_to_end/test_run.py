@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -246,3 +247,39 @@ def test_a_run_that_diverges_again_and_again_ends(tmp_path):
     assert ended.stdout.count("going back to step 0") == 2
     assert re.search(r"the loss is (nan|inf) at step", ended.stderr)
     assert steps(workdir) == []
+
+
+# Root may write anywhere, so it becomes somebody else first.
+AS_NOBODY = """
+import os, sys
+import hybrid_jax.training.loop
+from hybrid_jax.main import main
+
+if os.geteuid() == 0:
+    os.setegid(65534)
+    os.seteuid(65534)
+sys.exit(main(sys.argv))
+"""
+
+
+@pytest.mark.parametrize("name", ["", "run"])
+def test_a_workdir_that_cannot_be_written_to_is_told_at_once(name):
+    """Before data are prepared; nothing is left there."""
+    with tempfile.TemporaryDirectory() as folder:  # not within pytest's, root's alone
+        os.chmod(folder, 0o555)  # noqa: S103
+        workdir = Path(folder, name)
+        ended = subprocess.run(
+            [
+                *(sys.executable, "-c", AS_NOBODY),
+                *("--config=configs/digits.py", f"--workdir={workdir}"),
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == 2
+        assert ended.stderr == (
+            f"hybrid-jax: --workdir={workdir} cannot be written to: {folder} is "
+            "read-only to you; give a folder of yours\n"
+        )
+        assert not os.listdir(folder)
