@@ -261,8 +261,11 @@ def _axis(shapes: Any) -> int | None:
     return None
 
 
-# `config.parallel.kind`
-KINDS = {"jit": Jit, "pmap": Pmap}
+# From devices in a row, and over how many of them parameters are cut.
+KINDS: dict[str, Callable[[np.ndarray, int], Devices]] = {
+    "jit": lambda row, fsdp: Jit(Mesh(row.reshape(-1, fsdp), (DATA, FSDP))),
+    "pmap": lambda row, fsdp: Pmap(Mesh(row, (DATA,))),
+}
 
 
 def create_devices(kind: str = "jit", count: int = 0, fsdp: int = 1) -> Devices:
@@ -273,7 +276,4 @@ def create_devices(kind: str = "jit", count: int = 0, fsdp: int = 1) -> Devices:
       count: of devices; 0 is all of all hosts.
       fsdp: over how many of them parameters are cut.
     """
-    devices = np.asarray(jax.devices()[: count or None])
-    if kind == "pmap":
-        return Pmap(Mesh(devices, (DATA,)))
-    return Jit(Mesh(devices.reshape(-1, fsdp), (DATA, FSDP)))
+    return KINDS[kind](np.asarray(jax.devices()[: count or None]), fsdp)

@@ -128,7 +128,7 @@ def test_a_window_that_is_left_in_part_is_read_as_a_whole_later(run):
 
     later = Windows(
         *(None, windows._trainer, windows.state, windows.step, unfinished),
-        *(lambda: None, lambda step: None, windows._read),
+        *(lambda count: count, lambda step: None, windows._read),
     )
     later.start()
     later.advance(8)
