@@ -5,15 +5,10 @@ from ml_collections import ConfigDict
 from hybrid_jax import config as configs
 from hybrid_jax import data, runtime
 from hybrid_jax.errors import UserError
-from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.mesh import create_devices
+from hybrid_jax.training import fitting
 from hybrid_jax.training.ahead import compiler
-from hybrid_jax.training.build import (
-    Plan,
-    build_task,
-    create_run_devices,
-    settled,
-    with_statistics,
-)
+from hybrid_jax.training.build import Plan, build_task, settled, with_statistics
 from hybrid_jax.training.checkpoint import Saved
 from hybrid_jax.training.programs import Evaluator, initialiser
 from hybrid_jax.training.progress import Reporter
@@ -41,6 +36,7 @@ def evaluate(config: ConfigDict | None, workdir: str) -> dict[str, float]:
     configs.validate(config)
     runtime.set_up(config.compilation_cache)
     config = settled(config)
+    config = fitting.adopted(config, folder)
     folder.check(config)
     saved = Saved(folder.checkpoints)
     step = saved.latest()
@@ -51,7 +47,7 @@ def evaluate(config: ConfigDict | None, workdir: str) -> dict[str, float]:
             reporter.say(note)
         splits = data.load(**config.data)
         folder.check_data(splits)
-        devices = create_run_devices(config, Hosts())
+        devices = create_devices(count=config.parallel.devices)
         task = build_task(config, splits, Plan(config, len(splits.train)))
         shapes = initialiser(devices, task, splits.channels).shapes
         evaluator = Evaluator(

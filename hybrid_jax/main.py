@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from hybrid_jax import config as configs
 from hybrid_jax.command import guarded, memory_told, restart_with_huge_pages
-from hybrid_jax.errors import Gone, UserError
+from hybrid_jax.errors import UserError
 from hybrid_jax.flags import asks_for_help
 from hybrid_jax.flags import parse as parse_flags
 from hybrid_jax.models.table import list_models
@@ -41,19 +41,22 @@ def main(argv: list[str] | None = None) -> int:
     if asks_for_help(argv):
         return guarded(lambda: print(usage(), flush=True))
     code = guarded(lambda: run(parse(argv)))
-    if alone and _would_wait(code):
-        sys.stdout.flush()
-        os._exit(code)
+    if alone and code:
+        _end(code)
     return code
 
 
-def _would_wait(code: int) -> bool:
-    """Whether the end of this process would wait for what nobody should wait for."""
+def _end(code: int) -> None:
+    """Ends the process here if its end would wait for what does not end.
+
+    Threads that compile cannot be stopped, and other hosts may be gone.
+    """
     names = [thread.name for thread in threading.enumerate()]
-    # Threads that compile cannot be stopped; processes that are gone do not come back.
-    return code == Gone.code or (
-        code > 128 and any(name.startswith("compiler") for name in names)
-    )
+    hosts = sys.modules.get("hybrid_jax.parallel.hosts")
+    many = hosts and hosts.left()
+    if many or (code > 128 and any(name.startswith("compiler") for name in names)):
+        sys.stdout.flush()
+        os._exit(code)
 
 
 class Command(typing.NamedTuple):
@@ -103,6 +106,8 @@ def parse(argv: list[str]) -> Command:
         configs.validate(config)
     hosts = (values.coordinator, values.processes, values.process)
     _check_hosts(*hosts)
+    if values.mode == "eval" and values.coordinator:
+        raise UserError("--mode=eval takes one process: leave out --coordinator")
     return Command(values.mode, config, values.workdir, hosts)
 
 

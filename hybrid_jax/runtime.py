@@ -32,6 +32,8 @@ def set_up(compilation_cache: bool) -> None:
     logging.set_verbosity(logging.ERROR)
     if compilation_cache:
         use_compilation_cache()
+    else:
+        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def source_version() -> str:

@@ -20,10 +20,14 @@ import numpy as np
 
 from hybrid_jax.errors import Gone, UserError, first_line
 
-SECONDS = 300  # to wait for each other at the start, for imports and data take a while
+SECONDS = 300  # to find each other, for imports take a while
 POLL_SECONDS = 2  # between looks at whether another process has failed
+LEAVE_SECONDS = 20  # for who has to hear of a failure
+LAST_SECONDS = 0.2  # for who has said that it ends, to end
 # Keys of what the processes leave for each other.
-FAILED, ROUNDS, SIGNALS = (f"hybrid_jax/{w}/" for w in ("failed", "rounds", "signals"))
+FAILED, LEFT, ROUNDS, SIGNALS = (
+    f"hybrid_jax/{name}/" for name in ("failed", "left", "rounds", "signals")
+)
 
 
 class Hosts:
@@ -67,10 +71,10 @@ class Hosts:
         if not self.lead:
             if together:
                 _service().key_value_set(f"{key}{self.number}", "here")
-            return json.loads(self._awaited(f"{key}said", 0))
+            return json.loads(self._awaited(f"{key}said"))
         if together:
             for other in range(1, self.count):
-                self._awaited(f"{key}{other}", other)
+                self._awaited(f"{key}{other}")
             while self._forgotten < number:  # what everybody has heard
                 _service().key_value_delete(f"{ROUNDS}{self._forgotten}/")
                 self._forgotten += 1
@@ -106,8 +110,7 @@ class Hosts:
         key = f"hybrid_jax/{on}/"
         _service().key_value_set(f"{key}{self.number}", json.dumps(facts))
         theirs = [
-            json.loads(self._awaited(f"{key}{number}", number, SECONDS))
-            for number in range(self.count)
+            json.loads(self._awaited(f"{key}{number}")) for number in range(self.count)
         ]
         for number, other in enumerate(theirs[1:], 1):
             differing = [
@@ -141,10 +144,10 @@ class Hosts:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Has all processes end when one fails inside, and say why.
+        """Has all processes end when one fails inside, with its code and its words.
 
         Raises:
-          UserError: of this process, or of the one that failed.
+          UserError: another process has failed.
           Gone: another process died.
         """
         if not self.many:
@@ -152,12 +155,9 @@ class Hosts:
             return
         try:
             yield
-        except UserError as error:
-            with contextlib.suppress(jax.errors.JaxRuntimeError):
-                _service().key_value_set(f"{FAILED}{self.number}", str(error))
-            raise
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" in str(error):
+                self._tell_failure(error)
                 raise
             with contextlib.suppress(jax.errors.JaxRuntimeError):
                 self._raise_failure()
@@ -165,10 +165,36 @@ class Hosts:
                 f"another process of the run is gone ({first_line(error)}): start the "
                 "same command on all hosts, and it goes on"
             ) from None
+        except BaseException as error:
+            self._tell_failure(error)
+            raise
 
-    def _awaited(self, key: str, of: int, seconds: float | None = None) -> str:
+    def leave(self) -> None:
+        """Before a failed process ends: the leading one is the last to.
+
+        It keeps the service that the others learn from, and no shutdown waits for who
+        is gone already.
+        """
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            if not self.lead:
+                _service().key_value_set(f"{LEFT}{self.number}", "")
+                return
+            end = time.monotonic() + LEAVE_SECONDS
+            while time.monotonic() < end:
+                if len(_service().key_value_dir_get(LEFT)) == self.count - 1:
+                    time.sleep(LAST_SECONDS)
+                    return
+                time.sleep(POLL_SECONDS / 20)
+
+    def _tell_failure(self, error: BaseException) -> None:
+        ours = isinstance(error, (UserError, KeyboardInterrupt))
+        why = str(error) if ours else first_line(error)
+        failure = {"code": getattr(error, "code", 1), "why": why}
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # it is told already
+            _service().key_value_set(f"{FAILED}{self.number}", json.dumps(failure))
+
+    def _awaited(self, key: str) -> str:
         """A value, once a process has set it."""
-        started = time.monotonic()
         while True:
             try:
                 return _service().blocking_key_value_get(key, POLL_SECONDS * 1000)
@@ -176,12 +202,13 @@ class Hosts:
                 if "DEADLINE_EXCEEDED" not in str(error):
                     raise
             self._raise_failure()
-            if seconds and time.monotonic() - started > seconds:
-                raise Gone(f"host {of} did not answer in {seconds} s: see its output")
 
     def _raise_failure(self) -> None:
-        for key, why in _service().key_value_dir_get(FAILED):
-            raise UserError(f"host {key.rsplit('/')[-1]} has ended: {why}")
+        for key, told in _service().key_value_dir_get(FAILED):
+            failure = json.loads(told)
+            error = UserError(f"host {key.rsplit('/')[-1]} has ended: {failure['why']}")
+            error.code = failure["code"]
+            raise error
 
 
 def join(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
@@ -212,7 +239,19 @@ def join(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
             f"{where} cannot be reached in {SECONDS} s ({first_line(error)}): start "
             "all of them, and check that the port is open"
         ) from None
-    return Hosts(jax.process_index(), jax.process_count())
+    _joined.append(Hosts(jax.process_index(), jax.process_count()))
+    return _joined[-1]
+
+
+_joined: list[Hosts] = []
+
+
+def left() -> bool:
+    """Whether this is one of several processes; if so, it has left the others."""
+    many = [hosts for hosts in _joined if hosts.many]
+    for hosts in many:
+        hosts.leave()
+    return bool(many)
 
 
 def _in_cluster() -> bool:

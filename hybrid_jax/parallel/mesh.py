@@ -73,6 +73,11 @@ class Devices:
         """How many processes the devices belong to."""
         return len({device.process_index for device in self.mesh.devices.flat})
 
+    @property
+    def here(self) -> int:
+        """How many of them are this process's."""
+        return len(self.mesh.local_devices)
+
     def shape(
         self, shape: tuple[int, ...], dtype: jnp.dtype, axis: int
     ) -> jax.ShapeDtypeStruct:
@@ -105,6 +110,8 @@ class Devices:
         def one(x, shape):
             if isinstance(x, jax.Array) and x.sharding == shape.sharding:
                 return x
+            if isinstance(x, jax.Array) and not x.is_fully_addressable:
+                return jax.device_put(x, shape.sharding)
             x = np.asarray(x).reshape(shape.shape)
             return jax.make_array_from_callback(
                 shape.shape, shape.sharding, lambda part: x[part]

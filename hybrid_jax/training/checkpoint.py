@@ -125,7 +125,7 @@ class Saved:
         }
 
     def state(self, step: int) -> dict:
-        """All that is saved of a state, as nested dictionaries of arrays.
+        """All that is saved of a state, as nested dictionaries of arrays of this host.
 
         Raises:
           UserError: as `restore`.
@@ -133,11 +133,17 @@ class Saved:
         return self._read(step)
 
     def _read(self, step: int, template=None):
+        options = _alone() if template is None else {}
         try:
-            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+            with ocp.Checkpointer(
+                ocp.StandardCheckpointHandler(**options), **options
+            ) as reader:
                 path = self._at(step) / STATE
-                if template is not None:
-                    _compare(reader.metadata(path).item_metadata.tree, template)
+                saved = reader.metadata(path).item_metadata.tree
+                if template is None:
+                    template = jax.tree.map(_here, saved)
+                else:
+                    _compare(saved, template)
                 return reader.restore(path, args=ocp.args.StandardRestore(template))
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise UserError(
@@ -205,7 +211,7 @@ class Checkpoints(Saved):
                 write_whole(self._at(step) / LATER, json.dumps(metrics))
             return
         self._saving, self._bytes = step, _bytes(state)
-        if self.hosts.lead and self._bytes > self._free():
+        if self._bytes > self.hosts.told(self._free):
             raise self._unwritten("the disk is full")
         try:
             self._manager.save(
@@ -286,6 +292,23 @@ def _fetched(state: TrainState) -> TrainState:
     They are copied, since the next step takes the state's own memory.
     """
     return jax.tree.map(lambda x: np.array(x) if x.ndim == 1 else x, state)
+
+
+def _alone() -> dict:
+    """Options of orbax for what one process reads by itself."""
+    number = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=number,
+        active_processes={number},
+        barrier_sync_key_prefix=f"host{number}",
+    )
+    return {"multiprocessing_options": alone}
+
+
+def _here(saved) -> jax.ShapeDtypeStruct:
+    """An array, whatever devices it was saved from, on the first of this host."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(saved.shape, saved.dtype, sharding=sharding)
 
 
 def _compare(saved, template) -> None:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from hybrid_jax.config import flatten, unflatten
 from hybrid_jax.data.memory import memory
 from hybrid_jax.errors import UserError, megabytes
+from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.training.workdir import Workdir
 
 AUTO = "auto"
@@ -24,14 +25,14 @@ Compile = Callable[[int], jax.stages.Compiled]  # a step, from its micro-batches
 
 
 def adopted(config: ConfigDict, folder: Workdir) -> ConfigDict:
-    """The config with the micro-batches that the folder's run was found to need."""
-    if config.train.micro_batch != AUTO or not folder.has_checkpoints():
+    """The config with the micro-batches that its run, which has begun, takes."""
+    if config.train.micro_batch != AUTO:
         return config
-    return _accumulating(config, folder.read_config()["optim.accumulate"])
+    return accumulating(config, folder.read_config()["optim.accumulate"])
 
 
-def fitted(config: ConfigDict, compile_step: Compile, devices: int) -> ConfigDict:
-    """The config with as few micro-batches as memory allows.
+def pieces_that_fit(config: ConfigDict, compile_step: Compile, devices: Devices) -> int:
+    """As few micro-batches as memory allows.
 
     Args:
       config: whose `optim.accumulate` is the least.
@@ -44,29 +45,30 @@ def fitted(config: ConfigDict, compile_step: Compile, devices: int) -> ConfigDic
     pieces = _fitting(config, compile_step, devices)
     if pieces is None:
         raise UserError(
-            f"not even a micro-batch of {devices} fits into the {megabytes(memory())} "
-            f"of a device: {_ways_out(config)}"
+            f"not even a micro-batch of {devices.shared_by} fits into the "
+            f"{megabytes(memory())} of a device: {_ways_out(config)}"
         )
-    return _accumulating(config, pieces)
+    return pieces
 
 
 def check(
     config: ConfigDict,
     step: jax.stages.Compiled,
     compile_step: Compile,
-    devices: int,
+    devices: Devices,
 ) -> None:
     """Refuses a step that is larger than the memory.
 
     Args:
       config: of the step.
       step: as it is about to run.
-      compile_step, devices: as in `fitted`.
+      compile_step, devices: as in `pieces_that_fit`.
 
     Raises:
       UserError: names the bytes, how many images would fit, and all other ways out.
     """
-    if bytes_of(step) <= memory():
+    takes = bytes_of(step, devices)
+    if takes <= memory():
         return
     pieces = _fitting(config, compile_step, devices)
     batch = config.train.batch_size
@@ -77,17 +79,17 @@ def check(
         else ""
     )
     raise UserError(
-        f"a step takes {megabytes(bytes_of(step))} of a device's "
+        f"a step takes {megabytes(takes)} of a device's "
         f"{megabytes(memory())}: {fits}{_ways_out(config)}"
     )
 
 
-def bytes_of(step: jax.stages.Compiled) -> int:
+def bytes_of(step: jax.stages.Compiled, devices: Devices) -> int:
     """What a program needs of a device, arguments included; 0 if it does not say."""
-    return sum(_plan(step))
+    return sum(_plan(step, devices))
 
 
-def _plan(step: jax.stages.Compiled) -> tuple[int, int]:
+def _plan(step: jax.stages.Compiled, devices: Devices) -> tuple[int, int]:
     """Bytes that a program keeps, and bytes that it needs while it runs.
 
     Devices that share the machine's memory each count with all of them.
@@ -97,37 +99,38 @@ def _plan(step: jax.stages.Compiled) -> tuple[int, int]:
         return 0, 0
     kept = plan.argument_size_in_bytes + plan.output_size_in_bytes
     kept -= plan.alias_size_in_bytes
-    sharing = jax.local_device_count() if jax.default_backend() == "cpu" else 1
+    sharing = devices.here if jax.default_backend() == "cpu" else 1
     return kept * sharing, plan.temp_size_in_bytes * sharing
 
 
-def _fitting(config: ConfigDict, compile_step: Compile, devices: int) -> int | None:
+def _fitting(config: ConfigDict, compile_step: Compile, devices: Devices) -> int | None:
     """The least number of micro-batches that fits, or None."""
     room, batch = SHARE * memory(), config.train.batch_size
     kept, of_an_image = 0, 0.0  # bytes, at the least
-    for pieces in _candidates(batch, config.optim.accumulate, devices):
+    for pieces in _candidates(batch, config.optim.accumulate, devices.shared_by):
         images = batch // pieces
         if kept + of_an_image * images > room:
             continue  # nothing need be compiled to see that
         step = compile_step(pieces)
-        if bytes_of(step) <= room:
+        if bytes_of(step, devices) <= room:
             return pieces
-        kept, temporary = _plan(step)
+        kept, temporary = _plan(step, devices)
         of_an_image = temporary / images  # more, where there are fewer
     return None
 
 
 def _candidates(batch: int, least: int, devices: int) -> Iterator[int]:
-    """Numbers of micro-batches: `least`, then for powers of two, largest first."""
+    """Numbers of micro-batches: `least`, then of powers of two of images a device."""
     yield least
-    images = 1 << (batch // least).bit_length()
-    while images >= devices:
-        if images < batch // least and batch % images == 0 == images % devices:
-            yield batch // images
-        images //= 2
+    each = 1 << (batch // devices).bit_length()
+    while each:
+        if each * devices < batch // least and batch % (each * devices) == 0:
+            yield batch // (each * devices)
+        each //= 2
 
 
-def _accumulating(config: ConfigDict, pieces: int) -> ConfigDict:
+def accumulating(config: ConfigDict, pieces: int) -> ConfigDict:
+    """The config with so many micro-batches."""
     return unflatten(flatten(config) | {"optim.accumulate": pieces})
 
 

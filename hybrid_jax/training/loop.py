@@ -59,27 +59,31 @@ def train(
     """
     started, hosts = time.perf_counter(), hosts or Hosts()
     validate(config)
-    runtime.set_up(config.compilation_cache)
+    # On CPUs, processes that read programs which one of them compiled wait for ever.
+    cached = not hosts.many or jax.default_backend() != "cpu"
+    runtime.set_up(config.compilation_cache and cached)
     config = settled(config)
     with (
         hosts.together(),
         Interruption(hosts) as interruption,
         Workdir(workdir, hosts) as folder,
     ):
-        config = fitting.adopted(config, folder)
+        begun = hosts.told(folder.has_checkpoints)
+        config = fitting.adopted(config, folder) if begun else config
         hosts.agree("setting", setting(config))
         folder.check(config)
         splits = _loaded(config, folder, hosts)
         devices = create_run_devices(config, hosts)
         plan = Plan(config, len(splits.train))
         task = build_task(config, splits, plan)
-        if config.train.micro_batch == fitting.AUTO and not folder.has_checkpoints():
+        if config.train.micro_batch == fitting.AUTO and not begun:
             config = _fitted(config, devices, task, splits, hosts)
             task = build_task(config, splits, plan)
         folder.create(config, model_spec(config, task.model, splits.channels))
         with (
             Reporter(folder, quiet=not hosts.lead) as reporter,
             Checkpoints(folder.checkpoints, config.train.keep, hosts) as checkpoints,
+            hosts.together(),  # here too, since closing what is above may wait
         ):
             for note in checkpoints.notes:
                 reporter.say(note)
@@ -98,7 +102,8 @@ def _loaded(config: ConfigDict, folder: Workdir, hosts: Hosts) -> data.Splits:
     """The data set, prepared by one host for all, and the same as ever."""
     with hosts.leader_first():
         splits = data.load(**config.data)
-    hosts.agree("data set", splits.identity)
+    kind = "resident" if splits.train.resident else "stream"
+    hosts.agree("data set", splits.identity | {"config.data.loader": kind})
     folder.check_data(splits)
     return splits
 
@@ -111,17 +116,20 @@ def _fitted(
     reporter.say("compiling, to see how many images at a time fit into memory")
     shapes = initialiser(devices, task, splits.channels).shapes
     compile_step = step_compiler(devices, task, shapes, splits.train, config)
-    config = fitting.fitted(config, compile_step, devices.shared_by)
-    pieces = config.optim.accumulate
+    pieces = fitting.pieces_that_fit(config, compile_step, devices)
+    pieces = int(hosts.largest(pieces))
     reporter.say(f"{config.train.batch_size // pieces} images at a time fit")
-    return config
+    return fitting.accumulating(config, pieces)
 
 
 def setting(config: ConfigDict) -> dict:
     """What the hosts of a run must have in common, but for their data."""
     shared = {k: v for k, v in flatten(config).items() if k not in LOCAL}
-    versions = {"jax": jax.__version__, "hybrid_jax": runtime.source_version()}
-    return {f"config.{name}": value for name, value in shared.items()} | versions
+    return {f"config.{name}": value for name, value in shared.items()} | {
+        "jax": jax.__version__,
+        "hybrid_jax": runtime.source_version(),
+        "number of devices": jax.local_device_count(),
+    }
 
 
 @dataclasses.dataclass
@@ -185,7 +193,7 @@ class Run:
                         *(self.devices, self.task, shapes),
                         *(self.splits.train, self.config),
                     ),
-                    self.devices.shared_by,
+                    self.devices,
                 )
                 tested = going_on(course, state, step, saved, initial, restore)
                 writers.hyperparameters(flatten(self.config), tested)

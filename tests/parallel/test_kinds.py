@@ -11,8 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hybrid_jax.main import main
+from hybrid_jax.training.checkpoint import Saved
 from tests.parallel.runs import CUT, KINDS, LEFT_OUT, RESUMED, STEPS
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +71,19 @@ def test_what_eight_devices_saved_others_continue(folder, name):
     log = (folder / name / "log.txt").read_text()
     assert f"continuing after step {CUT} of {STEPS}" in log
     compare(folder / name, losses(folder / "jit on 1"))
+
+
+def test_one_device_reads_what_eight_saved(folder):
+    saved = Saved(folder / "cut" / "checkpoints")
+    kernel = saved.state(CUT)["params"]["stage4_block1"]["attention"]["qkv"]["kernel"]
+    assert len(kernel.devices()) == 1
+    assert np.isfinite(kernel).all()
+
+
+def test_an_evaluation_takes_the_devices_that_are_there(folder, capsys):
+    """Of a run that shared batches and parameters between eight."""
+    assert main(["hybrid-jax", "--mode=eval", f"--workdir={folder / 'cut'}"]) == 0
+    assert f"step {CUT}" in capsys.readouterr().out
 
 
 def test_a_run_says_what_it_runs_on(folder):

@@ -41,6 +41,11 @@ def config(batch=256, **fields):
     return configs.unflatten(flat | fields)
 
 
+def on(devices):
+    """So many devices, of as many hosts."""
+    return SimpleNamespace(shared_by=devices, here=1)
+
+
 @pytest.fixture
 def room(monkeypatch):
     """Sets the memory, so many megabytes for a step that is looked for."""
@@ -67,39 +72,43 @@ def room(monkeypatch):
 def test_the_largest_power_of_two_that_fits_is_found(room, megabytes, batch, images):
     room(megabytes)
     plans = Plans(batch)
-    fitted = fitting.fitted(config(batch), plans, devices=1)
-    assert batch // fitted.optim.accumulate == images
+    assert batch // fitting.pieces_that_fit(config(batch), plans, on(1)) == images
     assert plans.compiled[0] == batch
 
 
 def test_what_cannot_fit_is_not_compiled(room):
     room(130)
     plans = Plans(1024)
-    assert fitting.fitted(config(1024), plans, 1).optim.accumulate == 1024 // 16
+    assert fitting.pieces_that_fit(config(1024), plans, on(1)) == 1024 // 16
     assert plans.compiled == [1024, 16]
 
 
 def test_every_device_has_a_part_of_a_micro_batch(room):
     room(118)
-    assert fitting.fitted(config(), Plans(256), 8).optim.accumulate == 256 // 8
+    assert fitting.pieces_that_fit(config(), Plans(256), on(8)) == 256 // 8
     room(117)
     with pytest.raises(UserError, match="not even a micro-batch of 8 fits"):
-        fitting.fitted(config(), Plans(256), 8)
+        fitting.pieces_that_fit(config(), Plans(256), on(8))
+
+
+def test_devices_need_be_no_power_of_two(room):
+    room(130)
+    assert fitting.pieces_that_fit(config(96), Plans(96), on(3)) == 96 // 12
 
 
 def test_it_begins_with_the_micro_batches_that_were_asked_for(room):
     room(1000)
     plans = Plans(256)
     asked = config(**{"optim.accumulate": 4})
-    assert fitting.fitted(asked, plans, 1).optim.accumulate == 4
+    assert fitting.pieces_that_fit(asked, plans, on(1)) == 4
     assert plans.compiled == [64]
 
 
 def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
     room(300)
-    fitting.check(config(128), Plans.plan(128), Plans(128), 1)
+    fitting.check(config(128), Plans.plan(128), Plans(128), on(1))
     with pytest.raises(UserError) as error:
-        fitting.check(config(), Plans.plan(256), Plans(256), 1)
+        fitting.check(config(), Plans.plan(256), Plans(256), on(1))
     said = str(error.value)
     assert said.startswith("a step takes 366 MB of a device's 334 MB: 128 images at a ")
     for way in (
@@ -109,7 +118,7 @@ def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
         assert way in said
     tried = config(**{"train.remat": "full", "dtype": "bfloat16"})
     with pytest.raises(UserError) as error:
-        fitting.check(tried, Plans.plan(256), Plans(256), 1)
+        fitting.check(tried, Plans.plan(256), Plans(256), on(1))
     assert "remat" not in str(error.value)
     assert "bfloat16" not in str(error.value)
 
