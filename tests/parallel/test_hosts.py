@@ -1,6 +1,5 @@
 """Processes of one run: two of them, with two devices each, that really talk."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from hybrid_jax.errors import Gone, UserError
 from hybrid_jax.main import parse
 from hybrid_jax.parallel import hosts
 from hybrid_jax.training.checkpoint import Saved
-from tests.parallel.runs import ALL, EXPERIMENT, STEPS
+from tests.parallel.runs import ALL, EXPERIMENT, STEPS, cut_in
 from tests.parallel.test_kinds import LATER, losses
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +32,7 @@ def start(workdir, *more, own=((), ()), program=("-m", "hybrid_jax.main")):
                 *(f"--process={i}", *more, *own[i]),
             ],
             cwd=ROOT,
-            env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+            env=cut_in(2),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -69,7 +68,8 @@ SHARED = ("--config.parallel.fsdp=4",)
 def alone(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("alone") / "run"
     command = [sys.executable, "-m", "hybrid_jax.main", *EXPERIMENT]
-    subprocess.run([*command, f"--workdir={workdir}"], cwd=ROOT, check=True)
+    command.append(f"--workdir={workdir}")
+    subprocess.run(command, cwd=ROOT, check=True, env=cut_in(1))
     return losses(workdir)
 
 

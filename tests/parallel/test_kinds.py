@@ -6,7 +6,6 @@ digit on in the first step, and by up to a thousandth at the end of these runs.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from hybrid_jax.main import main
 from hybrid_jax.training.checkpoint import Saved
-from tests.parallel.runs import CUT, KINDS, LEFT_OUT, RESUMED, STEPS
+from tests.parallel.runs import CUT, KINDS, LEFT_OUT, RESUMED, STEPS, cut_in
 
 ROOT = Path(__file__).parents[2]
 FIRST, LATER = 1e-5, 2e-3  # relative differences of losses
@@ -29,7 +28,7 @@ def folder(tmp_path_factory):
     ended = subprocess.run(
         [sys.executable, "-m", "tests.parallel.runs", str(folder)],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env=cut_in(8),
         capture_output=True,
         text=True,
     )
