@@ -47,7 +47,11 @@ KINDS = {
 }
 # Each takes half a minute to compile, so what is much like others is left out.
 ALL = os.environ.get("HYBRID_JAX_KINDS") == "all"
-LEFT_OUT = () if ALL else ("jit on 8 x 1", "jit on 1 x 8", "resumed on 4")
+LEFT_OUT = (
+    ()
+    if ALL
+    else ("jit on 2", "jit on 8 x 1", "jit on 1 x 8", "resumed on 2", "resumed on 4")
+)
 # From the state of all eight, parameters cut over four, after step `CUT`.
 RESUMED = {
     "resumed on 1": ("jit", 1, 1),
