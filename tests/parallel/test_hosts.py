@@ -1,5 +1,6 @@
 """Processes of one run: two of them, with two devices each, that really talk."""
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -73,29 +74,40 @@ def alone(tmp_path_factory):
     return losses(workdir)
 
 
-def test_a_signal_to_one_ends_both_with_one_step_and_both_go_on(alone, tmp_path):
-    """Parameters are cut over both, so that each of them saves a part."""
-    workdir = tmp_path / "run"
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """A run of two processes, one of which was told to end; what came of it."""
+    workdir = tmp_path_factory.mktemp("told") / "run"
     processes = start(workdir, *SHARED)
-    wait_for_lines(workdir, 3, processes[0])
+    wait_for_lines(workdir, 5, processes[0])
     sent = time.monotonic()
     processes[1].send_signal(signal.SIGTERM)
-    codes, last, _ = ended(processes)
+    codes, last, outputs = ended(processes)
     assert time.monotonic() - sent < 30
+    return workdir, codes, last, outputs
+
+
+def test_a_signal_to_one_ends_both_with_one_step(alone, told):
+    """Parameters are cut over both, so that each of them saves a part."""
+    workdir, codes, last, outputs = told
     step = Saved(workdir / "checkpoints").latest()
     assert codes == [143, 143]
     said = f"hybrid-jax: ended by SIGTERM with step {step} saved; the same command "
     assert last == [[f"{said}goes on"]] * 2
+    assert "on 4 x cpu (cpu) of 2 hosts, by jit, parameters cut over 4" in outputs[0][0]
+    assert "step" not in outputs[1][0]  # one of them speaks
     assert 0 < step < STEPS
+    assert losses(workdir) == pytest.approx(alone[:step], rel=LATER)
 
+
+@pytest.mark.skipif(not ALL, reason="only with HYBRID_JAX_KINDS=all")
+def test_both_go_on(alone, told, tmp_path):
+    step = Saved(told[0] / "checkpoints").latest()
+    workdir = shutil.copytree(told[0], tmp_path / "run")
     codes, _, outputs = ended(start(workdir, *SHARED))
     assert codes == [0, 0], outputs
     assert f"continuing after step {step} of {STEPS}" in outputs[0][0]
-    assert "on 4 x cpu (cpu) of 2 hosts, by jit, parameters cut over 4" in outputs[0][0]
-    assert "step" not in outputs[1][0]  # one of them speaks
-    found = losses(workdir)
-    assert len(found) == STEPS + 1
-    assert found == pytest.approx(alone, rel=LATER)
+    assert losses(workdir) == pytest.approx(alone, rel=LATER)
 
 
 @pytest.mark.skipif(not ALL, reason="only with HYBRID_JAX_KINDS=all")
