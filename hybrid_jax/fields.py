@@ -112,9 +112,9 @@ class Field(typing.NamedTuple):
 
 
 # Of the machine rather than of the run: hosts of one run may differ in them.
-LOCAL = (
-    *("compilation_cache", "data.dir", "data.manual_dir", "data.path", "data.workers"),
-)
+LOCAL = {
+    *("compilation_cache", "data.dir", "data.manual_dir", "data.path", "data.workers")
+}
 
 FIELDS = {
     "seed": Field(0, SEED, "of initialisation, data order and augmentation"),

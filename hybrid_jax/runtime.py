@@ -30,10 +30,9 @@ def set_up(compilation_cache: bool) -> None:
     """Quiet logs, the compilation cache, and little work for the garbage collector."""
     gc.set_threshold(COLLECT_EVERY)
     logging.set_verbosity(logging.ERROR)
+    jax.config.update("jax_enable_compilation_cache", compilation_cache)
     if compilation_cache:
         use_compilation_cache()
-    else:
-        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def source_version() -> str:

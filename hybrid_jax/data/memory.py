@@ -28,7 +28,7 @@ def memory() -> int:
 
 def _allowed() -> float:
     """Bytes that a container or a scheduler's job may have (Linux's cgroups)."""
-    groups = (line.split(":") for line in _text("/proc/self/cgroup").splitlines())
+    groups = (line.split(":", 2) for line in _text("/proc/self/cgroup").splitlines())
     limits = [
         _text(f"/sys/fs/cgroup/{controllers}{path}/{file}")
         for _, controllers, path in groups

@@ -116,7 +116,8 @@ class Interruption:
 
         No part can be left by one of many hosts.
         """
-        before, self._held = self._held, hold or self.hosts.many
+        hold = hold or self.hosts.many
+        before, self._held = self._held, hold
         try:
             if not hold:
                 self.check()

@@ -7,6 +7,7 @@ import threading
 import jax.numpy as jnp
 import pytest
 
+from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.training import interruption
 from hybrid_jax.training.interruption import Interrupted, Interruption, wait
 
@@ -84,3 +85,11 @@ def test_waiting_ends_with_what_is_waited_for():
     x = jnp.ones(3) + 1
     wait({"x": x})
     assert x.is_ready()
+
+
+def test_no_part_can_be_left_by_one_of_many_hosts():
+    """It would save alone, and the others would wait for it."""
+    with Interruption(Hosts(1, 2)) as run, run.held():
+        signal.raise_signal(signal.SIGTERM)
+        with run.held(False):
+            signal.raise_signal(signal.SIGTERM)  # at once, so it is the same

@@ -106,7 +106,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
             yield file
     except (
         *(zipfile.BadZipFile, zlib.error, OSError, EOFError),
-        *(NotImplementedError, RuntimeError),  # other compression, encryption
+        RuntimeError,  # encryption, and what is not implemented of compression
     ) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
 
