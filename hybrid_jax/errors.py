@@ -25,6 +25,12 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def short(value: object) -> str:
+    """A value, cut where it would fill the line."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:50]}…"
+
+
 def megabytes(count: int) -> str:
     """A number of bytes, rounded up."""
     return f"{math.ceil(count / 1e6):,} MB"

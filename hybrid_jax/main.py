@@ -53,7 +53,7 @@ def _end(code: int) -> None:
     """
     names = [thread.name for thread in threading.enumerate()]
     hosts = sys.modules.get("hybrid_jax.parallel.hosts")
-    many = hosts and hosts.left()
+    many = hosts and hosts.leave()
     if many or (code > 128 and any(name.startswith("compiler") for name in names)):
         sys.stdout.flush()
         os._exit(code)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from hybrid_jax.errors import Gone, UserError, first_line
+from hybrid_jax.errors import Gone, UserError, first_line, short
 
 SECONDS = 300  # to find each other, for imports take a while
 POLL_SECONDS = 2  # between looks at whether another process has failed
@@ -28,6 +28,14 @@ LAST_SECONDS = 0.2  # for who has said that it ends, to end
 FAILED, LEFT, ROUNDS, SIGNALS = (
     f"hybrid_jax/{name}/" for name in ("failed", "left", "rounds", "signals")
 )
+
+
+class Failed(UserError):
+    """Another process has failed, for a reason and with a code of its own."""
+
+    def __init__(self, host: str, why: str, code: int):
+        super().__init__(f"host {host} has ended: {why}")
+        self.code = code
 
 
 class Hosts:
@@ -61,7 +69,7 @@ class Hosts:
             if one is kept waiting for long.
 
         Raises:
-          UserError: another process has failed.
+          Failed: another process did.
         """
         if not self.many:
             return say()
@@ -95,12 +103,12 @@ class Hosts:
         if self.lead:
             self.told(lambda: True)
 
-    def agree(self, on: str, facts: dict) -> None:
+    def agree(self, on: str, facts_of: Callable[[], dict]) -> None:
         """Compares what should be equal on all hosts.
 
         Args:
           on: what this is about, in a word.
-          facts: by name, fit for JSON.
+          facts_of: gives facts by name, fit for JSON; asked if there are others.
 
         Raises:
           UserError: names what differs, and where; on every host.
@@ -108,14 +116,14 @@ class Hosts:
         if not self.many:
             return
         key = f"hybrid_jax/{on}/"
-        _service().key_value_set(f"{key}{self.number}", json.dumps(facts))
+        _service().key_value_set(f"{key}{self.number}", json.dumps(facts_of()))
         theirs = [
             json.loads(self._awaited(f"{key}{number}")) for number in range(self.count)
         ]
         for number, other in enumerate(theirs[1:], 1):
             differing = [
-                f"{name} is {_short(other.get(name))} there and "
-                f"{_short(theirs[0].get(name))} on host 0"
+                f"{name} is {short(other.get(name))} there and "
+                f"{short(theirs[0].get(name))} on host 0"
                 for name in {**theirs[0], **other}
                 if other.get(name) != theirs[0].get(name)
             ]
@@ -147,7 +155,7 @@ class Hosts:
         """Has all processes end when one fails inside, with its code and its words.
 
         Raises:
-          UserError: another process has failed.
+          Failed: another process did.
           Gone: another process died.
         """
         if not self.many:
@@ -155,6 +163,8 @@ class Hosts:
             return
         try:
             yield
+        except (Failed, Gone):  # which others hear of from whom it is about
+            raise
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" in str(error):
                 self._tell_failure(error)
@@ -205,10 +215,7 @@ class Hosts:
 
     def _raise_failure(self) -> None:
         for key, told in _service().key_value_dir_get(FAILED):
-            failure = json.loads(told)
-            error = UserError(f"host {key.rsplit('/')[-1]} has ended: {failure['why']}")
-            error.code = failure["code"]
-            raise error
+            raise Failed(key.rsplit("/")[-1], **json.loads(told))
 
 
 def join(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
@@ -227,6 +234,8 @@ def join(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
     given = (coordinator, processes, process) if coordinator else ()
     if not given and not _in_cluster():
         return Hosts()
+    if given:
+        print(f"process {process} of {processes}: waiting for the others", flush=True)
     try:
         jax.distributed.initialize(
             *given, initialization_timeout=SECONDS, shutdown_timeout_seconds=30
@@ -236,8 +245,8 @@ def join(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
             return Hosts()  # one TPU VM that knows nothing of others, as in Colab
         where = f"--coordinator={coordinator}" if given else "the run's other processes"
         raise UserError(
-            f"{where} cannot be reached in {SECONDS} s ({first_line(error)}): start "
-            "all of them, and check that the port is open"
+            f"{where} cannot be reached ({first_line(error)}): start all of them in "
+            f"{SECONDS} s, and check that the port is open"
         ) from None
     _joined.append(Hosts(jax.process_index(), jax.process_count()))
     return _joined[-1]
@@ -246,8 +255,8 @@ def join(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
 _joined: list[Hosts] = []
 
 
-def left() -> bool:
-    """Whether this is one of several processes; if so, it has left the others."""
+def leave() -> bool:
+    """Leaves the others of the run that this process has joined; whether it has any."""
     many = [hosts for hosts in _joined if hosts.many]
     for hosts in many:
         hosts.leave()
@@ -277,8 +286,3 @@ def _service():
     from jax._src.distributed import global_state
 
     return global_state.client
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:50]}…"

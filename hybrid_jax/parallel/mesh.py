@@ -10,6 +10,7 @@ pmap    The same program on every device, with a share of the batch and a copy o
 Both give the numbers of one device, up to the order in which sums are added up.
 """
 
+import abc
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -32,7 +33,7 @@ CUTS = {"kernel": (-1, -2)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Devices:
+class Devices(abc.ABC):
     """A mesh, and what lies where on it.
 
     Attributes:
@@ -47,14 +48,15 @@ class Devices:
         return self.mesh.size
 
     @property
+    @abc.abstractmethod
     def place(self) -> Place:
         """Where programs are traced for."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def cut(self, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
         """The shape in which an array is spread along an axis, over all devices."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def tracer(
         self, fn: Callable, results: Any = None, donate: tuple[int, ...] = ()
     ) -> Callable[..., Any]:
@@ -66,7 +68,6 @@ class Devices:
             device; a tree, or what begins one.
           donate: numbers of the arguments that are used up.
         """
-        raise NotImplementedError
 
     @property
     def hosts(self) -> int:
@@ -201,7 +202,7 @@ class Jit(Devices):
 
 
 class Pmap(Devices):
-    """A share on every device, as the first of the axes of `cut` numbers them."""
+    """A share on every device: the axis that is cut becomes devices, and their rows."""
 
     @property
     def place(self) -> Place:

@@ -56,6 +56,7 @@ def check(
     step: jax.stages.Compiled,
     compile_step: Compile,
     devices: Devices,
+    say: Callable[[str], None],
 ) -> None:
     """Refuses a step that is larger than the memory.
 
@@ -63,6 +64,7 @@ def check(
       config: of the step.
       step: as it is about to run.
       compile_step, devices: as in `pieces_that_fit`.
+      say: is told what takes so long, if it is too large.
 
     Raises:
       UserError: names the bytes, how many images would fit, and all other ways out.
@@ -70,6 +72,7 @@ def check(
     takes = bytes_of(step, devices)
     if takes <= memory():
         return
+    say("a step is larger than the memory: compiling, to see what would fit")
     pieces = _fitting(config, compile_step, devices)
     batch = config.train.batch_size
     fits = (

@@ -70,7 +70,7 @@ def train(
     ):
         begun = hosts.told(folder.has_checkpoints)
         config = fitting.adopted(config, folder) if begun else config
-        hosts.agree("setting", setting(config))
+        hosts.agree("setting", partial(setting, config))
         folder.check(config)
         splits = _loaded(config, folder, hosts)
         devices = create_run_devices(config, hosts)
@@ -103,7 +103,7 @@ def _loaded(config: ConfigDict, folder: Workdir, hosts: Hosts) -> data.Splits:
     with hosts.leader_first():
         splits = data.load(**config.data)
     kind = "resident" if splits.train.resident else "stream"
-    hosts.agree("data set", splits.identity | {"config.data.loader": kind})
+    hosts.agree("data set", lambda: splits.identity | {"config.data.loader": kind})
     folder.check_data(splits)
     return splits
 
@@ -193,7 +193,7 @@ class Run:
                         *(self.devices, self.task, shapes),
                         *(self.splits.train, self.config),
                     ),
-                    self.devices,
+                    *(self.devices, self.reporter.say),
                 )
                 tested = going_on(course, state, step, saved, initial, restore)
                 writers.hyperparameters(flatten(self.config), tested)

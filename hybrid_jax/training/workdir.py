@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from hybrid_jax.config import flatten
 from hybrid_jax.data import Splits
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, short
 from hybrid_jax.fields import FIELDS
 from hybrid_jax.parallel.hosts import Hosts
 
@@ -111,7 +111,7 @@ class Workdir:
             return
         theirs = _read_json(self.data)
         differing = [
-            f"{name} were {_short(theirs.get(name))} and are {_short(value)} now"
+            f"{name} were {short(theirs.get(name))} and are {short(value)} now"
             for name, value in splits.summary.items()
             if theirs.get(name) != value
         ]
@@ -172,11 +172,6 @@ def write_whole(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.tmp")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:50]}…"
 
 
 def _write_json(path: Path, content: dict) -> None:

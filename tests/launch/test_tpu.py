@@ -154,10 +154,9 @@ def test_run_ends_with_the_exit_code_of_the_run(stage, code):
     assert done.returncode == code
 
 
-def test_a_run_that_is_alive_is_not_started_again_and_outlives_ctrl_c(stage):
-    stage.answers(runs="wait")
-    stage.run("tpu.sh", "setup")
-    first = subprocess.Popen(
+def following(stage):
+    """The command `run`, which follows the log, in a session to be interrupted."""
+    return subprocess.Popen(
         ["bash", LAUNCH / "tpu.sh", "run", "--", CONFIG],
         env=stage.env,
         cwd=stage.cwd,
@@ -165,6 +164,12 @@ def test_a_run_that_is_alive_is_not_started_again_and_outlives_ctrl_c(stage):
         text=True,
         start_new_session=True,
     )
+
+
+def test_a_run_that_is_alive_is_not_started_again_and_outlives_ctrl_c(stage):
+    stage.answers(runs="wait")
+    stage.run("tpu.sh", "setup")
+    first = following(stage)
     for line in first.stdout:
         if "hybrid-jax is here" in line:
             break
@@ -173,13 +178,7 @@ def test_a_run_that_is_alive_is_not_started_again_and_outlives_ctrl_c(stage):
     assert first.returncode == 130
     assert "the run goes on" in rest
 
-    again = subprocess.Popen(
-        ["bash", LAUNCH / "tpu.sh", "run", "--", CONFIG],
-        env=stage.env,
-        cwd=stage.cwd,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    again = following(stage)
     assert "alive already: nothing is started" in again.stdout.readline()
     refused(stage.run("tpu.sh", "setup"), "is alive: stop it first")
     assert (stage.folder / "worker-0" / "hybrid_jax" / "source" / "configs").exists()

@@ -106,9 +106,9 @@ def test_it_begins_with_the_micro_batches_that_were_asked_for(room):
 
 def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
     room(300)
-    fitting.check(config(128), Plans.plan(128), Plans(128), on(1))
+    fitting.check(config(128), Plans.plan(128), Plans(128), on(1), print)
     with pytest.raises(UserError) as error:
-        fitting.check(config(), Plans.plan(256), Plans(256), on(1))
+        fitting.check(config(), Plans.plan(256), Plans(256), on(1), print)
     said = str(error.value)
     assert said.startswith("a step takes 366 MB of a device's 334 MB: 128 images at a ")
     for way in (
@@ -118,7 +118,7 @@ def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
         assert way in said
     tried = config(**{"train.remat": "full", "dtype": "bfloat16"})
     with pytest.raises(UserError) as error:
-        fitting.check(tried, Plans.plan(256), Plans(256), on(1))
+        fitting.check(tried, Plans.plan(256), Plans(256), on(1), print)
     assert "remat" not in str(error.value)
     assert "bfloat16" not in str(error.value)
 
