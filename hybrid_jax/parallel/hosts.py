@@ -12,6 +12,7 @@ import glob
 import importlib.util
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -236,6 +237,7 @@ def join(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
         return Hosts()
     if given:
         print(f"process {process} of {processes}: waiting for the others", flush=True)
+        _check_coordinator(coordinator, process)
     try:
         jax.distributed.initialize(
             *given, initialization_timeout=SECONDS, shutdown_timeout_seconds=30
@@ -250,6 +252,32 @@ def join(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
         ) from None
     _joined.append(Hosts(jax.process_index(), jax.process_count()))
     return _joined[-1]
+
+
+def _check_coordinator(coordinator: str, process: int) -> None:
+    """Refuses an address at which jax would end the process without a word of ours."""
+    host, port = coordinator.rsplit(":", 1)
+    if process == 0:
+        try:
+            socket.create_server(("", int(port))).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"--coordinator={coordinator}: port {port} cannot be had ({error}); "
+                "give another"
+            ) from None
+        return
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=SECONDS).close()
+            return
+        except (OSError, OverflowError) as error:
+            if time.monotonic() > end:
+                raise UserError(
+                    f"--coordinator={coordinator} cannot be reached ({error}): start "
+                    f"process 0 there in {SECONDS} s, and check that the port is open"
+                ) from None
+        time.sleep(POLL_SECONDS / 4)
 
 
 _joined: list[Hosts] = []

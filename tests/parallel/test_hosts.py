@@ -210,6 +210,22 @@ def test_flags_of_hosts_are_checked(flags, message):
         parse(command(*flags))
 
 
+def test_a_coordinator_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setattr(hosts, "SECONDS", 0.1)
+    with pytest.raises(UserError, match="localhost:1 cannot be reached"):
+        hosts.join("localhost:1", 2, 1)
+
+
+@pytest.mark.parametrize("port", [None, 99999])
+def test_a_port_that_cannot_be_had_is_told(port):
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = port or other.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} cannot be had"):
+            hosts.join(f"localhost:{port}", 2, 0)
+
+
 def test_flags_of_hosts():
     flags = ("--coordinator=a:1234", "--processes=2", "--process=1")
     assert parse(command(*flags)).hosts == ("a:1234", 2, 1)
