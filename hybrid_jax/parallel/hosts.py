@@ -235,8 +235,9 @@ def join(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
     given = (coordinator, processes, process) if coordinator else ()
     if not given and not _in_cluster():
         return Hosts()
+    if given or _surely_many():
+        print("waiting for the other processes of the run", flush=True)
     if given:
-        print(f"process {process} of {processes}: waiting for the others", flush=True)
         _check_coordinator(coordinator, process)
     try:
         jax.distributed.initialize(
