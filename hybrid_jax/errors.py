@@ -44,6 +44,11 @@ def _escaped(surrogate: re.Match) -> str:
     return f"\\x{byte:02x}" if 0x80 <= byte < 0x100 else f"\\u{code:x}"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def megabytes(count: int) -> str:
     """A number of bytes, rounded up."""
     return f"{math.ceil(count / 1e6):,} MB"

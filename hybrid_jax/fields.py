@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable
 
 from hybrid_jax.data.order import SAMPLINGS
-from hybrid_jax.data.pixels import FITS
+from hybrid_jax.data.pixels import FITS, is_gray
 from hybrid_jax.models.table import LETTERS, MODELS, parse_stack, shown_models
 
 
@@ -58,6 +58,14 @@ def _compiles(pattern: str) -> bool:
     return True
 
 
+def _is_color(text: str) -> bool:
+    try:
+        is_gray(text)
+    except ValueError:
+        return False
+    return True
+
+
 # Comparisons with NaN are false, so every rule on numbers refuses it.
 ANY = Rule("a text", lambda v: True)
 NAME = Rule(
@@ -92,6 +100,7 @@ SIZE = _tuple_of(
     lambda v: len(v) == 2 and min(v) >= 16,
 )
 
+COLOR = Rule("a color such as white, gray or #ff8800", _is_color)
 FAULT = Rule(
     "empty, or nan@STEP or term@STEP, counted from 1",
     lambda v: re.fullmatch(r"((nan|term)@[1-9]\d*)?", v),
@@ -113,7 +122,8 @@ class Field(typing.NamedTuple):
 
 # Of the machine rather than of the run: hosts of one run may differ in them.
 LOCAL = {
-    *("compilation_cache", "data.dir", "data.manual_dir", "data.path", "data.workers")
+    *("compilation_cache", "data.dir", "data.exclude", "data.manual_dir", "data.path"),
+    "data.workers",
 }
 
 FIELDS = {
@@ -144,10 +154,19 @@ FIELDS = {
     "data.fit": Field(
         "crop", _one_of(*FITS), "how images of another shape come to that size"
     ),
+    "data.background": Field(
+        "white", COLOR, "what lies behind transparent parts of images"
+    ),
     "data.on_error": Field(
         "stop",
         _one_of("stop", "skip"),
-        "at training images that cannot be read; those to test on always stop",
+        "at images that cannot be read; those of your own test split always stop",
+    ),
+    "data.exclude": Field(
+        "",
+        ANY,
+        "file that lists images to leave out: a path a line, or a .csv of paths",
+        free=True,
     ),
     "data.test_fraction": Field(
         0.2, PART, "of each class, in a folder that is not split"

@@ -32,7 +32,9 @@ class Options:
     label: str = "label"
     image_size: tuple[int, ...] = ()
     fit: str = "crop"
+    background: str = "white"
     on_error: str = "stop"
+    exclude: str = ""
     test_fraction: float = 0.2
     split_seed: int = 0
     fold: str = ""
@@ -140,10 +142,17 @@ class Splits:
 
 
 class Source(typing.Protocol):
-    """Where a data set comes from; splits are `train` and `test`."""
+    """The place that a data set comes from; splits are `train` and `test`.
+
+    Attributes:
+      classes: names, in the order of the labels.
+      fingerprint: of the user's own files; empty for published sets.
+      notes: what was skipped or left out, for the user to read.
+    """
 
     classes: tuple[str, ...]
     fingerprint: str
+    notes: tuple[str, ...]
 
     def images(self, split: str) -> "Encoded": ...
 
@@ -169,7 +178,7 @@ def load(name: str, dir: str = "", **options) -> Splits:
     from hybrid_jax.data.memory import is_resident
 
     options = Options(name, dir, **options)
-    source, skipped = open_source(options)
+    source = open_source(options)
     parts, notes = divide(source.labels, options)
     encoded = {part: source.images(split) for part, (split, _) in parts.items()}
     used = {part: encoded[part].take(rows) for part, (_, rows) in parts.items()}
@@ -193,7 +202,7 @@ def load(name: str, dir: str = "", **options) -> Splits:
         part("train"),
         part("test"),
         source.classes,
-        skipped + notes,
+        source.notes + notes,
         source.fingerprint,
     )
 
@@ -215,30 +224,60 @@ def divide(
     """
     from hybrid_jax.data import subsets
 
-    labels, notes = labels_of("train"), ()
-    parts = {"train": ("train", np.arange(len(labels)))}
+    left, notes = _left_in(labels_of, options)
+    labels = labels_of("train")[left["train"]]
+    parts = {split: (split, rows) for split, rows in left.items()}
     if options.fold:
         number, folds = map(int, options.fold.split("/"))
         train, test = subsets.fold(labels, number, folds, options.split_seed)
-        parts = {"train": ("train", train), "test": ("train", test)}
+        parts = {
+            "train": ("train", left["train"][train]),
+            "test": ("train", left["train"][test]),
+        }
         notes += (
             f"fold {number} of {folds} of the {len(labels):,} training images is the "
             "test split; the images that were held out for testing are left alone",
         )
-    else:
-        parts["test"] = ("test", np.arange(len(labels_of("test"))))
     if options.fraction < 1 or options.per_class:
         split, rows = parts["train"]
         chosen = subsets.subset(
-            labels[rows], options.fraction, options.per_class, options.split_seed
+            labels_of("train")[rows],
+            options.fraction,
+            options.per_class,
+            options.split_seed,
         )
         parts["train"] = (split, rows[chosen])
         notes += (f"{len(chosen):,} of {len(rows):,} training images are used",)
     return parts, notes
 
 
-def open_source(options: Options) -> tuple[Source, tuple[str, ...]]:
-    """Where the images are, and what was skipped there, for the user to read.
+def _left_in(
+    labels_of: Callable[[str], np.ndarray], options: Options
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Rows of each split that `config.data.exclude` does not list, and notes.
+
+    A user's own images are left out where they are listed, by `listing`.
+
+    Raises:
+      UserError: the list cannot be read, or names images that are not there.
+    """
+    from hybrid_jax.data.exclusions import Exclusions
+
+    rows = {split: np.arange(len(labels_of(split))) for split in ("train", "test")}
+    if options.name == "folder" or not options.exclude:
+        return rows, ()
+    exclusions = Exclusions(options.exclude)
+    rows = {
+        split: np.array(
+            [row for row in of_split if not exclusions.hold(f"{split}/{row}")], int
+        )
+        for split, of_split in rows.items()
+    }
+    return rows, exclusions.notes()
+
+
+def open_source(options: Options) -> Source:
+    """The place that the images of a data set come from.
 
     Raises:
       UserError: of `load`.
@@ -247,26 +286,7 @@ def open_source(options: Options) -> tuple[Source, tuple[str, ...]]:
     if options.name == "folder":
         from hybrid_jax.data.own import OwnImages
 
-        source = OwnImages(
-            options.path,
-            options.dir,
-            options.test_fraction,
-            options.split_seed,
-            options.on_error,
-            options.image_size,
-            options.fit,
-        )
-        count = len(source.skipped)
-        skipped = f"{count} training images cannot be read and are skipped: "
-        return source, (skipped + "; ".join(source.skipped),) if count else ()
+        return OwnImages(options)
     from hybrid_jax.data.prepared import Prepared
 
-    source = Prepared(
-        options.name,
-        options.dir,
-        options.manual_dir,
-        options.label,
-        options.image_size,
-        options.fit,
-    )
-    return source, ()
+    return Prepared(options)

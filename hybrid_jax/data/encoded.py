@@ -7,6 +7,7 @@ know which of the two is there.
 import collections
 import dataclasses
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,24 +17,34 @@ from typing import Protocol
 import numpy as np
 from rich.progress import track
 
-from hybrid_jax.data.pixels import Facts, Form, Unreadable, decode, examine
-from hybrid_jax.errors import UserError
+from hybrid_jax.data.pixels import (
+    Facts,
+    Form,
+    Unreadable,
+    decode,
+    examine,
+    is_gray,
+)
+from hybrid_jax.errors import UserError, first_line, shown
 
 # Asked for together, records of TFDS come faster than one at a time; but a photograph
 # takes fifty megabytes, and every core has so many of them.
 ROWS_AT_ONCE = 32
-# Share of the images whose depth counts, since one broken pixel of a camera must not
-# darken all others.
+# Share of the 16-bit images whose depth counts, since one broken pixel of a camera must
+# not darken all others.
 DEPTH_OF = 0.9
 NAMED_AT_MOST = 5
 
 
 class Records(Protocol):
-    """Encoded images by number, wherever they lie."""
+    """Encoded images by number, wherever they lie.
+
+    In place of the bytes of a file that cannot be opened is why it cannot.
+    """
 
     def __len__(self) -> int: ...
 
-    def read(self, rows: Sequence[int]) -> list[bytes]: ...
+    def read(self, rows: Sequence[int]) -> list[bytes | Unreadable]: ...
 
     def name(self, row: int) -> str: ...
 
@@ -47,11 +58,23 @@ class Files:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, rows: Sequence[int]) -> list[bytes]:
-        return [self.paths[row].read_bytes() for row in rows]
+    def read(self, rows: Sequence[int]) -> list[bytes | Unreadable]:
+        return [_content(self.paths[row]) for row in rows]
 
     def name(self, row: int) -> str:
         return str(self.paths[row])
+
+
+def _content(path: Path) -> bytes | Unreadable:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return Unreadable("it is no file")  # a pipe would be waited for
+        return path.read_bytes()
+    except FileNotFoundError:
+        gone = "it is a link to nothing" if path.is_symlink() else "it is gone"
+        return Unreadable(gone)
+    except OSError as error:
+        return Unreadable(error.strerror or first_line(error))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +112,7 @@ class Encoded:
             try:
                 images[i] = decode(content, self.form)
             except Unreadable as error:
-                name = self.records.name(row)
+                name = shown(self.records.name(row))
                 raise UserError(f"{name} cannot be read: {error}") from None
         return images
 
@@ -133,7 +156,11 @@ def mapped(work: Callable, count: int, title: str) -> Iterator:
 
 
 def choose_form(
-    facts: list[Facts], image_size: tuple[int, int], fit: str, title: str
+    facts: list[Facts],
+    image_size: tuple[int, int],
+    fit: str,
+    background: str,
+    title: str,
 ) -> Form:
     """What readable images are kept as.
 
@@ -155,12 +182,21 @@ def choose_form(
             "choose one, such as --config.data.image_size=64,64"
         )
     as_they_are = len(sizes) == 1 and (not size or _is_copy(first, size))
+    tinted = any(f.transparent for f in facts) and not is_gray(background)
     return Form(
         size=first if as_they_are else size,
-        channels=1 if all(f.gray for f in facts) else 3,
-        bits=max(8, int(np.quantile([f.peak for f in facts], DEPTH_OF)).bit_length()),
+        channels=1 if all(f.gray for f in facts) and not tinted else 3,
+        bits=_depth([f.peak for f in facts if f.bits == 16]),
         fit=fit,
+        background=background,
     )
+
+
+def _depth(peaks: list[int]) -> int:
+    """Bits that images use of the 16 that they store, from their highest levels."""
+    if not peaks:
+        return 16
+    return max(8, int(np.quantile(peaks, DEPTH_OF)).bit_length())
 
 
 def refuse_unreadable(
@@ -170,7 +206,10 @@ def refuse_unreadable(
     bad = [row for row, fact in enumerate(facts) if fact.error]
     if not bad:
         return
-    named = [f"{records.name(row)} ({facts[row].error})" for row in bad[:NAMED_AT_MOST]]
+    named = [
+        f"{shown(records.name(row))} ({facts[row].error})"
+        for row in bad[:NAMED_AT_MOST]
+    ]
     more = f", and {len(bad) - len(named)} more" if len(bad) > len(named) else ""
     raise UserError(
         f"{len(bad)} of the {len(facts):,} {title} images cannot be read: "

@@ -5,27 +5,20 @@ DIR/<class>/*                                    split by a seeded share of each
 FILE.csv with the columns path and label         and split, where there is one
 """
 
-import csv
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from hybrid_jax.data.pixels import SUFFIXES
+from hybrid_jax.data import tables
+from hybrid_jax.data.exclusions import Exclusions
+from hybrid_jax.data.folders import SPLITS, Entry, Folder, read_folder
 from hybrid_jax.data.subsets import hold_out
-from hybrid_jax.errors import UserError, closest
+from hybrid_jax.errors import UserError, closest, counted, shown
 
-# Names of splits, in any case; of those for testing the first that is there counts.
-TRAIN = ("train", "training")
-TEST = ("test", "testing", "val", "valid", "validation")
-COLUMNS = {
-    "path": ("path", "image", "file", "filename", "filepath", "image_path"),
-    "label": ("label", "class", "target", "category"),
-    "split": ("split", "subset", "set"),
-}
 NAMED_AT_MOST = 5
 
 
@@ -39,200 +32,207 @@ class Listing(NamedTuple):
 class Listings(NamedTuple):
     """Both splits, and the union of their classes in the order of the labels.
 
-    `held_out`: the split is ours, not the user's.
+    Attributes:
+      train, test: the splits.
+      classes: names.
+      held_out: whether the test split is a share that was held out here.
+      notes: in words, what was left out.
+      empty: in words, each class folder without images.
     """
 
     train: Listing
     test: Listing
     classes: tuple[str, ...]
     held_out: bool
+    notes: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
 
-def list_images(path: str, test_fraction: float, seed: int) -> Listings:
+def list_images(
+    path: str, test_fraction: float, seed: int, exclude: str = ""
+) -> Listings:
     """What lies at `config.data.path`, if every class of it can be learned.
 
     Raises:
       UserError: of `find_images`, or a class cannot be learned.
     """
-    found = find_images(path, test_fraction, seed)
-    _check_classes(Path(path).expanduser(), found)
+    found = find_images(path, test_fraction, seed, exclude)
+    place = shown(Path(path).expanduser())
+    if found.empty:
+        raise UserError(f"{place}: {_no_class(found.empty)}")
+    _check_classes(place, found)
     return found
 
 
-def find_images(path: str, test_fraction: float, seed: int) -> Listings:
+def find_images(
+    path: str, test_fraction: float, seed: int, exclude: str = ""
+) -> Listings:
     """What lies at `config.data.path`, whatever a training would say to it.
 
     Args:
       path: a folder, or a table whose name ends in `.csv` or `.tsv`.
       test_fraction: of each class, where the user did not split the images.
       seed: of that split.
+      exclude: a file that lists images to leave out.
 
     Raises:
       UserError: it is not laid out as one of the three, or holds one class.
     """
     place = Path(path).expanduser()
     if not place.exists():
-        raise UserError(f"config.data.path={path!r} does not exist")
-    pairs = list(_of_folder(place) if place.is_dir() else _of_table(place))
-    named = [label for _, _, label in pairs]
-    classes = tuple(sorted(set(named), key=_in_order(named)))
+        raise UserError(f"config.data.path={shown(path)!r} does not exist")
+    exclusions = Exclusions(exclude)
+    read = read_folder if place.is_dir() else _read_table
+    entries, notes, empty = read(place, exclusions)
+    notes += exclusions.notes()
+    named = [_class_name(entry.label) for entry in entries]
+    classes = tuple(sorted({*named}, key=_order_of(named)))
+    if len(classes) < 2:
+        holds = f"holds one class, {classes[0]!r}" if classes else "holds no class"
+        raise UserError(
+            f"{shown(place)} {holds}: two are needed"
+            + (f"; {_no_class(empty)}" if empty else "")
+        )
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[name] for name in named], np.int32)
-    if len(classes) < 2:
-        raise UserError(f"{place} holds one class, {classes[0]!r}: two are needed")
-    held_out = not all(split for split, _, _ in pairs)
+    held_out = not all(entry.split for entry in entries)
     if held_out:
         tested = hold_out(labels, test_fraction, seed)
     else:
-        tested = np.array([split == "test" for split, _, _ in pairs])
+        tested = np.array([entry.split == "test" for entry in entries])
     parts = [np.flatnonzero(~tested), np.flatnonzero(tested)]
     train, test = (
-        Listing([pairs[row][1] for row in rows], labels[rows]) for rows in parts
+        Listing([entries[row].path for row in rows], labels[rows]) for rows in parts
     )
-    return Listings(train, test, classes, held_out)
+    notes += (f"classes {pair} may be one" for pair in alike(classes))
+    return Listings(train, test, classes, held_out, (*notes,), (*empty,))
 
 
-def _of_folder(place: Path) -> Iterator[tuple[str, Path, str]]:
-    """Split (or nothing), file and class name of every image below a folder."""
-    folders = [entry for entry in _entries(place) if entry.is_dir()]
-    splits = _roles(_name(folder) for folder in folders)
-    if {*splits.values()} == {"train", "test"}:
-        for folder in folders:
-            if split := splits.get(_name(folder)):
-                yield from _of_classes(folder, split)
-    elif splits:
-        (only,) = splits.values()
-        other = "test" if only == "train" else "train"
-        raise UserError(
-            f"{place} has images for {only} and no folder {other!r}: add it, or give "
-            "the folder of the classes itself to have it split"
-        )
-    else:
-        yield from _of_classes(place, "")
+def alike(classes: Sequence[str]) -> list[str]:
+    """Classes whose names differ in case, spaces or underscores alone, in words.
 
-
-def _roles(names: Iterable[str]) -> dict[str, str]:
-    """Which of some names is the training and which the test split.
-
-    As in TFDS, a test split makes a validation split no test split.
+    Names of one letter are left alone: alphabets have both cases.
     """
-    known = {name.casefold(): name for name in names}
-    chosen = {
-        role: next((known[name] for name in valid if name in known), None)
-        for role, valid in (("train", TRAIN), ("test", TEST))
-    }
-    return {name: role for role, name in chosen.items() if name is not None}
+    first: dict[str, str] = {}
+    found = []
+    for name in classes:
+        plain = "".join(name.casefold().replace("_", " ").split())
+        other = first.setdefault(plain, name)
+        if other != name and len(plain) > 1:
+            found.append(f"{other!r} and {name!r}")
+    return found
 
 
-def _of_classes(place: Path, split: str) -> Iterator[tuple[str, Path, str]]:
-    images = 0
-    folders = [entry for entry in _entries(place) if entry.is_dir()]
-    for folder in folders:
-        for path in _images_below(folder):
-            images += 1
-            yield split, path, _name(folder)
-    if not images:
-        loose = any(_is_image(entry) for entry in _entries(place))
+def meant(name: str, classes: Sequence[str]) -> str:
+    """`", did you mean 'Cats'?"`: the class that was meant by a slip, or nothing.
+
+    Args:
+      name: found in one split alone.
+      classes: found in the other alone, since a slip leaves the right name there.
+    """
+    others = [str(c) for c in classes if c != name]
+    same = next((c for c in others if c.lower() == name.lower()), None)
+    return f", did you mean {same!r}?" if same else closest(name, others)
+
+
+def _read_table(place: Path, exclusions: Exclusions) -> Folder:
+    """The images that a table names, by split and class.
+
+    Raises:
+      UserError: it is no table, or a row of it names no image, class or split.
+    """
+    if place.suffix.lower() not in tables.SUFFIXES:
         raise UserError(
-            f"{place} holds "
-            + ("images, but not in folders by class" if loose else "no images")
-            + f": expected {place}/<class>/<image>, of {', '.join(SUFFIXES)}"
+            f"config.data.path={shown(place)} is neither a folder nor a table whose "
+            f"name ends in {' or '.join(tables.SUFFIXES)}"
         )
-
-
-def _entries(place: Path) -> list[Path]:
-    shown = [entry for entry in place.iterdir() if not entry.name.startswith(".")]
-    return sorted(shown, key=lambda entry: entry.name)
-
-
-def _images_below(folder: Path) -> Iterator[Path]:
-    """Images in a folder and its folders, in the order of their paths."""
-    seen, found = set(), []
-    for here, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        folders[:] = [] if real in seen else [f for f in folders if f[0] != "."]
-        if real not in seen:
-            found += [Path(here, file) for file in files]
-        seen.add(real)
-    return filter(_is_image, sorted(found))
-
-
-def _is_image(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
-
-
-def _name(path: Path) -> str:
-    # Two systems may write the same letters differently.
-    return unicodedata.normalize("NFC", path.name)
-
-
-def _of_table(place: Path) -> Iterator[tuple[str, Path, str]]:
-    """Split (or nothing), file and class name of every row of a table."""
-    missing = []
-    with place.open(encoding="utf-8-sig", newline="") as file:
-        tab = place.suffix.lower() == ".tsv"
-        reader = csv.DictReader(file, delimiter="\t" if tab else ",")
-        try:
-            columns = _columns(place, reader.fieldnames or [])
-            rows = list(reader)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{place} cannot be read as a table: {error}") from None
-    splits = _roles((row.get(columns["split"]) or "").strip() for row in rows)
-    if columns["split"] and rows and {*splits.values()} != {"train", "test"}:
-        raise UserError(
-            f"{place} needs rows of both splits, train and test, or no split column"
-        )
-    for number, row in enumerate(rows, start=2):
-        path, label, split = (
-            unicodedata.normalize("NFC", (row.get(columns[name]) or "").strip())
-            if name == "label"
-            else (row.get(columns[name]) or "").strip()
-            for name in COLUMNS
-        )
-        known = split.casefold() in (*TRAIN, *TEST)
-        if not path or not label or (columns["split"] and not known):
+    table = tables.read(place, needed=("path", "label"))
+    if not table.rows:
+        raise UserError(f"{shown(place)} has no rows")
+    roles = _roles(place, table)
+    entries, missing, unused = [], [], 0
+    for line, cells in table:
+        split = roles.get(cells["split"], "")
+        if not (cells["path"] and cells["label"]) or (roles and not split):
+            known = ", ".join(name for names in SPLITS.values() for name in names)
             raise UserError(
-                f"{place}, row {number}: a path, a label and, where there is such a "
-                f"column, a split of {', '.join((*TRAIN, *TEST))} are needed"
+                f"{shown(place)}, line {line}: a path, a label and, where there is "
+                f"such a column, a split of {known} are needed"
             )
-        image = place.parent / path
-        if not image.is_file():
-            missing.append(f"{path} (row {number})")
-        if not splits or split in splits:  # not of a validation beside a test split
-            yield splits.get(split, ""), image, label
-    if not rows or missing:
-        named = ", ".join(missing[:NAMED_AT_MOST])
+        image = place.parent / cells["path"]
+        if not os.path.lexists(image):
+            missing.append(f"{shown(cells['path'])} (line {line})")
+        elif exclusions.hold(os.path.relpath(image, place.parent)):
+            continue
+        elif split == "validation":
+            unused += 1
+        else:
+            entries.append(Entry(split, image, cells["label"]))
+    if missing:
         raise UserError(
-            f"{place} names {len(missing)} images that do not exist, beside it or by "
-            f"their whole path: {named}"
-            if missing
-            else f"{place} has no rows"
+            f"{shown(place)} names {len(missing)} images that do not exist, beside it "
+            f"or by their whole path: {', '.join(missing[:NAMED_AT_MOST])}"
         )
+    notes = (
+        [f"{counted(unused, 'image')} of the validation split left out"]
+        if unused
+        else []
+    )
+    return Folder(entries, notes, [])
 
 
-def _columns(place: Path, header: list[str]) -> dict[str, str | None]:
-    """The table's own name of each of our columns."""
-    plain = {name.strip().lower(): name for name in header}
-    columns = {
-        ours: next((plain[name] for name in names if name in plain), None)
-        for ours, names in COLUMNS.items()
+def _roles(place: Path, table: tables.Table) -> dict[str, str]:
+    """`train`, `test` or `validation` of each name of a split; none without a column.
+
+    A validation split is tested on where there is no test split.
+
+    Raises:
+      UserError: the rows are of one split.
+    """
+    if "split" not in table.columns:
+        return {}
+    names = dict.fromkeys(row.cells["split"] for row in table)
+    roles = {
+        name: role
+        for name in names
+        for role, known in SPLITS.items()
+        if name.casefold() in known
     }
-    for ours in ("path", "label"):
-        if columns[ours] is None:
-            raise UserError(
-                f"{place} has the columns {', '.join(header) or 'of nothing'}, and "
-                f"none is called {' or '.join(COLUMNS[ours])}"
-            )
-    return columns
+    if "test" not in roles.values():
+        roles = {n: "test" if r == "validation" else r for n, r in roles.items()}
+    if not {"train", "test"} <= {*roles.values()}:
+        raise UserError(
+            f"{shown(place)} needs rows of both splits, train and test, or no split "
+            "column"
+        )
+    return roles
 
 
-def _in_order(names: list[str]):
+def _class_name(name: str) -> str:
+    """The name of a class, for people: two systems write the same letters differently.
+
+    Names need not be UTF-8 either.
+    """
+    return shown(unicodedata.normalize("NFC", name))
+
+
+def _order_of(names: Iterable[str]):
     """A sort key: by number where all names are numbers, else by letters."""
-    return int if all(name.isdecimal() for name in names) else str
+    if all(name.isdecimal() for name in names):
+        return lambda name: (int(name), name)
+    return str
 
 
-def _check_classes(place: Path, found: Listings) -> None:
+def _no_class(empty: Sequence[str]) -> str:
+    """What is said of class folders without images."""
+    more = f"; and {len(empty) - NAMED_AT_MOST} more" if empty[NAMED_AT_MOST:] else ""
+    return (
+        f"{'; '.join(empty[:NAMED_AT_MOST])}{more}: add images, remove the folder, or "
+        "list it in a file for config.data.exclude"
+    )
+
+
+def _check_classes(place: str, found: Listings) -> None:
     """Refuses classes that are tested and cannot be learned: often a slip of a name."""
     train, test = (
         np.bincount(listing.labels, minlength=len(found.classes))
@@ -250,15 +250,3 @@ def _check_classes(place: Path, found: Listings) -> None:
             f"class {name!r} has 1 image(s): two are needed, one to train on and one "
             "to test on"
         )
-
-
-def meant(name: str, classes: Sequence[str]) -> str:
-    """`", did you mean 'Cats'?"`: the class that was meant by a slip, or nothing.
-
-    Args:
-      name: found in one split alone.
-      classes: found in the other alone, since a slip leaves the right name there.
-    """
-    others = [str(c) for c in classes if c != name]
-    same = next((c for c in others if c.lower() == name.lower()), None)
-    return f", did you mean {same!r}?" if same else closest(name, others)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +22,15 @@ from hybrid_jax.data.encoded import (
     refuse_unreadable,
 )
 from hybrid_jax.data.kept import decoded
-from hybrid_jax.data.listing import Listing, list_images
-from hybrid_jax.data.pixels import Facts
-from hybrid_jax.errors import UserError
+from hybrid_jax.data.listing import Listing, Listings, list_images
+from hybrid_jax.data.pixels import READER, Facts
+from hybrid_jax.errors import UserError, counted, shown
+
+if typing.TYPE_CHECKING:
+    from hybrid_jax.data import Options
 
 SPLITS = ("train", "test")
+NAMED_AT_MOST = 20  # of images that are skipped
 KEPT_BESIDE = 3  # decoded splits of other seeds or shares; older ones are deleted
 
 
@@ -40,43 +45,46 @@ class Stamp(NamedTuple):
 class OwnImages:
     """The images at `config.data.path`, with the interface of `Prepared`."""
 
-    def __init__(
-        self,
-        path: str,
-        dir: str,
-        test_fraction: float,
-        seed: int,
-        on_error: str,
-        size: tuple,
-        fit: str,
-    ):
+    def __init__(self, options: "Options"):
         """See the fields of `config.data`.
 
         Raises:
           UserError: of `list_images`; images that cannot be read, unless they are
-            skipped, which those to test on never are.
+            skipped, which those of the user's own test split never are.
         """
+        path = options.path
         if not path:
             raise UserError(
                 "config.data.path is missing: give the folder of your images, or a .csv"
             )
-        listed = list_images(path, test_fraction, seed)
+        listed = list_images(
+            path, options.test_fraction, options.split_seed, options.exclude
+        )
         self.classes = listed.classes
-        self.skipped: list[str] = []
-        self._title = Path(path).expanduser().name or path
-        self._kept = _place_of(path, dir)
         self._root = Path(path).expanduser()
+        self._title = shown(self._root.name) or path
+        self._kept = _place_of(path, options.dir)
         facts = self._look_through({s: getattr(listed, s) for s in SPLITS})
-        self._listings = {
-            split: self._readable(split, getattr(listed, split), facts, on_error)
-            for split in SPLITS
-        }
-        missing = np.bincount(self.labels("train"), minlength=len(self.classes)) == 0
-        if missing.any():
-            name = self.classes[int(missing.argmax())]
-            raise UserError(f"{path}: no image of class {name!r} can be read")
-        good = [f for f in facts.values() if not f.error]
-        self._form = choose_form(good, size, fit, path)
+        kept_whole = {"test"} if not listed.held_out else set()
+        if options.on_error == "stop":
+            kept_whole = {*SPLITS}
+        _refuse_unreadable(listed, facts, kept_whole)
+        self._listings = {s: _readable(getattr(listed, s), facts) for s in SPLITS}
+        self._check_classes(listed)
+        good = [
+            facts[path] for split in self._listings.values() for path in split.paths
+        ]
+        self._form = choose_form(
+            good, options.image_size, options.fit, options.background, shown(path)
+        )
+        skipped = [
+            f"{shown(path)}: {facts[path].error}" for path in facts if facts[path].error
+        ]
+        self.notes = (
+            *listed.notes,
+            *_skipped_note(skipped),
+            *_transparency_note(good, options.background),
+        )
 
     def images(self, split: str) -> Encoded:
         """The images of `train` or `test`."""
@@ -124,27 +132,66 @@ class OwnImages:
         new = [path for path in self._stamps if path not in facts]
         facts |= zip(new, look_through(Files(new), self._title), strict=True)
         if new or len(known) != len(facts):
-            rows = {str(path): [*self._stamps[path], *facts[path]] for path in facts}
+            # What could not be read may be mended without a trace, by rights to it.
+            good = {path: fact for path, fact in facts.items() if not fact.error}
+            rows = {str(path): [*self._stamps[path], *good[path]] for path in good}
             _remember(memory, rows)
         return facts
 
-    def _readable(
-        self, split: str, listing: Listing, facts: dict[Path, Facts], on_error: str
-    ) -> Listing:
-        of_split = [facts[path] for path in listing.paths]
-        good = np.array([not fact.error for fact in of_split])
-        if on_error == "stop" or split == "test":
-            way_out = "mend or remove them" + (
-                ", or --config.data.on_error=skip" if split == "train" else ""
+    def _check_classes(self, listed: Listings) -> None:
+        """Refuses classes of which skipping has left nothing to train or test on."""
+        needed = SPLITS if listed.held_out else ("train",)
+        for split in needed:
+            count = np.bincount(self.labels(split), minlength=len(self.classes))
+            if not count.all():
+                name = self.classes[int(count.argmin())]
+                kind = "" if split == "train" else " that was held out for testing"
+                raise UserError(
+                    f"{shown(self._root)}: no image of class {name!r}{kind} can be read"
+                )
+
+
+def _refuse_unreadable(
+    listed: Listings, facts: dict[Path, Facts], splits: set[str]
+) -> None:
+    """Raises a `UserError` where an image of these splits cannot be read."""
+    for split in SPLITS:
+        if split in splits:
+            paths = getattr(listed, split).paths
+            may_skip = split == "train" or listed.held_out
+            refuse_unreadable(
+                Files(paths),
+                [facts[path] for path in paths],
+                split,
+                "mend or remove them, list them in a file for config.data.exclude"
+                + (", or --config.data.on_error=skip" if may_skip else ""),
             )
-            refuse_unreadable(Files(listing.paths), of_split, split, way_out)
-        self.skipped += [
-            f"{path}: {facts[path].error}"
-            for path, is_good in zip(listing.paths, good, strict=True)
-            if not is_good
-        ]
-        rows = np.flatnonzero(good)
-        return Listing([listing.paths[row] for row in rows], listing.labels[rows])
+
+
+def _readable(listing: Listing, facts: dict[Path, Facts]) -> Listing:
+    rows = np.flatnonzero([not facts[path].error for path in listing.paths])
+    return Listing([listing.paths[row] for row in rows], listing.labels[rows])
+
+
+def _skipped_note(skipped: list[str]) -> tuple[str, ...]:
+    if not skipped:
+        return ()
+    more = len(skipped) - NAMED_AT_MOST
+    return (
+        f"{counted(len(skipped), 'image')} skipped, which cannot be read: "
+        + "; ".join(skipped[:NAMED_AT_MOST])
+        + (f"; and {more:,} more" if more > 0 else ""),
+    )
+
+
+def _transparency_note(facts: list[Facts], background: str) -> tuple[str, ...]:
+    count = sum(fact.transparent for fact in facts)
+    if not count:
+        return ()
+    return (
+        f"{counted(count, 'image')} with transparent parts, which lie on {background} "
+        "(config.data.background)",
+    )
 
 
 def _place_of(path: str, dir: str) -> Path:
@@ -169,8 +216,12 @@ def _age(folder: Path) -> float:
 
 
 def _stamp(path: Path) -> Stamp:
-    found = path.stat()
-    return Stamp(found.st_size, found.st_mtime_ns, PIL.__version__)
+    reader = f"{PIL.__version__} {READER}"
+    try:
+        found = path.stat()
+    except OSError:  # reading it will tell why
+        return Stamp(0, 0, reader)
+    return Stamp(found.st_size, found.st_mtime_ns, reader)
 
 
 def _remembered(memory: Path) -> dict[str, list]:

@@ -1,9 +1,8 @@
 """From the bytes of an image file to uint8 pixels in the form that a data set has.
 
-JPEG, PNG, WebP, TIFF and BMP are read, gray, color, palette and CMYK, in 8 bits a
-channel, and gray in 16; cameras' rotation marks (EXIF) are obeyed. Color in 16 bits is
-read by its upper 8, which is all that Pillow gives. Whatever else a file holds is told
-by name, never guessed.
+Formats are those of `FORMATS`, gray, color, palette and CMYK, up to 16 bits a channel.
+Rotation marks of cameras (EXIF) are obeyed, and what is transparent lies on a
+background. Whatever else a file holds is refused by name, never guessed.
 """
 
 import dataclasses
@@ -12,14 +11,36 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 
+from hybrid_jax.data import decoder_messages, image_modes
 from hybrid_jax.errors import first_line
 
-# What Pillow may try: its other decoders serve an attacker more than our users.
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
-GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
+# What Pillow may try, and the names of such files: its other decoders serve an attacker
+# more than our users.
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "AVIF": (".avif",),
+}
+SUFFIXES = tuple(suffix for names in FORMATS.values() for suffix in names)
+# Names of image files that are not read here.
+OTHERS = (
+    ".arw .cr2 .cr3 .czi .dcm .dng .eps .exr .fit .fits .fts .hdr .heic .heif .ico "
+    ".icns .j2k .jp2 .jpf .jpx .jxl .lif .lsm .nd2 .ndpi .nef .nii .orf .pbm .pcx .pgm "
+    ".pict .pnm .ppm .psd .qoi .raf .ras .raw .rw2 .sgi .svg .svs .tga .vsi .xbm .xpm"
+)
+OTHER_SUFFIXES = frozenset(OTHERS.split())
+# What their files begin with.
+BEGINNINGS = {
+    **{b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"},
+    **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"},
+}
+READER = 2  # raised where other pixels come from the same bytes
 
 # How an image of another shape comes to a size: PIL images and `(width, height)`.
 FITS: dict[str, Callable] = {
@@ -34,17 +55,26 @@ class Unreadable(Exception):
 
 
 class Facts(NamedTuple):
-    """What is known of one image: pixels, gray or not, its highest level, its error.
+    """What is known of one image.
 
-    `format` is Pillow's name of the format, empty where nobody looked for it.
+    Attributes:
+      height, width: in pixels, upright.
+      gray: whether it is gray.
+      peak: its highest level, at least 255.
+      error: why it cannot be read; empty if it can.
+      format: Pillow's name of the format; empty where nobody looked for it.
+      bits: of a level, as the file stores them: 8, 12 or 16.
+      transparent: whether something shows through.
     """
 
     height: int
     width: int
     gray: bool
-    peak: int  # at least 255
+    peak: int = 255
     error: str = ""
     format: str = ""
+    bits: int = 8
+    transparent: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,82 +84,129 @@ class Form:
     Attributes:
       size: `(height, width)`.
       channels: 1 or 3.
-      bits: of the highest level; what 16-bit images have beyond 8 is dropped.
+      bits: of the highest level of images that store 16; others have their own.
       fit: row of `FITS`, for images of another size.
+      background: color behind what is transparent.
     """
 
     size: tuple[int, int]
     channels: int
-    bits: int = 8
+    bits: int = 16
     fit: str = "crop"
+    background: str = "white"
 
 
-def decode(content: bytes, form: Form) -> np.ndarray:
-    """Pixels uint8 `[H, W, C]`.
+def decode(content: bytes | Unreadable, form: Form) -> np.ndarray:
+    """Pixels uint8 `[H, W, C]` of an image file, or of why it could not be opened.
 
     Raises:
       Unreadable: says why.
     """
-    image = _open(content)
-    if image.format == "JPEG":
+    stored = _open(content)
+    bits, lower = image_modes.stored_bits(stored), None
+    if bits == 16 and form.bits < 16 and stored.mode in image_modes.COLOR:
+        lower = _upright(image_modes.read_lower_bytes(_open(content)))
+    if stored.format == "JPEG":
         # A large photograph is decoded at a fraction of its size, twice what is needed.
-        image.draft(None, (2 * max(form.size), 2 * max(form.size)))
-    return bring(_upright(image), form)
+        stored.draft(None, (2 * max(form.size), 2 * max(form.size)))
+    image = _upright(stored)
+    try:
+        return _brought(image, form, form.bits if bits == 16 else bits, lower)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
 
 
-def bring(image: Image.Image, form: Form) -> np.ndarray:
-    """Pixels uint8 `[H, W, C]` of an image that stands upright."""
-    height, width = form.size
-    if image.mode.startswith("I"):
-        levels = np.asarray(image).astype(np.int64) >> (form.bits - 8)
-        image = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+def _brought(
+    image: Image.Image, form: Form, bits: int, lower: Image.Image | None = None
+) -> np.ndarray:
+    """Pixels uint8 `[H, W, C]` of an image that stands upright.
+
+    Args:
+      image: loaded.
+      form: of the result.
+      bits: of the level that becomes 255, in an image of more than 8.
+      lower: of a color of 16 bits, the lower 8, where they count.
+    """
+    image = image_modes.to_8_bits(image, bits, lower)
+    image = image_modes.on_background(image, form.background)
     image = image.convert("L" if form.channels == 1 else "RGB")
+    height, width = form.size
     if image.size != (width, height):
         image = FITS[form.fit](image, (width, height))
     return np.asarray(image).reshape(height, width, form.channels)
 
 
-def examine(content: bytes) -> Facts:
+def examine(content: bytes | Unreadable) -> Facts:
     """The facts of an image, which is decoded to the last pixel."""
     return look(content)[0]
 
 
-def look(content: bytes) -> tuple[Facts, Image.Image | None]:
-    """The facts of an image, and itself, upright; nothing where there is an error."""
+def look(
+    content: bytes | Unreadable, background: str = "white"
+) -> tuple[Facts, Image.Image | None]:
+    """The facts of an image, and itself, upright; nothing where there is an error.
+
+    Args:
+      content: of a file, or why there is none.
+      background: color behind what is transparent.
+    """
     try:
         stored = _open(content)
+        bits = image_modes.stored_bits(stored)
         image = _upright(stored)
-    except Unreadable as error:
-        return Facts(0, 0, False, 0, str(error)), None
-    gray, peak = image.mode in GRAY_MODES, 255
-    if image.mode.startswith("I"):
-        levels = np.asarray(image)  # whose order of bytes Pillow's own extrema mind
-        least, most = int(levels.min()), int(levels.max())
-        if least < 0 or most >= 2**16:
-            reason = f"its levels go from {least} to {most}, beyond 0 to 65535"
-            return Facts(0, 0, False, 0, reason), None
-        peak = max(peak, most)
-    facts = Facts(image.height, image.width, gray, peak, format=stored.format)
+        peak = image_modes.highest_level(image, bits)
+    except (Unreadable, ValueError) as error:
+        return Facts(0, 0, False, error=str(error)), None
+    transparent = image_modes.is_transparent(image)
+    facts = Facts(
+        image.height,
+        image.width,
+        gray=image.mode in image_modes.GRAY | image_modes.DEEP_GRAY,
+        peak=peak,
+        format=stored.format,
+        bits=bits,
+        transparent=transparent,
+    )
+    if transparent and image.mode not in image_modes.DEEP_GRAY:
+        image = image_modes.on_background(image, background)
     return facts, image
 
 
-def _open(content: bytes) -> Image.Image:
+def is_gray(color: str) -> bool:
+    """Whether a color, as `PIL.ImageColor` names it, is one of grays.
+
+    Raises:
+      ValueError: it is no color.
+    """
+    return len({*ImageColor.getrgb(color)[:3]}) == 1
+
+
+def _open(content: bytes | Unreadable) -> Image.Image:
+    if isinstance(content, Unreadable):
+        raise content
     if not content:
         raise Unreadable("it is empty")
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        decoder_messages.hush()
+        image = Image.open(io.BytesIO(content), formats=[*FORMATS])
         frames = getattr(image, "n_frames", 1)
     except Image.UnidentifiedImageError:
-        raise Unreadable(
-            f"it is no {', '.join(FORMATS)}: it begins with {content[:6]!r}"
-        ) from None
+        raise Unreadable(_unidentified(content)) from None
     except Exception as error:  # Pillow's readers raise many kinds
         raise Unreadable(first_line(error)) from None
     if frames > 1 and image.format != "MPO":  # a photograph with its previews
         raise Unreadable(f"it holds {frames} images")
-    if image.mode == "F":
-        raise Unreadable("its pixels are floating-point numbers")
+    if reason := image_modes.refusal(image):
+        raise Unreadable(reason)
     return image
+
+
+def _unidentified(content: bytes) -> str:
+    """Why Pillow knows nothing to do with some bytes."""
+    for beginning, name in BEGINNINGS.items():
+        if content.startswith(beginning):
+            return f"it is a damaged {name}, or one of a kind that is not read"
+    return f"it is no {', '.join(FORMATS)}: it begins with {content[:6]!r}"
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import io
 import sys
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,27 +22,29 @@ from hybrid_jax.data.kept import decoded
 from hybrid_jax.data.pixels import Facts, Form
 from hybrid_jax.errors import UserError, closest, first_line
 
+if typing.TYPE_CHECKING:
+    from hybrid_jax.data import Options
+
 RECORDS_AT_ONCE = 2048
 
 
 class Prepared:
     """A data set that TFDS has prepared, or that is prepared here and now."""
 
-    def __init__(
-        self, name: str, dir: str, manual_dir: str, label: str, size: tuple, fit: str
-    ):
+    def __init__(self, options: "Options"):
         """See the fields of `config.data`.
 
         Raises:
           UserError: no such set, not to be had, or no image classification set.
         """
         self.fingerprint = ""
-        self.builder = open_builder(name, dir, manual_dir)
-        self.label, self._size, self._fit = label, size, fit
-        self.classes = class_names(self.builder, label)
-        self._splits = dict(
-            zip(("train", "test"), split_names(self.builder), strict=True)
-        )
+        self.builder = open_builder(options.name, options.dir, options.manual_dir)
+        self.label, self._options = options.label, options
+        self.classes = class_names(self.builder, options.label)
+        used = split_names(self.builder)
+        self._splits = dict(zip(("train", "test"), used, strict=True))
+        unused = [name for name in self.builder.info.splits if name not in used]
+        self.notes = tuple(f"the split {name} is left out" for name in unused)
         self._form = self._choose_form()
 
     def images(self, split: str) -> Encoded:
@@ -98,7 +101,14 @@ class Prepared:
                 for f in look_through(self._records(split), self._title(split))
             ]
             facts = [f for f in facts if not f.error]
-        return choose_form(facts, self._size, self._fit, self.builder.name)
+        options = self._options
+        return choose_form(
+            facts,
+            options.image_size,
+            options.fit,
+            options.background,
+            self.builder.name,
+        )
 
     def _folder(self, split: str) -> Path:
         form = self._form

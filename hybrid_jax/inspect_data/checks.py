@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid_jax.data import Options
-from hybrid_jax.data.listing import meant
+from hybrid_jax.data.listing import alike, meant
+from hybrid_jax.data.pixels import FORMATS, SUFFIXES
 from hybrid_jax.inspect_data import duplicates
 from hybrid_jax.inspect_data.duplicates import Copies, Pair
 from hybrid_jax.inspect_data.images import SPLITS, Broken, Images
@@ -17,14 +18,6 @@ from hybrid_jax.inspect_data.images import SPLITS, Broken, Images
 SPOILS, NOTICE = "spoils", "notice"
 UNEVEN = 10  # times as many images in one class as in another
 FEW = 10  # training images a class
-SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg"),
-    "MPO": (".jpg", ".jpeg"),
-    "PNG": (".png",),
-    "WEBP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp",),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +75,10 @@ def run_checks(inspection: Inspection) -> list[Finding]:
 def _unreadable(skipped: bool) -> Callable[[Inspection], Iterable[Item]]:
     def find(inspection: Inspection) -> Iterable[Item]:
         skips = inspection.options.on_error == "skip"
+        held_out = inspection.images.found.held_out
         for broken in inspection.images.broken:
-            if (skips and not broken.tested) == skipped:
+            may_skip = held_out or not broken.tested
+            if (skips and may_skip) == skipped:
                 yield Item(_described(broken, inspection.images))
 
     return find
@@ -92,6 +87,14 @@ def _unreadable(skipped: bool) -> Callable[[Inspection], Iterable[Item]]:
 def _described(broken: Broken, images: Images) -> str:
     where = f"{SPLITS[broken.tested]}, {images.classes[broken.label]}"
     return f"{broken.name} ({where}): {broken.reason}"
+
+
+def _empty(inspection: Inspection) -> Iterable[Item]:
+    return map(Item, inspection.images.found.empty)
+
+
+def _alike(inspection: Inspection) -> Iterable[Item]:
+    return map(Item, alike(inspection.images.classes))
 
 
 def _without(tested: bool) -> Callable[[Inspection], Iterable[Item]]:
@@ -168,8 +171,8 @@ def _small(inspection: Inspection) -> Iterable[Item]:
 def _misnamed(inspection: Inspection) -> Iterable[Item]:
     for number, facts in enumerate(inspection.images.facts):
         suffix = PurePath(inspection.images.name(number)).suffix.lower()
-        valid = SUFFIXES[facts.format]
-        if any(suffix in known for known in SUFFIXES.values()) and suffix not in valid:
+        kind = "JPEG" if facts.format == "MPO" else facts.format
+        if suffix in SUFFIXES and suffix not in FORMATS[kind]:
             yield Item(f"{inspection.images.described(number)}: it is {facts.format}")
 
 
@@ -191,7 +194,20 @@ CHECKS = (
         "images that cannot be read",
         SPOILS,
         _unreadable(skipped=False),
-        "mend or remove them; config.data.on_error=skip leaves out those of training",
+        "mend or remove them, or list them in a file for config.data.exclude; "
+        "config.data.on_error=skip leaves them out, but not of your own test split",
+    ),
+    Check(
+        "class folders without images",
+        SPOILS,
+        _empty,
+        "add images, remove the folder, or list it in a file for config.data.exclude",
+    ),
+    Check(
+        "class names that differ in case or spaces alone",
+        SPOILS,
+        _alike,
+        "a slip makes two classes of one: give them one name",
     ),
     Check(
         "classes without training images",
@@ -242,7 +258,7 @@ CHECKS = (
         "they nearly count twice",
     ),
     Check(
-        "training images that cannot be read and are skipped",
+        "images that cannot be read and are skipped",
         NOTICE,
         _unreadable(skipped=True),
         "as config.data.on_error=skip asks for",

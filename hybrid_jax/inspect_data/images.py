@@ -13,7 +13,7 @@ from PIL import Image
 from hybrid_jax import data
 from hybrid_jax.data.encoded import Files, Records, mapped
 from hybrid_jax.data.listing import find_images
-from hybrid_jax.data.pixels import Facts, Form, bring, look
+from hybrid_jax.data.pixels import Facts, Form, decode, look
 from hybrid_jax.errors import UserError
 from hybrid_jax.inspect_data.prints import Prints, take_prints
 
@@ -29,6 +29,10 @@ class Found(NamedTuple):
       records: of `train` and `test`.
       labels: int32 `[N]` each.
       place: of the user's own images; None of others.
+      background: color behind what is transparent.
+      held_out: whether the test split is a share that was held out here.
+      notes: in words, what was left out.
+      empty: in words, each class folder without images.
     """
 
     title: str
@@ -36,6 +40,10 @@ class Found(NamedTuple):
     records: dict[str, Records]
     labels: dict[str, np.ndarray]
     place: Path | None = None
+    background: str = "white"
+    held_out: bool = False
+    notes: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
 
 class Broken(NamedTuple):
@@ -107,14 +115,14 @@ class Images:
 
     def picture(self, number: int) -> Image.Image:
         """One image, upright, in 8 bits, gray or color; decoded again."""
-        _, image = look(self.records.read([self.rows[number]])[0])
         facts = self.facts[number]
         form = Form(
             (facts.height, facts.width),
             channels=1 if facts.gray else 3,
             bits=max(8, facts.peak.bit_length()),
+            background=self.found.background,
         )
-        levels = bring(image, form)
+        levels = decode(self.records.read([self.rows[number]])[0], form)
         return Image.fromarray(levels.squeeze(-1) if facts.gray else levels)
 
 
@@ -153,7 +161,9 @@ def find(options: data.Options) -> Found:
             raise UserError(
                 "config.data.path is missing: give the folder of your images, or a .csv"
             )
-        listed = find_images(options.path, options.test_fraction, options.split_seed)
+        listed = find_images(
+            options.path, options.test_fraction, options.split_seed, options.exclude
+        )
         place = Path(options.path).expanduser()
         return Found(
             place.resolve().stem if place.is_file() else place.resolve().name,
@@ -161,13 +171,19 @@ def find(options: data.Options) -> Found:
             {split: Files(getattr(listed, split).paths) for split in SPLITS},
             {split: getattr(listed, split).labels for split in SPLITS},
             place,
+            background=options.background,
+            held_out=listed.held_out,
+            notes=listed.notes,
+            empty=listed.empty,
         )
-    source, _ = data.open_source(options)
+    source = data.open_source(options)
     return Found(
         options.name,
         source.classes,
         {split: source.images(split).records for split in SPLITS},
         {split: source.labels(split) for split in SPLITS},
+        background=options.background,
+        notes=source.notes,
     )
 
 
@@ -180,7 +196,8 @@ def look_at(found: Found, options: data.Options) -> Images:
     records = Joined([found.records[split] for split in SPLITS])
 
     def look_at_some(rows: slice) -> tuple[list[Facts], Prints]:
-        looks = [look(content) for content in records.read(range(len(records))[rows])]
+        contents = records.read(range(len(records))[rows])
+        looks = [look(content, options.background) for content in contents]
         return [facts for facts, _ in looks], take_prints([image for _, image in looks])
 
     blocks = list(mapped(look_at_some, len(records), f"looking at {found.title}"))
@@ -206,7 +223,7 @@ def look_at(found: Found, options: data.Options) -> Images:
         [facts[row] for row in rows],
         Prints(*(values[rows] for values in prints)),
         [],
-        notes,
+        found.notes + notes,
     )
     everything = dataclasses.replace(images, rows=np.arange(len(records)))
     images.broken.extend(

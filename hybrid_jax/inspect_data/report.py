@@ -30,7 +30,7 @@ def summarize(inspection: Inspection) -> dict[str, Any]:
     sizes = collections.Counter((f.height, f.width) for f in facts)
     formats = collections.Counter(f.format for f in facts)
     kinds = collections.Counter(
-        "16-bit gray" if f.peak > 255 else "gray" if f.gray else "color" for f in facts
+        f"{f.bits}-bit " * (f.bits > 8) + ("gray" if f.gray else "color") for f in facts
     )
     others = ignored(images.found)
     return {
@@ -183,7 +183,9 @@ def _decoded(inspection: Inspection) -> str:
     images, options = inspection.images, inspection.options
     title = images.found.title
     try:
-        form = choose_form(images.facts, options.image_size, options.fit, title)
+        form = choose_form(
+            images.facts, options.image_size, options.fit, options.background, title
+        )
     except UserError as error:
         return f"not yet: {error}"
     encoded = Encoded(images.records, form, images.rows)

@@ -114,7 +114,7 @@ def test_a_table_of_paths_and_labels(place, tmp_path):
     assert splits.train.images.shape == (3, 24, 24, 1)
     table.write_text("path\tlabel\nimages/0.png\ta\nimages/9.png\tb\n")
     shutil.move(table, table.with_suffix(".tsv"))
-    with pytest.raises(UserError, match=r"names 1 images .*: images/9.png \(row 3\)"):
+    with pytest.raises(UserError, match=r"names 1 images .*: images/9.png \(line 3\)"):
         list_images(str(table.with_suffix(".tsv")), 0.2, 0)
 
 
@@ -124,7 +124,7 @@ def test_a_table_of_paths_and_labels(place, tmp_path):
         ("path,kind\n", "has the columns path, kind, and none is called label"),
         ("path,label\n", "has no rows"),
         ("", "has the columns of nothing"),
-        ("path,label\n1.png,\n", "row 2: a path, a label"),
+        ("path,label\n1.png,\n", "line 2: a path, a label"),
         ("path,label,split\n1.png,a,later\n", "needs rows of both splits"),
         ("path,label,split\n1.png,a,train\n", "needs rows of both splits"),
         ("path,label\n\x00\udcff", "cannot be read as a table"),
@@ -141,14 +141,16 @@ def test_tables_that_are_none(content, said, tmp_path):
 
 def lay_out(place, *names):
     for row, name in enumerate(names):
-        write(place / name, row)
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(digit(row), "PNG"))
 
 
 @pytest.mark.parametrize(
     ("files", "said"),
     [
         (["1.png", "2.png"], "images, but not in folders by class"),
-        (["a/x.gif"], "holds no images"),
+        (["a.svg"], "images, but not in folders by class"),
         (["cells/a/1.png", "cells/b/2.png"], "one class, 'cells'"),
         (["train/a/1.png", "train/b/2.png"], "no folder 'test'"),
         (["test/a/1.png", "test/b/2.png"], "no folder 'train'"),
@@ -159,7 +161,7 @@ def lay_out(place, *names):
         ),
         (["a/1.png", "b/2.png", "b/3.png"], "class 'a' has 1 image"),
     ],
-    ids=["loose", "none", "above", "no test", "no train", "slip", "one"],
+    ids=["loose", "drawing", "above", "no test", "no train", "slip", "one"],
 )
 def test_folders_that_are_laid_out_otherwise(files, said, place):
     lay_out(place, *files)
@@ -186,7 +188,7 @@ def damaged(place):
         "digit 0/cut off.jpg": jpeg[: len(jpeg) // 2],
         "digit 0/empty.png": b"",
         "digit 1/tëxt.png": b"no image",
-        "digit 1/a gif.jpg": encoded(digit(6), "GIF"),
+        "digit 1/a portable gray map.jpg": encoded(digit(6), "PPM"),
     }
     for name, content in offenders.items():
         (place / "train" / name).write_bytes(content)
@@ -202,7 +204,7 @@ def test_offenders_are_all_named_and_stop_the_run(damaged, tmp_path):
     for name in offenders:
         assert name in str(error.value)
     assert "empty.png (it is empty)" in str(error.value)
-    assert "a gif.jpg (it is no JPEG" in str(error.value)
+    assert "a portable gray map.jpg (it is no JPEG" in str(error.value)
 
 
 def test_offenders_are_skipped_and_counted_where_asked_for(damaged, tmp_path):
@@ -210,7 +212,7 @@ def test_offenders_are_skipped_and_counted_where_asked_for(damaged, tmp_path):
     splits = load(place, tmp_path, on_error="skip")
     assert np.bincount(splits.train.labels).tolist() == [3, 3]
     (note,) = splits.notes
-    assert note.startswith("4 training images cannot be read and are skipped")
+    assert note.startswith("4 images skipped, which cannot be read: ")
     assert all(name in note for name in offenders)
     (place / "test" / "digit 1" / "broken.png").write_bytes(b"x")
     with pytest.raises(UserError, match=r"1 of the 7 test images .*broken\.png"):

@@ -55,7 +55,7 @@ def test_a_folder_is_trained_on_and_evaluated(run):
     done = run(*options)
     assert done.returncode == 0, done.stderr
     assert "48 images to train on, 12 to test on, 3 classes" in done.stdout
-    assert "1 training images cannot be read and are skipped" in done.stdout
+    assert "1 image skipped, which cannot be read: " in done.stdout
     assert "broken.png: it is empty" in done.stdout
     again = run("--mode=eval", *options)
     assert again.returncode == 0, again.stderr

@@ -1,0 +1,94 @@
+"""Images that the user leaves out by name: a list in a text file or a table.
+
+FILE.txt               a path a line; lines that begin with # are comments
+FILE.csv or FILE.tsv   the column path, as the inspection's near_copies.csv has it
+
+Paths are those of the data set: of a user's own images from `config.data.path` on, or
+beside the table there; `train/123` is image 123 of a prepared set's training split. A
+folder stands for everything below it.
+"""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from hybrid_jax.data import tables
+from hybrid_jax.errors import UserError, counted, shown
+
+NAMED_AT_MOST = 5
+
+
+class Exclusions:
+    """What is left out, and how much of each was found.
+
+    Attributes:
+      count: images that were left out so far.
+    """
+
+    def __init__(self, file: str = ""):
+        """Reads the list; an empty name leaves nothing out.
+
+        Raises:
+          UserError: the file cannot be read, or lists nothing.
+        """
+        self._file, self.count = file, 0
+        self._found = dict.fromkeys(_read(Path(file).expanduser()), 0) if file else {}
+
+    def hold(self, name: str | os.PathLike) -> bool:
+        """Whether an image, or a folder above it, is left out; it is counted if so.
+
+        Args:
+          name: path of the image in the data set.
+        """
+        if not self._found:
+            return False
+        path = PurePosixPath(os.path.normpath(name))
+        listed = next((p for p in (path, *path.parents) if str(p) in self._found), None)
+        if listed is None:
+            return False
+        self._found[str(listed)] += 1
+        self.count += 1
+        return True
+
+    def lists(self, name: str | os.PathLike) -> bool:
+        """Whether the list has a folder of a data set by its own name."""
+        name = os.path.normpath(name)
+        if name in self._found:
+            self._found[name] += 1
+        return name in self._found
+
+    def notes(self) -> tuple[str, ...]:
+        """How many images were left out, in words, once all were asked about.
+
+        Raises:
+          UserError: something of the list was not found; names it.
+        """
+        missing = [shown(name) for name, count in self._found.items() if not count]
+        if missing:
+            more = len(missing) - NAMED_AT_MOST
+            raise UserError(
+                f"config.data.exclude={shown(self._file)} names {len(missing)} of its "
+                f"{len(self._found)} images that are not there: "
+                f"{', '.join(missing[:NAMED_AT_MOST])}"
+                + (f", and {more} more" if more > 0 else "")
+                + "; give paths from config.data.path on, or train/NUMBER"
+            )
+        if not self.count:
+            return ()
+        return (
+            f"{counted(self.count, 'image')} left out, listed in {shown(self._file)}",
+        )
+
+
+def _read(file: Path) -> list[str]:
+    if not file.is_file():
+        raise UserError(f"config.data.exclude={shown(file)} is no file")
+    if file.suffix.lower() in tables.SUFFIXES:
+        names = [row.cells["path"] for row in tables.read(file, ("path",))]
+    else:
+        # Names of files need not be UTF-8.
+        text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        lines = (line.strip() for line in text.split("\n"))
+        names = [line for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise UserError(f"config.data.exclude={shown(file)} lists nothing")
+    return [os.path.normpath(name) for name in names]

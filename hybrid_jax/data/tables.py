@@ -1,0 +1,117 @@
+"""Tables of users: comma-separated, semicolon-separated or tab-separated text.
+
+Columns are found by any of the names that are common for them. Mistakes are told with
+the line that an editor shows them at.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hybrid_jax.errors import UserError, shown
+
+SUFFIXES = (".csv", ".tsv")
+COLUMNS = {
+    "path": ("path", "image", "file", "filename", "filepath", "image_path"),
+    "label": ("label", "class", "target", "category"),
+    "split": ("split", "subset", "set"),
+}
+
+
+class Row(NamedTuple):
+    """One row: the line that it begins at, and its cells by our names of the columns.
+
+    A column that the table has not got is an empty cell.
+    """
+
+    line: int
+    cells: dict[str, str]
+
+
+class Table(NamedTuple):
+    """The rows of a table, and which of our columns it has."""
+
+    rows: list[Row]
+    columns: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+
+def read(file: Path, needed: Sequence[str]) -> Table:
+    """The rows of a table in UTF-8.
+
+    Args:
+      file: its name ends in one of `SUFFIXES`.
+      needed: which of `COLUMNS` it must have.
+
+    Raises:
+      UserError: it is no table, lacks a column, or has a row that does not fit its
+        header; names the line.
+    """
+    # Names of files need not be UTF-8.
+    text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    if "\0" in text:
+        raise UserError(f"{shown(file)} cannot be read as a table: save it in UTF-8")
+    lines = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=_delimiter(file, text),
+        skipinitialspace=True,
+        strict=True,
+    )
+    try:
+        numbered = [*_numbered(lines)]
+    except csv.Error as error:
+        raise UserError(
+            f"{shown(file)}, line {lines.line_num}: {error}; is a quotation mark "
+            "missing?"
+        ) from None
+    header = [cell.strip() for cell in numbered[0][1]] if numbered else []
+    places = _places(file, header, needed)
+    rows = []
+    for line, cells in numbered[1:]:
+        if len(cells) > len(header):
+            raise UserError(
+                f"{shown(file)}, line {line}: it has {len(cells)} cells for "
+                f"{len(header)} columns; quote a cell that has the separator in it"
+            )
+        filled = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
+        named = {name: filled[place] for name, place in places.items()}
+        rows.append(Row(line, dict.fromkeys(COLUMNS, "") | named))
+    return Table(rows, tuple(places))
+
+
+def _numbered(lines) -> Iterator[tuple[int, list[str]]]:
+    """Each row but blank ones, with the line that it begins at, counted from 1."""
+    begin = 1
+    for cells in lines:
+        if len(cells) > 1 or "".join(cells).strip():
+            yield begin, cells
+        begin = lines.line_num + 1
+
+
+def _delimiter(file: Path, text: str) -> str:
+    if file.suffix.lower() == ".tsv":
+        return "\t"
+    header = next((line for line in text.split("\n") if line.strip()), "")
+    return ";" if ";" in header and "," not in header else ","
+
+
+def _places(file: Path, header: list[str], needed: Sequence[str]) -> dict[str, int]:
+    """Where each of our columns stands in the header."""
+    plain = [name.lower() for name in header]
+    places = {
+        ours: next(plain.index(name) for name in names if name in plain)
+        for ours, names in COLUMNS.items()
+        if {*names} & {*plain}
+    }
+    for ours in needed:
+        if ours not in places:
+            raise UserError(
+                f"{shown(file)} has the columns "
+                f"{', '.join(map(shown, header)) or 'of nothing'}, and none is called "
+                f"{' or '.join(COLUMNS[ours])}"
+            )
+    return places

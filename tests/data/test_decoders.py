@@ -1,0 +1,384 @@
+"""Every kind of file that Pillow may be given: read right, or refused by name.
+
+Read right means as the same picture saved plainly, or as arithmetic on its levels.
+"""
+
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from hybrid_jax.data.encoded import choose_form
+from hybrid_jax.data.pixels import Facts, Form, Unreadable, decode, examine, look
+from tests.data.files import digit, encoded
+
+RNG = np.random.default_rng(0)
+HEIGHT, WIDTH = 20, 30
+COLOR = Image.fromarray(RNG.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
+GRAY = COLOR.convert("L")
+SMOOTH = digit(3, 64).convert("RGB")
+ALPHA = Image.fromarray(RNG.integers(0, 256, (HEIGHT, WIDTH), np.uint8))
+
+
+def png(levels, bits, color_type, transparent=b"", interlaced=0):
+    """A PNG file of levels `[H, W]` or `[H, W, C]` in any depth that PNG has."""
+    height, width = levels.shape[:2]
+
+    def row(values):
+        if bits == 16:
+            return b"\0" + values.astype(">u2").tobytes()
+        spread = np.unpackbits(values.astype(np.uint8).reshape(-1, 1), axis=1)
+        return b"\0" + np.packbits(spread[:, 8 - bits :]).tobytes()
+
+    def chunk(name, content):
+        checked = name + content
+        return struct.pack(">I", len(content)) + checked + _crc(checked)
+
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, interlaced)
+    body = zlib.compress(b"".join(map(row, levels)))
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", body), chunk(b"IEND", b"")]
+    if transparent:
+        parts.insert(1, chunk(b"tRNS", transparent))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def _crc(content):
+    return struct.pack(">I", zlib.crc32(content))
+
+
+def tiff(rows, bits, order="<", samples=1, kind=1):
+    """A TIFF file of rows of packed bytes; `kind` is 1 unsigned, 2 signed, 3 float."""
+    data = b"".join(rows)
+    tags = [
+        (256, 4, WIDTH),
+        (257, 4, HEIGHT),
+        (258, 3, bits),
+        (259, 3, 1),
+        (262, 3, 2 if samples == 3 else 1),
+        (273, 4, 8 + 2 + 12 * 10 + 4),
+        (277, 3, samples),
+        (278, 4, HEIGHT),
+        (279, 4, len(data)),
+        (339, 3, kind),
+    ]
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
+    entries = b"".join(
+        struct.pack(order + "HHI", tag, size, 1)
+        + struct.pack(order + ("HH" if size == 3 else "I"), *((v, 0)[: 5 - size]))
+        for tag, size, v in tags
+    )
+    count = struct.pack(order + "H", len(tags))
+    return head + count + entries + struct.pack(order + "I", 0) + data
+
+
+def packed(levels, bits):
+    """Rows of levels, packed without gaps, the upper bits first."""
+    spread = (levels[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    return [np.packbits(row.ravel()).tobytes() for row in spread]
+
+
+def pixels(content, channels=3, **form):
+    return decode(content, Form((HEIGHT, WIDTH), channels, **form))
+
+
+def levels(bits, *shape):
+    return RNG.integers(0, 2**bits, (HEIGHT, WIDTH, *shape)).astype(np.uint16)
+
+
+def plain(image):
+    return np.asarray(image.convert("RGB"))
+
+
+# Depth
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_gray_of_few_bits_spans_all_levels(bits):
+    few = levels(bits)
+    expected = few * (255 // (2**bits - 1))
+    np.testing.assert_array_equal(pixels(png(few, bits, 0), 1)[..., 0], expected)
+    assert examine(png(few, bits, 0)).bits == 8
+
+
+def test_a_tiff_of_12_bits_is_scaled_by_its_own_depth():
+    deep = levels(12)
+    content = tiff(packed(deep, 12), 12)
+    assert examine(content)[:7] == (*deep.shape, True, deep.max(), "", "TIFF", 12)
+    for bits in (8, 14, 16):  # whatever 16-bit images beside it use
+        np.testing.assert_array_equal(pixels(content, 1, bits=bits)[..., 0], deep >> 4)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_tiff_of_16_bits_in_either_order_of_bytes(order):
+    deep = levels(16)
+    rows = [row.astype(order + "u2").tobytes() for row in deep]
+    content = tiff(rows, 16, order)
+    assert examine(content).peak == deep.max()
+    np.testing.assert_array_equal(pixels(content, 1)[..., 0], deep >> 8)
+
+
+COLOR_16 = {
+    "png": lambda x: png(x, 16, 2),
+    "png with alpha": lambda x: png(
+        np.dstack([x, np.full(x.shape[:2], 65535, np.uint16)]), 16, 6
+    ),
+    "tiff": lambda x: tiff([r.astype("<u2").tobytes() for r in x], 16, "<", 3),
+    "tiff of Motorola": lambda x: tiff(
+        [r.astype(">u2").tobytes() for r in x], 16, ">", 3
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", COLOR_16)
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_colors_of_16_bits_lose_only_what_the_data_set_has_too_many_of(kind, bits):
+    deep = levels(bits, 3)
+    deep[0, 0] = 2**bits - 1
+    content = COLOR_16[kind](deep)
+    facts = examine(content)
+    assert (facts.error, facts.bits, facts.gray) == ("", 16, False)
+    assert facts.peak.bit_length() == bits
+    np.testing.assert_array_equal(pixels(content, bits=bits), deep >> (bits - 8))
+
+
+def facts(count, peak=255, bits=8, **others):
+    return [Facts(HEIGHT, WIDTH, True, peak=peak, bits=bits, **others)] * count
+
+
+@pytest.mark.parametrize(
+    ("found", "bits"),
+    [
+        (facts(60) + facts(5, 65000, 16), 16),
+        (facts(5) + facts(60, 4095, 16), 12),
+        (facts(60) + facts(5, 3000, 12), 16),
+        (facts(60, 4095, 16) + facts(1, 65535, 16), 12),
+    ],
+    ids=["few deep", "many deep", "of 12 bits", "a broken pixel"],
+)
+def test_the_depth_of_a_data_set_is_that_of_its_deep_images(found, bits):
+    assert choose_form(found, (), "crop", "white", "cells").bits == bits
+
+
+# Transparency
+
+STROKES = Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+
+
+def transparent(mode):
+    image = STROKES.convert(mode)
+    image.putalpha(ALPHA)
+    return image
+
+
+def over(background):
+    """Black strokes of `ALPHA` on a background, as arithmetic has it."""
+    alpha = np.asarray(ALPHA).astype(float)[..., None] / 255
+    return np.rint(np.float64(background) * (1 - alpha))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_what_is_transparent_lies_on_the_background(kind, mode):
+    content = encoded(transparent(mode), kind, **{"lossless": True, "exact": True})
+    assert examine(content).transparent
+    for name, color in (("white", [255] * 3), ("black", [0] * 3), ("#ff8800", None)):
+        expected = over(color or [255, 136, 0])
+        found = pixels(content, background=name)
+        assert np.abs(found - expected).max() <= 1
+
+
+def test_a_palette_and_a_gif_with_a_transparent_color():
+    image = COLOR.quantize(16)
+    hidden = np.asarray(image) == 3
+    expected = plain(image).copy()
+    expected[hidden] = 255
+    for kind in ("PNG", "GIF"):
+        content = encoded(image, kind, transparency=3)
+        assert examine(content).transparent
+        np.testing.assert_array_equal(pixels(content), expected)
+
+
+@pytest.mark.parametrize(("bits", "value"), [(8, 7), (16, 700)])
+def test_a_gray_png_with_a_transparent_level(bits, value):
+    deep = levels(bits)
+    deep[4, 5] = value
+    content = png(deep, bits, 0, transparent=struct.pack(">H", value))
+    assert examine(content).transparent
+    expected = np.where(deep == value, 255, deep >> (bits - 8))
+    np.testing.assert_array_equal(pixels(content, 1)[..., 0], expected)
+
+
+def test_an_alpha_that_hides_nothing_is_not_counted():
+    image = COLOR.copy()
+    image.putalpha(255)
+    assert not examine(encoded(image, "PNG")).transparent
+    np.testing.assert_array_equal(pixels(encoded(image, "PNG")), plain(COLOR))
+
+
+def test_gray_on_a_color_becomes_color():
+    gray = facts(3, transparent=True)
+    assert choose_form(gray, (), "crop", "white", "cells").channels == 1
+    assert choose_form(gray, (), "crop", "#ff8800", "cells").channels == 3
+
+
+def test_the_inspection_sees_what_the_network_sees():
+    _, image = look(encoded(transparent("RGB"), "PNG"), "white")
+    assert np.abs(plain(image) - over([255] * 3)).max() <= 1
+
+
+# Formats
+
+
+def jpeg(image, **options):
+    return encoded(image, "JPEG", quality=95, **options)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        jpeg(SMOOTH, progressive=True),
+        jpeg(SMOOTH.convert("CMYK")),
+        jpeg(SMOOTH, subsampling=0),
+        encoded(SMOOTH, "WEBP", quality=95),
+        encoded(SMOOTH, "TIFF", compression="jpeg", quality=95),
+    ]
+    + [encoded(SMOOTH, "AVIF", quality=95)] * features.check("avif"),
+)
+def test_kinds_with_loss_are_close_to_the_picture(content):
+    found = decode(content, Form((64, 64), 3))
+    assert np.abs(found.astype(int) - np.asarray(SMOOTH)).mean() < 4
+
+
+def test_a_ycck_jpeg_is_close_to_the_picture():
+    content = bytearray(jpeg(SMOOTH.convert("CMYK")))
+    at = content.find(b"Adobe")
+    if at < 0:  # Pillow marks its CMYK as Adobe does, so that readers invert it
+        pytest.skip("this Pillow writes CMYK without Adobe's mark")
+    assert examine(bytes(content)).error == ""
+    content[at + 11] = 2  # says YCCK of CMYK: other colors, but four channels still
+    assert decode(bytes(content), Form((64, 64), 3)).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
+def test_compressed_tiffs(compression):
+    content = encoded(COLOR, "TIFF", compression=compression)
+    np.testing.assert_array_equal(pixels(content), plain(COLOR))
+    deep = levels(12)
+    content = encoded(Image.fromarray(deep), "TIFF", compression=compression)
+    np.testing.assert_array_equal(pixels(content, 1, bits=12)[..., 0], deep >> 4)
+
+
+def test_a_gif_of_one_image():
+    image = COLOR.quantize(32)
+    np.testing.assert_array_equal(pixels(encoded(image, "GIF")), plain(image))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("mark", [1, 3, 6, 8])
+def test_rotation_marks_in_every_format(kind, mark):
+    image = SMOOTH.crop((0, 0, 64, 40))
+    exif = Image.Exif()
+    exif[0x0112] = mark
+    content = encoded(image, kind, exif=exif, quality=95)
+    turns = {1: 0, 3: 2, 6: -1, 8: 1}[mark]
+    expected = np.rot90(np.asarray(image).astype(int), turns)
+    found = examine(content)
+    assert (found.height, found.width) == expected.shape[:2]
+    decoded = decode(content, Form(expected.shape[:2], 3))
+    assert np.abs(decoded - expected).mean() < 4
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 10)])
+def test_sides_of_any_length(size):
+    image = Image.new("RGB", size, (9, 99, 199))
+    assert (pixels(encoded(image, "PNG")) == [9, 99, 199]).all()
+
+
+def bomb():
+    content = bytearray(encoded(GRAY, "PNG"))
+    content[16:24] = struct.pack(">II", 50_000, 50_000)
+    content[29:33] = _crc(bytes(content[12:29]))
+    return bytes(content)
+
+
+def animated(kind):
+    pages = {"save_all": True, "append_images": [GRAY.copy()]}
+    return encoded(COLOR.copy(), kind, **pages)
+
+
+def damaged_jpeg():
+    content = bytearray(jpeg(SMOOTH))
+    start = content.find(b"\xff\xdb") + 2  # the length of its first table
+    content[start : start + 2] = b"\xff\xff"
+    return bytes(content)
+
+
+DEEP_ALPHA = np.dstack([levels(16), levels(16)])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it is empty"),
+        (b"a text, whatever its name says", "it is no JPEG, PNG"),
+        (bomb(), "decompression bomb"),
+        (animated("GIF"), "it holds 2 images"),
+        (animated("PNG"), "it holds 2 images"),
+        (animated("WEBP"), "it holds 2 images"),
+        (animated("TIFF"), "it holds 2 images"),
+        (jpeg(SMOOTH)[:600], "runcated"),
+        (damaged_jpeg(), ""),
+        (encoded(COLOR.convert("LAB"), "TIFF"), "its pixels are LAB"),
+        (encoded(Image.fromarray(np.ones((4, 4), "f4")), "TIFF"), "floating-point"),
+        (tiff(packed(levels(12), 12), 12, ">"), "damaged TIFF, or one of a kind"),
+        (png(DEEP_ALPHA, 16, 4), "16-bit gray with transparency"),
+        (png(levels(16, 3), 16, 2, bytes(6)), "16-bit color with a transparent color"),
+        (encoded(Image.fromarray(np.full((4, 4), -5, "i4")), "TIFF"), "beyond 0 to"),
+        (encoded(Image.fromarray(np.full((4, 4), 70000, "i4")), "TIFF"), "beyond 0"),
+        (encoded(COLOR, "PPM"), "it begins with b'P6"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_not_read_is_refused_by_name(content, said, capfd):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = examine(content)
+    assert found.error
+    assert said in found.error
+    assert "\n" not in found.error
+    with pytest.raises(Unreadable):
+        pixels(content)
+    assert capfd.readouterr() == ("", "")
+
+
+READ = """
+import io, sys
+from PIL import Image
+from hybrid_jax.data.pixels import examine
+content = sys.stdin.buffer.read()
+if sys.argv[1] == "here":
+    assert examine(content).error
+else:
+    try:
+        Image.open(io.BytesIO(content)).load()
+    except OSError:
+        pass
+"""
+
+
+def test_libtiff_prints_nothing_to_the_terminal():
+    content = encoded(COLOR.copy(), "TIFF", compression="tiff_lzw")
+    content = content[:60] + bytes(400) + content[460:]
+
+    def printed(how):
+        command = [sys.executable, "-c", READ, how]
+        done = subprocess.run(command, input=content, capture_output=True, check=True)
+        return done.stdout + done.stderr
+
+    assert printed("by Pillow alone")
+    assert printed("here") == b""
