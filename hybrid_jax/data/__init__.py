@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hybrid_jax.data import statistics
+from hybrid_jax.errors import counted
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.data.encoded import Encoded
@@ -54,6 +55,8 @@ class Split:
 
     images: "np.ndarray | Encoded"
     labels: np.ndarray  # int32 [N]
+    # Height and width that each image fills, int32 [N, 2]; None where all fill all.
+    extents: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,6 +70,11 @@ class Split:
     def resident(self) -> bool:
         return isinstance(self.images, np.ndarray)
 
+    @property
+    def beside_images(self) -> tuple[np.ndarray, ...]:
+        """What a step needs of each image beside its pixels: label, maybe extent."""
+        return (self.labels,) if self.extents is None else (self.labels, self.extents)
+
 
 class Undecoded(Split):
     """A resident split whose images are decoded when they are first asked for."""
@@ -78,8 +86,9 @@ class Undecoded(Split):
         shape: tuple[int, int, int, int],
         decode: Callable[[], np.ndarray],
         labels: np.ndarray,
+        extents: np.ndarray | None = None,
     ):
-        vars(self).update(_shape=shape, _decode=decode, labels=labels)
+        vars(self).update(_shape=shape, _decode=decode, labels=labels, extents=extents)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -92,10 +101,14 @@ class Undecoded(Split):
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """A data set: its splits, its class names in the order of the labels, its name.
+    """A data set.
 
-    `notes` are for the user to read: what was skipped, set aside or left out. The
-    `fingerprint` tells other files of the user's from these; published sets have none.
+    Attributes:
+      name: of it.
+      train, test: its splits.
+      classes: names, in the order of the labels.
+      notes: for the user to read: what was skipped, set aside or left out.
+      fingerprint: tells other files of the user's from these; empty for published sets.
     """
 
     name: str
@@ -134,7 +147,7 @@ class Splits:
     @functools.cached_property
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each channel of the training images, 0-255."""
-        return statistics.of_channels(self.train.images, self.name)
+        return statistics.of_channels(self.train.images, self.name, self.train.extents)
 
     @property
     def channels(self) -> int:
@@ -194,9 +207,15 @@ def load(name: str, dir: str = "", **options) -> Splits:
             return pixels if whole else pixels[rows]
 
         if resident:
-            return Undecoded(images.shape, decode, labels)
-        return Split(images, labels)
+            return Undecoded(images.shape, decode, labels, images.extents)
+        return Split(images, labels, images.extents)
 
+    if cut := sum(images.cut for images in used.values()):
+        notes += (
+            f"{counted(cut, 'image')} {'is' if cut == 1 else 'are'} more than twice as "
+            "long as config.data.image_size is for its width: their ends are left out, "
+            "which config.data.fit=pad keeps",
+        )
     return Splits(
         name,
         part("train"),

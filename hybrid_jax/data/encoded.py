@@ -6,6 +6,7 @@ know which of the two is there.
 
 import collections
 import dataclasses
+import functools
 import os
 import stat
 import sys
@@ -17,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from rich.progress import track
 
+from hybrid_jax.data.extents import are_cut, extents_of
 from hybrid_jax.data.pixels import (
     Facts,
     Form,
@@ -85,11 +87,14 @@ class Encoded:
       records: where they lie.
       form: what they are decoded to.
       rows: which records, in which order.
+      sizes: int32 `[records, 2]`, height and width of each record, where images are
+        kept whole; else None.
     """
 
     records: Records
     form: Form
     rows: np.ndarray
+    sizes: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -105,16 +110,32 @@ class Encoded:
         Raises:
           UserError: names an image that cannot be read.
         """
-        rows = self.rows[chosen]
+        rows, extents = self.rows[chosen], self.extents
+        extents = [None] * len(rows) if extents is None else extents[chosen]
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
         contents = self.records.read(rows.tolist())
-        for i, (row, content) in enumerate(zip(rows, contents, strict=True)):
+        given = zip(rows, contents, extents, strict=True)
+        for i, (row, content, extent) in enumerate(given):
             try:
-                images[i] = decode(content, self.form)
+                images[i] = decode(content, self.form, extent)
             except Unreadable as error:
                 name = shown(self.records.name(row))
                 raise UserError(f"{name} cannot be read: {error}") from None
         return images
+
+    @functools.cached_property
+    def extents(self) -> np.ndarray | None:
+        """Height and width that each image fills, int32 `[N, 2]`; None if all do."""
+        if self.form.target is None:
+            return None
+        return extents_of(self.sizes[self.rows], self.form.target, self.form.fit)
+
+    @property
+    def cut(self) -> int:
+        """How many images lose their ends, being too long to be kept whole."""
+        if self.form.target is None or self.form.fit != "crop":
+            return 0
+        return int(are_cut(self.sizes[self.rows], self.extents).sum())
 
     def take(self, rows: np.ndarray) -> "Encoded":
         """Some of the images, in the order given."""
@@ -165,8 +186,8 @@ def choose_form(
     """What readable images are kept as.
 
     They stay as they are if all have one size, and a network's input would only be a
-    smaller or larger copy of them, at least half as large. Others are brought to the
-    input's size before they are kept.
+    smaller or larger copy of them, at least half as large. Others are kept whole, in
+    arrays of up to twice the input's size.
 
     Raises:
       UserError: they have several sizes and no `image_size` was chosen.
@@ -182,13 +203,20 @@ def choose_form(
             "choose one, such as --config.data.image_size=64,64"
         )
     as_they_are = len(sizes) == 1 and (not size or _is_copy(first, size))
+    target = None
+    if not as_they_are:
+        extents = extents_of(np.array([*sizes]), size, fit)
+        first = tuple(map(int, extents.max(0)))
+        all_fill = (extents == first).all() and _is_copy(first, size)
+        target = None if all_fill else size
     tinted = any(f.transparent for f in facts) and not is_gray(background)
     return Form(
-        size=first if as_they_are else size,
+        size=first,
         channels=1 if all(f.gray for f in facts) and not tinted else 3,
         bits=_depth([f.peak for f in facts if f.bits == 16]),
         fit=fit,
         background=background,
+        target=target,
     )
 
 

@@ -45,8 +45,11 @@ class Loader(Protocol):
     def chunk(self, first: int, count: int) -> Any:
         """What steps `first` to `first + count` need."""
 
-    def pick(self, data: Any, chunk: Any, i: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Images uint8 `[B, h, w, C]`, labels `[B]` of step `i` of a chunk; traced."""
+    def pick(self, data: Any, chunk: Any, i: jax.Array) -> tuple[jax.Array, ...]:
+        """Images uint8 `[B, h, w, C]`, labels `[B]` of step `i` of a chunk; traced.
+
+        Where images fill a part of their arrays, their extents `[B, 2]` too.
+        """
 
 
 def create_loader(
@@ -84,15 +87,14 @@ class Resident:
         self._split, self._order, self._devices = split, order, devices
         rows = _filled(len(split), devices.shared_by)
         self.data_shapes = tuple(
-            devices.shape((rows, *of), dtype, axis=0)
-            for of, dtype in ((split.shape[1:], jnp.uint8), ((), jnp.int32))
+            devices.shape((rows, *of), dtype, axis=0) for of, dtype in _arrays_of(split)
         )
         self.shapes = devices.shape((self.steps, batch_size), jnp.int32, axis=1)
 
     @functools.cached_property
-    def data(self) -> tuple[jax.Array, jax.Array]:
+    def data(self) -> tuple[jax.Array, ...]:
         rows = _filled(len(self._split), self._devices.shared_by)
-        arrays = (self._split.images, self._split.labels)
+        arrays = (self._split.images, *self._split.beside_images)
         padded = tuple(_padded(array, rows) for array in arrays)
         return self._devices.put(padded, self.data_shapes)
 
@@ -130,11 +132,11 @@ class Stream:
             split, lambda step: share_of(order(step), host, hosts), workers
         )
         self.shapes = tuple(
-            devices.shape((self.steps, *of), dtype, axis=1)
-            for of, dtype in ((shape, jnp.uint8), ((batch_size,), jnp.int32))
+            devices.shape((self.steps, batch_size, *of), dtype, axis=1)
+            for of, dtype in _arrays_of(split)
         )
 
-    def chunk(self, first: int, count: int) -> tuple[jax.Array, jax.Array]:
+    def chunk(self, first: int, count: int) -> tuple[jax.Array, ...]:
         batches = [self._batches[step] for step in range(first, first + count)]
         columns = zip(*batches, strict=True)
         return tuple(
@@ -149,6 +151,12 @@ class Stream:
 
     def pick(self, data, chunk, i):
         return tuple(self._place.whole(array[i]) for array in chunk)
+
+
+def _arrays_of(split: Split) -> list[tuple[tuple[int, ...], Any]]:
+    """Shape and type of what a step gets of one image."""
+    beside = [(array.shape[1:], jnp.int32) for array in split.beside_images]
+    return [(split.shape[1:], jnp.uint8), *beside]
 
 
 def _filled(rows: int, devices: int) -> int:

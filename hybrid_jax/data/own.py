@@ -65,15 +65,14 @@ class OwnImages:
         self._title = shown(self._root.name) or path
         self._kept = _place_of(path, options.dir)
         facts = self._look_through({s: getattr(listed, s) for s in SPLITS})
+        self._facts = facts
         kept_whole = {"test"} if not listed.held_out else set()
         if options.on_error == "stop":
             kept_whole = {*SPLITS}
         _refuse_unreadable(listed, facts, kept_whole)
         self._listings = {s: _readable(getattr(listed, s), facts) for s in SPLITS}
         self._check_classes(listed)
-        good = [
-            facts[path] for split in self._listings.values() for path in split.paths
-        ]
+        good = [fact for fact in facts.values() if not fact.error]
         self._form = choose_form(
             good, options.image_size, options.fit, options.background, shown(path)
         )
@@ -88,8 +87,9 @@ class OwnImages:
 
     def images(self, split: str) -> Encoded:
         """The images of `train` or `test`."""
-        records = Files(self._listings[split].paths)
-        return Encoded(records, self._form, np.arange(len(records)))
+        paths = self._listings[split].paths
+        sizes = np.array([self._facts[path][:2] for path in paths], np.int32)
+        return Encoded(Files(paths), self._form, np.arange(len(paths)), sizes)
 
     def decoded(self, split: str) -> np.ndarray:
         """All of their pixels, uint8 `[N, H, W, C]`; what is outdated is deleted."""

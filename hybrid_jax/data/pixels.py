@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
 from hybrid_jax.data import decoder_messages, image_modes
+from hybrid_jax.data.extents import bring_whole
 from hybrid_jax.errors import first_line
 
 # What Pillow may try, and the names of such files: its other decoders serve an attacker
@@ -87,6 +88,8 @@ class Form:
       bits: of the highest level of images that store 16; others have their own.
       fit: row of `FITS`, for images of another size.
       background: color behind what is transparent.
+      target: `(height, width)` that images come to later, where they are kept whole;
+        None where they fill the size.
     """
 
     size: tuple[int, int]
@@ -94,10 +97,18 @@ class Form:
     bits: int = 16
     fit: str = "crop"
     background: str = "white"
+    target: tuple[int, int] | None = None
 
 
-def decode(content: bytes | Unreadable, form: Form) -> np.ndarray:
-    """Pixels uint8 `[H, W, C]` of an image file, or of why it could not be opened.
+def decode(
+    content: bytes | Unreadable, form: Form, extent: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Pixels uint8 `[H, W, C]` of an image file.
+
+    Args:
+      content: of the file, or why there is none.
+      form: of the result.
+      extent: height and width that the image fills, where images are kept whole.
 
     Raises:
       Unreadable: says why.
@@ -111,29 +122,27 @@ def decode(content: bytes | Unreadable, form: Form) -> np.ndarray:
         stored.draft(None, (2 * max(form.size), 2 * max(form.size)))
     image = _upright(stored)
     try:
-        return _brought(image, form, form.bits if bits == 16 else bits, lower)
+        bits = form.bits if bits == 16 else bits
+        shallow = image_modes.to_8_bits(image, bits, lower)
     except ValueError as error:
         raise Unreadable(str(error)) from None
+    return _brought(shallow, form, extent)
 
 
 def _brought(
-    image: Image.Image, form: Form, bits: int, lower: Image.Image | None = None
+    image: Image.Image, form: Form, extent: tuple[int, int] | None
 ) -> np.ndarray:
-    """Pixels uint8 `[H, W, C]` of an image that stands upright.
-
-    Args:
-      image: loaded.
-      form: of the result.
-      bits: of the level that becomes 255, in an image of more than 8.
-      lower: of a color of 16 bits, the lower 8, where they count.
-    """
-    image = image_modes.to_8_bits(image, bits, lower)
+    """Pixels uint8 `[H, W, C]` of an image of 8 bits that stands upright."""
     image = image_modes.on_background(image, form.background)
     image = image.convert("L" if form.channels == 1 else "RGB")
     height, width = form.size
-    if image.size != (width, height):
-        image = FITS[form.fit](image, (width, height))
-    return np.asarray(image).reshape(height, width, form.channels)
+    if extent is not None:
+        pixels = bring_whole(image, extent, form.size, form.fit)
+    elif image.size != (width, height):
+        pixels = np.asarray(FITS[form.fit](image, (width, height)))
+    else:
+        pixels = np.asarray(image)
+    return pixels.reshape(height, width, form.channels)
 
 
 def examine(content: bytes | Unreadable) -> Facts:

@@ -5,6 +5,7 @@ prepare theirs.
 """
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import io
@@ -19,7 +20,7 @@ import tensorflow_datasets as tfds
 from hybrid_jax.data.builders import BUILDERS
 from hybrid_jax.data.encoded import Encoded, choose_form, look_through
 from hybrid_jax.data.kept import decoded
-from hybrid_jax.data.pixels import Facts, Form
+from hybrid_jax.data.pixels import READER, Facts, Form
 from hybrid_jax.errors import UserError, closest, first_line
 
 if typing.TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Prepared:
     def images(self, split: str) -> Encoded:
         """The images of `train` or `test`."""
         records = self._records(split)
-        return Encoded(records, self._form, np.arange(len(records)))
+        rows = np.arange(len(records))
+        return Encoded(records, self._form, rows, self._sizes[split])
 
     def decoded(self, split: str) -> np.ndarray:
         """All of their pixels, uint8 `[N, H, W, C]`."""
@@ -93,14 +95,20 @@ class Prepared:
     def _choose_form(self) -> Form:
         height, width, channels = self.builder.info.features["image"].shape
         if height and width:
-            facts = [Facts(height, width, channels == 1, 255)]
+            facts = [Facts(height, width, channels == 1)]
+            looked = {
+                split: facts * len(self._records(split)) for split in self._splits
+            }
         else:  # the sizes are only known from the images
-            facts = [
-                f
+            looked = {
+                split: look_through(self._records(split), self._title(split))
                 for split in self._splits
-                for f in look_through(self._records(split), self._title(split))
-            ]
-            facts = [f for f in facts if not f.error]
+            }
+            facts = [f for of_split in looked.values() for f in of_split if not f.error]
+        self._sizes = {
+            split: np.array([fact[:2] for fact in of_split], np.int32)
+            for split, of_split in looked.items()
+        }
         options = self._options
         return choose_form(
             facts,
@@ -113,7 +121,8 @@ class Prepared:
     def _folder(self, split: str) -> Path:
         form = self._form
         shape = "x".join(map(str, (*form.size, form.channels)))
-        name = f"decoded-{self._splits[split]}-{shape}-{form.fit}"
+        digest = hashlib.sha256(f"{form} {READER}".encode()).hexdigest()[:8]
+        name = f"decoded-{self._splits[split]}-{shape}-{digest}"
         return Path(self.builder.data_path) / name
 
     def _title(self, split: str) -> str:

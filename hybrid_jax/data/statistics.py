@@ -14,16 +14,29 @@ MOST_IMAGES, MOST_BYTES = 4096, 1 << 28
 
 
 def of_channels(
-    images: "np.ndarray | Encoded", title: str
+    images: "np.ndarray | Encoded", title: str, extents: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation float32 `[C]` of uint8 images, levels 0 to 255.
+    """Mean and standard deviation of the channels of some images, levels 0 to 255.
 
-    Of some of them, spread evenly, where there are many: the same for every loader.
+    Where there are many, they are spread evenly, the same for every loader.
+
+    Args:
+      images: uint8 `[N, H, W, C]`.
+      title: what they are called while they are decoded.
+      extents: `[N, 2]`, height and width that each image fills; None if all do.
+
+    Returns:
+      float32 `[C]` each.
     """
     most = min(MOST_IMAGES, MOST_BYTES // math.prod(images.shape[1:]))
     count = min(len(images), max(most, 64))
     rows = np.linspace(0, len(images) - 1, count).astype(int)
-    counts = _histograms(_sample(images, rows, title))
+    sample = _sample(images, rows, title)
+    if extents is None:
+        counts = _histograms(sample)
+    else:
+        filled = zip(sample, extents[rows], strict=True)
+        counts = sum(_histograms(image[None, :h, :w]) for image, (h, w) in filled)
     levels = np.arange(256)
     mean = counts @ levels / counts.sum(-1)
     variance = counts @ levels**2 / counts.sum(-1) - mean**2

@@ -31,8 +31,8 @@ class Batches:
         self._workers = workers
         self._next, self._ready = None, None
 
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images uint8 `[B, h, w, C]` and labels int32 `[B]`."""
+    def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
+        """Images uint8 `[B, h, w, C]`, labels int32 `[B]`, maybe extents `[B, 2]`."""
         if step != self._next:
             self._ready = self._from(step)
         self._next = step + 1
@@ -74,9 +74,9 @@ class _Reader:
         if parent := multiprocessing.parent_process():
             _end_quietly_with(parent)
 
-    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._order(step)
-        return self._split.images[rows], self._split.labels[rows]
+    def __call__(self, step: int) -> tuple[np.ndarray, ...]:
+        rows, split = self._order(step), self._split
+        return split.images[rows], *(array[rows] for array in split.beside_images)
 
 
 def _end_quietly_with(parent) -> None:

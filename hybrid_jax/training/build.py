@@ -92,6 +92,7 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
         mean=levels,
         std=levels,
         augmentation=Augmentation(**config.augment),
+        fit=config.data.fit,
         label_smoothing=config.optim.label_smoothing,
         ema_decay=config.optim.ema_decay,
         accumulate=config.optim.accumulate,

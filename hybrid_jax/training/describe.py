@@ -98,9 +98,15 @@ def augmented_images(splits: Splits, task: Task, config: ConfigDict) -> np.ndarr
     rows = order(0)[:IMAGES_SHOWN]
     images = splits.train.images[rows]
     targets = jax.nn.one_hot(splits.train.labels[rows], len(splits.classes))
-    key = jax.random.key(config.seed)
-    images, _ = jit_once(augment, static_argnums=(3, 4))(
-        key, images, targets, task.augmentation, task.image_size
+    extents = splits.train.extents
+    images, _ = jit_once(augment, static_argnums=(3, 4, 6))(
+        jax.random.key(config.seed),
+        images,
+        targets,
+        task.augmentation,
+        task.image_size,
+        None if extents is None else extents[rows],
+        task.fit,
     )
     grid = image_grid(np.asarray(images))
     scale = max(1, LEAST_PIXELS // max(grid.shape))

@@ -59,8 +59,9 @@ def eval_steps(
     """Summed metrics of the first `count` batches of a chunk; `mask` `[steps, B]`."""
 
     def one(i, total):
-        images, labels = loader.pick(data, chunk, i)
-        sums = eval_step(task, variables, images, labels, place().whole(mask[i]))
+        images, labels, *extents = loader.pick(data, chunk, i)
+        used = place().whole(mask[i])
+        sums = eval_step(task, variables, images, labels, used, *extents)
         return jax.tree.map(jnp.add, total, sums)
 
     return lax.fori_loop(0, count, one, metrics.zeros(metrics.EVALUATION))

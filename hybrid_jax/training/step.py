@@ -36,6 +36,8 @@ class Task(flax.struct.PyTreeNode):
       image_size: `(height, width)` of the network's input.
       mean, std: of each channel of the training split, levels 0 to 255.
       augmentation: of training batches.
+      fit: row of `augment.geometry.WINDOWS`: what the network sees of an image of
+        another shape.
       label_smoothing: share of a label's mass that is spread over all classes.
       ema_decay: of the moving averages; 0 keeps none.
       accumulate: micro-batches a step.
@@ -50,6 +52,7 @@ class Task(flax.struct.PyTreeNode):
     mean: jax.Array
     std: jax.Array
     augmentation: Augmentation = _fixed(default=Augmentation())
+    fit: str = _fixed(default="crop")
     label_smoothing: float = _fixed(default=0.0)
     ema_decay: float = _fixed(default=0.0)
     accumulate: int = _fixed(default=1)
@@ -58,7 +61,11 @@ class Task(flax.struct.PyTreeNode):
 
 
 def train_step(
-    task: Task, state: TrainState, images: jax.Array, labels: jax.Array
+    task: Task,
+    state: TrainState,
+    images: jax.Array,
+    labels: jax.Array,
+    extents: jax.Array | None = None,
 ) -> tuple[TrainState, metrics.Sums]:
     """One update from one batch.
 
@@ -67,6 +74,7 @@ def train_step(
       state: before the step.
       images: uint8 `[B, h, w, C]`, the whole batch.
       labels: int32 `[B]`.
+      extents: `[B, 2]`, height and width that each image fills; None if all do.
 
     Returns:
       The state after the step, and the sums of the batch's metrics.
@@ -74,7 +82,7 @@ def train_step(
     # From seed and step alone, so that a resumed run draws the same.
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     augment_key, dropout_key = jax.random.split(key)
-    batch = training_batch(task, augment_key, images, labels)
+    batch = training_batch(task, augment_key, images, labels, extents)
     grads, batch_stats, sums = _gradients(
         task, state, *place().share(batch), dropout_key
     )
@@ -92,25 +100,50 @@ def train_step(
 
 
 def eval_step(
-    task: Task, variables: dict, images: jax.Array, labels: jax.Array, mask: jax.Array
+    task: Task,
+    variables: dict,
+    images: jax.Array,
+    labels: jax.Array,
+    mask: jax.Array,
+    extents: jax.Array | None = None,
 ) -> metrics.Sums:
-    """Sums of the metrics of one padded batch: uint8 `[B, h, w, C]`, `[B]`, `[B]`.
+    """Sums of the metrics of one whole batch, padded.
 
-    All three are whole.
+    Args:
+      task: the constants.
+      variables: of the network.
+      images: uint8 `[B, h, w, C]`.
+      labels: int32 `[B]`.
+      mask: `[B]`, 0 for padding.
+      extents: `[B, 2]`, height and width that each image fills; None if all do.
     """
-    images, labels, mask = place().share((images, labels, mask))
-    images = normalise(to_float(images, task.image_size), task.mean, task.std)
+    batch = (images, labels, mask, extents)
+    images, labels, mask, extents = place().share(batch)
+    images = to_float(images, task.image_size, extents, task.fit)
+    images = normalise(images, task.mean, task.std)
     logits = task.model.apply(unbundled(place().taken(variables)), images)
     return place().summed(metrics.evaluation_sums(logits, labels, mask))
 
 
 def training_batch(
-    task: Task, key: jax.Array, images: jax.Array, labels: jax.Array
+    task: Task,
+    key: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    extents: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """What the network sees: images `[B, H, W, C]`, targets `[B, classes]`."""
     targets = jax.nn.one_hot(labels, task.model.num_classes)
     targets = optax.smooth_labels(targets, task.label_smoothing)
-    images, targets = augment(key, images, targets, task.augmentation, task.image_size)
+    images, targets = augment(
+        key,
+        images,
+        targets,
+        task.augmentation,
+        task.image_size,
+        extents,
+        task.fit,
+    )
     return normalise(images, task.mean, task.std), targets
 
 

@@ -235,7 +235,9 @@ def test_images_of_several_sizes_and_kinds_come_to_one(place, tmp_path):
     with pytest.raises(UserError, match=r"3 sizes, from 30x30 to 50x50: choose one"):
         load(place, tmp_path)
     splits = load(place, tmp_path, image_size=(20, 20))
-    assert splits.train.images.shape == (2, 20, 20, 3)
+    assert splits.train.images.shape == (2, 40, 40, 3)
+    assert splits.train.extents.tolist() == [[30, 30], [40, 40]]
+    assert splits.test.extents.tolist() == [[23, 40]]
     assert (splits.test.images[0] == [10, 20, 30]).all()
 
 
@@ -245,8 +247,8 @@ def test_images_of_several_sizes_and_kinds_come_to_one(place, tmp_path):
         ((), (24, 24)),
         ((16, 16), (24, 24)),  # resized on the device, where crops have room
         ((48, 48), (24, 24)),
-        ((8, 8), (8, 8)),  # three times too large
-        ((24, 12), (24, 12)),  # of another shape
+        ((8, 8), (16, 16)),  # three times too large
+        ((24, 16), (24, 24)),  # of another shape: what is seen is cut out in a step
     ],
     ids=str,
 )

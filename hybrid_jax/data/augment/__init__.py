@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import random
 
 from hybrid_jax.data.augment.erasing import erase
-from hybrid_jax.data.augment.geometry import place
+from hybrid_jax.data.augment.geometry import fitted, place
 from hybrid_jax.data.augment.jitter import jitter
 from hybrid_jax.data.augment.mixing import mix
 from hybrid_jax.data.augment.policy import draw_steps, matrices_of, recolour
@@ -62,6 +62,8 @@ def augment(
     targets: jax.Array,
     how: Augmentation,
     size: tuple[int, int],
+    extents: jax.Array | None = None,
+    fit: str = "crop",
 ) -> tuple[jax.Array, jax.Array]:
     """One augmented batch.
 
@@ -71,6 +73,8 @@ def augment(
       targets: class probabilities `[B, classes]`.
       how: the settings.
       size: `(H, W)` to resize to.
+      extents: `[B, 2]`, height and width that each image fills; None if all do.
+      fit: row of `geometry.WINDOWS`, for images with extents.
 
     Returns:
       Images, float32 `[B, H, W, C]` in levels 0 to 255, and targets `[B, classes]`.
@@ -90,6 +94,8 @@ def augment(
         scale=how.crop_scale,
         symmetry=how.symmetry,
         moves=moves,
+        extents=extents,
+        fit=fit,
     )
     if colours or how.policy != "none":
         images = jnp.round(images)  # colour operations are those of 8-bit images
@@ -104,8 +110,25 @@ def augment(
     return images, targets
 
 
-def to_float(images: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """uint8 `[B, h, w, C]` to float32 `[B, *size, C]`, bilinear where sizes differ."""
+def to_float(
+    images: jax.Array,
+    size: tuple[int, int],
+    extents: jax.Array | None = None,
+    fit: str = "crop",
+) -> jax.Array:
+    """What the network sees of images that are not augmented, bilinear.
+
+    Args:
+      images: uint8 `[B, h, w, C]`.
+      size: `(H, W)` of the result.
+      extents: `[B, 2]`, height and width that each image fills; None if all do.
+      fit: row of `geometry.WINDOWS`, for images with extents.
+
+    Returns:
+      float32 `[B, H, W, C]`.
+    """
+    if extents is not None:
+        return fitted(images, extents, size, fit)
     images = images.astype(jnp.float32)
     if images.shape[1:3] != tuple(size):
         shape = (images.shape[0], *size, images.shape[-1])

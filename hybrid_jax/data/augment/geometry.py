@@ -40,6 +40,8 @@ def place(
     scale: float = 0.0,
     symmetry: str = "none",
     moves: jax.Array | tuple = (),
+    extents: jax.Array | None = None,
+    fit: str = "crop",
 ) -> jax.Array:
     """Crops, maps by a symmetry, resizes and moves images, in one warp.
 
@@ -52,51 +54,103 @@ def place(
       symmetry: a row of `SYMMETRIES`.
       moves: `[steps, B, 2, 3]`, from the image after a move to the one before it, in
         pixels of the result; the first acts first.
+      extents: `[B, 2]`, height and width that each image fills; None if all do.
+      fit: row of `WINDOWS`, for images with extents.
 
     Returns:
       float32 `[B, H, W, C]`.
     """
     batch, *stored, _ = images.shape
-    asked = padding or scale or symmetry != "none" or len(moves)
-    if not asked and stored == [*size]:
+    same = stored == [*size] and extents is None
+    if same and not (padding or scale or symmetry != "none" or len(moves)):
         return images.astype(jnp.float32)
     crop_key, symmetry_key = random.split(key)
+    lengths = jnp.float32(stored) if extents is None else extents.astype(jnp.float32)
+    lengths = jnp.broadcast_to(lengths, (batch, 2))
     if scale:
-        corners, sides = resized_crops(crop_key, batch, stored, scale)
+        corners, sides = resized_crops(crop_key, lengths, scale)
     else:
-        corners = random.randint(crop_key, (batch, 2), -padding, padding + 1)
-        sides = jnp.broadcast_to(jnp.float32(stored), (batch, 2))
+        corners, sides = jnp.zeros_like(lengths), lengths
+        if extents is not None:
+            corners, sides = WINDOWS[fit](lengths, jnp.float32(size))
+        corners += random.randint(crop_key, (batch, 2), -padding, padding + 1)
     turns = draw_symmetries(symmetry_key, batch, symmetry)
     matrices = view(corners, sides, turns, size)
     for move in moves:
         matrices = compose(matrices, move)
     straight = symmetry not in ("dihedral", "rotation")
-    if not (len(moves) or scale or symmetry == "rotation") and stored == [*size]:
+    if same and not (len(moves) or scale or symmetry == "rotation"):
         seen = whole_pixels(images, matrices)
     elif straight and not len(moves):
-        seen = resample(images, matrices, size)
+        seen = resample(images, matrices, size, extents)
     else:
-        seen = bilinear(images, matrices, size)
+        seen = bilinear(images, matrices, size, extents)
     return once(seen, matrices[0, 0, 2]).astype(jnp.float32)
 
 
+def fitted(
+    images: jax.Array, extents: jax.Array, size: tuple[int, int], fit: str
+) -> jax.Array:
+    """Images that fill a part of their arrays, brought to one size.
+
+    Args:
+      images: uint8 `[B, h, w, C]`.
+      extents: `[B, 2]`, height and width that each image fills.
+      size: `(H, W)` of the result.
+      fit: row of `WINDOWS`.
+
+    Returns:
+      float32 `[B, H, W, C]`.
+    """
+    corners, sides = WINDOWS[fit](extents.astype(jnp.float32), jnp.float32(size))
+    upright = jnp.broadcast_to(jnp.eye(2), (len(images), 2, 2))
+    return resample(images, view(corners, sides, upright, size), size, extents)
+
+
+def _cropped(lengths: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The largest window of a size's shape in the middle of an image."""
+    sides = (lengths / size).min(-1, keepdims=True) * size
+    return (lengths - sides) / 2, sides
+
+
+def _padded(lengths: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The smallest window of a size's shape that an image fits in the middle of."""
+    sides = (lengths / size).max(-1, keepdims=True) * size
+    return (lengths - sides) / 2, sides
+
+
+def _stretched(lengths: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A whole image, whatever its shape."""
+    return jnp.zeros_like(lengths), lengths
+
+
+# What is seen of an image of another shape, from lengths `[B, 2]` and a size `[2]`:
+# corners and sides of windows, `(y, x)` in pixels, `[B, 2]` each.
+WINDOWS = {"crop": _cropped, "pad": _padded, "stretch": _stretched}
+
+
 def resized_crops(
-    key: jax.Array, batch: int, stored: list[int], scale: float
+    key: jax.Array, lengths: jax.Array, scale: float
 ) -> tuple[jax.Array, jax.Array]:
     """Windows of a random resized crop (Szegedy et al. 2015), not rounded to pixels.
 
     A window that is longer than the image is cut to it, where torchvision draws again
     up to ten times; only large, oblong windows differ.
 
+    Args:
+      key: of the draw.
+      lengths: height and width of the images, float32 `[B, 2]`.
+      scale: least share of the area.
+
     Returns:
       Corners and sides, `(y, x)` in pixels, `[B, 2]` each.
     """
     area_key, aspect_key, corner_key = random.split(key, 3)
-    lengths = jnp.float32(stored)
+    batch = len(lengths)
     share = random.uniform(area_key, (batch,), minval=scale)
     least, most = map(math.log, ASPECTS)
     aspect = jnp.exp(random.uniform(aspect_key, (batch,), minval=least, maxval=most))
-    area = share * math.prod(stored)
+    area = share * lengths.prod(-1)
     sides = jnp.sqrt(jnp.stack([area / aspect, area * aspect], -1))
     sides = jnp.minimum(sides, lengths)
     return random.uniform(corner_key, (batch, 2)) * (lengths - sides), sides

@@ -40,7 +40,10 @@ def whole_pixels(images: jax.Array, matrices: jax.Array) -> jax.Array:
 
 
 def resample(
-    images: jax.Array, matrices: jax.Array, size: tuple[int, int]
+    images: jax.Array,
+    matrices: jax.Array,
+    size: tuple[int, int],
+    extents: jax.Array | None = None,
 ) -> jax.Array:
     """Crops, flips and resizes one axis after the other.
 
@@ -53,14 +56,19 @@ def resample(
       images: `[B, h, w, C]`.
       matrices: `[B, 2, 3]` without rotation or shear, of windows up to `h x w`.
       size: `(H, W)` of the result.
+      extents: `[B, 2]`, height and width that each image fills; None if all do.
 
     Returns:
       float32 `[B, H, W, C]`.
     """
+    # A window in whose middle an image lies is as wide for its shape as it is high.
+    largest = max(a / b for a, b in zip(images.shape[1:3], size, strict=True))
     for axis in (1, 2):
         length, steps = images.shape[axis], size[axis - 1]
         scales, offsets = matrices[:, axis - 1, axis - 1], matrices[:, axis - 1, 2]
-        taps = math.ceil(2 * max(length / steps, 1))
+        taps = math.ceil(2 * max(length / steps if extents is None else largest, 1))
+        if extents is not None:
+            length = extents[:, axis - 1, None]
         index, weights = _triangles(scales, offsets, steps, length, taps)
         images = sum(
             _along(weights[..., tap], axis) * _taken(images, index[..., tap], axis)
@@ -70,7 +78,10 @@ def resample(
 
 
 def bilinear(
-    images: jax.Array, matrices: jax.Array, size: tuple[int, int]
+    images: jax.Array,
+    matrices: jax.Array,
+    size: tuple[int, int],
+    extents: jax.Array | None = None,
 ) -> jax.Array:
     """Any affine maps, as PIL's `transform(size, AFFINE, ..., BILINEAR)`.
 
@@ -84,15 +95,20 @@ def bilinear(
       images: `[B, h, w, C]`.
       matrices: `[B, 2, 3]`.
       size: `(H, W)` of the result.
+      extents: `[B, 2]`, height and width that each image fills; None if all do. Such
+        images are not averaged, for they are at most twice as large as the result.
 
     Returns:
       float32 `[B, H, W, C]`.
     """
     y, x = _places(matrices, size)
     height, width = images.shape[1:3]
-    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    ends = (height, width)
+    if extents is not None:
+        ends = extents[:, 0, None, None], extents[:, 1, None, None]
+    inside = (y >= 0) & (y < ends[0]) & (x >= 0) & (x < ends[1])
     factor = max(1, min(height // size[0], width // size[1]))
-    if factor > 1:
+    if factor > 1 and extents is None:
         images, y, x = _averaged(images, factor), y / factor, x / factor
         _, height, width, _ = images.shape
     y, x = y - 0.5, x - 0.5
@@ -159,17 +175,21 @@ def _averaged(images, factor):
 
 
 def _triangles(scales, offsets, steps, length, taps):
-    """Indices and weights of the pixels of an axis, `[B, steps, taps]` each."""
+    """Indices and weights of the pixels of an axis, `[B, steps, taps]` each.
+
+    The axis is `length` pixels long, one number for all images or `[B, 1]`.
+    """
+    pixels = length if isinstance(length, int) else length[..., None]
     centre = scales[:, None] * (jnp.arange(steps) + 0.5) + offsets[:, None]
     reach = jnp.maximum(jnp.abs(scales), 1.0)[:, None]
     first = jnp.floor(centre - reach - 0.5).astype(jnp.int32) + 1
     index = first[..., None] + jnp.arange(taps)
     weights = 1 - jnp.abs(index + 0.5 - centre[..., None]) / reach[..., None]
-    known = (index >= 0) & (index < length)
+    known = (index >= 0) & (index < pixels)
     weights = jnp.where(known, jnp.maximum(weights, 0), 0)
     total = jnp.maximum(weights.sum(-1, keepdims=True), 1e-6)
     inside = ((centre >= 0) & (centre < length))[..., None]
-    return index.clip(0, length - 1), jnp.where(inside, weights / total, 0)
+    return index.clip(0, pixels - 1), jnp.where(inside, weights / total, 0)
 
 
 def _along(values, axis):

@@ -95,7 +95,9 @@ def test_rotation_by_quarters_is_exact(quarters):
 
 
 def test_resized_crops_have_the_areas_and_aspects_asked_for():
-    corners, sides = map(np.asarray, resized_crops(KEY, 4000, [30, 40], 0.25))
+    corners, sides = map(
+        np.asarray, resized_crops(KEY, jnp.tile(jnp.float32([30, 40]), (4000, 1)), 0.25)
+    )
     assert (corners >= 0).all()
     assert (corners + sides <= [30.001, 40.001]).all()
     share = sides.prod(1) / 1200
