@@ -96,7 +96,7 @@ STRIDES = _tuple_of(
     lambda v: len(v) == 5 and set(v) <= {1, 2},
 )
 SIZE = _tuple_of(
-    "empty, or (height, width) in pixels, each from 16",
+    "empty, or (height, width) in pixels such as 64,64, each from 16",
     lambda v: len(v) == 2 and min(v) >= 16,
 )
 
