@@ -112,7 +112,7 @@ def _parse_tuple(text: str, field: Field) -> tuple:
         return ()
     try:
         literal = ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError):  # a text without quotes, such as stage[12]
+    except (ValueError, TypeError, SyntaxError):  # a text, such as stage[12]
         literal = text
     if isinstance(literal, (tuple, list)):
         values = (tuple(literal),)

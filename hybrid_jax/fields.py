@@ -244,7 +244,9 @@ FIELDS = {
     # Optimisation
     "optim.learning_rate": Field(1e-3, POSITIVE, "peak, at the end of warm-up"),
     "optim.warmup_epochs": Field(5.0, NOT_NEGATIVE, "linear, from 0"),
-    "optim.weight_decay": Field(0.05, NOT_NEGATIVE, "of kernels only"),
+    "optim.weight_decay": Field(
+        0.05, NOT_NEGATIVE, "of weights, not of biases or norms"
+    ),
     "optim.layer_decay": Field(
         1.0, FACTOR, "of the learning rate from a layer to the one before it"
     ),
