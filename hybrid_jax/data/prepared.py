@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders import BUILDERS
 from hybrid_jax.data.encoded import Encoded, choose_form, look_through
+from hybrid_jax.data.facts_cache import READ_BY, remember, remembered
 from hybrid_jax.data.kept import decoded
 from hybrid_jax.data.pixels import Facts, Form
 from hybrid_jax.errors import UserError, closest, first_line
@@ -95,12 +96,7 @@ class Prepared:
         if height and width:
             facts = [Facts(height, width, channels == 1, 255)]
         else:  # the sizes are only known from the images
-            facts = [
-                f
-                for split in self._splits
-                for f in look_through(self._records(split), self._title(split))
-            ]
-            facts = [f for f in facts if not f.error]
+            facts = [fact for fact in self._look_through() if not fact.error]
         options = self._options
         return choose_form(
             facts,
@@ -109,6 +105,30 @@ class Prepared:
             options.background,
             self.builder.name,
         )
+
+    def _look_through(self) -> list[Facts]:
+        """The facts of every image; those of the same records are remembered."""
+        memory = Path(self.builder.data_path) / "facts.json"
+        known, rows = remembered(memory, 2), {}
+        for split, name in self._splits.items():
+            stamp = self._stamp(name)
+            if known.get(name, [None])[0] == stamp:
+                rows[name] = known[name]
+            else:
+                facts = look_through(self._records(split), self._title(split))
+                rows[name] = [stamp, facts]
+        facts = [Facts(*fact) for _, facts in rows.values() for fact in facts]
+        # What could not be read may be read once a decoder is there.
+        if rows != known and not any(fact.error for fact in facts):
+            remember(memory, rows)
+        return facts
+
+    def _stamp(self, split: str) -> str:
+        """What tells the records of a split, and how they are read, from others."""
+        files = [Path(path) for path in self.builder.info.splits[split].filepaths]
+        stats = [(path.name, path.stat()) for path in files]
+        state = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+        return "\n".join([READ_BY, " ".join(Facts._fields), *state])
 
     def _folder(self, split: str) -> Path:
         form = self._form
