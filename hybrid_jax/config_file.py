@@ -67,7 +67,8 @@ def _split(text: str) -> tuple[Path, list[str]]:
     if path.is_dir():
         raise UserError(f"--config={path} is a folder: give a file, {SUCH_AS}")
     if not path.exists():
-        files = [*Path("configs").glob("*.py"), *path.parent.glob("*.py")]
+        places = (Path("configs"), path.parent)
+        files = [file for place in places for file in sorted(place.glob("*.py"))]
         near = difflib.get_close_matches(path.stem, [f.stem for f in files], n=1)
         hint = [f"did you mean {file}?" for file in files if file.stem in near]
         raise UserError(

@@ -33,22 +33,17 @@ def parse(
       define: adds the command's own flags.
 
     Returns:
-      The flags, and the config, locked and not yet validated; None without `--config`.
+      The flags, and the config, locked and not yet validated; None without `--config`,
+      where `changed_fields` tells what was asked for.
 
     Raises:
       UserError: a flag, a value or a config file that is not right.
     """
     values = define_flags(define)
     read_flags(values, argv)
-    fields = given_fields(values)
     if values.config is None:
-        if fields:
-            raise UserError(
-                f"--config is missing, and --{FIELD}{next(iter(fields))} changes a "
-                "field of it: give one, such as configs/digits.py"
-            )
         return values, None
-    return values, load_config(values.config, fields)
+    return values, load_config(values.config, changed_fields(values))
 
 
 def define_flags(define: Callable[[flags.FlagValues], None]) -> flags.FlagValues:
@@ -71,7 +66,7 @@ def define_flags(define: Callable[[flags.FlagValues], None]) -> flags.FlagValues
     return values
 
 
-def given_fields(values: flags.FlagValues) -> dict[str, Any]:
+def changed_fields(values: flags.FlagValues) -> dict[str, Any]:
     """Returns the fields that a command line sets, by name."""
     return {
         name: values[FIELD + name].value
