@@ -4,8 +4,10 @@ All three come from one table, `hybrid_jax.fields`. A config file starts from
 `default()` and changes what its experiment is about.
 """
 
+import ast
 import typing
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from hybrid_jax.errors import UserError, closest
@@ -18,6 +20,7 @@ from hybrid_jax.models.table import (
     check_heads,
     parse_stack,
 )
+from hybrid_jax.suggestions import unknown_field
 
 
 def default() -> ConfigDict:
@@ -57,7 +60,7 @@ def validate(config: ConfigDict) -> None:
     values = flatten(config)
     for name in {**values, **FIELDS}:
         if name not in FIELDS:
-            raise UserError(f"config.{name} does not exist{closest(name, FIELDS)}")
+            raise UserError(unknown_field(name))
         if name not in values:
             raise UserError(f"config.{name} is missing: start from config.default()")
     for name, field in FIELDS.items():
@@ -71,9 +74,63 @@ def _check_field(name: str, value: typing.Any, field: Field) -> None:
     )
     if not (right_type and field.rule.holds(value)):
         hint = closest(value, MODELS) if name == "model.name" else ""
-        allowed = field.rule.allowed
-        allowed = allowed if isinstance(allowed, str) else allowed()
-        raise UserError(f"config.{name}={value!r} is not allowed: {allowed}{hint}")
+        raise UserError(_refusal(name, repr(value)) + hint)
+
+
+def _refusal(name: str, shown: str) -> str:
+    allowed = FIELDS[name].rule.allowed
+    allowed = allowed if isinstance(allowed, str) else allowed()
+    return f"config.{name}={shown} is not allowed: {allowed}"
+
+
+def parse_value(name: str, text: str) -> typing.Any:
+    """Reads a field's value from a command line.
+
+    Args:
+      name: of a field.
+      text: as it was typed.
+
+    Returns:
+      The value in the field's own type.
+
+    Raises:
+      UserError: the text is of another type; says what is allowed.
+    """
+    try:
+        return _PARSERS[type(FIELDS[name].default)](text, FIELDS[name])
+    except ValueError:
+        raise UserError(_refusal(name, text or "''")) from None
+
+
+def _parse_tuple(text: str, field: Field) -> tuple:
+    """Reads `64,64`, `(64, 64)`, `('stem', 'head')`, one text, or nothing.
+
+    Raises:
+      ValueError: it is none of these.
+    """
+    if not text.strip():
+        return ()
+    try:
+        literal = ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError):  # a text, such as stage[12]
+        literal = text
+    if isinstance(literal, (tuple, list)):
+        values = (tuple(literal),)
+    else:
+        values = ((literal,), (text,))
+    for value in values:
+        if field.rule.holds(value):
+            return value
+    raise ValueError
+
+
+_PARSERS: dict[type, typing.Callable[[str, Field], typing.Any]] = {
+    bool: lambda text, field: flags.BooleanParser().parse(text),
+    int: lambda text, field: int(text),
+    float: lambda text, field: float(text),
+    str: lambda text, field: text,
+    tuple: _parse_tuple,
+}
 
 
 def _check_together(values: dict[str, typing.Any]) -> None:

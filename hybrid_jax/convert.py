@@ -70,7 +70,7 @@ def convert(
     if to == "timm":
         arrays, notes = _for_timm(model, spec["channels"], arrays, target)
     # timm reads past it, and whoever converts back need not say what it is of.
-    write(target, arrays, spec)
+    write(target, arrays, spec, weights.classes)
     count = sum(math.prod(shapes[p]) for p in shapes if p.startswith("params/"))
     done = f"{target}: {count:,} parameters, under the names of {to}"
     return [*fitted.notes, done, *notes]

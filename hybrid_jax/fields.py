@@ -96,7 +96,7 @@ STRIDES = _tuple_of(
     lambda v: len(v) == 5 and set(v) <= {1, 2},
 )
 SIZE = _tuple_of(
-    "empty, or (height, width) in pixels, each from 16",
+    "empty, or (height, width) in pixels such as 64,64, each from 16",
     lambda v: len(v) == 2 and min(v) >= 16,
 )
 
@@ -244,7 +244,9 @@ FIELDS = {
     # Optimisation
     "optim.learning_rate": Field(1e-3, POSITIVE, "peak, at the end of warm-up"),
     "optim.warmup_epochs": Field(5.0, NOT_NEGATIVE, "linear, from 0"),
-    "optim.weight_decay": Field(0.05, NOT_NEGATIVE, "of kernels only"),
+    "optim.weight_decay": Field(
+        0.05, NOT_NEGATIVE, "of weights, not of biases or norms"
+    ),
     "optim.layer_decay": Field(
         1.0, FACTOR, "of the learning rate from a layer to the one before it"
     ),

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from hybrid_jax import config as configs
 from hybrid_jax.command import guarded, memory_told, restart_with_huge_pages
 from hybrid_jax.errors import UserError
-from hybrid_jax.flags import asks_for_help
+from hybrid_jax.flags import asks_for_help, changed_fields
 from hybrid_jax.flags import parse as parse_flags
 from hybrid_jax.models.table import list_models
 
@@ -104,6 +104,11 @@ def parse(argv: list[str]) -> Command:
         raise UserError("--config is missing: give one, such as configs/digits.py")
     if config is not None:
         configs.validate(config)
+    elif changed := changed_fields(values):
+        raise UserError(
+            f"--config is missing, and --config.{next(iter(changed))} changes a field "
+            "of it: give one, such as configs/digits.py"
+        )
     hosts = (values.coordinator, values.processes, values.process)
     _check_hosts(*hosts)
     if values.mode == "eval" and values.coordinator:

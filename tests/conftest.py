@@ -1,6 +1,7 @@
 """What all tests share: the CPU, one compilation cache, one folder of prepared data."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -29,6 +30,19 @@ from hybrid_jax import data  # noqa: E402
 
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals():
+    """Undoes what a script or nohup ignores for the tests: they send these signals."""
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    for number, handler in handlers.items():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

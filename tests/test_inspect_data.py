@@ -366,7 +366,7 @@ def test_sixteen_bits_are_compared_whole():
     [
         (["--config.data.path=nowhere"], "'nowhere' does not exist"),
         ([], "config.data.path is missing"),
-        (["--config.data.pth=x"], "no field 'pth'"),
+        (["--config.data.pth=x"], "did you mean config.data.path?"),
         (["--workdir=x"], "workdir"),
         (["stray"], "stray argument 'stray'"),
     ],

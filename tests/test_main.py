@@ -7,25 +7,54 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_jax import config as configs
+from hybrid_jax import flags
 from hybrid_jax import main as cli
+from hybrid_jax.benchmark import __main__ as benchmark
+from hybrid_jax.inspect_data import __main__ as inspect_data
 
 DIGITS = str(Path(__file__).parents[1] / "configs" / "digits.py")
 
 
-def run(monkeypatch, capsys, *args):
-    argv = ["hybrid-jax", *map(str, args)]
-    monkeypatch.setattr(sys, "argv", argv)  # where ml_collections looks for overrides
-    monkeypatch.delitem(
-        sys.modules, "config_config", raising=False
-    )  # and what it keeps
-    code = cli.main(argv)
+def run(capsys, *args):
+    code = cli.main(["hybrid-jax", *map(str, args)])
     return code, capsys.readouterr()
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--config.optim.learning_rte=1"], "learning_rate"),
+        (["--config.optim.learning_rte=1"], "did you mean config.optim.learning_rate"),
+        (["--config.batch_size=32"], "did you mean config.train.batch_size?"),
+        (["--config.optim.lr=1"], "did you mean config.optim.learning_rate?"),
+        (["--config.optim.momentum=1"], "config.optim has learning_rate, warmup"),
+        (["--config.optimizer.clip_norm=1"], "did you mean config.optim.clip_norm?"),
+        (["--config.name=x"], "config.data.name or config.model.name?"),
+        (["--config.trian=3"], "config.trian does not exist, did you mean config.tra"),
+        (["--config.qqq=3"], "config.qqq does not exist (see"),
+        (["--config.=3"], "config. does not exist"),
+        (["--config.train=3"], "is a group of fields: give one of them, such as"),
+        (["--config.seed.x=1"], "config.seed has no fields of its own"),
+        (["--noconfig.seed"], "config.seed is not one of true and false"),
+        (["--config.train.epochs=ten"], "config.train.epochs=ten is not allowed: a w"),
+        (["--config.train.epochs="], "config.train.epochs='' is not allowed"),
+        (["--config.compilation_cache=maybe"], "true or false"),
+        (["--config.data.image_size=64"], "image_size=64 is not allowed: empty, or"),
+        (["--config.data.image_size=64x64"], "pixels such as 64,64"),
+        (["--config.data.image_size=(64,64"], "image_size=(64,64 is not allowed"),
+        (["--config.data.image_size=64,a"], "image_size=64,a is not allowed"),
+        (["--config.freeze=('a', 3)"], "a tuple of regular expressions"),
+        (["--config.data.path", "--config.seed=1"], "--config.data.path has no value"),
+        (["--config.data.path"], "Missing value for flag --config.data.path"),
+        (["--undefok", "--config.seed=1"], "--undefok has no value"),
+        (["--flagfile=nowhere"], "--flagfile=nowhere cannot be read: No such file"),
+        (["--flagfile=/"], "--flagfile=/ cannot be read: Is a directory"),
+        (["--flagfile="], "--flagfile is empty"),
+        (["--flagfile"], "--flagfile with no argument"),
+        ([f"--flagfile={sys.executable}"], "--flagfile holds no text"),
+        (["--helpxml"], "--helpxml does not exist"),
+        (["--wrkdir=x"], "--wrkdir does not exist, did you mean --workdir?"),
+        (["--batch-size=3"], "did you mean --config.train.batch_size?"),
         (["--config.optim.learning_rate=nan"], "config.optim.learning_rate=nan"),
         (["--config.optim.learning_rate=fast"], "config.optim.learning_rate=fast"),
         (["--config.train.batch_size=-64"], "config.train.batch_size=-64"),
@@ -45,16 +74,14 @@ def run(monkeypatch, capsys, *args):
             "(1, 1, 1, 2, 2) would do",
         ),
         (["stray"], "stray argument 'stray'"),
-        (["--epochs=3"], "epochs"),
+        (["--epochs=3"], "did you mean --config.train.epochs?"),
         (["--mode=tran"], "train|eval"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
-def test_mistakes(args, said, tmp_path, monkeypatch, capsys):
+def test_mistakes(args, said, tmp_path, capsys):
     workdir = tmp_path / "run"
-    code, out = run(
-        monkeypatch, capsys, f"--config={DIGITS}", f"--workdir={workdir}", *args
-    )
+    code, out = run(capsys, f"--config={DIGITS}", f"--workdir={workdir}", *args)
     assert code == 2
     assert out.err.startswith("hybrid-jax: ")
     assert out.err.count("\n") == 1
@@ -62,10 +89,8 @@ def test_mistakes(args, said, tmp_path, monkeypatch, capsys):
     assert not workdir.exists()
 
 
-def test_unknown_model_after_the_config(tmp_path, monkeypatch, capsys):
-    code, out = run(
-        monkeypatch, capsys, f"--config={DIGITS}:astroformer_9", "--workdir=x"
-    )
+def test_unknown_model_after_the_config(tmp_path, capsys):
+    code, out = run(capsys, f"--config={DIGITS}:astroformer_9", "--workdir=x")
     assert code == 2
     assert "config.model.name='astroformer_9' is not allowed" in out.err
 
@@ -74,6 +99,12 @@ def test_unknown_model_after_the_config(tmp_path, monkeypatch, capsys):
     ("args", "said"),
     [
         ([], "--workdir is missing"),
+        (["--workdir=x", "--config"], "Missing value for flag --config"),
+        (["--workdir=x", "--config="], "--config is empty"),
+        (["--workdir=x", "--config=."], "--config=. is a folder"),
+        (["--workdir=x", f"--config={DIGITS}x"], f"did you mean {DIGITS}?"),
+        (["--workdir=x", "--config.seed=1"], "--config is missing"),
+        (["--workdir=x", "--config.seed=1", "--mode=eval"], "--config is missing"),
         (["--workdir=x"], "--config is missing"),
         (["--workdir=x", "--config=nowhere.py"], "nowhere.py"),
         (["--workdir=x", "--config=/dev/null"], "get_config"),
@@ -83,33 +114,115 @@ def test_unknown_model_after_the_config(tmp_path, monkeypatch, capsys):
 )
 def test_missing_things(args, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    code, out = run(monkeypatch, capsys, *args)
+    code, out = run(capsys, *args)
     assert code == 2
     assert out.err.count("\n") == 1
     assert said in out.err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_config_file_that_is_no_python(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("lines", "model", "said"),
+    [
+        (["def get_config(:"], "", "line 2: SyntaxError: invalid syntax"),
+        (["import nothere"], "", "line 2: ModuleNotFoundError: No module named"),
+        (["import sys", "sys.exit(3)"], "", "line 3: SystemExit: 3"),
+        (["open('nowhere')"], "", "line 2: FileNotFoundError"),
+        (["config.seed = 1"], "", "has no function get_config"),
+        (["get_config = lambda: 1 / 0"], "", "line 2: ZeroDivisionError"),
+        (["get_config = lambda: None"], "", "get_config returns NoneType"),
+        (["get_config = lambda: {}"], "", "get_config returns dict"),
+        (["get_config = default"], ":vit_tiny", "takes no model: leave out :vit_tiny"),
+        (["get_config = lambda model: 1"], "", "takes a model: give one behind a col"),
+        (
+            ["def get_config():", "    config.train.batchsize = 3"],
+            *("", "line 3: config.batchsize does not exist, did you mean config.train"),
+        ),
+        (
+            ["def get_config():", "    config.optimm.learning_rate = 3"],
+            *("", "line 3: config.optimm does not exist, did you mean config.optim?"),
+        ),
+        (
+            ["def get_config():", "    config.train.epochs = 'ten'"],
+            *("", "line 3: TypeError"),
+        ),
+        (
+            ["config.unlock().optim.lr = 1", "get_config = lambda: config"],
+            *("", "config.optim.lr does not exist, did you mean config.optim.learning"),
+        ),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else None,
+)
+def test_config_files_that_are_wrong_are_named_with_the_line(
+    lines, model, said, tmp_path, capsys
+):
     path = tmp_path / "broken.py"
-    path.write_text("def get_config(:\n")
-    code, out = run(monkeypatch, capsys, f"--config={path}", "--workdir=x")
+    head = "from hybrid_jax.config import default; config = default()"
+    path.write_text("\n".join([head, *lines]))
+    code, out = run(capsys, f"--config={path}{model}", "--workdir=x")
     assert code == 2
     assert out.err.count("\n") == 1
-    assert "SyntaxError" in out.err
+    assert said in out.err
 
 
-def test_workdir_that_is_a_file(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        (["--config.data.image_size="], "data.image_size", ()),
+        (["--config.data.image_size=32,48"], "data.image_size", (32, 48)),
+        (["--config.data.image_size=(32, 48)"], "data.image_size", (32, 48)),
+        (["--config.model.strides=[2,1,1,2,1]"], "model.strides", (2, 1, 1, 2, 1)),
+        (["--config.model.strides="], "model.strides", ()),
+        (["--config.freeze="], "freeze", ()),
+        (["--config.freeze=stage[12]"], "freeze", ("stage[12]",)),
+        (["--config.freeze=^(stem|head)/"], "freeze", ("^(stem|head)/",)),
+        (["--config.freeze=('stem', 'head')"], "freeze", ("stem", "head")),
+        (["--config.freeze=4"], "freeze", ("4",)),
+        (["--config.model.stack="], "model.stack", ""),
+        (["--config.data.dir", "=a b"], "data.dir", "=a b"),
+        (["--config.optim.learning_rate=1"], "optim.learning_rate", 1.0),
+        (["--config.seed=1", "--config.seed=2"], "seed", 2),
+        (["--noconfig.compilation_cache"], "compilation_cache", False),
+        (["--config.compilation_cache=false"], "compilation_cache", False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("by", ["before", "behind", "in a file"])
+def test_fields_are_set_from_the_command_line(arguments, field, value, by, tmp_path):
+    file = f"--config={DIGITS}:vit_tiny"
+    if by == "in a file":
+        (tmp_path / "flags").write_text("# seeds\n" + "\n".join(arguments))
+        arguments = [f"--flagfile={tmp_path}/flags"]
+    order = [*arguments, file] if by == "before" else [file, *arguments]
+    config = flags.parse(["x", *order], lambda values: None)[1]
+    found = configs.flatten(config)
+    assert found.pop(field) == value
+    left = configs.flatten(flags.parse(["x", file], lambda values: None)[1])
+    assert {name: left[name] for name in found} == found
+
+
+@pytest.mark.parametrize("command", [benchmark, inspect_data])
+def test_other_commands_tell_the_same(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for mistake in ("--config.batch_size=32", "--flagfile=x", "--config.seed=1.5"):
+        assert command.main(["x", f"--config={DIGITS}", mistake]) == 2
+        assert command.main(["x", f"--config={DIGITS}x"]) == 2
+        assert capsys.readouterr().err.count("\n") == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_workdir_that_is_a_file(tmp_path, capsys):
     path = tmp_path / "mine"
     path.write_text("keep")
-    code, out = run(monkeypatch, capsys, f"--config={DIGITS}", f"--workdir={path}")
+    code, out = run(capsys, f"--config={DIGITS}", f"--workdir={path}")
     assert code == 2
     assert "is a file" in out.err
     assert path.read_text() == "keep"
 
 
-def test_help_shows_commands_models_and_fields(monkeypatch, capsys):
-    code, out = run(monkeypatch, capsys, "--help")
+@pytest.mark.parametrize("flag", ["--help", "--helpshort", "-?"])
+def test_help_shows_commands_models_and_fields(flag, capsys):
+    code, out = run(capsys, flag)
     assert code == 0
     for said in ("--mode=eval", "coatnet_4", "--config.optim.learning_rate", "[0.001]"):
         assert said in out.out

@@ -1,8 +1,9 @@
 """Whether a data set lies on the device whole, or is streamed to it."""
 
 import math
+import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import jax
 import psutil
@@ -10,6 +11,7 @@ import psutil
 from hybrid_jax.data.encoded import Encoded
 
 SHARE = 0.25  # of the memory, for pixels; the rest is the network's
+UNLIMITED = 2**62  # how the first version of cgroups writes that there is no limit
 
 
 def is_resident(loader: str, splits: Iterable[Encoded]) -> bool:
@@ -26,20 +28,55 @@ def memory() -> int:
     return of_device.get("bytes_limit") or int(min(_allowed(), total))
 
 
-def _allowed() -> float:
-    """Bytes that a container or a scheduler's job may have (Linux's cgroups)."""
-    groups = (line.split(":", 2) for line in _text("/proc/self/cgroup").splitlines())
+def _allowed(process: Path = Path("/proc/self")) -> float:
+    """Bytes that a container or a scheduler's job may have (Linux's cgroups).
+
+    A group may have as much as the tightest of the groups around it: Slurm's limits are
+    those of a step, some groups above the process's own.
+
+    Args:
+      process: what Linux tells of a process.
+    """
     limits = [
-        _text(f"/sys/fs/cgroup/{controllers}{path}/{file}")
-        for _, controllers, path in groups
+        int(limit)
+        for folder in _groups(process)
         for file in ("memory.max", "memory.limit_in_bytes")
+        if (limit := _text(folder / file)).isdigit()
     ]
-    limits.append(_text("/sys/fs/cgroup/memory.max"))  # as a container sees its own
-    return min((int(limit) for limit in limits if limit.isdigit()), default=math.inf)
+    return min((limit for limit in limits if limit < UNLIMITED), default=math.inf)
 
 
-def _text(path: str) -> str:
+def _groups(process: Path) -> list[Path]:
+    """Folders of the groups that a process is in, and of all around them."""
+    lines = (line.split(":", 2) for line in _text(process / "cgroup").splitlines())
+    paths = {controllers: path for _, controllers, path in lines}
+    folders = []
+    for line in _text(process / "mountinfo").splitlines():
+        about, _, of_system = line.partition(" - ")
+        kind, _, options = (*of_system.split(" ", 2), "", "")[:3]
+        root, place = map(_unescaped, about.split()[3:5])
+        if kind == "cgroup2":
+            path = paths.get("")
+        elif kind == "cgroup" and "memory" in options.split(","):
+            path = next((p for c, p in paths.items() if "memory" in c.split(",")), None)
+        else:
+            continue
+        if path is not None:
+            # A container's root is a group, whose path may be that on the host.
+            within = PurePosixPath(path).is_relative_to(root)
+            inside = PurePosixPath(path).relative_to(root if within else "/")
+            group = Path(place) / inside
+            folders += [group, *group.parents[: len(inside.parts)]]
+    return folders
+
+
+def _unescaped(path: str) -> str:
+    """A path of `mountinfo`, where a space is written `\\040`."""
+    return re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), path)
+
+
+def _text(path: Path) -> str:
     try:
-        return Path(path).read_text().strip()
+        return path.read_text().strip()
     except OSError:
         return ""

@@ -1,8 +1,6 @@
 """A user's own images: files listed, looked through once, decoded to one form."""
 
-import contextlib
 import hashlib
-import json
 import os
 import shutil
 import typing
@@ -11,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import PIL
 import platformdirs
 
 from hybrid_jax.data.encoded import (
@@ -21,9 +18,10 @@ from hybrid_jax.data.encoded import (
     look_through,
     refuse_unreadable,
 )
+from hybrid_jax.data.facts_cache import READ_BY, remember, remembered
 from hybrid_jax.data.kept import decoded
 from hybrid_jax.data.listing import Listing, Listings, list_images
-from hybrid_jax.data.pixels import READER, Facts
+from hybrid_jax.data.pixels import Facts
 from hybrid_jax.errors import UserError, counted, shown
 
 if typing.TYPE_CHECKING:
@@ -121,7 +119,7 @@ class OwnImages:
     def _look_through(self, listings: dict[str, Listing]) -> dict[Path, Facts]:
         """The facts of every file; those of unchanged files are remembered."""
         memory = self._kept / "facts.json"
-        known = _remembered(memory)
+        known = remembered(memory, len(Stamp._fields) + len(Facts._fields))
         paths = [path for listing in listings.values() for path in listing.paths]
         self._stamps = {path: _stamp(path) for path in paths}
         facts = {
@@ -135,7 +133,7 @@ class OwnImages:
             # What could not be read may be mended without a trace, by rights to it.
             good = {path: fact for path, fact in facts.items() if not fact.error}
             rows = {str(path): [*self._stamps[path], *good[path]] for path in good}
-            _remember(memory, rows)
+            remember(memory, rows)
         return facts
 
     def _check_classes(self, listed: Listings) -> None:
@@ -216,30 +214,8 @@ def _age(folder: Path) -> float:
 
 
 def _stamp(path: Path) -> Stamp:
-    reader = f"{PIL.__version__} {READER}"
     try:
         found = path.stat()
     except OSError:  # reading it will tell why
-        return Stamp(0, 0, reader)
-    return Stamp(found.st_size, found.st_mtime_ns, reader)
-
-
-def _remembered(memory: Path) -> dict[str, list]:
-    """Stamp and facts of each file; nothing of what another version wrote."""
-    length = len(Stamp._fields) + len(Facts._fields)
-    try:
-        content = json.loads(memory.read_text(encoding="utf-8"))
-        return {path: row for path, row in content.items() if len(row) == length}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
-
-
-def _remember(memory: Path, rows: dict[str, list]) -> None:
-    scratch = memory.with_name(f".{memory.name}.{os.getpid()}")
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(json.dumps(rows), encoding="utf-8")
-        os.replace(scratch, memory)
-    except OSError:  # a read-only or full disk costs another look, nothing else
-        with contextlib.suppress(OSError):
-            scratch.unlink()
+        return Stamp(0, 0, READ_BY)
+    return Stamp(found.st_size, found.st_mtime_ns, READ_BY)

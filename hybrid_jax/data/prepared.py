@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders import BUILDERS
 from hybrid_jax.data.encoded import Encoded, choose_form, look_through
+from hybrid_jax.data.facts_cache import READ_BY, remember, remembered
 from hybrid_jax.data.kept import decoded
 from hybrid_jax.data.pixels import READER, Facts, Form
 from hybrid_jax.errors import UserError, closest, first_line
@@ -100,10 +101,7 @@ class Prepared:
                 split: facts * len(self._records(split)) for split in self._splits
             }
         else:  # the sizes are only known from the images
-            looked = {
-                split: look_through(self._records(split), self._title(split))
-                for split in self._splits
-            }
+            looked = self._look_through()
             facts = [f for of_split in looked.values() for f in of_split if not f.error]
         self._sizes = {
             split: np.array([fact[:2] for fact in of_split], np.int32)
@@ -117,6 +115,35 @@ class Prepared:
             options.background,
             self.builder.name,
         )
+
+    def _look_through(self) -> dict[str, list[Facts]]:
+        """The facts of every image; those of the same records are remembered."""
+        memory = Path(self.builder.data_path) / "facts.json"
+        known, rows = remembered(memory, 2), {}
+        for split, name in self._splits.items():
+            stamp = self._stamp(name)
+            if known.get(name, [None])[0] == stamp:
+                rows[name] = known[name]
+            else:
+                facts = look_through(self._records(split), self._title(split))
+                rows[name] = [stamp, facts]
+        looked = {
+            split: [Facts(*fact) for fact in rows[name][1]]
+            for split, name in self._splits.items()
+        }
+        # What could not be read may be read once a decoder is there.
+        if rows != known and not any(
+            f.error for facts in looked.values() for f in facts
+        ):
+            remember(memory, rows)
+        return looked
+
+    def _stamp(self, split: str) -> str:
+        """What tells the records of a split, and how they are read, from others."""
+        files = [Path(path) for path in self.builder.info.splits[split].filepaths]
+        stats = [(path.name, path.stat()) for path in files]
+        state = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+        return "\n".join([READ_BY, " ".join(Facts._fields), *state])
 
     def _folder(self, split: str) -> Path:
         form = self._form

@@ -88,5 +88,6 @@ def _end_quietly_with(parent) -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     with contextlib.suppress(ValueError):  # in a thread, which gets no signals
-        for number in (signal.SIGINT, signal.SIGTERM):  # they reach a whole group
+        # They reach a whole group.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)

@@ -178,7 +178,7 @@ def timm_leaf(model: Model, path: str, ndim: int) -> Leaf:
     names = _module_names(model, module or inside)
     if inside in names:  # an array that is no part of a layer
         key = names[inside]
-    elif module in names:
+    elif module in names and leaf in LEAVES:
         key = f"{names[module]}.{LEAVES[leaf]}"
     else:
         raise ValueError(f"timm has no counterpart of {collection}/{inside}")

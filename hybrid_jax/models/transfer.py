@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from hybrid_jax.errors import short
 from hybrid_jax.models.counterpart import Arrays, Model
 from hybrid_jax.models.interop import Leaf
 from hybrid_jax.models.vit import ViT
@@ -24,10 +25,12 @@ class Source(NamedTuple):
     Attributes:
       patches: rows and columns of a ViT's patches; None is a square, as in timm.
       leaves: how others name and lay out the arrays, for messages.
+      classes: names in the order of the logits; None is unknown.
     """
 
     patches: tuple[int, int] | None = None
     leaves: dict[str, Leaf] | None = None
+    classes: tuple[str, ...] | None = None
 
     def name(self, path: str) -> str:
         """What the source calls an array."""
@@ -60,17 +63,20 @@ def fit(
     arrays: Arrays,
     shapes: dict[str, tuple[int, ...]],
     source: Source = UNKNOWN,
+    classes: Sequence[str] | None = None,
 ) -> Fitted:
     """Weights as a network needs them.
 
-    A classifier of other classes is left out, bias tables and position embeddings are
-    resized, and kernels of RGB images are adapted to other channels.
+    A classifier of other classes is left out, one of the same classes in another order
+    is reordered. Bias tables and position embeddings are resized, and kernels of RGB
+    images are adapted to other channels.
 
     Args:
       model: the network.
       arrays: weights by path, of this network at any resolution.
       shapes: what the network expects, by path.
       source: what is known of where the arrays are from.
+      classes: names in the order of the network's logits; None compares no names.
 
     Raises:
       ValueError: lists every missing, surplus and misshapen array.
@@ -79,7 +85,10 @@ def fit(
     for path in [path for path in shapes if path in arrays]:
         array, shape = arrays[path], shapes[path]
         try:
-            note, fitted[path] = _fit_one(model, path, array, shape, source)
+            if path.startswith(CLASSIFIER) and array.shape[:-1] == shape[:-1]:
+                note, fitted[path] = _fit_classifier(array, shape, source, classes)
+            else:
+                note, fitted[path] = _fit_one(model, path, array, shape, source)
             notes += [note] if note and note not in notes else []
         except ValueError:
             given, needed = (source.shown_shape(path, s) for s in (array.shape, shape))
@@ -132,8 +141,6 @@ def _fit_one(model, path, array, shape, source):
             return note, resize_positions(array, old, new)
     if array.shape == shape:
         return None, array
-    if path.startswith(CLASSIFIER) and array.shape[:-1] == shape[:-1]:
-        return f"new classifier: {array.shape[-1]} classes to {shape[-1]}", None
     if array.ndim != len(shape) or array.shape[-1] != shape[-1]:
         raise ValueError
     if path.endswith("/bias_table"):
@@ -145,6 +152,26 @@ def _fit_one(model, path, array, shape, source):
         channels = math.prod(shape[:-1]) // taps
         return f"first kernel adapted: 3 channels to {channels}", adapted
     raise ValueError
+
+
+def _fit_classifier(array, shape, source, classes):
+    """What was changed in words, or None, and the array, None for the initial one."""
+    theirs, ours = source.classes, classes and tuple(classes)
+    if array.shape != shape:
+        return f"new classifier: {array.shape[-1]} classes to {shape[-1]}", None
+    if ours is None or theirs == ours:
+        return None, array
+    if theirs is None:
+        note = f"class names unknown: its classifier of {len(ours)} classes is kept"
+        return note, array
+    if sorted(theirs) == sorted(ours) and len({*ours}) == len(ours):
+        note = "classifier reordered: the same classes were in another order"
+        return note, array[..., [theirs.index(name) for name in ours]]
+    new = [name for name in ours if name not in theirs] or ours
+    return (
+        f"new classifier: {len(new)} of the {len(ours)} classes are not the file's, "
+        f"such as {short(new[0])!r}"
+    ), None
 
 
 def _square(count: int) -> tuple[int, int]:

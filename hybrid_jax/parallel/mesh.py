@@ -1,7 +1,7 @@
 """Arrays on devices, and programs for them, in two kinds behind one interface.
 
 jit     One program about whole arrays, which XLA cuts up, over a mesh with the axes
-        `data` and `fsdp`. A batch is cut over both. Kernels, with their moments and
+        `data` and `fsdp`. A batch is cut over both. Weights, with their moments and
         averages, are cut over `fsdp`, and every step puts together what it needs of
         them (fully sharded data parallelism, Zhao et al. 2023).
 pmap    The same program on every device, with a share of the batch and a copy of the
@@ -22,14 +22,15 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from hybrid_jax.models.parameters import is_weight
 from hybrid_jax.ops.across import WHOLE, Place, Share, placed
 
 DATA, FSDP = "data", "fsdp"
 
-# Which dimension of an array is cut over `fsdp`, by the last name of its path: the
-# first of these whose size the devices divide. What has no row stays whole: vectors,
-# tables of positions and tokens are a hundredth of a network's numbers.
-CUTS = {"kernel": (-1, -2)}
+# Which dimension of a weight is cut over `fsdp`: the first of these whose size the
+# devices divide. All else stays whole: vectors, tables of positions and tokens are a
+# hundredth of a network's numbers.
+CUTS = (-1, -2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +193,8 @@ class Jit(Devices):
 
     def _of_state(self, path, x):
         spec, parts = [None] * x.ndim, self.mesh.shape[FSDP]
-        for axis in CUTS.get(getattr(path[-1], "key", None), ()):
+        weight = is_weight(getattr(path[-1], "key", ""), x.ndim)
+        for axis in CUTS if weight else ():
             if x.shape[axis] % parts == 0:
                 spec[axis] = FSDP
                 break

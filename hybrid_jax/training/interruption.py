@@ -1,7 +1,10 @@
-"""Signals that end a run early: SIGTERM of a scheduler, SIGINT of Ctrl-C.
+"""Signals that end a run early: SIGTERM of a scheduler, SIGINT of Ctrl-C, SIGHUP.
 
 The first one asks: the run saves the step it has come to, and ends. Another insists.
 Of many hosts, all save the same step, whichever of them got a signal.
+
+A signal that is ignored when the run starts stays ignored, which is how `nohup` keeps
+SIGHUP away from it, and a shell script SIGINT from what it starts in the background.
 """
 
 import contextlib
@@ -15,7 +18,7 @@ import jax
 
 from hybrid_jax.parallel.hosts import Hosts
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # GNU timeout signals a process, then its group; that is asking once.
 ONCE_SECONDS = 0.5
 POLL_SECONDS = 0.005  # of a device that may be idle meanwhile
@@ -25,7 +28,8 @@ class Interrupted(KeyboardInterrupt):
     """A run has been asked to end.
 
     Attributes:
-      code: the command's exit code, 143 after SIGTERM and 130 after SIGINT.
+      code: the command's exit code, 143 after SIGTERM, 130 after SIGINT and 129 after
+        SIGHUP.
       saved: the step that was saved, if any was.
     """
 
@@ -54,12 +58,12 @@ class Interruption:
         self.hosts = hosts or Hosts()
         self._number, self._since = None, 0.0
         self._held = self.handled = False
-        self._before = {}
+        self._before, self._terminals = {}, []
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
+            self._terminals = [number for number in (1, 2) if os.isatty(number)]
             for number in SIGNALS:
-                # A shell's background jobs are started so that they hear no Ctrl-C.
                 if signal.getsignal(number) != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._receive)
         return self
@@ -70,12 +74,22 @@ class Interruption:
 
     def _receive(self, number: int, _) -> None:
         now = time.monotonic()
+        if number == signal.SIGHUP:
+            self._leave_terminal()
         if self._number is None:
             self._number, self._since = number, now
             if not self._held:
                 self.check()
         elif now - self._since > ONCE_SECONDS:
             os._exit(128 + number)
+
+    def _leave_terminal(self) -> None:
+        """Has what is printed go nowhere if the terminal is gone, and not fail."""
+        for number in self._terminals:
+            if not os.isatty(number):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, number)
+                os.close(nowhere)
 
     def check(self) -> None:
         """Raises what was noted, again if somebody's code swallowed it.

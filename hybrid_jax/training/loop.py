@@ -234,7 +234,9 @@ class Run:
             return {}
         weights = read(self.config.init_from)
         variables = jax.eval_shape(unbundled, shapes.variables)
-        fitted = fit_weights(self.task.model, weights, shapes_of(variables))
+        fitted = fit_weights(
+            self.task.model, weights, shapes_of(variables), self.splits.classes
+        )
         self.reporter.say(
             f"starting from {weights.path}" + "".join(f"; {n}" for n in fitted.notes)
         )

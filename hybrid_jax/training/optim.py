@@ -1,7 +1,7 @@
 """The optimiser: AdamW under a warm-up and cosine schedule.
 
-Weight decay acts on kernels alone. Norms, biases, relative bias tables, tokens and
-positions are left alone, as in CoAtNet and timm.
+Weight decay acts on weights alone (`models.parameters`). Norms, biases, relative bias
+tables, tokens and positions are left alone, as in CoAtNet and timm.
 
 Fine-tuning freezes what a pattern names, and lets layers learn slower the further they
 are from the head.
@@ -13,6 +13,8 @@ import jax
 import numpy as np
 import optax
 
+from hybrid_jax.models.parameters import is_weight
+
 
 def schedule(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
     """Linear from 0 to `peak`, then a cosine to 0 at `total_steps`."""
@@ -20,12 +22,10 @@ def schedule(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule
 
 
 def decayed(params) -> dict:
-    """A tree of bools: True for kernels."""
-
-    def is_kernel(path, _):
-        return path[-1].key == "kernel"
-
-    return jax.tree_util.tree_map_with_path(is_kernel, params)
+    """A tree of bools: True for weights."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: is_weight(path[-1].key, x.ndim), params
+    )
 
 
 def frozen(params, patterns: tuple[str, ...]) -> dict:
@@ -98,7 +98,7 @@ def adamw(
 
     Args:
       learning_rate: of the head.
-      weight_decay: of kernels, relative to the learning rate.
+      weight_decay: of weights, relative to the learning rate.
       clip_norm: 0 does not clip.
       layer_decay: of the learning rate from a layer to the one before it.
       freeze: patterns of parameters that are kept; they have no moments either.

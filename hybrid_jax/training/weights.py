@@ -9,6 +9,7 @@ import json
 import os
 import pickle  # for its error alone
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ PICKLES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
 # Under which timm's training and others keep a state dict; averages first.
 STATE_DICTS = ("state_dict_ema", "model_ema", "state_dict", "model")
 COLLECTIONS = ("params", "batch_stats")
-SPEC = "hybrid_jax"  # the key of our files' metadata
+SPEC, CLASSES = "hybrid_jax", "hybrid_jax.classes"  # keys of our files' metadata
 
 
 class Weights(NamedTuple):
@@ -41,12 +42,14 @@ class Weights(NamedTuple):
       arrays: float32, by the names that the file has for them.
       spec: arguments of `create_model`, and `channels`; None in files of others.
       notes: in words, what was passed over to find them.
+      classes: names in the order of the logits; None where they are not known.
     """
 
     path: Path
     arrays: Arrays
     spec: dict[str, Any] | None
     notes: list[str] = []  # noqa: RUF012  # nobody adds to it
+    classes: tuple[str, ...] | None = None
 
     @property
     def ours(self) -> bool:
@@ -55,7 +58,10 @@ class Weights(NamedTuple):
 
 
 def load_weights(
-    model: Model, variables: dict, path: str | os.PathLike
+    model: Model,
+    variables: dict,
+    path: str | os.PathLike,
+    classes: Sequence[str] | None = None,
 ) -> tuple[dict, list[str]]:
     """Variables with the weights of a file, as far as they can be taken over.
 
@@ -65,6 +71,9 @@ def load_weights(
         other classes, keeps these values.
       path: a `.safetensors` or `.pth` file of this project's, timm's or the released
         Astroformer's names, or the folder of a run.
+      classes: names in the order of the logits. A classifier of the same names in
+        another order is reordered, and one of other names is not taken over. None
+        compares no names.
 
     Returns:
       New variables, and in words what had to be changed.
@@ -72,24 +81,34 @@ def load_weights(
     Raises:
       UserError: the file cannot be read, or is of another network.
     """
-    fitted = fit_weights(model, read(path), shapes_of(variables))
+    fitted = fit_weights(model, read(path), shapes_of(variables), classes)
     return merged(variables, fitted.arrays), fitted.notes
 
 
 def fit_weights(
-    model: Model, weights: Weights, shapes: dict[str, tuple[int, ...]]
+    model: Model,
+    weights: Weights,
+    shapes: dict[str, tuple[int, ...]],
+    classes: Sequence[str] | None = None,
 ) -> Fitted:
     """The weights of a file in the shapes of a network.
+
+    Args:
+      model: the network.
+      weights: of a file.
+      shapes: what the network expects, by path.
+      classes: names in the order of its logits; None compares no names.
 
     Raises:
       UserError: lists all that is missing, surplus or misshapen.
     """
-    arrays, source = weights.arrays, Source(_patches(weights.spec))
+    arrays = weights.arrays
+    source = Source(patches=_patches(weights.spec), classes=weights.classes)
     if not weights.ours:
         arrays, leaves = interop.from_timm(model, arrays, shapes)
         source = source._replace(leaves=leaves)
     try:
-        fitted = fit(model, arrays, shapes, source)
+        fitted = fit(model, arrays, shapes, source, classes)
     except ValueError as error:
         raise UserError(f"{weights.path} does not fit the network: {error}") from None
     notes = weights.notes + fitted.notes + _strides_note(model, weights)
@@ -154,13 +173,19 @@ def read(path: str | os.PathLike) -> Weights:
     )
 
 
-def write(path: str | os.PathLike, arrays: Arrays, spec: dict | None = None) -> None:
+def write(
+    path: str | os.PathLike,
+    arrays: Arrays,
+    spec: dict | None = None,
+    classes: Sequence[str] | None = None,
+) -> None:
     """Writes a `.safetensors` file, whole or not at all.
 
     Args:
       path: of the file.
       arrays: by name.
       spec: kept for `read`.
+      classes: names in the order of the logits, kept for `read`.
 
     Raises:
       UserError: no such folder.
@@ -173,8 +198,10 @@ def write(path: str | os.PathLike, arrays: Arrays, spec: dict | None = None) -> 
         raise UserError(f"{path} is a folder: give a file to write")
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     scratch = path.with_name(f".{path.name}.tmp")
+    known = {SPEC: spec, CLASSES: classes and list(classes)}
+    metadata = {key: json.dumps(value) for key, value in known.items() if value}
     try:
-        save_file(arrays, scratch, metadata={SPEC: json.dumps(spec)} if spec else None)
+        save_file(arrays, scratch, metadata=metadata or None)
         os.replace(scratch, path)
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {first_line(error)}") from None
@@ -185,9 +212,11 @@ def write(path: str | os.PathLike, arrays: Arrays, spec: dict | None = None) -> 
 def _read_safetensors(path: Path) -> Weights:
     try:
         with safe_open(path, framework="np") as file:
-            spec, names = (file.metadata() or {}).get(SPEC), file.keys()
+            metadata, names = file.metadata() or {}, file.keys()
             arrays = {name: _float32(file.get_tensor(name)) for name in names}
-        return Weights(path, arrays, _checked(json.loads(spec)) if spec else None)
+        known = {key: json.loads(metadata.get(key, "null")) for key in (SPEC, CLASSES)}
+        spec = _checked(known[SPEC]) if SPEC in metadata else None
+        return Weights(path, arrays, spec, classes=_names(known[CLASSES]))
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged or no safetensors file of weights ({first_line(error)})"
@@ -263,9 +292,11 @@ def _read_run(path: Path) -> Weights:
         for name, array in flatten_dict(variables, sep="/").items()
     }
     try:
-        return Weights(path, arrays, _checked(folder.read_model()), saved.notes)
+        spec = _checked(folder.read_model())
+        classes = _names(folder.read_classes())
     except ValueError as error:
-        raise UserError(f"{folder.model}: {error}") from None
+        raise UserError(f"{path} holds no run of ours: {error}") from None
+    return Weights(path, arrays, spec, saved.notes, classes)
 
 
 def _checked(spec: Any) -> dict[str, Any]:
@@ -277,6 +308,19 @@ def _checked(spec: Any) -> dict[str, Any]:
     if not isinstance(spec, dict) or not {"name", "channels"} <= spec.keys():
         raise ValueError("its metadata describe no model")
     return spec
+
+
+def _names(classes: Any) -> tuple[str, ...] | None:
+    """Names of classes, None where there are none.
+
+    Raises:
+      ValueError: they are no names.
+    """
+    if classes is None:
+        return None
+    if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
+        raise ValueError("its metadata hold no names of classes")
+    return tuple(classes)
 
 
 def _float32(array: Any) -> np.ndarray:

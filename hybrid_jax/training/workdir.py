@@ -134,6 +134,10 @@ class Workdir:
         """The arguments of `create_model`, and `channels`."""
         return _read_json(self.model)
 
+    def read_classes(self) -> list[str] | None:
+        """The class names in the order of the logits; None if it has none yet."""
+        return _read_json(self.data).get("classes") if self.data.exists() else None
+
     def create(self, config: ConfigDict, model: dict) -> None:
         """Makes the folder with what describes the run, but for its data.
 

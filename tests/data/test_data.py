@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from hybrid_jax import data
-from hybrid_jax.data import kept, prepared
+from hybrid_jax.data import encoded, kept, prepared
 from hybrid_jax.data.builders import fashion_mnist
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.errors import UserError
@@ -118,6 +119,37 @@ def test_any_prepared_tfds_set_is_read_and_validation_serves_as_test(tmp_path):
     assert splits.classes == ("cat", "dog")
     assert splits.train.images.shape == splits.test.images.shape == (6, 20, 20, 3)
     assert sorted(splits.train.labels) == [0, 0, 0, 1, 1, 1]
+
+
+def test_images_that_vary_in_size_are_looked_through_once(tmp_path, monkeypatch):
+    """Again where the records or the reader are other ones."""
+    looked = []
+
+    def look_through(records, title):
+        looked.append(title)
+        return encoded.look_through(records, title)
+
+    monkeypatch.setattr(prepared, "look_through", look_through)
+
+    def load():
+        looked.clear()
+        splits = data.load("small", str(tmp_path), image_size=(16, 16))
+        return splits.train.shape, list(looked)
+
+    write_small_builder(tmp_path, [20, 24, 20])
+    shape = (3, 16, 16, 3)
+    both = ["small train", "small test"]
+    assert load() == (shape, both)
+    assert load() == (shape, [])
+    record = next(tmp_path.rglob("*train*record*"))
+    os.utime(record, ns=(1, 1))
+    assert load() == (shape, ["small train"])
+    monkeypatch.setattr(prepared, "READ_BY", "another reader")
+    assert load() == (shape, both)
+    (memory,) = tmp_path.rglob("facts.json")
+    memory.write_text('{"train": [1')
+    assert load() == (shape, both)
+    assert load() == (shape, [])
 
 
 def test_images_of_several_sizes_need_a_size_to_be_brought_to(tmp_path):

@@ -63,7 +63,7 @@ def result(workdir) -> tuple:
     return step, digest.hexdigest(), kept
 
 
-def wait_for(process, seen, seconds: float = 120) -> None:
+def wait_for(process, seen, seconds: float = 600) -> None:
     """Returns once `seen()`, or the process ends."""
     end = time.monotonic() + seconds
     while not seen() and process.poll() is None and time.monotonic() < end:

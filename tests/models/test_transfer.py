@@ -147,6 +147,66 @@ def test_what_was_changed_is_told():
     np.testing.assert_array_equal(fitted.arrays[scale], arrays[scale])
 
 
+BIAS = "params/head/classifier/bias"
+HEAD = {CLASSIFIER: random(8, 3), BIAS: np.float32([0, 1, 2])}
+
+
+def fit_head(theirs, ours):
+    shapes = {path: array.shape for path, array in HEAD.items()}
+    return fit(HYBRID, HEAD, shapes, Source(classes=theirs), ours)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "notes"),
+    [
+        (("a", "b", "c"), ["a", "b", "c"], []),
+        (("a", "b", "c"), None, []),
+        (None, None, []),
+        (
+            None,
+            ("a", "b", "c"),
+            ["class names unknown: its classifier of 3 classes is kept"],
+        ),
+    ],
+)
+def test_a_classifier_is_kept_unless_names_say_otherwise(theirs, ours, notes):
+    fitted = fit_head(theirs, ours)
+    assert fitted.notes == notes
+    for path, array in HEAD.items():
+        np.testing.assert_array_equal(fitted.arrays[path], array)
+
+
+def test_a_classifier_of_the_same_classes_in_another_order_keeps_its_logits():
+    theirs, ours = ("a", "b", "c"), ("c", "a", "b")
+    fitted = fit_head(theirs, ours)
+    assert fitted.notes == [
+        "classifier reordered: the same classes were in another order"
+    ]
+    x = random(5, 8)
+    before, after = (
+        dict(zip(names, (x @ h[CLASSIFIER] + h[BIAS]).T, strict=True))
+        for names, h in ((theirs, HEAD), (ours, fitted.arrays))
+    )
+    for name in theirs:
+        np.testing.assert_allclose(after[name], before[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        (("a", "b", "d"), "1 of the 3 classes are not the file's, such as 'c'"),
+        (("x", "y", "z"), "3 of the 3 classes are not the file's, such as 'a'"),
+        (("a", "b", "b"), "1 of the 3 classes"),
+    ],
+)
+def test_a_classifier_of_other_names_is_not_taken_over(theirs, said):
+    fitted = fit_head(theirs, ("a", "b", "c"))
+    assert fitted.arrays == {}
+    assert fitted.notes[0].startswith("new classifier: ")
+    assert said in fitted.notes[0]
+    assert len(fitted.notes) == 1
+
+
 @pytest.mark.parametrize(
     ("path", "old", "new"),
     [

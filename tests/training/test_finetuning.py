@@ -1,6 +1,7 @@
 """Starting from weights, keeping some of them, and letting others learn slower."""
 
 import dataclasses
+import json
 import re
 import shutil
 
@@ -22,7 +23,7 @@ from hybrid_jax.training.bundles import unbundled
 from hybrid_jax.training.loop import train
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, train_step
-from hybrid_jax.training.weights import load_weights, read
+from hybrid_jax.training.weights import fit_weights, load_weights, read
 
 FROZEN = ("^stem/", "block1/attention")
 
@@ -180,10 +181,32 @@ def pretrained(tmp_path_factory):
     return workdir
 
 
+def rename_classes(workdir, change):
+    described = json.loads((workdir / "data.json").read_text())
+    described["classes"] = change(described["classes"])
+    (workdir / "data.json").write_text(json.dumps(described))
+
+
+def test_a_run_knows_its_classes_by_name(pretrained, tmp_path):
+    digits = tuple("0123456789")
+    assert read(pretrained).classes == digits
+    other = shutil.copytree(pretrained, tmp_path / "other")
+    rename_classes(other, lambda names: [f"galaxy {name}" for name in names])
+    arrays = read(other).arrays
+    shapes = {path: array.shape for path, array in arrays.items()}
+    model = create_model("astroformer_pico", 10, 16, strides=(2, 2, 1, 2, 1))
+    for workdir, missing in ((pretrained, set()), (other, {"kernel", "bias"})):
+        fitted = fit_weights(model, read(workdir), shapes, digits)
+        lost = shapes.keys() - fitted.arrays.keys()
+        assert lost == {f"params/head/classifier/{leaf}" for leaf in missing}
+
+
 def test_a_run_starts_from_anothers_weights_and_resumes(pretrained, tmp_path):
     """What is frozen is at the end what the other run left; the rest has moved."""
     frozen = ("stem", "stage")
     changes = {"train.epochs": 2, "optim.layer_decay": 0.5}
+    pretrained = shutil.copytree(pretrained, tmp_path / "pretrained")
+    rename_classes(pretrained, lambda names: names[::-1])
     config = digits_config(init_from=str(pretrained), freeze=frozen, **changes)
     workdir = tmp_path / "tuned"
     train(config, str(workdir))
@@ -194,7 +217,7 @@ def test_a_run_starts_from_anothers_weights_and_resumes(pretrained, tmp_path):
             same = np.array_equal(theirs[path], ours[path])
             assert same == any(name in path for name in frozen), path
     log = (workdir / "log.txt").read_text()
-    assert f"starting from {pretrained}" in log
+    assert f"starting from {pretrained}; classifier reordered: " in log
     assert "of its parameters are frozen" in log
 
     # Again from the first of the two checkpoints.

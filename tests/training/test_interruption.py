@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import jax.numpy as jnp
@@ -14,6 +16,67 @@ from hybrid_jax.training.interruption import Interrupted, Interruption, wait
 
 def send(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", interruption.SIGNALS)
+def test_what_is_ignored_at_the_start_stays_ignored(number, ignored):
+    """As by nohup, and by shell scripts for what they start in the background."""
+    ignored(number)
+    with Interruption() as run:
+        send(number)
+        run.check()
+    assert signal.getsignal(number) == signal.SIG_IGN
+    for other in {*interruption.SIGNALS} - {number}:
+        with pytest.raises(Interrupted) as error, Interruption():
+            send(other)
+        assert error.value.code == 128 + other
+
+
+@pytest.fixture
+def ignored():
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    yield lambda number: signal.signal(number, signal.SIG_IGN)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+IN_A_TERMINAL = """
+import signal, sys
+from hybrid_jax.training.interruption import Interrupted, Interruption
+
+try:
+    with Interruption():
+        print("ready", flush=True)
+        signal.pause()
+except Interrupted as error:
+    print("saving", flush=True)
+    print(error, file=sys.stderr, flush=True)
+    sys.exit(error.code)
+"""
+# In a process of its own, since one with threads should not fork.
+CLOSED = """
+import os, pty, sys
+
+child, terminal = pty.fork()
+if not child:
+    os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+seen = b""
+while b"ready" not in seen:
+    seen += os.read(terminal, 1000)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_terminal_that_is_closed_ends_a_run_in_order():
+    """It may go on to print, as it saves its step, and the printing does not fail."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED, IN_A_TERMINAL],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "129\n", done.stderr
 
 
 def test_it_is_raised_at_once():

@@ -218,7 +218,7 @@ def test_class_weights_multiply_each_class_part_of_the_loss(split):
         assert weighted == pytest.approx(plain * float(weights[label]), rel=1e-4)
 
 
-def test_weight_decay_acts_on_kernels_alone():
+def test_weight_decay_acts_on_weights_alone():
     task = make_task(optimiser=optim.adamw(lambda _: 0.1, 0.5, 0.0))
     state = make_state(task)
     zeros = jax.tree.map(jnp.zeros_like, state.params)

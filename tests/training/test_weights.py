@@ -58,6 +58,26 @@ def test_a_file_of_ours_comes_back(model, variables, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+def test_class_names_come_back_and_decide_over_the_classifier(
+    model, variables, tmp_path
+):
+    spec = {"name": "astroformer_pico", "channels": 3}
+    path, names = tmp_path / "a.safetensors", ("a", "b", "ç", "d", "e")
+    write(path, flatten_dict(variables, sep="/"), spec, names)
+    assert read(path).classes == names
+    zeros = jax.tree.map(np.zeros_like, variables)
+    kernel = variables["params"]["head"]["classifier"]["kernel"]
+    for classes, expected, notes in (
+        (names, kernel, 0),
+        (names[::-1], kernel[:, ::-1], 1),
+        ("abcde", 0 * kernel, 1),
+    ):
+        loaded, said = load_weights(model, zeros, path, classes)
+        assert len(said) == notes
+        found = loaded["params"]["head"]["classifier"]["kernel"]
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("wrapped", ["plain", "timm's training", "an average"])
 def test_pytorchs_files_come_here(wrapped, tmp_path):
     import_timm()
@@ -171,9 +191,10 @@ def test_parameters_that_were_saved_with_their_gradients(tmp_path):
 
 
 @pytest.mark.parametrize("metadata", ["[1, 2]", '{"name": "coatnet_0"}', "{"])
-def test_metadata_of_somebody_elses_are_refused(metadata, tmp_path):
+@pytest.mark.parametrize("key", ["hybrid_jax", "hybrid_jax.classes"])
+def test_metadata_of_somebody_elses_are_refused(key, metadata, tmp_path):
     path = tmp_path / "a.safetensors"
-    save_file({"params/a": np.ones(3, np.float32)}, path, {"hybrid_jax": metadata})
+    save_file({"params/a": np.ones(3, np.float32)}, path, {key: metadata})
     with pytest.raises(UserError, match="is damaged or no safetensors file"):
         read(path)
 
@@ -232,6 +253,10 @@ def test_the_command_converts_there_and_back(tmp_path, capsys):
     assert (
         convert([f"{tmp_path}/theirs.safetensors", f"{ours}", "--model=coatnet_0"]) == 0
     )
+    weights = read(ours)
+    assert weights.classes is None
+    names = tuple(f"class {n}" for n in range(weights.spec["num_classes"]))
+    write(ours, weights.arrays, weights.spec, names)
     assert convert([str(ours), str(again)]) == 0
     told = capsys.readouterr().out
     state = load_file(again)
@@ -242,6 +267,7 @@ def test_the_command_converts_there_and_back(tmp_path, capsys):
     # What timm's names hide, the file remembers.
     assert convert([str(again), str(tmp_path / "third.safetensors")]) == 0
     third = read(tmp_path / "third.safetensors")
+    assert read(again).classes == third.classes == names
     assert third.spec == read(ours).spec
     for path, array in read(ours).arrays.items():
         np.testing.assert_array_equal(third.arrays[path], array)
