@@ -2,6 +2,8 @@
 
 import difflib
 import math
+import os
+import re
 from collections.abc import Iterable
 
 
@@ -29,6 +31,17 @@ def short(value: object) -> str:
     """A value, cut where it would fill the line."""
     text = str(value)
     return text if len(text) <= 60 else f"{text[:50]}…"
+
+
+def shown(path: str | os.PathLike) -> str:
+    r"""A path or a name as text fit to print: a byte that is not UTF-8 is `\xe9`."""
+    return re.sub("[\ud800-\udfff]", _escaped, os.fspath(path))
+
+
+def _escaped(surrogate: re.Match) -> str:
+    code = ord(surrogate[0])  # Python reads such a byte as U+DC00 and its value
+    byte = code - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte < 0x100 else f"\\u{code:x}"
 
 
 def megabytes(count: int) -> str:

@@ -1,0 +1,27 @@
+"""How errors are worded: paths that no terminal could print."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hybrid_jax.errors import shown
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (b"caf\xe9", r"caf\xe9"),
+        (b"\xff\xfe/\x80", r"\xff\xfe/\x80"),
+        ("café/Ünï 🐈".encode(), "café/Ünï 🐈"),
+        (b"a\\xe9", r"a\xe9"),
+    ],
+)
+def test_names_of_files_can_be_printed(name, text):
+    path = Path(os.fsdecode(name))
+    assert shown(path) == shown(str(path)) == text
+    assert shown(shown(path)) == text
+
+
+def test_a_surrogate_that_stands_for_no_byte_can_be_printed_too():
+    assert shown("\ud83d|\udcff") == r"\ud83d|\xff"
