@@ -26,6 +26,7 @@ from hybrid_jax.models import counterpart, create_model, interop
 from hybrid_jax.models.counterpart import Arrays, Model
 from hybrid_jax.models.geometry import Size
 from hybrid_jax.models.table import MODELS
+from hybrid_jax.paths import check_local
 from hybrid_jax.training.weights import Weights, fit_weights, read, shapes_of, write
 
 
@@ -53,6 +54,8 @@ def convert(
       UserError: the source cannot be read or does not fit the model, or timm has no
         such model.
     """
+    check_local("source", source)
+    check_local("target", target)
     if not target.endswith(".safetensors"):
         raise UserError(f"{target} does not end with .safetensors, which is written")
     if Path(source).resolve() == Path(target).resolve():

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from hybrid_jax.data.order import SAMPLINGS
 from hybrid_jax.data.pixels import FITS
 from hybrid_jax.models.table import LETTERS, MODELS, parse_stack, shown_models
+from hybrid_jax.paths import LOCAL_ONLY, is_local
 
 
 class Rule(typing.NamedTuple):
@@ -59,7 +60,7 @@ def _compiles(pattern: str) -> bool:
 
 
 # Comparisons with NaN are false, so every rule on numbers refuses it.
-ANY = Rule("a text", lambda v: True)
+PATH = Rule(LOCAL_ONLY, is_local)
 NAME = Rule(
     "a name such as digits, or of TFDS such as imagenette/160px-v2",
     lambda v: re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v),
@@ -131,13 +132,13 @@ FIELDS = {
         "digits", NAME, "a data set of this project or of TFDS, or folder"
     ),
     "data.dir": Field(
-        "", ANY, "where data sets lie; empty is ~/tensorflow_datasets", free=True
+        "", PATH, "where data sets lie; empty is ~/tensorflow_datasets", free=True
     ),
     "data.manual_dir": Field(
-        "", ANY, "where your archives lie; empty is downloads/manual there", free=True
+        "", PATH, "where your archives lie; empty is downloads/manual there", free=True
     ),
     "data.path": Field(
-        "", ANY, "of folder: its place, or a .csv of path and label", free=True
+        "", PATH, "of folder: its place, or a .csv of path and label", free=True
     ),
     "data.label": Field("label", NAME, "such as coarse_label of cifar100"),
     "data.image_size": Field((), SIZE, "images are resized to it; empty keeps theirs"),
@@ -217,7 +218,7 @@ FIELDS = {
     "model.dropout": Field(0.0, RATE, "before the classifier"),
     # Fine-tuning
     "init_from": Field(
-        "", ANY, "weights to start from: .safetensors, .pth, or the folder of a run"
+        "", PATH, "weights to start from: .safetensors, .pth, or the folder of a run"
     ),
     "freeze": Field(
         (), PATTERNS, "parameters that are kept, by patterns of their paths"

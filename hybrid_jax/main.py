@@ -25,6 +25,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.flags import asks_for_help
 from hybrid_jax.flags import parse as parse_flags
 from hybrid_jax.models.table import list_models
+from hybrid_jax.paths import check_local
 
 MODES = {
     "train": "train, or continue, the run in the workdir",
@@ -100,6 +101,7 @@ def parse(argv: list[str]) -> Command:
     values, config = parse_flags(argv, define)
     if not values.workdir:
         raise UserError("--workdir is missing: give the folder of the run")
+    check_local("--workdir", values.workdir)
     if values.mode == "train" and config is None:
         raise UserError("--config is missing: give one, such as configs/digits.py")
     if config is not None:

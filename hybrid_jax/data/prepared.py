@@ -19,7 +19,8 @@ from hybrid_jax.data.builders import BUILDERS
 from hybrid_jax.data.encoded import Encoded, choose_form, look_through
 from hybrid_jax.data.kept import decoded
 from hybrid_jax.data.pixels import Facts, Form
-from hybrid_jax.errors import UserError, closest, first_line
+from hybrid_jax.errors import UserError, closest, first_line, shown
+from hybrid_jax.paths import expanded, given, plain
 
 RECORDS_AT_ONCE = 2048
 
@@ -78,7 +79,7 @@ class Prepared:
     def _records(self, split: str) -> "TfdsRecords":
         if self.builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
             raise UserError(
-                f"{self.builder.data_path} holds "
+                f"{given(self.builder.data_path)} holds "
                 f"{self.builder.info.file_format.value} files; prepare it again with "
                 "file_format=array_record"
             )
@@ -104,7 +105,7 @@ class Prepared:
         form = self._form
         shape = "x".join(map(str, (*form.size, form.channels)))
         name = f"decoded-{self._splits[split]}-{shape}-{form.fit}"
-        return Path(self.builder.data_path) / name
+        return given(self.builder.data_path) / name
 
     def _title(self, split: str) -> str:
         return f"{self.builder.name} {self._splits[split]}"
@@ -130,7 +131,7 @@ def open_builder(
     name: str, data_dir: str, manual_dir: str = ""
 ) -> tfds.core.DatasetBuilder:
     """A builder whose records lie on disk, preparing them first if need be."""
-    folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    folder = plain(expanded(data_dir or tfds.core.constants.DATA_DIR))
     if name in BUILDERS:
         module, cls = BUILDERS[name]
         builder_cls = getattr(importlib.import_module(module), cls)
@@ -187,7 +188,8 @@ def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
         raise UserError(
             f"config.data.name={name!r} is no data set{closest(name, known)}; "
             f"valid: {', '.join(BUILDERS)}, folder (configs/folder.py), any image "
-            f"classification set of TFDS, or one that TFDS prepared in {folder / name}"
+            "classification set of TFDS, or one that TFDS prepared in "
+            f"{given(folder) / name}"
         ) from None
     except Exception as error:  # of a version, a configuration, a remote catalogue
         raise UserError(
@@ -201,18 +203,20 @@ def _prepare(
     ours = builder.name in BUILDERS
     if not ours and importlib.util.find_spec("tensorflow") is None:
         raise UserError(
-            f"{builder.name} is not in {builder.data_path}. Put a copy there that TFDS "
-            "prepared with file_format=array_record, or install TensorFlow, which TFDS "
-            "needs to prepare this set (pip install tensorflow)"
+            f"{builder.name} is not in {given(builder.data_path)}. Put a copy there "
+            "that TFDS prepared with file_format=array_record, or install TensorFlow, "
+            "which TFDS needs to prepare this set (pip install tensorflow)"
         )
-    print(f"preparing {builder.name} in {builder.data_path}, once", flush=True)
+    place = given(builder.data_path)
+    print(f"preparing {builder.name} in {shown(place)}, once", flush=True)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    manual = Path(manual_dir).expanduser() if manual_dir else None
+    manual = expanded(manual_dir) if manual_dir else None
     if manual and not manual.is_dir():
         raise UserError(f"config.data.manual_dir={manual_dir!r} is no folder")
     builder.manual_dir = manual
     try:
+        given(folder).mkdir(parents=True, exist_ok=True)  # or a link to it is none
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself too
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(
@@ -224,7 +228,7 @@ def _prepare(
         raise
     except OSError as error:
         raise UserError(
-            f"{builder.name} cannot be written to {folder}: {error}"
+            f"{builder.name} cannot be written to {given(folder)}: {error}"
         ) from None
     except Exception as error:  # TFDS and its writers raise many kinds
         raise UserError(

@@ -24,6 +24,7 @@ from hybrid_jax import config as configs
 from hybrid_jax.command import guarded
 from hybrid_jax.errors import UserError
 from hybrid_jax.flags import asks_for_help, parse
+from hybrid_jax.paths import check_local
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,6 +53,7 @@ def read_flags(argv: list[str]) -> tuple[ConfigDict, str]:
     values, config = parse(argv, define)
     if config is None:
         raise UserError("--config is missing: give one, such as configs/folder.py")
+    check_local("--output", values.output)
     configs.validate(config)
     return config, values.output
 
