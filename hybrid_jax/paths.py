@@ -69,6 +69,20 @@ def given(path: str | os.PathLike) -> Path:
     return path
 
 
+def mirror(folder: Path) -> Path:
+    """A folder of this process alone, with a link to everything that another holds.
+
+    What is written there leaves the other as it is.
+
+    Raises:
+      UserError: as `plain`.
+    """
+    copy = Path(tempfile.mkdtemp(dir=_links()))
+    for entry in Path(folder).absolute().iterdir():
+        (copy / entry.name).symlink_to(entry)
+    return copy
+
+
 def _is_plain(path: Path) -> bool:
     return not glob.has_magic(str(path)) and shown(path) == str(path)
 
