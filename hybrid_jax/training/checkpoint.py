@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 
+from hybrid_jax import library_logs
 from hybrid_jax.errors import UserError, first_line, megabytes
 from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.parallel.mesh import Devices
@@ -183,6 +184,7 @@ class Checkpoints(Saved):
         self._threads = ThreadPoolExecutor(1, "checkpoint")
         self._sealing: Future | None = None
         self._asked = itertools.count()
+        self._unraisable = library_logs.Unraisable()
 
     def _passed_over(self, step: int, flaw: str) -> str:
         """Gives a step another name, so that it is looked at no more."""
@@ -203,6 +205,8 @@ class Checkpoints(Saved):
     def __exit__(self, kind, *_) -> None:
         try:
             self.wait()
+            if kind is None:
+                self._unraisable.undo()
         except UserError:
             if kind is None:  # else another error is on its way
                 raise
