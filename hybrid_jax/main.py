@@ -3,7 +3,7 @@
   hybrid-jax --config=configs/digits.py --workdir=runs/digits
   hybrid-jax --config=configs/cifar10.py:astroformer_3 --workdir=runs/c10 \\
       --config.optim.learning_rate=5e-4 --config.train.epochs=300
-  hybrid-jax --mode=eval --workdir=runs/digits
+  hybrid-jax --mode=eval --workdir=runs/digits --config.data.dir=/elsewhere
 
 The same command again continues where the run stopped. `python -m hybrid_jax.main` is
 the same program.
@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from hybrid_jax import config as configs
 from hybrid_jax.command import guarded, memory_told, restart_with_huge_pages
 from hybrid_jax.errors import UserError
-from hybrid_jax.flags import asks_for_help
+from hybrid_jax.flags import asks_for_help, changed_fields, names_config
 from hybrid_jax.flags import parse as parse_flags
 from hybrid_jax.models.table import list_models
 from hybrid_jax.paths import check_local
@@ -61,10 +61,14 @@ def _end(code: int) -> None:
 
 
 class Command(typing.NamedTuple):
-    """What a command line asks for; `hosts` are the arguments of `hosts.join`."""
+    """What a command line asks for; `hosts` are the arguments of `hosts.join`.
+
+    Without `config` it is that of the workdir, but for the fields in `changed`.
+    """
 
     mode: str
     config: ConfigDict | None
+    changed: dict[str, typing.Any]
     workdir: str
     hosts: tuple[str, int, int]
 
@@ -78,7 +82,7 @@ def run(command: Command) -> None:
 
     with memory_told():
         if command.mode == "eval":
-            evaluate(command.config, command.workdir)
+            evaluate(command.config, command.workdir, command.changed)
         else:
             train(command.config, command.workdir, join(*command.hosts))
 
@@ -98,7 +102,10 @@ def parse(argv: list[str]) -> Command:
         whole("processes", 0, "of the run", flag_values=values)
         whole("process", 0, "this one, from 0", flag_values=values)
 
-    values, config = parse_flags(argv, define)
+    named = names_config(argv)
+    base = None if named else configs.default()
+    values, config = parse_flags(argv, define, base)
+    config, changed = (config, {}) if named else (None, changed_fields(values))
     if not values.workdir:
         raise UserError("--workdir is missing: give the folder of the run")
     check_local("--workdir", values.workdir)
@@ -110,7 +117,7 @@ def parse(argv: list[str]) -> Command:
     _check_hosts(*hosts)
     if values.mode == "eval" and values.coordinator:
         raise UserError("--mode=eval takes one process: leave out --coordinator")
-    return Command(values.mode, config, values.workdir, hosts)
+    return Command(values.mode, config, changed, values.workdir, hosts)
 
 
 def _check_hosts(coordinator: str, processes: int, process: int) -> None:

@@ -167,7 +167,7 @@ class Run:
                 *(self.splits.train, self.config),
             )
             self.folder.describe_data(self.splits)
-            task = with_statistics(self.task, self.splits)
+            task = with_statistics(self.task, self.folder.statistics(self.splits))
             trainer.order.skipped = tuple(saved.get(SKIPPED, ()))
 
             def initial() -> TrainState:
