@@ -25,12 +25,17 @@ NOISE = (
 @contextlib.contextmanager
 def told() -> Iterator[None]:
     """Has warnings of libraries told inside, on the standard error."""
-    root, handler = logging.getLogger(), _Teller()
-    root.addHandler(handler)
+    root = logging.getLogger()
+    before = list(root.handlers)
+    # What Python adds for itself, where a library logged something when imported.
+    others = [
+        handler for handler in before if type(handler) is not logging.StreamHandler
+    ]
+    root.handlers[:] = [*others, _Teller()]
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        root.handlers[:] = before
 
 
 class Unraisable:
