@@ -10,6 +10,9 @@ import re
 import sys
 from collections.abc import Iterator
 
+from hybrid_jax.errors import shown
+from hybrid_jax.paths import in_own_words
+
 NOISE = (
     # TFDS looks for a data set that is about to be prepared, which we say ourselves.
     r"Variant folder .* has no dataset_info\.json",
@@ -68,14 +71,14 @@ class _Teller(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a line, unless it was written before or is noise."""
-        text = re.sub(r"^(\[[^]]*\] ?)+", "", record.getMessage())
+        text = re.sub(r"^(\[[^]]*\] ?)+", "", in_own_words(record.getMessage()))
         line = (
             f"{_library(record)}: {text.strip().splitlines()[0][:300]}" if text else ""
         )
         if not line or line in self._told or _is_noise(record, text):
             return
         self._told.add(line)
-        print(f"hybrid-jax: {line}", file=sys.stderr, flush=True)
+        print(shown(f"hybrid-jax: {line}"), file=sys.stderr, flush=True)
 
 
 def _is_noise(record: logging.LogRecord, text: str) -> bool:

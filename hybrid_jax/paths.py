@@ -69,6 +69,14 @@ def given(path: str | os.PathLike) -> Path:
     return path
 
 
+def in_own_words(text: str) -> str:
+    """A text of a library's with the user's own paths in the place of our links."""
+    if _links.cache_info().currsize:
+        for link in filter(Path.is_symlink, _links().iterdir()):
+            text = text.replace(str(link), os.readlink(link))
+    return text
+
+
 def mirror(folder: Path) -> Path:
     """A folder of this process alone, with a link to everything that another holds.
 

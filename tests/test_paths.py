@@ -25,6 +25,8 @@ def test_a_folder_of_any_name_has_a_path_that_patterns_take_letter_for_letter(tm
     assert (folder / "file").read_text() == "mine"
     assert paths.plain(folder) == plain
     assert paths.given(plain / "file") == folder / "file"
+    said = f'no file "{plain}/x" here'
+    assert paths.in_own_words(said) == f'no file "{folder}/x" here'
 
 
 def test_a_plain_path_stays_itself(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from hybrid_jax.data.encoded import Encoded, choose_form, look_through
 from hybrid_jax.data.kept import decoded
 from hybrid_jax.data.pixels import Facts, Form
 from hybrid_jax.errors import UserError, closest, first_line, shown
-from hybrid_jax.paths import expanded, given, plain
+from hybrid_jax.paths import expanded, given, in_own_words, plain
 
 RECORDS_AT_ONCE = 2048
 
@@ -228,7 +228,8 @@ def _prepare(
         raise
     except OSError as error:
         raise UserError(
-            f"{builder.name} cannot be written to {given(folder)}: {error}"
+            f"{builder.name} cannot be written to {given(folder)}: "
+            f"{in_own_words(str(error))}"
         ) from None
     except Exception as error:  # TFDS and its writers raise many kinds
         raise UserError(

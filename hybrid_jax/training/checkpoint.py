@@ -23,7 +23,7 @@ from hybrid_jax import library_logs
 from hybrid_jax.errors import UserError, first_line, megabytes
 from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.parallel.mesh import Devices
-from hybrid_jax.paths import mirror, plain
+from hybrid_jax.paths import in_own_words, mirror, plain
 from hybrid_jax.training import checkpoint_arrays, manifest
 from hybrid_jax.training.bundles import rebundled, unbundled
 from hybrid_jax.training.state import TrainState
@@ -84,7 +84,7 @@ class Saved:
         try:
             self._merge(step)
         except Exception as error:  # as in `_read`
-            return f"its arrays cannot be merged ({first_line(error)})", ""
+            return f"its arrays cannot be merged ({_said(error)})", ""
         return "", f"merged the arrays of checkpoint {self._at(step)}, left in parts"
 
     def _merge(self, step: int) -> None:
@@ -158,7 +158,7 @@ class Saved:
             return checkpoint_arrays.read(folder, template)
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise UserError(
-                f"checkpoint {self._at(step)} cannot be read ({first_line(error)})"
+                f"checkpoint {self._at(step)} cannot be read ({_said(error)})"
             ) from None
 
 
@@ -312,7 +312,12 @@ class _Best(keeping.PreservationPolicy):
 def _reason(error: Exception) -> str:
     """Why something was not written, out of tensorstore's paragraph."""
     named = re.search(r": ([^:\[]+) \[os_error_code", str(error))
-    return named[1] if named else first_line(error)
+    return named[1] if named else _said(error)
+
+
+def _said(error: Exception) -> str:
+    """What orbax or tensorstore say, of the user's own folder."""
+    return first_line(Exception(in_own_words(str(error)) or type(error).__name__))
 
 
 def _fetched(state: TrainState) -> TrainState:
