@@ -25,7 +25,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.flags import asks_for_help, changed_fields, names_config
 from hybrid_jax.flags import parse as parse_flags
 from hybrid_jax.models.table import list_models
-from hybrid_jax.paths import check_local
+from hybrid_jax.paths import check_local, remove_links
 
 MODES = {
     "train": "train, or continue, the run in the workdir",
@@ -57,6 +57,7 @@ def _end(code: int) -> None:
     many = hosts and hosts.leave()
     if many or (code > 128 and any(name.startswith("compiler") for name in names)):
         sys.stdout.flush()
+        remove_links()
         os._exit(code)
 
 

@@ -91,6 +91,17 @@ def mirror(folder: Path) -> Path:
     return copy
 
 
+def remove_links() -> None:
+    """Removes what the process would remove at its end, where it ends at once."""
+    if _links.cache_info().currsize:
+        _remove(_links(), os.getpid())
+
+
+def _remove(links: Path, owner: int) -> None:
+    if os.getpid() == owner:  # not a process that it has forked
+        shutil.rmtree(links, ignore_errors=True)
+
+
 def _is_plain(path: Path) -> bool:
     return not glob.has_magic(str(path)) and shown(path) == str(path)
 
@@ -109,7 +120,7 @@ def _links() -> Path:
     for place in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):  # noqa: S108
         if _is_plain(Path(place)) and os.access(place, os.W_OK | os.X_OK):
             links = Path(tempfile.mkdtemp(prefix=LINKS, dir=place))
-            atexit.register(shutil.rmtree, links, ignore_errors=True)
+            atexit.register(_remove, links, os.getpid())
             return links
     raise UserError(
         "a path with any of *?[ or letters that are not UTF-8 needs a folder for "

@@ -49,6 +49,24 @@ def test_links_end_with_their_process_and_need_a_plain_place(tmp_path):
         assert not links.exists()
 
 
+def test_links_outlive_forks_and_end_with_a_process_that_ends_at_once(tmp_path):
+    show = (
+        "import os, sys; from hybrid_jax import paths\n"
+        "links = paths.plain('x[1]').parent\n"
+        "if not os.fork(): sys.exit()\n"
+        "os.wait()\n"
+        "print(links, links.exists(), flush=True)\n"
+        "paths.remove_links()\n"
+        "os._exit(0)"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    start = [sys.executable, "-c", show]
+    done = subprocess.run(start, env=environment, capture_output=True, text=True)
+    links, there = done.stdout.rsplit(maxsplit=1)
+    assert there == "True", done.stderr
+    assert not Path(links).exists()
+
+
 def test_a_tilde_that_names_nobody_is_a_letter(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert paths.expanded("~/runs") == Path("/home/me/runs")

@@ -286,7 +286,8 @@ class Checkpoints(Saved):
         return UserError(
             f"checkpoint {self._at(self._saving)} cannot be written ({reason}): it "
             f"takes {megabytes(self._bytes)}, and {megabytes(self._free())} are free "
-            f"there; {before}. Make room, and the same command goes on"
+            f"there; {before}. Make room, or mend what is named, and run the same "
+            "command to resume"
         )
 
 

@@ -97,11 +97,11 @@ class Workdir:
             raise UserError(f"--workdir={self.path} is a file; give a folder")
         if not self.config.exists() or not self.has_checkpoints():
             return  # what never saved a checkpoint may begin again, differently
-        theirs, ours = located(self.read_config()), located(flatten(config))
+        theirs, ours = self.read_config(), flatten(config)
         differing = [
             f"config.{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
             for name in {**theirs, **ours}
-            if theirs.get(name) != ours.get(name) and not _free(name)
+            if not (_free(name) or _same(name, theirs.get(name), ours.get(name)))
         ]
         if differing:
             raise UserError(
@@ -203,11 +203,27 @@ class Workdir:
 
 def located(flat: dict[str, typing.Any]) -> dict[str, typing.Any]:
     """A flat config whose paths are absolute, so that it says the same anywhere."""
-    paths = {name for name, field in FIELDS.items() if field.rule is PATH}
     return {
-        name: str(expanded(value).absolute()) if value and name in paths else value
+        name: str(expanded(value).absolute()) if value and _is_path(name) else value
         for name, value in flat.items()
     }
+
+
+def _is_path(name: str) -> bool:
+    return name in FIELDS and FIELDS[name].rule is PATH
+
+
+def _same(name: str, theirs: typing.Any, ours: typing.Any) -> bool:
+    """Whether two values of a field mean the same.
+
+    The same relative path does, on another machine or from another folder too.
+    """
+    if not (_is_path(name) and theirs and ours):
+        return theirs == ours
+    theirs, ours = expanded(theirs), expanded(ours)
+    if theirs.absolute() == ours.absolute():
+        return True
+    return not ours.is_absolute() and theirs.parts[-len(ours.parts) :] == ours.parts
 
 
 def _alike(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> bool:

@@ -103,6 +103,9 @@ def test_paths_are_kept_absolute_and_more_epochs_have_a_way(tmp_path, monkeypatc
     assert (stored["init_from"], stored["data.manual_dir"]) == (str(tmp_path / "x"), "")
     folder.check(config)
     folder.check(configs.unflatten(stored))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir("/")
+        Workdir(folder.path.absolute()).check(config)
     longer = configs.unflatten(configs.flatten(config) | {"train.epochs": 200})
     with pytest.raises(UserError) as error:
         folder.check(longer)
