@@ -24,6 +24,7 @@ setup(
         "absl-py",
         "array_record>=0.7",  # the records of TFDS, without TensorFlow
         "clu>=0.0.12",
+        "etils[epath]",  # this and tensorstore are orbax's too
         "filelock",  # one run a workdir; jax bounds its compilation cache with it
         "flax>=0.12",
         "grain>=0.2.18",  # streams of images
@@ -44,6 +45,7 @@ setup(
         "scipy",  # cosine transforms of near duplicates
         "tensorboardX",  # event files without TensorFlow
         "tensorflow-datasets>=4.9.9",
+        "tensorstore",
     ],
     extras_require={
         "gpu": ["jax[cuda12]"],

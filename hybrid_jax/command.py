@@ -7,7 +7,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 
-from hybrid_jax.errors import UserError
+from hybrid_jax import library_logs
+from hybrid_jax.errors import UserError, shown
 
 # Of glibc: what is large comes in pages of 2 MB, where the kernel has them.
 MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
@@ -36,6 +37,11 @@ def guarded(
       run: the command; what it returns is the code, and None is 0.
       again: what is said after an interruption.
     """
+    with library_logs.told(), _printable():
+        return _guarded(run, again)
+
+
+def _guarded(run: Callable[[], int | None], again: str) -> int:
     try:
         return run() or 0
     except UserError as error:
@@ -49,6 +55,20 @@ def guarded(
     except KeyboardInterrupt as error:
         code = getattr(error, "code", 130)  # a run that was told to end has its own
         return _tell(f"{str(error) or 'interrupted'}; {again}", code)
+
+
+@contextlib.contextmanager
+def _printable() -> Iterator[None]:
+    """Has letters that the terminal does not know escaped, such as names of files."""
+    streams = [s for s in (sys.stdout, sys.stderr) if hasattr(s, "reconfigure")]
+    before = [stream.errors for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in zip(streams, before, strict=True):
+            stream.reconfigure(errors=errors)
 
 
 @contextlib.contextmanager
@@ -74,7 +94,7 @@ def memory_told() -> Iterator[None]:
 
 
 def _tell(what: object, code: int) -> int:
-    print(f"hybrid-jax: {what}", file=sys.stderr)
+    print(shown(f"hybrid-jax: {what}"), file=sys.stderr)
     return code
 
 

@@ -21,11 +21,12 @@ import jax
 import numpy as np
 
 from hybrid_jax.command import Parser, guarded, image_size
-from hybrid_jax.errors import UserError, closest
+from hybrid_jax.errors import UserError, closest, shown
 from hybrid_jax.models import counterpart, create_model, interop
 from hybrid_jax.models.counterpart import Arrays, Model
 from hybrid_jax.models.geometry import Size
 from hybrid_jax.models.table import MODELS
+from hybrid_jax.paths import check_local
 from hybrid_jax.training.weights import Weights, fit_weights, read, shapes_of, write
 
 
@@ -53,6 +54,8 @@ def convert(
       UserError: the source cannot be read or does not fit the model, or timm has no
         such model.
     """
+    check_local("source", source)
+    check_local("target", target)
     if not target.endswith(".safetensors"):
         raise UserError(f"{target} does not end with .safetensors, which is written")
     if Path(source).resolve() == Path(target).resolve():
@@ -113,10 +116,10 @@ def _for_timm(
     except ValueError as error:
         raise UserError(f"{error}: give --to=hybrid_jax") from None
     arguments["in_chans"] = channels
-    shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     notes = [
         "load it with",
-        f"    network = timm.create_model({name!r}, {shown})",
+        f"    network = timm.create_model({name!r}, {given})",
         f"    network.load_state_dict(safetensors.torch.load_file({target!r}))",
     ]
     strides = getattr(model, "strides", counterpart.TIMM_STRIDES)
@@ -148,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
         done = convert(
             given.source, given.target, given.model, given.image_size, given.to
         )
-        print("\n".join(done))
+        print(shown("\n".join(done)))
 
     return guarded(run, again="nothing was written")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from hybrid_jax.data.order import SAMPLINGS
 from hybrid_jax.data.pixels import FITS, is_gray
 from hybrid_jax.models.table import LETTERS, MODELS, parse_stack, shown_models
+from hybrid_jax.paths import LOCAL_ONLY, is_local
 
 
 class Rule(typing.NamedTuple):
@@ -67,7 +68,7 @@ def _is_color(text: str) -> bool:
 
 
 # Comparisons with NaN are false, so every rule on numbers refuses it.
-ANY = Rule("a text", lambda v: True)
+PATH = Rule(LOCAL_ONLY, is_local)
 NAME = Rule(
     "a name such as digits, or of TFDS such as imagenette/160px-v2",
     lambda v: re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v),
@@ -141,13 +142,13 @@ FIELDS = {
         "digits", NAME, "a data set of this project or of TFDS, or folder"
     ),
     "data.dir": Field(
-        "", ANY, "where data sets lie; empty is ~/tensorflow_datasets", free=True
+        "", PATH, "where data sets lie; empty is ~/tensorflow_datasets", free=True
     ),
     "data.manual_dir": Field(
-        "", ANY, "where your archives lie; empty is downloads/manual there", free=True
+        "", PATH, "where your archives lie; empty is downloads/manual there", free=True
     ),
     "data.path": Field(
-        "", ANY, "of folder: its place, or a .csv of path and label", free=True
+        "", PATH, "of folder: its place, or a .csv of path and label", free=True
     ),
     "data.label": Field("label", NAME, "such as coarse_label of cifar100"),
     "data.image_size": Field((), SIZE, "images are resized to it; empty keeps theirs"),
@@ -164,7 +165,7 @@ FIELDS = {
     ),
     "data.exclude": Field(
         "",
-        ANY,
+        PATH,
         "file that lists images to leave out: a path a line, or a .csv of paths",
         free=True,
     ),
@@ -236,7 +237,7 @@ FIELDS = {
     "model.dropout": Field(0.0, RATE, "before the classifier"),
     # Fine-tuning
     "init_from": Field(
-        "", ANY, "weights to start from: .safetensors, .pth, or the folder of a run"
+        "", PATH, "weights to start from: .safetensors, .pth, or the folder of a run"
     ),
     "freeze": Field(
         (), PATTERNS, "parameters that are kept, by patterns of their paths"

@@ -3,7 +3,7 @@
   hybrid-jax --config=configs/digits.py --workdir=runs/digits
   hybrid-jax --config=configs/cifar10.py:astroformer_3 --workdir=runs/c10 \\
       --config.optim.learning_rate=5e-4 --config.train.epochs=300
-  hybrid-jax --mode=eval --workdir=runs/digits
+  hybrid-jax --mode=eval --workdir=runs/digits --config.data.dir=/elsewhere
 
 The same command again continues where the run stopped. `python -m hybrid_jax.main` is
 the same program.
@@ -25,6 +25,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.flags import asks_for_help, changed_fields
 from hybrid_jax.flags import parse as parse_flags
 from hybrid_jax.models.table import list_models
+from hybrid_jax.paths import check_local, remove_links
 
 MODES = {
     "train": "train, or continue, the run in the workdir",
@@ -56,14 +57,19 @@ def _end(code: int) -> None:
     many = hosts and hosts.leave()
     if many or (code > 128 and any(name.startswith("compiler") for name in names)):
         sys.stdout.flush()
+        remove_links()
         os._exit(code)
 
 
 class Command(typing.NamedTuple):
-    """What a command line asks for; `hosts` are the arguments of `hosts.join`."""
+    """What a command line asks for; `hosts` are the arguments of `hosts.join`.
+
+    Without `config` it is that of the workdir, but for the fields in `changed`.
+    """
 
     mode: str
     config: ConfigDict | None
+    changed: dict[str, typing.Any]
     workdir: str
     hosts: tuple[str, int, int]
 
@@ -77,7 +83,7 @@ def run(command: Command) -> None:
 
     with memory_told():
         if command.mode == "eval":
-            evaluate(command.config, command.workdir)
+            evaluate(command.config, command.workdir, command.changed)
         else:
             train(command.config, command.workdir, join(*command.hosts))
 
@@ -98,22 +104,19 @@ def parse(argv: list[str]) -> Command:
         whole("process", 0, "this one, from 0", flag_values=values)
 
     values, config = parse_flags(argv, define)
+    changed = {} if config is not None else changed_fields(values)
     if not values.workdir:
         raise UserError("--workdir is missing: give the folder of the run")
+    check_local("--workdir", values.workdir)
     if values.mode == "train" and config is None:
         raise UserError("--config is missing: give one, such as configs/digits.py")
     if config is not None:
         configs.validate(config)
-    elif changed := changed_fields(values):
-        raise UserError(
-            f"--config is missing, and --config.{next(iter(changed))} changes a field "
-            "of it: give one, such as configs/digits.py"
-        )
     hosts = (values.coordinator, values.processes, values.process)
     _check_hosts(*hosts)
     if values.mode == "eval" and values.coordinator:
         raise UserError("--mode=eval takes one process: leave out --coordinator")
-    return Command(values.mode, config, values.workdir, hosts)
+    return Command(values.mode, config, changed, values.workdir, hosts)
 
 
 def _check_hosts(coordinator: str, processes: int, process: int) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import jax
 import platformdirs
-from absl import logging
 
 import hybrid_jax
 
@@ -27,9 +26,8 @@ COLLECT_EVERY = 200_000
 
 
 def set_up(compilation_cache: bool) -> None:
-    """Quiet logs, the compilation cache, and little work for the garbage collector."""
+    """The compilation cache, and little work for the garbage collector."""
     gc.set_threshold(COLLECT_EVERY)
-    logging.set_verbosity(logging.ERROR)
     jax.config.update("jax_enable_compilation_cache", compilation_cache)
     if compilation_cache:
         use_compilation_cache()

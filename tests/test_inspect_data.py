@@ -383,7 +383,9 @@ def test_mistakes(args, said, inspect):
 
 def test_an_output_among_the_images_is_refused(place, inspect):
     before = {*place.rglob("*")}
-    code, out, _ = inspect(f"--config.data.path={place}", f"--output={place}/look")
+    code, out, _ = inspect(
+        f"--config.data.path={place}", f"--output={place}/train/look"
+    )
     assert code == 2
     assert "lies among the images" in out.err
     assert {*place.rglob("*")} == before

@@ -11,7 +11,10 @@ from hybrid_jax import config as configs
 from hybrid_jax import flags
 from hybrid_jax import main as cli
 from hybrid_jax.benchmark import __main__ as benchmark
+from hybrid_jax.errors import UserError
+from hybrid_jax.evaluate import stored_config
 from hybrid_jax.inspect_data import __main__ as inspect_data
+from hybrid_jax.training.workdir import Workdir
 
 DIGITS = str(Path(__file__).parents[1] / "configs" / "digits.py")
 
@@ -109,6 +112,9 @@ def test_unknown_model_after_the_config(tmp_path, capsys):
         (["--workdir=x", "--config=nowhere.py"], "nowhere.py"),
         (["--workdir=x", "--config=/dev/null"], "get_config"),
         (["--workdir=x", "--mode=eval"], "holds no run"),
+        (["--workdir=x", "--config.seed=1"], "--config is missing"),
+        (["--workdir=gs://bucket/run", "--mode=eval"], "mount a bucket"),
+        (["--workdir=s3://b/run", f"--config={DIGITS}"], "--workdir=s3://b/run is not"),
     ],
     ids=str,
 )
@@ -119,6 +125,29 @@ def test_missing_things(args, said, tmp_path, monkeypatch, capsys):
     assert out.err.count("\n") == 1
     assert said in out.err
     assert not list(tmp_path.iterdir())
+
+
+def test_evaluation_takes_free_fields_over_the_stored_config():
+    argv = ["hybrid-jax", "--mode=eval", "--workdir=x"]
+    there = ["--config.data.path=/there", "--config.train.eval_batch_size", "7"]
+    command = cli.parse([*argv, *there])
+    assert command.config is None
+    assert command.changed == {"data.path": "/there", "train.eval_batch_size": 7}
+    assert cli.parse(argv).changed == {}
+    assert cli.parse([*argv, f"--config={DIGITS}", "--config.seed=3"]).changed == {}
+    for field in ("--config.data.pth=/there", "--config.train.eval_batch_size=many"):
+        with pytest.raises(UserError):
+            cli.parse([*argv, field])
+
+
+def test_evaluation_refuses_fields_that_the_run_was_trained_with(tmp_path):
+    folder = Workdir(tmp_path)
+    folder.create(configs.default(), {})
+    changed = {"data.dir": "/there", "train.eval_batch_size": 7}
+    config = configs.flatten(stored_config(folder, changed))
+    assert config == folder.read_config() | changed
+    with pytest.raises(UserError, match=r"^--config\.seed is what the run of "):
+        stored_config(folder, changed | {"seed": 1})
 
 
 @pytest.mark.parametrize(
@@ -226,6 +255,25 @@ def test_help_shows_commands_models_and_fields(flag, capsys):
     assert code == 0
     for said in ("--mode=eval", "coatnet_4", "--config.optim.learning_rate", "[0.001]"):
         assert said in out.out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_what_is_said_can_be_printed_in_any_encoding(encoding):
+    say = (
+        "import sys; from hybrid_jax import command, errors\n"
+        "def run():\n"
+        "    print('\\udce9 \\u2026', flush=True)\n"
+        "    raise errors.UserError('no folder caf\\udce9 \\u2026')\n"
+        "sys.exit(command.guarded(run))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "LC_ALL": "C"}
+    done = subprocess.run(
+        [sys.executable, "-c", say], env=environment, capture_output=True
+    )
+    dots = "\\u2026" if encoding == "ascii" else "…"
+    assert done.returncode == 2
+    assert done.stderr.decode() == f"hybrid-jax: no folder caf\\xe9 {dots}\n"
+    assert done.stdout.decode() == f"\\udce9 {dots}\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="settings of Linux's C library")

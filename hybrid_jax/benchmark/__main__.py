@@ -22,6 +22,7 @@ from hybrid_jax import config as configs
 from hybrid_jax.command import guarded, memory_told, restart_with_huge_pages
 from hybrid_jax.errors import UserError
 from hybrid_jax.flags import asks_for_help, parse
+from hybrid_jax.paths import check_local
 
 SECONDS = 10.0
 
@@ -58,6 +59,8 @@ def read_flags(argv: list[str]) -> tuple[ConfigDict, float, str, str]:
     if config is None:
         raise UserError("--config is missing: give one, such as configs/digits.py")
     configs.validate(config)
+    check_local("--json", values.json)
+    check_local("--profile", values.profile)
     # Told before anything is measured in vain.
     if not Path(values.json).expanduser().parent.is_dir():
         raise UserError(f"--json={values.json} lies in a folder that does not exist")

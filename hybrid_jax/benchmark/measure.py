@@ -121,7 +121,7 @@ def begin(config: ConfigDict, splits: Splits, threads: Executor) -> Training:
     check_frozen(config.freeze, initialise.shapes.params)
     initialise.compile(threads)
     trainer = Trainer(threads, devices, task, initialise.shapes, splits.train, config)
-    task = with_statistics(task, splits)
+    task = with_statistics(task, splits.statistics)
     training = Training(devices, trainer, task, initialise(np.int32(config.seed)))
     trainer.program.wait()
     training(1)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from hybrid_jax.data import tables
 from hybrid_jax.errors import UserError, counted, shown
+from hybrid_jax.paths import expanded
 
 NAMED_AT_MOST = 5
 
@@ -31,7 +32,7 @@ class Exclusions:
           UserError: the file cannot be read, or lists nothing.
         """
         self._file, self.count = file, 0
-        self._found = dict.fromkeys(_read(Path(file).expanduser()), 0) if file else {}
+        self._found = dict.fromkeys(_read(expanded(file)), 0) if file else {}
 
     def hold(self, name: str | os.PathLike) -> bool:
         """Whether an image, or a folder above it, is left out; it is counted if so.

@@ -18,6 +18,7 @@ from hybrid_jax.data.exclusions import Exclusions
 from hybrid_jax.data.folders import SPLITS, Entry, Folder, read_folder
 from hybrid_jax.data.subsets import hold_out
 from hybrid_jax.errors import UserError, closest, counted, shown
+from hybrid_jax.paths import expanded
 
 NAMED_AT_MOST = 5
 
@@ -57,7 +58,7 @@ def list_images(
       UserError: of `find_images`, or a class cannot be learned.
     """
     found = find_images(path, test_fraction, seed, exclude)
-    place = shown(Path(path).expanduser())
+    place = shown(expanded(path))
     if found.empty:
         raise UserError(f"{place}: {_no_class(found.empty)}")
     _check_classes(place, found)
@@ -78,7 +79,7 @@ def find_images(
     Raises:
       UserError: it is not laid out as one of the three, or holds one class.
     """
-    place = Path(path).expanduser()
+    place = expanded(path)
     if not place.exists():
         raise UserError(f"config.data.path={shown(path)!r} does not exist")
     exclusions = Exclusions(exclude)

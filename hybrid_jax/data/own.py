@@ -23,6 +23,7 @@ from hybrid_jax.data.kept import decoded
 from hybrid_jax.data.listing import Listing, Listings, list_images
 from hybrid_jax.data.pixels import Facts
 from hybrid_jax.errors import UserError, counted, shown
+from hybrid_jax.paths import expanded
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.data import Options
@@ -59,7 +60,7 @@ class OwnImages:
             path, options.test_fraction, options.split_seed, options.exclude
         )
         self.classes = listed.classes
-        self._root = Path(path).expanduser()
+        self._root = expanded(path)
         self._title = shown(self._root.name) or path
         self._kept = _place_of(path, options.dir)
         facts = self._look_through({s: getattr(listed, s) for s in SPLITS})
@@ -194,7 +195,7 @@ def _transparency_note(facts: list[Facts], background: str) -> tuple[str, ...]:
 
 def _place_of(path: str, dir: str) -> Path:
     """Where things about a user's folder are kept; never in that folder."""
-    whole = str(Path(path).expanduser().resolve())
+    whole = str(expanded(path).resolve())
     name = f"{Path(whole).name}-{_digest([whole])[:12]}"
     root = Path(dir).expanduser() if dir else platformdirs.user_cache_path("hybrid_jax")
     return root / "folders" / name

@@ -22,7 +22,8 @@ from hybrid_jax.data.encoded import Encoded, choose_form, look_through
 from hybrid_jax.data.facts_cache import READ_BY, remember, remembered
 from hybrid_jax.data.kept import decoded
 from hybrid_jax.data.pixels import READER, Facts, Form
-from hybrid_jax.errors import UserError, closest, first_line
+from hybrid_jax.errors import UserError, closest, first_line, shown
+from hybrid_jax.paths import expanded, given, in_own_words, plain
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.data import Options
@@ -84,7 +85,7 @@ class Prepared:
     def _records(self, split: str) -> "TfdsRecords":
         if self.builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
             raise UserError(
-                f"{self.builder.data_path} holds "
+                f"{given(self.builder.data_path)} holds "
                 f"{self.builder.info.file_format.value} files; prepare it again with "
                 "file_format=array_record"
             )
@@ -118,7 +119,7 @@ class Prepared:
 
     def _look_through(self) -> dict[str, list[Facts]]:
         """The facts of every image; those of the same records are remembered."""
-        memory = Path(self.builder.data_path) / "facts.json"
+        memory = given(self.builder.data_path) / "facts.json"
         known, rows = remembered(memory, 2), {}
         for split, name in self._splits.items():
             stamp = self._stamp(name)
@@ -150,7 +151,7 @@ class Prepared:
         shape = "x".join(map(str, (*form.size, form.channels)))
         digest = hashlib.sha256(f"{form} {READER}".encode()).hexdigest()[:8]
         name = f"decoded-{self._splits[split]}-{shape}-{digest}"
-        return Path(self.builder.data_path) / name
+        return given(self.builder.data_path) / name
 
     def _title(self, split: str) -> str:
         return f"{self.builder.name} {self._splits[split]}"
@@ -176,7 +177,7 @@ def open_builder(
     name: str, data_dir: str, manual_dir: str = ""
 ) -> tfds.core.DatasetBuilder:
     """A builder whose records lie on disk, preparing them first if need be."""
-    folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    folder = plain(expanded(data_dir or tfds.core.constants.DATA_DIR))
     if name in BUILDERS:
         module, cls = BUILDERS[name]
         builder_cls = getattr(importlib.import_module(module), cls)
@@ -233,7 +234,8 @@ def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
         raise UserError(
             f"config.data.name={name!r} is no data set{closest(name, known)}; "
             f"valid: {', '.join(BUILDERS)}, folder (configs/folder.py), any image "
-            f"classification set of TFDS, or one that TFDS prepared in {folder / name}"
+            "classification set of TFDS, or one that TFDS prepared in "
+            f"{given(folder) / name}"
         ) from None
     except Exception as error:  # of a version, a configuration, a remote catalogue
         raise UserError(
@@ -247,18 +249,20 @@ def _prepare(
     ours = builder.name in BUILDERS
     if not ours and importlib.util.find_spec("tensorflow") is None:
         raise UserError(
-            f"{builder.name} is not in {builder.data_path}. Put a copy there that TFDS "
-            "prepared with file_format=array_record, or install TensorFlow, which TFDS "
-            "needs to prepare this set (pip install tensorflow)"
+            f"{builder.name} is not in {given(builder.data_path)}. Put a copy there "
+            "that TFDS prepared with file_format=array_record, or install TensorFlow, "
+            "which TFDS needs to prepare this set (pip install tensorflow)"
         )
-    print(f"preparing {builder.name} in {builder.data_path}, once", flush=True)
+    place = given(builder.data_path)
+    print(f"preparing {builder.name} in {shown(place)}, once", flush=True)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    manual = Path(manual_dir).expanduser() if manual_dir else None
+    manual = expanded(manual_dir) if manual_dir else None
     if manual and not manual.is_dir():
         raise UserError(f"config.data.manual_dir={manual_dir!r} is no folder")
     builder.manual_dir = manual
     try:
+        given(folder).mkdir(parents=True, exist_ok=True)  # or a link to it is none
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself too
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(
@@ -270,7 +274,8 @@ def _prepare(
         raise
     except OSError as error:
         raise UserError(
-            f"{builder.name} cannot be written to {folder}: {error}"
+            f"{builder.name} cannot be written to {given(folder)}: "
+            f"{in_own_words(str(error))}"
         ) from None
     except Exception as error:  # TFDS and its writers raise many kinds
         raise UserError(

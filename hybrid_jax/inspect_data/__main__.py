@@ -14,7 +14,6 @@ after a mistake in the command.
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -24,6 +23,7 @@ from hybrid_jax import config as configs
 from hybrid_jax.command import guarded
 from hybrid_jax.errors import UserError
 from hybrid_jax.flags import asks_for_help, parse
+from hybrid_jax.paths import check_local, expanded
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,6 +52,7 @@ def read_flags(argv: list[str]) -> tuple[ConfigDict, str]:
     values, config = parse(argv, define)
     if config is None:
         raise UserError("--config is missing: give one, such as configs/folder.py")
+    check_local("--output", values.output)
     configs.validate(config)
     return config, values.output
 
@@ -71,19 +72,16 @@ def inspect(config: ConfigDict, output: str = "") -> int:
     """
     # Imported here, so that a mistake in the flags is told before TFDS is loaded.
     from hybrid_jax.data import Options
+    from hybrid_jax.data.outputs import check_outside
     from hybrid_jax.inspect_data import pictures, report
     from hybrid_jax.inspect_data.checks import SPOILS, Inspection, run_checks
     from hybrid_jax.inspect_data.images import find, look_at
 
     options = Options(**config.data)
     found = find(options)
-    folder = Path(output or f"inspect-{found.title}").expanduser()
-    place = found.place
-    if place and place.is_dir() and folder.resolve().is_relative_to(place.resolve()):
-        raise UserError(
-            f"--output={folder} lies among the images, where it would become a class: "
-            "give another folder"
-        )
+    folder = expanded(output or f"inspect-{found.title}")
+    if options.name == "folder":
+        check_outside("--output", folder, options.path)
     folder.mkdir(parents=True, exist_ok=True)
     inspection = Inspection(look_at(found, options), options)
     findings = run_checks(inspection)

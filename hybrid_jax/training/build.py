@@ -4,6 +4,7 @@ import typing
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax.config import flatten, unflatten
@@ -99,9 +100,9 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
     )
 
 
-def with_statistics(task: Task, splits: Splits) -> Task:
-    """The task with mean and deviation of the training images, which are looked at."""
-    mean, std = splits.statistics
+def with_statistics(task: Task, statistics: tuple[np.ndarray, np.ndarray]) -> Task:
+    """The task with mean and deviation float32 `[C]` of the training images."""
+    mean, std = statistics
     return task.replace(mean=mean, std=std)
 
 

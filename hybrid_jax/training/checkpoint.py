@@ -5,14 +5,12 @@ is set aside, under a name that says so, and the one before it is used.
 """
 
 import contextlib
-import functools
 import itertools
 import json
-import logging
 import math
 import re
 import shutil
-import sys
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,15 +19,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 
+from hybrid_jax import library_logs
 from hybrid_jax.errors import UserError, first_line, megabytes
 from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.parallel.mesh import Devices
-from hybrid_jax.training import manifest
+from hybrid_jax.paths import in_own_words, mirror, plain
+from hybrid_jax.training import checkpoint_arrays, manifest
 from hybrid_jax.training.bundles import rebundled, unbundled
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.workdir import write_whole
 
-BEST_METRIC = "accuracy"
+BEST_METRIC, TIES = "accuracy", "loss"  # the higher, and of equal ones the lower
 STATE, METRICS = "state", "metrics"  # folders of a step
 LATER = "evaluation.json"  # metrics of one that was saved before it was evaluated
 
@@ -39,7 +39,7 @@ class Saved:
 
     Attributes:
       folder: theirs.
-      notes: in words, which are passed over, and why.
+      notes: in words, which are passed over or were mended, and why.
     """
 
     def __init__(self, folder: Path, hosts: Hosts | None = None):
@@ -48,8 +48,8 @@ class Saved:
         Raises:
           UserError: there are some, and none is.
         """
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.folder, self.hosts = Path(folder).absolute(), hosts or Hosts()
+        self._merged: dict[int, Path] = {}  # elsewhere, by step
         self._steps, self.notes = self.hosts.told(self._look)
 
     def _look(self) -> tuple[list[int], list[str]]:
@@ -57,10 +57,12 @@ class Saved:
         names = (path.name for path in self.folder.glob("*"))
         steps = sorted(int(name) for name in names if name.isdigit())
         whole: list[int] = []
-        flaws = {}
+        flaws, notes = {}, []
         for step in reversed(steps):
             # The newest is read to the end; of others, what decides which is best.
-            if flaw := manifest.flaw(self._at(step), thorough=not whole):
+            flaw, note = self._mended(step, thorough=not whole)
+            notes += [note] if note else []
+            if flaw:
                 flaws[step] = flaw
             else:
                 whole.insert(0, step)
@@ -71,7 +73,24 @@ class Saved:
                 f"no checkpoint of {self.folder} is whole ({each}): restore one, or "
                 "give another workdir"
             )
-        return whole, [self._passed_over(*damaged) for damaged in flaws.items()]
+        notes += [self._passed_over(*damaged) for damaged in flaws.items()]
+        return whole, notes
+
+    def _mended(self, step: int, thorough: bool) -> tuple[str, str]:
+        """What is wrong with a step, if anything, and what was mended, if anything."""
+        flaw = manifest.flaw(self._at(step), thorough)
+        if flaw or not checkpoint_arrays.is_apart(self._at(step) / STATE):
+            return flaw, ""
+        try:
+            self._merge(step)
+        except Exception as error:  # as in `_read`
+            return f"its arrays cannot be merged ({_said(error)})", ""
+        return "", f"merged the arrays of checkpoint {self._at(step)}, left in parts"
+
+    def _merge(self, step: int) -> None:
+        """Merges the arrays of a step without writing to its folder."""
+        self._merged[step] = mirror(self._at(step) / STATE)
+        checkpoint_arrays.merge(self._merged[step])
 
     def _passed_over(self, step: int, flaw: str) -> str:
         """What is said of a step that is not used."""
@@ -92,10 +111,11 @@ class Saved:
         return metrics
 
     def best(self) -> tuple[int, dict]:
-        """The step of the best test accuracy among those kept, and its metrics."""
-        saved = {step: self.metrics(step) for step in self._steps}
-        step = max(saved, key=lambda step: _rank(saved[step]))
-        return step, saved[step]
+        """The step of the best test accuracy among those kept, and its metrics.
+
+        Of equal ones it is that of the lower loss.
+        """
+        return _best({step: self.metrics(step) for step in self._steps})
 
     def restore(self, step: int, like: TrainState, devices: Devices) -> TrainState:
         """The state of a step, whatever devices it was saved from.
@@ -133,21 +153,12 @@ class Saved:
         return self._read(step)
 
     def _read(self, step: int, template=None):
-        options = _alone() if template is None else {}
+        folder = self._merged.get(step, self._at(step) / STATE)
         try:
-            with ocp.Checkpointer(
-                ocp.StandardCheckpointHandler(**options), **options
-            ) as reader:
-                path = self._at(step) / STATE
-                saved = reader.metadata(path).item_metadata.tree
-                if template is None:
-                    template = jax.tree.map(_here, saved)
-                else:
-                    _compare(saved, template)
-                return reader.restore(path, args=ocp.args.StandardRestore(template))
+            return checkpoint_arrays.read(folder, template)
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise UserError(
-                f"checkpoint {self._at(step)} cannot be read ({first_line(error)})"
+                f"checkpoint {self._at(step)} cannot be read ({_said(error)})"
             ) from None
 
 
@@ -155,24 +166,25 @@ class Checkpoints(Saved):
     """The same, to be written too; a context manager that waits for writing."""
 
     def __init__(self, folder: Path, keep: int, hosts: Hosts | None = None):
-        """`keep` newest ones stay, and the one of the best test accuracy.
+        """`keep` newest ones stay, and the best.
 
         Two at least, so that there is one before a damaged one.
         """
         super().__init__(folder, hosts)
-        _hush_orbax()
-        best = keeping.BestN(get_metric_fn=_rank, n=1)
+        self._kept = _Best()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=keeping.AnyPreservationPolicy(
-                [keeping.LatestN(keep), best]
+                [keeping.LatestN(keep), self._kept]
             ),
-            best_fn=_rank,  # without it orbax writes no metrics
+            best_fn=lambda metrics: metrics.get(BEST_METRIC, -math.inf),
             cleanup_tmp_directories=True,
-        )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        )  # without `best_fn` orbax writes no metrics
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(plain(self.folder), options=options)
         self._threads = ThreadPoolExecutor(1, "checkpoint")
         self._sealing: Future | None = None
         self._asked = itertools.count()
+        self._unraisable = library_logs.Unraisable()
 
     def _passed_over(self, step: int, flaw: str) -> str:
         """Gives a step another name, so that it is looked at no more."""
@@ -182,12 +194,19 @@ class Checkpoints(Saved):
         self._at(step).rename(aside)
         return f"{super()._passed_over(step, flaw)}. It is called {aside.name} now"
 
+    def _merge(self, step: int) -> None:
+        """Merges the arrays of a step where they are."""
+        checkpoint_arrays.merge(self._at(step) / STATE)
+        manifest.seal(self._at(step))
+
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind, *_) -> None:
         try:
             self.wait()
+            if kind is None:
+                self._unraisable.undo()
         except UserError:
             if kind is None:  # else another error is on its way
                 raise
@@ -213,17 +232,19 @@ class Checkpoints(Saved):
         self._saving, self._bytes = step, _bytes(state)
         if self._bytes > self.hosts.told(self._free):
             raise self._unwritten("the disk is full")
+        best = self.hosts.told(lambda: self.best() if self._steps else None)
+        self._kept.step, _ = _best({step: metrics} | (dict([best]) if best else {}))
+        saved = unbundled(_fetched(state))
         try:
             self._manager.save(
                 step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(unbundled(_fetched(state)))
-                ),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(saved)),
                 metrics=metrics,
             )
         except Exception as error:  # as in `_read`
             raise self._unwritten(_reason(error)) from None
-        self._sealing = self._threads.submit(self._seal, step)
+        arrays = len(jax.tree.leaves(saved))
+        self._sealing = self._threads.submit(self._seal, step, arrays)
 
     def end_is_announced(self) -> bool:
         """Whether a cloud has said that it will end one of the hosts, to all at once.
@@ -234,9 +255,11 @@ class Checkpoints(Saved):
             return False  # jax listens where it coordinates several processes
         return self._manager.reached_preemption(next(self._asked))
 
-    def _seal(self, step: int) -> None:
+    def _seal(self, step: int, arrays: int) -> None:
+        """Waits for a step to be written; it counts if it could be read back."""
         self._manager.wait_until_finished()
         if self.hosts.lead:
+            checkpoint_arrays.check(self._at(step) / STATE, arrays)
             manifest.seal(self._at(step))
 
     def wait(self) -> None:
@@ -263,27 +286,39 @@ class Checkpoints(Saved):
         return UserError(
             f"checkpoint {self._at(self._saving)} cannot be written ({reason}): it "
             f"takes {megabytes(self._bytes)}, and {megabytes(self._free())} are free "
-            f"there; {before}. Make room, and the same command goes on"
+            f"there; {before}. Make room, or mend what is named, and run the same "
+            "command to resume"
         )
 
 
-@functools.cache
-def _hush_orbax() -> None:
-    """Keeps quiet about writes that orbax has under way when another one fails."""
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    before = sys.unraisablehook
+class _Best(keeping.PreservationPolicy):
+    """Keeps the best step, which orbax would look for among metrics of its own alone.
 
-    def hook(unraisable) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
+    Attributes:
+      step: the best one, that which is being saved included.
+    """
 
-    sys.unraisablehook = hook
+    step: int | None = None
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[keeping.PolicyCheckpointInfo],
+        *,
+        context: keeping.PreservationContext,
+    ) -> list[bool]:
+        """Whether each of some checkpoints is to stay."""
+        return [checkpoint.step == self.step for checkpoint in checkpoints]
 
 
 def _reason(error: Exception) -> str:
     """Why something was not written, out of tensorstore's paragraph."""
     named = re.search(r": ([^:\[]+) \[os_error_code", str(error))
-    return named[1] if named else first_line(error)
+    return named[1] if named else _said(error)
+
+
+def _said(error: Exception) -> str:
+    """What orbax or tensorstore say, of the user's own folder."""
+    return first_line(Exception(in_own_words(str(error)) or type(error).__name__))
 
 
 def _fetched(state: TrainState) -> TrainState:
@@ -292,46 +327,6 @@ def _fetched(state: TrainState) -> TrainState:
     They are copied, since the next step takes the state's own memory.
     """
     return jax.tree.map(lambda x: np.array(x) if x.ndim == 1 else x, state)
-
-
-def _alone() -> dict:
-    """Options of orbax for what one process reads by itself."""
-    number = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=number,
-        active_processes={number},
-        barrier_sync_key_prefix=f"host{number}",
-    )
-    return {"multiprocessing_options": alone}
-
-
-def _here(saved) -> jax.ShapeDtypeStruct:
-    """An array, whatever devices it was saved from, on the first of this host."""
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(saved.shape, saved.dtype, sharding=sharding)
-
-
-def _compare(saved, template) -> None:
-    """Refuses arrays of another shape or dtype; orbax would cast them silently.
-
-    Raises:
-      ValueError: names the first.
-    """
-    theirs = dict(_leaves(saved))
-    for path, x in _leaves(template):
-        found = theirs.get(path)
-        if found is None:
-            raise ValueError(f"{path} is missing")
-        if (tuple(found.shape), found.dtype) != (x.shape, x.dtype):
-            raise ValueError(
-                f"{path} is {found.dtype} {tuple(found.shape)} there and "
-                f"{x.dtype} {x.shape} here"
-            )
-
-
-def _leaves(tree):
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
 def _bytes(state: TrainState) -> int:
@@ -343,5 +338,12 @@ def is_evaluated(metrics: dict) -> bool:
     return BEST_METRIC in metrics
 
 
-def _rank(metrics: dict) -> float:
-    return metrics.get(BEST_METRIC, -math.inf)
+def _best(saved: dict[int, dict]) -> tuple[int, dict]:
+    """The best step, by the metrics of each; the first of equal ones."""
+
+    def rank(step: int) -> tuple[float, float]:
+        metrics = saved[step]
+        return metrics.get(BEST_METRIC, -math.inf), -metrics.get(TIES, math.inf)
+
+    step = max(sorted(saved), key=rank)
+    return step, saved[step]

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from hybrid_jax import data, runtime
 from hybrid_jax.config import flatten, validate
+from hybrid_jax.data.outputs import check_outside
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.fields import LOCAL
 from hybrid_jax.parallel.hosts import Hosts
@@ -72,6 +73,8 @@ def train(
         config = fitting.adopted(config, folder) if begun else config
         hosts.agree("setting", partial(setting, config))
         folder.check(config)
+        if config.data.name == "folder":
+            check_outside("--workdir", folder.path, config.data.path)
         splits = _loaded(config, folder, hosts)
         devices = create_run_devices(config, hosts)
         plan = Plan(config, len(splits.train))
@@ -167,7 +170,7 @@ class Run:
                 *(self.splits.train, self.config),
             )
             self.folder.describe_data(self.splits)
-            task = with_statistics(self.task, self.splits)
+            task = with_statistics(self.task, self.folder.statistics(self.splits))
             trainer.order.skipped = tuple(saved.get(SKIPPED, ()))
 
             def initial() -> TrainState:

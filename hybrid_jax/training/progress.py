@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from hybrid_jax.errors import shown
 from hybrid_jax.training.workdir import Workdir
 
 SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
@@ -40,13 +41,13 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """A line for the screen and the log."""
-        self._console.print(text)
+        self._console.print(shown(text))
         self.note(text)
 
     def note(self, text: str) -> None:
         """A text for the log alone."""
         if self._log:
-            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shown(text)}\n")
             self._log.flush()
 
     def start(self, step: int, total: int) -> None:
@@ -82,16 +83,17 @@ class Reporter:
             self._bar.update(self._task, description=f"epoch {epoch}", metrics=text)
         elif evaluated or due:
             self._last_line = time.monotonic()
-            self._console.print(f"epoch {epoch}  {text}  {self._time_left(step)} left")
+            line = f"epoch {epoch}  {text}  {self._time_left(step)} left"
+            self._console.print(shown(line))
 
     def table(self, title: str, rows: dict[str, str]) -> None:
         """The last word of a run."""
         if self._bar:
             self._bar.stop()
             self._bar = None
-        table = Table(title=title, title_justify="left", show_header=False)
+        table = Table(title=shown(title), title_justify="left", show_header=False)
         for name, value in rows.items():
-            table.add_row(name, value)
+            table.add_row(name, shown(value))
             self.note(f"{name}: {value}")
         self._console.print(table)
 

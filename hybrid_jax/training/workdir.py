@@ -13,17 +13,25 @@ log.txt          what the run said, and an overview of its parameters
 
 import json
 import os
+import re
 import time
+import typing
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
-from hybrid_jax.config import flatten
+from hybrid_jax.config import flatten, unflatten
 from hybrid_jax.data import Splits
 from hybrid_jax.errors import UserError, short
-from hybrid_jax.fields import FIELDS
+from hybrid_jax.fields import FIELDS, PATH
 from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.paths import expanded
+
+STATISTICS = "mean and deviation"  # in data.json
+LEVELS = 1.0  # of 255, by which they may differ: decoders round by far less
 
 
 class Workdir:
@@ -34,7 +42,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike, hosts: Hosts | None = None):
-        self.path, self._hosts = Path(path).expanduser(), hosts or Hosts()
+        self.path, self._hosts = expanded(path), hosts or Hosts()
         self.config = self.path / "config.json"
         self.model = self.path / "model.json"
         self.data = self.path / "data.json"
@@ -93,13 +101,23 @@ class Workdir:
         differing = [
             f"config.{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
             for name in {**theirs, **ours}
-            if theirs.get(name) != ours.get(name) and not _free(name)
+            if not (_free(name) or _same(name, theirs.get(name), ours.get(name)))
         ]
         if differing:
             raise UserError(
                 f"--workdir={self.path} holds a run of another config: "
                 f"{'; '.join(differing)}. Give another workdir, or that config"
+                + self._longer(theirs, ours)
             )
+
+    def _longer(self, theirs: dict, ours: dict) -> str:
+        """The way to more epochs, where those are what is asked for."""
+        if theirs["train.epochs"] == ours["train.epochs"]:
+            return ""
+        return (
+            "; to train its weights for more epochs, give another workdir and "
+            f"--config.init_from={self.path}"
+        )
 
     def check_data(self, splits: Splits) -> None:
         """Refuses data that are not those of the run that the folder holds.
@@ -112,14 +130,37 @@ class Workdir:
         theirs = _read_json(self.data)
         differing = [
             f"{name} were {short(theirs.get(name))} and are {short(value)} now"
-            for name, value in splits.summary.items()
+            for name, value in splits.identity.items()
             if theirs.get(name) != value
         ]
+        if not differing and not _alike(self.statistics(splits), splits.statistics):
+            differing = [
+                f"{STATISTICS} were {theirs.get(STATISTICS)} and are "
+                f"{splits.summary[STATISTICS]} now"
+            ]
         if differing:
             raise UserError(
                 f"--workdir={self.path} holds a run of other data: "
                 f"{'; '.join(differing)}. Restore them, or give another workdir"
             )
+
+    def statistics(self, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation float32 `[C]` that the run's images are normalized with.
+
+        Those of its start, once it has saved a checkpoint: another version of a decoder
+        may round another way.
+        """
+        if not self.data.exists() or not self.has_checkpoints():
+            return splits.statistics
+        stored = _read_json(self.data).get(STATISTICS)
+        try:
+            mean, std = np.asarray(stored, np.float32).reshape(2, splits.channels)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{self.data} has no {STATISTICS} of {splits.channels} channels: "
+                "restore it, or give another workdir"
+            ) from None
+        return mean, std
 
     def has_checkpoints(self) -> bool:
         """Whether a run got as far as saving one."""
@@ -148,7 +189,8 @@ class Workdir:
             if self._hosts.lead:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._reserve()
-                _write_json(self.config, config.to_dict())
+                whole = unflatten(located(flatten(config)))
+                _write_json(self.config, whole.to_dict())
                 _write_json(self.model, model)
         if not _appears(self.config):
             raise UserError(
@@ -157,9 +199,40 @@ class Workdir:
             )
 
     def describe_data(self, splits: Splits) -> None:
-        """Adds what describes the data, which are looked at."""
-        if self._hosts.lead:
+        """Adds what describes the data, which are looked at, unless it is known."""
+        known = self.data.exists() and self.has_checkpoints()
+        if self._hosts.lead and not known:
             _write_json(self.data, splits.summary)
+
+
+def located(flat: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """A flat config whose paths are absolute, so that it says the same anywhere."""
+    return {
+        name: str(expanded(value).absolute()) if value and _is_path(name) else value
+        for name, value in flat.items()
+    }
+
+
+def _is_path(name: str) -> bool:
+    return name in FIELDS and FIELDS[name].rule is PATH
+
+
+def _same(name: str, theirs: typing.Any, ours: typing.Any) -> bool:
+    """Whether two values of a field mean the same.
+
+    The same relative path does, on another machine or from another folder too.
+    """
+    if not (_is_path(name) and theirs and ours):
+        return theirs == ours
+    theirs, ours = expanded(theirs), expanded(ours)
+    if theirs.absolute() == ours.absolute():
+        return True
+    return not ours.is_absolute() and theirs.parts[-len(ours.parts) :] == ours.parts
+
+
+def _alike(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> bool:
+    """Whether mean and deviation are those of the same pixels, but for rounding."""
+    return bool(np.allclose(theirs, ours, rtol=0, atol=LEVELS))
 
 
 def _appears(path: Path) -> bool:
@@ -179,7 +252,10 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    # Bytes of a file's name that are not UTF-8, as JSON writes them and reads them.
+    text = re.sub("[\ud800-\udfff]", lambda byte: f"\\u{ord(byte[0]):x}", text)
+    write_whole(path, text + "\n")
 
 
 def _read_json(path: Path) -> dict:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid_jax.errors import shown
 from hybrid_jax.training.workdir import Workdir, write_whole
 
 
@@ -79,11 +80,11 @@ class Writers:
 
     def hyperparameters(self, config: dict, results: dict[str, float]) -> None:
         """The flat config and the final results, for TensorBoard's HPARAMS tab."""
-        shown = {
-            name: value if isinstance(value, (bool, int, float)) else str(value)
+        values = {
+            name: value if isinstance(value, (bool, int, float)) else shown(str(value))
             for name, value in config.items()
         }
-        self._events.add_hparams(shown, results, name="hparams")
+        self._events.add_hparams(values, results, name="hparams")
 
 
 def drop_later(path: Path, step: int, evaluated: bool = True) -> None:

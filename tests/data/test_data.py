@@ -16,7 +16,7 @@ from hybrid_jax import data
 from hybrid_jax.data import encoded, kept, prepared
 from hybrid_jax.data.builders import fashion_mnist
 from hybrid_jax.data.png import encode_png
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, shown
 
 
 def test_digits_are_scikit_learns(digits):
@@ -49,6 +49,24 @@ def test_the_second_load_reads_the_decoded_arrays(digits, monkeypatch):
     again = data.load("digits")
     np.testing.assert_array_equal(again.train.images, digits.train.images)
     np.testing.assert_array_equal(again.test.labels, digits.test.labels)
+
+
+def test_a_set_is_prepared_once_in_a_folder_of_any_name(tmp_path, monkeypatch, capsys):
+    place = tmp_path / os.fsdecode(b"td[1] *? %# caf\xe9 .")
+    first = data.load("digits", str(place))
+    assert (
+        f"preparing digits in {shown(place)}/digits/1.0.0, on"
+        in capsys.readouterr().out
+    )
+    pixels = first.train.images.copy()
+    monkeypatch.setattr(prepared, "_prepare", None)
+    again = data.load("digits", str(place), loader="stream")
+    np.testing.assert_array_equal(again.train.images[np.arange(1437)], pixels)
+    (decoded,) = (place / "digits" / "1.0.0").glob("decoded-train-*")
+    (decoded / "images.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(UserError) as error:  # of the user's folder, not of a link
+        _ = data.load("digits", str(place)).train.images
+    assert str(error.value).startswith(f"{decoded} is damaged")
 
 
 def test_damaged_decoded_arrays_are_named(tmp_path):

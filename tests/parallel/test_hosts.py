@@ -77,7 +77,7 @@ def alone(tmp_path_factory):
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """A run of two processes, one of which was told to end; what came of it."""
-    workdir = tmp_path_factory.mktemp("told") / "run"
+    workdir = tmp_path_factory.mktemp("told") / "run[1]"  # which orbax would misread
     processes = start(workdir, *SHARED)
     wait_for_lines(workdir, 5, processes[0])
     sent = time.monotonic()

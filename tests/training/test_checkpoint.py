@@ -1,6 +1,7 @@
 """Checkpoints: which are kept, and what is done about those that are damaged."""
 
 import contextlib
+import os
 import resource
 import shutil
 
@@ -30,8 +31,8 @@ def state(value: float, shape=(2, 3), dtype=jnp.float32) -> TrainState:
     )
 
 
-def save(checkpoints, step, accuracy):
-    checkpoints.save(step, state(step), {"accuracy": accuracy, "loss": 1.0})
+def save(checkpoints, step, accuracy, loss=1.0):
+    checkpoints.save(step, state(step), {"accuracy": accuracy, "loss": loss})
     checkpoints.wait()
 
 
@@ -45,6 +46,10 @@ def two(tmp_path_factory):
     return folder
 
 
+def steps_of(folder):
+    return sorted(int(path.name) for path in folder.iterdir())
+
+
 def files_of(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
@@ -55,7 +60,28 @@ def test_newest_and_best_checkpoints_are_kept(tmp_path):
             save(checkpoints, step, accuracy)
         assert checkpoints.latest() == 5
         assert checkpoints.best() == (2, {"accuracy": 0.9, "loss": 1.0})
-    assert sorted(int(p.name) for p in tmp_path.iterdir()) == [2, 4, 5]
+    assert steps_of(tmp_path) == [2, 4, 5]
+
+
+def test_the_best_stays_though_it_was_evaluated_later(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(1, state(1), {"seconds": 5.0, "unfinished": {}})
+        save(checkpoints, 1, 0.9)
+    with Checkpoints(tmp_path, keep=2) as checkpoints:  # which reads it from disk
+        for step in (2, 3, 4):
+            save(checkpoints, step, 0.1 * step)
+        assert checkpoints.best()[0] == 1
+    assert steps_of(tmp_path) == [1, 3, 4]
+
+
+def test_of_equal_accuracies_that_of_the_lower_loss_is_kept_and_named(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step, loss in enumerate([1.0, 0.8, 0.9, 0.8], start=1):
+            save(checkpoints, step, 0.5, loss)
+        for step in (5, 6):
+            save(checkpoints, step, 0.4, 0.1)
+        assert checkpoints.best() == (2, {"accuracy": 0.5, "loss": 0.8})
+    assert steps_of(tmp_path) == [2, 5, 6]
 
 
 def test_a_checkpoint_returns_what_was_saved(two):
@@ -151,6 +177,75 @@ def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(two, tmp_path):
 def test_arrays_of_another_shape_or_dtype_are_refused(two, like, message):
     with pytest.raises(UserError, match=message):
         Saved(two).restore(2, like, DEVICES)
+
+
+def test_checkpoints_lie_in_a_folder_of_any_name(tmp_path):
+    folder = tmp_path / os.fsdecode(b"a[1] *?'\"%#{}:\xc3\xa9 caf\xe9") / "[] ."
+    for step in (1, 2, 3):
+        with Checkpoints(folder, keep=2) as checkpoints:
+            assert checkpoints.notes == []
+            save(checkpoints, step, 0.5)
+    assert steps_of(folder) == [1, 2, 3]
+    assert int(Saved(folder).restore(3, state(0), DEVICES).step) == 3
+    assert float(Saved(folder).evaluated(1)["params"]["kernel"][0, 0]) == 1.0
+
+
+def left_in_parts(folder):
+    """As orbax left what was saved where a path held `[1]`, sealed all the same."""
+    for step in (1, 2):
+        (folder / str(step) / "state" / "manifest.ocdbt").unlink()
+        shutil.rmtree(folder / str(step) / "state" / "d")
+        manifest.seal(folder / str(step))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["runs", "a[1]"])
+def test_what_orbax_left_in_parts_is_merged_and_used(two, tmp_path, name):
+    folder = left_in_parts(shutil.copytree(two, tmp_path / name))
+    before = {path: path.read_bytes() for path in files_of(folder)}
+    saved = Saved(folder)
+    said = [f"merged the arrays of checkpoint {folder / step}" for step in "21"]
+    assert [note.split(", left")[0] for note in saved.notes] == said
+    assert int(saved.restore(2, state(0), DEVICES).step) == 2
+    assert float(saved.evaluated(1)["params"]["kernel"][0, 0]) == 1.0
+    assert before == {path: path.read_bytes() for path in files_of(folder)}
+    with Checkpoints(folder, keep=2) as checkpoints:
+        assert [note.split(", left")[0] for note in checkpoints.notes] == said
+        assert int(checkpoints.restore(2, state(0), DEVICES).step) == 2
+    again = Saved(folder)
+    assert (again.latest(), again.notes) == (2, [])
+    assert "state/manifest.ocdbt" in (folder / "2" / manifest.NAME).read_text()
+
+
+def test_parts_that_cannot_be_merged_are_passed_over(two, tmp_path):
+    folder = left_in_parts(shutil.copytree(two, tmp_path / "runs"))
+    truncate(folder / "2" / "state" / "ocdbt.process_0" / "manifest.ocdbt")
+    manifest.seal(folder / "2")
+    saved = Saved(folder)
+    assert saved.latest() == 1
+    assert "2 is passed over: its arrays cannot be merged (" in saved.notes[-1]
+
+
+@pytest.mark.parametrize("lost", ["manifest.ocdbt", "d", "_METADATA"])
+def test_a_checkpoint_that_could_not_be_read_back_does_not_count(
+    tmp_path, monkeypatch, lost
+):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        save(checkpoints, 1, 0.5)
+        finished = checkpoints._manager.wait_until_finished
+
+        def lose():
+            finished()
+            victim = tmp_path / "2" / "state" / lost
+            if victim.exists():
+                shutil.rmtree(victim) if victim.is_dir() else victim.unlink()
+
+        monkeypatch.setattr(checkpoints._manager, "wait_until_finished", lose)
+        with pytest.raises(UserError, match=r"2 cannot be written \(.*; step 1 is who"):
+            save(checkpoints, 2, 0.6)
+        assert not (tmp_path / "2" / "state" / lost).exists()
+        monkeypatch.undo()
+    assert Saved(tmp_path).latest() == 1
 
 
 @contextlib.contextmanager

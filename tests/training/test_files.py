@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hybrid_jax import config as configs
 from hybrid_jax import data
 from hybrid_jax.errors import UserError
+from hybrid_jax.paths import plain
+from hybrid_jax.training.progress import Reporter
 from hybrid_jax.training.workdir import Workdir
 from hybrid_jax.training.writers import Writers, image_grid
 
@@ -54,6 +58,62 @@ def test_workdir_tells_its_data_from_others(tmp_path, digits):
     other = dataclasses.replace(digits, train=data.Split(digits.train.images, labels))
     with pytest.raises(UserError, match="holds a run of other data: labels were"):
         folder.check_data(other)
+
+
+def test_rounding_is_no_other_data_and_a_run_keeps_its_own_statistics(tmp_path, digits):
+    folder = Workdir(tmp_path / "run")
+    folder.create(configs.default(), {})
+    mean, std = digits.statistics
+
+    def decoded_otherwise(levels):
+        other = dataclasses.replace(digits)
+        vars(other)["statistics"] = (mean + np.float32(levels), std)
+        return other
+
+    folder.describe_data(digits)
+    close = decoded_otherwise(0.3)
+    assert folder.statistics(close)[0] == close.statistics[0]  # nothing is trained yet
+    (folder.checkpoints / "100").mkdir(parents=True)
+    folder.check_data(close)
+    folder.describe_data(close)
+    for ours, theirs in zip(folder.statistics(close), (mean, std), strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(UserError, match=r"of other data: mean and deviation were \["):
+        folder.check_data(decoded_otherwise(1.5))
+
+
+def test_paths_are_kept_absolute_and_more_epochs_have_a_way(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    odd = os.fsdecode(b"caf\xe9 \xc3\xa9")
+    paths = {
+        "data.path": odd,
+        "data.dir": "~/d",
+        "init_from": "x",
+        "data.manual_dir": "",
+    }
+    config = configs.unflatten(configs.flatten(configs.default()) | paths)
+    folder = Workdir(odd)
+    folder.create(config, {})
+    (folder.checkpoints / "100").mkdir(parents=True)
+    stored = folder.read_config()
+    assert folder.config.read_text(encoding="utf-8").count("é") == 1
+    assert stored["data.path"] == str(tmp_path / odd)
+    assert stored["data.dir"] == str(Path.home() / "d")
+    assert (stored["init_from"], stored["data.manual_dir"]) == (str(tmp_path / "x"), "")
+    folder.check(config)
+    folder.check(configs.unflatten(stored))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir("/")
+        Workdir(folder.path.absolute()).check(config)
+    longer = configs.unflatten(configs.flatten(config) | {"train.epochs": 200})
+    with pytest.raises(UserError) as error:
+        folder.check(longer)
+    assert f"another workdir and --config.init_from={folder.path}" in str(error.value)
+    other = configs.unflatten(configs.flatten(config) | {"init_from": "y", "seed": 1})
+    with pytest.raises(UserError, match="init_from") as error:
+        folder.check(other)
+    assert "more epochs" not in str(error.value)
 
 
 def test_a_workdir_has_one_run_at_a_time_even_after_a_kill(tmp_path):
@@ -113,6 +173,25 @@ def test_metrics_are_the_same_in_json_and_tensorboard_and_rewound(tmp_path):
     assert scalars == [(step, pytest.approx(loss)) for step, loss in expected]
     assert events.Images("train/augmented")[0].width == 4
     assert list((folder.tensorboard / "hparams").glob("events*"))
+
+
+def test_names_that_are_not_utf8_are_written_escaped(tmp_path, capsys):
+    odd = os.fsdecode(b"caf\xe9")
+    folder = Workdir(tmp_path / odd)
+    folder.create(configs.default(), {})
+    with Reporter(folder) as reporter, Writers(folder, 0) as writers:
+        reporter.say(f"training on {odd}")
+        reporter.start(0, 10)
+        reporter.metrics(5, "1.0/2", odd, evaluated=True)
+        reporter.table(odd, {"workdir": str(folder.path)})
+        writers.metrics("test", 10, 1.0, {"loss": 0.5})
+        writers.hyperparameters({"data.path": str(folder.path)}, {"accuracy": 0.5})
+    out = capsys.readouterr().out
+    assert "training on caf\\xe9\n" in out
+    assert out.count("caf\\xe9") >= 3  # the table may cut what is long
+    assert folder.log.read_text(encoding="utf-8").count("caf\\xe9") == 3
+    events = plain(folder.tensorboard)  # since TensorBoard reads UTF-8 alone
+    assert read_scalars(events, "test/loss")[0] == [(10, 0.5)]
 
 
 def test_image_grid_shows_images_in_rows():
