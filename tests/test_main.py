@@ -107,7 +107,6 @@ def test_unknown_model_after_the_config(tmp_path, capsys):
         (["--workdir=x", "--config=."], "--config=. is a folder"),
         (["--workdir=x", f"--config={DIGITS}x"], f"did you mean {DIGITS}?"),
         (["--workdir=x", "--config.seed=1"], "--config is missing"),
-        (["--workdir=x", "--config.seed=1", "--mode=eval"], "--config is missing"),
         (["--workdir=x"], "--config is missing"),
         (["--workdir=x", "--config=nowhere.py"], "nowhere.py"),
         (["--workdir=x", "--config=/dev/null"], "get_config"),

