@@ -1,22 +1,29 @@
 """The inspection of data sets, as users run it, on folders made of real digits."""
 
 import csv
+import functools
+import io
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.extend
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from sklearn.datasets import load_digits
 
 from hybrid_jax import data
+from hybrid_jax.inspect_data import alignment, candidates, near_copies
 from hybrid_jax.inspect_data.__main__ import main
-from hybrid_jax.inspect_data.duplicates import exact, near
-from hybrid_jax.inspect_data.images import Found, look_at
+from hybrid_jax.inspect_data.duplicates import POSSIBLE, SURE, exact, near
+from hybrid_jax.inspect_data.images import Found, find, look_at
 from hybrid_jax.inspect_data.lettering import letters
 from tests.data.files import digit, encoded, write
 
@@ -81,10 +88,12 @@ def test_a_clean_folder(place, inspect):
         "ignored files": "1 .txt",
         "decoded": "0.0 MB as 24x24x1, which stay on the device (data.loader=auto)",
     }
-    assert {*inspect.out.iterdir()} == {
-        inspect.out / "contact_sheet.png",
-        inspect.out / "report.json",
+    assert {path.name for path in inspect.out.iterdir()} >= {
+        "contact_sheet.png",
+        "report.json",
     }
+    assert not (inspect.out / "duplicates.png").exists()
+    assert {row["sure"] for row in copies(inspect)} <= {POSSIBLE}
 
 
 def test_a_leak_is_found_whatever_the_file_says_of_itself(place, inspect):
@@ -104,34 +113,50 @@ def test_a_leak_is_found_whatever_the_file_says_of_itself(place, inspect):
     assert (inspect.out / "duplicates.png").exists()
 
 
-def brighter(image):
-    return image.point(lambda level: 0.9 * level)
+def moved(image, right, down):
+    """Shifted by pixels; what comes in is like the border."""
+    columns = np.clip(np.arange(image.width) - right, 0, image.width - 1)
+    rows = np.clip(np.arange(image.height) - down, 0, image.height - 1)
+    return Image.fromarray(np.asarray(image)[rows][:, columns])
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "options"),
-    [
-        ("copy.jpg", lambda image: image, {"quality": 75}),
-        ("half.png", lambda image: image.resize((16, 16)), {}),
-        ("twice.webp", lambda image: image.resize((64, 64)), {"quality": 80}),
-        ("dark.png", brighter, {}),
-    ],
-)
-def test_a_changed_copy_is_a_leak(name, change, options, place, inspect):
-    # In the larger size that a copy of half the size can be known by.
+def copies(inspect):
+    """The rows of near_copies.csv."""
+    path = inspect.out / "near_copies.csv"
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+def test_a_changed_copy_is_a_leak(place, inspect):
     for label in range(3):
         for row in of_class(label)[:12]:
             write(place / "train" / str(label) / f"{row}.png", row, 32)
     row = of_class(2)[5]
-    change(digit(row, 32)).save(place / "test" / "2" / name, **options)
+    changed = moved(ImageOps.mirror(digit(row, 32)), right=3, down=0)
+    changed.save(place / "test" / "2" / "copy.jpg", quality=75)
     code, said, report = inspect(
         f"--config.data.path={place}", "--config.data.image_size=32,32"
     )
     assert code == 1
-    assert found(report, SIMILAR) == [
-        f"test/2/{name} (test, 2) ~ train/2/{row}.png (train, 2)"
-    ]
+    (text,) = found(report, SIMILAR)
+    pair = f"test/2/copy.jpg (test, 2) ~ train/2/{row}.png (train, 2)"
+    assert re.fullmatch(
+        rf"{re.escape(pair)}: 0\.9\d, mirrored, (8|9|10) % to the right", text
+    )
     assert said.out.endswith(f"this would spoil results: {SIMILAR} (1)\n")
+    best, *others = copies(inspect)
+    assert text.endswith(best["change"])
+    assert (best["path"], best["split"], best["label"]) == (
+        f"train/2/{row}.png",
+        "train",
+        "2",
+    )
+    assert (best["other"], best["other_split"]) == ("test/2/copy.jpg", "test")
+    assert best["sure"] == SURE
+    ranks = [float(row["likeness"]) for row in (best, *others)]
+    assert ranks == sorted(ranks, reverse=True)
 
 
 def test_copies_within_a_split_spoil_if_their_labels_differ(place, inspect):
@@ -337,16 +362,121 @@ def test_exact_copies_are_those_that_sorting_finds():
     assert len(copies.within) == repeats
 
 
-def test_near_copies_are_found_in_every_block_and_only_they():
-    # More than the 256 of a block.
+def recompressed(image):
+    return Image.open(io.BytesIO(encoded(image, "JPEG", quality=60)))
+
+
+def tinted(image):
+    return Image.merge(
+        "RGB", [image.point(lambda v, f=f: f * v) for f in (1, 0.8, 0.5)]
+    )
+
+
+CHANGES = {
+    "recompressed": recompressed,
+    "half as large": lambda image: image.resize((16, 16)),
+    "twice as large": lambda image: image.resize((64, 64), Image.Resampling.LANCZOS),
+    "dark": lambda image: image.point(lambda level: 0.6 * level),
+    "faded": lambda image: image.point(lambda level: 60 + 0.5 * level),
+    "tinted": tinted,
+    "mirrored": ImageOps.mirror,
+    "shifted": lambda image: moved(image, right=2, down=-2),
+    "cropped": lambda image: image.crop((2, 2, 30, 30)).resize((32, 32)),
+    "framed": lambda image: ImageOps.expand(image, 3, 255),
+}
+
+
+def test_each_kind_of_change_pairs_with_its_original_alone():
+    # More than the 256 of a block, and originals at the ends of blocks.
     train = [digit(row, 32) for row in range(600)]
-    rows = [0, 255, 256, 511, 599]
-    test = [train[row].resize((48, 48), Image.Resampling.LANCZOS) for row in rows]
-    copies = near(looked_at(train, test))
-    assert {(pair.first, pair.second) for pair in copies.across} == {
-        (row, 600 + i) for i, row in enumerate(rows)
+    rows = [0, 255, 256, 511, 512, 599, 100, 200, 300, 400]
+    changed = zip(CHANGES.values(), rows, strict=True)
+    found = near(looked_at(train, [change(train[row]) for change, row in changed]))
+    likeliest = {}
+    for pair in found.across:
+        likeliest.setdefault(pair.second - 600, pair)
+    missed = {
+        name
+        for test, (name, row) in enumerate(zip(CHANGES, rows, strict=True))
+        if test not in likeliest or likeliest[test].first != row
     }
-    assert copies.within == []
+    assert not missed
+    surely = [pair for pair in found.across + found.within if pair.band == SURE]
+    assert {(pair.first, pair.second) for pair in surely} <= {
+        (row, 600 + test) for test, row in enumerate(rows)
+    }
+    assert len(surely) >= 8
+
+
+def test_what_lies_where_is_told_of_the_second_image():
+    thumbnails = np.stack([np.asarray(digit(row, 32), np.float32) for row in range(60)])
+    shifted = np.asarray(moved(digit(7, 32), right=3, down=-2), np.float32)
+    for order in (1, -1):  # which of the two is laid over the other
+        both = np.concatenate([thumbnails, shifted[None]])[::order]
+        both -= both.mean((1, 2), keepdims=True)
+        pairs = candidates.find(both, np.zeros(61, bool))
+        pairs, _ = alignment.compare(both, np.ones(61), pairs, 6, fine=True)
+        here, there = (7, 60) if order == 1 else (53, 0)
+        forth = (pairs.image == here) & (pairs.other == there)
+        back = (pairs.image == there) & (pairs.other == here)
+        (place,) = np.flatnonzero(forth | back)
+        down, right, _ = pairs.start[place] * (1 if forth[place] else -1)
+        assert (right, down) == pytest.approx((3 / 32, -2 / 32), abs=0.005)
+
+
+def test_the_most_alike_of_all_is_found_whatever_its_group():
+    rng = np.random.default_rng(0)
+    members, groups, size = 3, 128, candidates.SIDE**2
+    others = rng.normal(size=(2, members * groups, size)).astype(np.float32)
+    others /= np.linalg.norm(others, axis=2, keepdims=True)
+    views = rng.normal(size=(10, 20, size)).astype(np.float32)
+    views /= np.linalg.norm(views, axis=2, keepdims=True)
+    kinds = [kind for _, kind in candidates.VIEWS] * 2
+    every = np.stack([v @ others[k].T for v, k in zip(views, kinds, strict=True)])
+    grouped = others.reshape(2, members, groups, size)
+    likeness, column, view = candidates._best(views, grouped, 4)
+    np.testing.assert_array_equal(column[:, 0], every.max(0).argmax(1))
+    np.testing.assert_allclose(likeness[:, 0], every.max((0, 2)), rtol=1e-5)
+    found = every[view, np.arange(20)[:, None], column]
+    np.testing.assert_allclose(likeness, found, rtol=1e-5)
+
+
+def test_a_search_never_holds_the_likeness_of_all_pairs():
+    images = 2**20
+    shape = 2, candidates.MEMBERS, images // candidates.MEMBERS, candidates.SIDE**2
+    views = jax.ShapeDtypeStruct((10, candidates.BLOCK, shape[-1]), np.float32)
+    others = jax.ShapeDtypeStruct(shape, np.float32)
+    best = functools.partial(candidates._best, count=7)
+    sizes = [math.prod(shape) for shape in _shapes(jax.make_jaxpr(best)(views, others))]
+    assert max(sizes) <= math.prod(shape)
+
+
+def _shapes(program):
+    """The shapes of all that a program computes, in its loops too."""
+    for equation in program.eqns:
+        yield from (variable.aval.shape for variable in equation.outvars)
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from _shapes(inner)
+
+
+def test_a_table_of_copies_names_files_whose_names_are_no_text(tmp_path):
+    name = os.fsencode(tmp_path) + b"/cells/train/0/caf\xe9.png"
+    place = tmp_path / "cells"
+    for split in ("train", "test"):
+        for row in range(3):
+            label, other = str(row % 2), row + 3 * (split == "test")
+            write(place / split / label / f"{split}{row}.png", other)
+    with open(name, "wb") as file:
+        file.write(encoded(digit(4), "PNG"))
+    options = data.Options("folder", path=str(place))
+    images = look_at(find(options), options)
+    assert near_copies.write(tmp_path, images, exact(images)) == ["near_copies.csv"]
+    path = tmp_path / "near_copies.csv"
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["likeness"], row["sure"]) == ("1.0000", "same pixels")
+    assert (place / row["path"]).read_bytes() == encoded(digit(4), "PNG")
+    assert os.fsencode(place / row["path"]) == name
 
 
 def test_sixteen_bits_are_compared_whole():
@@ -415,7 +545,7 @@ def test_the_command_itself(place, tmp_path):
         [*run, *args], cwd=tmp_path, env=env, capture_output=True, text=True
     )
     assert (out.returncode, out.stderr) == (0, "")
-    assert "contact_sheet.png, report.json into inspect-cells" in out.stdout
+    assert re.search("wrote contact_sheet.png, .*report.json into inspect-", out.stdout)
     assert (tmp_path / "inspect-cells" / "contact_sheet.png").exists()
 
 

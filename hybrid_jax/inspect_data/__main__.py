@@ -7,7 +7,12 @@
 It looks for what would spoil a result, such as test images that are also trained on,
 damaged files and slips in names, and for what is worth knowing. Into the output it
 writes contact_sheet.png, some images of each class; duplicates.png, where there are
-any; and report.json, all that was found.
+any; near_copies.csv, every pair of copies; and report.json, all that was found.
+
+The pairs of near_copies.csv come with a likeness, the surest first. Its column `path`
+names the image that one would leave out: the training image of a pair across splits, so
+that the test split stays what others report, and the later one within a split. Cut the
+file where its pairs cease to be copies.
 
 The exit code is 0 where nothing would spoil a result, 1 where something would, and 2
 after a mistake in the command.
@@ -71,7 +76,7 @@ def inspect(config: ConfigDict, output: str = "") -> int:
     """
     # Imported here, so that a mistake in the flags is told before TFDS is loaded.
     from hybrid_jax.data import Options
-    from hybrid_jax.inspect_data import pictures, report
+    from hybrid_jax.inspect_data import near_copies, pictures, report
     from hybrid_jax.inspect_data.checks import SPOILS, Inspection, run_checks
     from hybrid_jax.inspect_data.images import find, look_at
 
@@ -92,6 +97,7 @@ def inspect(config: ConfigDict, output: str = "") -> int:
     report.show(console, inspection, summary, findings)
     report.write_json(folder / "report.json", inspection, summary, findings)
     written = pictures.write(folder, inspection.images, findings)
+    written += near_copies.write(folder, inspection.images, inspection.copies)
     names = ", ".join([*written, "report.json"])
     console.print(f"\nwrote {names} into {folder}", markup=False, soft_wrap=True)
     console.print(report.verdict(findings), markup=False, soft_wrap=True)

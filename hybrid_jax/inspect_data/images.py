@@ -81,11 +81,12 @@ class Images:
         return self.found.classes
 
     def name(self, number: int) -> str:
-        """The file, from the user's folder on, or what else the image is called."""
-        name = self.records.name(self.rows[number])
-        place = self.found.place
+        """The file, from the user's folder on; of others `train/123`, a split's row."""
+        place, row = self.found.place, int(self.rows[number])
         if place is None:
-            return name
+            begun = len(self.found.records["train"])
+            return f"test/{row - begun}" if row >= begun else f"train/{row}"
+        name = self.records.name(row)
         folder = place if place.is_dir() else place.parent
         return name.removeprefix(f"{folder}{os.sep}")
 
