@@ -38,14 +38,14 @@ def main(argv: list[str] | None = None) -> int:
         return guarded(lambda: print(usage(), flush=True))
 
     def run() -> int:
-        config, output = read_flags(argv)
-        return inspect(config, output)
+        config, output, workdir = read_flags(argv)
+        return inspect(config, output, workdir)
 
     return guarded(run, again="nothing was changed but the output")
 
 
-def read_flags(argv: list[str]) -> tuple[ConfigDict, str]:
-    """Config and output, which may be empty, of a command line.
+def read_flags(argv: list[str]) -> tuple[ConfigDict, str, str]:
+    """Config, output and workdir, which may be empty, of a command line.
 
     Raises:
       UserError: a flag, a value or a config file that is not right.
@@ -53,26 +53,29 @@ def read_flags(argv: list[str]) -> tuple[ConfigDict, str]:
 
     def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string("output", "", "folder to write to", flag_values=values)
+        flags.DEFINE_string("workdir", "", "a trained run", flag_values=values)
 
     values, config = parse(argv, define)
     if config is None:
         raise UserError("--config is missing: give one, such as configs/folder.py")
     configs.validate(config)
-    return config, values.output
+    return config, values.output, values.workdir
 
 
-def inspect(config: ConfigDict, output: str = "") -> int:
+def inspect(config: ConfigDict, output: str = "", workdir: str = "") -> int:
     """Looks at the data set of a config, prints what it finds, and writes pictures.
 
     Args:
       config: of an experiment; only `config.data` matters.
       output: a folder; empty is `inspect-<name of the data set>`, here.
+      workdir: of a trained run, whose network's features are compared too; may be
+        empty.
 
     Returns:
       1 if something would spoil a result, else 0.
 
     Raises:
-      UserError: there is no such data set, or the output lies among the images.
+      UserError: there is no such data set or run, or the output lies among the images.
     """
     # Imported here, so that a mistake in the flags is told before TFDS is loaded.
     from hybrid_jax.data import Options
@@ -80,6 +83,8 @@ def inspect(config: ConfigDict, output: str = "") -> int:
     from hybrid_jax.inspect_data.checks import SPOILS, Inspection, run_checks
     from hybrid_jax.inspect_data.images import find, look_at
 
+    if workdir and not (Path(workdir).expanduser() / "model.json").is_file():
+        raise UserError(f"--workdir={workdir} is no folder of a run: leave it out")
     options = Options(**config.data)
     found = find(options)
     folder = Path(output or f"inspect-{found.title}").expanduser()
@@ -90,7 +95,7 @@ def inspect(config: ConfigDict, output: str = "") -> int:
             "give another folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    inspection = Inspection(look_at(found, options), options)
+    inspection = Inspection(look_at(found, options), options, workdir)
     findings = run_checks(inspection)
     summary = report.summarize(inspection)
     console = Console(highlight=False)
@@ -109,7 +114,8 @@ def usage() -> str:
     return (
         f"{__doc__}\n"
         "  --config=FILE[:MODEL]  the experiment, a file of configs/\n"
-        "  --output=DIR           where to write; inspect-<name> if left out\n\n"
+        "  --output=DIR           where to write; inspect-<name> if left out\n"
+        "  --workdir=DIR          a trained run, whose features are compared too\n\n"
         f"Fields of a config, with [defaults]; those of data matter here:\n"
         f"{configs.describe()}"
     )

@@ -11,7 +11,14 @@ import numpy as np
 from hybrid_jax.data import Options
 from hybrid_jax.data.listing import meant
 from hybrid_jax.inspect_data import duplicates
-from hybrid_jax.inspect_data.duplicates import PROBABLE, SAME, SURE, Copies, Pair
+from hybrid_jax.inspect_data.duplicates import (
+    BY_FEATURES,
+    PROBABLE,
+    SAME,
+    SURE,
+    Copies,
+    Pair,
+)
 from hybrid_jax.inspect_data.images import SPLITS, Broken, Images
 
 SPOILS, NOTICE = "spoils", "notice"
@@ -33,12 +40,23 @@ class Inspection:
 
     images: Images
     options: Options
+    run: str = ""  # of a network whose features are compared too
 
     @functools.cached_property
     def copies(self) -> Copies:
         """The exact ones, and then the near ones, the most alike first."""
         exact, near = duplicates.exact(self.images), duplicates.near(self.images)
-        return Copies(exact.across + near.across, exact.within + near.within)
+        across, within = exact.across + near.across, exact.within + near.within
+        if self.run:
+            # It brings networks with it, which nobody else here needs.
+            from hybrid_jax.inspect_data import features
+
+            known = {pair[:2] for pair in across + within}
+            pairs = features.find(self.run, self.images, self.options.fit)
+            new = [pair for pair in pairs if pair[:2] not in known]
+            more = duplicates.divided(new, self.images.tested)
+            across, within = across + more.across, within + more.within
+        return Copies(across, within)
 
 
 class Item(NamedTuple):
@@ -230,7 +248,13 @@ CHECKS = (
         "test images that may show what a training image shows",
         NOTICE,
         _across(PROBABLE),
-        "look at duplicates.png: about one in five is another thing",
+        "look at duplicates.png: about one in ten is another thing",
+    ),
+    Check(
+        "test images whose features are those of a training image",
+        NOTICE,
+        _across(BY_FEATURES),
+        "look at duplicates.png: the network of --workdir finds them alike",
     ),
     Check(
         "near copies with different labels",

@@ -13,10 +13,11 @@ import numpy as np
 from hybrid_jax.inspect_data import alignment, candidates
 from hybrid_jax.inspect_data.images import Images
 
-# Bands of likeness, the surest first: see `Pair`.
+# Bands, the surest first, and their least likeness: see `Pair`.
 SURE, PROBABLE, POSSIBLE = "almost surely", "probably", "possibly"
 BANDS = {SURE: 0.9, PROBABLE: 0.8, POSSIBLE: 0.7}
-SAME = "same pixels"
+LEAST = BANDS[POSSIBLE]
+SAME, BY_FEATURES = "same pixels", "by features"
 FLAT = 1.0  # stored levels of contrast that a comparison needs at least
 NOISE = 1.0  # stored levels of a pixel, by rounding and compression
 SAMPLE = 1000  # images that tell how alike different ones are
@@ -35,24 +36,19 @@ class Pair(NamedTuple):
       likeness: 1 for equal ones, 0 for those that differ as much as either does from
         its sixth most alike other image.
       change: what was done to the first, in words; empty if nothing is seen of it.
+      band: `SAME`, how sure it is that they are copies, or `BY_FEATURES`.
     """
 
     first: int
     second: int
     likeness: float
     change: str = ""
+    band: str = SAME
 
     @property
     def described(self) -> str:
         """The likeness, and the change if there is any."""
         return ", ".join([f"{self.likeness:.2f}", *filter(None, [self.change])])
-
-    @property
-    def band(self) -> str:
-        """`SAME`, or how sure it is that they are copies."""
-        if self.change == SAME:
-            return SAME
-        return next(band for band, least in BANDS.items() if self.likeness >= least)
 
 
 class Copies(NamedTuple):
@@ -72,9 +68,9 @@ def exact(images: Images) -> Copies:
         tested = images.tested[group]
         train, test = group[~tested], group[tested]
         for split in (train, test):
-            within += [Pair(int(split[0]), int(o), 1.0, SAME) for o in split[1:]]
+            within += [Pair(int(split[0]), int(o), 1.0) for o in split[1:]]
         if len(train):
-            across += [Pair(int(train[0]), int(other), 1.0, SAME) for other in test]
+            across += [Pair(int(train[0]), int(other), 1.0) for other in test]
     return Copies(sorted(across), sorted(within))
 
 
@@ -89,13 +85,17 @@ def near(images: Images) -> Copies:
     found, likeness = _most_alike(images, rows)
     pairs = []
     for place in np.argsort(-likeness, kind="stable"):
-        if likeness[place] < BANDS[POSSIBLE]:
+        if likeness[place] < LEAST:
             break
         pairs.append(_pair(found, place, rows, float(likeness[place])))
-    split = {True: [], False: []}
+    return divided(pairs, images.tested)
+
+
+def divided(pairs: list[Pair], tested: np.ndarray) -> Copies:
+    """Pairs by whether one of their images is tested on and the other is not."""
+    split: dict[bool, list[Pair]] = {True: [], False: []}
     for pair in pairs:
-        crosses = images.tested[pair.first] != images.tested[pair.second]
-        split[bool(crosses)].append(pair)
+        split[bool(tested[pair.first] != tested[pair.second])].append(pair)
     return Copies(across=split[True], within=split[False])
 
 
@@ -127,7 +127,7 @@ def _most_alike(images: Images, rows: np.ndarray) -> tuple:
     everything, rough = distance(everything, 4, False, "aligning images")
     chosen = np.argsort(rough, kind="stable")[: len(rows)]
     pairs, apart = distance(everything.take(chosen), 3, True, "comparing copies")
-    likely = apart < 1 - BANDS[POSSIBLE]
+    likely = apart < 1 - LEAST
     pairs, apart = pairs.take(likely), apart[likely]
     # How far others are: of these images, and of a sample of all.
     sample = np.random.default_rng(0).permutation(len(rows))[:SAMPLE]
@@ -161,4 +161,5 @@ def _pair(found: candidates.Candidates, place: int, rows: np.ndarray, likeness: 
         zoom, down, right = -zoom, -down * np.exp(-zoom), -right * np.exp(-zoom)
         right = -right if mirrored else right
     change = alignment.described(mirrored, down, right, zoom)
-    return Pair(min(image, other), max(image, other), likeness, change)
+    band = next(band for band, least in BANDS.items() if likeness >= least)
+    return Pair(min(image, other), max(image, other), likeness, change, band)

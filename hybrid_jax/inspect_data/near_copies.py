@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from hybrid_jax.inspect_data.duplicates import Copies, Pair
+from hybrid_jax.inspect_data.duplicates import BY_FEATURES, Copies, Pair
 from hybrid_jax.inspect_data.images import Images
 
 NAME = "near_copies.csv"
@@ -24,7 +24,8 @@ def write(folder: Path, images: Images, copies: Copies) -> list[str]:
     if not pairs:  # of an earlier look
         (folder / NAME).unlink(missing_ok=True)
         return []
-    pairs.sort(key=lambda row: -row[0].likeness)
+    # Likeness by features is another one, and less sure.
+    pairs.sort(key=lambda row: (row[0].band == BY_FEATURES, -row[0].likeness))
     # Names of files need not be text; this way their bytes are kept.
     options = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     with (folder / NAME).open("w", **options) as file:
@@ -35,10 +36,9 @@ def write(folder: Path, images: Images, copies: Copies) -> list[str]:
 
 
 def _row(images: Images, pair: Pair, out: int, other: int) -> tuple:
-    change = "" if pair.change == pair.band else pair.change
     return (
         f"{pair.likeness:.4f}",
         *(images.name(out), images.split(out), images.class_of(out)),
         *(images.name(other), images.split(other), images.class_of(other)),
-        *(pair.band, change),
+        *(pair.band, pair.change),
     )

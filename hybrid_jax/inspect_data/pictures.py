@@ -126,7 +126,7 @@ def _pair(
     sheet: Image.Image, images: Images, kind: str, pair: Pair, left: int, top: int
 ) -> None:
     x = left + 2 * (PAIR + GAP) + 2 * GAP
-    said = pair.band if pair.band == SAME else f"{pair.described} ({pair.band} a copy)"
+    said = pair.band if pair.band == SAME else f"{pair.described} ({pair.band})"
     lines = [(kind, 14, INK), (said, 13, INK)]
     for place, number in enumerate((pair.first, pair.second)):
         tint = TINTS[images.split(number)]
