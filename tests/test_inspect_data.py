@@ -354,6 +354,7 @@ def test_exact_copies_are_those_that_sorting_finds():
     rows = rng.integers(0, 60, 300)
     images = looked_at([digit(row) for row in rows[:200]], map(digit, rows[200:]))
     copies = exact(images)
+    assert (images.name(7), images.name(207)) == ("train/7", "test/7")
     train, test = rows[:200], rows[200:]
     expected = {200 + i for i, row in enumerate(test) if row in train}
     assert {pair.second for pair in copies.across} == expected

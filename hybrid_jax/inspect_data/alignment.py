@@ -20,6 +20,7 @@ from hybrid_jax.inspect_data.candidates import Candidates
 from hybrid_jax.inspect_data.progress import blocks
 
 FINE, BROAD = 0.7, 2.0  # pixels of blurring, between which details lie
+NOISE_BETWEEN = 0.33  # of white noise: what these details keep of it
 DETAILS = 2 / 3  # weight of details in a likeness; the other third is of shapes
 MOST_SHIFT, MOST_ZOOM, MOST_STEP = 0.25, 0.5, 0.06
 DAMPING = 0.01
@@ -56,7 +57,7 @@ def likeness(
     ways = []
     for side in (1.0, 1 - 2 * FRAME):
         shapes = _correlation(image, other, placement, noise, side)
-        fine = _correlation(*details, placement, noise, side)
+        fine = _correlation(*details, placement, NOISE_BETWEEN * noise, side)
         ways.append(DETAILS * fine + (1 - DETAILS) * shapes)
     return jnp.maximum(*ways)
 
