@@ -4,6 +4,30 @@ Exact copies have the same decoded pixels. Near copies are searched for in three
 on gray thumbnails of 32x32 pixels without their mean: every image's few most alike
 others (`candidates`), how each is shifted and zoomed to lie over the other, and how
 alike they are where they overlap (`alignment`).
+
+Measured by benchmarks/near_duplicates.py: how many changed copies of 200 images, or of
+all 120 tiles, are paired with their own original, almost surely, in percent.
+
+    originals        JPEG  75   50   x 0.5    2  dark  faded  tint  mirror
+    digits at 32 px       100  100     100  100   100    100   100     100
+    photos, 64 px          58   56      67   69    58     58    64      69
+
+    originals        shift  6   12   crop 90   80   frame 5   10   several
+    digits at 32 px        92  100       100   48        52   80        98
+    photos, 64 px          63   66        63   43         8    2        54
+
+No two of the 1,797 digits and no two of the 120 tiles were called copies. Most of the
+tiles that are not found show sky. Copies in frames are hardly found where all images of
+a split have the same frame, as here, since they are alike then.
+
+What was found elsewhere, almost surely, on thumbnails of whole sets taken as one split:
+none in Tiny ImageNet (every third of 30,100 images) and none in the digits at 8 px. 12
+pairs of the 2,800 of RSSCN7, all true by eye. 9 of the 10,000 test images of
+Fashion-MNIST, about half of them one garment in two shades. 5 of the 6,000 of plankton,
+bars and rings that by eye are different ones: simple shapes are taken for copies.
+
+Copies that are turned, cropped by more than a quarter or shifted by more than a fifth
+are not found, nor those of images without contrast.
 """
 
 from typing import NamedTuple
