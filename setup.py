@@ -29,7 +29,6 @@ setup(
         "flax>=0.12",
         "grain>=0.2.18",  # streams of images
         "h5py",  # Galaxy10
-        "ImageHash",  # near duplicates
         "jax>=0.10",
         "ml_collections>=1.1",
         "numpy",
@@ -42,7 +41,7 @@ setup(
         "rich",
         "safetensors>=0.5",
         "scikit-learn",  # the digits, and stratified splits
-        "scipy",  # cosine transforms of near duplicates
+        "scipy",  # blurs thumbnails of near duplicates
         "tensorboardX",  # event files without TensorFlow
         "tensorflow-datasets>=4.9.9",
         "tensorstore",

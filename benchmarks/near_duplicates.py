@@ -1,27 +1,39 @@
 """How many changed copies `hybrid_jax.inspect_data` finds, and how many it makes up.
 
     python benchmarks/near_duplicates.py
+    python benchmarks/near_duplicates.py --folder=cifar10 --pairs=known.csv
 
-Training images are real ones; test images are copies of a thousand of them at most,
-each changed in one way. A copy is found if it is paired with its own original. The last
-column counts the pairs among the originals, which are all different images.
+Without arguments: training images are real ones; test images are copies of some of
+them, each changed in one way. A copy is found if it is paired with its own original,
+almost surely. The last column counts such pairs among the originals, which are all
+different images.
+
+With a folder and a table of known pairs (columns `test` and `train`, files from the
+folder on, and maybe `kind`): how many of them are found in each band, of how many pairs
+across the splits. `--sheet=pairs.png` shows a hundred pairs of each band, to count the
+false ones by eye.
 """
 
+import argparse
+import collections
+import csv
 import io
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_digits, load_sample_images
 
 from hybrid_jax import data
 from hybrid_jax.inspect_data import duplicates
-from hybrid_jax.inspect_data.images import Found, look_at
+from hybrid_jax.inspect_data.images import Found, Images, find, look_at
 
-COPIES = 1000
+COPIES = 200
+SHOWN, COLUMNS, SIDE = 100, 10, 80
 
 
 def jpeg(quality: int) -> Callable:
@@ -41,20 +53,66 @@ def resized(factor: float) -> Callable:
     return change
 
 
-def brighter(factor: float) -> Callable:
-    return lambda image: image.point(lambda level: round(factor * level))
+def levels(gain: float, shift: float = 0) -> Callable:
+    return lambda image: image.point(lambda level: round(gain * level + shift))
+
+
+def tinted(image: Image.Image) -> Image.Image:
+    parts = zip(image.convert("RGB").split(), (1, 0.85, 0.6), strict=True)
+    return Image.merge("RGB", [part.point(lambda v, f=f: f * v) for part, f in parts])
+
+
+def shifted(right: float, down: float) -> Callable:
+    """By parts of the sides; what comes in repeats the border."""
+
+    def change(image: Image.Image) -> Image.Image:
+        pixels = np.asarray(image)
+        height, width = pixels.shape[:2]
+        columns = np.clip(np.arange(width) - round(right * width), 0, width - 1)
+        rows = np.clip(np.arange(height) - round(down * height), 0, height - 1)
+        return Image.fromarray(pixels[rows][:, columns])
+
+    return change
+
+
+def cropped(left: float, top: float, side: float) -> Callable:
+    """A part of the image, in its size."""
+
+    def change(image: Image.Image) -> Image.Image:
+        w, h = image.size
+        box = left * w, top * h, (left + side) * w, (top + side) * h
+        return image.resize(image.size, Image.Resampling.BICUBIC, box)
+
+    return change
+
+
+def framed(part: float) -> Callable:
+    def change(image: Image.Image) -> Image.Image:
+        return ImageOps.expand(image, max(1, round(part * image.width)), "white")
+
+    return change
+
+
+def several(image: Image.Image) -> Image.Image:
+    return jpeg(75)(cropped(0.1, 0.05, 0.9)(ImageOps.mirror(image)))
 
 
 CHANGES = {
-    "JPEG 90": jpeg(90),
     "JPEG 75": jpeg(75),
     "JPEG 50": jpeg(50),
     "x 0.5": resized(0.5),
-    "x 0.7": resized(0.7),
-    "x 1.5": resized(1.5),
     "x 2": resized(2),
-    "dark 0.9": brighter(0.9),
-    "bright 1.1": brighter(1.1),
+    "dark 0.6": levels(0.6),
+    "faded": levels(0.6, 50),
+    "tint": tinted,
+    "mirror": ImageOps.mirror,
+    "shift 6 %": shifted(0.06, 0.06),
+    "12 %": shifted(0.12, -0.06),
+    "crop 90 %": cropped(0.05, 0.05, 0.9),
+    "80 %": cropped(0.2, 0.1, 0.8),
+    "frame 5 %": framed(0.05),
+    "10 %": framed(0.1),
+    "several": several,
 }
 
 
@@ -90,7 +148,7 @@ def digits(size: int) -> list[Image.Image]:
 
 def fashion() -> list[Image.Image]:
     splits = data.load("fashion_mnist", loader="resident")
-    pixels = np.concatenate([splits.train.images, splits.test.images])
+    pixels = np.asarray(splits.test.images)
     return [Image.fromarray(image[..., 0]) for image in pixels]
 
 
@@ -115,14 +173,15 @@ ORIGINALS = {
 }
 
 
-def main() -> None:
+def changed_copies() -> None:
     table = Table("originals", *CHANGES, "pairs made up")
     for name, load in ORIGINALS.items():
         originals = load()
-        empty = InMemory([])
-        records = {"train": InMemory(originals), "test": empty}
         started = time.monotonic()
-        made_up = len(duplicates.near(looked_at(records)).within)
+        alone = looked_at({"train": InMemory(originals), "test": InMemory([])})
+        made_up = sum(
+            pair.band == duplicates.SURE for pair in duplicates.near(alone).within
+        )
         took = time.monotonic() - started
         some = np.random.default_rng(0).permutation(len(originals))[:COPIES]
         base = InMemory([originals[row] for row in some])
@@ -130,9 +189,49 @@ def main() -> None:
             found(base, InMemory([change(originals[row]) for row in some]))
             for change in CHANGES.values()
         ]
-        count = f"{made_up} of {len(originals):,} images, {took:.1f} s"
-        table.add_row(name, *(f"{100 * share:.1f} %" for share in shares), count)
-    Console(width=170).print(table)
+        count = f"{made_up} of {len(originals):,} images, {took:.0f} s"
+        table.add_row(name, *(f"{100 * share:.0f}" for share in shares), count)
+    Console(width=190).print(table)
+
+
+def known_pairs(folder: str, table: str, sheet: str) -> None:
+    options = data.Options("folder", path=folder)
+    with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    known = {(row["train"], row["test"]): row.get("kind") or "known" for row in rows}
+    totals = collections.Counter(known.values())
+    images = look_at(find(options), options)
+    started = time.monotonic()
+    across = duplicates.near(images).across
+    Console().print(f"{len(images):,} images in {time.monotonic() - started:.0f} s")
+    shown = Table("up to", "pairs", "test images", *(f"kind {k}" for k in totals))
+    seen: list[duplicates.Pair] = []
+    for band in duplicates.BANDS:
+        chosen = [pair for pair in across if pair.band == band]
+        seen += chosen
+        names = {(images.name(p.first), images.name(p.second)) for p in seen}
+        kinds = collections.Counter(known[name] for name in names if name in known)
+        recall = [f"{kinds[k]} of {total}" for k, total in totals.items()]
+        tested = len({pair.second for pair in seen})
+        shown.add_row(band, f"{len(seen):,}", f"{tested:,}", *recall)
+        if sheet and chosen:
+            path = Path(sheet)
+            draw(images, chosen, path.with_stem(f"{path.stem}-{band.split()[0]}"))
+    Console().print(shown)
+
+
+def draw(images: Images, pairs: list[duplicates.Pair], path: Path) -> None:
+    """Some of the pairs, from the first to the last, in rows of ten."""
+    places = np.linspace(0, len(pairs) - 1, min(SHOWN, len(pairs))).astype(int)
+    rows = -(-len(places) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (2 * SIDE + 12), rows * (SIDE + 6)), "white")
+    for number, place in enumerate(places):
+        row, column = divmod(number, COLUMNS)
+        for side, image in enumerate((pairs[place].first, pairs[place].second)):
+            picture = images.picture(image).resize((SIDE, SIDE))
+            left = column * (2 * SIDE + 12) + side * (SIDE + 2)
+            sheet.paste(picture, (left, row * (SIDE + 6)))
+    sheet.save(path)
 
 
 def looked_at(records: dict[str, InMemory]):
@@ -142,14 +241,29 @@ def looked_at(records: dict[str, InMemory]):
 
 
 def found(originals: InMemory, copies: InMemory) -> float:
-    """The share of copies that are paired with their own original."""
+    """The share of copies that are paired with their own original, almost surely."""
     images = looked_at({"train": originals, "test": copies})
     pairs = {
         (pair.first, pair.second - len(originals))
-        for search in (duplicates.exact, duplicates.near)
-        for pair in search(images).across
+        for copies in (duplicates.exact(images), duplicates.near(images))
+        for pair in copies.across
+        if pair.band in (duplicates.SAME, duplicates.SURE)
     }
     return sum(first == second for first, second in pairs) / len(originals)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--folder", help="of images, with train/ and test/")
+    parser.add_argument("--pairs", help="a table of known pairs: test, train, kind")
+    parser.add_argument("--sheet", default="", help="a .png, one of each band")
+    options = parser.parse_args()
+    if bool(options.folder) != bool(options.pairs):
+        parser.error("--folder and --pairs go together")
+    if options.folder:
+        known_pairs(options.folder, options.pairs, options.sheet)
+    else:
+        changed_copies()
 
 
 if __name__ == "__main__":

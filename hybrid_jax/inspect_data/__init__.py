@@ -1,4 +1,4 @@
 """Looks at a data set before a network does: counts, problems, pictures.
 
-Imports data and config, never models or training.
+Imports data and config; `features` alone imports models and training, when asked for.
 """

@@ -16,6 +16,7 @@ from hybrid_jax.data.listing import find_images
 from hybrid_jax.data.pixels import Facts, Form, decode, look
 from hybrid_jax.errors import UserError
 from hybrid_jax.inspect_data.prints import Prints, take_prints
+from hybrid_jax.paths import expanded
 
 SPLITS = ("train", "test")
 
@@ -89,11 +90,12 @@ class Images:
         return self.found.classes
 
     def name(self, number: int) -> str:
-        """The file, from the user's folder on, or what else the image is called."""
-        name = self.records.name(self.rows[number])
-        place = self.found.place
+        """The file, from the user's folder on; of others `train/123`, a split's row."""
+        place, row = self.found.place, int(self.rows[number])
         if place is None:
-            return name
+            begun = len(self.found.records["train"])
+            return f"test/{row - begun}" if row >= begun else f"train/{row}"
+        name = self.records.name(row)
         folder = place if place.is_dir() else place.parent
         return name.removeprefix(f"{folder}{os.sep}")
 
@@ -164,7 +166,7 @@ def find(options: data.Options) -> Found:
         listed = find_images(
             options.path, options.test_fraction, options.split_seed, options.exclude
         )
-        place = Path(options.path).expanduser()
+        place = expanded(options.path)
         return Found(
             place.resolve().stem if place.is_file() else place.resolve().name,
             listed.classes,

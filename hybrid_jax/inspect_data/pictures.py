@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from hybrid_jax.inspect_data.checks import Finding
-from hybrid_jax.inspect_data.duplicates import Pair
+from hybrid_jax.inspect_data.duplicates import SAME, Pair
 from hybrid_jax.inspect_data.images import Images
 from hybrid_jax.inspect_data.lettering import letters
 
@@ -126,7 +126,8 @@ def _pair(
     sheet: Image.Image, images: Images, kind: str, pair: Pair, left: int, top: int
 ) -> None:
     x = left + 2 * (PAIR + GAP) + 2 * GAP
-    lines = [(kind, 14, INK)]
+    said = pair.band if pair.band == SAME else f"{pair.described} ({pair.band})"
+    lines = [(kind, 14, INK), (said, 13, INK)]
     for place, number in enumerate((pair.first, pair.second)):
         tint = TINTS[images.split(number)]
         picture = images.picture(number)
@@ -134,7 +135,7 @@ def _pair(
         where = f"{images.split(number)}, {images.class_of(number)}"
         lines += [(images.name(number), 13, INK), (where, 12, PALE)]
     for line, (text, size, ink) in enumerate(lines):
-        y = top + 22 * line + (line > 0) * 2 * GAP + (line > 2) * 2 * GAP
+        y = top + 21 * line + (line > 1) * GAP + (line > 3) * GAP
         _write(sheet, text, x, y, PAIR_TEXT, size, ink)
 
 

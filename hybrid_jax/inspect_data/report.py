@@ -153,7 +153,9 @@ def _item(item, inspection: Inspection) -> dict[str, Any]:
     return {
         "text": item.text,
         "images": images,
-        "difference": round(item.pair.difference, 6),
+        "likeness": round(item.pair.likeness, 4),
+        "sure": item.pair.band,
+        "change": item.pair.change,
     }
 
 

@@ -5,8 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from hybrid_jax import data
+from hybrid_jax.inspect_data import features
+from hybrid_jax.inspect_data.duplicates import BY_FEATURES
+from hybrid_jax.inspect_data.images import find, look_at
 from tests.data.files import write_folder
 
 ROOT = Path(__file__).parents[2]
@@ -61,3 +67,21 @@ def test_a_folder_is_trained_on_and_evaluated(run):
     assert again.returncode == 0, again.stderr
     accuracy = done.stdout.split("test accuracy")[1].split("│")[1].strip()
     assert accuracy in again.stdout
+    assert_its_features_find_a_copy(place, workdir=done.args[6].split("=")[1])
+
+
+def assert_its_features_find_a_copy(place, workdir):
+    """Of all pairs, an image and its copy with one other level are most alike."""
+    (place / "digit 1" / "broken.png").unlink()
+    original = next((place / "digit 0").iterdir())
+    copy = np.asarray(Image.open(original)).copy()
+    copy[12, 12] ^= 1
+    Image.fromarray(copy).save(place / "digit 2" / "copy.png")
+    options = data.Options("folder", path=str(place))
+    images = look_at(find(options), options)
+    best = features.find(workdir, images, fit="crop")[0]
+    assert {images.name(best.first), images.name(best.second)} == {
+        f"digit 0/{original.name}",
+        "digit 2/copy.png",
+    }
+    assert (best.likeness > 0.9, best.band) == (True, BY_FEATURES)
