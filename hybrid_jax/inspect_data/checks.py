@@ -264,8 +264,7 @@ CHECKS = (
         "test images that may show what a training image shows",
         NOTICE,
         _across(PROBABLE),
-        "look at duplicates.png: nine in ten were copies in CIFAR-10, and few in "
-        "plainer sets",
+        "look at duplicates.png: in CIFAR-10 most were copies, in plainer sets few",
     ),
     Check(
         "test images whose features are those of a training image",
