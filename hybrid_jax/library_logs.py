@@ -83,7 +83,7 @@ class _Teller(logging.Handler):
 
 def _is_noise(record: logging.LogRecord, text: str) -> bool:
     # asyncio tells of what nobody waits for any more, once orbax has raised an error.
-    return any(re.search(known, text) for known in NOISE) or (
+    return any(re.search(known, text, re.DOTALL) for known in NOISE) or (
         record.name == "asyncio" and ("orbax" in text or "tensorstore" in text)
     )
 

@@ -3,7 +3,6 @@
 import atexit
 import contextlib
 import functools
-import glob
 import hashlib
 import os
 import re
@@ -11,8 +10,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hybrid_jax.errors import UserError, shown
+from hybrid_jax.errors import UserError
 
+PLAIN = re.compile(r"[\w/.+ -]*")  # letters that no library takes for others
 REMOTE = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # C:/ is a disk
 LINKS = "hybrid_jax-links-"
 LOCAL_ONLY = (
@@ -49,9 +49,9 @@ def plain(folder: Path) -> Path:
     """An absolute path of a folder that libraries take letter for letter.
 
     orbax and TFDS look for files by patterns that begin with the whole path, where
-    `[1]` means `1`, and tensorstore takes UTF-8 alone. A folder whose path they would
-    misread is given to them by a symbolic link, which lasts as long as this process;
-    the folder itself may be made later.
+    `[1]` means `1`; tensorstore takes UTF-8 alone, and a backslash for a slash. Such a
+    folder is given to them by a symbolic link, which lasts as long as this process. The
+    folder itself may be made later.
 
     Raises:
       UserError: there is nowhere to put a link.
@@ -103,7 +103,7 @@ def _remove(links: Path, owner: int) -> None:
 
 
 def _is_plain(path: Path) -> bool:
-    return not glob.has_magic(str(path)) and shown(path) == str(path)
+    return PLAIN.fullmatch(str(path)) is not None
 
 
 def _link(folder: Path) -> Path:
@@ -123,6 +123,6 @@ def _links() -> Path:
             atexit.register(_remove, links, os.getpid())
             return links
     raise UserError(
-        "a path with any of *?[ or letters that are not UTF-8 needs a folder for "
-        "temporary files without them: set TMPDIR to one that you may write to"
+        "a path with signs such as *?[ needs a folder for temporary files without "
+        "them: set TMPDIR to one that you may write to"
     )

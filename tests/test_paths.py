@@ -12,7 +12,7 @@ from hybrid_jax import config as configs
 from hybrid_jax import convert, paths
 from hybrid_jax.errors import UserError
 
-ODD = "a[1] *?'\"%#{}é $x " + os.fsdecode(b"caf\xe9") + " end."
+ODD = "a[1] *?'\"%#{}\\é $x " + os.fsdecode(b"caf\xe9") + " end."
 
 
 def test_a_folder_of_any_name_has_a_path_that_patterns_take_letter_for_letter(tmp_path):

@@ -29,7 +29,7 @@ ALL = {
     "trailing dot": b"a.",
     "leading dot": b".a",
     "leading dash": b"-a",
-    "tilde": b"~nobody",
+    "tilde": b"~no such user",
     "shell": b"$HOME;&|!\\n",
     "assignment": b"a=b,c:d@e",
     "two lines": b"a\nb",

@@ -179,8 +179,11 @@ def test_arrays_of_another_shape_or_dtype_are_refused(two, like, message):
         Saved(two).restore(2, like, DEVICES)
 
 
-def test_checkpoints_lie_in_a_folder_of_any_name(tmp_path):
-    folder = tmp_path / os.fsdecode(b"a[1] *?'\"%#{}:\xc3\xa9 caf\xe9") / "[] ."
+@pytest.mark.parametrize(
+    "name", [b"a[1] *?'\"%#{}:\xc3\xa9 caf\xe9/[] .", rb"back\slash", b"a b.+-\xc3\xa9"]
+)
+def test_checkpoints_lie_in_a_folder_of_any_name(tmp_path, name):
+    folder = tmp_path / os.fsdecode(name)
     for step in (1, 2, 3):
         with Checkpoints(folder, keep=2) as checkpoints:
             assert checkpoints.notes == []
