@@ -2,7 +2,8 @@
 
 Pillow decodes compressed TIFF files with libtiff, which prints to the terminal itself,
 about tags that do not matter and about damage that Pillow then raises. Pillow warns of
-metadata, of which only rotation marks are read here, and of sizes.
+metadata, of which only rotation marks are read here, of sizes, and of parts of a file
+that are no image of it.
 """
 
 import contextlib
@@ -16,10 +17,13 @@ import PIL
 # How Pillow's warnings begin that say nothing about pixels.
 NEEDLESS = (
     "Corrupt EXIF data",
+    "Image appears to be a malformed MPO file",
     "Image size .* could be decompression bomb",
+    "Invalid APNG, will use default PNG image",
     "Metadata Warning",
     "Palette images with Transparency",
     "Possibly corrupt EXIF data",
+    "Tag data larger than file",
     "Truncated File Read",
 )
 

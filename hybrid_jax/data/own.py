@@ -64,14 +64,11 @@ class OwnImages:
         self._title = shown(self._root.name) or path
         self._kept = _place_of(path, options.dir)
         facts = self._look_through({s: getattr(listed, s) for s in SPLITS})
-        self._facts = facts
-        kept_whole = {"test"} if not listed.held_out else set()
-        if options.on_error == "stop":
-            kept_whole = {*SPLITS}
-        _refuse_unreadable(listed, facts, kept_whole)
+        _refuse_unreadable(listed, facts, options.on_error)
         self._listings = {s: _readable(getattr(listed, s), facts) for s in SPLITS}
         self._check_classes(listed)
         good = [fact for fact in facts.values() if not fact.error]
+        self._sizes = {path: fact[:2] for path, fact in facts.items()}
         self._form = choose_form(
             good, options.image_size, options.fit, options.background, shown(path)
         )
@@ -87,7 +84,7 @@ class OwnImages:
     def images(self, split: str) -> Encoded:
         """The images of `train` or `test`."""
         paths = self._listings[split].paths
-        sizes = np.array([self._facts[path][:2] for path in paths], np.int32)
+        sizes = np.array([self._sizes[path] for path in paths], np.int32)
         return Encoded(Files(paths), self._form, np.arange(len(paths)), sizes)
 
     def decoded(self, split: str) -> np.ndarray:
@@ -131,7 +128,7 @@ class OwnImages:
         new = [path for path in self._stamps if path not in facts]
         facts |= zip(new, look_through(Files(new), self._title), strict=True)
         if new or len(known) != len(facts):
-            # What could not be read may be mended without a trace, by rights to it.
+            # What could not be read may be mended without a trace, as by `chmod`.
             good = {path: fact for path, fact in facts.items() if not fact.error}
             rows = {str(path): [*self._stamps[path], *good[path]] for path in good}
             remember(memory, rows)
@@ -151,20 +148,24 @@ class OwnImages:
 
 
 def _refuse_unreadable(
-    listed: Listings, facts: dict[Path, Facts], splits: set[str]
+    listed: Listings, facts: dict[Path, Facts], on_error: str
 ) -> None:
-    """Raises a `UserError` where an image of these splits cannot be read."""
+    """Raises a `UserError` that names images which cannot be read and are not skipped.
+
+    A test split of the user's own is never shortened.
+    """
     for split in SPLITS:
-        if split in splits:
-            paths = getattr(listed, split).paths
-            may_skip = split == "train" or listed.held_out
-            refuse_unreadable(
-                Files(paths),
-                [facts[path] for path in paths],
-                split,
-                "mend or remove them, list them in a file for config.data.exclude"
-                + (", or --config.data.on_error=skip" if may_skip else ""),
-            )
+        may_skip = split == "train" or listed.held_out
+        if may_skip and on_error == "skip":
+            continue
+        paths = getattr(listed, split).paths
+        refuse_unreadable(
+            Files(paths),
+            [facts[path] for path in paths],
+            split,
+            "mend or remove them, list them in a file for config.data.exclude"
+            + (", or --config.data.on_error=skip" if may_skip else ""),
+        )
 
 
 def _readable(listing: Listing, facts: dict[Path, Facts]) -> Listing:
