@@ -90,4 +90,5 @@ def test_what_is_not_on_this_machine_is_refused_and_the_way_is_named(path, tmp_p
 
 @pytest.mark.parametrize("path", ["runs/x", "./gs:/x", "C:/runs", "/a/s3://b", "", "a"])
 def test_what_is_on_this_machine_is_not_refused(path):
+    assert paths.is_local(path)
     paths.check_local("--workdir", path)
