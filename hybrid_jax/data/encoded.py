@@ -163,17 +163,22 @@ def look_through(records: Records, title: str) -> list[Facts]:
     return [facts for block in blocks for facts in block]
 
 
-def mapped(work: Callable, count: int, title: str) -> Iterator:
-    """`work(rows)` for slices of all rows, in their order, on all cores."""
-    slices = [slice(i, i + ROWS_AT_ONCE) for i in range(0, count, ROWS_AT_ONCE)]
+def mapped(
+    work: Callable, count: int, title: str = "", size: int = ROWS_AT_ONCE
+) -> Iterator:
+    """Calls `work(rows)` for slices of all rows, on all cores; yields in their order.
+
+    Args:
+      work: takes a slice.
+      count: of all rows.
+      title: of a progress bar on a terminal; empty for none.
+      size: of a slice.
+    """
+    slices = [slice(i, min(i + size, count)) for i in range(0, count, size)]
+    hidden = not title or len(slices) == 1 or not sys.stdout.isatty()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from track(
-            pool.map(work, slices),
-            title,
-            total=len(slices),
-            transient=True,
-            disable=count <= ROWS_AT_ONCE or not sys.stdout.isatty(),
-        )
+        done = pool.map(work, slices)
+        yield from track(done, title, total=len(slices), transient=True, disable=hidden)
 
 
 def choose_form(

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from hybrid_jax.data.encoded import mapped
 from hybrid_jax.inspect_data.candidates import Candidates
-from hybrid_jax.inspect_data.progress import blocks
 
 FINE, BROAD = 0.7, 2.0  # pixels of blurring, between which details lie
 NOISE_BETWEEN = 0.33  # of white noise: what these details keep of it
@@ -169,7 +169,8 @@ def compare(
     placements = np.empty_like(pairs.start)
     alike = np.empty(len(pairs.start), np.float32)
     size = PAIRS if len(alike) > FEW_PAIRS else FEW_PAIRS
-    for rows in blocks(len(alike), size, title):
+
+    def compare_some(rows: slice) -> None:
         # Blocks of one size: their program is compiled once.
         chosen = np.resize(np.arange(rows.start, rows.stop), size)
         some = pairs.take(chosen)
@@ -183,6 +184,9 @@ def compare(
         placed = align(image, other, some.start, steps)
         alike[rows] = likeness(image, other, placed, level)[:count]
         placements[rows] = placed[:count]
+
+    for _ in mapped(compare_some, len(alike), title, size):
+        pass
     return pairs._replace(start=placements), alike
 
 

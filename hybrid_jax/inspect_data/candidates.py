@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrid_jax.inspect_data.progress import blocks
+from hybrid_jax.data.encoded import mapped
 
 SIDE = 6  # of the grid that a window is seen through
 KEPT = 6  # candidates of an image in each split
@@ -109,14 +109,17 @@ def _search(thumbnails: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ..
     members = int(np.clip(len(columns) // EXACT_UP_TO, 1, MEMBERS))
     groups = _rounded(-(-len(columns) // members))
     others = np.zeros((len(OTHERS), members * groups, SIDE**2), np.float32)
-    for rows in blocks(len(columns), BLOCK):
-        some = thumbnails[columns[rows]]
-        others[:, rows] = _views(some, OTHERS)
+
+    def see(rows: slice) -> None:
+        others[:, rows] = _views(thumbnails[columns[rows]], OTHERS)
+
+    for _ in mapped(see, len(columns), size=BLOCK):
+        pass
     others = jnp.asarray(others.reshape(len(OTHERS), members, groups, SIDE**2))
-    found = []
-    for rows in blocks(len(thumbnails), BLOCK, "comparing images"):
+    windows = [window for window, _ in VIEWS]
+
+    def compare(rows: slice) -> tuple[np.ndarray, ...]:
         some = _padded(thumbnails[rows])
-        windows = [window for window, _ in VIEWS]
         views = np.concatenate(
             [_views(some, windows), _views(some[:, :, ::-1], windows)]
         )
@@ -127,7 +130,9 @@ def _search(thumbnails: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ..
         image = np.broadcast_to(image, column.shape)
         real = column < len(columns)
         real[real] = columns[column[real]] != image[real]
-        found.append((image[real], columns[column[real]], likeness[real], view[real]))
+        return image[real], columns[column[real]], likeness[real], view[real]
+
+    found = [*mapped(compare, len(thumbnails), "comparing images", BLOCK)]
     return tuple(map(np.concatenate, zip(*found, strict=True)))
 
 

@@ -15,12 +15,11 @@ import numpy as np
 
 import hybrid_jax
 from hybrid_jax.data.augment import normalise, to_float
-from hybrid_jax.data.encoded import Encoded, choose_form
+from hybrid_jax.data.encoded import Encoded, choose_form, mapped
 from hybrid_jax.errors import UserError
 from hybrid_jax.inspect_data.candidates import KEPT
 from hybrid_jax.inspect_data.duplicates import BY_FEATURES, DENSEST, LEAST, Pair
 from hybrid_jax.inspect_data.images import Images
-from hybrid_jax.inspect_data.progress import blocks
 from hybrid_jax.paths import expanded
 from hybrid_jax.training.weights import merged, read
 
@@ -39,15 +38,16 @@ def find(run: str, images: Images, fit: str) -> list[Pair]:
       UserError: there is no such run, or it cannot be read.
     """
     features = _features(run, images, fit)
-    others, apart = [], []
-    for rows in blocks(len(features), BLOCK, "comparing features"):
+
+    def compare(rows: slice) -> tuple[np.ndarray, np.ndarray]:
         count = rows.stop - rows.start
         block = np.resize(features[rows], (BLOCK, features.shape[1]))
         # The image itself is among them.
         cosine, other = _best(block, features, min(KEPT + 1, len(features)))
-        others.append(np.asarray(other)[:count])
-        apart.append(1 - np.asarray(cosine)[:count])
-    others, apart = np.concatenate(others), np.concatenate(apart)
+        return np.asarray(other)[:count], 1 - np.asarray(cosine)[:count]
+
+    compared = mapped(compare, len(features), "comparing features", BLOCK)
+    others, apart = map(np.concatenate, zip(*compared, strict=True))
     usual = apart[:, -1]
     usual = np.maximum(usual, max(float(np.quantile(usual, DENSEST)), 1e-6))
     likeness = 1 - apart / np.sqrt(usual[:, None] * usual[others])
@@ -85,13 +85,13 @@ def _features(run: str, images: Images, fit: str) -> np.ndarray:
         inputs = normalise(to_float(pixels, size), mean, deviation)
         return hybrid_jax.extract_features(model, variables, inputs).pooled
 
-    features = []
-    for rows in blocks(len(images), BLOCK, "looking with the network"):
+    def look(rows: slice) -> np.ndarray:
         pixels = encoded[rows]
         pixels = np.resize(pixels, (BLOCK, *pixels.shape[1:]))
-        seen = np.asarray(pooled(pixels), np.float32)
-        features.append(seen[: rows.stop - rows.start])
-    features = np.concatenate(features)
+        return np.asarray(pooled(pixels), np.float32)[: rows.stop - rows.start]
+
+    looked = mapped(look, len(images), "looking with the network", BLOCK)
+    features = np.concatenate([*looked])
     features -= features.mean(0)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
 
