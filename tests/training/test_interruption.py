@@ -156,3 +156,5 @@ def test_no_part_can_be_left_by_one_of_many_hosts():
         signal.raise_signal(signal.SIGTERM)
         with run.held(False):
             signal.raise_signal(signal.SIGTERM)  # at once, so it is the same
+        with pytest.raises(Interrupted):  # it was noted, for all of them to hear
+            run.check()
