@@ -93,10 +93,10 @@ def compile_only(model: str) -> tuple[float, ...]:
     from contenders import Case
     from contenders import ours as make
 
+    from hybrid_jax.engine.compile import Program, compiler
+    from hybrid_jax.engine.programs import initialiser
     from hybrid_jax.parallel.mesh import create_devices
     from hybrid_jax.training import dispatch
-    from hybrid_jax.training.ahead import Program, compiler
-    from hybrid_jax.training.programs import initialiser
 
     task, loader = make(Case(model, PIXELS, BATCH), scan="on")
 

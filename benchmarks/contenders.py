@@ -200,7 +200,7 @@ def memory_of(make: Callable[[], Measure]) -> Measure:
 
     import jax
 
-    import hybrid_jax.training.loop  # noqa: F401
+    import hybrid_jax.engine.fit  # noqa: F401
 
     with contextlib.suppress(ImportError):  # then the contender says so
         import timm  # noqa: F401

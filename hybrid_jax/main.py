@@ -77,9 +77,9 @@ class Command(typing.NamedTuple):
 def run(command: Command) -> None:
     """Starts what the flags ask for."""
     # Imported here, so that a mistake in the flags is told before jax is loaded.
-    from hybrid_jax.evaluate import evaluate
+    from hybrid_jax.engine.evaluate import evaluate
+    from hybrid_jax.engine.fit import train
     from hybrid_jax.parallel.hosts import join
-    from hybrid_jax.training.loop import train
 
     with memory_told():
         if command.mode == "eval":

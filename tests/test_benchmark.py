@@ -17,10 +17,10 @@ from hybrid_jax.benchmark.flops import flops, flops_of_step
 from hybrid_jax.benchmark.hlo import Instruction, instructions
 from hybrid_jax.benchmark.peak import published
 from hybrid_jax.benchmark.profile import Event, exclusive, operations
+from hybrid_jax.engine.programs import initialiser
 from hybrid_jax.models import create_model
 from hybrid_jax.models.summary import cost
 from hybrid_jax.parallel.mesh import create_devices
-from hybrid_jax.training.programs import initialiser
 from tests.training.test_step import make_task
 
 CONFIG = f"--config={Path(__file__).parents[1] / 'configs' / 'digits.py'}"

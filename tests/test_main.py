@@ -11,10 +11,10 @@ from hybrid_jax import config as configs
 from hybrid_jax import flags
 from hybrid_jax import main as cli
 from hybrid_jax.benchmark import __main__ as benchmark
+from hybrid_jax.engine.evaluate import stored_config
+from hybrid_jax.engine.run_folder import Workdir
 from hybrid_jax.errors import UserError
-from hybrid_jax.evaluate import stored_config
 from hybrid_jax.inspect_data import __main__ as inspect_data
-from hybrid_jax.training.workdir import Workdir
 
 DIGITS = str(Path(__file__).parents[1] / "configs" / "digits.py")
 

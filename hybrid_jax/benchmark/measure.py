@@ -17,10 +17,9 @@ from hybrid_jax.benchmark.memory import memory
 from hybrid_jax.benchmark.peak import Peak, peak_of
 from hybrid_jax.benchmark.profile import profile
 from hybrid_jax.data import Splits
-from hybrid_jax.parallel.hosts import Hosts
-from hybrid_jax.parallel.mesh import Devices
-from hybrid_jax.training.ahead import compiler
-from hybrid_jax.training.build import (
+from hybrid_jax.engine.compile import compiler
+from hybrid_jax.engine.programs import Evaluator, Trainer, initialiser
+from hybrid_jax.engine.setup import (
     Plan,
     build_task,
     check_frozen,
@@ -28,8 +27,9 @@ from hybrid_jax.training.build import (
     settled,
     with_statistics,
 )
+from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.training.dispatch import SECONDS_A_CALL
-from hybrid_jax.training.programs import Evaluator, Trainer, initialiser
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 

@@ -19,13 +19,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.run_folder import Workdir
 from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.models import counterpart, interop
 from hybrid_jax.models.counterpart import Arrays, Model
 from hybrid_jax.models.geometry import as_size
 from hybrid_jax.models.transfer import Fitted, Source, fit
-from hybrid_jax.training.checkpoint import Saved
-from hybrid_jax.training.workdir import Workdir
 
 PICKLES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
 # Under which timm's training and others keep a state dict; averages first.

@@ -7,8 +7,8 @@ import pytest
 from hybrid_jax import config as configs
 from hybrid_jax.data.listing import find_images
 from hybrid_jax.data.outputs import check_outside
+from hybrid_jax.engine.fit import train
 from hybrid_jax.errors import UserError
-from hybrid_jax.training.loop import train
 from tests.data.files import write, write_folder
 
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from hybrid_jax.training.checkpoint import Saved, is_evaluated
+from hybrid_jax.engine.checkpoint import Saved, is_evaluated
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("HYBRID_JAX_KILLS", "2"))
@@ -126,7 +126,7 @@ def test_a_run_is_ended_while_it_compiles(tmp_path, monkeypatch):
 IN_EVALUATION = """
 import os, signal, sys
 from hybrid_jax.main import main
-from hybrid_jax.training import course, interruption
+from hybrid_jax.engine import loop, signals
 
 count = int(sys.argv.pop(1))
 
@@ -135,9 +135,9 @@ def wait(arrays):
     count -= 1
     if not count:
         os.kill(os.getpid(), signal.SIGTERM)
-    interruption.wait(arrays)
+    signals.wait(arrays)
 
-course.wait = wait
+loop.wait = wait
 sys.exit(main(sys.argv))
 """
 

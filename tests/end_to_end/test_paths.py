@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_jax.engine.checkpoint import Saved
 from hybrid_jax.errors import shown
 from hybrid_jax.paths import LINKS
-from hybrid_jax.training.checkpoint import Saved
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits.py"
 ALL = {

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hybrid_jax.training.checkpoint import Saved
-from hybrid_jax.training.workdir import Workdir
+from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.run_folder import Workdir
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -252,7 +252,7 @@ def test_a_run_that_diverges_again_and_again_ends(tmp_path):
 # Root may write anywhere, so it becomes somebody else first.
 AS_NOBODY = """
 import os, sys
-import hybrid_jax.training.loop
+import hybrid_jax.engine.fit
 from hybrid_jax.main import main
 
 if os.geteuid() == 0:

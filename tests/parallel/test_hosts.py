@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_jax.engine.checkpoint import Saved
 from hybrid_jax.errors import Gone, UserError
 from hybrid_jax.main import parse
 from hybrid_jax.parallel import hosts
-from hybrid_jax.training.checkpoint import Saved
 from tests.parallel.runs import ALL, EXPERIMENT, STEPS, cut_in
 from tests.parallel.test_kinds import LATER, losses
 
@@ -140,9 +140,9 @@ def test_when_one_is_killed_the_other_ends_too(alone, tmp_path, victim):
 UNHEARD = """
 import signal, sys
 from hybrid_jax.main import main
-from hybrid_jax.training import interruption
+from hybrid_jax.engine import signals
 
-interruption.SIGNALS = (signal.SIGINT,)
+signals.SIGNALS = (signal.SIGINT,)
 sys.exit(main(sys.argv))
 """
 

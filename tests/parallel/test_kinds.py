@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hybrid_jax.engine.checkpoint import Saved
 from hybrid_jax.main import main
-from hybrid_jax.training.checkpoint import Saved
 from tests.parallel.runs import CUT, KINDS, LEFT_OUT, RESUMED, STEPS, cut_in
 
 ROOT = Path(__file__).parents[2]

@@ -8,11 +8,11 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from hybrid_jax import config as configs
+from hybrid_jax.engine.programs import initialiser
+from hybrid_jax.engine.setup import create_run_devices
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.parallel.mesh import Jit, Pmap, create_devices
-from hybrid_jax.training.build import create_run_devices
-from hybrid_jax.training.programs import initialiser
 from tests.training.test_step import make_task
 
 

@@ -13,14 +13,14 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from hybrid_jax import config as configs
+from hybrid_jax.engine.evaluate import evaluate
+from hybrid_jax.engine.fit import train
+from hybrid_jax.engine.setup import check_frozen
 from hybrid_jax.errors import UserError
-from hybrid_jax.evaluate import evaluate
 from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optim
-from hybrid_jax.training.build import check_frozen
 from hybrid_jax.training.bundles import unbundled
-from hybrid_jax.training.loop import train
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, train_step
 from hybrid_jax.training.weights import fit_weights, load_weights, read

@@ -8,16 +8,16 @@ from ml_collections import ConfigDict
 from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import augment
 from hybrid_jax.data.order import TrainingOrder
+from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.metric_writers import image_grid
+from hybrid_jax.engine.programs import Trainer
+from hybrid_jax.engine.setup import Plan
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optim
-from hybrid_jax.training.build import Plan
 from hybrid_jax.training.bundles import unbundled
-from hybrid_jax.training.programs import Trainer
-from hybrid_jax.training.progress import Reporter
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
-from hybrid_jax.training.writers import image_grid
 
 IMAGES_SHOWN = 64
 LEAST_PIXELS = 512  # a side of their picture, so that small images can be seen

@@ -13,11 +13,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hybrid_jax import config as configs
 from hybrid_jax import data
+from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.metric_writers import Writers, image_grid
+from hybrid_jax.engine.run_folder import Workdir
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import plain
-from hybrid_jax.training.progress import Reporter
-from hybrid_jax.training.workdir import Workdir
-from hybrid_jax.training.writers import Writers, image_grid
 
 
 def test_workdir_tells_its_config_from_another(tmp_path):
@@ -124,7 +124,7 @@ def test_a_workdir_has_one_run_at_a_time_even_after_a_kill(tmp_path):
         with pytest.raises(UserError, match="run is in use by another run"):
             second.create(configs.default(), {})
     command = (
-        "import sys; from hybrid_jax.training.workdir import Workdir\n"
+        "import sys; from hybrid_jax.engine.run_folder import Workdir\n"
         "with Workdir(sys.argv[1]): print('mine', flush=True); sys.stdin.read()"
     )
     start = [sys.executable, "-c", command, str(path)]

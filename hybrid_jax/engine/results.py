@@ -2,9 +2,9 @@
 
 from ml_collections import ConfigDict
 
-from hybrid_jax.training.checkpoint import Checkpoints
-from hybrid_jax.training.progress import Reporter, duration, percent
-from hybrid_jax.training.workdir import Workdir
+from hybrid_jax.engine.checkpoint import Checkpoints
+from hybrid_jax.engine.console import Reporter, duration, percent
+from hybrid_jax.engine.run_folder import Workdir
 
 
 def report(

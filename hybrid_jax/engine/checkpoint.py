@@ -1,7 +1,7 @@
 """Checkpoints: the newest few and the best, written while training goes on (orbax).
 
-A step counts once it has its manifest (`manifest`). One that is damaged or incomplete
-is set aside, under a name that says so, and the one before it is used.
+A step counts once it has its manifest (`checkpoint_manifest`). One that is damaged or
+incomplete is set aside, under a name that says so, and the one before it is used.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 
 from hybrid_jax import library_logs
+from hybrid_jax.engine import checkpoint_arrays, checkpoint_manifest
+from hybrid_jax.engine.run_folder import write_whole
 from hybrid_jax.errors import UserError, first_line, megabytes
 from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.paths import in_own_words, mirror, plain
-from hybrid_jax.training import checkpoint_arrays, manifest
 from hybrid_jax.training.bundles import rebundled, unbundled
 from hybrid_jax.training.state import TrainState
-from hybrid_jax.training.workdir import write_whole
 
 BEST_METRIC, TIES = "accuracy", "loss"  # the higher, and of equal ones the lower
 STATE, METRICS = "state", "metrics"  # folders of a step
@@ -67,7 +67,10 @@ class Saved:
             else:
                 whole.insert(0, step)
         # A run that was killed as it saved for the first time has lost nothing.
-        if not whole and [*flaws.values()] not in ([], [manifest.INCOMPLETE]):
+        if not whole and [*flaws.values()] not in (
+            [],
+            [checkpoint_manifest.INCOMPLETE],
+        ):
             each = "; ".join(f"{step}: {flaw}" for step, flaw in flaws.items())
             raise UserError(
                 f"no checkpoint of {self.folder} is whole ({each}): restore one, or "
@@ -78,7 +81,7 @@ class Saved:
 
     def _mended(self, step: int, thorough: bool) -> tuple[str, str]:
         """What is wrong with a step, if anything, and what was mended, if anything."""
-        flaw = manifest.flaw(self._at(step), thorough)
+        flaw = checkpoint_manifest.flaw(self._at(step), thorough)
         if flaw or not checkpoint_arrays.is_apart(self._at(step) / STATE):
             return flaw, ""
         try:
@@ -197,7 +200,7 @@ class Checkpoints(Saved):
     def _merge(self, step: int) -> None:
         """Merges the arrays of a step where they are."""
         checkpoint_arrays.merge(self._at(step) / STATE)
-        manifest.seal(self._at(step))
+        checkpoint_manifest.seal(self._at(step))
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -260,7 +263,7 @@ class Checkpoints(Saved):
         self._manager.wait_until_finished()
         if self.hosts.lead:
             checkpoint_arrays.check(self._at(step) / STATE, arrays)
-            manifest.seal(self._at(step))
+            checkpoint_manifest.seal(self._at(step))
 
     def wait(self) -> None:
         """Returns when everything saved so far is on disk.

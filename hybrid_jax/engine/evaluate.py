@@ -6,17 +6,17 @@ from ml_collections import ConfigDict
 
 from hybrid_jax import config as configs
 from hybrid_jax import data, runtime
+from hybrid_jax.engine import memory_fit
+from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.compile import compiler
+from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.programs import Evaluator, initialiser
+from hybrid_jax.engine.results import metric_rows
+from hybrid_jax.engine.run_folder import Workdir
+from hybrid_jax.engine.setup import Plan, build_task, settled, with_statistics
 from hybrid_jax.errors import UserError
 from hybrid_jax.fields import FIELDS, LOCAL
 from hybrid_jax.parallel.mesh import create_devices
-from hybrid_jax.training import fitting
-from hybrid_jax.training.ahead import compiler
-from hybrid_jax.training.build import Plan, build_task, settled, with_statistics
-from hybrid_jax.training.checkpoint import Saved
-from hybrid_jax.training.programs import Evaluator, initialiser
-from hybrid_jax.training.progress import Reporter
-from hybrid_jax.training.results import metric_rows
-from hybrid_jax.training.workdir import Workdir
 
 
 def evaluate(
@@ -45,7 +45,7 @@ def evaluate(
     configs.validate(config)
     runtime.set_up(config.compilation_cache)
     config = settled(config)
-    config = fitting.adopted(config, folder)
+    config = memory_fit.adopted(config, folder)
     folder.check(config)
     saved = Saved(folder.checkpoints)
     step = saved.latest()

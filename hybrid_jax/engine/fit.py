@@ -13,12 +13,15 @@ from hybrid_jax import data, runtime
 from hybrid_jax.config import flatten, validate
 from hybrid_jax.data.outputs import check_outside
 from hybrid_jax.data.png import encode_png
-from hybrid_jax.fields import LOCAL
-from hybrid_jax.parallel.hosts import Hosts
-from hybrid_jax.parallel.mesh import Devices
-from hybrid_jax.training import describe, fitting, results
-from hybrid_jax.training.ahead import compiler
-from hybrid_jax.training.build import (
+from hybrid_jax.engine import announce, memory_fit, results
+from hybrid_jax.engine.checkpoint import Checkpoints, is_evaluated
+from hybrid_jax.engine.compile import compiler
+from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.loop import SKIPPED, Course, going_on
+from hybrid_jax.engine.metric_writers import Silence, Writers
+from hybrid_jax.engine.programs import Evaluator, Trainer, initialiser, step_compiler
+from hybrid_jax.engine.run_folder import Workdir
+from hybrid_jax.engine.setup import (
     Plan,
     build_task,
     check_frozen,
@@ -27,17 +30,14 @@ from hybrid_jax.training.build import (
     settled,
     with_statistics,
 )
+from hybrid_jax.engine.signals import Interruption
+from hybrid_jax.fields import LOCAL
+from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.training.bundles import unbundled
-from hybrid_jax.training.checkpoint import Checkpoints, is_evaluated
-from hybrid_jax.training.course import SKIPPED, Course, going_on
-from hybrid_jax.training.interruption import Interruption
-from hybrid_jax.training.programs import Evaluator, Trainer, initialiser, step_compiler
-from hybrid_jax.training.progress import Reporter
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 from hybrid_jax.training.weights import fit_weights, merged, read, shapes_of
-from hybrid_jax.training.workdir import Workdir
-from hybrid_jax.training.writers import Silence, Writers
 
 
 def train(
@@ -70,7 +70,7 @@ def train(
         Workdir(workdir, hosts) as folder,
     ):
         begun = hosts.told(folder.has_checkpoints)
-        config = fitting.adopted(config, folder) if begun else config
+        config = memory_fit.adopted(config, folder) if begun else config
         hosts.agree("setting", partial(setting, config))
         folder.check(config)
         if config.data.name == "folder":
@@ -79,7 +79,7 @@ def train(
         devices = create_run_devices(config, hosts)
         plan = Plan(config, len(splits.train))
         task = build_task(config, splits, plan)
-        if config.train.micro_batch == fitting.AUTO and not begun:
+        if config.train.micro_batch == memory_fit.AUTO and not begun:
             config = _fitted(config, devices, task, splits, hosts)
             task = build_task(config, splits, plan)
         folder.create(config, model_spec(config, task.model, splits.channels))
@@ -119,10 +119,10 @@ def _fitted(
     reporter.say("compiling, to see how many images at a time fit into memory")
     shapes = initialiser(devices, task, splits.channels).shapes
     compile_step = step_compiler(devices, task, shapes, splits.train, config)
-    pieces = fitting.pieces_that_fit(config, compile_step, devices)
+    pieces = memory_fit.pieces_that_fit(config, compile_step, devices)
     pieces = int(hosts.largest(pieces))
     reporter.say(f"{config.train.batch_size // pieces} images at a time fit")
-    return fitting.accumulating(config, pieces)
+    return memory_fit.accumulating(config, pieces)
 
 
 def setting(config: ConfigDict) -> dict:
@@ -158,7 +158,7 @@ class Run:
         # Read before anything is written, should it turn out to be damaged.
         state, saved = self._restored(step, shapes) if step else (None, {})
         arrays = {} if step else self._taken_over(shapes)
-        describe.announce(
+        announce.announce(
             *(self.reporter, self.config, self.devices, self.splits),
             *(self.plan, self.task, shapes),
         )
@@ -190,7 +190,7 @@ class Run:
                 restore = partial(
                     self.checkpoints.restore, like=shapes, devices=self.devices
                 )
-                fitting.check(
+                memory_fit.check(
                     *(self.config, trainer.program.wait()),
                     step_compiler(
                         *(self.devices, self.task, shapes),
@@ -212,7 +212,7 @@ class Run:
     ) -> Future[Evaluator]:
         """Says how long the first step took to come; makes what it did not wait for."""
         seconds = time.perf_counter() - self.started
-        self.reporter.say(describe.readiness(trainer, seconds))
+        self.reporter.say(announce.readiness(trainer, seconds))
 
         def make() -> Evaluator:
             variables, split = shapes.evaluated, self.splits.test
@@ -227,7 +227,7 @@ class Run:
         return threads.submit(make)
 
     def _draw_augmented(self, writers: Writers) -> None:
-        grid = describe.augmented_images(self.splits, self.task, self.config)
+        grid = announce.augmented_images(self.splits, self.task, self.config)
         writers.images("train/augmented", grid, 0)
         self.folder.augmented.write_bytes(encode_png(grid))
 

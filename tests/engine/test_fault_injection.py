@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hybrid_jax.data.order import TrainingOrder
-from hybrid_jax.training.faults import Fault
+from hybrid_jax.engine.fault_injection import Fault
 
 
 class Task:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from hybrid_jax.engine.programs import Trainer
 from hybrid_jax.training import metrics
-from hybrid_jax.training.programs import Trainer
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 

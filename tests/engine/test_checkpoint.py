@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 
+from hybrid_jax.engine import checkpoint_manifest
+from hybrid_jax.engine.checkpoint import Checkpoints, Saved, is_evaluated
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.mesh import create_devices
-from hybrid_jax.training import manifest
-from hybrid_jax.training.checkpoint import Checkpoints, Saved, is_evaluated
 from hybrid_jax.training.state import TrainState
 
 DEVICES = create_devices(count=1)
@@ -133,7 +133,7 @@ def test_of_damaged_checkpoints_the_one_before_is_used(two, tmp_path, damage):
 
 def test_a_checkpoint_counts_once_it_has_its_manifest(two, tmp_path):
     folder = shutil.copytree(two, tmp_path / "killed")
-    (folder / "2" / manifest.NAME).unlink()
+    (folder / "2" / checkpoint_manifest.NAME).unlink()
     saved = Saved(folder)
     assert saved.latest() == 1
     [note] = saved.notes
@@ -161,7 +161,7 @@ def test_metrics_of_a_later_evaluation_are_added(tmp_path):
 def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(two, tmp_path):
     folder = shutil.copytree(two, tmp_path / "both")
     truncate(folder / "1" / "metrics" / "metrics")
-    (folder / "2" / manifest.NAME).unlink()
+    (folder / "2" / checkpoint_manifest.NAME).unlink()
     for _ in range(2):
         with pytest.raises(UserError, match=r"no checkpoint of .* is whole \(2: .* 1:"):
             Checkpoints(folder, keep=2)
@@ -198,7 +198,7 @@ def left_in_parts(folder):
     for step in (1, 2):
         (folder / str(step) / "state" / "manifest.ocdbt").unlink()
         shutil.rmtree(folder / str(step) / "state" / "d")
-        manifest.seal(folder / str(step))
+        checkpoint_manifest.seal(folder / str(step))
     return folder
 
 
@@ -217,13 +217,15 @@ def test_what_orbax_left_in_parts_is_merged_and_used(two, tmp_path, name):
         assert int(checkpoints.restore(2, state(0), DEVICES).step) == 2
     again = Saved(folder)
     assert (again.latest(), again.notes) == (2, [])
-    assert "state/manifest.ocdbt" in (folder / "2" / manifest.NAME).read_text()
+    assert (
+        "state/manifest.ocdbt" in (folder / "2" / checkpoint_manifest.NAME).read_text()
+    )
 
 
 def test_parts_that_cannot_be_merged_are_passed_over(two, tmp_path):
     folder = left_in_parts(shutil.copytree(two, tmp_path / "runs"))
     truncate(folder / "2" / "state" / "ocdbt.process_0" / "manifest.ocdbt")
-    manifest.seal(folder / "2")
+    checkpoint_manifest.seal(folder / "2")
     saved = Saved(folder)
     assert saved.latest() == 1
     assert "2 is passed over: its arrays cannot be merged (" in saved.notes[-1]

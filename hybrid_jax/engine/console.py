@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from hybrid_jax.engine.run_folder import Workdir
 from hybrid_jax.errors import shown
-from hybrid_jax.training.workdir import Workdir
 
 SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
 

@@ -9,16 +9,16 @@ import threading
 import jax.numpy as jnp
 import pytest
 
+from hybrid_jax.engine import signals
+from hybrid_jax.engine.signals import Interrupted, Interruption, wait
 from hybrid_jax.parallel.hosts import Hosts
-from hybrid_jax.training import interruption
-from hybrid_jax.training.interruption import Interrupted, Interruption, wait
 
 
 def send(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", interruption.SIGNALS)
+@pytest.mark.parametrize("number", signals.SIGNALS)
 def test_what_is_ignored_at_the_start_stays_ignored(number, ignored):
     """As by nohup, and by shell scripts for what they start in the background."""
     ignored(number)
@@ -26,7 +26,7 @@ def test_what_is_ignored_at_the_start_stays_ignored(number, ignored):
         send(number)
         run.check()
     assert signal.getsignal(number) == signal.SIG_IGN
-    for other in {*interruption.SIGNALS} - {number}:
+    for other in {*signals.SIGNALS} - {number}:
         with pytest.raises(Interrupted) as error, Interruption():
             send(other)
         assert error.value.code == 128 + other
@@ -34,7 +34,7 @@ def test_what_is_ignored_at_the_start_stays_ignored(number, ignored):
 
 @pytest.fixture
 def ignored():
-    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
     yield lambda number: signal.signal(number, signal.SIG_IGN)
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -42,7 +42,7 @@ def ignored():
 
 IN_A_TERMINAL = """
 import signal, sys
-from hybrid_jax.training.interruption import Interrupted, Interruption
+from hybrid_jax.engine.signals import Interrupted, Interruption
 
 try:
     with Interruption():
@@ -125,7 +125,7 @@ def test_a_second_signal_ends_the_process(monkeypatch):
         send()
         send()  # as GNU timeout does
         assert codes == []
-        monkeypatch.setattr(interruption, "ONCE_SECONDS", -1.0)
+        monkeypatch.setattr(signals, "ONCE_SECONDS", -1.0)
         send(signal.SIGINT)
         assert codes == [130]
 

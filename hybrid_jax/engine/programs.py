@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 from hybrid_jax.data import Split
 from hybrid_jax.data.loaders import Loader, create_loader
 from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
+from hybrid_jax.engine.compile import Program, compiler
+from hybrid_jax.engine.fault_injection import Fault
+from hybrid_jax.engine.setup import initial_state
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import dispatch, metrics
-from hybrid_jax.training.ahead import Program, compiler
-from hybrid_jax.training.build import initial_state
-from hybrid_jax.training.faults import Fault
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 

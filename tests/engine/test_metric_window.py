@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
+from hybrid_jax.engine.metric_window import Window, Windows
 from hybrid_jax.training.dispatch import Pace
-from hybrid_jax.training.windows import Window, Windows
 
 
 class Number:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid_jax.training.ahead import Program, compiler
+from hybrid_jax.engine.compile import Program, compiler
 from tests.training.test_step import make_task
 
 VECTOR = jax.ShapeDtypeStruct((3,), jnp.float32)

@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 
 from hybrid_jax.config import flatten, unflatten
 from hybrid_jax.data.memory import memory
+from hybrid_jax.engine.run_folder import Workdir
 from hybrid_jax.errors import UserError, megabytes
 from hybrid_jax.parallel.mesh import Devices
-from hybrid_jax.training.workdir import Workdir
 
 AUTO = "auto"
 # Of the memory, for a step that is looked for; evaluation and images on their way

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hybrid_jax.engine.run_folder import Workdir, write_whole
 from hybrid_jax.errors import shown
-from hybrid_jax.training.workdir import Workdir, write_whole
 
 
 class Silence:

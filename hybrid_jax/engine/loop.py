@@ -11,17 +11,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from hybrid_jax.engine.checkpoint import Checkpoints, is_evaluated
+from hybrid_jax.engine.console import Reporter, percent
+from hybrid_jax.engine.fault_injection import Diverged
+from hybrid_jax.engine.metric_window import Window, Windows
+from hybrid_jax.engine.metric_writers import Writers
+from hybrid_jax.engine.programs import Evaluator, Trainer
+from hybrid_jax.engine.setup import Plan, learning_rate
+from hybrid_jax.engine.signals import Interrupted, Interruption, wait
 from hybrid_jax.training import metrics
-from hybrid_jax.training.build import Plan, learning_rate
-from hybrid_jax.training.checkpoint import Checkpoints, is_evaluated
-from hybrid_jax.training.faults import Diverged
-from hybrid_jax.training.interruption import Interrupted, Interruption, wait
-from hybrid_jax.training.programs import Evaluator, Trainer
-from hybrid_jax.training.progress import Reporter, percent
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
-from hybrid_jax.training.windows import Window, Windows
-from hybrid_jax.training.writers import Writers
 
 # What a checkpoint says beside the metrics of its evaluation, or instead of them.
 SECONDS = "seconds"  # of training and evaluation up to there

@@ -6,10 +6,10 @@ import pytest
 
 from hybrid_jax import config as configs
 from hybrid_jax.data.memory import memory
+from hybrid_jax.engine import memory_fit
+from hybrid_jax.engine.run_folder import Workdir
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
-from hybrid_jax.training import fitting
-from hybrid_jax.training.workdir import Workdir
 
 MB = 10**6
 STATE, IMAGE = 100 * MB, MB  # bytes of a program, of each image at a time
@@ -51,8 +51,8 @@ def room(monkeypatch):
     """Sets the memory, so many megabytes for a step that is looked for."""
 
     def allow(megabytes):
-        bytes_there = int(megabytes * MB / fitting.SHARE) + 1
-        monkeypatch.setattr(fitting, "memory", lambda: bytes_there)
+        bytes_there = int(megabytes * MB / memory_fit.SHARE) + 1
+        monkeypatch.setattr(memory_fit, "memory", lambda: bytes_there)
 
     return allow
 
@@ -72,43 +72,43 @@ def room(monkeypatch):
 def test_the_largest_power_of_two_that_fits_is_found(room, megabytes, batch, images):
     room(megabytes)
     plans = Plans(batch)
-    assert batch // fitting.pieces_that_fit(config(batch), plans, on(1)) == images
+    assert batch // memory_fit.pieces_that_fit(config(batch), plans, on(1)) == images
     assert plans.compiled[0] == batch
 
 
 def test_what_cannot_fit_is_not_compiled(room):
     room(130)
     plans = Plans(1024)
-    assert fitting.pieces_that_fit(config(1024), plans, on(1)) == 1024 // 16
+    assert memory_fit.pieces_that_fit(config(1024), plans, on(1)) == 1024 // 16
     assert plans.compiled == [1024, 16]
 
 
 def test_every_device_has_a_part_of_a_micro_batch(room):
     room(118)
-    assert fitting.pieces_that_fit(config(), Plans(256), on(8)) == 256 // 8
+    assert memory_fit.pieces_that_fit(config(), Plans(256), on(8)) == 256 // 8
     room(117)
     with pytest.raises(UserError, match="not even a micro-batch of 8 fits"):
-        fitting.pieces_that_fit(config(), Plans(256), on(8))
+        memory_fit.pieces_that_fit(config(), Plans(256), on(8))
 
 
 def test_devices_need_be_no_power_of_two(room):
     room(130)
-    assert fitting.pieces_that_fit(config(96), Plans(96), on(3)) == 96 // 12
+    assert memory_fit.pieces_that_fit(config(96), Plans(96), on(3)) == 96 // 12
 
 
 def test_it_begins_with_the_micro_batches_that_were_asked_for(room):
     room(1000)
     plans = Plans(256)
     asked = config(**{"optim.accumulate": 4})
-    assert fitting.pieces_that_fit(asked, plans, on(1)) == 4
+    assert memory_fit.pieces_that_fit(asked, plans, on(1)) == 4
     assert plans.compiled == [64]
 
 
 def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
     room(300)
-    fitting.check(config(128), Plans.plan(128), Plans(128), on(1), print)
+    memory_fit.check(config(128), Plans.plan(128), Plans(128), on(1), print)
     with pytest.raises(UserError) as error:
-        fitting.check(config(), Plans.plan(256), Plans(256), on(1), print)
+        memory_fit.check(config(), Plans.plan(256), Plans(256), on(1), print)
     said = str(error.value)
     assert said.startswith("a step takes 366 MB of a device's 334 MB: 128 images at a ")
     for way in (
@@ -118,7 +118,7 @@ def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
         assert way in said
     tried = config(**{"train.remat": "full", "dtype": "bfloat16"})
     with pytest.raises(UserError) as error:
-        fitting.check(tried, Plans.plan(256), Plans(256), on(1), print)
+        memory_fit.check(tried, Plans.plan(256), Plans(256), on(1), print)
     assert "remat" not in str(error.value)
     assert "bfloat16" not in str(error.value)
 
@@ -135,7 +135,7 @@ COMMAND = (
 
 def test_a_run_finds_what_fits_and_keeps_to_it(monkeypatch, tmp_path, capsys):
     """Of the real program: 64 images take 73 MB, 32 of them 39."""
-    monkeypatch.setattr(fitting, "memory", lambda: 60 * MB)
+    monkeypatch.setattr(memory_fit, "memory", lambda: 60 * MB)
     command = [*COMMAND, f"--workdir={tmp_path / 'run'}"]
     assert main(command) == 2
     said = capsys.readouterr().err
