@@ -5,10 +5,11 @@ All three come from one table, `hybrid_jax.fields`. A config file starts from
 """
 
 import ast
+import contextlib
 import typing
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.fields import FIELDS, Field
@@ -47,7 +48,9 @@ def unflatten(flat: dict[str, typing.Any]) -> ConfigDict:
         node = tree
         for group in groups:
             node = node.setdefault(group, {})
-        node[leaf] = value
+        several = name in FIELDS and FIELDS[name].types
+        # A plain field keeps the type of its first value.
+        node[leaf] = FieldReference(value, field_type=object) if several else value
     return ConfigDict(tree).lock()
 
 
@@ -69,9 +72,8 @@ def validate(config: ConfigDict) -> None:
 
 
 def _check_field(name: str, value: typing.Any, field: Field) -> None:
-    right_type = type(value) is type(field.default) or (
-        type(field.default) is float and type(value) is int
-    )
+    whole = (float, int) if type(field.default) is float else (type(field.default),)
+    right_type = type(value) in (field.types or whole)
     if not (right_type and field.rule.holds(value)):
         hint = closest(value, MODELS) if name == "model.name" else ""
         raise UserError(_refusal(name, repr(value)) + hint)
@@ -96,10 +98,11 @@ def parse_value(name: str, text: str) -> typing.Any:
     Raises:
       UserError: the text is of another type; says what is allowed.
     """
-    try:
-        return _PARSERS[type(FIELDS[name].default)](text, FIELDS[name])
-    except ValueError:
-        raise UserError(_refusal(name, text or "''")) from None
+    field = FIELDS[name]
+    for kind in field.types or (type(field.default),):
+        with contextlib.suppress(ValueError):
+            return _PARSERS[kind](text, field)
+    raise UserError(_refusal(name, text or "''"))
 
 
 def _parse_tuple(text: str, field: Field) -> tuple:
@@ -160,7 +163,9 @@ def _check_together(values: dict[str, typing.Any]) -> None:
 def _check_data(values: dict[str, typing.Any]) -> None:
     """Refuses fields that mean nothing to the data set."""
     folder = values["data.name"] == "folder"
-    for field in ("data.label", "data.manual_dir") if folder else ("data.path",):
+    for field in (
+        ("data.label", "data.manual_dir") if folder else ("data.path", "data.group")
+    ):
         if values[field] != FIELDS[field].default:
             raise UserError(
                 f"config.{field}={values[field]!r} means nothing to "

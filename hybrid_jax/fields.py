@@ -84,9 +84,13 @@ MODEL = Rule(f"one of {shown_models()}", lambda v: v in MODELS)
 SYMMETRY = _row_of("hybrid_jax.data.augment.geometry", "SYMMETRIES")
 POLICY = _row_of("hybrid_jax.data.augment.policy", "SPACES")
 PART = Rule("a number above 0 and below 1", lambda v: 0 < v < 1)
-FOLD = Rule(
-    "empty, or a part such as 2/5: the second of five",
-    lambda v: not v or _is_fold(v),
+VALIDATION = Rule(
+    "a number from 0 to below 1, or a fold such as 2/5: the second of five",
+    lambda v: _is_fold(v) if isinstance(v, str) else 0 <= v < 1,
+)
+PATTERN = Rule(
+    r"empty, or a regular expression such as (patient\d+)",
+    lambda v: not v or _compiles(v),
 )
 STACK = Rule(
     f"empty, or four stages such as C-C-C-T or C-C-CT-T, of {', '.join(LETTERS)}",
@@ -113,12 +117,16 @@ PATTERNS = Rule(
 
 
 class Field(typing.NamedTuple):
-    """One field: `free` ones may differ between a run and its resumption."""
+    """One field: `free` ones may differ between a run and its resumption.
+
+    Its values have the type of the default, or one of `types`.
+    """
 
     default: typing.Any
     rule: Rule
     meaning: str
     free: bool = False
+    types: tuple[type, ...] = ()
 
 
 # Of the machine rather than of the run: hosts of one run may differ in them.
@@ -161,7 +169,7 @@ FIELDS = {
     "data.on_error": Field(
         "stop",
         _one_of("stop", "skip"),
-        "at images that cannot be read; those of your own test split always stop",
+        "at images that cannot be read; those that you held out always stop",
     ),
     "data.exclude": Field(
         "",
@@ -169,15 +177,24 @@ FIELDS = {
         "file that lists images to leave out: a path a line, or a .csv of paths",
         free=True,
     ),
+    "data.group": Field(
+        "", PATTERN, "finds in a path what belongs together, such as a patient"
+    ),
     "data.test_fraction": Field(
         0.2, PART, "of each class, in a folder that is not split"
     ),
-    "data.fold": Field(
-        "", FOLD, "train on all but this part of the training images, test on it"
+    "data.validation": Field(
+        0.1,
+        VALIDATION,
+        "share of the training images that chooses the best weights, or a fold as 2/5; "
+        "0 trains on all",
+        types=(int, float, str),
     ),
     "data.fraction": Field(1.0, FACTOR, "of each class's training images"),
     "data.per_class": Field(0, _whole(0), "training images a class, 0 for all"),
-    "data.split_seed": Field(0, SEED, "of test_fraction, fold, fraction and per_class"),
+    "data.split_seed": Field(
+        0, SEED, "of test_fraction, validation, fraction and per_class"
+    ),
     "data.loader": Field(
         "auto",
         _one_of("auto", "resident", "stream"),

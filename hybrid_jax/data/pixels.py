@@ -7,6 +7,7 @@ background. Whatever else a file holds is refused by name, never guessed.
 
 import dataclasses
 import io
+import typing
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -99,6 +100,16 @@ class Form:
     background: str = "white"
     target: tuple[int, int] | None = None
 
+    def to_json(self) -> dict[str, typing.Any]:
+        """A form as JSON holds it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, typing.Any]) -> "Form":
+        """The form that `to_json` made, tuples for lists."""
+        tuples = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
+        return cls(**values | tuples)
+
 
 def decode(
     content: bytes | Unreadable, form: Form, extent: tuple[int, int] | None = None
@@ -127,6 +138,21 @@ def decode(
     except ValueError as error:
         raise Unreadable(str(error)) from None
     return _brought(shallow, form, extent)
+
+
+def bring(
+    pixels: np.ndarray, form: Form, extent: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Brings an image that is decoded already to a form, uint8 `[H, W, C]`.
+
+    Args:
+      pixels: uint8 `[h, w, C]`.
+      form: of the result.
+      extent: height and width that the image fills, where images are kept whole.
+    """
+    gray = pixels.shape[-1] == 1
+    image = Image.fromarray(pixels[..., 0] if gray else pixels)
+    return _brought(image, form, extent)
 
 
 def _brought(

@@ -4,14 +4,15 @@
       --config.data.path=cells
   python -m hybrid_jax.inspect_data --config=configs/digits.py --output=digits
 
-It looks for what would spoil a result, such as test images that are also trained on,
-damaged files and slips in names, and for what is worth knowing. Into the output it
+It looks for what would spoil a result, such as images that are in two splits, damaged
+files and slips in names, and for what is worth knowing. Into the output it
 writes contact_sheet.png, some images of each class; duplicates.png, where there are
 any; near_copies.csv, every pair of copies; and report.json, all that was found.
 
 The pairs of near_copies.csv come with a likeness, the surest first. Its column `path`
-names the image that one would leave out: the training image of a pair across splits, so
-that the test split stays what others report, and the later one within a split. Cut the
+names the image that one would leave out: the training image of a pair across splits, or
+the validation image beside a test image, so that the test split stays what others
+report, and the later one within a split. Cut the
 file where its pairs cease to be copies.
 
 The exit code is 0 where nothing would spoil a result, 1 where something would, and 2

@@ -46,7 +46,7 @@ def test_workdir_tells_its_data_from_others(tmp_path, digits):
     folder.check_data(digits)
     folder.create(configs.default(), {})
     folder.describe_data(digits)
-    tenth = data.load("digits", fraction=0.1)
+    tenth = data.load("digits", fraction=0.1, validation=0)
     folder.check_data(tenth)  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)
     folder.check_data(digits)
