@@ -6,7 +6,7 @@ DIR/<class>/*                                    to be split by a share of each 
 
 import collections
 import os
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +91,56 @@ def read_folder(
             walk.notes.append(f"{count} in {name} left out: only {taken} {verb} used")
     walk.note_loose(place)
     return walk.found()._replace(splits=tuple(used))
+
+
+def read_folder_split(place: Path, split: str) -> Folder:
+    """The images of one split of a folder, or of all where it has none, by class.
+
+    Args:
+      place: the folder.
+      split: which; it must be empty or one that the folder has, if it has any.
+
+    Raises:
+      UserError: the split is not there, there are no classes, or a folder cannot be
+        listed.
+    """
+    walk = _Walk(place, Exclusions())
+    roles = _roles(walk)
+    chosen, notes = chosen_split(place, tuple(roles), split)
+    walk.add_classes(roles[chosen] if chosen else place, chosen)
+    found = walk.found()
+    return found._replace(notes=[*notes, *found.notes])
+
+
+def chosen_split(
+    place: Path, there: Sequence[str], split: str
+) -> tuple[str, tuple[str, ...]]:
+    """The split that is meant, and notes; empty where there are none.
+
+    Args:
+      place: a folder or a table.
+      there: splits that it has.
+      split: that somebody asked for, or empty.
+
+    Raises:
+      UserError: it has splits, and not this one.
+    """
+    if not there:
+        has_none = f"{shown(place)} has no splits: all of its images are used"
+        return "", (has_none,) if split else ()
+    if split not in there:
+        asked = f"and no {split}" if split else "so one must be named"
+        raise UserError(f"{shown(place)} has the splits {', '.join(there)}, {asked}")
+    return split, ()
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Image files in a folder and its folders, in the order of their paths.
+
+    Raises:
+      UserError: one of the folders cannot be listed.
+    """
+    return [*_Walk(folder, Exclusions()).images(folder)]
 
 
 class _Walk:

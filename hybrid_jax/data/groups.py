@@ -81,6 +81,16 @@ def shared(groups: Mapping[str, np.ndarray | None]) -> list[str]:
     ]
 
 
+def note(count: int, where: str) -> str:
+    """What is said of groups that were found.
+
+    Args:
+      count: how many they are.
+      where: they come from, such as a column.
+    """
+    return f"{counted(count, 'group')} ({where}): images of one group are in one split"
+
+
 def refusal(found: list[str]) -> str:
     """What is said of groups that lie in two splits.
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid_jax.data import groups as grouped
-from hybrid_jax.data import tables
 from hybrid_jax.data.division import one_sided
 from hybrid_jax.data.exclusions import Exclusions
 from hybrid_jax.data.folders import SPLITS, Entry, Folder, read_folder
 from hybrid_jax.data.subsets import hold_out
+from hybrid_jax.data.table_images import read_table
 from hybrid_jax.errors import UserError, closest, counted, shown
 from hybrid_jax.paths import expanded
 
@@ -151,14 +151,14 @@ def read_entries(
     if not place.exists():
         raise UserError(f"config.data.path={shown(path)!r} does not exist")
     exclusions = Exclusions(exclude)
-    read = read_folder if place.is_dir() else _read_table
+    read = read_folder if place.is_dir() else read_table
     found = read(place, exclusions, wanted)
     entries, notes = found.entries, [*found.notes, *exclusions.notes()]
     if group:
         root = place if place.is_dir() else place.parent
         entries = _grouped(entries, group, root)
         count = len({entry.group for entry in entries})
-        notes.append(_groups_note(count, f"config.data.group={group}"))
+        notes.append(grouped.note(count, f"config.data.group={group}"))
     return found._replace(entries=entries, notes=notes)
 
 
@@ -250,100 +250,6 @@ def _grouped(entries: list[Entry], group: str, root: Path) -> list[Entry]:
             + r"; a pattern such as (patient\d+) finds one in a/patient07_2.png"
         )
     return found
-
-
-def _groups_note(count: int, where: str) -> str:
-    return f"{counted(count, 'group')} ({where}): images of one group are in one split"
-
-
-def _read_table(
-    place: Path, exclusions: Exclusions, wanted: Container[str] = SPLITS
-) -> Folder:
-    """The images that a table names, by split and class.
-
-    Raises:
-      UserError: it is no table, or a row of it names no image, class or split.
-    """
-    if place.suffix.lower() not in tables.SUFFIXES:
-        raise UserError(
-            f"config.data.path={shown(place)} is neither a folder nor a table whose "
-            f"name ends in {' or '.join(tables.SUFFIXES)}"
-        )
-    table = tables.read(place, needed=("path", "label"))
-    if not table.rows:
-        raise UserError(f"{shown(place)} has no rows")
-    roles = _roles(place, table)
-    entries, missing, unused = [], [], dict.fromkeys(SPLITS, 0)
-    for line, cells in table:
-        split = roles.get(cells["split"], "")
-        _check_cells(place, line, cells, table, roles)
-        image = place.parent / cells["path"]
-        if not os.path.lexists(image):
-            missing.append(f"{shown(cells['path'])} (line {line})")
-        elif exclusions.hold(os.path.relpath(image, place.parent)):
-            continue
-        elif split and split not in wanted:
-            unused[split] += 1
-        else:
-            entries.append(Entry(split, image, cells["label"], cells["group"]))
-    if missing:
-        raise UserError(
-            f"{shown(place)} names {len(missing)} images that do not exist, beside it "
-            f"or by their whole path: {', '.join(missing[:NAMED_AT_MOST])}"
-        )
-    notes = [
-        f"{counted(count, 'image')} of the {split} split left out"
-        for split, count in unused.items()
-        if count
-    ]
-    if "group" in table.columns:
-        count = len({entry.group for entry in entries})
-        notes.append(_groups_note(count, f"column {shown(table.columns['group'])}"))
-    used = tuple(s for s in SPLITS if s in roles.values() and s in wanted)
-    return Folder(entries, notes, [], used)
-
-
-def _check_cells(
-    place: Path, line: int, cells: dict[str, str], table: tables.Table, roles: dict
-) -> None:
-    """Refuses a row without an image, a class, or what another column must say."""
-    if not (cells["path"] and cells["label"]) or (
-        roles and cells["split"] not in roles
-    ):
-        known = ", ".join(name for names in SPLITS.values() for name in names)
-        raise UserError(
-            f"{shown(place)}, line {line}: a path, a label and, where there is such a "
-            f"column, a split of {known} are needed"
-        )
-    if "group" in table.columns and not cells["group"]:
-        column = shown(table.columns["group"])
-        raise UserError(
-            f"{shown(place)}, line {line}: it has no {column}; give one, such as the "
-            "path of an image that belongs to no other"
-        )
-
-
-def _roles(place: Path, table: tables.Table) -> dict[str, str]:
-    """The split that each name of a split means; none without a column.
-
-    Raises:
-      UserError: the rows are of one split.
-    """
-    if "split" not in table.columns:
-        return {}
-    names = dict.fromkeys(row.cells["split"] for row in table)
-    roles = {
-        name: role
-        for name in names
-        for role, known in SPLITS.items()
-        if name.casefold() in known
-    }
-    if "train" not in roles.values() or len({*roles.values()}) < 2:
-        raise UserError(
-            f"{shown(place)} needs rows of train and of test or validation, or no "
-            "split column"
-        )
-    return roles
 
 
 def _no_class(empty: Sequence[str]) -> str:

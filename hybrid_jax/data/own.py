@@ -76,7 +76,7 @@ class OwnImages:
         ]
         self.notes = (
             *listed.notes,
-            *_skipped_note(skipped),
+            *skipped_note(skipped),
             *_transparency_note(good, options.background),
         )
 
@@ -194,7 +194,8 @@ def _readable(listing: Listing, facts: dict[Path, Facts]) -> Listing:
     return listing.take(rows)
 
 
-def _skipped_note(skipped: list[str]) -> tuple[str, ...]:
+def skipped_note(skipped: list[str]) -> tuple[str, ...]:
+    """Says which images are skipped, each with its reason; nothing if none is."""
     if not skipped:
         return ()
     more = len(skipped) - NAMED_AT_MOST

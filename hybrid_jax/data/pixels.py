@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps
+from PIL import ExifTags, Image, ImageColor, ImageOps
 
 from hybrid_jax.data import decoder_messages, image_modes
 from hybrid_jax.data.extents import bring_whole
@@ -42,6 +42,7 @@ BEGINNINGS = {
     **{b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"},
     **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"},
 }
+TURNED = (5, 6, 7, 8)  # rotation marks of an image that lies on its side
 READER = 2  # raised where other pixels come from the same bytes
 
 # How an image of another shape comes to a size: PIL images and `(width, height)`.
@@ -169,6 +170,21 @@ def _brought(
     else:
         pixels = np.asarray(image)
     return pixels.reshape(height, width, form.channels)
+
+
+def size_of(content: bytes | Unreadable) -> tuple[int, int]:
+    """Height and width of an image that stands upright, from the head of its file.
+
+    Raises:
+      Unreadable: says why.
+    """
+    image = _open(content)
+    width, height = image.size
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in TURNED
+    except Exception as error:  # Pillow's readers raise many kinds
+        raise Unreadable(first_line(error)) from None
+    return (width, height) if turned else (height, width)
 
 
 def examine(content: bytes | Unreadable) -> Facts:

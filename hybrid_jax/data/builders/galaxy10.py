@@ -116,7 +116,7 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
 def split_indices(
     labels: np.ndarray, ra: np.ndarray, dec: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which images are for training and which for testing, those of a place together."""
+    """Which images are for training and which for testing; a place is on one side."""
     _, places = np.unique(np.stack([ra, dec], 1), axis=0, return_inverse=True)
     held = groups.hold_out(labels, places.reshape(-1), HELD_OUT, SPLIT_SEED)
     return np.flatnonzero(~held), np.flatnonzero(held)
