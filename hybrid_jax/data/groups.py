@@ -15,6 +15,7 @@ import numpy as np
 from hybrid_jax.errors import counted, shown
 
 MOST_FOLDS = 20  # of which a share takes some
+NEAR = 0.1  # of a share that folds may miss
 NAMED_AT_MOST = 5
 
 
@@ -43,7 +44,7 @@ def hold_out(
     part = fractions.Fraction(share).limit_denominator(most)
     part = min(max(part, fractions.Fraction(1, most)), 1 - fractions.Fraction(1, most))
     parted = _parted(labels, numbers, part.denominator, seed)
-    held = parted < part.numerator
+    held = _nearest(parted, part, share)
     _fill(held, labels, numbers)
     return held
 
@@ -118,6 +119,22 @@ def _parted(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int):
         for number, (_, rows) in enumerate(parts.split(labels, labels, groups)):
             parted[rows] = number
     return parted
+
+
+def _nearest(parted: np.ndarray, part: fractions.Fraction, share: float) -> np.ndarray:
+    """The first folds in a row that are near enough to a share, or the nearest ones.
+
+    Where groups are few, folds differ in size.
+    """
+    folds, best = part.denominator, None
+    for first in range(folds):
+        held = (parted - first) % folds < part.numerator
+        missed = abs(held.mean() - share)
+        if best is None or missed < best[0]:
+            best = missed, held
+        if missed <= NEAR * share:
+            return held
+    return best[1]
 
 
 def _fill(held: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> None:
