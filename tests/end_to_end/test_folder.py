@@ -30,6 +30,7 @@ def run(tmp_path):
                 f"--config.data.path={place}",
                 f"--config.data.dir={tmp_path / 'kept'}",
                 f"--workdir={tmp_path / 'run'}",
+                "--config.data.validation=0",
                 "--config.train.epochs=2",
                 "--config.optim.warmup_epochs=1",
                 "--config.train.batch_size=16",

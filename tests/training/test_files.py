@@ -55,7 +55,8 @@ def test_workdir_tells_its_data_from_others(tmp_path, digits):
     assert "training images were 1437 and are 149 now" in str(error.value)
     assert "test images" not in str(error.value)
     labels = np.flip(digits.train.labels)
-    other = dataclasses.replace(digits, train=data.Split(digits.train.images, labels))
+    flipped = {"train": data.Split(digits.train.images, labels)}
+    other = dataclasses.replace(digits, parts={**digits.parts, **flipped})
     with pytest.raises(UserError, match="holds a run of other data: labels were"):
         folder.check_data(other)
 
