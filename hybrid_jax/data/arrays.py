@@ -36,6 +36,7 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", options: Options) -> Split
         `[N, h, w]` or `[N, h, w, C]` of 1 or 3 channels. Labels are numbers or names;
         the classes are those of all splits, numbers in their order. A `Splits` is
         returned as it is.
+        All of them stay in memory, whatever `options.loader` says.
       options: `validation`, `fraction`, `per_class`, `split_seed`, `image_size`, `fit`
         and `background` mean what they do for files, and choose the same images for
         the same labels.
@@ -57,7 +58,7 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", options: Options) -> Split
     if found := grouped.shared({name: of.groups for name, of in given.items()}):
         raise UserError(grouped.refusal(found))
     parts, more = divide(labels, classes, options, given["train"].groups)
-    form = _form(given["train"].images.shape, options)
+    form = _form(given["train"].images, options)
     taken = {}
     for name, (source, rows) in parts.items():
         images = given[source].images
@@ -144,7 +145,9 @@ def _given(name: str, value: Any) -> Given:
         images, labels, groups = (*value, None)[:3]
         images = check_images(images, name)
     labels = check_labels(labels, name)
-    groups = None if groups is None else check_labels(groups, f"{name}, groups")
+    if groups is not None:  # as tables have them: text
+        groups = check_labels(groups, f"{name}, groups")
+        groups = np.array([*map(named, groups)], object)
     for what, of in (("labels", labels), ("groups", groups)):
         if of is not None and len(of) != len(images):
             raise UserError(
@@ -203,11 +206,13 @@ def _check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> N
             )
 
 
-def _form(shape: tuple[int, ...], options: Options) -> Form:
+def _form(images: Any, options: Options) -> Form:
     """What images of one size are kept as: `encoded.choose_form` says it for files."""
     from hybrid_jax.data.encoded import choose_form
 
-    _, height, width, channels = shape
+    if not isinstance(images, np.ndarray):  # they are files, and have a form
+        return images.form
+    _, height, width, channels = images.shape
     facts = [Facts(int(height), int(width), gray=channels == 1)]
     return choose_form(
         facts, options.image_size, options.fit, options.background, "arrays"

@@ -223,6 +223,20 @@ def test_splits_that_are_given_are_used():
     assert "lacks 3 of 4 classes: '1', '2', '3'" in made(others=others).notes[-1]
 
 
+@pytest.mark.parametrize("loader", ["resident", "stream"])
+def test_splits_of_a_data_set_may_be_put_together_anew(loader):
+    splits = data.load("digits", loader=loader)
+    swapped = {"train": splits.test, "test": splits.validation}
+    again = data.from_arrays(swapped, data.Options("made", validation=0))
+    assert [*map(len, again.values())] == [360, 144]
+    assert again.form == splits.form
+    rows = np.arange(9)
+    for new, old in (("train", "test"), ("test", "validation")):
+        assert again[new].resident == (loader == "resident")
+        np.testing.assert_array_equal(again[new].labels, splits[old].labels)
+        np.testing.assert_array_equal(again[new].images[rows], splits[old].images[rows])
+
+
 def test_groups_stay_together_and_may_not_leak():
     groups = np.arange(40) // 8 * 4 + LABELS  # two images of one class each
     splits = made(IMAGES, LABELS, groups, validation=0.2)
@@ -237,6 +251,10 @@ def test_groups_stay_together_and_may_not_leak():
         IMAGES, LABELS, groups, others={"test": test}
     )
     assert "lies in 1 group" in refusal(IMAGES, LABELS, LABELS)
+    named = (IMAGES[:8], LABELS[:8], [str(group) for group in groups[:8]])
+    assert "4 groups lie in two" in refusal(
+        IMAGES, LABELS, groups, others={"test": named}
+    )
 
 
 @pytest.mark.parametrize(
