@@ -85,7 +85,7 @@ def to_form(images: np.ndarray, form: Form) -> tuple[np.ndarray, np.ndarray | No
     from hybrid_jax.data.extents import extents_of
 
     size = images.shape[1:3]
-    if form.target is None and size == form.size:
+    if form.target is None and images.shape[1:] == (*form.size, form.channels):
         return images, None
     extent = None
     if form.target is not None:

@@ -233,9 +233,10 @@ def _validation_note(
             f"validation split: {counted(count, 'image')}"
         )
     else:
+        most = f", at most {subsets.MOST:,}" if asked * len(held) > subsets.MOST else ""
         text = (
             f"{count:,} of the {len(held):,} training images are the validation split "
-            f"(config.data.validation={asked})"
+            f"(config.data.validation={asked}{most})"
         )
     if groups is None:
         return text

@@ -66,6 +66,8 @@ def test_arrays_come_to_a_size_as_files_do(size, fit, tmp_path):
         np.testing.assert_array_equal(arrays.train.extents[0], files.train.extents[0])
     again, _ = to_form(IMAGES[..., None], arrays.form)
     np.testing.assert_array_equal(again, arrays.train.images)
+    color, _ = to_form(np.stack([IMAGES] * 3, -1), arrays.form)
+    assert color.shape == again.shape
 
 
 def test_pixels_are_not_copied_where_all_are_used():

@@ -44,11 +44,11 @@ def test_a_group_is_on_one_side_whatever_the_order(seed, images, share, random):
     np.testing.assert_array_equal(permuted, held[order])
 
 
-@pytest.mark.parametrize("share", [0.05, 0.1, 0.25, 0.3, 0.6])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.75])
 def test_shares_of_classes_are_kept_as_far_as_groups_allow(share):
     rng = np.random.default_rng(0)
-    of = rng.integers(0, 400, 4000)
-    labels = rng.choice(3, 4000, p=[0.6, 0.3, 0.1])
+    of = rng.integers(0, 200, 2000)
+    labels = rng.choice(3, 2000, p=[0.6, 0.3, 0.1])
     held = groups.hold_out(labels, of, share, 0)
     for label in range(3):
         assert abs(held[labels == label].mean() - share) < 0.03
