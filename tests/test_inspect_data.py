@@ -323,21 +323,6 @@ def test_all_splits_of_the_user_are_looked_at(place, inspect):
     }
 
 
-def test_groups_in_two_splits_of_a_table_are_found(place, inspect):
-    rows = [
-        f"{path.relative_to(place)},{path.parts[-2]},{path.parts[-3]},{path.stem}"
-        for path in sorted(place.rglob("*.png"))
-    ]
-    rows[-1] = rows[-1].rpartition(",")[0] + f",{of_class(0)[12]}"
-    table = place / "t.csv"
-    table.write_text("\n".join(["path,label,split,patient", *rows]))
-    code, _, report = inspect(f"--config.data.path={table}")
-    assert code == 1
-    assert found(report, "groups in two splits") == [
-        f"'{of_class(0)[12]}' in train and test"
-    ]
-
-
 def test_a_share_for_validation_stays_with_the_training_images(place, inspect):
     for share in ("1/3", "0"):
         args = f"--config.data.path={place}", f"--config.data.validation={share}"

@@ -121,3 +121,22 @@ def test_copies_that_are_found_can_be_left_out(place, inspect, tmp_path):
     code, printed, findings = inspect(f"--config.data.exclude={listed}")
     assert (code, findings) == (0, {})
     assert "1 image left out, listed in" in printed
+
+
+def test_groups_in_two_splits_of_a_table_are_found(place, inspect):
+    rows = [
+        (f"{label}/{path.name}", label, split, path.stem)
+        for label in "01"
+        for number, path in enumerate(sorted((place / label).iterdir()))
+        for split in ["train" if number < 8 else "test"]
+    ]
+    rows[-1] = (*rows[-1][:3], rows[0][3])
+    table = place / "t.csv"
+    table.write_text(
+        "\n".join(map(",".join, [("path", "label", "set", "patient"), *rows]))
+    )
+    code, _, findings = inspect(f"--config.data.path={table}")
+    assert code == 1
+    assert [item["text"] for item in findings["groups in two splits"]] == [
+        f"{rows[0][3]!r} in train and test"
+    ]
