@@ -1,6 +1,6 @@
-"""The config of an experiment: its defaults, its validation, its help.
+"""The config of an experiment: its defaults and its validation.
 
-All three come from one table, `hybrid_jax.fields`. A config file starts from
+Both come from one table, `hybrid_jax.fields`. A config file starts from
 `default()` and changes what its experiment is about.
 """
 
@@ -78,9 +78,13 @@ def _check_field(name: str, value: typing.Any, field: Field) -> None:
 
 
 def _refusal(name: str, shown: str) -> str:
-    allowed = FIELDS[name].rule.allowed
-    allowed = allowed if isinstance(allowed, str) else allowed()
-    return f"config.{name}={shown} is not allowed: {allowed}"
+    return f"config.{name}={shown} is not allowed: {allowed(name)}"
+
+
+def allowed(name: str) -> str:
+    """Says what a field may be."""
+    words = FIELDS[name].rule.allowed
+    return words if isinstance(words, str) else words()
 
 
 def parse_value(name: str, text: str) -> typing.Any:
@@ -204,17 +208,3 @@ def check_image_size(image_size: tuple[int, int], strides: tuple[int, ...]) -> N
         raise UserError(
             f"{error} (config.data.image_size, config.model.strides)"
         ) from None
-
-
-def describe() -> str:
-    """Every field with its default and meaning, for `--help`."""
-    shown = {f"--config.{name}": field for name, field in FIELDS.items()}
-    width = max(map(len, shown))
-    return "\n".join(
-        f"  {name:{width}}  {field.meaning} [{_shown(field.default)}]"
-        for name, field in shown.items()
-    )
-
-
-def _shown(value: typing.Any) -> str:
-    return "empty" if value in ("", ()) else str(value)

@@ -1,15 +1,6 @@
 """Converts weights between this project and timm, or the released Astroformer.
 
-  python -m hybrid_jax.convert runs/cifar10 for_timm.safetensors
-  python -m hybrid_jax.convert coatnet_0_rw.pth ours.safetensors --model=coatnet_0_rw
-
-The source is a .safetensors or .pth file or the folder of a run; the target is a
-.safetensors file. What this project trained becomes timm's, and the other way round,
-unless --to says otherwise. Training starts from either kind of file:
---config.init_from=FILE.
-
---image-size is what the network is for; bias tables and positions of another size are
-resized. Without it, it is read off the file, where it is taken to be a square.
+`python -m hybrid_jax.convert` is `hybrid-jax convert`.
 """
 
 import math
@@ -20,8 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hybrid_jax.command import Parser, guarded, image_size
-from hybrid_jax.errors import UserError, closest, shown
+from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import counterpart, create_model, interop
 from hybrid_jax.models.counterpart import Arrays, Model
 from hybrid_jax.models.geometry import Size
@@ -96,7 +86,7 @@ def _spec_of_timms(weights: Weights, name: str | None) -> dict[str, Any]:
         hint = closest(name, MODELS) if name else ""
         raise UserError(
             f"--model={name or ''} is no model{hint}: {weights.path} does not say what "
-            "it is of; `python -m hybrid_jax.models` lists them"
+            "it is of; `hybrid-jax models` lists them"
         )
     try:
         return counterpart.spec_from_timm(name, weights.arrays)
@@ -136,25 +126,8 @@ def _for_timm(
     return state, notes
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    parser = Parser("python -m hybrid_jax.convert", __doc__)
-    add = parser.add_argument
-    add("source", help="a .safetensors or .pth file, or the folder of a run")
-    add("target", help="a .safetensors file, written whole or not at all")
-    add("--model", help="which model a file of timm's is of")
-    add("--image-size", type=image_size, metavar="N|HxW", help="pixels, see above")
-    add("--to", choices=("timm", "hybrid_jax"), help="whose names to write")
-
-    def run():
-        given = parser.parse_args(argv)
-        done = convert(
-            given.source, given.target, given.model, given.image_size, given.to
-        )
-        print(shown("\n".join(done)))
-
-    return guarded(run, again="nothing was written")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from hybrid_jax.cli.common import start
+    from hybrid_jax.cli.convert import COMMAND
+
+    sys.exit(start(COMMAND))

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from sklearn.datasets import load_digits
 
-from hybrid_jax.inspect_data.__main__ import main
 from hybrid_jax.inspect_data.duplicates import POSSIBLE, SURE
 from hybrid_jax.inspect_data.lettering import letters
+from hybrid_jax.main import main
 from tests.data.files import digit, encoded, write
 from tests.test_near_copies import moved
 
@@ -44,8 +44,8 @@ def inspect(tmp_path, capsys):
     out = tmp_path / "out"
 
     def run(*args, config="folder"):
-        argv = ["inspect_data", f"--config={CONFIGS / config}.py", f"--output={out}"]
-        code = main([*argv, *map(str, args)])
+        where = [f"--config={CONFIGS / config}.py", f"--output={out}"]
+        code = main(["hybrid-jax", "inspect", *where, *map(str, args)])
         said = capsys.readouterr()
         report = out / "report.json"
         content = report.read_text(encoding="utf-8") if report.exists() else "null"
@@ -373,10 +373,3 @@ def test_the_command_itself(place, tmp_path):
     assert (out.returncode, out.stderr) == (0, "")
     assert re.search("wrote contact_sheet.png, .*report.json into inspect-", out.stdout)
     assert (tmp_path / "inspect-cells" / "contact_sheet.png").exists()
-
-
-def test_help(capsys):
-    assert main(["inspect_data", "--help"]) == 0
-    said = capsys.readouterr().out
-    for part in ("--output=DIR", "--config=FILE", "--config.data.path", "exit code"):
-        assert part in said

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from hybrid_jax import data
-from hybrid_jax.inspect_data.__main__ import main
+from hybrid_jax.main import main
 from tests.data.files import write
 
 CONFIG = Path(__file__).parents[1] / "configs" / "folder.py"
@@ -31,7 +31,7 @@ def inspect(place, tmp_path, capsys):
 
     def run(*args):
         paths = (f"--config.data.path={place}", f"--output={tmp_path / 'out'}")
-        code = main(["inspect_data", f"--config={CONFIG}", *paths, *args])
+        code = main(["hybrid-jax", "inspect", f"--config={CONFIG}", *paths, *args])
         said = capsys.readouterr()
         assert said.err == ""
         report = json.loads((tmp_path / "out" / "report.json").read_text())

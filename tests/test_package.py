@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import hybrid_jax
-from hybrid_jax.models import __main__ as command
+from hybrid_jax.models import catalog
 from tests.models import test_parity
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ def test_documents_name_only_what_exists():
 
 def test_tables_of_the_readme_are_those_of_the_command():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    written = readme.partition(f"{command.START}\n")[2].partition(command.END)[0]
+    written = readme.partition(f"{catalog.START}\n")[2].partition(catalog.END)[0]
     rows = re.findall(r"^\| `(\w+)` \|", written, re.M)
     assert sorted(rows) == sorted(hybrid_jax.list_models())
     run = [sys.executable, "-m", "hybrid_jax.models"]
@@ -78,7 +78,7 @@ def test_tables_claim_no_more_than_the_tests_compare():
     }
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in hybrid_jax.list_models():
-        for what in command.compared(name).split(", "):
+        for what in catalog.compared(name).split(", "):
             assert name in rows[what]
             assert f"\n- {what}: " in readme
 

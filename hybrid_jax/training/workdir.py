@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from hybrid_jax.config import flatten, unflatten
 from hybrid_jax.data import Splits
-from hybrid_jax.errors import UserError, short
+from hybrid_jax.errors import OtherRun, UserError, short
 from hybrid_jax.fields import FIELDS, PATH
 from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.paths import expanded
@@ -91,10 +91,13 @@ class Workdir:
         """Refuses a path that cannot be this config's folder.
 
         Raises:
-          UserError: it is a file, or holds a run of another config; names the fields.
+          UserError: it, or what it would lie in, is a file.
+          OtherRun: it holds a run of another config; names the fields.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--workdir={self.path} is a file; give a folder")
+        there = next(p for p in (self.path, *self.path.parents) if p.exists())
+        if not there.is_dir():
+            within = "" if there == self.path else f": {there}"
+            raise UserError(f"--workdir={self.path}{within} is a file; give a folder")
         if not self.config.exists() or not self.has_checkpoints():
             return  # what never saved a checkpoint may begin again, differently
         theirs, ours = self.read_config(), flatten(config)
@@ -104,10 +107,11 @@ class Workdir:
             if not (_free(name) or _same(name, theirs.get(name), ours.get(name)))
         ]
         if differing:
-            raise UserError(
+            raise OtherRun(
                 f"--workdir={self.path} holds a run of another config: "
-                f"{'; '.join(differing)}. Give another workdir, or that config"
-                + self._longer(theirs, ours)
+                f"{'; '.join(differing)}",
+                "Give another workdir, or that config" + self._longer(theirs, ours),
+                epochs_differ=theirs["train.epochs"] != ours["train.epochs"],
             )
 
     def _longer(self, theirs: dict, ours: dict) -> str:

@@ -100,8 +100,8 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(
         name = signal.Signals(number).name
         step = Saved(workdir / "checkpoints").latest()
         assert err.splitlines()[-1] == (
-            f"hybrid-jax: ended by {name} with step {step} saved; the same command "
-            "goes on"
+            f"hybrid-jax: ended by {name} with step {step} saved; run the same "
+            "command to resume"
         )
         assert "Traceback" not in err
     assert f"continuing after step {step} of " in finish(workdir)
@@ -120,7 +120,7 @@ def test_a_run_is_ended_while_it_compiles(tmp_path, monkeypatch):
     _, err = process.communicate()
     assert time.monotonic() - sent < 5
     assert process.returncode == 143
-    assert err == "hybrid-jax: ended by SIGTERM; the same command goes on\n"
+    assert err == "hybrid-jax: ended by SIGTERM; run the same command to resume\n"
 
 
 IN_EVALUATION = """

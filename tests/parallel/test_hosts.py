@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_jax.cli.train import parse
 from hybrid_jax.errors import Gone, UserError
-from hybrid_jax.main import parse
 from hybrid_jax.parallel import hosts
 from hybrid_jax.training.checkpoint import Saved
 from tests.parallel.runs import ALL, EXPERIMENT, STEPS, cut_in
@@ -92,8 +92,8 @@ def test_a_signal_to_one_ends_both_with_one_step(alone, told):
     workdir, codes, last, outputs = told
     step = Saved(workdir / "checkpoints").latest()
     assert codes == [143, 143]
-    said = f"hybrid-jax: ended by SIGTERM with step {step} saved; the same command "
-    assert last == [[f"{said}goes on"]] * 2
+    said = f"hybrid-jax: ended by SIGTERM with step {step} saved; run the same "
+    assert last == [[f"{said}command to resume"]] * 2
     assert "on 4 x cpu (cpu) of 2 hosts, by jit, parameters cut over 4" in outputs[0][0]
     assert "step" not in outputs[1][0]  # one of them speaks
     assert 0 < step < STEPS
@@ -190,7 +190,7 @@ def test_what_ends_one_ends_both(tmp_path):
 
 
 def command(*more):
-    return ["hybrid-jax", "--config=configs/digits.py", "--workdir=w", *more]
+    return ["--config=configs/digits.py", "--workdir=w", *more]
 
 
 @pytest.mark.parametrize(
