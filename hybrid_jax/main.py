@@ -12,7 +12,7 @@ setting of the experiment on the command line:
 import importlib
 import sys
 
-from hybrid_jax.cli.common import Call, Command, execute, read_call
+from hybrid_jax.cli.common import Call, Command, execute, is_config, read_call
 from hybrid_jax.errors import UserError, closest
 
 COMMANDS = {  # each a module of hybrid_jax.cli
@@ -59,8 +59,8 @@ def usage() -> str:
     commands = "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
     return (
         f"{__doc__}\nCommands:\n{commands}\n\n"
-        "`hybrid-jax COMMAND --help` says more about one. Without an installation,\n"
-        "`python -m hybrid_jax.main` does what `hybrid-jax` does."
+        "`hybrid-jax COMMAND --help` says more about one.\n"
+        "`python -m hybrid_jax.main` is the same program as `hybrid-jax`."
     )
 
 
@@ -79,7 +79,7 @@ def _refuse(call: Call) -> None:
       UserError: says which are near.
     """
     word = call.arguments[0]
-    if word.partition(":")[0].endswith(".py"):
+    if is_config(word):
         raise UserError(f"{word} is no command: write --config={word}")
     near = closest(word, COMMANDS) or f": give one of {', '.join(COMMANDS)}"
     raise UserError(f"{word} is no command{near} (see --help)")

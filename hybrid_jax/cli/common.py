@@ -40,6 +40,11 @@ class Call(NamedTuple):
         return " ".join(map(quoted, words))
 
 
+def is_config(word: str) -> bool:
+    """Whether a word is what belongs behind `--config=`."""
+    return word.partition(":")[0].endswith(".py")
+
+
 class Command(NamedTuple):
     """A subcommand.
 
@@ -117,7 +122,8 @@ def _short(program: str) -> str:
 def quoted(word: str) -> str:
     """Quotes a word for a shell; bytes that cannot be printed are escaped."""
     if word.isprintable():
-        return shlex.quote(word)
+        readable = "'" in word and not {*word} & {*'"$`\\!'}
+        return f'"{word}"' if readable else shlex.quote(word)
     plain = [
         chr(byte) if 32 <= byte < 127 and chr(byte) not in "'\\" else f"\\x{byte:02x}"
         for byte in os.fsencode(word)

@@ -52,7 +52,7 @@ def run(call: Call) -> None:
     from hybrid_jax.evaluate import evaluate
 
     if order.chosen:
-        print(f"No --workdir given: the run is in {order.workdir}", flush=True)
+        print(f"No --workdir given: using {order.workdir}", flush=True)
     with memory_told():
         try:
             evaluate(order.config, order.workdir, order.changed)
@@ -78,4 +78,4 @@ def parse(arguments: list[str]) -> Order:
     return Order(parsed.config, changed, workdir, given is None)
 
 
-COMMAND = Command(text=__doc__.strip(), run=run, huge_pages=True)
+COMMAND = Command(__doc__.strip(), run, "nothing was written", huge_pages=True)

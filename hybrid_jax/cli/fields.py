@@ -78,4 +78,4 @@ def _indented(text: str) -> str:
     )
 
 
-COMMAND = Command(__doc__.strip(), run)
+COMMAND = Command(__doc__.strip(), run, "nothing was written")

@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from hybrid_jax import config as configs
+from hybrid_jax.cli.common import is_config
 from hybrid_jax.cli.options import TEXT, Kind, Option, one_of
 from hybrid_jax.config_file import SUCH_AS, load_config
 from hybrid_jax.errors import UserError
@@ -178,7 +179,10 @@ def _read(known: flags.FlagValues, arguments: list[str], places: int = 0) -> lis
         raise UserError(f"{error} (see --help)") from None
     if len(others) > places:
         stray = others[places]
-        raise UserError(f"stray argument {stray!r}: every option begins with --")
+        meant = "every option begins with --"
+        if CONFIG.name in known and is_config(stray):
+            meant = f"write --config={stray}"
+        raise UserError(f"stray argument {stray!r}: {meant}")
     return others
 
 

@@ -75,7 +75,7 @@ def run(call: Call) -> None:
     with memory_told():
         hosts = join(*order.hosts)
         if order.chosen and hosts.lead:
-            print(f"No --workdir given: the run is in {order.workdir}", flush=True)
+            print(f"No --workdir given: using {order.workdir}", flush=True)
         try:
             train(config, order.workdir, hosts)
         except OtherRun as error:

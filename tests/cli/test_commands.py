@@ -1,6 +1,7 @@
 """The program and its subcommands: names, help, and what is imported for it."""
 
 import importlib
+import re
 import shlex
 import subprocess
 import sys
@@ -68,6 +69,12 @@ def test_help_tells_every_flag(name):
     assert name in usage()
 
 
+def test_help_tells_how_long_a_benchmark_takes():
+    from hybrid_jax.cli.benchmark import COMMAND, SECONDS
+
+    assert re.search(rf"--seconds=S .*\[{SECONDS:g}\]", COMMAND.text)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_of_the_help_are_right(name):
     """Whatever they name need not be there, so they are parsed and not run."""
@@ -130,6 +137,7 @@ def test_a_mode_may_stand_in_a_file(tmp_path, ran, said):
         (["--mode=tran"], "--mode=tran is not allowed: one of train, eval"),
         (["--mode"], "Missing value for flag --mode"),
         (["--flagfile=nowhere"], "--flagfile=nowhere cannot be read"),
+        (["train", "configs/digits.py"], "write --config=configs/digits.py"),
         (["train", "evaluate"], "stray argument 'evaluate'"),
         (["train"], "--config is missing"),
         (["evaluate"], "--workdir is missing"),
@@ -197,7 +205,20 @@ def test_the_program_is_shown_as_it_was_typed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "word", ["a", "a b", "it's", "$HOME;", "a\nb", "a'\\\tb", "\udce9\xe9", "", "-"]
+    "word",
+    [
+        "a",
+        "a b",
+        "it's",
+        "it's $HOME",
+        "it's !!",
+        "$HOME;",
+        "a\nb",
+        "a'\\\tb",
+        "\udce9\xe9",
+        "",
+        "-",
+    ],
 )
 def test_lines_can_be_pasted_into_a_shell(word):
     line = Call(("printf", "%s|"), "", []).line("", word, "end")

@@ -55,7 +55,7 @@ def here(started, monkeypatch):
 
 def test_a_config_is_all_that_a_run_needs(started):
     folder, said = started
-    assert said.splitlines()[0] == "No --workdir given: the run is in runs/digits"
+    assert said.splitlines()[0] == "No --workdir given: using runs/digits"
     assert sorted(path.name for path in folder.iterdir()) == ["configs", "runs"]
     assert (folder / "runs" / "digits" / "checkpoints" / "10").is_dir()
 
@@ -87,7 +87,7 @@ def test_a_run_keeps_what_decides_its_results(here, capsys):
 def test_it_is_evaluated_by_its_config_too(here, capsys):
     config = "--config=configs/digits.py"
     assert main(["hybrid-jax", "evaluate", config, *SMALL]) == 0
-    assert "No --workdir given: the run is in runs/digits" in capsys.readouterr().out
+    assert "No --workdir given: using runs/digits" in capsys.readouterr().out
     assert main(["hybrid-jax", "evaluate", config]) == 2
     said = capsys.readouterr().err
     assert said.endswith(
