@@ -12,7 +12,14 @@ setting of the experiment on the command line:
 import importlib
 import sys
 
-from hybrid_jax.cli.common import Call, Command, execute, is_config, read_call
+from hybrid_jax.cli.common import (
+    Call,
+    Command,
+    execute,
+    guarded,
+    is_config,
+    read_call,
+)
 from hybrid_jax.errors import UserError, closest
 
 COMMANDS = {  # each a module of hybrid_jax.cli
@@ -44,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         named = Call(call.program, first, others)
         return execute(load(first), named, alone)
     if not first.startswith("-"):
-        return execute(Command(usage(), _refuse), call, alone)
+        return guarded(lambda: _refuse(first))
     command = load("train")._replace(text=usage(), run=_run_unnamed)
     return execute(command, call, alone)
 
@@ -72,13 +79,12 @@ def _run_unnamed(call: Call) -> int | None:
     return load(name).run(call._replace(arguments=arguments))
 
 
-def _refuse(call: Call) -> None:
+def _refuse(word: str) -> None:
     """Refuses a word that is no subcommand.
 
     Raises:
       UserError: says which are near.
     """
-    word = call.arguments[0]
     if is_config(word):
         raise UserError(f"{word} is no command: write --config={word}")
     near = closest(word, COMMANDS) or f": give one of {', '.join(COMMANDS)}"

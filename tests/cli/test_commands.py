@@ -129,6 +129,7 @@ def test_a_mode_may_stand_in_a_file(tmp_path, ran, said):
     ("arguments", "told"),
     [
         (["trian"], "trian is no command, did you mean 'train'?"),
+        (["trian", "--help"], "trian is no command, did you mean 'train'?"),
         (["eval", "--workdir=x"], "did you mean 'evaluate'?"),
         (["inspect_data"], "did you mean 'inspect'?"),
         (["xyz"], "xyz is no command: give one of train, evaluate, inspect, bench"),
