@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from hybrid_jax.command import MALLOC
+from hybrid_jax.cli.common import MALLOC
 
 # Called once in a contender's process; what it returns is called once a round, and
 # returns what was measured.

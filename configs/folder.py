@@ -3,9 +3,13 @@
     python -m hybrid_jax.main --config=configs/folder.py --config.data.path=cells \\
         --config.data.image_size=64,64 --workdir=runs/cells
 
-    cells/train/<class>/*  and  cells/test/<class>/*    as you split them, or
-    cells/<class>/*                                     to have a fifth set apart
-    cells.csv                                           columns path, label, maybe split
+    cells/train/<class>/*, cells/val/... and cells/test/...  as you split them, or
+    cells/<class>/*                                 to have a fifth held out for testing
+    cells.csv                                       columns path, label, maybe split and
+                                                    group, such as a patient
+
+Without images of yours for validation, a tenth of the training images chooses the best
+weights (`--config.data.validation`); 0 trains on all.
 
 Look at them first, for leaks, damaged files and slips of names:
 

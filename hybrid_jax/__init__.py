@@ -1,6 +1,8 @@
 """Image classifiers that mix convolutions and attention, trained from scratch in JAX.
 
     import hybrid_jax
+    run = hybrid_jax.fit("configs/digits.py", {"train": (images, labels)})
+    run.predict(other_images)
     model = hybrid_jax.create_model("astroformer_nano", num_classes=10, image_size=32)
 
 Importing the package is free; jax is imported when a name that needs it is used.
@@ -12,7 +14,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "create_model": "hybrid_jax.models",
+    "default_config": "hybrid_jax.config:default",
     "extract_features": "hybrid_jax.models.features",
+    "fit": "hybrid_jax.engine.fit",
+    "load_run": "hybrid_jax.engine.run",
     "list_models": "hybrid_jax.models",
     "load_weights": "hybrid_jax.training.weights",
     "summary": "hybrid_jax.models.summary",
@@ -23,7 +28,8 @@ __all__ = ["__version__", *_HOMES]
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'hybrid_jax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute or name)
 
 
 def __dir__() -> list[str]:

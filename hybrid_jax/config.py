@@ -1,14 +1,15 @@
-"""The config of an experiment: its defaults, its validation, its help.
+"""The config of an experiment: its defaults and its validation.
 
-All three come from one table, `hybrid_jax.fields`. A config file starts from
+Both come from one table, `hybrid_jax.fields`. A config file starts from
 `default()` and changes what its experiment is about.
 """
 
 import ast
+import contextlib
 import typing
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.fields import FIELDS, Field
@@ -47,7 +48,9 @@ def unflatten(flat: dict[str, typing.Any]) -> ConfigDict:
         node = tree
         for group in groups:
             node = node.setdefault(group, {})
-        node[leaf] = value
+        several = name in FIELDS and FIELDS[name].types
+        # A plain field keeps the type of its first value.
+        node[leaf] = FieldReference(value, field_type=object) if several else value
     return ConfigDict(tree).lock()
 
 
@@ -69,18 +72,21 @@ def validate(config: ConfigDict) -> None:
 
 
 def _check_field(name: str, value: typing.Any, field: Field) -> None:
-    right_type = type(value) is type(field.default) or (
-        type(field.default) is float and type(value) is int
-    )
+    whole = (float, int) if type(field.default) is float else (type(field.default),)
+    right_type = type(value) in (field.types or whole)
     if not (right_type and field.rule.holds(value)):
         hint = closest(value, MODELS) if name == "model.name" else ""
         raise UserError(_refusal(name, repr(value)) + hint)
 
 
 def _refusal(name: str, shown: str) -> str:
-    allowed = FIELDS[name].rule.allowed
-    allowed = allowed if isinstance(allowed, str) else allowed()
-    return f"config.{name}={shown} is not allowed: {allowed}"
+    return f"config.{name}={shown} is not allowed: {allowed(name)}"
+
+
+def allowed(name: str) -> str:
+    """Says what a field may be."""
+    words = FIELDS[name].rule.allowed
+    return words if isinstance(words, str) else words()
 
 
 def parse_value(name: str, text: str) -> typing.Any:
@@ -96,10 +102,11 @@ def parse_value(name: str, text: str) -> typing.Any:
     Raises:
       UserError: the text is of another type; says what is allowed.
     """
-    try:
-        return _PARSERS[type(FIELDS[name].default)](text, FIELDS[name])
-    except ValueError:
-        raise UserError(_refusal(name, text or "''")) from None
+    field = FIELDS[name]
+    for kind in field.types or (type(field.default),):
+        with contextlib.suppress(ValueError):
+            return _PARSERS[kind](text, field)
+    raise UserError(_refusal(name, text or "''"))
 
 
 def _parse_tuple(text: str, field: Field) -> tuple:
@@ -160,7 +167,9 @@ def _check_together(values: dict[str, typing.Any]) -> None:
 def _check_data(values: dict[str, typing.Any]) -> None:
     """Refuses fields that mean nothing to the data set."""
     folder = values["data.name"] == "folder"
-    for field in ("data.label", "data.manual_dir") if folder else ("data.path",):
+    for field in (
+        ("data.label", "data.manual_dir") if folder else ("data.path", "data.group")
+    ):
         if values[field] != FIELDS[field].default:
             raise UserError(
                 f"config.{field}={values[field]!r} means nothing to "
@@ -204,17 +213,3 @@ def check_image_size(image_size: tuple[int, int], strides: tuple[int, ...]) -> N
         raise UserError(
             f"{error} (config.data.image_size, config.model.strides)"
         ) from None
-
-
-def describe() -> str:
-    """Every field with its default and meaning, for `--help`."""
-    shown = {f"--config.{name}": field for name, field in FIELDS.items()}
-    width = max(map(len, shown))
-    return "\n".join(
-        f"  {name:{width}}  {field.meaning} [{_shown(field.default)}]"
-        for name, field in shown.items()
-    )
-
-
-def _shown(value: typing.Any) -> str:
-    return "empty" if value in ("", ()) else str(value)

@@ -30,7 +30,7 @@ def load_config(text: str, fields: dict[str, Any]) -> ConfigDict:
     Raises:
       UserError: names the file, and the line where it fails.
     """
-    path, arguments = _split(text)
+    path, arguments = split(text)
     get_config = _guarded(path, lambda: runpy.run_path(str(path))).get("get_config")
     if not callable(get_config):
         raise UserError(
@@ -52,7 +52,7 @@ def load_config(text: str, fields: dict[str, Any]) -> ConfigDict:
     return _guarded(path, changed)
 
 
-def _split(text: str) -> tuple[Path, list[str]]:
+def split(text: str) -> tuple[Path, list[str]]:
     """Returns the path, and the model behind the colon where there is one.
 
     Raises:

@@ -1,15 +1,6 @@
 """Converts weights between this project and timm, or the released Astroformer.
 
-  python -m hybrid_jax.convert runs/cifar10 for_timm.safetensors
-  python -m hybrid_jax.convert coatnet_0_rw.pth ours.safetensors --model=coatnet_0_rw
-
-The source is a .safetensors or .pth file or the folder of a run; the target is a
-.safetensors file. What this project trained becomes timm's, and the other way round,
-unless --to says otherwise. Training starts from either kind of file:
---config.init_from=FILE.
-
---image-size is what the network is for; bias tables and positions of another size are
-resized. Without it, it is read off the file, where it is taken to be a square.
+`python -m hybrid_jax.convert` is `hybrid-jax convert`.
 """
 
 import math
@@ -20,8 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hybrid_jax.command import Parser, guarded, image_size
-from hybrid_jax.errors import UserError, closest, shown
+from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import counterpart, create_model, interop
 from hybrid_jax.models.counterpart import Arrays, Model
 from hybrid_jax.models.geometry import Size
@@ -36,6 +26,7 @@ def convert(
     name: str | None = None,
     image_size: Size | None = None,
     to: str | None = None,
+    checkpoint: str = "",
 ) -> list[str]:
     """Converts a file of weights.
 
@@ -46,6 +37,8 @@ def convert(
       image_size: `(height, width)` that the converted network is for; None is that of
         the source, for timm's a square.
       to: `timm` or `hybrid_jax`; None is the one that the source is not.
+
+      checkpoint: of a run's folder: `best`, `last` or a step; empty is the tested one.
 
     Returns:
       What was done, in words.
@@ -60,7 +53,7 @@ def convert(
         raise UserError(f"{target} does not end with .safetensors, which is written")
     if Path(source).resolve() == Path(target).resolve():
         raise UserError(f"{target} is the source: give another file to write")
-    weights = read(source)
+    weights = read(source, checkpoint)
     to = to or ("timm" if weights.ours else "hybrid_jax")
     spec = weights.spec or _spec_of_timms(weights, name)
     if name and spec["name"] != name:
@@ -73,7 +66,7 @@ def convert(
     if to == "timm":
         arrays, notes = _for_timm(model, spec["channels"], arrays, target)
     # timm reads past it, and whoever converts back need not say what it is of.
-    write(target, arrays, spec, weights.classes)
+    write(target, arrays, spec, weights.classes, weights.pixels)
     count = sum(math.prod(shapes[p]) for p in shapes if p.startswith("params/"))
     done = f"{target}: {count:,} parameters, under the names of {to}"
     return [*fitted.notes, done, *notes]
@@ -96,7 +89,7 @@ def _spec_of_timms(weights: Weights, name: str | None) -> dict[str, Any]:
         hint = closest(name, MODELS) if name else ""
         raise UserError(
             f"--model={name or ''} is no model{hint}: {weights.path} does not say what "
-            "it is of; `python -m hybrid_jax.models` lists them"
+            "it is of; `hybrid-jax models` lists them"
         )
     try:
         return counterpart.spec_from_timm(name, weights.arrays)
@@ -136,25 +129,8 @@ def _for_timm(
     return state, notes
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    parser = Parser("python -m hybrid_jax.convert", __doc__)
-    add = parser.add_argument
-    add("source", help="a .safetensors or .pth file, or the folder of a run")
-    add("target", help="a .safetensors file, written whole or not at all")
-    add("--model", help="which model a file of timm's is of")
-    add("--image-size", type=image_size, metavar="N|HxW", help="pixels, see above")
-    add("--to", choices=("timm", "hybrid_jax"), help="whose names to write")
-
-    def run():
-        given = parser.parse_args(argv)
-        done = convert(
-            given.source, given.target, given.model, given.image_size, given.to
-        )
-        print(shown("\n".join(done)))
-
-    return guarded(run, again="nothing was written")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from hybrid_jax.cli.common import start
+    from hybrid_jax.cli.convert import COMMAND
+
+    sys.exit(start(COMMAND))

@@ -22,6 +22,19 @@ class Gone(UserError):
     code = 4
 
 
+class OtherRun(UserError):
+    """A folder holds a run of another config.
+
+    Attributes:
+      what: the folder, and how the configs differ.
+      epochs_differ: whether they do in the number of epochs.
+    """
+
+    def __init__(self, what: str, way_out: str, epochs_differ: bool):
+        super().__init__(f"{what}. {way_out}")
+        self.what, self.epochs_differ = what, epochs_differ
+
+
 def first_line(error: Exception) -> str:
     """What an exception of somebody else's says, short enough for one line."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

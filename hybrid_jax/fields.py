@@ -84,9 +84,13 @@ MODEL = Rule(f"one of {shown_models()}", lambda v: v in MODELS)
 SYMMETRY = _row_of("hybrid_jax.data.augment.geometry", "SYMMETRIES")
 POLICY = _row_of("hybrid_jax.data.augment.policy", "SPACES")
 PART = Rule("a number above 0 and below 1", lambda v: 0 < v < 1)
-FOLD = Rule(
-    "empty, or a part such as 2/5: the second of five",
-    lambda v: not v or _is_fold(v),
+VALIDATION = Rule(
+    "a number from 0 to below 1, or a fold such as 2/5: the second of five",
+    lambda v: _is_fold(v) if isinstance(v, str) else 0 <= v < 1,
+)
+PATTERN = Rule(
+    r"empty, or a regular expression such as (patient\d+)",
+    lambda v: not v or _compiles(v),
 )
 STACK = Rule(
     f"empty, or four stages such as C-C-C-T or C-C-CT-T, of {', '.join(LETTERS)}",
@@ -106,6 +110,10 @@ FAULT = Rule(
     "empty, or nan@STEP or term@STEP, counted from 1",
     lambda v: re.fullmatch(r"((nan|term)@[1-9]\d*)?", v),
 )
+CHECKPOINT = Rule(
+    "empty, best, last, or the step of a checkpoint",
+    lambda v: re.fullmatch(r"(best|last|[1-9]\d*)?", v),
+)
 PATTERNS = Rule(
     "a tuple of regular expressions, such as ('stem/', 'stage[12]_')",
     lambda v: all(isinstance(p, str) and p and _compiles(p) for p in v),
@@ -113,12 +121,16 @@ PATTERNS = Rule(
 
 
 class Field(typing.NamedTuple):
-    """One field: `free` ones may differ between a run and its resumption."""
+    """One field: `free` ones may differ between a run and its resumption.
+
+    Its values have the type of the default, or one of `types`.
+    """
 
     default: typing.Any
     rule: Rule
     meaning: str
     free: bool = False
+    types: tuple[type, ...] = ()
 
 
 # Of the machine rather than of the run: hosts of one run may differ in them.
@@ -161,7 +173,7 @@ FIELDS = {
     "data.on_error": Field(
         "stop",
         _one_of("stop", "skip"),
-        "at images that cannot be read; those of your own test split always stop",
+        "at images that cannot be read; those that you held out always stop",
     ),
     "data.exclude": Field(
         "",
@@ -169,15 +181,24 @@ FIELDS = {
         "file that lists images to leave out: a path a line, or a .csv of paths",
         free=True,
     ),
+    "data.group": Field(
+        "", PATTERN, "finds in a path what belongs together, such as a patient"
+    ),
     "data.test_fraction": Field(
         0.2, PART, "of each class, in a folder that is not split"
     ),
-    "data.fold": Field(
-        "", FOLD, "train on all but this part of the training images, test on it"
+    "data.validation": Field(
+        0.1,
+        VALIDATION,
+        "share of the training images that chooses the best weights, or a fold as 2/5; "
+        "0 trains on all",
+        types=(int, float, str),
     ),
     "data.fraction": Field(1.0, FACTOR, "of each class's training images"),
     "data.per_class": Field(0, _whole(0), "training images a class, 0 for all"),
-    "data.split_seed": Field(0, SEED, "of test_fraction, fold, fraction and per_class"),
+    "data.split_seed": Field(
+        0, SEED, "of test_fraction, validation, fraction and per_class"
+    ),
     "data.loader": Field(
         "auto",
         _one_of("auto", "resident", "stream"),
@@ -239,6 +260,11 @@ FIELDS = {
     "init_from": Field(
         "", PATH, "weights to start from: .safetensors, .pth, or the folder of a run"
     ),
+    "init_checkpoint": Field(
+        "",
+        CHECKPOINT,
+        "of such a folder: best, last or a step; empty is the one that was tested",
+    ),
     "freeze": Field(
         (), PATTERNS, "parameters that are kept, by patterns of their paths"
     ),
@@ -266,9 +292,9 @@ FIELDS = {
     "train.epochs": Field(100, _whole(1), "passes over the training split"),
     "train.batch_size": Field(128, _whole(1), "images a step"),
     "train.micro_batch": Field(
-        "",
-        Rule("empty, or auto", lambda v: v in ("", "auto")),
-        "auto raises optim.accumulate until a step fits into memory",
+        "auto",
+        Rule("auto or off", lambda v: v in ("auto", "off", "")),
+        "auto adds up gradients of as many images at a time as fit into memory",
         free=True,
     ),
     "train.sampling": Field(
@@ -287,11 +313,19 @@ FIELDS = {
         free=True,
     ),
     "train.eval_every": Field(
-        1, _whole(1), "epochs between evaluations, each with a checkpoint", free=True
+        1, _whole(1), "epochs between checkpoints, and evaluations", free=True
     ),
     "train.eval_batch_size": Field(256, _whole(1), "images a device pass", free=True),
     "train.log_every": Field(
         50, _whole(1), "steps between lines of metrics", free=True
+    ),
+    "train.checkpoint": Field(
+        "best",
+        _one_of("best", "last"),
+        "whose weights are tested: the best on validation, or the last",
+    ),
+    "train.patience": Field(
+        0, _whole(0), "evaluations without a better one that end a run; 0 is off"
     ),
     "train.non_finite": Field(
         "stop",

@@ -1,155 +1,95 @@
-"""Trains or evaluates an image classifier.
+"""Train image classifiers that mix convolutions and attention.
 
-  hybrid-jax --config=configs/digits.py --workdir=runs/digits
-  hybrid-jax --config=configs/cifar10.py:astroformer_3 --workdir=runs/c10 \\
-      --config.optim.learning_rate=5e-4 --config.train.epochs=300
-  hybrid-jax --mode=eval --workdir=runs/digits --config.data.dir=/elsewhere
+  hybrid-jax --config=configs/digits.py
 
-The same command again continues where the run stopped. `python -m hybrid_jax.main` is
-the same program.
+trains a small network on handwritten digits, in a minute or two, and writes
+the results to runs/digits. Run the same command again to resume. Change any
+setting of the experiment on the command line:
+
+  hybrid-jax --config=configs/digits.py --config.train.epochs=20
 """
 
-import os
-import re
+import importlib
 import sys
-import textwrap
-import threading
-import typing
 
-from absl import flags
-from ml_collections import ConfigDict
+from hybrid_jax.cli.common import (
+    Call,
+    Command,
+    execute,
+    guarded,
+    is_config,
+    read_call,
+)
+from hybrid_jax.errors import UserError, closest
 
-from hybrid_jax import config as configs
-from hybrid_jax.command import guarded, memory_told, restart_with_huge_pages
-from hybrid_jax.errors import UserError
-from hybrid_jax.flags import asks_for_help, changed_fields
-from hybrid_jax.flags import parse as parse_flags
-from hybrid_jax.models.table import list_models
-from hybrid_jax.paths import check_local, remove_links
-
-MODES = {
-    "train": "train, or continue, the run in the workdir",
-    "eval": "evaluate its newest checkpoint; --config may be left out",
+COMMANDS = {  # each a module of hybrid_jax.cli
+    "train": "train, or resume, a run; this is what --config=FILE alone does",
+    "evaluate": "measure the accuracy of a trained run",
+    "predict": "say what a trained run sees in images",
+    "inspect": "look for problems in a data set before you train on it",
+    "benchmark": "measure how fast an experiment trains on this machine",
+    "convert": "convert weights to and from PyTorch's timm",
+    "models": "list the models, or show what one is made of",
+    "fields": "list what --config.FIELD=VALUE can change",
 }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code, 2 for what the user can mend."""
-    alone = argv is None
-    if alone:
-        restart_with_huge_pages()
-        argv = sys.argv
-    if asks_for_help(argv):
-        return guarded(lambda: print(usage(), flush=True))
-    code = guarded(lambda: run(parse(argv)))
-    if alone and code:
-        _end(code)
-    return code
+    """Runs the command.
 
+    Args:
+      argv: program and arguments; None takes those of this process.
 
-def _end(code: int) -> None:
-    """Ends the process here if its end would wait for what does not end.
-
-    Threads that compile cannot be stopped, and other hosts may be gone.
+    Returns:
+      The exit code; 2 for what the user can mend.
     """
-    names = [thread.name for thread in threading.enumerate()]
-    hosts = sys.modules.get("hybrid_jax.parallel.hosts")
-    many = hosts and hosts.leave()
-    if many or (code > 128 and any(name.startswith("compiler") for name in names)):
-        sys.stdout.flush()
-        remove_links()
-        os._exit(code)
+    alone, call = argv is None, read_call(argv)
+    if not call.arguments:
+        print(usage(), file=sys.stderr)
+        return 2
+    first, *others = call.arguments
+    if first in COMMANDS:
+        named = Call(call.program, first, others)
+        return execute(load(first), named, alone)
+    if not first.startswith("-"):
+        return guarded(lambda: _refuse(first))
+    command = load("train")._replace(text=usage(), run=_run_unnamed)
+    return execute(command, call, alone)
 
 
-class Command(typing.NamedTuple):
-    """What a command line asks for; `hosts` are the arguments of `hosts.join`.
-
-    Without `config` it is that of the workdir, but for the fields in `changed`.
-    """
-
-    mode: str
-    config: ConfigDict | None
-    changed: dict[str, typing.Any]
-    workdir: str
-    hosts: tuple[str, int, int]
-
-
-def run(command: Command) -> None:
-    """Starts what the flags ask for."""
-    # Imported here, so that a mistake in the flags is told before jax is loaded.
-    from hybrid_jax.engine.evaluate import evaluate
-    from hybrid_jax.engine.fit import train
-    from hybrid_jax.parallel.hosts import join
-
-    with memory_told():
-        if command.mode == "eval":
-            evaluate(command.config, command.workdir, command.changed)
-        else:
-            train(command.config, command.workdir, join(*command.hosts))
-
-
-def parse(argv: list[str]) -> Command:
-    """What a command line asks for.
-
-    Raises:
-      UserError: a flag, a value or a config file that is not right.
-    """
-
-    def define(values: flags.FlagValues) -> None:
-        text, whole = flags.DEFINE_string, flags.DEFINE_integer
-        text("workdir", None, "folder of the run", flag_values=values)
-        flags.DEFINE_enum("mode", "train", MODES, "what to do", flag_values=values)
-        text("coordinator", "", "host:port of process 0", flag_values=values)
-        whole("processes", 0, "of the run", flag_values=values)
-        whole("process", 0, "this one, from 0", flag_values=values)
-
-    values, config = parse_flags(argv, define)
-    changed = {} if config is not None else changed_fields(values)
-    if not values.workdir:
-        raise UserError("--workdir is missing: give the folder of the run")
-    check_local("--workdir", values.workdir)
-    if values.mode == "train" and config is None:
-        raise UserError("--config is missing: give one, such as configs/digits.py")
-    if config is not None:
-        configs.validate(config)
-    hosts = (values.coordinator, values.processes, values.process)
-    _check_hosts(*hosts)
-    if values.mode == "eval" and values.coordinator:
-        raise UserError("--mode=eval takes one process: leave out --coordinator")
-    return Command(values.mode, config, changed, values.workdir, hosts)
-
-
-def _check_hosts(coordinator: str, processes: int, process: int) -> None:
-    if not coordinator:
-        if processes or process:
-            raise UserError("--coordinator is missing: give host:port of process 0")
-    elif not re.fullmatch(r"\S+:\d{1,5}", coordinator):
-        raise UserError(f"--coordinator={coordinator} is not allowed: host:port")
-    elif not 0 <= process < processes:
-        raise UserError(
-            f"--process={process} is not one of --processes={processes}, from 0"
-        )
+def load(name: str) -> Command:
+    """Returns the command of a name in `COMMANDS`."""
+    return importlib.import_module(f"hybrid_jax.cli.{name}").COMMAND
 
 
 def usage() -> str:
-    """What `--help` prints: the commands, the models, every field of a config."""
-    modes = "\n".join(f"  --mode={name:6} {what}" for name, what in MODES.items())
-    models = textwrap.fill(
-        ", ".join(list_models()), 88, initial_indent="  ", subsequent_indent="  "
-    )
+    """Returns the help of the program as a whole."""
+    commands = "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
     return (
-        f"{__doc__}\n"
-        f"  --config=FILE[:MODEL]  the experiment, a file of configs/\n"
-        f"  --workdir=DIR          folder of the run\n{modes}\n\n"
-        "One run of several processes, one for each host or each GPU, starts the same\n"
-        "command in each. On TPU VMs, and under Slurm's srun, they find each other;\n"
-        "elsewhere give\n"
-        "  --coordinator=HOST:PORT  where process 0 is, at any free port\n"
-        "  --processes=N            how many there are\n"
-        "  --process=I              which one this is, from 0\n\n"
-        f"Models:\n{models}\n\n"
-        f"Fields of a config, with [defaults]:\n{configs.describe()}"
+        f"{__doc__}\nCommands:\n{commands}\n\n"
+        "`hybrid-jax COMMAND --help` says more about one.\n"
+        "`python -m hybrid_jax.main` is the same program as `hybrid-jax`."
     )
+
+
+def _run_unnamed(call: Call) -> int | None:
+    """Trains, or evaluates with `--mode=eval`, which is older than the subcommands."""
+    from hybrid_jax.cli.flags import split_mode
+
+    name, arguments = split_mode(call.arguments)
+    return load(name).run(call._replace(arguments=arguments))
+
+
+def _refuse(word: str) -> None:
+    """Refuses a word that is no subcommand.
+
+    Raises:
+      UserError: says which are near.
+    """
+    if is_config(word):
+        raise UserError(f"{word} is no command: write --config={word}")
+    near = closest(word, COMMANDS) or f": give one of {', '.join(COMMANDS)}"
+    raise UserError(f"{word} is no command{near} (see --help)")
 
 
 if __name__ == "__main__":

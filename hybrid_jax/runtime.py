@@ -62,6 +62,7 @@ def use_compilation_cache() -> Path:
     out by autotuning, as is jax's default.
     """
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    chosen = chosen or jax.config.jax_compilation_cache_dir  # of a user's own program
     folder = Path(chosen or platformdirs.user_cache_path("hybrid_jax") / "programs")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -8,14 +8,17 @@ from hybrid_jax.fields import FIELDS
 ALIASES = {
     "bs": "batch_size",
     "checkpoint": "init_from",
+    "early_stopping": "patience",
     "ema": "ema_decay",
     "flip": "symmetry",
+    "fold": "validation",
     "grad_clip": "clip_norm",
     "input_size": "image_size",
     "lr": "learning_rate",
     "num_workers": "workers",
     "pretrained": "init_from",
     "resolution": "image_size",
+    "val_fraction": "validation",
     "wd": "weight_decay",
 }
 NEAR = 0.7  # least likeness of names, as difflib counts it

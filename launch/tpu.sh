@@ -9,7 +9,7 @@
 #   setup     copies what git tracks here to all workers, and installs it there
 #   run       starts hybrid-jax on all workers and follows its log; Ctrl-C leaves it alone
 #   babysit   all of this, again and again until the run has ended; Ctrl-C leaves machine
-#             and run alone, and the same command goes on with them
+#             and run alone, and the same command resumes with them
 #   logs      follows the log of a worker
 #   status    of the machine and of the run
 #   stop      has the run save its step and end; babysit would start it again

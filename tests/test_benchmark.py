@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import pytest
 from jax.profiler import ProfileData
 
-from hybrid_jax.benchmark.__main__ import main
 from hybrid_jax.benchmark.flops import flops, flops_of_step
 from hybrid_jax.benchmark.hlo import Instruction, instructions
 from hybrid_jax.benchmark.peak import published
 from hybrid_jax.benchmark.profile import Event, exclusive, operations
 from hybrid_jax.engine.programs import initialiser
+from hybrid_jax.main import main
 from hybrid_jax.models import create_model
 from hybrid_jax.models.summary import cost
 from hybrid_jax.parallel.mesh import create_devices
@@ -27,7 +27,7 @@ CONFIG = f"--config={Path(__file__).parents[1] / 'configs' / 'digits.py'}"
 
 
 def command(*args):
-    return main(["benchmark", *map(str, args)])
+    return main(["hybrid-jax", "benchmark", *map(str, args)])
 
 
 @pytest.fixture(scope="module")
@@ -287,10 +287,3 @@ def test_mistakes_are_told_in_a_line(args, said, capsys):
     assert out == ""
     assert err.count("\n") == 1
     assert said in err
-
-
-def test_help_tells_flags_and_fields(capsys):
-    assert command("--help") == 0
-    said = capsys.readouterr().out
-    for name in ("--seconds", "--json", "--profile", "--config.train.batch_size"):
-        assert name in said

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from sklearn.datasets import load_digits
 
-from hybrid_jax.inspect_data.__main__ import main
 from hybrid_jax.inspect_data.duplicates import POSSIBLE, SURE
 from hybrid_jax.inspect_data.lettering import letters
+from hybrid_jax.main import main
 from tests.data.files import digit, encoded, write
 from tests.test_near_copies import moved
 
@@ -44,8 +44,8 @@ def inspect(tmp_path, capsys):
     out = tmp_path / "out"
 
     def run(*args, config="folder"):
-        argv = ["inspect_data", f"--config={CONFIGS / config}.py", f"--output={out}"]
-        code = main([*argv, *map(str, args)])
+        where = [f"--config={CONFIGS / config}.py", f"--output={out}"]
+        code = main(["hybrid-jax", "inspect", *where, *map(str, args)])
         said = capsys.readouterr()
         report = out / "report.json"
         content = report.read_text(encoding="utf-8") if report.exists() else "null"
@@ -61,8 +61,8 @@ def found(report, what):
     return [item["text"] for item in by_name[what]["items"]]
 
 
-LEAKED = "test images that are also trained on"
-SIMILAR = "test images that look like a training image"
+LEAKED = "images that are in two splits"
+SIMILAR = "images that look like one of another split"
 
 
 def test_a_clean_folder(place, inspect):
@@ -301,18 +301,33 @@ def test_the_digits_are_clean_and_their_sheet_shows_them(inspect, digits):
     assert sheet.shape[:2] == (top + 10 * row + 16, 2 * 16 + 170 + 11 * row + 16)
 
 
-def test_a_fold_is_what_is_tested_on(place, inspect):
-    write(place / "train" / "0" / "again.png", of_class(0)[0])
-    write(place / "test" / "1" / "again.png", of_class(1)[0])
-    leaks = 0
-    for fold in range(1, 4):
-        args = f"--config.data.path={place}", f"--config.data.fold={fold}/3"
-        _, _, report = inspect(*args)
-        assert sum(row["train"] + row["test"] for row in report["classes"]) == 37
-        names = [finding["what"] for finding in report["findings"]]
-        leaks += LEAKED in names
-        assert (LEAKED in names) != ("copies within a split" in names)
-    assert leaks in (0, 2)  # each of the two is tested on once, or both together
+def test_all_splits_of_the_user_are_looked_at(place, inspect):
+    write(place / "val" / "0" / "again.png", of_class(0)[0])  # trained on
+    write(place / "val" / "1" / "twice.png", of_class(1)[12])  # tested on
+    code, _, report = inspect(f"--config.data.path={place}")
+    assert code == 1
+    assert report["classes"] == [
+        {"name": name, "train": 12, "validation": count, "test": 4}
+        for name, count in zip("012", (1, 1, 0), strict=True)
+    ]
+    assert found(report, LEAKED) == [
+        f"val/0/again.png (validation, 0) = train/0/{of_class(0)[0]}.png (train, 0)",
+        f"test/1/{of_class(1)[12]}.png (test, 1) = val/1/twice.png (validation, 1)",
+    ]
+    assert found(report, "classes without validation images") == [
+        "'2' has 12 training images and 4 test images"
+    ]
+    assert {row["path"] for row in copies(inspect) if row["sure"] == "same pixels"} == {
+        f"train/0/{of_class(0)[0]}.png",
+        "val/1/twice.png",
+    }
+
+
+def test_a_share_for_validation_stays_with_the_training_images(place, inspect):
+    for share in ("1/3", "0"):
+        args = f"--config.data.path={place}", f"--config.data.validation={share}"
+        counts = [{**row} for row in inspect(*args)[2]["classes"]]
+        assert counts == [{"name": name, "train": 12, "test": 4} for name in "012"]
 
 
 @pytest.mark.parametrize(
@@ -373,10 +388,3 @@ def test_the_command_itself(place, tmp_path):
     assert (out.returncode, out.stderr) == (0, "")
     assert re.search("wrote contact_sheet.png, .*report.json into inspect-", out.stdout)
     assert (tmp_path / "inspect-cells" / "contact_sheet.png").exists()
-
-
-def test_help(capsys):
-    assert main(["inspect_data", "--help"]) == 0
-    said = capsys.readouterr().out
-    for part in ("--output=DIR", "--config=FILE", "--config.data.path", "exit code"):
-        assert part in said

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from hybrid_jax import data
-from hybrid_jax.inspect_data.__main__ import main
+from hybrid_jax.main import main
 from tests.data.files import write
 
 CONFIG = Path(__file__).parents[1] / "configs" / "folder.py"
@@ -31,7 +31,7 @@ def inspect(place, tmp_path, capsys):
 
     def run(*args):
         paths = (f"--config.data.path={place}", f"--output={tmp_path / 'out'}")
-        code = main(["inspect_data", f"--config={CONFIG}", *paths, *args])
+        code = main(["hybrid-jax", "inspect", f"--config={CONFIG}", *paths, *args])
         said = capsys.readouterr()
         assert said.err == ""
         report = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -116,8 +116,27 @@ def test_copies_that_are_found_can_be_left_out(place, inspect, tmp_path):
     before = data.load("folder", str(tmp_path / "kept"), path=str(place))
     options = {"path": str(place), "exclude": str(listed)}
     after = data.load("folder", str(tmp_path / "kept"), **options)
-    size = [len(splits.train) + len(splits.test) for splits in (before, after)]
+    size = [sum(map(len, splits.values())) for splits in (before, after)]
     assert size == [25, 24]
     code, printed, findings = inspect(f"--config.data.exclude={listed}")
     assert (code, findings) == (0, {})
     assert "1 image left out, listed in" in printed
+
+
+def test_groups_in_two_splits_of_a_table_are_found(place, inspect):
+    rows = [
+        (f"{label}/{path.name}", label, split, path.stem)
+        for label in "01"
+        for number, path in enumerate(sorted((place / label).iterdir()))
+        for split in ["train" if number < 8 else "test"]
+    ]
+    rows[-1] = (*rows[-1][:3], rows[0][3])
+    table = place / "t.csv"
+    table.write_text(
+        "\n".join(map(",".join, [("path", "label", "set", "patient"), *rows]))
+    )
+    code, _, findings = inspect(f"--config.data.path={table}")
+    assert code == 1
+    assert [item["text"] for item in findings["groups in two splits"]] == [
+        f"{rows[0][3]!r} in train and test"
+    ]

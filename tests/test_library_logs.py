@@ -8,7 +8,7 @@ import pytest
 from absl import logging as absl_logging
 
 from hybrid_jax import library_logs
-from hybrid_jax.command import guarded
+from hybrid_jax.cli.common import guarded
 
 
 def log_from(path: str, text: str, *args, level=logging.WARNING, name="absl") -> None:

@@ -8,19 +8,16 @@ from pathlib import Path
 import pytest
 
 from hybrid_jax import config as configs
-from hybrid_jax import flags
-from hybrid_jax import main as cli
-from hybrid_jax.benchmark import __main__ as benchmark
-from hybrid_jax.engine.evaluate import stored_config
-from hybrid_jax.engine.run_folder import Workdir
+from hybrid_jax.cli import evaluate, flags
+from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
-from hybrid_jax.inspect_data import __main__ as inspect_data
+from hybrid_jax.main import main
 
 DIGITS = str(Path(__file__).parents[1] / "configs" / "digits.py")
 
 
 def run(capsys, *args):
-    code = cli.main(["hybrid-jax", *map(str, args)])
+    code = main(["hybrid-jax", *map(str, args)])
     return code, capsys.readouterr()
 
 
@@ -78,7 +75,7 @@ def run(capsys, *args):
         ),
         (["stray"], "stray argument 'stray'"),
         (["--epochs=3"], "did you mean --config.train.epochs?"),
-        (["--mode=tran"], "train|eval"),
+        (["--mode=tran"], "--mode=tran is not allowed: one of train, eval"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
@@ -101,17 +98,18 @@ def test_unknown_model_after_the_config(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ([], "--workdir is missing"),
+        (["--config.seed=1"], "--config is missing"),
+        (["--mode=eval"], "--workdir is missing"),
+        (["--workdir=", f"--config={DIGITS}"], "--workdir is empty"),
         (["--workdir=x", "--config"], "Missing value for flag --config"),
         (["--workdir=x", "--config="], "--config is empty"),
         (["--workdir=x", "--config=."], "--config=. is a folder"),
         (["--workdir=x", f"--config={DIGITS}x"], f"did you mean {DIGITS}?"),
-        (["--workdir=x", "--config.seed=1"], "--config is missing"),
-        (["--workdir=x"], "--config is missing"),
+        (["--workdir=x", "--config.seed=1"], "x holds no run: give --config too"),
+        (["--workdir=x"], "x holds no run: give --config too"),
         (["--workdir=x", "--config=nowhere.py"], "nowhere.py"),
         (["--workdir=x", "--config=/dev/null"], "get_config"),
         (["--workdir=x", "--mode=eval"], "holds no run"),
-        (["--workdir=x", "--config.seed=1"], "--config is missing"),
         (["--workdir=gs://bucket/run", "--mode=eval"], "mount a bucket"),
         (["--workdir=s3://b/run", f"--config={DIGITS}"], "--workdir=s3://b/run is not"),
     ],
@@ -127,26 +125,26 @@ def test_missing_things(args, said, tmp_path, monkeypatch, capsys):
 
 
 def test_evaluation_takes_free_fields_over_the_stored_config():
-    argv = ["hybrid-jax", "--mode=eval", "--workdir=x"]
     there = ["--config.data.path=/there", "--config.train.eval_batch_size", "7"]
-    command = cli.parse([*argv, *there])
-    assert command.config is None
-    assert command.changed == {"data.path": "/there", "train.eval_batch_size": 7}
-    assert cli.parse(argv).changed == {}
-    assert cli.parse([*argv, f"--config={DIGITS}", "--config.seed=3"]).changed == {}
+    order = evaluate.parse(["--workdir=x", *there])
+    assert order.config is None
+    assert order.changed == {"data.path": "/there", "train.eval_batch_size": 7}
+    assert evaluate.parse(["--workdir=x"]).changed == {}
+    whole = [f"--config={DIGITS}", "--config.seed=3", "--workdir=x"]
+    assert evaluate.parse(whole).changed == {}
     for field in ("--config.data.pth=/there", "--config.train.eval_batch_size=many"):
         with pytest.raises(UserError):
-            cli.parse([*argv, field])
+            evaluate.parse(["--workdir=x", field])
 
 
 def test_evaluation_refuses_fields_that_the_run_was_trained_with(tmp_path):
-    folder = Workdir(tmp_path)
+    folder = RunFolder(tmp_path)
     folder.create(configs.default(), {})
     changed = {"data.dir": "/there", "train.eval_batch_size": 7}
-    config = configs.flatten(stored_config(folder, changed))
+    config = configs.flatten(folder.changed_config(changed))
     assert config == folder.read_config() | changed
     with pytest.raises(UserError, match=r"^--config\.seed is what the run of "):
-        stored_config(folder, changed | {"seed": 1})
+        folder.changed_config(changed | {"seed": 1})
 
 
 @pytest.mark.parametrize(
@@ -222,20 +220,21 @@ def test_fields_are_set_from_the_command_line(arguments, field, value, by, tmp_p
         (tmp_path / "flags").write_text("# seeds\n" + "\n".join(arguments))
         arguments = [f"--flagfile={tmp_path}/flags"]
     order = [*arguments, file] if by == "before" else [file, *arguments]
-    config = flags.parse(["x", *order], lambda values: None)[1]
+    config = flags.parse(order, ()).config
     found = configs.flatten(config)
     assert found.pop(field) == value
-    left = configs.flatten(flags.parse(["x", file], lambda values: None)[1])
+    left = configs.flatten(flags.parse([file], ()).config)
     assert {name: left[name] for name in found} == found
 
 
-@pytest.mark.parametrize("command", [benchmark, inspect_data])
-def test_other_commands_tell_the_same(command, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("command", ["train", "evaluate", "benchmark", "inspect"])
+def test_all_commands_tell_the_same(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for mistake in ("--config.batch_size=32", "--flagfile=x", "--config.seed=1.5"):
-        assert command.main(["x", f"--config={DIGITS}", mistake]) == 2
-        assert command.main(["x", f"--config={DIGITS}x"]) == 2
-        assert capsys.readouterr().err.count("\n") == 2
+        assert run(capsys, command, f"--config={DIGITS}", mistake)[0] == 2
+        code, out = run(capsys, command, f"--config={DIGITS}x")
+        assert code == 2
+        assert out.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -248,22 +247,14 @@ def test_workdir_that_is_a_file(tmp_path, capsys):
     assert path.read_text() == "keep"
 
 
-@pytest.mark.parametrize("flag", ["--help", "--helpshort", "-?"])
-def test_help_shows_commands_models_and_fields(flag, capsys):
-    code, out = run(capsys, flag)
-    assert code == 0
-    for said in ("--mode=eval", "coatnet_4", "--config.optim.learning_rate", "[0.001]"):
-        assert said in out.out
-
-
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_what_is_said_can_be_printed_in_any_encoding(encoding):
     say = (
-        "import sys; from hybrid_jax import command, errors\n"
+        "import sys; from hybrid_jax import errors; from hybrid_jax.cli import common\n"
         "def run():\n"
         "    print('\\udce9 \\u2026', flush=True)\n"
         "    raise errors.UserError('no folder caf\\udce9 \\u2026')\n"
-        "sys.exit(command.guarded(run))"
+        "sys.exit(common.guarded(run))"
     )
     environment = os.environ | {"PYTHONIOENCODING": encoding, "LC_ALL": "C"}
     done = subprocess.run(
@@ -279,8 +270,8 @@ def test_what_is_said_can_be_printed_in_any_encoding(encoding):
 @pytest.mark.parametrize("own", ["", "glibc.malloc.check=0"])
 def test_commands_start_anew_with_huge_pages_unless_a_user_chose_otherwise(own):
     show = (
-        "import os, sys; from hybrid_jax import command;"
-        "command.restart_with_huge_pages();"
+        "import os, sys; from hybrid_jax.cli import common;"
+        "common.restart_with_huge_pages();"
         "print(os.environ['GLIBC_TUNABLES'], *sys.argv[1:])"
     )
     others = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}

@@ -11,24 +11,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid_jax import data, runtime
+from hybrid_jax import data
 from hybrid_jax.benchmark.flops import flops_of_step
 from hybrid_jax.benchmark.memory import memory
 from hybrid_jax.benchmark.peak import Peak, peak_of
 from hybrid_jax.benchmark.profile import profile
-from hybrid_jax.data import Splits
 from hybrid_jax.engine.compile import compiler
-from hybrid_jax.engine.programs import Evaluator, Trainer, initialiser
-from hybrid_jax.engine.setup import (
-    Plan,
-    build_task,
-    check_frozen,
-    create_run_devices,
-    settled,
-    with_statistics,
-)
-from hybrid_jax.parallel.hosts import Hosts
-from hybrid_jax.parallel.mesh import Devices
+from hybrid_jax.engine.programs import Evaluator, Trainer
+from hybrid_jax.engine.setup import Experiment, resolve_config, with_statistics
 from hybrid_jax.training.dispatch import SECONDS_A_CALL
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
@@ -44,7 +34,6 @@ Dispatch = Callable[[int], Any]  # from a number of steps to what can be waited 
 class Training:
     """Steps of a run, one after the other; a call dispatches some."""
 
-    devices: Devices
     trainer: Trainer
     task: Task
     state: TrainState
@@ -58,17 +47,17 @@ class Training:
 
 @dataclasses.dataclass
 class Evaluation:
-    """Batches of the test split, over and over; a call dispatches some."""
+    """Batches of a split, over and over; a call dispatches some."""
 
     evaluator: Evaluator
-    task: Task
-    variables: dict
+    split: data.Split
+    training: Training
     step: int = 0
 
     def __call__(self, count: int) -> Any:
-        sums = self.evaluator.dispatch(self.task, self.variables, self.step, count)
-        self.step += count
-        return sums
+        task, variables = self.training.task, self.training.state.evaluated
+        first, self.step = self.step, self.step + count
+        return self.evaluator.dispatch(task, variables, self.split, first, count)
 
 
 def measure(
@@ -86,65 +75,52 @@ def measure(
       say: is told what goes on, since all of it takes a while.
     """
     started = time.perf_counter()
-    runtime.set_up(config.compilation_cache)
-    config = settled(config)
-    splits = data.load(**config.data)
+    config = resolve_config(config)
+    experiment = Experiment(config, data.load(**config.data))
     say("compiling")
     with compiler() as threads:
-        training = begin(config, splits, threads)
+        training = begin(experiment, threads)
         ready = time.perf_counter() - started
         say("training")
-        numbers = of_training(training, config, splits, seconds, ready)
+        numbers = of_training(training, experiment, seconds, ready)
         if folder:
             say("profiling")
             trainer = training.trainer
             steps = min(PROFILED_STEPS, trainer.loader.steps)
-            numbers["profile"] = profile(
-                folder, trainer.program.wait(), training, steps
-            )
-        task, variables = training.task, training.state.evaluated
-        say("evaluating")
-        evaluator = Evaluator(
-            threads, training.devices, task, variables, splits.test, config
-        )
-        images = len(splits.test) / evaluator.batches
-        evaluation = Evaluation(evaluator, task, variables)
-        numbers["eval"] = rate(evaluation, seconds, evaluator.loader.steps, images)
-    return described(config, splits, training) | numbers
+            program = trainer.program.wait()
+            numbers["profile"] = profile(folder, program, training, steps)
+        if evaluator := experiment.evaluator(threads):
+            say("evaluating")
+            split = experiment.splits.test or experiment.splits.validation
+            images = len(split) / evaluator.batches(split)
+            evaluation = Evaluation(evaluator, split, training)
+            numbers["eval"] = rate(evaluation, seconds, evaluator.steps, images)
+    return described(experiment, training) | numbers
 
 
-def begin(config: ConfigDict, splits: Splits, threads: Executor) -> Training:
+def begin(experiment: Experiment, threads: Executor) -> Training:
     """A training behind its first step."""
-    devices = create_run_devices(config, Hosts())
-    task = build_task(config, splits, Plan(config, len(splits.train)))
-    initialise = initialiser(devices, task, splits.channels)
-    check_frozen(config.freeze, initialise.shapes.params)
-    initialise.compile(threads)
-    trainer = Trainer(threads, devices, task, initialise.shapes, splits.train, config)
-    task = with_statistics(task, splits.statistics)
-    training = Training(devices, trainer, task, initialise(np.int32(config.seed)))
-    trainer.program.wait()
+    initialise = experiment.initialise.compile(threads)
+    trainer = experiment.trainer(threads)
+    task = with_statistics(experiment.task, experiment.splits.statistics)
+    training = Training(trainer, task, initialise(np.int32(experiment.config.seed)))
     training(1)
     return training
 
 
 def of_training(
-    training: Training,
-    config: ConfigDict,
-    splits: Splits,
-    seconds: float,
-    ready: float,
+    training: Training, experiment: Experiment, seconds: float, ready: float
 ) -> dict:
     """Rate, use of the device, memory, and what the `ready` seconds to here went to."""
-    trainer, batch_size = training.trainer, config.train.batch_size
+    trainer, batch_size = training.trainer, experiment.plan.batch_size
     device, program = jax.devices()[0], trainer.program
     trained = rate(training, seconds, trainer.loader.steps, batch_size)
     used = memory(device, program.wait())
-    peak = peak_of(device, config.dtype)
+    peak = peak_of(device, experiment.config.dtype)
     if peak.source != "measured":  # what is measured here, devices of a host share
-        peak = peak._replace(flops=peak.flops * training.devices.shared_by)
-    shapes = jax.eval_shape(lambda: training.state)
-    work = flops_of_step(training.task, shapes, batch_size, splits.channels)
+        peak = peak._replace(flops=peak.flops * experiment.devices.shared_by)
+    channels, shapes = experiment.splits.channels, experiment.shapes
+    work = flops_of_step(training.task, shapes, batch_size, channels)
     return {
         "train": trained,
         "flops": utilisation(work, trained, peak),
@@ -217,9 +193,9 @@ def utilisation(work: int, trained: dict, peak: Peak) -> dict:
     }
 
 
-def described(config: ConfigDict, splits: Splits, training: Training) -> dict:
+def described(experiment: Experiment, training: Training) -> dict:
     """What was measured, and on what."""
-    device = jax.devices()[0]
+    config, splits, device = experiment.config, experiment.splits, jax.devices()[0]
     return {
         "model": config.model.name,
         "parameters": sum(x.size for x in jax.tree.leaves(training.state.params)),
@@ -229,7 +205,7 @@ def described(config: ConfigDict, splits: Splits, training: Training) -> dict:
         "data": splits.name,
         "loader": "resident" if splits.train.resident else "streamed",
         "device": device.device_kind,
-        "devices": training.devices.shared_by,
+        "devices": experiment.devices.shared_by,
         "platform": device.platform,
         "jax": jax.__version__,
     }

@@ -61,13 +61,14 @@ class Files:
         return len(self.paths)
 
     def read(self, rows: Sequence[int]) -> list[bytes | Unreadable]:
-        return [_content(self.paths[row]) for row in rows]
+        return [content_of(self.paths[row]) for row in rows]
 
     def name(self, row: int) -> str:
         return str(self.paths[row])
 
 
-def _content(path: Path) -> bytes | Unreadable:
+def content_of(path: Path) -> bytes | Unreadable:
+    """The bytes of a file, or why it cannot be opened."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return Unreadable("it is no file")  # a pipe would be waited for

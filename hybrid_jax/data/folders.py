@@ -1,12 +1,12 @@
 """Images in folders: which are classes, which are splits, and what is neither.
 
-DIR/train/<class>/*  and  DIR/test/<class>/*     (or val, valid, validation for test)
+DIR/train/<class>/*  beside  DIR/val/<class>/*  or  DIR/test/<class>/*,  or both
 DIR/<class>/*                                    to be split by a share of each class
 """
 
 import collections
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ from hybrid_jax.errors import UserError, counted, shown
 # Names of splits, in any case.
 SPLITS = {
     "train": ("train", "training"),
-    "test": ("test", "testing"),
     "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
 }
 KNOWN = {*SUFFIXES, *OTHER_SUFFIXES}
 # What file servers, archivers and systems leave in folders.
@@ -32,11 +32,15 @@ FOREIGN = frozenset(
 
 
 class Entry(NamedTuple):
-    """One image: `train`, `test` or nothing yet, its file, and its class's name."""
+    """One image: its split or nothing yet, its file, and its class's name.
+
+    Its group, too, where it has one.
+    """
 
     split: str
     path: Path
     label: str
+    group: str = ""
 
 
 class Folder(NamedTuple):
@@ -46,19 +50,24 @@ class Folder(NamedTuple):
       entries: the images that are used.
       notes: in words, what was left out.
       empty: in words, each class folder without images.
+      splits: those of the user that are used; none where there are none.
     """
 
     entries: list[Entry]
     notes: list[str]
     empty: list[str]
+    splits: tuple[str, ...] = ()
 
 
-def read_folder(place: Path, exclusions: Exclusions) -> Folder:
+def read_folder(
+    place: Path, exclusions: Exclusions, wanted: Container[str] = SPLITS
+) -> Folder:
     """The images below a folder, by split and class.
 
     Args:
       place: the folder.
       exclusions: what to leave out.
+      wanted: splits that are used; others are counted in the notes.
 
     Raises:
       UserError: it is not laid out as either of the two, or cannot be listed.
@@ -68,19 +77,70 @@ def read_folder(place: Path, exclusions: Exclusions) -> Folder:
     if not roles:
         walk.add_classes(place, "")
         return walk.found()
-    tested = roles.get("test") or roles.get("validation")
-    if "train" not in roles or tested is None:
+    if "train" not in roles or len(roles) < 2:
         raise _lacks_a_split(place, roles)
-    walk.add_classes(roles["train"], "train")
-    walk.add_classes(tested, "test")
-    used = {roles["train"], tested}
-    for folder in walk.folders(place):
-        if folder not in used and (images := walk.left_in(walk.images(folder))):
+    used = {role: folder for role, folder in roles.items() if role in wanted}
+    for role, folder in used.items():
+        walk.add_classes(folder, role)
+    taken = " and ".join(shown(folder.name) for folder in used.values())
+    others = [f for f in walk.folders(place) if f not in used.values()]
+    for folder in others:
+        if images := walk.left_in(walk.images(folder)):
             count, name = counted(len(images), "image"), shown(folder.name)
-            taken = f"{shown(roles['train'].name)} and {shown(tested.name)}"
-            walk.notes.append(f"{count} in {name} left out: only {taken} are used")
+            verb = "is" if len(used) == 1 else "are"
+            walk.notes.append(f"{count} in {name} left out: only {taken} {verb} used")
     walk.note_loose(place)
-    return walk.found()
+    return walk.found()._replace(splits=tuple(used))
+
+
+def read_folder_split(place: Path, split: str) -> Folder:
+    """The images of one split of a folder, or of all where it has none, by class.
+
+    Args:
+      place: the folder.
+      split: which; it must be empty or one that the folder has, if it has any.
+
+    Raises:
+      UserError: the split is not there, there are no classes, or a folder cannot be
+        listed.
+    """
+    walk = _Walk(place, Exclusions())
+    roles = _roles(walk)
+    chosen, notes = chosen_split(place, tuple(roles), split)
+    walk.add_classes(roles[chosen] if chosen else place, chosen)
+    found = walk.found()
+    return found._replace(notes=[*notes, *found.notes])
+
+
+def chosen_split(
+    place: Path, there: Sequence[str], split: str
+) -> tuple[str, tuple[str, ...]]:
+    """The split that is meant, and notes; empty where there are none.
+
+    Args:
+      place: a folder or a table.
+      there: splits that it has.
+      split: that somebody asked for, or empty.
+
+    Raises:
+      UserError: it has splits, and not this one.
+    """
+    if not there:
+        has_none = f"{shown(place)} has no splits: all of its images are used"
+        return "", (has_none,) if split else ()
+    if split not in there:
+        asked = f"and no {split}" if split else "so one must be named"
+        raise UserError(f"{shown(place)} has the splits {', '.join(there)}, {asked}")
+    return split, ()
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Image files in a folder and its folders, in the order of their paths.
+
+    Raises:
+      UserError: one of the folders cannot be listed.
+    """
+    return [*_Walk(folder, Exclusions()).images(folder)]
 
 
 class _Walk:
@@ -221,17 +281,18 @@ def _holds_images_alone(walk: _Walk, folder: Path) -> bool:
 
 def _lacks_a_split(place: Path, roles: dict[str, Path]) -> UserError:
     """The error of a folder with images for training or for testing alone."""
-    name = shown(next(iter(roles.values())).name)
+    names = " and ".join(repr(shown(folder.name)) for folder in roles.values())
     if "train" not in roles:
         return UserError(
-            f"{shown(place)} has images to test on in {name!r}, and no folder 'train': "
+            f"{shown(place)} has images to test on in {names}, and no folder 'train': "
             "add it"
         )
+    name = shown(roles["train"].name)
     return UserError(
-        f"{shown(place)} has images to train on in {name!r}, and no folder 'test': add "
-        f"it, or have a share held out with --config.data.path={shown(place)}/{name}; "
-        f"if {name!r} is a class, name the images in a table, a .csv with the columns "
-        "path and label"
+        f"{shown(place)} has images to train on in {names}, and no folder 'test' or "
+        f"'val': add it, or have a share held out with "
+        f"--config.data.path={shown(place)}/{name}; if {names} is a class, name the "
+        "images in a table, a .csv with the columns path and label"
     )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from hybrid_jax.data import Split
 from hybrid_jax.data.order import share_of
-from hybrid_jax.data.stream import Batches
+from hybrid_jax.data.stream import Batches, Rows
 from hybrid_jax.parallel.mesh import Devices, create_devices
 
 MAX_STEPS = 64  # of one dispatch
@@ -95,12 +95,12 @@ class Resident:
     def data(self) -> tuple[jax.Array, ...]:
         rows = _filled(len(self._split), self._devices.shared_by)
         arrays = (self._split.images, *self._split.beside_images)
-        padded = tuple(_padded(array, rows) for array in arrays)
+        padded = tuple(padded_rows(array, rows) for array in arrays)
         return self._devices.put(padded, self.data_shapes)
 
     def chunk(self, first: int, count: int) -> jax.Array:
         rows = np.stack([self._order(step) for step in range(first, first + count)])
-        return self._devices.put(_padded(rows, self.steps), self.shapes)
+        return self._devices.put(padded_rows(rows, self.steps), self.shapes)
 
     def pick(self, data, chunk, i):
         place = self._devices.place
@@ -109,7 +109,7 @@ class Resident:
 
 
 class Stream:
-    """A split that is decoded while the device trains.
+    """A split whose images are handed over, decoded while the device is busy.
 
     Handing a chunk over and running it are both asynchronous, so the next chunk is on
     its way while the device is busy with the one before.
@@ -128,9 +128,8 @@ class Stream:
         self.steps = int(np.clip(CHUNK_BYTES // np.prod(shape), 1, MAX_STEPS))
         self.data = self.data_shapes = ()
         self._place = devices.place
-        self._batches = Batches(
-            split, lambda step: share_of(order(step), host, hosts), workers
-        )
+        mine = Rows(split, lambda step: share_of(order(step), host, hosts))
+        self._batches = mine if split.resident else Batches(mine, workers)
         self.shapes = tuple(
             devices.shape((self.steps, batch_size, *of), dtype, axis=1)
             for of, dtype in _arrays_of(split)
@@ -146,7 +145,7 @@ class Stream:
 
     def _handed_over(self, mine: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
         """This host's part of an array as the whole array."""
-        mine = _padded(mine, self.steps).reshape(self.steps, -1, *shape.shape[2:])
+        mine = padded_rows(mine, self.steps).reshape(self.steps, -1, *shape.shape[2:])
         return jax.make_array_from_process_local_data(shape.sharding, mine, shape.shape)
 
     def pick(self, data, chunk, i):
@@ -164,8 +163,8 @@ def _filled(rows: int, devices: int) -> int:
     return -(-rows // devices) * devices
 
 
-def _padded(rows: np.ndarray, length: int) -> np.ndarray:
-    """`[count, ...]` filled up to `[length, ...]`; the rest is never looked at."""
+def padded_rows(rows: np.ndarray, length: int) -> np.ndarray:
+    """Rows `[count, ...]` filled up to `[length, ...]`; the rest is never looked at."""
     if len(rows) == length:
         return rows
     padded = np.zeros((length, *rows.shape[1:]), rows.dtype)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import platformdirs
 
+from hybrid_jax.data.division import used_splits
 from hybrid_jax.data.encoded import (
     Encoded,
     Files,
@@ -19,6 +20,7 @@ from hybrid_jax.data.encoded import (
     refuse_unreadable,
 )
 from hybrid_jax.data.facts_cache import READ_BY, remember, remembered
+from hybrid_jax.data.folders import SPLITS
 from hybrid_jax.data.kept import decoded
 from hybrid_jax.data.listing import Listing, Listings, list_images
 from hybrid_jax.data.pixels import Facts
@@ -28,7 +30,6 @@ from hybrid_jax.paths import expanded
 if typing.TYPE_CHECKING:
     from hybrid_jax.data import Options
 
-SPLITS = ("train", "test")
 NAMED_AT_MOST = 20  # of images that are skipped
 KEPT_BESIDE = 3  # decoded splits of other seeds or shares; older ones are deleted
 
@@ -49,27 +50,25 @@ class OwnImages:
 
         Raises:
           UserError: of `list_images`; images that cannot be read, unless they are
-            skipped, which those of the user's own test split never are.
+            skipped, which those that the user holds out never are.
         """
         path = options.path
         if not path:
             raise UserError(
                 "config.data.path is missing: give the folder of your images, or a .csv"
             )
-        listed = list_images(
-            path, options.test_fraction, options.split_seed, options.exclude
-        )
-        self.classes = listed.classes
+        listed = _listed(options)
+        self.classes, self.splits, self.unused = listed.classes, (*listed.splits,), {}
         self._root = expanded(path)
         self._title = shown(self._root.name) or path
         self._kept = _place_of(path, options.dir)
-        facts = self._look_through({s: getattr(listed, s) for s in SPLITS})
+        facts = self._look_through(listed.splits)
         _refuse_unreadable(listed, facts, options.on_error)
-        self._listings = {s: _readable(getattr(listed, s), facts) for s in SPLITS}
+        self._listings = {s: _readable(of, facts) for s, of in listed.splits.items()}
         self._check_classes(listed)
         good = [fact for fact in facts.values() if not fact.error]
         self._sizes = {path: fact[:2] for path, fact in facts.items()}
-        self._form = choose_form(
+        self.form = choose_form(
             good, options.image_size, options.fit, options.background, shown(path)
         )
         skipped = [
@@ -77,23 +76,23 @@ class OwnImages:
         ]
         self.notes = (
             *listed.notes,
-            *_skipped_note(skipped),
+            *skipped_note(skipped),
             *_transparency_note(good, options.background),
         )
 
     def images(self, split: str) -> Encoded:
-        """The images of `train` or `test`."""
+        """The images of a split."""
         paths = self._listings[split].paths
         sizes = np.array([self._sizes[path] for path in paths], np.int32)
-        return Encoded(Files(paths), self._form, np.arange(len(paths)), sizes)
+        return Encoded(Files(paths), self.form, np.arange(len(paths)), sizes)
 
     def decoded(self, split: str) -> np.ndarray:
         """All of their pixels, uint8 `[N, H, W, C]`; what is outdated is deleted."""
         paths = self._listings[split].paths
         state = [f"{path} {self._stamps[path]}" for path in paths]
-        digest = _digest([repr(self._form), *state])[:16]
-        shape = "x".join(map(str, (*self._form.size, self._form.channels)))
-        name = f"decoded-{split}-{shape}-{self._form.fit}"
+        digest = _digest([repr(self.form), *state])[:16]
+        shape = "x".join(map(str, (*self.form.size, self.form.channels)))
+        name = f"decoded-{split}-{shape}-{self.form.fit}"
         others = [p for p in self._kept.glob(f"{name}-*") if p.name[-16:] != digest]
         newest = sorted(others, key=_age)[:KEPT_BESIDE]
         for old in {*others} - {*newest}:
@@ -106,13 +105,17 @@ class OwnImages:
         """Of names and sizes of all files, wherever the folder lies."""
         return _digest(
             f"{split} {os.path.relpath(path, self._root)} {self._stamps[path].size}"
-            for split in SPLITS
+            for split in self.splits
             for path in self._listings[split].paths
         )
 
     def labels(self, split: str) -> np.ndarray:
         """Labels int32 `[N]`, in the order of the images."""
         return self._listings[split].labels
+
+    def groups(self, split: str) -> np.ndarray | None:
+        """What images belong to, text `[N]`; None where nothing says so."""
+        return self._listings[split].groups
 
     def _look_through(self, listings: dict[str, Listing]) -> dict[Path, Facts]:
         """The facts of every file; those of unchanged files are remembered."""
@@ -136,7 +139,7 @@ class OwnImages:
 
     def _check_classes(self, listed: Listings) -> None:
         """Refuses classes of which skipping has left nothing to train or test on."""
-        needed = SPLITS if listed.held_out else ("train",)
+        needed = self.splits if listed.held_out else ("train",)
         for split in needed:
             count = np.bincount(self.labels(split), minlength=len(self.classes))
             if not count.all():
@@ -147,18 +150,36 @@ class OwnImages:
                 )
 
 
+def _listed(options: "Options") -> Listings:
+    """The user's images, without a validation split that is not to be used.
+
+    Raises:
+      UserError: of `list_images` and of `used_splits`.
+    """
+    wanted = SPLITS if options.validation else SPLITS.keys() - {"validation"}
+    listed = list_images(
+        options.path,
+        options.test_fraction,
+        options.split_seed,
+        exclude=options.exclude,
+        group=options.group,
+        wanted=wanted,
+    )
+    used_splits({split: len(of.labels) for split, of in listed.splits.items()}, options)
+    return listed
+
+
 def _refuse_unreadable(
     listed: Listings, facts: dict[Path, Facts], on_error: str
 ) -> None:
     """Raises a `UserError` that names images which cannot be read and are not skipped.
 
-    A test split of the user's own is never shortened.
+    Splits that the user holds out are never shortened.
     """
-    for split in SPLITS:
+    for split, (paths, *_) in listed.splits.items():
         may_skip = split == "train" or listed.held_out
         if may_skip and on_error == "skip":
             continue
-        paths = getattr(listed, split).paths
         refuse_unreadable(
             Files(paths),
             [facts[path] for path in paths],
@@ -170,10 +191,11 @@ def _refuse_unreadable(
 
 def _readable(listing: Listing, facts: dict[Path, Facts]) -> Listing:
     rows = np.flatnonzero([not facts[path].error for path in listing.paths])
-    return Listing([listing.paths[row] for row in rows], listing.labels[rows])
+    return listing.take(rows)
 
 
-def _skipped_note(skipped: list[str]) -> tuple[str, ...]:
+def skipped_note(skipped: list[str]) -> tuple[str, ...]:
+    """Says which images are skipped, each with its reason; nothing if none is."""
     if not skipped:
         return ()
     more = len(skipped) - NAMED_AT_MOST

@@ -7,11 +7,12 @@ background. Whatever else a file holds is refused by name, never guessed.
 
 import dataclasses
 import io
+import typing
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps
+from PIL import ExifTags, Image, ImageColor, ImageOps
 
 from hybrid_jax.data import decoder_messages, image_modes
 from hybrid_jax.data.extents import bring_whole
@@ -41,6 +42,7 @@ BEGINNINGS = {
     **{b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"},
     **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"},
 }
+TURNED = (5, 6, 7, 8)  # rotation marks of an image that lies on its side
 READER = 2  # raised where other pixels come from the same bytes
 
 # How an image of another shape comes to a size: PIL images and `(width, height)`.
@@ -85,7 +87,8 @@ class Form:
     Attributes:
       size: `(height, width)`.
       channels: 1 or 3.
-      bits: of the highest level of images that store 16; others have their own.
+      bits: of the highest level of images that store 16; others have their own. 0 is
+        not known.
       fit: row of `FITS`, for images of another size.
       background: color behind what is transparent.
       target: `(height, width)` that images come to later, where they are kept whole;
@@ -98,6 +101,17 @@ class Form:
     fit: str = "crop"
     background: str = "white"
     target: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, typing.Any]:
+        """A form as JSON holds it, lists for tuples."""
+        values = dataclasses.asdict(self)
+        return {n: [*v] if isinstance(v, tuple) else v for n, v in values.items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, typing.Any]) -> "Form":
+        """The form that `to_json` made, tuples for lists."""
+        tuples = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
+        return cls(**values | tuples)
 
 
 def decode(
@@ -115,6 +129,8 @@ def decode(
     """
     stored = _open(content)
     bits, lower = image_modes.stored_bits(stored), None
+    if bits == 16 and not form.bits:
+        raise Unreadable("it has 16 bits, and it is not known how many of them count")
     if bits == 16 and form.bits < 16 and stored.mode in image_modes.COLOR:
         lower = _upright(image_modes.read_lower_bytes(_open(content)))
     if stored.format == "JPEG":
@@ -127,6 +143,21 @@ def decode(
     except ValueError as error:
         raise Unreadable(str(error)) from None
     return _brought(shallow, form, extent)
+
+
+def bring(
+    pixels: np.ndarray, form: Form, extent: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Brings an image that is decoded already to a form, uint8 `[H, W, C]`.
+
+    Args:
+      pixels: uint8 `[h, w, C]`.
+      form: of the result.
+      extent: height and width that the image fills, where images are kept whole.
+    """
+    gray = pixels.shape[-1] == 1
+    image = Image.fromarray(pixels[..., 0] if gray else pixels)
+    return _brought(image, form, extent)
 
 
 def _brought(
@@ -143,6 +174,21 @@ def _brought(
     else:
         pixels = np.asarray(image)
     return pixels.reshape(height, width, form.channels)
+
+
+def size_of(content: bytes | Unreadable) -> tuple[int, int]:
+    """Height and width of an image that stands upright, from the head of its file.
+
+    Raises:
+      Unreadable: says why.
+    """
+    image = _open(content)
+    width, height = image.size
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in TURNED
+    except Exception as error:  # Pillow's readers raise many kinds
+        raise Unreadable(first_line(error)) from None
+    return (width, height) if turned else (height, width)
 
 
 def examine(content: bytes | Unreadable) -> Facts:

@@ -18,6 +18,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders import BUILDERS
+from hybrid_jax.data.dataset import SPLITS
+from hybrid_jax.data.division import left_out_note, used_splits
 from hybrid_jax.data.encoded import Encoded, choose_form, look_through
 from hybrid_jax.data.facts_cache import READ_BY, remember, remembered
 from hybrid_jax.data.kept import decoded
@@ -44,17 +46,21 @@ class Prepared:
         self.builder = open_builder(options.name, options.dir, options.manual_dir)
         self.label, self._options = options.label, options
         self.classes = class_names(self.builder, options.label)
-        used = split_names(self.builder)
-        self._splits = dict(zip(("train", "test"), used, strict=True))
-        unused = [name for name in self.builder.info.splits if name not in used]
-        self.notes = tuple(f"the split {name} is left out" for name in unused)
-        self._form = self._choose_form()
+        given = split_sizes(self.builder)
+        self.splits = used_splits(given, options)
+        self.unused = {n: size for n, size in given.items() if n not in self.splits}
+        others = [name for name in self.builder.info.splits if name not in given]
+        self.notes = (
+            *(f"the split {name} is left out" for name in others),
+            *map(left_out_note, self.unused.values()),
+        )
+        self.form = self._choose_form()
 
     def images(self, split: str) -> Encoded:
-        """The images of `train` or `test`."""
+        """The images of a split."""
         records = self._records(split)
         rows = np.arange(len(records))
-        return Encoded(records, self._form, rows, self._sizes[split])
+        return Encoded(records, self.form, rows, self._sizes[split])
 
     def decoded(self, split: str) -> np.ndarray:
         """All of their pixels, uint8 `[N, H, W, C]`."""
@@ -62,7 +68,7 @@ class Prepared:
 
     def labels(self, split: str) -> np.ndarray:
         """Labels int32 `[N]`, in the order of the images."""
-        path = self._folder(split).with_name(f"{self.label}-{self._splits[split]}.npy")
+        path = self._folder(split).with_name(f"{self.label}-{split}.npy")
         source = self._records(split).source
         with contextlib.suppress(OSError, ValueError, EOFError):
             labels = np.load(path, allow_pickle=False)
@@ -75,12 +81,14 @@ class Prepared:
             labels[start : start + len(rows)] = [r[self.label] for r in records]
         if not len(labels) or labels.min() < 0:
             raise UserError(
-                f"the {self._splits[split]} split of {self.builder.name} has no "
-                "labelled images"
+                f"the {split} split of {self.builder.name} has no labelled images"
             )
         with contextlib.suppress(OSError):  # a read-only disk costs time alone
             np.save(path, labels, allow_pickle=False)
         return labels
+
+    def groups(self, split: str) -> None:
+        """Nothing says what belongs together."""
 
     def _records(self, split: str) -> "TfdsRecords":
         if self.builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
@@ -90,7 +98,7 @@ class Prepared:
                 "file_format=array_record"
             )
         source = self.builder.as_data_source(
-            self._splits[split], decoders={"image": tfds.decode.SkipDecoding()}
+            split, decoders={"image": tfds.decode.SkipDecoding()}
         )
         return TfdsRecords(source, self._title(split))
 
@@ -98,9 +106,7 @@ class Prepared:
         height, width, channels = self.builder.info.features["image"].shape
         if height and width:
             facts = [Facts(height, width, channels == 1)]
-            looked = {
-                split: facts * len(self._records(split)) for split in self._splits
-            }
+            looked = {split: facts * len(self._records(split)) for split in self.splits}
         else:  # the sizes are only known from the images
             looked = self._look_through()
             facts = [f for of_split in looked.values() for f in of_split if not f.error]
@@ -121,16 +127,15 @@ class Prepared:
         """The facts of every image; those of the same records are remembered."""
         memory = given(self.builder.data_path) / "facts.json"
         known, rows = remembered(memory, 2), {}
-        for split, name in self._splits.items():
-            stamp = self._stamp(name)
-            if known.get(name, [None])[0] == stamp:
-                rows[name] = known[name]
+        for split in self.splits:
+            stamp = self._stamp(split)
+            if known.get(split, [None])[0] == stamp:
+                rows[split] = known[split]
             else:
                 facts = look_through(self._records(split), self._title(split))
-                rows[name] = [stamp, facts]
+                rows[split] = [stamp, facts]
         looked = {
-            split: [Facts(*fact) for fact in rows[name][1]]
-            for split, name in self._splits.items()
+            split: [Facts(*fact) for fact in rows[split][1]] for split in self.splits
         }
         # What could not be read may be read once a decoder is there.
         if rows != known and not any(
@@ -147,14 +152,14 @@ class Prepared:
         return "\n".join([READ_BY, " ".join(Facts._fields), *state])
 
     def _folder(self, split: str) -> Path:
-        form = self._form
+        form = self.form
         shape = "x".join(map(str, (*form.size, form.channels)))
         digest = hashlib.sha256(f"{form} {READER}".encode()).hexdigest()[:8]
-        name = f"decoded-{self._splits[split]}-{shape}-{digest}"
+        name = f"decoded-{split}-{shape}-{digest}"
         return given(self.builder.data_path) / name
 
     def _title(self, split: str) -> str:
-        return f"{self.builder.name} {self._splits[split]}"
+        return f"{self.builder.name} {split}"
 
 
 class TfdsRecords:
@@ -214,16 +219,20 @@ def class_names(
     return tuple(features[label].names)
 
 
-def split_names(builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
-    """Training and test split; sets without a test split are tested on validation."""
+def split_sizes(builder: tfds.core.DatasetBuilder) -> dict[str, int]:
+    """How many images the training, validation and test split have, if they are there.
+
+    Raises:
+      UserError: there is none to train on, or none beside it.
+    """
     splits = builder.info.splits
-    test = next((name for name in ("test", "validation") if name in splits), None)
-    if "train" not in splits or test is None:
+    sizes = {name: splits[name].num_examples for name in SPLITS if name in splits}
+    if "train" not in sizes or len(sizes) < 2:
         raise UserError(
             f"config.data.name={builder.name!r} has the splits {', '.join(splits)}; "
             "train and test (or validation) are needed"
         )
-    return "train", test
+    return sizes
 
 
 def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:

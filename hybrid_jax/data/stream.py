@@ -23,12 +23,14 @@ UNTAKEN = "ignore:resource_tracker:UserWarning"
 class Batches:
     """Batch `t` at `[t]`, made ahead where steps are asked for one after the other."""
 
-    def __init__(
-        self, split: Split, order: Callable[[int], np.ndarray], workers: int = 0
-    ):
-        """`order` gives the indices of a step; `workers` are processes."""
-        self._read = _Reader(split, order)
-        self._workers = workers
+    def __init__(self, rows: "Rows", workers: int = 0):
+        """Begins with nothing.
+
+        Args:
+          rows: gives the batch of any step.
+          workers: processes that decode; 0 decodes in threads.
+        """
+        self._rows, self._workers = rows, workers
         self._next, self._ready = None, None
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
@@ -41,10 +43,10 @@ class Batches:
     def _from(self, step: int):
         import grain  # takes a fifth of a second
 
-        batches = grain.MapDataset.range(step, 2**31).map(self._read)
+        batches = grain.MapDataset.range(step, 2**31).map(self._rows.__getitem__)
         if not self._workers:
             threads = min(os.cpu_count(), MOST_THREADS)
-            room = BYTES_AHEAD // self._read.batch_bytes(step)
+            room = BYTES_AHEAD // self._rows.batch_bytes(step)
             ahead = max(min(AHEAD * threads, room), 1)
             options = grain.ReadOptions(threads, prefetch_buffer_size=ahead)
             return iter(batches.to_iter_dataset(options))
@@ -59,8 +61,8 @@ class Batches:
         return iter(batches.to_iter_dataset(options).mp_prefetch(processes))
 
 
-class _Reader:
-    """From a step to its batch; goes to the processes."""
+class Rows:
+    """Batch `t` at `[t]`, made when it is asked for; can go to other processes."""
 
     def __init__(self, split: Split, order: Callable[[int], np.ndarray]):
         self._split, self._order = split, order
@@ -74,7 +76,7 @@ class _Reader:
         if parent := multiprocessing.parent_process():
             _end_quietly_with(parent)
 
-    def __call__(self, step: int) -> tuple[np.ndarray, ...]:
+    def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
         rows, split = self._order(step), self._split
         return split.images[rows], *(array[rows] for array in split.beside_images)
 

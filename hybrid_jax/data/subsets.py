@@ -6,10 +6,9 @@ smaller subset lies inside every larger one.
 
 import numpy as np
 
-from hybrid_jax.errors import UserError
-
 # Rows of different purposes must differ, or a subset would favor a fold.
 HOLD_OUT, SUBSET, FOLD = range(3)
+MOST = 5000  # images that are enough to choose by
 
 
 def hold_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -38,28 +37,44 @@ def subset(labels: np.ndarray, fraction: float, per_class: int, seed: int):
     return np.flatnonzero(ranks(labels, seed, SUBSET) < kept[labels])
 
 
-def fold(
-    labels: np.ndarray, number: int, folds: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on, and rows of fold `number` of 1 to `folds` to test on.
+def allot(counts: np.ndarray, share: float, most: int = MOST) -> np.ndarray:
+    """How many images of each class make a share of all, int64 `[classes]`.
 
-    Every image is tested on in one fold, and a class's numbers in two folds differ by
-    one image at most.
+    Each class has one at least. The others follow their quotas, by the method of the
+    largest remainder (Hamilton), so that the total is right.
 
-    Raises:
-      UserError: a class has fewer images than there are folds.
+    Args:
+      counts: images of each class, `[classes]`; a class of none gets none.
+      share: of all images, from 0 to below 1.
+      most: images in all, where there are no more classes.
+    """
+    counts = np.asarray(counts, np.int64)
+    allotted = (counts > 0).astype(np.int64)
+    total = min(round(share * counts.sum()), most)
+    free = counts > 0
+    while free.any():
+        left = max(total - int(allotted[~free].sum()), 0)
+        quotas = np.where(free, counts * (left / counts[free].sum()), 0)
+        if not (few := free & (quotas < 1)).any():
+            allotted[free] = np.floor(quotas[free] + 1e-9)
+            missing = left - int(allotted[free].sum())
+            order = np.argsort(allotted - quotas, kind="stable")
+            allotted[order[free[order]][:missing]] += 1
+            break
+        free &= ~few
+    return allotted
+
+
+def fold(labels: np.ndarray, number: int, folds: int, seed: int) -> np.ndarray:
+    """Which images are those of fold `number` of 1 to `folds`, bool `[N]`.
+
+    Every image is in one fold. A class's numbers in two folds differ by one image at
+    most.
     """
     counts = np.bincount(labels)
-    least = counts[counts > 0].min()
-    if least < folds:
-        raise UserError(
-            f"config.data.fold={number}/{folds}: a class has only {least} images to "
-            "part; take fewer folds"
-        )
     # Each class begins where the one before it ended, so that folds have one size.
     begun = np.cumsum(counts) - counts
-    tested = (ranks(labels, seed, FOLD) + begun[labels]) % folds == number - 1
-    return np.flatnonzero(~tested), np.flatnonzero(tested)
+    return (ranks(labels, seed, FOLD) + begun[labels]) % folds == number - 1
 
 
 def ranks(labels: np.ndarray, seed: int, purpose: int) -> np.ndarray:

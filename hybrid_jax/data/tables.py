@@ -17,6 +17,10 @@ COLUMNS = {
     "path": ("path", "image", "file", "filename", "filepath", "image_path"),
     "label": ("label", "class", "target", "category"),
     "split": ("split", "subset", "set"),
+    "group": (
+        *("group", "group_id", "patient", "patient_id", "subject", "subject_id"),
+        *("slide", "slide_id"),
+    ),
 }
 
 
@@ -31,10 +35,10 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows of a table, and which of our columns it has."""
+    """The rows of a table, and what it calls those of our columns that it has."""
 
     rows: list[Row]
-    columns: tuple[str, ...]
+    columns: dict[str, str]
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -80,7 +84,7 @@ def read(file: Path, needed: Sequence[str]) -> Table:
         filled = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
         named = {name: filled[place] for name, place in places.items()}
         rows.append(Row(line, dict.fromkeys(COLUMNS, "") | named))
-    return Table(rows, tuple(places))
+    return Table(rows, {name: header[place] for name, place in places.items()})
 
 
 def _numbered(lines) -> Iterator[tuple[int, list[str]]]:

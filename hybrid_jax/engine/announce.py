@@ -5,46 +5,47 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import augment
 from hybrid_jax.data.order import TrainingOrder
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.metric_writers import image_grid
 from hybrid_jax.engine.programs import Trainer
-from hybrid_jax.engine.setup import Plan
+from hybrid_jax.engine.setup import Experiment
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optim
 from hybrid_jax.training.bundles import unbundled
-from hybrid_jax.training.state import TrainState
-from hybrid_jax.training.step import Task
 
+USES = {
+    "train": "images to train on",
+    "validation": "to choose by",
+    "test": "to test on",
+}
 IMAGES_SHOWN = 64
 LEAST_PIXELS = 512  # a side of their picture, so that small images can be seen
 
 
-def announce(
-    reporter: Reporter,
-    config: ConfigDict,
-    devices: Devices,
-    splits: Splits,
-    plan: Plan,
-    task: Task,
-    shapes: TrainState,
-) -> None:
+def announce(console: Reporter, experiment: Experiment) -> None:
     """Says what is trained on what; the log also lists every parameter."""
-    model, device = task.model, devices.mesh.devices.flat[0]
-    height, width = task.image_size
+    config, splits, devices = experiment.config, experiment.splits, experiment.devices
+    plan, model, shapes = experiment.plan, experiment.task.model, experiment.shapes
+    device = devices.mesh.devices.flat[0]
+    height, width = experiment.task.image_size
     maps = ", ".join(f"{h}x{w}" for h, w in model.map_sizes)
     parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
-    reporter.say(
-        f"{splits.name}: {len(splits.train):,} images to train on, "
-        f"{len(splits.test):,} to test on, {len(splits.classes)} classes, "
+    counts = [f"{len(split):,} {USES[name]}" for name, split in splits.items()]
+    console.say(
+        f"{splits.name}: {counts[0]}, {', '.join([*counts[1:], ''])}"
+        f"{len(splits.classes)} classes, "
         + ("on the device" if splits.train.resident else "streamed")
     )
     for note in splits.notes:
-        reporter.say(note)
-    reporter.say(
+        console.say(note)
+    if splits.validation is None:
+        console.say(
+            "no validation split (config.data.validation=0): the last weights count"
+        )
+    console.say(
         f"{config.model.name}: {parameters:,} parameters, {height}x{width} px through "
         f"maps of {maps}"
     )
@@ -52,15 +53,15 @@ def announce(
         still = jax.tree.leaves(optim.frozen(shapes.params, config.freeze))
         sizes = [x.size for x in jax.tree.leaves(shapes.params)]
         kept = sum(size for size, is_kept in zip(sizes, still, strict=True) if is_kept)
-        reporter.say(f"{kept:,} of its parameters are frozen")
-    reporter.say(
+        console.say(f"{kept:,} of its parameters are frozen")
+    console.say(
         f"{plan.total_steps:,} steps of {plan.batch_size} images, in "
         f"{np.dtype(model.dtype).name} on {_several(devices)}{device.device_kind} "
         f"({device.platform}){_shares(config, devices)}"
     )
     params = jax.eval_shape(unbundled, shapes.params)
     overview = parameter_overview.get_parameter_overview(params, include_stats=False)
-    reporter.note(f"parameters\n{overview}")
+    console.note(f"parameters\n{overview}")
 
 
 def _several(devices: Devices) -> str:
@@ -80,6 +81,11 @@ def _shares(config: ConfigDict, devices: Devices) -> str:
 def readiness(trainer: Trainer, seconds: float) -> str:
     """What the time to the end of the first step was spent on."""
     program = trainer.program
+    if program.kept:
+        return (
+            f"ready in {seconds:.1f} s: programs of the run before, first step "
+            f"{trainer.first:.1f} s"
+        )
     compiled = "read from the cache" if program.cached else "compiled"
     return (
         f"ready in {seconds:.1f} s: traced in {program.traced:.1f} s, {compiled} in "
@@ -87,25 +93,22 @@ def readiness(trainer: Trainer, seconds: float) -> str:
     )
 
 
-def augmented_images(splits: Splits, task: Task, config: ConfigDict) -> np.ndarray:
+def augmented_images(experiment: Experiment) -> np.ndarray:
     """Images of the first batch, each augmented once: a grid, uint8 `[H, W, C]`."""
+    config, task = experiment.config, experiment.task
+    train, classes = experiment.splits.train, len(experiment.splits.classes)
     order = TrainingOrder(
-        splits.train.labels,
-        config.train.batch_size,
-        config.seed,
-        config.train.sampling,
+        train.labels, config.train.batch_size, config.seed, config.train.sampling
     )
     rows = order(0)[:IMAGES_SHOWN]
-    images = splits.train.images[rows]
-    targets = jax.nn.one_hot(splits.train.labels[rows], len(splits.classes))
-    extents = splits.train.extents
+    extents = None if train.extents is None else train.extents[rows]
     images, _ = jit_once(augment, static_argnums=(3, 4, 6))(
         jax.random.key(config.seed),
-        images,
-        targets,
+        train.images[rows],
+        jax.nn.one_hot(train.labels[rows], classes),
         task.augmentation,
         task.image_size,
-        None if extents is None else extents[rows],
+        extents,
         task.fit,
     )
     grid = image_grid(np.asarray(images))

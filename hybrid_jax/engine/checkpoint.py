@@ -21,7 +21,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 
 from hybrid_jax import library_logs
 from hybrid_jax.engine import checkpoint_arrays, checkpoint_manifest
-from hybrid_jax.engine.run_folder import write_whole
+from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.errors import UserError, first_line, megabytes
 from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.parallel.mesh import Devices
@@ -102,6 +102,11 @@ class Saved:
     def _at(self, step: int) -> Path:
         return self.folder / str(step)
 
+    @property
+    def steps(self) -> list[int]:
+        """All steps that are whole, in order."""
+        return self._steps
+
     def latest(self) -> int | None:
         """The newest step, or None."""
         return self._steps[-1] if self._steps else None
@@ -113,12 +118,41 @@ class Saved:
             metrics |= json.loads((self._at(step) / LATER).read_text())
         return metrics
 
-    def best(self) -> tuple[int, dict]:
-        """The step of the best test accuracy among those kept, and its metrics.
+    def best(self) -> tuple[int, dict] | None:
+        """The step of the best validation accuracy among those kept, and its metrics.
 
-        Of equal ones it is that of the lower loss.
+        Of equal ones it is that of the lower loss; None if none was evaluated.
         """
-        return _best({step: self.metrics(step) for step in self._steps})
+        return best_of({step: self.metrics(step) for step in self._steps})
+
+    def choose(self, checkpoint: str | int, validated: bool = True) -> int:
+        """The step that `best`, `last` or a number names.
+
+        Args:
+          checkpoint: what is asked for.
+          validated: whether the run has a validation split, so that there is a best.
+
+        Raises:
+          UserError: there is no such checkpoint; lists those that there are.
+        """
+        if not self._steps:
+            raise UserError(f"{self.folder} holds no checkpoint: train first")
+        if checkpoint == "last":
+            return self._steps[-1]
+        there = f"there are {', '.join(map(str, self._steps))}"
+        if checkpoint == "best":
+            if validated and (found := self.best()):
+                return found[0]
+            raise UserError(
+                f"no checkpoint of {self.folder} was evaluated on a validation split, "
+                f"so none is best: take last, or a step ({there})"
+            )
+        if not str(checkpoint).isdigit() or int(checkpoint) not in self._steps:
+            raise UserError(
+                f"checkpoint {checkpoint} is not in {self.folder}: take best, last, or "
+                f"a step ({there})"
+            )
+        return int(checkpoint)
 
     def restore(self, step: int, like: TrainState, devices: Devices) -> TrainState:
         """The state of a step, whatever devices it was saved from.
@@ -138,14 +172,15 @@ class Saved:
     def evaluated(self, step: int) -> dict:
         """The variables that a step is evaluated with, whatever network they are of.
 
+        Nothing else of the step is read, such as the optimizer's moments.
+
         Raises:
           UserError: they cannot be read.
         """
-        state = self.state(step)
-        return state["average"] or {
-            "params": state["params"],
-            "batch_stats": state["batch_stats"],
-        }
+        averaged = self._read(step, names=("average",))
+        if averaged.get("average"):
+            return averaged["average"]
+        return self._read(step, names=("params", "batch_stats"))
 
     def state(self, step: int) -> dict:
         """All that is saved of a state, as nested dictionaries of arrays of this host.
@@ -155,9 +190,11 @@ class Saved:
         """
         return self._read(step)
 
-    def _read(self, step: int, template=None):
+    def _read(self, step: int, template=None, names: Sequence[str] = ()):
         folder = self._merged.get(step, self._at(step) / STATE)
         try:
+            if names:
+                return checkpoint_arrays.read_parts(folder, names)
             return checkpoint_arrays.read(folder, template)
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise UserError(
@@ -166,7 +203,13 @@ class Saved:
 
 
 class Checkpoints(Saved):
-    """The same, to be written too; a context manager that waits for writing."""
+    """Checkpoints that are read and written; as a context it waits for writing.
+
+    Attributes:
+      lasting: whether they outlive the process.
+    """
+
+    lasting = True
 
     def __init__(self, folder: Path, keep: int, hosts: Hosts | None = None):
         """`keep` newest ones stay, and the best.
@@ -235,8 +278,9 @@ class Checkpoints(Saved):
         self._saving, self._bytes = step, _bytes(state)
         if self._bytes > self.hosts.told(self._free):
             raise self._unwritten("the disk is full")
-        best = self.hosts.told(lambda: self.best() if self._steps else None)
-        self._kept.step, _ = _best({step: metrics} | (dict([best]) if best else {}))
+        best = self.hosts.told(self.best)
+        best = best_of({step: metrics} | (dict([best]) if best else {}))
+        self._kept.step = best and best[0]
         saved = unbundled(_fetched(state))
         try:
             self._manager.save(
@@ -341,12 +385,15 @@ def is_evaluated(metrics: dict) -> bool:
     return BEST_METRIC in metrics
 
 
-def _best(saved: dict[int, dict]) -> tuple[int, dict]:
-    """The best step, by the metrics of each; the first of equal ones."""
+def best_of(saved: dict[int, dict]) -> tuple[int, dict] | None:
+    """The best evaluated step, by the metrics of each; the first of equal ones."""
+    saved = {step: saved[step] for step in saved if is_evaluated(saved[step])}
+    if not saved:
+        return None
 
     def rank(step: int) -> tuple[float, float]:
         metrics = saved[step]
-        return metrics.get(BEST_METRIC, -math.inf), -metrics.get(TIES, math.inf)
+        return metrics[BEST_METRIC], -metrics.get(TIES, math.inf)
 
     step = max(sorted(saved), key=rank)
     return step, saved[step]

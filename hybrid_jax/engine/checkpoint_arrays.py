@@ -4,6 +4,7 @@ Every process writes its arrays into a folder of its own, `ocdbt.process_0` and 
 and orbax then merges their indices into `manifest.ocdbt`. Without it nothing is read.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -39,6 +40,33 @@ def read(folder: Path, template=None):
         ocp.StandardCheckpointHandler(**options), **options
     ) as reader:
         return reader.restore(plain(folder), args=ocp.args.StandardRestore(template))
+
+
+def read_parts(folder: Path, names: Sequence[str]) -> dict:
+    """Some of the entries of what was saved, onto the first device of this host.
+
+    Args:
+      folder: of the arrays.
+      names: of entries; those that were saved empty are left out.
+
+    Raises:
+      Exception: of `read`.
+    """
+    saved = _described(folder)
+    wanted = {
+        name: jax.tree.map(_here, saved[name]) for name in names if saved.get(name)
+    }
+    if not wanted:
+        return {}
+    arguments = ocp.args.PyTreeRestore(
+        wanted,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+        partial_restore=True,
+    )
+    with ocp.Checkpointer(
+        ocp.PyTreeCheckpointHandler(**_alone()), **_alone()
+    ) as reader:
+        return reader.restore(plain(folder), args=arguments)
 
 
 def check(folder: Path, arrays: int) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from hybrid_jax.engine.run_folder import write_whole
+from hybrid_jax.engine.json_files import write_whole
 
 NAME = "manifest.json"
 INCOMPLETE = "it is incomplete"

@@ -1,12 +1,12 @@
 """What a person sees of a run: lines, and on a terminal a bar that moves."""
 
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hybrid_jax.engine.run_folder import Workdir
 from hybrid_jax.errors import shown
 
 SECONDS_BETWEEN_LINES = 30.0  # where there is no bar
@@ -19,13 +19,14 @@ class Reporter:
     Elsewhere a line says the same after each evaluation, and each half minute.
     """
 
-    def __init__(self, workdir: Workdir | None = None, quiet: bool = False):
-        """Says nothing at all where it is `quiet`."""
+    def __init__(self, log: Path | None = None, quiet: bool = False):
+        """Says nothing at all where it is `quiet`; `log` is a file for all that."""
         self._console = Console(
             highlight=False, markup=False, soft_wrap=True, quiet=quiet
         )
-        log = workdir and not quiet
-        self._log = workdir.log.open("a", encoding="utf-8") if log else None
+        self._log = None
+        if log and not quiet:
+            self._log = log.open("a", encoding="utf-8")
         self._bar = self._task = None
         self._last_line = time.monotonic()
         self._started = time.monotonic()

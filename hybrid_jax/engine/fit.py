@@ -1,128 +1,142 @@
-"""Training from a config to a folder: the file that knows all the others."""
+"""Training from a config to a `Run`: with a folder or without, on any splits."""
 
 import dataclasses
+import os
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax import data, runtime
-from hybrid_jax.config import flatten, validate
+from hybrid_jax.config import flatten, unflatten
+from hybrid_jax.config_file import load_config
 from hybrid_jax.data.outputs import check_outside
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.engine import announce, memory_fit, results
 from hybrid_jax.engine.checkpoint import Checkpoints, is_evaluated
 from hybrid_jax.engine.compile import compiler
 from hybrid_jax.engine.console import Reporter
-from hybrid_jax.engine.loop import SKIPPED, Course, going_on
-from hybrid_jax.engine.metric_writers import Silence, Writers
-from hybrid_jax.engine.programs import Evaluator, Trainer, initialiser, step_compiler
-from hybrid_jax.engine.run_folder import Workdir
-from hybrid_jax.engine.setup import (
-    Plan,
-    build_task,
-    check_frozen,
-    create_run_devices,
-    model_spec,
-    settled,
-    with_statistics,
-)
+from hybrid_jax.engine.in_memory import NoFolder, Snapshots
+from hybrid_jax.engine.loop import SKIPPED, Loop
+from hybrid_jax.engine.metric_writers import MemoryWriter, Writers
+from hybrid_jax.engine.programs import Evaluator, Trainer
+from hybrid_jax.engine.recorder import Callback, Recorder
+from hybrid_jax.engine.run import IN_MEMORY, Run, refuse_in_memory
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.engine.setup import Experiment, resolve_config, with_statistics
 from hybrid_jax.engine.signals import Interruption
+from hybrid_jax.errors import UserError
 from hybrid_jax.fields import LOCAL
-from hybrid_jax.parallel.hosts import Hosts
-from hybrid_jax.parallel.mesh import Devices
+from hybrid_jax.parallel.hosts import Hosts, this_process
 from hybrid_jax.training.bundles import unbundled
 from hybrid_jax.training.state import TrainState
-from hybrid_jax.training.step import Task
 from hybrid_jax.training.weights import fit_weights, merged, read, shapes_of
 
 
-def train(
-    config: ConfigDict, workdir: str, hosts: Hosts | None = None
-) -> dict[str, float]:
-    """Trains, or continues, the run of a config in a folder.
+def fit(
+    config: ConfigDict | str | os.PathLike,
+    splits: Mapping[str, Any] | None = None,
+    workdir: str | os.PathLike | None = None,
+    *,
+    callbacks: Sequence[Callback] = (),
+    hosts: Hosts | None = None,
+    verbose: bool = True,
+) -> Run:
+    """Trains a classifier, or continues a run.
+
+        config = hybrid_jax.default_config()
+        run = hybrid_jax.fit(config, {"train": (images, labels)})
 
     Args:
-      config: see `hybrid_jax.fields`.
+      config: of the experiment, or its file, such as `configs/digits.py`.
+      splits: `train`, and maybe `validation` and `test`, each `(images, labels)` or
+        `(images, labels, groups)`: images uint8 `[N, h, w, C]` or `[N, h, w]`, labels
+        of any kind `[N]`. None loads what `config.data` names. Without `validation`,
+        `config.data.validation` takes its part of `train`.
       workdir: the run's folder; made if need be, continued if it holds this config's
-        run, left alone if anything is wrong with either.
-      hosts: of `parallel.hosts.join`, where several share the run, and its folder.
+        run, left alone if anything is wrong with either. None keeps all in memory.
+      callbacks: functions that are told each row of metrics, a dict with `split`,
+        `step`, `epoch` and the metrics. One that returns True ends the run after the
+        row's evaluation. Of several processes, the first one's are called.
+      hosts: the processes that share the run; by default those of `jax.distributed`.
+      verbose: whether progress is shown.
 
     Returns:
-      The metrics of the test split at the last step.
+      The run, whose weights are those that were tested.
 
     Raises:
       UserError: something that the user can mend.
-      Interrupted: SIGTERM or SIGINT; what was trained is saved.
+      Interrupted: SIGTERM or SIGINT; what was trained is saved, if there is a folder.
     """
-    started, hosts = time.perf_counter(), hosts or Hosts()
-    validate(config)
-    # On CPUs, processes that read programs which one of them compiled wait for ever.
-    cached = not hosts.many or jax.default_backend() != "cpu"
-    runtime.set_up(config.compilation_cache and cached)
-    config = settled(config)
-    with (
-        hosts.together(),
-        Interruption(hosts) as interruption,
-        Workdir(workdir, hosts) as folder,
-    ):
-        begun = hosts.told(folder.has_checkpoints)
-        config = memory_fit.adopted(config, folder) if begun else config
-        hosts.agree("setting", partial(setting, config))
-        folder.check(config)
-        if config.data.name == "folder":
-            check_outside("--workdir", folder.path, config.data.path)
-        splits = _loaded(config, folder, hosts)
-        devices = create_run_devices(config, hosts)
-        plan = Plan(config, len(splits.train))
-        task = build_task(config, splits, plan)
-        if config.train.micro_batch == memory_fit.AUTO and not begun:
-            config = _fitted(config, devices, task, splits, hosts)
-            task = build_task(config, splits, plan)
-        folder.create(config, model_spec(config, task.model, splits.channels))
+    started, hosts = time.perf_counter(), hosts or this_process()
+    if workdir is None and hosts.many:
+        raise UserError("several processes need a workdir: give a folder they share")
+    asked = resolve_config(_own(config, splits), hosts)
+    folder = NoFolder() if workdir is None else RunFolder(workdir, hosts)
+    with hosts.together(), Interruption(hosts) as interruption, folder:
+        asked, notes = folder.resume(asked)
+        hosts.agree("setting", partial(setting, asked))
+        if folder.path and asked.data.name == "folder":
+            check_outside("--workdir", folder.path, asked.data.path)
+        asked, splits = _loaded(asked, splits, folder, hosts)
+        experiment = Experiment(asked, splits, hosts)
+        pieces = folder.read_pieces() if hosts.told(folder.has_checkpoints) else 0
+        experiment = experiment.accumulating(pieces) if pieces else experiment
+        experiment.check()
+        folder.create(asked, experiment.spec, pieces)
         with (
-            Reporter(folder, quiet=not hosts.lead) as reporter,
-            Checkpoints(folder.checkpoints, config.train.keep, hosts) as checkpoints,
+            Reporter(folder.log, quiet=not (hosts.lead and verbose)) as console,
+            _open_checkpoints(folder, asked, hosts) as checkpoints,
             hosts.together(),  # here too, since closing what is above may wait
         ):
-            for note in checkpoints.notes:
-                reporter.say(note)
-            step = checkpoints.latest() or 0
-            if step < plan.total_steps or not is_evaluated(checkpoints.metrics(step)):
-                work = (config, folder, devices, splits, plan, task)
-                run = Run(*work, reporter, checkpoints, interruption, started)
-                run.fit(step)
-            else:
-                reporter.say(f"{folder.path} is complete: nothing left to train")
-            with hosts.leader_first():  # which may still have metrics to write
-                return results.report(reporter, checkpoints, config, folder)
+            for note in (*notes, *checkpoints.notes):
+                console.say(note)
+            training = Training(
+                asked, experiment, folder, console, checkpoints, interruption, started
+            )
+            return training.run(callbacks)
 
 
-def _loaded(config: ConfigDict, folder: Workdir, hosts: Hosts) -> data.Splits:
-    """The data set, prepared by one host for all, and the same as ever."""
+def _own(config: ConfigDict | str | os.PathLike, splits: Any) -> ConfigDict:
+    """A config of the run's own, which says where its splits come from."""
+    if isinstance(config, (str, os.PathLike)):
+        config = load_config(os.fspath(config), {})
+    flat = flatten(config)
+    if splits is not None and not isinstance(splits, data.Splits):
+        flat["data.name"] = IN_MEMORY
+    return unflatten(flat)
+
+
+def _loaded(
+    config: ConfigDict, splits: Any, folder: RunFolder | NoFolder, hosts: Hosts
+) -> tuple[ConfigDict, data.Splits]:
+    """The splits, prepared by one host for all, and the same as ever; their config."""
+    options = data.Options(**config.data)
     with hosts.leader_first():
-        splits = data.load(**config.data)
+        if splits is None:
+            refuse_in_memory(
+                config, "go on with hybrid_jax.fit(config, splits, workdir)"
+            )
+            config, splits = folder.load_splits(config)
+        else:
+            splits = data.from_arrays(splits, options)
     kind = "resident" if splits.train.resident else "stream"
     hosts.agree("data set", lambda: splits.identity | {"config.data.loader": kind})
     folder.check_data(splits)
-    return splits
+    return config, splits
 
 
-def _fitted(
-    config: ConfigDict, devices: Devices, task: Task, splits: data.Splits, hosts: Hosts
-) -> ConfigDict:
-    """The config with as few micro-batches as memory allows."""
-    reporter = Reporter(quiet=not hosts.lead)
-    reporter.say("compiling, to see how many images at a time fit into memory")
-    shapes = initialiser(devices, task, splits.channels).shapes
-    compile_step = step_compiler(devices, task, shapes, splits.train, config)
-    pieces = memory_fit.pieces_that_fit(config, compile_step, devices)
-    pieces = int(hosts.largest(pieces))
-    reporter.say(f"{config.train.batch_size // pieces} images at a time fit")
-    return memory_fit.accumulating(config, pieces)
+def _open_checkpoints(
+    folder: RunFolder | NoFolder, config: ConfigDict, hosts: Hosts
+) -> Checkpoints | Snapshots:
+    if folder.path is None:
+        return Snapshots(hosts)
+    return Checkpoints(folder.checkpoints, config.train.keep, hosts)
 
 
 def setting(config: ConfigDict) -> dict:
@@ -136,117 +150,143 @@ def setting(config: ConfigDict) -> dict:
 
 
 @dataclasses.dataclass
-class Run:
-    """A run under way: what `fit` and its parts need at hand."""
+class Training:
+    """A run under way: what its parts need at hand.
 
-    config: ConfigDict
-    folder: Workdir
-    devices: Devices
-    splits: data.Splits
-    plan: Plan
-    task: Task
-    reporter: Reporter
-    checkpoints: Checkpoints
+    Attributes:
+      asked: the config as asked for, which the folder keeps.
+      experiment: the same, with as many micro-batches as fit.
+      started: on the clock of `time.perf_counter`.
+    """
+
+    asked: ConfigDict
+    experiment: Experiment
+    folder: RunFolder | NoFolder
+    console: Reporter
+    checkpoints: Checkpoints | Snapshots
     interruption: Interruption
-    started: float  # on the clock of `time.perf_counter`
+    started: float
 
-    def fit(self, step: int) -> None:
-        """Trains from a step, 0 or a checkpoint's, to the last."""
-        initialise = initialiser(self.devices, self.task, self.splits.channels)
-        shapes = initialise.shapes
-        check_frozen(self.config.freeze, shapes.params)
+    def run(self, callbacks: Sequence[Callback]) -> Run:
+        """Trains to the end, unless that is done; prints the results."""
+        hosts, step = self.experiment.hosts, self.checkpoints.latest() or 0
+        found = self.folder.read_results()
+        if found and found["step"] == step:
+            self.console.say(f"{self.folder.path} is complete: nothing left to train")
+            history = self.folder.read_history()
+        else:
+            found, history = self._fit(step, callbacks)
+            self.folder.write_results(found)
+        results.report(self.console, found, self.experiment, self.folder.path)
+        with hosts.leader_first():  # which may still have results to write
+            return Run.of(
+                self.experiment, self.folder, self.checkpoints, found, history
+            )
+
+    def _fit(self, step: int, callbacks: Sequence[Callback]) -> tuple[dict, list]:
+        """Trains from a step, 0 or a checkpoint's; the results, and all metrics."""
+        experiment = self.experiment
         # Read before anything is written, should it turn out to be damaged.
-        state, saved = self._restored(step, shapes) if step else (None, {})
-        arrays = {} if step else self._taken_over(shapes)
-        announce.announce(
-            *(self.reporter, self.config, self.devices, self.splits),
-            *(self.plan, self.task, shapes),
-        )
+        state, saved = self._restored(step) if step else (None, {})
+        arrays = {} if step else self._taken_over()
+        announce.announce(self.console, experiment)
         with compiler() as threads:
             if step == 0:
-                initialise.compile(threads)
-            trainer = Trainer(
-                *(threads, self.devices, self.task, shapes),
-                *(self.splits.train, self.config),
-            )
-            self.folder.describe_data(self.splits)
-            task = with_statistics(self.task, self.folder.statistics(self.splits))
+                experiment.initialise.compile(threads)
+            trainer = experiment.trainer(threads)
+            self.folder.describe_data(experiment.splits)
+            statistics = self.folder.statistics(experiment.splits)
+            initial = partial(self._initial, arrays)
+            state = state or initial()
+            trainer = self._fitting(trainer, threads, resumed=step > 0)
             trainer.order.skipped = tuple(saved.get(SKIPPED, ()))
-
-            def initial() -> TrainState:
-                state = initialise(np.int32(self.config.seed))
-                if not arrays:
-                    return state
-                variables = merged(unbundled(state.variables), arrays)
-                return self.devices.put(state.starting_from(variables), shapes)
-
-            state = state if step else initial()
-            with self._writers(step, saved) as writers:
-                begun = partial(self._begun, threads, trainer, shapes, writers)
-                course = Course(
-                    *(self.config, self.plan, self.reporter, self.checkpoints),
-                    *(writers, task, trainer, self.interruption, begun),
+            with self._writer(step, saved) as writer:
+                lead = experiment.hosts.lead
+                loop = Loop(
+                    experiment=self.experiment,
+                    task=with_statistics(self.experiment.task, statistics),
+                    trainer=trainer,
+                    console=self.console,
+                    checkpoints=self.checkpoints,
+                    recorder=Recorder(writer, callbacks if lead else ()),
+                    interruption=self.interruption,
+                    begun=partial(self._begun, threads, trainer, writer),
+                    initial=initial,
+                    restore=self._restore,
                 )
-                restore = partial(
-                    self.checkpoints.restore, like=shapes, devices=self.devices
-                )
-                memory_fit.check(
-                    *(self.config, trainer.program.wait()),
-                    step_compiler(
-                        *(self.devices, self.task, shapes),
-                        *(self.splits.train, self.config),
-                    ),
-                    *(self.devices, self.reporter.say),
-                )
-                tested = going_on(course, state, step, saved, initial, restore)
-                writers.hyperparameters(flatten(self.config), tested)
+                found = loop.run(state, step, saved)
+                tested = found.get("test") or found.get("validation") or {}
+                writer.hyperparameters(flatten(self.asked), tested)
         self.checkpoints.wait()
+        in_memory = isinstance(writer, MemoryWriter)
+        return found, writer.rows if in_memory else self.folder.read_history()
 
-    def _writers(self, step: int, saved: dict) -> Writers | Silence:
-        if self.interruption.hosts.lead:
+    def _fitting(self, trainer: Trainer, threads: Executor, resumed: bool) -> Trainer:
+        """The trainer, or one of as many micro-batches as fit into memory."""
+        experiment = self.experiment
+        pieces = memory_fit.pieces_that_fit(
+            experiment, trainer.program.wait(), resumed, self.console.say
+        )
+        if pieces == experiment.config.optim.accumulate:
+            return trainer
+        self.experiment = experiment.accumulating(pieces)
+        self.folder.create(self.asked, experiment.spec, pieces)
+        return self.experiment.trainer(threads)
+
+    def _initial(self, arrays: dict[str, np.ndarray]) -> TrainState:
+        """The state at step 0, with weights that were taken over."""
+        experiment = self.experiment
+        state = experiment.initialise(np.int32(experiment.config.seed))
+        if not arrays:
+            return state
+        variables = merged(unbundled(state.variables), arrays)
+        return experiment.devices.put(state.starting_from(variables), experiment.shapes)
+
+    def _restore(self, step: int) -> TrainState:
+        """The state of a checkpoint."""
+        experiment = self.experiment
+        return self.checkpoints.restore(step, experiment.shapes, experiment.devices)
+
+    def _restored(self, step: int) -> tuple[TrainState, dict]:
+        """The state after a step, and what was saved with it."""
+        state, total = self._restore(step), self.experiment.plan.total_steps
+        self.console.say(f"continuing after step {step} of {total}")
+        return state, self.checkpoints.metrics(step)
+
+    def _writer(self, step: int, saved: dict) -> Writers | MemoryWriter:
+        if self.folder.path and self.experiment.hosts.lead:
             return Writers(self.folder, step, is_evaluated(saved))
-        return Silence()
+        return MemoryWriter()
 
     def _begun(
-        self, threads: Executor, trainer: Trainer, shapes: TrainState, writers: Writers
-    ) -> Future[Evaluator]:
+        self, threads: Executor, trainer: Trainer, writer: Writers | MemoryWriter
+    ) -> Future[Evaluator | None]:
         """Says how long the first step took to come; makes what it did not wait for."""
         seconds = time.perf_counter() - self.started
-        self.reporter.say(announce.readiness(trainer, seconds))
+        self.console.say(announce.readiness(trainer, seconds))
 
-        def make() -> Evaluator:
-            variables, split = shapes.evaluated, self.splits.test
-            evaluator = Evaluator(
-                threads, self.devices, self.task, variables, split, self.config
-            )
-            lead = self.interruption.hosts.lead
+        def make() -> Evaluator | None:
+            evaluator = self.experiment.evaluator(threads)
+            lead = self.experiment.hosts.lead and self.folder.path
             if lead and not self.folder.augmented.exists():
-                self._draw_augmented(writers)
+                grid = announce.augmented_images(self.experiment)
+                writer.images("train/augmented", grid, 0)
+                self.folder.augmented.write_bytes(encode_png(grid))
             return evaluator
 
         return threads.submit(make)
 
-    def _draw_augmented(self, writers: Writers) -> None:
-        grid = announce.augmented_images(self.splits, self.task, self.config)
-        writers.images("train/augmented", grid, 0)
-        self.folder.augmented.write_bytes(encode_png(grid))
-
-    def _taken_over(self, shapes: TrainState) -> dict[str, np.ndarray]:
+    def _taken_over(self) -> dict[str, np.ndarray]:
         """The weights to start from, by path; none if the config names no file."""
-        if not self.config.init_from:
+        config, splits = self.experiment.config, self.experiment.splits
+        if not config.init_from:
             return {}
-        weights = read(self.config.init_from)
-        variables = jax.eval_shape(unbundled, shapes.variables)
+        weights = read(config.init_from, config.init_checkpoint)
+        variables = jax.eval_shape(unbundled, self.experiment.shapes.variables)
         fitted = fit_weights(
-            self.task.model, weights, shapes_of(variables), self.splits.classes
+            self.experiment.task.model, weights, shapes_of(variables), splits.classes
         )
-        self.reporter.say(
+        self.console.say(
             f"starting from {weights.path}" + "".join(f"; {n}" for n in fitted.notes)
         )
         return fitted.arrays
-
-    def _restored(self, step: int, shapes: TrainState) -> tuple[TrainState, dict]:
-        """The state after a step, and what was saved with it."""
-        state = self.checkpoints.restore(step, shapes, self.devices)
-        self.reporter.say(f"continuing after step {step} of {self.plan.total_steps}")
-        return state, self.checkpoints.metrics(step)

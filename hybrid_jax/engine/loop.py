@@ -1,4 +1,4 @@
-"""A run under way: steps, lines of metrics, evaluations, checkpoints."""
+"""A run under way: steps, lines of metrics, evaluations, checkpoints, the last test."""
 
 import contextlib
 import dataclasses
@@ -9,15 +9,17 @@ from concurrent.futures import Future
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from hybrid_jax.engine.checkpoint import Checkpoints, is_evaluated
+from hybrid_jax import data
+from hybrid_jax.engine.checkpoint import Checkpoints, best_of, is_evaluated
 from hybrid_jax.engine.console import Reporter, percent
 from hybrid_jax.engine.fault_injection import Diverged
+from hybrid_jax.engine.in_memory import Snapshots
 from hybrid_jax.engine.metric_window import Window, Windows
-from hybrid_jax.engine.metric_writers import Writers
 from hybrid_jax.engine.programs import Evaluator, Trainer
-from hybrid_jax.engine.setup import Plan, learning_rate
+from hybrid_jax.engine.recorder import Recorder
+from hybrid_jax.engine.schedule import learning_rates
+from hybrid_jax.engine.setup import Experiment
 from hybrid_jax.engine.signals import Interrupted, Interruption, wait
 from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
@@ -30,59 +32,108 @@ UNFINISHED = "unfinished"  # sums of the window of steps that it was saved in
 
 
 @dataclasses.dataclass
-class Course:
+class Loop:
     """What a run needs from its first step to its last.
 
-    `begun` is called behind the first step, and promises the evaluator.
+    Attributes:
+      experiment: config, splits and schedule.
+      task: the constants of the steps, mean and deviation included.
+      trainer: dispatches steps.
+      begun: is called behind the first step, and promises the evaluator, which is None
+        where there is nothing to evaluate.
+      initial: gives the state at step 0.
+      restore: gives the state of a checkpoint.
     """
 
-    config: ConfigDict
-    plan: Plan
-    reporter: Reporter
-    checkpoints: Checkpoints
-    writers: Writers
+    experiment: Experiment
     task: Task
     trainer: Trainer
+    console: Reporter
+    checkpoints: Checkpoints | Snapshots
+    recorder: Recorder
     interruption: Interruption
-    begun: Callable[[], Future[Evaluator]]
-    _evaluator: Future[Evaluator] | None = None
+    begun: Callable[[], Future[Evaluator | None]]
+    initial: Callable[[], TrainState]
+    restore: Callable[[int], TrainState]
+    _evaluator: Future[Evaluator | None] | None = None
 
-    def run(self, state: TrainState, step: int, saved: dict) -> dict[str, float]:
-        """Trains and evaluates to the last step; the metrics of the last evaluation.
+    def __post_init__(self) -> None:
+        self.config, self.plan = self.experiment.config, self.experiment.plan
+        self._validation = self.experiment.splits.validation
+        self._best: tuple[int, dict] | None = None
+
+    def run(self, state: TrainState, step: int, saved: dict) -> dict:
+        """Trains to the end; where that diverges goes back, if the config says so.
 
         Args:
           state: after `step`.
           step: 0, or a checkpoint's.
           saved: the checkpoint's metrics, or empty.
 
+        Returns:
+          The results: see `_test`.
+
         Raises:
-          Diverged: a loss is not finite.
+          Diverged: a loss is not finite, and the run is to end then, or went back as
+            often as it may.
           Interrupted: by a signal, with all that was trained saved.
         """
+        may_skip = self.config.train.non_finite == "skip"
+        left = self.config.train.max_skips if may_skip else 0
+        while True:
+            try:
+                return self._run(state, step, saved)
+            except Diverged as diverged:
+                if not left:
+                    raise
+                left -= 1
+                step, saved = self._go_back(diverged)
+            state = self.restore(step) if step else self.initial()
+
+    def _run(self, state: TrainState, step: int, saved: dict) -> dict:
         # Told in advance, since computing one later would wait for the device.
-        rates = jax.jit(learning_rate(self.config, self.plan))
-        self._rates = np.asarray(rates(np.arange(self.plan.total_steps)))
-        self._line = ""
+        self._rates = learning_rates(self.config, self.plan)
+        self._line, self._best = "", self.checkpoints.best()
         self.trainer.program.wait()
-        self.reporter.start(step, self.plan.total_steps)
+        self.console.start(step, self.plan.total_steps)
         self._started = time.perf_counter() - saved.get(SECONDS, 0.0)
         self._windows = Windows(
-            *(self.task, self.trainer, state, step, saved.get(UNFINISHED, {})),
-            *(self._agreed, self._dispatched, self._trained),
+            task=self.task,
+            trainer=self.trainer,
+            state=state,
+            step=step,
+            earlier=saved.get(UNFINISHED, {}),
+            agreed=self._agreed,
+            dispatched=self._dispatched,
+            read=self._trained,
         )
         try:
             with self.interruption.held():
-                if self.plan.is_evaluated(step) and not is_evaluated(saved):
-                    self._evaluator = self._evaluator or self.begun()
-                    tested = self._evaluate()
-                while self._windows.step < self.plan.total_steps:
+                due = self._validation is not None and self.plan.is_evaluated(step)
+                if due and not is_evaluated(saved):
+                    self._complete()
+                while self._windows.step < self.plan.total_steps and not self._ends():
                     self._advance()
-                    tested = self._evaluate()
+                    self._complete()
+                return self._test()
         except Interrupted as interrupted:
             self.interruption.handled = True
-            interrupted.saved = self._save_unfinished()
+            if self.checkpoints.lasting:
+                interrupted.saved = self._save_unfinished()
             raise
-        return tested
+
+    def _ends(self) -> bool:
+        """Whether the run ends before its last step, on all hosts alike."""
+        return self.interruption.hosts.told(
+            lambda: self.recorder.stops or self._is_out_of_patience()
+        )
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self.config.train.patience
+        if not (patience and self._best):
+            return False
+        since = self.plan.evaluations_between(self._best[0], self._windows.step)
+        return since >= patience
 
     def _advance(self) -> None:
         """Dispatches the steps up to the next evaluation."""
@@ -92,24 +143,68 @@ class Course:
         while windows.step < evaluation:
             windows.advance(min((windows.step // every + 1) * every, evaluation))
 
-    def _evaluate(self) -> dict[str, float]:
+    def _complete(self) -> None:
         """Evaluates and saves the state that the last step dispatched leads to."""
-        state, step = self._windows.state, self._windows.step
+        step, about, said = self._windows.step, {}, ""
+        if self._validation is None:
+            self._windows.finish()
+            self._check_weights(range(step - 1, step))
+        else:
+            about = self._evaluate(self._windows.state.evaluated, self._validation)
+            # The last update may have spoilt weights whose loss was still finite.
+            self._check_finite(about["loss"], step, range(step - 1, step))
+            self._best = best_of(dict([self._best or (step, {})]) | {step: about})
+            said = f"  validation {percent(about['accuracy'])}"
+        about[SECONDS] = self._seconds()
+        if said:
+            self.recorder.record("validation", step, self.plan.epoch_of(step), about)
+        self._save(about)
+        self._tell(step, said, own_line=True)
+
+    def _evaluate(self, variables: dict, split: data.Split) -> dict[str, float]:
+        """The metrics of a split; meanwhile what was trained is read."""
         with self.interruption.held(False):
+            self._evaluator = self._evaluator or self.begun()
             evaluator = self._evaluator.result()
             self.interruption.hosts.meet()
-            evaluated = evaluator.start(self.task, state.evaluated)
+            evaluated = evaluator.start(self.task, variables, split)
         self._windows.finish()
         with self.interruption.held(False):
             wait(evaluated)
-        tested = metrics.means(*evaluated)
-        # The last update may have spoilt weights whose loss was still finite.
-        self._check_finite(tested["loss"], step, range(step - 1, step))
-        tested[SECONDS] = self._seconds()
-        self.writers.metrics("test", step, self.plan.epoch_of(step), tested)
-        self._save(tested)
-        self._tell(step, f"  test {percent(tested['accuracy'])}")
-        return tested
+        return metrics.means(*evaluated)
+
+    def _test(self) -> dict:
+        """Evaluates the chosen weights on the test split, once.
+
+        Returns:
+          `step`: the last one; `seconds` of the run; `weights`, `last` or `best`;
+          `checkpoint`, the step of these; `validation`, their metrics where they were
+          evaluated; `test`, those of the test split where there is one.
+        """
+        self._windows.finish()
+        self.checkpoints.wait()
+        last, state = self._windows.step, self._windows.state
+        weights, chosen, about = self.interruption.hosts.told(self._choice)
+        results = {"step": last, "weights": weights, "checkpoint": chosen}
+        if is_evaluated(about):
+            results["validation"] = metrics_of(about)
+        if (test := self.experiment.splits.test) is not None:
+            state = state if chosen == last else self.restore(chosen)
+            tested = self._evaluate(state.evaluated, test)
+            epoch = self.plan.epoch_of(chosen)
+            self.recorder.record("test", chosen, epoch, tested, weights=weights)
+            results["test"] = tested
+        return results | {SECONDS: self._seconds()}
+
+    def _choice(self) -> tuple[str, int, dict]:
+        """Which weights are tested, the step of their checkpoint, and its metrics."""
+        weights, step = "last", self._windows.step
+        if self._validation is None:
+            return weights, step, {}
+        best = self.checkpoints.best()
+        if self.config.train.checkpoint == "best" and best:
+            weights, step = "best", best[0]
+        return weights, step, self.checkpoints.metrics(step)
 
     def _save_unfinished(self) -> int | None:
         """Saves what was trained since the last checkpoint, if anything; its step."""
@@ -120,12 +215,15 @@ class Course:
             unfinished = windows.unfinished()
             self._check_finite(unfinished.get("loss", 0.0), windows.step)
             if windows.step != (self.checkpoints.latest() or 0):
-                largest = spread(windows.state.params)
-                largest = self.interruption.hosts.largest(largest)
-                self._check_finite(largest, windows.step)
+                self._check_weights(range(0))
                 self._save({UNFINISHED: unfinished, SECONDS: self._seconds()})
         self.checkpoints.wait()
         return self.checkpoints.latest()
+
+    def _check_weights(self, causes: range) -> None:
+        """Ends a run whose weights are not finite; see `_check_finite`."""
+        largest = self.interruption.hosts.largest(spread(self._windows.state.params))
+        self._check_finite(largest, self._windows.step, causes)
 
     def _save(self, about: dict) -> None:
         """Saves the state behind the last step, and what is known about it."""
@@ -133,7 +231,7 @@ class Course:
             about = about | {SKIPPED: self.trainer.order.skipped}
         self.checkpoints.save(self._windows.step, self._windows.state, about)
 
-    def go_back(self, diverged: Diverged) -> tuple[int, dict]:
+    def _go_back(self, diverged: Diverged) -> tuple[int, dict]:
         """Leaves out what it diverged at; the newest checkpoint's step and metrics.
 
         Raises:
@@ -145,8 +243,8 @@ class Course:
             raise diverged
         order.skipped += batches
         saved = self.checkpoints.metrics(step) if step else {}
-        self.writers.rewind(step, is_evaluated(saved))
-        self.reporter.say(
+        self.recorder.writer.rewind(step, is_evaluated(saved))
+        self.console.say(
             f"{diverged.what}: going back to step {step}, and leaving out batch "
             f"{' and '.join(str(batch + 1) for batch in batches)}"
         )
@@ -160,7 +258,7 @@ class Course:
         return self.interruption.agreed(count, notice)
 
     def _dispatched(self, step: int) -> None:
-        self.reporter.step(step)
+        self.console.step(step)
         self._evaluator = self._evaluator or self.begun()
 
     def _trained(
@@ -174,7 +272,7 @@ class Course:
             bad = window.first_bad()
             # Its own batch, or the one before, whose update spoilt the weights.
             self._check_finite(trained["loss"], bad, range(max(bad - 2, 0), bad))
-        self.writers.metrics("train", step, self.plan.epoch_of(step), trained)
+        self.recorder.record("train", step, self.plan.epoch_of(step), trained)
         self._line = (
             f"loss {trained['loss']:.3f}  train {percent(trained['accuracy'])}  "
             f"{trained['images_per_second']:,.0f} img/s"
@@ -182,13 +280,13 @@ class Course:
         if step != self.plan.next_evaluation(step - 1):
             self._tell(step)
 
-    def _tell(self, step: int, tested: str = "") -> None:
+    def _tell(self, step: int, evaluated: str = "", own_line: bool = False) -> None:
         """Shows the latest line of training, with what an evaluation adds to it."""
         epoch = f"{self.plan.epoch_of(step):.1f}/{self.plan.epochs}"
-        self.reporter.metrics(step, epoch, self._line + tested, bool(tested))
+        self.console.metrics(step, epoch, self._line + evaluated, own_line)
 
     def _check_finite(self, loss: float, step: int, causes: range = range(0)) -> None:
-        """Ends a course that diverged, before its state is saved.
+        """Ends a run that diverged, before its state is saved.
 
         Args:
           loss: or another number that shows it.
@@ -202,46 +300,18 @@ class Course:
             self.checkpoints.wait()
             saved = self.checkpoints.latest() is not None
             raise Diverged(
-                *(loss, step, causes),
+                loss,
+                step,
+                causes,
                 "lower config.optim.learning_rate or raise config.optim.warmup_epochs"
                 + (", in a new --workdir" if saved else "")
                 + ", or have the batch left out: config.train.non_finite=skip",
             )
 
 
-def going_on(
-    course: Course,
-    state: TrainState,
-    step: int,
-    saved: dict,
-    initial: Callable[[], TrainState],
-    restore: Callable[[int], TrainState],
-) -> dict[str, float]:
-    """Runs a course, and where it diverges goes back, if the config says so.
-
-    Args:
-      course: to be run.
-      state, step, saved: as of `Course.run`.
-      initial: gives the state at step 0.
-      restore: gives a checkpoint's.
-
-    Returns:
-      The metrics of the last evaluation.
-
-    Raises:
-      Diverged: it is to end then, or went back as often as it may.
-    """
-    may_skip = course.config.train.non_finite == "skip"
-    left = course.config.train.max_skips if may_skip else 0
-    while True:
-        try:
-            return course.run(state, step, saved)
-        except Diverged as diverged:
-            if not left:
-                raise
-            left -= 1
-            step, saved = course.go_back(diverged)
-        state = restore(step) if step else initial()
+def metrics_of(saved: dict) -> dict[str, float]:
+    """The metrics of an evaluation among what was saved with a checkpoint."""
+    return {name: saved[name] for name in metrics.EVALUATION if name in saved}
 
 
 def spread(params: dict) -> float:

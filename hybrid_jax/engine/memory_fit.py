@@ -1,8 +1,8 @@
 """Whether a training step fits into memory, told from its program before it runs.
 
-XLA plans a program's memory when it compiles it. So a step that is too large is refused
-with what would fit, and `config.train.micro_batch=auto` finds that by itself: the
-largest power of two of images at a time, whose gradients are added up.
+XLA plans a program's memory when it compiles it. Where a step is too large,
+`config.train.micro_batch=auto` finds the largest power of two of images that fit at a
+time, and gradients are added up; `off` refuses it with what would fit.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import jax
 from ml_collections import ConfigDict
 
-from hybrid_jax.config import flatten, unflatten
 from hybrid_jax.data.memory import memory
-from hybrid_jax.engine.run_folder import Workdir
+from hybrid_jax.engine.programs import step_compiler
+from hybrid_jax.engine.setup import Experiment
 from hybrid_jax.errors import UserError, megabytes
 from hybrid_jax.parallel.mesh import Devices
 
@@ -20,70 +20,79 @@ AUTO = "auto"
 # Of the memory, for a step that is looked for; evaluation and images on their way
 # need some too.
 SHARE = 0.9
+FEW = 16  # images, below which the statistics of batch norms are noisy
 
 Compile = Callable[[int], jax.stages.Compiled]  # a step, from its micro-batches
 
 
-def adopted(config: ConfigDict, folder: Workdir) -> ConfigDict:
-    """The config with the micro-batches that its run, which has begun, takes."""
-    if config.train.micro_batch != AUTO:
-        return config
-    return accumulating(config, folder.read_config()["optim.accumulate"])
-
-
-def pieces_that_fit(config: ConfigDict, compile_step: Compile, devices: Devices) -> int:
-    """As few micro-batches as memory allows.
+def pieces_that_fit(
+    experiment: Experiment,
+    step: jax.stages.Compiled,
+    resumed: bool,
+    say: Callable[[str], None],
+) -> int:
+    """How many micro-batches a step takes, all hosts the same.
 
     Args:
-      config: whose `optim.accumulate` is the least.
-      compile_step: see `Compile`.
-      devices: that share a micro-batch.
+      experiment: with as many as its config asks for.
+      step: its training program, as it is about to run.
+      resumed: whether the run has begun, and keeps to its micro-batches.
+      say: is told what takes so long, and what was found.
 
     Raises:
-      UserError: not even the smallest one fits.
+      UserError: the step is too large, and may not or cannot be cut up.
     """
-    pieces = _fitting(config, compile_step, devices)
-    if pieces is None:
-        raise UserError(
-            f"not even a micro-batch of {devices.shared_by} fits into the "
-            f"{megabytes(memory())} of a device: {_ways_out(config)}"
+    config, devices = experiment.config, experiment.devices
+    pieces, takes = config.optim.accumulate, bytes_of(step, devices)
+    if experiment.hosts.largest(takes / memory()) > 1:
+        say("a step is larger than the memory: compiling, to see what fits")
+        compile_step = step_compiler(
+            devices,
+            experiment.task,
+            experiment.shapes,
+            experiment.splits.train,
+            config,
+        )
+        fitting = fewest_pieces(config, compile_step, devices)
+        if resumed or config.train.micro_batch != AUTO or fitting is None:
+            raise too_large(config, devices, takes, fitting, resumed)
+        pieces = int(experiment.hosts.largest(fitting))
+        say(
+            f"{config.train.batch_size // pieces} of the {config.train.batch_size} "
+            "images of a step fit at a time: their gradients are added up "
+            "(config.train.micro_batch)"
+        )
+    images = config.train.batch_size // pieces
+    if images < FEW and jax.tree.leaves(experiment.shapes.batch_stats):
+        say(
+            f"batch norms see {images} images at a time, and below {FEW} their "
+            "statistics are noisy: raise config.train.batch_size, or have more memory"
         )
     return pieces
 
 
-def check(
+def too_large(
     config: ConfigDict,
-    step: jax.stages.Compiled,
-    compile_step: Compile,
     devices: Devices,
-    say: Callable[[str], None],
-) -> None:
-    """Refuses a step that is larger than the memory.
-
-    Args:
-      config: of the step.
-      step: as it is about to run.
-      compile_step, devices: as in `pieces_that_fit`.
-      say: is told what takes so long, if it is too large.
-
-    Raises:
-      UserError: names the bytes, how many images would fit, and all other ways out.
-    """
-    takes = bytes_of(step, devices)
-    if takes <= memory():
-        return
-    say("a step is larger than the memory: compiling, to see what would fit")
-    pieces = _fitting(config, compile_step, devices)
-    batch = config.train.batch_size
-    fits = (
-        f"{batch // pieces} images at a time would fit, which "
-        "--config.train.micro_batch=auto takes; or "
-        if pieces
-        else ""
-    )
-    raise UserError(
-        f"a step takes {megabytes(takes)} of a device's "
-        f"{megabytes(memory())}: {fits}{_ways_out(config)}"
+    takes: int,
+    pieces: int | None,
+    resumed: bool,
+) -> UserError:
+    """The error of a step that is larger than the memory."""
+    there = f"a step takes {megabytes(takes)} of a device's {megabytes(memory())}"
+    if resumed:
+        return UserError(
+            f"{there}, and this run has begun with these micro-batches: continue it on "
+            "a larger machine, or start another with --config.init_from"
+        )
+    if pieces is None:
+        return UserError(
+            f"{there}, and not even a micro-batch of {devices.shared_by} fits: "
+            f"{_ways_out(config)}"
+        )
+    return UserError(
+        f"{there}: {config.train.batch_size // pieces} images at a time would fit, "
+        f"which --config.train.micro_batch=auto takes; or {_ways_out(config)}"
     )
 
 
@@ -106,8 +115,16 @@ def _plan(step: jax.stages.Compiled, devices: Devices) -> tuple[int, int]:
     return kept * sharing, plan.temp_size_in_bytes * sharing
 
 
-def _fitting(config: ConfigDict, compile_step: Compile, devices: Devices) -> int | None:
-    """The least number of micro-batches that fits, or None."""
+def fewest_pieces(
+    config: ConfigDict, compile_step: Compile, devices: Devices
+) -> int | None:
+    """The least number of micro-batches of which each fits, or None.
+
+    Args:
+      config: whose `optim.accumulate` is the least that is tried.
+      compile_step: see `Compile`.
+      devices: that share a micro-batch.
+    """
     room, batch = SHARE * memory(), config.train.batch_size
     kept, of_an_image = 0, 0.0  # bytes, at the least
     for pieces in _candidates(batch, config.optim.accumulate, devices.shared_by):
@@ -130,11 +147,6 @@ def _candidates(batch: int, least: int, devices: int) -> Iterator[int]:
         if each * devices < batch // least and batch % (each * devices) == 0:
             yield batch // (each * devices)
         each //= 2
-
-
-def accumulating(config: ConfigDict, pieces: int) -> ConfigDict:
-    """The config with so many micro-batches."""
-    return unflatten(flatten(config) | {"optim.accumulate": pieces})
 
 
 def _ways_out(config: ConfigDict) -> str:

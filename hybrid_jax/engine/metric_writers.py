@@ -6,33 +6,48 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid_jax.engine.run_folder import Workdir, write_whole
+from hybrid_jax.engine.json_files import write_whole
+from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import shown
 
+ABOUT = ("split", "step", "epoch", "weights")  # what a row says beside its metrics
 
-class Silence:
-    """In the place of writers, where another host writes."""
 
-    def __enter__(self) -> "Silence":
+class MemoryWriter:
+    """Metrics in a list, of a run without a folder.
+
+    Attributes:
+      rows: as the lines of `metrics.jsonl`.
+    """
+
+    def __init__(self):
+        self.rows: list[dict] = []
+
+    def __enter__(self) -> "MemoryWriter":
         return self
 
     def __exit__(self, *_) -> None:
         pass
 
     def rewind(self, step: int, evaluated: bool) -> None:
-        """As that of `Writers`."""
+        """Drops what was kept beyond a step; see `is_beyond`."""
+        self.rows = [r for r in self.rows if not is_beyond(r, step, evaluated)]
 
-    def metrics(self, split: str, step: int, epoch: float, values: dict) -> None:
-        """As that of `Writers`."""
+    def write(self, row: dict) -> None:
+        """Keeps a row."""
+        self.rows.append(row)
+
+    def images(self, name: str, grid: np.ndarray, step: int) -> None:
+        """Drops a picture."""
 
     def hyperparameters(self, config: dict, results: dict[str, float]) -> None:
-        """As that of `Writers`."""
+        """Drops what only files are for."""
 
 
 class Writers:
     """Metrics by split and step; a context manager that closes its files."""
 
-    def __init__(self, workdir: Workdir, step: int, evaluated: bool = True):
+    def __init__(self, workdir: RunFolder, step: int, evaluated: bool = True):
         """Continues after `step`; drops what an interrupted run wrote beyond it.
 
         If the step is still to be `evaluated`, its evaluation is dropped too.
@@ -64,14 +79,19 @@ class Writers:
         self.__exit__()
         self._open(step, evaluated)
 
-    def metrics(self, split: str, step: int, epoch: float, values: dict) -> None:
-        """One line of JSON, and a scalar `split/name` each."""
-        row = {"split": split, "step": step, "epoch": round(epoch, 4)} | values
+    def write(self, row: dict) -> None:
+        """Writes a line of JSON, and a scalar `split/name` for each metric.
+
+        Args:
+          row: `split`, `step` and `epoch`, and metrics by name.
+        """
         # Closed, since folders that are mounted from a bucket keep no line before.
         with self._workdir.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        for name, value in values.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+        for name, value in row.items():
+            if name not in ABOUT:
+                tag = f"{row['split']}/{name}"
+                self._events.add_scalar(tag, value, row["step"])
         self._events.flush()
 
     def images(self, name: str, grid: np.ndarray, step: int) -> None:
@@ -88,23 +108,31 @@ class Writers:
 
 
 def drop_later(path: Path, step: int, evaluated: bool = True) -> None:
-    """Removes lines of a JSONL file that lie beyond a step, and a torn last line.
+    """Removes the lines of a JSONL file that lie beyond a step, and a torn last line.
 
-    That of the step's own evaluation stays if it is known to be `evaluated`.
+    See `is_beyond`.
     """
     if not path.exists():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         try:
-            row = json.loads(line)
-            beyond = row["split"] == "test" and not evaluated
-            if row["step"] > step or (row["step"] == step and beyond):
+            if is_beyond(json.loads(line), step, evaluated):
                 continue
         except (ValueError, KeyError, TypeError):
             continue
         kept.append(line)
     write_whole(path, "".join(kept))
+
+
+def is_beyond(row: dict, step: int, evaluated: bool) -> bool:
+    """Whether a row of metrics is from behind a step, and will be written again.
+
+    So is the row of the last test, and that of the step's own evaluation, unless it is
+    known to be `evaluated`.
+    """
+    own = row["step"] == step and row["split"] == "validation" and not evaluated
+    return row["step"] > step or own or "weights" in row
 
 
 def image_grid(images: np.ndarray, most: int = 64) -> np.ndarray:

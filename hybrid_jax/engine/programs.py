@@ -1,7 +1,7 @@
 """The programs of a run: the state it starts from, its steps, its evaluation."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 import jax
@@ -10,16 +10,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax.data import Split
-from hybrid_jax.data.loaders import Loader, create_loader
+from hybrid_jax.data.loaders import Loader, Stream, create_loader, padded_rows
 from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
 from hybrid_jax.engine.compile import Program, compiler
 from hybrid_jax.engine.fault_injection import Fault
-from hybrid_jax.engine.setup import initial_state
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import dispatch, metrics
-from hybrid_jax.training.state import TrainState
-from hybrid_jax.training.step import Task
+from hybrid_jax.training.state import TrainState, create_state
+from hybrid_jax.training.step import Network, Task, compute_logits
 
 _SEED = jax.ShapeDtypeStruct((), jnp.int32)
 _COUNT = jax.ShapeDtypeStruct((), jnp.int32)  # of the steps of a dispatch
@@ -94,7 +93,15 @@ def training_program(
     trace = devices.tracer(
         _with(dispatch.train_steps, loader), results=(state, None), donate=(1,)
     )
-    return Program(trace, task, state, loader.data_shapes, loader.shapes, _COUNT)
+    return Program(
+        trace,
+        task,
+        state,
+        loader.data_shapes,
+        loader.shapes,
+        _COUNT,
+        key=("training", devices, type(loader), loader.steps),
+    )
 
 
 def step_compiler(
@@ -117,82 +124,190 @@ def step_compiler(
 
 
 class Evaluator:
-    """The metrics of a whole split, every image counted once.
+    """Metrics of splits whose images have one shape, every image counted once.
+
+    One program serves all of them: it is handed the images batch by batch.
 
     Attributes:
       program: of its steps.
-      loader: of the split.
-      batches: of the whole split.
+      batch_size: over all devices.
+      steps: at most, in one call of the program.
     """
 
     def __init__(
         self,
         threads: Executor,
         devices: Devices,
-        task: Task,
+        network: Network,
         variables: dict,
-        split: Split,
-        config: ConfigDict,
+        splits: Sequence[Split],
+        batch_size: int,
+        workers: int = 0,
     ):
-        """As a `Trainer`, for shapes of a network's variables."""
-        batch_size = min(config.train.eval_batch_size, len(split))
-        batch_size = -(-batch_size // devices.shared_by) * devices.shared_by
-        self._devices = devices
-        self._order = EvaluationOrder(len(split), batch_size)
-        self._next, self.batches = 0, len(self._order)
-        self.loader = create_loader(
-            split, self._order, batch_size, config.data.workers, devices
-        )
-        shape = (self.loader.steps, batch_size)
+        """Traces the program, which `threads` compile.
+
+        Args:
+          threads: of `compile.compiler`.
+          devices: that share each batch.
+          network: the constants; of its arrays, shapes will do.
+          variables: shapes of the model's variables, as they lie on the devices.
+          splits: that will be evaluated, of one shape.
+          batch_size: at most, if the splits are as large.
+          workers: processes that decode a stream; 0 decodes in threads.
+        """
+        largest = min(batch_size, max(map(len, splits)))
+        self.batch_size = -(-largest // devices.shared_by) * devices.shared_by
+        self._devices, self._workers = devices, workers
+        self._passes: dict[int, _Pass] = {}
+        stream = self._pass(splits[0]).stream
+        self.steps = stream.steps
+        shape = (self.steps, self.batch_size)
         self._mask = devices.shape(shape, jnp.float32, axis=1)
         self.program = Program(
-            devices.tracer(_with(dispatch.eval_steps, self.loader)),
-            task,
+            devices.tracer(_with(dispatch.eval_steps, stream)),
+            network,
             variables,
-            self.loader.data_shapes,
-            self.loader.shapes,
+            stream.data_shapes,
+            stream.shapes,
             self._mask,
             _COUNT,
+            key=("evaluation", devices, self.steps),
         ).compile(threads)
-        jax.block_until_ready(self.loader.data)
 
-    def __call__(self, task: Task, variables: dict) -> dict[str, float]:
-        """Loss, accuracy and top-5 accuracy of a network's variables."""
-        return metrics.means(*self.start(task, variables))
+    def __call__(
+        self, network: Network, variables: dict, split: Split
+    ) -> dict[str, float]:
+        """Loss, accuracy and top-5 accuracy of a model's variables on a split."""
+        return metrics.means(*self.start(network, variables, split))
 
-    def start(self, task: Task, variables: dict) -> list[metrics.Sums]:
+    def start(
+        self, network: Network, variables: dict, split: Split
+    ) -> list[metrics.Sums]:
         """Dispatches an evaluation: sums that `metrics.means` waits for."""
-        parts, steps = [], self.loader.steps
-        end = self._next + self.batches
-        for first in range(self._next, end, steps):
-            count = min(steps, end - first)
-            parts.append(self.dispatch(task, variables, first, count))
-        self._next = end
+        run, parts = self._pass(split), []
+        first, run.next = run.next, run.next + run.batches
+        for step in range(first, run.next, self.steps):
+            count = min(self.steps, run.next - step)
+            parts.append(self.dispatch(network, variables, split, step, count))
         return parts
 
     def dispatch(
-        self, task: Task, variables: dict, first: int, count: int
+        self, network: Network, variables: dict, split: Split, first: int, count: int
     ) -> metrics.Sums:
         """Sums of `count` batches; the split begins anew after its last batch."""
-        steps = range(first, first + self.loader.steps)
-        mask = np.stack([self._order.mask(step) for step in steps])
+        run = self._pass(split)
+        mask = np.stack([run.order.mask(i) for i in range(first, first + self.steps)])
         return self.program(
-            task,
+            network,
             variables,
-            self.loader.data,
-            self.loader.chunk(first, count),
+            run.stream.data,
+            run.stream.chunk(first, count),
             self._devices.put(mask, self._mask),
             np.int32(count),
         )
+
+    def batches(self, split: Split) -> int:
+        """How many batches one evaluation of a split takes."""
+        return self._pass(split).batches
+
+    def _pass(self, split: Split) -> "_Pass":
+        if id(split) not in self._passes:
+            self._passes[id(split)] = _Pass(
+                split, self.batch_size, self._devices, self._workers
+            )
+        return self._passes[id(split)]
+
+
+class _Pass:
+    """A split on its way through an `Evaluator`, once or several times."""
+
+    def __init__(self, split: Split, batch_size: int, devices: Devices, workers: int):
+        self.split, self.next = split, 0  # kept, since it is known by its id
+        self.order = EvaluationOrder(len(split), batch_size)
+        self.batches = len(self.order)
+        self.stream = Stream(split, self.order, batch_size, devices, workers)
+
+
+class Predictor:
+    """Logits of batches of images of one shape.
+
+    Attributes:
+      program: of one batch.
+      batch_size: of images that a call takes.
+    """
+
+    def __init__(
+        self,
+        threads: Executor,
+        devices: Devices,
+        network: Network,
+        variables: dict,
+        shape: tuple[int, int, int],
+        has_extents: bool,
+        batch_size: int,
+    ):
+        """Traces the program, which `threads` compile.
+
+        Args:
+          threads: of `compile.compiler`.
+          devices: that share each batch, of the kind jit.
+          network: the constants; of its arrays, shapes will do.
+          variables: shapes of the model's variables, as they lie on the devices.
+          shape: `(h, w, C)` of an image.
+          has_extents: whether images fill a part of their arrays.
+          batch_size: rounded up to a multiple of the devices.
+        """
+        self.batch_size = -(-batch_size // devices.shared_by) * devices.shared_by
+        self._devices = devices
+        arrays = [((self.batch_size, *shape), jnp.uint8)]
+        if has_extents:
+            arrays.append(((self.batch_size, 2), jnp.int32))
+        self._shapes = tuple(devices.shape(*array, axis=0) for array in arrays)
+        self.program = Program(
+            devices.tracer(compute_logits),
+            network,
+            variables,
+            *self._shapes,
+            key=("prediction", devices),
+        ).compile(threads)
+
+    def __call__(
+        self,
+        network: Network,
+        variables: dict,
+        images: np.ndarray,
+        extents: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Logits float32 `[n, classes]`.
+
+        Args:
+          network: the constants.
+          variables: of the model.
+          images: uint8 `[n, h, w, C]`, a batch at most.
+          extents: int32 `[n, 2]`, height and width that each image fills, if any do.
+        """
+        given = (images,) if extents is None else (images, extents)
+        padded = tuple(padded_rows(array, self.batch_size) for array in given)
+        arrays = self._devices.put(padded, self._shapes)
+        return np.asarray(self.program(network, variables, *arrays))[: len(images)]
 
 
 def initialiser(devices: Devices, task: Task, channels: int) -> Program:
     """The state at step 0 of a seed int32, traced; its `shapes` are a state's."""
 
     def create(seed):
-        return devices.laid_out(initial_state(task, channels, seed))
+        state = create_state(
+            task.model,
+            task.optimiser,
+            seed,
+            (*task.image_size, channels),
+            averaged=task.ema_decay > 0,
+            freeze=task.freeze,
+        )
+        return devices.laid_out(state)
 
-    program = Program(jit_once(create).trace, _SEED)
+    key = ("initialization", devices, channels, jax.tree.structure(task))
+    program = Program(jit_once(create).trace, _SEED, key=key)
     program.shapes = devices.state(program.shapes)
     return program
 

@@ -1,33 +1,50 @@
-"""The last word of a run: a table of what it reached."""
+"""The last word of a run: a table of what it reached, and which split chose it."""
 
-from ml_collections import ConfigDict
+from pathlib import Path
 
-from hybrid_jax.engine.checkpoint import Checkpoints
 from hybrid_jax.engine.console import Reporter, duration, percent
-from hybrid_jax.engine.run_folder import Workdir
+from hybrid_jax.engine.setup import Experiment
 
 
 def report(
-    reporter: Reporter, checkpoints: Checkpoints, config: ConfigDict, folder: Workdir
-) -> dict[str, float]:
-    """Prints the results of the newest checkpoint, and returns its metrics."""
-    step = checkpoints.latest()
-    final = checkpoints.metrics(step)
-    best_step, best = checkpoints.best()
-    rows = metric_rows(final) | {
-        "best accuracy": f"{percent(best['accuracy'])} at step {best_step:,}",
-        "steps": f"{step:,}",
-        "training time": duration(final["seconds"]),
-        "workdir": str(folder.path),
-    }
-    reporter.table(f"{config.model.name} on {config.data.name}", rows)
-    return final
+    console: Reporter, found: dict, experiment: Experiment, path: Path | None
+) -> None:
+    """Prints the results of a run.
+
+    Args:
+      console: to print with.
+      found: the results, as `Loop.run` returns them.
+      experiment: that was run.
+      path: of the run's folder, if it has one.
+    """
+    rows = {"tested weights": chosen(found, experiment)}
+    for split in ("validation", "test"):
+        if split in found:
+            rows |= metric_rows(split, found[split])
+    if "test" not in found:
+        rows["test accuracy"] = "no test split"
+    rows |= {"steps": f"{found['step']:,}", "time": duration(found["seconds"])}
+    if path:
+        rows["workdir"] = str(path)
+    config = experiment.config
+    console.table(f"{config.model.name} on {experiment.splits.name}", rows)
 
 
-def metric_rows(tested: dict[str, float]) -> dict[str, str]:
-    """The metrics of a test split, worded."""
-    return {
-        "test accuracy": percent(tested["accuracy"]),
-        "test top-5 accuracy": percent(tested["top5"]),
-        "test loss": f"{tested['loss']:.4f}",
+def chosen(found: dict, experiment: Experiment) -> str:
+    """Which weights count, and why these, in words."""
+    step = f"step {found['checkpoint']:,}"
+    if found["weights"] == "best":
+        return f"{step}, the best on validation"
+    if "validation" in found:
+        return f"{step}, the last (config.train.checkpoint=last)"
+    return f"{step}, the last: no validation split chose"
+
+
+def metric_rows(split: str, metrics: dict[str, float]) -> dict[str, str]:
+    """The metrics of a split, worded; `split` is empty for images of no split."""
+    rows = {
+        "accuracy": percent(metrics["accuracy"]),
+        "top-5 accuracy": percent(metrics["top5"]),
+        "loss": f"{metrics['loss']:.4f}",
     }
+    return {f"{split} {name}".strip(): row for name, row in rows.items()}

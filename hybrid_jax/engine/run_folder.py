@@ -1,9 +1,11 @@
 """The folder of a run: what lies where, and whose it is.
 
-config.json      the experiment
+config.json      the experiment, and the version of this layout
 model.json       the network, as arguments of `create_model`, and its channels
-data.json        class names in the order of the labels, how many images, their labels
+data.json        class names in the order of the labels, how many images, their labels,
+                 mean and deviation, and how images are decoded
 metrics.jsonl    one line of metrics per log interval and per evaluation
+results.json     which checkpoint was chosen by which split, and how it was tested
 tensorboard/     the same for TensorBoard, with augmented images and hyper-parameters
 checkpoints/     the newest and the best, a folder a step
 augmented.png    training images as augmentation makes them
@@ -11,9 +13,7 @@ log.txt          what the run said, and an overview of its parameters
 .lock            held by the run that writes here, and free once it has ended or died
 """
 
-import json
 import os
-import re
 import time
 import typing
 from collections.abc import Sequence
@@ -23,22 +23,38 @@ import numpy as np
 from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
-from hybrid_jax.config import flatten, unflatten
+from hybrid_jax import data
+from hybrid_jax.config import flatten, unflatten, validate
 from hybrid_jax.data import Splits
-from hybrid_jax.errors import UserError, short
-from hybrid_jax.fields import FIELDS, PATH
+from hybrid_jax.data.pixels import Form
+from hybrid_jax.engine.json_files import read_json, read_lines, write_json
+from hybrid_jax.engine.stored_config import (
+    differences,
+    is_default,
+    is_free,
+    located,
+    migrate,
+)
+from hybrid_jax.errors import OtherRun, UserError, short
+from hybrid_jax.fields import FIELDS, LOCAL
 from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.paths import expanded
 
-STATISTICS = "mean and deviation"  # in data.json
+if typing.TYPE_CHECKING:
+    from hybrid_jax.engine.checkpoint import Saved
+
+SCHEMA = 2  # the version of the folder's layout; 1 had no validation split
+VERSION, PIECES = "schema", "micro_batches"  # in config.json, beside the fields
+STATISTICS, PIXELS = "mean and deviation", "pixels"  # in data.json
 LEVELS = 1.0  # of 255, by which they may differ: decoders round by far less
 
 
-class Workdir:
-    """Paths inside a run's folder. Nothing is written before `create`.
+class RunFolder:
+    """Paths inside a run's folder, and what its files say.
 
-    As a context it is the one run of its folder, from the moment that there is one. Of
-    many hosts, which share the folder, the leading one writes.
+    Nothing is written before `create`. As a context it is the one run of its folder,
+    from the moment that there is one. Of many hosts, which share the folder, the
+    leading one writes.
     """
 
     def __init__(self, path: str | os.PathLike, hosts: Hosts | None = None):
@@ -47,13 +63,14 @@ class Workdir:
         self.model = self.path / "model.json"
         self.data = self.path / "data.json"
         self.metrics = self.path / "metrics.jsonl"
+        self.results = self.path / "results.json"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.augmented = self.path / "augmented.png"
         self.log = self.path / "log.txt"
         self._lock = FileLock(self.path / ".lock", blocking=False)
 
-    def __enter__(self) -> "Workdir":
+    def __enter__(self) -> "RunFolder":
         """Reserves the folder, if it exists.
 
         Raises:
@@ -87,37 +104,73 @@ class Workdir:
                 "give another workdir"
             ) from None
 
-    def check(self, config: ConfigDict) -> None:
-        """Refuses a path that cannot be this config's folder.
+    def resume(self, config: ConfigDict) -> tuple[ConfigDict, list[str]]:
+        """The config with which the folder's run goes on, where it holds one.
+
+        A run of the older layout, which had no validation split, keeps to that, unless
+        another one is asked for.
+
+        Args:
+          config: as asked for.
+
+        Returns:
+          The config, and notes in words.
 
         Raises:
-          UserError: it is a file, or holds a run of another config; names the fields.
+          UserError: the path, or what it would lie in, is a file.
+          OtherRun: it holds a run of another config; names the fields.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--workdir={self.path} is a file; give a folder")
+        there = next(p for p in (self.path, *self.path.parents) if p.exists())
+        if not there.is_dir():
+            within = "" if there == self.path else f": {there}"
+            raise UserError(f"--workdir={self.path}{within} is a file; give a folder")
         if not self.config.exists() or not self.has_checkpoints():
-            return  # what never saved a checkpoint may begin again, differently
-        theirs, ours = self.read_config(), flatten(config)
-        differing = [
-            f"config.{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
-            for name in {**theirs, **ours}
-            if not (_free(name) or _same(name, theirs.get(name), ours.get(name)))
-        ]
-        if differing:
-            raise UserError(
-                f"--workdir={self.path} holds a run of another config: "
-                f"{'; '.join(differing)}. Give another workdir, or that config"
-                + self._longer(theirs, ours)
+            return config, []  # what never saved may begin again, differently
+        theirs, ours, notes = self.read_config(), flatten(config), []
+        if self.schema < SCHEMA and is_default(ours, "data.validation"):
+            ours["data.validation"] = theirs["data.validation"]
+            notes.append(
+                "this run is of an older version: it goes on with "
+                f"config.data.validation={theirs['data.validation']}"
             )
+        self._check_same(theirs, ours)
+        return unflatten(ours), notes
 
-    def _longer(self, theirs: dict, ours: dict) -> str:
-        """The way to more epochs, where those are what is asked for."""
-        if theirs["train.epochs"] == ours["train.epochs"]:
-            return ""
-        return (
+    def _check_same(self, theirs: dict, ours: dict) -> None:
+        differing = differences(theirs, ours)
+        if not differing:
+            return
+        longer = theirs["train.epochs"] != ours["train.epochs"]
+        more = (
             "; to train its weights for more epochs, give another workdir and "
             f"--config.init_from={self.path}"
         )
+        raise OtherRun(
+            f"--workdir={self.path} holds a run of another config: "
+            f"{'; '.join(differing)}",
+            f"Give another workdir, or that config{more if longer else ''}",
+            epochs_differ=longer,
+        )
+
+    def load_splits(self, config: ConfigDict) -> tuple[ConfigDict, Splits]:
+        """The data set of a config, as it was for the run that the folder holds.
+
+        In the older layout, images for validation were the test split where there was
+        no other; they chose the best weights, and are the validation split now.
+
+        Returns:
+          The config, which says so, and the splits.
+
+        Raises:
+          UserError: the data set cannot be had.
+        """
+        splits = data.load(**config.data)
+        older = self.config.exists() and self.has_checkpoints() and self.schema < SCHEMA
+        if older and splits.test is None and config.data.validation == 0:
+            own = FIELDS["data.validation"].default
+            config = unflatten(flatten(config) | {"data.validation": own})
+            splits = data.load(**config.data)
+        return config, splits
 
     def check_data(self, splits: Splits) -> None:
         """Refuses data that are not those of the run that the folder holds.
@@ -127,11 +180,12 @@ class Workdir:
         """
         if not self.data.exists() or not self.has_checkpoints():
             return
-        theirs = _read_json(self.data)
+        theirs = self._read_data(splits)
+        known = splits.identity.keys() if PIXELS in theirs else theirs.keys()
         differing = [
             f"{name} were {short(theirs.get(name))} and are {short(value)} now"
             for name, value in splits.identity.items()
-            if theirs.get(name) != value
+            if name in known and theirs.get(name) != value
         ]
         if not differing and not _alike(self.statistics(splits), splits.statistics):
             differing = [
@@ -144,6 +198,15 @@ class Workdir:
                 f"{'; '.join(differing)}. Restore them, or give another workdir"
             )
 
+    def _read_data(self, splits: Splits) -> dict:
+        """data.json; of the older layout, what chose under the name that it has now."""
+        stored = read_json(self.data)
+        if splits.validation is not None and PIXELS not in stored:
+            stored["validation images"] = stored.pop("test images", None)
+            for name in ("labels", "files"):  # sums over a test split that is another
+                stored.pop(name, None)
+        return stored
+
     def statistics(self, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation float32 `[C]` that the run's images are normalized with.
 
@@ -152,13 +215,21 @@ class Workdir:
         """
         if not self.data.exists() or not self.has_checkpoints():
             return splits.statistics
-        stored = _read_json(self.data).get(STATISTICS)
+        return self.read_statistics(splits.channels)
+
+    def read_statistics(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        """The stored mean and deviation float32 `[C]`, levels 0 to 255.
+
+        Raises:
+          UserError: there are none of so many channels.
+        """
+        stored = read_json(self.data).get(STATISTICS)
         try:
-            mean, std = np.asarray(stored, np.float32).reshape(2, splits.channels)
+            mean, std = np.asarray(stored, np.float32).reshape(2, channels)
         except (TypeError, ValueError):
             raise UserError(
-                f"{self.data} has no {STATISTICS} of {splits.channels} channels: "
-                "restore it, or give another workdir"
+                f"{self.data} has no {STATISTICS} of {channels} channels: restore it, "
+                "or give another workdir"
             ) from None
         return mean, std
 
@@ -166,21 +237,135 @@ class Workdir:
         """Whether a run got as far as saving one."""
         return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
+    @property
+    def schema(self) -> int:
+        """The version of the layout of the folder's run.
+
+        Raises:
+          UserError: it is newer than this program.
+        """
+        found = read_json(self.config).get(VERSION, 1)
+        if type(found) is not int or found > SCHEMA:
+            raise UserError(
+                f"{self.path} holds a run of layout {short(found)}, and this version "
+                f"of hybrid_jax reads up to {SCHEMA}: update hybrid_jax"
+            )
+        return found
+
     def read_config(self) -> dict:
-        """The stored config, flat; what it does not have yet is at its default."""
+        """The stored config, flat; what it does not have yet is at its default.
+
+        Raises:
+          UserError: it cannot be read, or is newer than this program.
+        """
+        stored = read_json(self.config)
+        if self.schema < SCHEMA:
+            stored = migrate(stored)
+        for name in (VERSION, PIECES):
+            stored.pop(name, None)
         defaults = {name: field.default for name, field in FIELDS.items()}
-        return defaults | flatten(_read_json(self.config))
+        return defaults | flatten(stored)
+
+    def changed_config(self, changed: dict[str, typing.Any]) -> ConfigDict:
+        """The stored config, some free fields of it changed.
+
+        Raises:
+          UserError: it cannot be read, or a field is not free.
+        """
+        for name in changed:
+            if name in FIELDS and not is_free(name):
+                raise UserError(
+                    f"--config.{name} is what the run of {self.path} was trained with: "
+                    "leave it out; only fields that change no result can be changed, "
+                    f"such as {', '.join(f'--config.{n}' for n in sorted(LOCAL))}"
+                )
+        config = unflatten(self.read_config() | changed)
+        validate(config)
+        return config
+
+    def read_pieces(self) -> int:
+        """The micro-batches that were found to fit; 0 where none were looked for."""
+        return read_json(self.config).get(PIECES, 0)
 
     def read_model(self) -> dict:
         """The arguments of `create_model`, and `channels`."""
-        return _read_json(self.model)
+        return read_json(self.model)
 
     def read_classes(self) -> list[str] | None:
         """The class names in the order of the logits; None if it has none yet."""
-        return _read_json(self.data).get("classes") if self.data.exists() else None
+        return read_json(self.data).get("classes") if self.data.exists() else None
 
-    def create(self, config: ConfigDict, model: dict) -> None:
+    def read_form(self) -> Form:
+        """How the run's images are decoded, and others are to be.
+
+        Of a run of the older layout it is put together from what is known, and images
+        of 16 bits have no depth.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        stored = read_json(self.data)
+        try:
+            if PIXELS in stored:
+                return Form.from_json(stored[PIXELS])
+            height, width, channels = stored["height, width and channels"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.data} does not say how images are decoded ({error}): restore "
+                "it, or give another workdir"
+            ) from None
+        config = self.read_config()
+        return Form(
+            size=(height, width),
+            channels=channels,
+            bits=0,
+            fit=config["data.fit"],
+            background=config["data.background"],
+        )
+
+    def read_pixels(self, channels: int) -> dict | None:
+        """How the run's images are decoded and normalized; None if it has none yet.
+
+        Returns:
+          The entries of a `Form`, and `mean` and `deviation` of each channel.
+        """
+        if not self.data.exists():
+            return None
+        mean, std = self.read_statistics(channels)
+        statistics = {"mean": mean.tolist(), "deviation": std.tolist()}
+        return self.read_form().to_json() | statistics
+
+    def read_results(self) -> dict | None:
+        """Which checkpoint was chosen, and its metrics; None before the run's end."""
+        return read_json(self.results) if self.results.exists() else None
+
+    def choose(self, saved: "Saved", checkpoint: str | int | None) -> int:
+        """The step of a checkpoint; of none or an empty name the one that was tested.
+
+        Of a run that has not ended that is the best on validation, or the last.
+
+        Raises:
+          UserError: there is no such checkpoint; lists those that there are.
+        """
+        validated = self.read_config()["data.validation"] != 0
+        if checkpoint in (None, ""):
+            results = self.read_results() or {}
+            tested = results.get("checkpoint")
+            usual = "best" if validated and saved.best() else "last"
+            checkpoint = tested if tested in saved.steps else usual
+        return saved.choose(checkpoint, validated)
+
+    def read_history(self) -> list[dict]:
+        """All lines of metrics, in their order."""
+        return read_lines(self.metrics)
+
+    def create(self, config: ConfigDict, model: dict, pieces: int = 0) -> None:
         """Makes the folder with what describes the run, but for its data.
+
+        Args:
+          config: of the run.
+          model: arguments of `create_model`, and `channels`.
+          pieces: micro-batches that were found to fit; 0 if none were looked for.
 
         Raises:
           UserError: another run has made it meanwhile, or hosts do not share it.
@@ -189,9 +374,12 @@ class Workdir:
             if self._hosts.lead:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._reserve()
-                whole = unflatten(located(flatten(config)))
-                _write_json(self.config, whole.to_dict())
-                _write_json(self.model, model)
+                whole = unflatten(located(flatten(config))).to_dict()
+                # A run that goes on keeps its layout, and what that means to it.
+                schema = self.schema if self.has_checkpoints() else SCHEMA
+                about = {VERSION: schema} | ({PIECES: pieces} if pieces else {})
+                write_json(self.config, about | whole)
+                write_json(self.model, model)
         if not _appears(self.config):
             raise UserError(
                 f"--workdir={self.path} of host 0 is not to be seen on host "
@@ -200,34 +388,20 @@ class Workdir:
 
     def describe_data(self, splits: Splits) -> None:
         """Adds what describes the data, which are looked at, unless it is known."""
-        known = self.data.exists() and self.has_checkpoints()
-        if self._hosts.lead and not known:
-            _write_json(self.data, splits.summary)
+        if not self._hosts.lead:
+            return
+        known = {}
+        if self.data.exists() and self.has_checkpoints():
+            known = read_json(self.data)
+        if PIXELS not in known:
+            pixels = {PIXELS: splits.form.to_json()}
+            kept = {name: known[name] for name in (STATISTICS,) if name in known}
+            write_json(self.data, splits.summary | pixels | kept)
 
-
-def located(flat: dict[str, typing.Any]) -> dict[str, typing.Any]:
-    """A flat config whose paths are absolute, so that it says the same anywhere."""
-    return {
-        name: str(expanded(value).absolute()) if value and _is_path(name) else value
-        for name, value in flat.items()
-    }
-
-
-def _is_path(name: str) -> bool:
-    return name in FIELDS and FIELDS[name].rule is PATH
-
-
-def _same(name: str, theirs: typing.Any, ours: typing.Any) -> bool:
-    """Whether two values of a field mean the same.
-
-    The same relative path does, on another machine or from another folder too.
-    """
-    if not (_is_path(name) and theirs and ours):
-        return theirs == ours
-    theirs, ours = expanded(theirs), expanded(ours)
-    if theirs.absolute() == ours.absolute():
-        return True
-    return not ours.is_absolute() and theirs.parts[-len(ours.parts) :] == ours.parts
+    def write_results(self, results: dict) -> None:
+        """Keeps which checkpoint was chosen, and its metrics."""
+        if self._hosts.lead:
+            write_json(self.results, results)
 
 
 def _alike(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> bool:
@@ -242,33 +416,3 @@ def _appears(path: Path) -> bool:
             return True
         time.sleep(0.5)
     return False
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a crash, never meets half of it."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
-
-
-def _write_json(path: Path, content: dict) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    # Bytes of a file's name that are not UTF-8, as JSON writes them and reads them.
-    text = re.sub("[\ud800-\udfff]", lambda byte: f"\\u{ord(byte[0]):x}", text)
-    write_whole(path, text + "\n")
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no fields")
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): restore it, or give another workdir"
-        ) from None
-    return content
-
-
-def _free(name: str) -> bool:
-    return name in FIELDS and FIELDS[name].free

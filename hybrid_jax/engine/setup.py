@@ -1,15 +1,28 @@
-"""From a config and a data set to what is trained."""
+"""From a config and splits to what runs: the one sequence that all commands share.
 
+config = resolve_config(config)                    # the process is set up
+experiment = Experiment(config, splits, hosts)     # devices, schedule, network
+training = experiment.start_training(threads, ...) # programs, compiled in threads
+"""
+
+import dataclasses
+import functools
 import typing
+from concurrent.futures import Executor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
-from hybrid_jax.config import flatten, unflatten
+from hybrid_jax import runtime
+from hybrid_jax.config import flatten, unflatten, validate
 from hybrid_jax.data import Splits
 from hybrid_jax.data.augment import Augmentation
+from hybrid_jax.engine.compile import KEPT, Program
+from hybrid_jax.engine.programs import Evaluator, Trainer, initialiser
+from hybrid_jax.engine.schedule import Plan, warmup_steps
 from hybrid_jax.errors import UserError
 from hybrid_jax.fields import FIELDS
 from hybrid_jax.models import create_model
@@ -19,42 +32,119 @@ from hybrid_jax.models.vit import ViT
 from hybrid_jax.parallel.hosts import Hosts
 from hybrid_jax.parallel.mesh import Devices, create_devices
 from hybrid_jax.training import optim
-from hybrid_jax.training.state import TrainState, create_state
-from hybrid_jax.training.step import Task
+from hybrid_jax.training.state import TrainState
+from hybrid_jax.training.step import Network, Task
 
 
-class Plan:
-    """How long a run is, in steps and in epochs."""
+def resolve_config(config: ConfigDict, hosts: Hosts | None = None) -> ConfigDict:
+    """Sets the process up, and resolves what the config leaves to the machine.
 
-    def __init__(self, config: ConfigDict, images: int):
-        self.images = images
-        self.batch_size = config.train.batch_size
-        self.epochs = config.train.epochs
-        self.eval_every = config.train.eval_every
-        self.total_steps = self.step_of(self.epochs)
+    `dtype=auto` becomes bfloat16, or float32 on CPUs, which have no fast products of
+    bfloat16. A run keeps the resolved config, so that it cannot go on in another
+    precision unnoticed.
 
-    def step_of(self, epoch: float) -> int:
-        """Steps after which `epoch` passes over the split are complete."""
-        return -int(-epoch * self.images // self.batch_size)
+    Raises:
+      UserError: a field that is not allowed.
+    """
+    validate(config)
+    # On CPUs, processes that read programs which one of them compiled wait for ever.
+    many = hosts is not None and hosts.many
+    cached = not many or jax.default_backend() != "cpu"
+    runtime.set_up(config.compilation_cache and cached)
+    if config.dtype != "auto":
+        return config
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return unflatten(flatten(config) | {"dtype": dtype})
 
-    def epoch_of(self, step: int) -> float:
-        """Passes over the split after a step."""
-        return min(step * self.batch_size / self.images, self.epochs)
 
-    def is_evaluated(self, step: int) -> bool:
-        """Whether a step is followed by an evaluation."""
-        return step > 0 and self.next_evaluation(step - 1) == step
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A resolved config and its splits, with all that follows from them.
 
-    def next_evaluation(self, step: int) -> int:
-        """The first step after `step` that is followed by an evaluation."""
-        epoch = self.eval_every
-        while self.step_of(epoch) <= step:
-            epoch += self.eval_every
-        return min(self.step_of(epoch), self.total_steps)
+    Attributes:
+      config: of `resolve_config`.
+      splits: to train on, and to evaluate.
+      hosts: that share the run.
+    """
+
+    config: ConfigDict
+    splits: Splits
+    hosts: Hosts = dataclasses.field(default_factory=Hosts)
+
+    @functools.cached_property
+    def devices(self) -> Devices:
+        """The devices that share each batch."""
+        return create_run_devices(self.config, self.hosts)
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """How many steps there are, and which are evaluated."""
+        return Plan(self.config, len(self.splits.train))
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """The constants of a training step; mean and deviation are shapes alone."""
+        return build_task(self.config, self.splits, self.plan)
+
+    @functools.cached_property
+    def initialise(self) -> Program:
+        """The program of the state at step 0, traced."""
+        program = initialiser(self.devices, self.task, self.splits.channels)
+        check_frozen(self.config.freeze, program.shapes.params)
+        return program
+
+    @property
+    def shapes(self) -> TrainState:
+        """The shapes of a state, as it lies on the devices."""
+        return self.initialise.shapes
+
+    @functools.cached_property
+    def spec(self) -> dict[str, typing.Any]:
+        """What `create_model` builds the network with, and its channels."""
+        return model_spec(self.config, self.task.model, self.splits.channels)
+
+    def check(self) -> None:
+        """Builds what a run needs, before anything is written.
+
+        Raises:
+          UserError: devices, images, network and schedule do not go together.
+        """
+        _ = self.devices, self.plan, self.task
+
+    def accumulating(self, pieces: int) -> "Experiment":
+        """The same experiment, each step in so many micro-batches."""
+        config = unflatten(flatten(self.config) | {"optim.accumulate": pieces})
+        return Experiment(config, self.splits, self.hosts)
+
+    def trainer(self, threads: Executor) -> Trainer:
+        """The training program, which `threads` compile, and its images."""
+        return Trainer(
+            threads,
+            self.devices,
+            self.task,
+            self.shapes,
+            self.splits.train,
+            self.config,
+        )
+
+    def evaluator(self, threads: Executor) -> Evaluator | None:
+        """The program that evaluates any split but that for training, if any is."""
+        evaluated = [self.splits[name] for name in self.splits if name != "train"]
+        if not evaluated:
+            return None
+        return Evaluator(
+            threads,
+            self.devices,
+            self.task,
+            self.shapes.evaluated,
+            evaluated,
+            self.config.train.eval_batch_size,
+            self.config.data.workers,
+        )
 
 
 def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
-    """The network, its optimiser and its inputs, as a settled config says.
+    """The network, its optimiser and its inputs, as a resolved config says.
 
     Mean and deviation are shapes alone, enough to compile; see `with_statistics`.
 
@@ -78,8 +168,10 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
     levels = jax.ShapeDtypeStruct((splits.channels,), jnp.float32)
     return Task(
         model=model,
-        optimiser=optim.adamw(
-            learning_rate(config, plan),
+        optimiser=_optimizer(
+            warmup_steps(config, plan),
+            plan.total_steps,
+            config.optim.learning_rate,
             config.optim.weight_decay,
             config.optim.clip_norm,
             config.optim.layer_decay,
@@ -100,10 +192,20 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
     )
 
 
-def with_statistics(task: Task, statistics: tuple[np.ndarray, np.ndarray]) -> Task:
-    """The task with mean and deviation float32 `[C]` of the training images."""
+@functools.lru_cache(maxsize=KEPT)
+def _optimizer(
+    warmup: int, total: int, learning_rate: float, *settings
+) -> optax.GradientTransformation:
+    """AdamW under its schedule; one object for equal settings, so programs match."""
+    return optim.adamw(optim.schedule(learning_rate, warmup, total), *settings)
+
+
+def with_statistics(
+    network: Network, statistics: tuple[np.ndarray, np.ndarray]
+) -> Network:
+    """A network or task with mean and deviation float32 `[C]` of training images."""
     mean, std = statistics
-    return task.replace(mean=mean, std=std)
+    return network.replace(mean=mean, std=std)
 
 
 def create_run_devices(config: ConfigDict, hosts: Hosts) -> Devices:
@@ -168,34 +270,6 @@ def _changed_fields(config: ConfigDict) -> dict[str, typing.Any]:
     return changed
 
 
-def learning_rate(config: ConfigDict, plan: Plan):
-    """The schedule of a config over a plan's steps.
-
-    Raises:
-      UserError: warm-up would take all of them.
-    """
-    warmup = plan.step_of(config.optim.warmup_epochs)
-    if warmup >= plan.total_steps:
-        raise UserError(
-            f"config.train.batch_size={plan.batch_size} leaves {plan.total_steps} "
-            "steps, and warm-up takes them all: lower it, or "
-            f"config.optim.warmup_epochs={config.optim.warmup_epochs}"
-        )
-    return optim.schedule(config.optim.learning_rate, warmup, plan.total_steps)
-
-
-def settled(config: ConfigDict) -> ConfigDict:
-    """The config with what `dtype=auto` is here: bfloat16 but on CPUs.
-
-    This is the one that a run keeps, so that it cannot go on in another precision
-    unnoticed. CPUs have no fast products of bfloat16.
-    """
-    if config.dtype != "auto":
-        return config
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return unflatten(flatten(config) | {"dtype": dtype})
-
-
 def check_frozen(freeze: tuple[str, ...], params: dict) -> None:
     """Refuses patterns that freeze nothing, or leave nothing to train.
 
@@ -210,15 +284,3 @@ def check_frozen(freeze: tuple[str, ...], params: dict) -> None:
             )
     if all(jax.tree.leaves(optim.frozen(params, freeze))):
         raise UserError(f"config.freeze={freeze} leaves no parameter to train")
-
-
-def initial_state(task: Task, channels: int, seed: jax.Array) -> TrainState:
-    """The state at step 0 for images of `channels`; jit it, or take its shapes."""
-    return create_state(
-        task.model,
-        task.optimiser,
-        seed,
-        (*task.image_size, channels),
-        averaged=task.ema_decay > 0,
-        freeze=task.freeze,
-    )

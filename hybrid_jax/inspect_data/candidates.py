@@ -71,22 +71,21 @@ class Candidates(NamedTuple):
         return Candidates(*(values[chosen] for values in self))
 
 
-def find(thumbnails: np.ndarray, tested: np.ndarray) -> Candidates:
+def find(thumbnails: np.ndarray, of_split: np.ndarray) -> Candidates:
     """The pairs that are most alike, of each image with each split.
 
     Args:
       thumbnails: `[N, S, S]`.
-      tested: bool `[N]`, which images are of the test split.
+      of_split: `[N]`, the split of each image.
     """
     found = [
-        _search(thumbnails, np.flatnonzero(tested == split))
-        for split in (False, True)
-        if (tested == split).any()
+        _search(thumbnails, np.flatnonzero(of_split == split))
+        for split in np.unique(of_split)
     ]
     image, other, likeness, view = map(np.concatenate, zip(*found, strict=True))
     order = np.lexsort((image, -likeness))
     low, high = np.minimum(image, other), np.maximum(image, other)
-    _, first = np.unique((low * len(tested) + high)[order], return_index=True)
+    _, first = np.unique((low * len(of_split) + high)[order], return_index=True)
     kept = order[first]
     view = view[kept]
     starts = np.array([_start(window, OTHERS[o]) for window, o in VIEWS], np.float32)

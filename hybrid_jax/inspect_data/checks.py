@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid_jax.data import Options
+from hybrid_jax.data.groups import shared
 from hybrid_jax.data.listing import alike, meant
 from hybrid_jax.data.pixels import FORMATS, SUFFIXES
 from hybrid_jax.inspect_data import duplicates
@@ -20,11 +21,12 @@ from hybrid_jax.inspect_data.duplicates import (
     Copies,
     Pair,
 )
-from hybrid_jax.inspect_data.images import SPLITS, Broken, Images
+from hybrid_jax.inspect_data.images import Broken, Images
 
 SPOILS, NOTICE = "spoils", "notice"
 UNEVEN = 10  # times as many images in one class as in another
 FEW = 10  # training images a class
+KINDS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Inspection:
             from hybrid_jax.inspect_data import features
 
             known = {pair[:2] for pair in across + within}
-            pairs = features.find(self.run, self.images, self.options.fit)
+            pairs = features.find(self.run, self.images)
             new = [pair for pair in pairs if pair[:2] not in known]
-            more = duplicates.divided(new, self.images.tested)
+            more = duplicates.divided(new, self.images.of_split)
             across, within = across + more.across, within + more.within
         return Copies(across, within)
 
@@ -93,7 +95,7 @@ def _unreadable(skipped: bool) -> Callable[[Inspection], Iterable[Item]]:
         skips = inspection.options.on_error == "skip"
         held_out = inspection.images.found.held_out
         for broken in inspection.images.broken:
-            may_skip = held_out or not broken.tested
+            may_skip = held_out or broken.split == "train"
             if (skips and may_skip) == skipped:
                 yield Item(_described(broken, inspection.images))
 
@@ -101,7 +103,7 @@ def _unreadable(skipped: bool) -> Callable[[Inspection], Iterable[Item]]:
 
 
 def _described(broken: Broken, images: Images) -> str:
-    where = f"{SPLITS[broken.tested]}, {images.classes[broken.label]}"
+    where = f"{broken.split}, {images.classes[broken.label]}"
     return f"{broken.name} ({where}): {broken.reason}"
 
 
@@ -113,19 +115,32 @@ def _alike(inspection: Inspection) -> Iterable[Item]:
     return map(Item, alike(inspection.images.classes))
 
 
-def _without(tested: bool) -> Callable[[Inspection], Iterable[Item]]:
+def _without(split: str) -> Callable[[Inspection], Iterable[Item]]:
     def find(inspection: Inspection) -> Iterable[Item]:
-        counts = inspection.images.counts()
-        for label in np.flatnonzero(counts[:, int(tested)] == 0):
-            name = inspection.images.classes[label]
-            others = int(counts[label, 1 - int(tested)])
-            kind = "training" if tested else "test"
-            has = f"{others} {kind} image{'s' * (others > 1)}" if others else "no image"
-            only = (counts[:, int(tested)] > 0) & (counts[:, 1 - int(tested)] == 0)
-            slip = meant(name, np.array(inspection.images.classes)[only])
-            yield Item(f"{name!r} has {has}{slip}")
+        images = inspection.images
+        if split not in images.splits:
+            return
+        counts, place = images.counts(), images.splits.index(split)
+        for label in np.flatnonzero(counts[:, place] == 0):
+            mine = zip(images.splits, counts[label].tolist(), strict=True)
+            has = [
+                f"{count:,} {KINDS[other]} image{'s' * (count > 1)}"
+                for other, count in mine
+                if count
+            ]
+            # A slip leaves the right name here, and not where the wrong one is.
+            lacks = (counts[:, counts[label] > 0] == 0).any(1)
+            only = (counts[:, place] > 0) & lacks
+            slip = meant(images.classes[label], np.array(images.classes)[only])
+            yield Item(
+                f"{images.classes[label]!r} has {' and '.join(has) or 'no image'}{slip}"
+            )
 
     return find
+
+
+def _shared_groups(inspection: Inspection) -> Iterable[Item]:
+    return map(Item, shared(inspection.images.found.groups))
 
 
 def _across(band: str) -> Callable[[Inspection], Iterable[Item]]:
@@ -215,7 +230,8 @@ CHECKS = (
         SPOILS,
         _unreadable(skipped=False),
         "mend or remove them, or list them in a file for config.data.exclude; "
-        "config.data.on_error=skip leaves them out, but not of your own test split",
+        "config.data.on_error=skip leaves them out, but not of your own test or "
+        "validation split",
     ),
     Check(
         "class folders without images",
@@ -232,17 +248,29 @@ CHECKS = (
     Check(
         "classes without training images",
         SPOILS,
-        _without(tested=False),
+        _without("train"),
         "nothing can learn them: often a slip in the name of a folder",
     ),
     Check(
         "classes without test images",
         SPOILS,
-        _without(tested=True),
+        _without("test"),
         "the accuracy would say nothing about them",
     ),
     Check(
-        "test images that are also trained on",
+        "classes without validation images",
+        NOTICE,
+        _without("validation"),
+        "the best weights are chosen without them",
+    ),
+    Check(
+        "groups in two splits",
+        SPOILS,
+        _shared_groups,
+        "what belongs together would be trained and tested on: keep it in one split",
+    ),
+    Check(
+        "images that are in two splits",
         SPOILS,
         _across(SAME),
         "the accuracy would be too high: remove them from one of the splits",
@@ -254,20 +282,20 @@ CHECKS = (
         "one label is wrong: remove the image with it",
     ),
     Check(
-        "test images that look like a training image",
+        "images that look like one of another split",
         SPOILS,
         _across(SURE),
         "look at duplicates.png, and keep what shows one thing in one split: "
-        "near_copies.csv lists the training images",
+        "near_copies.csv lists those to leave out",
     ),
     Check(
-        "test images that may show what a training image shows",
+        "images that may show what one of another split shows",
         NOTICE,
         _across(PROBABLE),
         "look at duplicates.png: in CIFAR-10 most were copies, in plainer sets few",
     ),
     Check(
-        "test images whose features are those of a training image",
+        "images whose features are those of one of another split",
         NOTICE,
         _across(BY_FEATURES),
         "look at duplicates.png: the network of --workdir finds them alike",

@@ -67,7 +67,7 @@ class Pair(NamedTuple):
     """Two images that are the same, or nearly.
 
     Attributes:
-      first: the earlier one of the data set: of two splits the training image.
+      first: the earlier one of the data set: of two splits that of the first.
       second: the other one.
       likeness: 1 for equal ones, 0 for those that differ as much as either does from
         its sixth most alike other image.
@@ -88,7 +88,7 @@ class Pair(NamedTuple):
 
 
 class Copies(NamedTuple):
-    """Pairs across the two splits, and within a split, the most alike first."""
+    """Pairs across two splits, and within a split, the most alike first."""
 
     across: list[Pair]
     within: list[Pair]
@@ -101,12 +101,14 @@ def exact(images: Images) -> Copies:
     digests = images.prints.pixels[order]
     starts = np.flatnonzero(np.diff(digests, prepend=~digests[:1]))
     for group in np.split(order, starts[1:]):
-        tested = images.tested[group]
-        train, test = group[~tested], group[tested]
-        for split in (train, test):
-            within += [Pair(int(split[0]), int(o), 1.0) for o in split[1:]]
-        if len(train):
-            across += [Pair(int(train[0]), int(other), 1.0) for other in test]
+        of_split = images.of_split[group]
+        for split in np.unique(of_split):
+            same = group[of_split == split]
+            within += [Pair(int(same[0]), int(o), 1.0) for o in same[1:]]
+        across += [
+            Pair(int(group[0]), int(other), 1.0)
+            for other in group[of_split != of_split[:1]]
+        ]
     return Copies(sorted(across), sorted(within))
 
 
@@ -124,14 +126,14 @@ def near(images: Images) -> Copies:
         if likeness[place] < LEAST:
             break
         pairs.append(_pair(found, place, rows, float(likeness[place])))
-    return divided(pairs, images.tested)
+    return divided(pairs, images.of_split)
 
 
-def divided(pairs: list[Pair], tested: np.ndarray) -> Copies:
-    """Pairs by whether one of their images is tested on and the other is not."""
+def divided(pairs: list[Pair], of_split: np.ndarray) -> Copies:
+    """Pairs by whether their images are of two splits, `[N]`, or of one."""
     split: dict[bool, list[Pair]] = {True: [], False: []}
     for pair in pairs:
-        split[bool(tested[pair.first] != tested[pair.second])].append(pair)
+        split[bool(of_split[pair.first] != of_split[pair.second])].append(pair)
     return Copies(across=split[True], within=split[False])
 
 
@@ -155,7 +157,7 @@ def _most_alike(images: Images, rows: np.ndarray) -> tuple:
     """
     thumbnails = images.prints.thumbnails[rows]
     noise = NOISE * _level(images)[rows]
-    everything = candidates.find(thumbnails, images.tested[rows])
+    everything = candidates.find(thumbnails, images.of_split[rows])
 
     def distance(pairs, steps, fine: bool, title: str = ""):
         found = alignment.compare(thumbnails, noise, pairs, steps, fine, title)

@@ -6,38 +6,32 @@ their cosine. As with pixels, a pair is judged by how far other images are.
 
 import dataclasses
 import functools
-import json
-from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-import hybrid_jax
 from hybrid_jax.data.augment import normalise, to_float
-from hybrid_jax.data.encoded import Encoded, choose_form, mapped
-from hybrid_jax.errors import UserError
+from hybrid_jax.data.encoded import Encoded, mapped
+from hybrid_jax.engine.run import load_run
 from hybrid_jax.inspect_data.candidates import KEPT
 from hybrid_jax.inspect_data.duplicates import BY_FEATURES, DENSEST, LEAST, Pair
 from hybrid_jax.inspect_data.images import Images
-from hybrid_jax.paths import expanded
-from hybrid_jax.training.weights import merged, read
+from hybrid_jax.models.features import extract_features
 
 BLOCK = 128
 
 
-def find(run: str, images: Images, fit: str) -> list[Pair]:
+def find(workdir: str, images: Images) -> list[Pair]:
     """Pairs that the network of a run finds alike, the most alike first.
 
     Args:
-      run: the folder of a training with a checkpoint.
+      workdir: the folder of a run that saved a checkpoint.
       images: of the data set; they need not be those that it was trained on.
-      fit: row of `data.pixels.FITS`, for images of another shape than its inputs.
 
     Raises:
       UserError: there is no such run, or it cannot be read.
     """
-    features = _features(run, images, fit)
+    features = _features(workdir, images)
 
     def compare(rows: slice) -> tuple[np.ndarray, np.ndarray]:
         count = rows.stop - rows.start
@@ -64,26 +58,18 @@ def find(run: str, images: Images, fit: str) -> list[Pair]:
     return sorted(found, key=lambda pair: (-pair.likeness, pair))
 
 
-def _features(run: str, images: Images, fit: str) -> np.ndarray:
+def _features(workdir: str, images: Images) -> np.ndarray:
     """Features without their mean and of unit norm, float32 `[N, D]`."""
-    weights = read(run)
-    spec = dict(weights.spec or {})
-    channels = spec.pop("channels", 3)
-    model = hybrid_jax.create_model(**spec)
-    size = tuple(spec["image_size"])
-    shape = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), shape)
-    variables = merged(variables, weights.arrays)
-    mean, deviation = _statistics(expanded(run) / "data.json")
-    found = images.found
-    form = choose_form(images.facts, size, fit, found.background, found.title)
-    form = dataclasses.replace(form, size=size, channels=channels, target=None)
+    run = load_run(workdir)
+    network, variables = run.network, run.variables
+    form = dataclasses.replace(run.form, size=network.image_size, target=None)
     encoded = Encoded(images.records, form, images.rows)
 
     @jax.jit
     def pooled(pixels: jax.Array) -> jax.Array:
-        inputs = normalise(to_float(pixels, size), mean, deviation)
-        return hybrid_jax.extract_features(model, variables, inputs).pooled
+        inputs = to_float(pixels, network.image_size)
+        inputs = normalise(inputs, network.mean, network.std)
+        return extract_features(run.model, variables, inputs).pooled
 
     def look(rows: slice) -> np.ndarray:
         pixels = encoded[rows]
@@ -94,16 +80,6 @@ def _features(run: str, images: Images, fit: str) -> np.ndarray:
     features = np.concatenate([*looked])
     features -= features.mean(0)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
-
-
-def _statistics(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each channel that the run's network was trained with."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))["mean and deviation"]
-        mean, deviation = np.array(values, np.float32).reshape(2, -1)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} does not tell mean and deviation: {error}") from None
-    return mean, deviation
 
 
 @functools.partial(jax.jit, static_argnums=2)

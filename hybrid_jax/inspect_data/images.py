@@ -3,14 +3,16 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from hybrid_jax import data
+from hybrid_jax.data.division import DEFAULT, divide
 from hybrid_jax.data.encoded import Files, Records, mapped
 from hybrid_jax.data.listing import find_images
 from hybrid_jax.data.pixels import Facts, Form, decode, look
@@ -18,18 +20,17 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.inspect_data.prints import Prints, take_prints
 from hybrid_jax.paths import expanded
 
-SPLITS = ("train", "test")
-
 
 class Found(NamedTuple):
-    """Images that nobody has looked at yet, both splits as the source has them.
+    """Images that nobody has looked at yet, all splits as the source has them.
 
     Attributes:
       title: what the data set is called.
       classes: their names, in the order of the labels.
-      records: of `train` and `test`.
-      labels: int32 `[N]` each.
+      records: of each split, `train` first.
+      labels: int32 `[N]` of each split.
       place: of the user's own images; None of others.
+      groups: what belongs together in each split, where anything says so.
       background: color behind what is transparent.
       held_out: whether the test split is a share that was held out here.
       notes: in words, what was left out.
@@ -41,6 +42,7 @@ class Found(NamedTuple):
     records: dict[str, Records]
     labels: dict[str, np.ndarray]
     place: Path | None = None
+    groups: Mapping[str, np.ndarray | None] = MappingProxyType({})
     background: str = "white"
     held_out: bool = False
     notes: tuple[str, ...] = ()
@@ -51,20 +53,20 @@ class Broken(NamedTuple):
     """An image that cannot be read."""
 
     name: str
-    tested: bool
+    split: str
     label: int
     reason: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """The images that are trained and tested on, the training images first.
+    """The images that are used, the training images first.
 
     Attributes:
       found: where they come from.
-      records: of both splits, one after the other.
+      records: of all splits, one after the other.
       rows: int64 `[N]`, which of the records.
-      tested: bool `[N]`.
+      of_split: int64 `[N]`, the split of each, a place of `splits`.
       labels: int32 `[N]`.
       facts: of each.
       prints: of each.
@@ -75,7 +77,7 @@ class Images:
     found: Found
     records: "Joined"
     rows: np.ndarray
-    tested: np.ndarray
+    of_split: np.ndarray
     labels: np.ndarray
     facts: list[Facts]
     prints: Prints
@@ -89,12 +91,17 @@ class Images:
     def classes(self) -> tuple[str, ...]:
         return self.found.classes
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, in the order of their images."""
+        return tuple(self.found.records)
+
     def name(self, number: int) -> str:
         """The file, from the user's folder on; of others `train/123`, a split's row."""
         place, row = self.found.place, int(self.rows[number])
         if place is None:
-            begun = len(self.found.records["train"])
-            return f"test/{row - begun}" if row >= begun else f"train/{row}"
+            part, row = self.records.place(row)
+            return f"{self.splits[part]}/{row}"
         name = self.records.name(row)
         folder = place if place.is_dir() else place.parent
         return name.removeprefix(f"{folder}{os.sep}")
@@ -104,15 +111,15 @@ class Images:
         return f"{self.name(number)} ({self.split(number)}, {self.class_of(number)})"
 
     def split(self, number: int) -> str:
-        return SPLITS[int(self.tested[number])]
+        return self.splits[self.of_split[number]]
 
     def class_of(self, number: int) -> str:
         return self.classes[self.labels[number]]
 
     def counts(self) -> np.ndarray:
-        """Images of each class in `train` and `test`, int64 `[classes, 2]`."""
-        counts = np.zeros((len(self.classes), 2), np.int64)
-        np.add.at(counts, (self.labels, self.tested.astype(int)), 1)
+        """Images of each class in each split, int64 `[classes, splits]`."""
+        counts = np.zeros((len(self.classes), len(self.splits)), np.int64)
+        np.add.at(counts, (self.labels, self.of_split), 1)
         return counts
 
     def picture(self, number: int) -> Image.Image:
@@ -147,9 +154,13 @@ class Joined:
         return contents
 
     def name(self, row: int) -> str:
+        part, row = self.place(row)
+        return self._parts[part].name(row)
+
+    def place(self, row: int) -> tuple[int, int]:
+        """The number of a record's part, and its row there."""
         number = int(np.searchsorted(self._ends, row, side="right"))
-        part = self._parts[number]
-        return part.name(int(row - self._ends[number] + len(part)))
+        return number, int(row - self._ends[number] + len(self._parts[number]))
 
 
 def find(options: data.Options) -> Found:
@@ -164,26 +175,32 @@ def find(options: data.Options) -> Found:
                 "config.data.path is missing: give the folder of your images, or a .csv"
             )
         listed = find_images(
-            options.path, options.test_fraction, options.split_seed, options.exclude
+            options.path,
+            options.test_fraction,
+            options.split_seed,
+            exclude=options.exclude,
+            group=options.group,
         )
         place = expanded(options.path)
         return Found(
             place.resolve().stem if place.is_file() else place.resolve().name,
             listed.classes,
-            {split: Files(getattr(listed, split).paths) for split in SPLITS},
-            {split: getattr(listed, split).labels for split in SPLITS},
+            {split: Files(of.paths) for split, of in listed.splits.items()},
+            {split: of.labels for split, of in listed.splits.items()},
             place,
+            groups={split: of.groups for split, of in listed.splits.items()},
             background=options.background,
             held_out=listed.held_out,
             notes=listed.notes,
             empty=listed.empty,
         )
-    source = data.open_source(options)
+    # A validation split is looked at though it may be left out.
+    source = data.open_source(dataclasses.replace(options, validation=DEFAULT))
     return Found(
         options.name,
         source.classes,
-        {split: source.images(split).records for split in SPLITS},
-        {split: source.labels(split) for split in SPLITS},
+        {split: source.images(split).records for split in source.splits},
+        {split: source.labels(split) for split in source.splits},
         background=options.background,
         notes=source.notes,
     )
@@ -193,9 +210,9 @@ def look_at(found: Found, options: data.Options) -> Images:
     """Decodes every image once, on all cores.
 
     Raises:
-      UserError: of `data.divide`.
+      UserError: of `divide`.
     """
-    records = Joined([found.records[split] for split in SPLITS])
+    records = Joined([*found.records.values()])
 
     def look_at_some(rows: slice) -> tuple[list[Facts], Prints]:
         contents = records.read(range(len(records))[rows])
@@ -205,22 +222,15 @@ def look_at(found: Found, options: data.Options) -> Images:
     blocks = list(mapped(look_at_some, len(records), f"looking at {found.title}"))
     facts = [fact for block, _ in blocks for fact in block]
     prints = Prints(*map(np.concatenate, zip(*(p for _, p in blocks), strict=True)))
-    begun = len(found.records["train"])
-    labels = np.concatenate([found.labels[split] for split in SPLITS])
+    labels = np.concatenate([*found.labels.values()])
     good = np.array([not fact.error for fact in facts])
-    readable = {
-        "train": np.flatnonzero(good[:begun]),
-        "test": begun + np.flatnonzero(good[begun:]),
-    }
-    # Training leaves out what cannot be read before it divides the rest.
-    parts, notes = data.divide(lambda split: labels[readable[split]], options)
-    train, test = (readable[split][rows] for split, rows in parts.values())
-    rows = np.concatenate([train, test])
+    parts, notes = _used(found, good, options)
+    rows = np.concatenate(parts)
     images = Images(
         found,
         records,
         rows,
-        np.arange(len(rows)) >= len(train),
+        np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
         labels[rows],
         [facts[row] for row in rows],
         Prints(*(values[rows] for values in prints)),
@@ -228,13 +238,37 @@ def look_at(found: Found, options: data.Options) -> Images:
         found.notes + notes,
     )
     everything = dataclasses.replace(images, rows=np.arange(len(records)))
-    images.broken.extend(
-        Broken(
-            everything.name(row), bool(row >= begun), int(labels[row]), facts[row].error
-        )
-        for row in np.flatnonzero(~good)
-    )
+    for row in np.flatnonzero(~good):
+        split = images.splits[records.place(row)[0]]
+        name, reason = everything.name(row), facts[row].error
+        images.broken.append(Broken(name, split, int(labels[row]), reason))
     return images
+
+
+def _used(
+    found: Found, good: np.ndarray, options: data.Options
+) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Which records of each split are used, and notes.
+
+    A share for validation stays with the training images that it is of.
+
+    Args:
+      found: all images.
+      good: bool `[records]`, which can be read.
+      options: of the data set.
+    """
+    sizes = [len(records) for records in found.records.values()]
+    begins = np.cumsum(sizes) - sizes
+    # Training leaves out what cannot be read before it divides the rest.
+    readable = {
+        split: begin + np.flatnonzero(good[begin : begin + size])
+        for split, begin, size in zip(found.records, begins, sizes, strict=True)
+    }
+    labels = np.concatenate([*found.labels.values()])
+    options = dataclasses.replace(options, validation=0)
+    labels = {split: labels[rows] for split, rows in readable.items()}
+    parts, notes = divide(labels, found.classes, options)
+    return [readable[part.source][part.rows] for part in parts.values()], notes
 
 
 def ignored(found: Found) -> collections.Counter:

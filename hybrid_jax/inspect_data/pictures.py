@@ -1,7 +1,7 @@
 """Pictures of a data set: some images of each class, and its duplicates."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,12 @@ from hybrid_jax.inspect_data.images import Images
 from hybrid_jax.inspect_data.lettering import letters
 
 PAPER, INK, PALE = (255, 255, 255), (20, 20, 20), (110, 110, 110)
-TINTS = {"train": (228, 236, 246), "test": (250, 231, 211)}  # behind the images
+# Behind the images.
+TINTS = {
+    "train": (228, 236, 246),
+    "validation": (226, 243, 226),
+    "test": (250, 231, 211),
+}
 GAP, MARGIN = 4, 16
 MOST_PAIRS, PAIR_COLUMNS = 40, 2
 PAIR = 136  # a side of its squares, and the width of what is said of it
@@ -22,11 +27,14 @@ PAIR_TEXT = 330
 
 
 class Layout(NamedTuple):
-    """Of a contact sheet, in pixels. The more classes, the smaller are the images."""
+    """Of a contact sheet, in pixels. The more classes, the smaller are the images.
+
+    It has so many images of the training split, and of each split that is held out.
+    """
 
     cell: int
     train: int
-    test: int
+    held_out: int
     label: int = 170
     text: int = 14
 
@@ -34,16 +42,20 @@ class Layout(NamedTuple):
     def row(self) -> int:
         return self.cell + GAP
 
-    @property
-    def width(self) -> int:
-        return self.label + (self.train + self.test) * self.row + 4 * GAP
+    def count(self, split: str) -> int:
+        """How many images of a split stand in a row."""
+        return self.train if split == "train" else self.held_out
+
+    def start(self, splits: Sequence[str]) -> int:
+        """Where what follows some splits begins in a class's row."""
+        return self.label + sum(self.count(s) * self.row + 2 * GAP for s in splits)
 
 
 # Up to so many classes: the first row that fits.
 LAYOUTS = {
-    12: Layout(cell=104, train=8, test=3),
-    40: Layout(cell=72, train=7, test=3),
-    math.inf: Layout(cell=48, train=5, test=2, label=150, text=12),
+    12: Layout(cell=104, train=8, held_out=3),
+    40: Layout(cell=72, train=7, held_out=3),
+    math.inf: Layout(cell=48, train=5, held_out=2, label=150, text=12),
 }
 
 
@@ -70,30 +82,31 @@ def write(folder: Path, images: Images, findings: list[Finding]) -> list[str]:
 
 
 def contact_sheet(images: Images) -> Image.Image:
-    """Some images of each class, a row each: of training, and of testing beside them.
+    """Some images of each class, a row each: of training, and held-out ones beside it.
 
     Many classes stand in several columns. Small images are enlarged by whole factors,
     their pixels left square.
     """
     classes = len(images.classes)
     layout = next(layout for most, layout in LAYOUTS.items() if classes <= most)
+    width = layout.start(images.splits)
     # The sheet is about as high as it is wide.
-    columns = max(1, round(math.sqrt(classes * layout.row / layout.width)))
+    columns = max(1, round(math.sqrt(classes * layout.row / width)))
     rows = math.ceil(classes / columns)
     top = 2 * MARGIN + layout.text
     sheet = Image.new(
         "RGB",
         (
-            MARGIN + columns * (layout.width + MARGIN),
+            MARGIN + columns * (width + MARGIN),
             top + rows * layout.row + MARGIN,
         ),
         PAPER,
     )
     for label in range(classes):
         column, row = divmod(label, rows)
-        left = MARGIN + column * (layout.width + MARGIN)
+        left = MARGIN + column * (width + MARGIN)
         if row == 0:
-            _heads(sheet, layout, left, MARGIN)
+            _heads(sheet, layout, images.splits, left)
         _class_row(sheet, layout, images, label, left, top + row * layout.row)
     return sheet
 
@@ -139,17 +152,13 @@ def _pair(
         _write(sheet, text, x, y, PAIR_TEXT, size, ink)
 
 
-def _heads(sheet: Image.Image, layout: Layout, left: int, top: int) -> None:
-    for split in TINTS:
-        x = left + _start(layout, split)
-        width = getattr(layout, split) * layout.row
-        _write(sheet, split, x, top, width, layout.text, INK)
-
-
-def _start(layout: Layout, split: str) -> int:
-    """Where the images of a split begin in a class's row."""
-    behind = layout.train * layout.row + 2 * GAP if split == "test" else 0
-    return layout.label + behind
+def _heads(
+    sheet: Image.Image, layout: Layout, splits: Sequence[str], left: int
+) -> None:
+    for number, split in enumerate(splits):
+        x = left + layout.start(splits[:number])
+        width = layout.count(split) * layout.row
+        _write(sheet, split, x, MARGIN, width, layout.text, INK)
 
 
 def _class_row(
@@ -160,15 +169,13 @@ def _class_row(
     width = layout.label - 2 * GAP
     name = images.classes[label]
     _write(sheet, name, left, middle - layout.text - 2, width, layout.text, INK)
-    counted = f"{counts[0]:,} + {counts[1]:,}"
+    counted = " + ".join(f"{count:,}" for count in counts)
     _write(sheet, counted, left, middle + 2, width, layout.text - 2, PALE)
-    for split, tint in TINTS.items():
-        rows = np.flatnonzero(
-            (images.labels == label) & (images.tested == (split == "test"))
-        )
-        x = left + _start(layout, split)
-        for number in _spread(rows, getattr(layout, split)):
-            _paste(sheet, images.picture(number), x, top, layout.cell, tint)
+    for place, split in enumerate(images.splits):
+        rows = np.flatnonzero((images.labels == label) & (images.of_split == place))
+        x = left + layout.start(images.splits[:place])
+        for number in _spread(rows, layout.count(split)):
+            _paste(sheet, images.picture(number), x, top, layout.cell, TINTS[split])
             x += layout.row
 
 

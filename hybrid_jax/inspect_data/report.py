@@ -52,8 +52,8 @@ def write_json(
         "name": images.found.title,
         "path": str(images.found.place or ""),
         "classes": [
-            {"name": name, "train": int(train), "test": int(test)}
-            for name, (train, test) in zip(images.classes, images.counts(), strict=True)
+            {"name": name, **dict(zip(images.splits, map(int, row), strict=True))}
+            for name, row in zip(images.classes, images.counts(), strict=True)
         ],
         "summary": summary,
         "spoiled": any(f.check.severity == SPOILS for f in findings),
@@ -104,7 +104,8 @@ def _class_table(inspection: Inspection) -> Table:
     totals = counts.sum(1)
     table = Table(title=_title(inspection), title_justify="left")
     table.add_column("class")
-    for name in ("train", "test", "total", "share"):
+    splits = inspection.images.splits
+    for name in (*splits, "total", "share"):
         table.add_column(name, justify="right")
     table.add_column("", width=20)
     shown = list(range(len(names)))
@@ -113,7 +114,9 @@ def _class_table(inspection: Inspection) -> Table:
         shown = [*order[:AT_EACH_END], None, *order[-AT_EACH_END:]]
     for label in shown:
         if label is None:
-            table.add_row(f"{len(names) - 2 * AT_EACH_END} between them", *"    ")
+            table.add_row(
+                f"{len(names) - 2 * AT_EACH_END} between them", *" " * (len(splits) + 2)
+            )
             continue
         table.add_row(
             Text(names[label]),

@@ -239,4 +239,4 @@ def shown_models() -> str:
     """The families in a few words, for messages that need not be a page long."""
     families = dict.fromkeys(name.split("_")[0] for name in MODELS)
     shown = ", ".join(f"{family}_*" for family in families)
-    return f"{shown} (`python -m hybrid_jax.models` lists them)"
+    return f"{shown} (`hybrid-jax models` lists them)"

@@ -10,6 +10,7 @@ that nobody waits for a host that has failed.
 import contextlib
 import glob
 import importlib.util
+import itertools
 import json
 import os
 import socket
@@ -25,10 +26,9 @@ SECONDS = 300  # to find each other, for imports take a while
 POLL_SECONDS = 2  # between looks at whether another process has failed
 LEAVE_SECONDS = 20  # for who has to hear of a failure
 LAST_SECONDS = 0.2  # for who has said that it ends, to end
-# Keys of what the processes leave for each other.
-FAILED, LEFT, ROUNDS, SIGNALS = (
-    f"hybrid_jax/{name}/" for name in ("failed", "left", "rounds", "signals")
-)
+FAILED, LEFT, ROUNDS, SIGNALS = "failed", "left", "rounds", "signals"  # kinds of keys
+# Processes count their runs alike, since each leaves the others keys of its own.
+_numbers = itertools.count()
 
 
 class Failed(UserError):
@@ -50,6 +50,7 @@ class Hosts:
     def __init__(self, number: int = 0, count: int = 1):
         self.number, self.count = number, count
         self._round = self._forgotten = 0  # of what was told
+        self._keys = f"hybrid_jax/{next(_numbers)}/" if count > 1 else ""
 
     @property
     def lead(self) -> bool:
@@ -76,7 +77,7 @@ class Hosts:
             return say()
         number = self._round
         self._round += 1
-        key = f"{ROUNDS}{number}/"
+        key = self._key(ROUNDS, f"{number}/")
         if not self.lead:
             if together:
                 _service().key_value_set(f"{key}{self.number}", "here")
@@ -85,7 +86,7 @@ class Hosts:
             for other in range(1, self.count):
                 self._awaited(f"{key}{other}")
             while self._forgotten < number:  # what everybody has heard
-                _service().key_value_delete(f"{ROUNDS}{self._forgotten}/")
+                _service().key_value_delete(self._key(ROUNDS, f"{self._forgotten}/"))
                 self._forgotten += 1
         said = say()
         _service().key_value_set(f"{key}said", json.dumps(said))
@@ -116,7 +117,7 @@ class Hosts:
         """
         if not self.many:
             return
-        key = f"hybrid_jax/{on}/"
+        key = self._key(on)
         _service().key_value_set(f"{key}{self.number}", json.dumps(facts_of()))
         theirs = [
             json.loads(self._awaited(f"{key}{number}")) for number in range(self.count)
@@ -137,11 +138,13 @@ class Hosts:
     def signal(self, number: int) -> None:
         """Has the leading process hear of a signal that this one got."""
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # it is told already
-            _service().key_value_set(f"{SIGNALS}{self.number}", str(number))
+            _service().key_value_set(self._key(SIGNALS, self.number), str(number))
 
     def signalled(self) -> int | None:
         """A signal that any process got, or None; for the leading one to say."""
-        return next((int(n) for _, n in _service().key_value_dir_get(SIGNALS)), None)
+        return next(
+            (int(n) for _, n in _service().key_value_dir_get(self._key(SIGNALS))), None
+        )
 
     def largest(self, value: float) -> float:
         """The largest of all hosts' values, not finite if one of them is not."""
@@ -174,7 +177,7 @@ class Hosts:
                 self._raise_failure()
             raise Gone(
                 f"another process of the run is gone ({first_line(error)}): start the "
-                "same command on all hosts, and it goes on"
+                "same command on all hosts to resume"
             ) from None
         except BaseException as error:
             self._tell_failure(error)
@@ -188,21 +191,27 @@ class Hosts:
         """
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             if not self.lead:
-                _service().key_value_set(f"{LEFT}{self.number}", "")
+                _service().key_value_set(self._key(LEFT, self.number), "")
                 return
             end = time.monotonic() + LEAVE_SECONDS
             while time.monotonic() < end:
-                if len(_service().key_value_dir_get(LEFT)) == self.count - 1:
+                if len(_service().key_value_dir_get(self._key(LEFT))) == self.count - 1:
                     time.sleep(LAST_SECONDS)
                     return
                 time.sleep(POLL_SECONDS / 20)
+
+    def _key(self, kind: str, name: object = "") -> str:
+        """A key of this run in the coordination service."""
+        return f"{self._keys}{kind}/{name}"
 
     def _tell_failure(self, error: BaseException) -> None:
         ours = isinstance(error, (UserError, KeyboardInterrupt))
         why = str(error) if ours else first_line(error)
         failure = {"code": getattr(error, "code", 1), "why": why}
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # it is told already
-            _service().key_value_set(f"{FAILED}{self.number}", json.dumps(failure))
+            _service().key_value_set(
+                self._key(FAILED, self.number), json.dumps(failure)
+            )
 
     def _awaited(self, key: str) -> str:
         """A value, once a process has set it."""
@@ -215,7 +224,7 @@ class Hosts:
             self._raise_failure()
 
     def _raise_failure(self) -> None:
-        for key, told in _service().key_value_dir_get(FAILED):
+        for key, told in _service().key_value_dir_get(self._key(FAILED)):
             raise Failed(key.rsplit("/")[-1], **json.loads(told))
 
 
@@ -251,8 +260,16 @@ def join(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
             f"{where} cannot be reached ({first_line(error)}): start all of them in "
             f"{SECONDS} s, and check that the port is open"
         ) from None
-    _joined.append(Hosts(jax.process_index(), jax.process_count()))
+    _joined.append(this_process())
     return _joined[-1]
+
+
+def this_process() -> Hosts:
+    """This process among those of `jax.distributed`, for a new run.
+
+    Every process calls this as often, since each run has keys of its own.
+    """
+    return Hosts(jax.process_index(), jax.process_count())
 
 
 def _check_coordinator(coordinator: str, process: int) -> None:

@@ -16,7 +16,7 @@ from hybrid_jax.data.loaders import Loader
 from hybrid_jax.ops.across import place
 from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
-from hybrid_jax.training.step import Task, eval_step, train_step
+from hybrid_jax.training.step import Network, Task, eval_step, train_step
 
 SECONDS_A_CALL = 0.5  # after which the host hears how far the device is
 
@@ -48,7 +48,7 @@ def train_steps(
 
 
 def eval_steps(
-    task: Task,
+    network: Network,
     loader: Loader,
     variables: dict,
     data,
@@ -61,7 +61,7 @@ def eval_steps(
     def one(i, total):
         images, labels, *extents = loader.pick(data, chunk, i)
         used = place().whole(mask[i])
-        sums = eval_step(task, variables, images, labels, used, *extents)
+        sums = eval_step(network, variables, images, labels, used, *extents)
         return jax.tree.map(jnp.add, total, sums)
 
     return lax.fori_loop(0, count, one, metrics.zeros(metrics.EVALUATION))

@@ -24,20 +24,33 @@ def _fixed(**default):
     return flax.struct.field(pytree_node=False, **default)
 
 
-class Task(flax.struct.PyTreeNode):
-    """What is trained, on what, and how: the constants of a step.
+class Network(flax.struct.PyTreeNode, kw_only=True):
+    """A model, and how raw images come to it.
 
     Its arrays are arguments of the compiled programs, so that other data of the same
     shape share them; all else is compiled in.
 
     Attributes:
-      model: the network.
-      optimiser: updates the parameters.
-      image_size: `(height, width)` of the network's input.
+      model: the Flax module.
+      image_size: `(height, width)` of its input.
       mean, std: of each channel of the training split, levels 0 to 255.
+      fit: row of `augment.geometry.WINDOWS`: what the model sees of an image of another
+        shape.
+    """
+
+    model: nn.Module = _fixed()
+    image_size: tuple[int, int] = _fixed()
+    mean: jax.Array
+    std: jax.Array
+    fit: str = _fixed(default="crop")
+
+
+class Task(Network, kw_only=True):
+    """A network, and how it is trained: the constants of a training step.
+
+    Attributes:
+      optimiser: updates the parameters.
       augmentation: of training batches.
-      fit: row of `augment.geometry.WINDOWS`: what the network sees of an image of
-        another shape.
       label_smoothing: share of a label's mass that is spread over all classes.
       ema_decay: of the moving averages; 0 keeps none.
       accumulate: micro-batches a step.
@@ -46,18 +59,24 @@ class Task(flax.struct.PyTreeNode):
         alike.
     """
 
-    model: nn.Module = _fixed()
     optimiser: optax.GradientTransformation = _fixed()
-    image_size: tuple[int, int] = _fixed()
-    mean: jax.Array
-    std: jax.Array
     augmentation: Augmentation = _fixed(default=Augmentation())
-    fit: str = _fixed(default="crop")
     label_smoothing: float = _fixed(default=0.0)
     ema_decay: float = _fixed(default=0.0)
     accumulate: int = _fixed(default=1)
     freeze: tuple[str, ...] = _fixed(default=())
     class_weights: jax.Array | None = None
+
+    @property
+    def network(self) -> Network:
+        """The network alone."""
+        return Network(
+            model=self.model,
+            image_size=self.image_size,
+            mean=self.mean,
+            std=self.std,
+            fit=self.fit,
+        )
 
 
 def train_step(
@@ -99,8 +118,28 @@ def train_step(
     return state, sums
 
 
+def compute_logits(
+    network: Network,
+    variables: dict,
+    images: jax.Array,
+    extents: jax.Array | None = None,
+) -> jax.Array:
+    """Logits float32 `[B, classes]` of images that are not augmented.
+
+    Args:
+      network: the constants.
+      variables: of the model, bundled or not.
+      images: uint8 `[B, h, w, C]`.
+      extents: `[B, 2]`, height and width that each image fills; None if all do.
+    """
+    images = to_float(images, network.image_size, extents, network.fit)
+    images = normalise(images, network.mean, network.std)
+    variables = unbundled(place().taken(variables))
+    return network.model.apply(variables, images)
+
+
 def eval_step(
-    task: Task,
+    network: Network,
     variables: dict,
     images: jax.Array,
     labels: jax.Array,
@@ -110,8 +149,8 @@ def eval_step(
     """Sums of the metrics of one whole batch, padded.
 
     Args:
-      task: the constants.
-      variables: of the network.
+      network: the constants.
+      variables: of the model.
       images: uint8 `[B, h, w, C]`.
       labels: int32 `[B]`.
       mask: `[B]`, 0 for padding.
@@ -119,9 +158,7 @@ def eval_step(
     """
     batch = (images, labels, mask, extents)
     images, labels, mask, extents = place().share(batch)
-    images = to_float(images, task.image_size, extents, task.fit)
-    images = normalise(images, task.mean, task.std)
-    logits = task.model.apply(unbundled(place().taken(variables)), images)
+    logits = compute_logits(network, variables, images, extents)
     return place().summed(metrics.evaluation_sums(logits, labels, mask))
 
 

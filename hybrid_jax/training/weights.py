@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from hybrid_jax.engine.checkpoint import Saved
-from hybrid_jax.engine.run_folder import Workdir
+from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.models import counterpart, interop
 from hybrid_jax.models.counterpart import Arrays, Model
@@ -31,7 +31,8 @@ PICKLES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
 # Under which timm's training and others keep a state dict; averages first.
 STATE_DICTS = ("state_dict_ema", "model_ema", "state_dict", "model")
 COLLECTIONS = ("params", "batch_stats")
-SPEC, CLASSES = "hybrid_jax", "hybrid_jax.classes"  # keys of our files' metadata
+# Keys of our files' metadata.
+KEYS = SPEC, CLASSES, PIXELS = ("hybrid_jax", "hybrid_jax.classes", "hybrid_jax.pixels")
 
 
 class Weights(NamedTuple):
@@ -43,6 +44,8 @@ class Weights(NamedTuple):
       spec: arguments of `create_model`, and `channels`; None in files of others.
       notes: in words, what was passed over to find them.
       classes: names in the order of the logits; None where they are not known.
+      pixels: how images are decoded and normalized, see `RunFolder.read_pixels`; None
+        where that is not known.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class Weights(NamedTuple):
     spec: dict[str, Any] | None
     notes: list[str] = []  # noqa: RUF012  # nobody adds to it
     classes: tuple[str, ...] | None = None
+    pixels: dict[str, Any] | None = None
 
     @property
     def ours(self) -> bool:
@@ -152,17 +156,27 @@ def _collections(variables: dict) -> dict:
     return {name: variables[name] for name in COLLECTIONS if name in variables}
 
 
-def read(path: str | os.PathLike) -> Weights:
-    """The weights of a file, or of the newest checkpoint of a run's folder.
+def read(path: str | os.PathLike, checkpoint: str = "") -> Weights:
+    """The weights of a file, or of a checkpoint of a run's folder.
+
+    Args:
+      path: of the file or the folder.
+      checkpoint: of a folder: `best`, `last` or a step; empty is the one that was
+        tested, or of a run that has not ended the best, or the last.
 
     Raises:
       UserError: there is none, it is damaged, or it holds more than weights.
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        return _read_run(path)
+        return _read_run(path, checkpoint)
     if not path.is_file():
         raise UserError(f"there are no weights at {path}")
+    if checkpoint:
+        raise UserError(
+            f"{path} is a file of weights, which has no checkpoint {checkpoint}: leave "
+            "that out"
+        )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLES:
@@ -178,6 +192,7 @@ def write(
     arrays: Arrays,
     spec: dict | None = None,
     classes: Sequence[str] | None = None,
+    pixels: dict[str, Any] | None = None,
 ) -> None:
     """Writes a `.safetensors` file, whole or not at all.
 
@@ -186,6 +201,7 @@ def write(
       arrays: by name.
       spec: kept for `read`.
       classes: names in the order of the logits, kept for `read`.
+      pixels: how images are decoded and normalized, kept for `read`.
 
     Raises:
       UserError: no such folder.
@@ -198,7 +214,7 @@ def write(
         raise UserError(f"{path} is a folder: give a file to write")
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     scratch = path.with_name(f".{path.name}.tmp")
-    known = {SPEC: spec, CLASSES: classes and list(classes)}
+    known = {SPEC: spec, CLASSES: classes and list(classes), PIXELS: pixels}
     metadata = {key: json.dumps(value) for key, value in known.items() if value}
     try:
         save_file(arrays, scratch, metadata=metadata or None)
@@ -214,9 +230,11 @@ def _read_safetensors(path: Path) -> Weights:
         with safe_open(path, framework="np") as file:
             metadata, names = file.metadata() or {}, file.keys()
             arrays = {name: _float32(file.get_tensor(name)) for name in names}
-        known = {key: json.loads(metadata.get(key, "null")) for key in (SPEC, CLASSES)}
+        known = {key: json.loads(metadata.get(key, "null")) for key in KEYS}
         spec = _checked(known[SPEC]) if SPEC in metadata else None
-        return Weights(path, arrays, spec, classes=_names(known[CLASSES]))
+        return Weights(
+            path, arrays, spec, classes=_names(known[CLASSES]), pixels=known[PIXELS]
+        )
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged or no safetensors file of weights ({first_line(error)})"
@@ -281,12 +299,12 @@ def _state_dict(content: Any) -> dict[str, Any]:
     return state
 
 
-def _read_run(path: Path) -> Weights:
-    folder = Workdir(path)
+def _read_run(path: Path, checkpoint: str) -> Weights:
+    folder = RunFolder(path)
     saved = Saved(folder.checkpoints)
-    if (step := saved.latest()) is None:
+    if not saved.steps:
         raise UserError(f"{path} is no folder of a run that saved a checkpoint")
-    variables = saved.evaluated(step)
+    variables = saved.evaluated(folder.choose(saved, checkpoint))
     arrays = {
         name: np.asarray(array)
         for name, array in flatten_dict(variables, sep="/").items()
@@ -294,9 +312,10 @@ def _read_run(path: Path) -> Weights:
     try:
         spec = _checked(folder.read_model())
         classes = _names(folder.read_classes())
+        pixels = folder.read_pixels(spec["channels"])
     except ValueError as error:
         raise UserError(f"{path} holds no run of ours: {error}") from None
-    return Weights(path, arrays, spec, saved.notes, classes)
+    return Weights(path, arrays, spec, saved.notes, classes, pixels)
 
 
 def _checked(spec: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ BATCH, STEPS, FIRST = 8, 5, 3
 
 def digests(path: str, loader: str, workers: int) -> list[str]:
     """Of batches `FIRST` to `FIRST + STEPS`, the last two of them asked for apart."""
-    splits = data.load("folder", path + ".kept", path=path, loader=loader)
+    splits = data.load("folder", path + ".kept", path=path, loader=loader, validation=0)
     order = TrainingOrder(splits.train.labels, BATCH, seed=1)
     made = create_loader(splits.train, order, BATCH, workers, create_devices())
 
@@ -54,7 +54,9 @@ def gathered(array: jax.Array) -> np.ndarray:
 
 def wait_with_workers(path: str) -> None:
     """Prints the processes of a stream, and waits to be killed."""
-    splits = data.load("folder", path + ".kept", path=path, loader="stream")
+    splits = data.load(
+        "folder", path + ".kept", path=path, loader="stream", validation=0
+    )
     order = TrainingOrder(splits.train.labels, BATCH, seed=1)
     loader = create_loader(splits.train, order, BATCH, workers=2)
     loader.chunk(0, 1)

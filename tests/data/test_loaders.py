@@ -29,7 +29,9 @@ def both(tmp_path_factory):
     """The same folder as arrays and as files to be decoded."""
     place = write_folder(tmp_path_factory.mktemp("loaders") / "cells", each=10)
     return place, {
-        loader: data.load("folder", f"{place}.kept", path=str(place), loader=loader)
+        loader: data.load(
+            "folder", f"{place}.kept", path=str(place), loader=loader, validation=0
+        )
         for loader in ("resident", "stream")
     }
 
@@ -140,14 +142,14 @@ def test_what_fits_is_resident(digits, monkeypatch):
     size = 1797 * 64
     for room, resident in ((size, False), (5 * size, True)):
         monkeypatch.setattr(memory, "memory", lambda room=room: room)
-        assert data.load("digits").train.resident is resident
-    assert data.load("digits", loader="resident").test.resident
-    assert not data.load("digits", loader="stream").test.resident
+        assert data.load("digits", validation=0).train.resident is resident
+    assert data.load("digits", loader="resident", validation=0).test.resident
+    assert not data.load("digits", loader="stream", validation=0).test.resident
     assert digits.train.resident
 
 
 def test_statistics_do_not_depend_on_the_loader(digits):
-    streamed = data.load("digits", loader="stream")
+    streamed = data.load("digits", loader="stream", validation=0)
     for ours, theirs in zip(streamed.statistics, digits.statistics, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

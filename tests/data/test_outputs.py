@@ -7,7 +7,7 @@ import pytest
 from hybrid_jax import config as configs
 from hybrid_jax.data.listing import find_images
 from hybrid_jax.data.outputs import check_outside
-from hybrid_jax.engine.fit import train
+from hybrid_jax.engine.fit import fit
 from hybrid_jax.errors import UserError
 from tests.data.files import write, write_folder
 
@@ -61,5 +61,5 @@ def test_a_run_among_its_images_is_refused_before_anything_is_made(tmp_path):
     config = configs.unflatten(configs.flatten(configs.default()) | fields)
     before = {*Path(tmp_path).rglob("*")}
     with pytest.raises(UserError, match="lies among the images"):
-        train(config, str(place / "runs" / "x"))
+        fit(config, workdir=place / "runs" / "x")
     assert {*Path(tmp_path).rglob("*")} == before

@@ -20,7 +20,12 @@ def place(tmp_path):
 
 
 def load(place, tmp_path, **options):
-    return data.load("folder", str(tmp_path / "kept"), path=str(place), **options)
+    return data.load(
+        "folder",
+        str(tmp_path / "kept"),
+        path=str(place),
+        **{"validation": 0} | options,
+    )
 
 
 def names(listing):
@@ -44,17 +49,22 @@ def test_a_folder_of_classes_is_split_by_a_share_of_each(place, tmp_path):
     assert names(other.test) != names(listed.test)
 
 
-@pytest.mark.parametrize("test", ["test", "val", "validation"])
-def test_splits_of_the_user_are_kept_and_classes_are_their_union(test, place):
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [("test", "test"), ("val", "validation"), ("Validation", "validation")],
+)
+def test_splits_of_the_user_are_kept_and_classes_are_their_union(folder, split, place):
     write(place / "train" / "b" / "1.png", 1)
     write(place / "train" / "a" / "0.png", 0)
     write(place / "train" / "c" / "deeper" / "2.PNG", 2)
-    write(place / test / "c" / "3.png", 3)  # a and b are missing there
+    write(place / folder / "c" / "3.png", 3)  # a and b are missing there
     listed = list_images(str(place), 0.2, 0)
     assert listed.classes == ("a", "b", "c")
     assert names(listed.train) == ["0.png", "1.png", "2.PNG"]
     assert listed.train.labels.tolist() == [0, 1, 2]
-    assert (names(listed.test), listed.test.labels.tolist()) == (["3.png"], [2])
+    assert [*listed.splits] == ["train", split]
+    held = listed.splits[split]
+    assert (names(held), held.labels.tolist()) == (["3.png"], [2])
 
 
 @pytest.mark.parametrize("names", [("Train", "Test"), ("TRAINING", "Testing")])
@@ -66,22 +76,22 @@ def test_splits_are_known_in_any_case(names, place):
     assert (len(listed.train.paths), len(listed.test.paths)) == (2, 2)
 
 
-def test_a_test_split_of_a_table_comes_before_its_validation_split(place):
-    lay_out(place, *(f"{row}.png" for row in range(6)))
+def test_the_three_splits_of_a_table_and_of_folders(place):
+    splits = ("Train", "Train", "val", "Valid", "test", "test")
+    lay_out(place / "flat", *(f"{row}.png" for row in range(6)))
+    rows = [f"flat/{row}.png,{row % 2},{split}" for row, split in enumerate(splits)]
     table = place / "t.csv"
-    splits = ("Train", "Train", "val", "val", "test", "test")
-    rows = [f"{row}.png,{row % 2},{split}" for row, split in enumerate(splits)]
     table.write_text("path,label,split\n" + "\n".join(rows) + "\n")
-    listed = list_images(str(table), 0.2, 0)
-    assert [p.name for p in listed.train.paths] == ["0.png", "1.png"]
-    assert [p.name for p in listed.test.paths] == ["4.png", "5.png"]
-
-
-def test_a_test_split_comes_before_a_validation_split(place):
-    for split, row in (("train", 0), ("val", 1), ("test", 2)):
-        for name in "ab":
-            write(place / split / name / f"{row}.png", row)
-    assert names(list_images(str(place), 0.2, 0).test) == ["2.png", "2.png"]
+    for split, row in (("train", 0), ("val", 2), ("test", 4)):
+        for label in (0, 1):
+            write(place / "deep" / split / str(label) / f"{row + label}.png", row)
+    for listed in (list_images(str(p), 0.2, 0) for p in (table, place / "deep")):
+        assert {split: names(of) for split, of in listed.splits.items()} == {
+            "train": ["0.png", "1.png"],
+            "validation": ["2.png", "3.png"],
+            "test": ["4.png", "5.png"],
+        }
+        assert not listed.held_out
 
 
 def test_names_with_spaces_and_in_other_scripts(place):
@@ -125,8 +135,8 @@ def test_a_table_of_paths_and_labels(place, tmp_path):
         ("path,label\n", "has no rows"),
         ("", "has the columns of nothing"),
         ("path,label\n1.png,\n", "line 2: a path, a label"),
-        ("path,label,split\n1.png,a,later\n", "needs rows of both splits"),
-        ("path,label,split\n1.png,a,train\n", "needs rows of both splits"),
+        ("path,label,split\n1.png,a,later\n", "needs rows of train and of"),
+        ("path,label,split\n1.png,a,train\n", "needs rows of train and of"),
         ("path,label\n\x00\udcff", "cannot be read as a table"),
     ],
     ids=["columns", "rows", "empty", "label", "split", "train", "binary"],
@@ -175,7 +185,7 @@ def test_no_folder_at_all(tmp_path):
     with pytest.raises(UserError, match=r"path='\S+/nowhere' does not exist"):
         load(tmp_path / "nowhere", tmp_path)
     with pytest.raises(UserError, match=r"config\.data\.path is missing"):
-        data.load("folder")
+        data.load("folder", validation=0)
 
 
 @pytest.fixture
@@ -347,10 +357,11 @@ def test_parts_of_the_training_images(place, tmp_path):
 def test_folds_leave_the_test_images_alone(place, tmp_path):
     write_folder(place, each=10)
     whole = load(place, tmp_path)
-    tested = []
+    held = []
     for number in (1, 2):
-        splits = load(place, tmp_path, fold=f"{number}/2")
-        assert (len(splits.train), len(splits.test)) == (12, 12)
+        splits = load(place, tmp_path, validation=f"{number}/2")
+        assert [len(split) for split in splits.values()] == [12, 12, 6]
         assert f"fold {number} of 2" in splits.notes[0]
-        tested += [image.tobytes() for image in splits.test.images]
-    assert sorted(tested) == sorted(image.tobytes() for image in whole.train.images)
+        np.testing.assert_array_equal(splits.test.images, whole.test.images)
+        held += [image.tobytes() for image in splits.validation.images]
+    assert sorted(held) == sorted(image.tobytes() for image in whole.train.images)

@@ -54,15 +54,16 @@ def test_tables_as_people_write_them(text, table):
     table.write_text(text)
     found = list_images(str(table), 0.5, 0)
     assert found.classes == ("a", "b")
-    paths = sorted(path.name for part in found[:2] for path in part.paths)
+    paths = sorted(p.name for part in found.splits.values() for p in part.paths)
     assert paths == ["0.png", "1.png", "2.png", "3.png"]
 
 
-def test_a_validation_split_beside_a_test_split_is_counted(table):
+def test_a_validation_split_that_is_not_wanted_is_counted(table):
     splits = ("train", "train", "Val", "valid", "test", "test")
     rows = [f"{row}.png,{row % 2},{split}" for row, split in enumerate(splits)]
     table.write_text("\n".join(["path,label,split", *rows]))
-    assert list_images(str(table), 0.5, 0).notes == (
+    assert list_images(str(table), 0.5, 0).notes == ()
+    assert list_images(str(table), 0.5, 0, wanted={"train", "test"}).notes == (
         "2 images of the validation split left out",
     )
 
@@ -85,4 +86,4 @@ def test_a_file_that_is_no_table_is_told(name, tmp_path):
 def test_columns_are_found_by_their_common_names(table):
     table.write_text("ID,Image,Target\n7,0.png,x\n")
     (row,) = tables.read(table, ("path", "label"))
-    assert row == (2, {"path": "0.png", "label": "x", "split": ""})
+    assert row == (2, {"path": "0.png", "label": "x", "split": "", "group": ""})

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -16,7 +17,9 @@ import jax
 import numpy as np
 import pytest
 
+from hybrid_jax.engine import loop, signals
 from hybrid_jax.engine.checkpoint import Saved, is_evaluated
+from tests.commands import hybrid_jax
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("HYBRID_JAX_KILLS", "2"))
@@ -43,11 +46,10 @@ def start(workdir, *more) -> subprocess.Popen:
 
 
 def finish(workdir) -> str:
-    process = start(workdir)
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    assert "Traceback" not in err
-    return out
+    done = hybrid_jax(*COMMAND[3:], f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
 
 
 def result(workdir) -> tuple:
@@ -82,15 +84,11 @@ def uninterrupted(tmp_path_factory):
     return result(workdir)
 
 
-@pytest.mark.parametrize(
-    ("number", "more"), [(signal.SIGTERM, STREAM), (signal.SIGINT, STREAM)]
-)
-def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(
-    uninterrupted, tmp_path, number, more
-):
+def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(uninterrupted, tmp_path):
     workdir = tmp_path / "run"
-    for lines in (2, 30):  # within the first epoch, and later
-        process = start(workdir, *more)
+    # Within the first epoch, and later.
+    for number, lines in ((signal.SIGTERM, 2), (signal.SIGINT, 30)):
+        process = start(workdir, *STREAM)
         wait_for(process, lambda lines=lines: rows(workdir) >= lines)
         sent = time.monotonic()
         os.killpg(process.pid, number)  # as Ctrl-C does, processes of a stream included
@@ -100,8 +98,8 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(
         name = signal.Signals(number).name
         step = Saved(workdir / "checkpoints").latest()
         assert err.splitlines()[-1] == (
-            f"hybrid-jax: ended by {name} with step {step} saved; the same command "
-            "goes on"
+            f"hybrid-jax: ended by {name} with step {step} saved; run the same "
+            "command to resume"
         )
         assert "Traceback" not in err
     assert f"continuing after step {step} of " in finish(workdir)
@@ -120,41 +118,29 @@ def test_a_run_is_ended_while_it_compiles(tmp_path, monkeypatch):
     _, err = process.communicate()
     assert time.monotonic() - sent < 5
     assert process.returncode == 143
-    assert err == "hybrid-jax: ended by SIGTERM; the same command goes on\n"
+    assert err == "hybrid-jax: ended by SIGTERM; run the same command to resume\n"
 
 
-IN_EVALUATION = """
-import os, signal, sys
-from hybrid_jax.main import main
-from hybrid_jax.engine import loop, signals
-
-count = int(sys.argv.pop(1))
-
-def wait(arrays):
-    global count
-    count -= 1
-    if not count:
-        os.kill(os.getpid(), signal.SIGTERM)
-    signals.wait(arrays)
-
-loop.wait = wait
-sys.exit(main(sys.argv))
-"""
-
-
-@pytest.mark.parametrize("evaluation", [1, EPOCHS])
+@pytest.mark.parametrize("evaluation", [1, EPOCHS, EPOCHS + 1])
 def test_an_evaluation_that_was_left_is_made_up_for(
-    uninterrupted, tmp_path, evaluation
+    uninterrupted, tmp_path, monkeypatch, evaluation
 ):
+    """The last one is that of the test split."""
+    count = itertools.count(1)
+
+    def wait(arrays):
+        if next(count) == evaluation:
+            os.kill(os.getpid(), signal.SIGTERM)
+        signals.wait(arrays)
+
     workdir = tmp_path / "run"
-    interrupted = [sys.executable, "-c", IN_EVALUATION, str(evaluation), *COMMAND[3:]]
-    ended = subprocess.run(
-        [*interrupted, f"--workdir={workdir}"], cwd=ROOT, capture_output=True, text=True
-    )
+    monkeypatch.setattr(loop, "wait", wait)
+    ended = hybrid_jax(*COMMAND[3:], f"--workdir={workdir}")
     assert ended.returncode == 143
     saved = Saved(workdir / "checkpoints")
     assert f"with step {saved.latest()} saved" in ended.stderr
-    assert not is_evaluated(saved.metrics(saved.latest()))
+    assert is_evaluated(saved.metrics(saved.latest())) == (evaluation > EPOCHS)
+    assert not (workdir / "results.json").exists()
     finish(workdir)
     assert result(workdir) == uninterrupted
 

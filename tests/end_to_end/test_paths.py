@@ -40,12 +40,12 @@ NAMES = ALL | TOGETHER if os.environ.get("HYBRID_JAX_PATHS") == "all" else TOGET
 # All commands of a run in one process, each in a folder of its own.
 COMMANDS = """
 import json, os, sys
-from hybrid_jax import convert, main
+from hybrid_jax.main import main
 
 codes = []
-for module, folder, argv in json.loads(sys.argv[1]):
+for folder, argv in json.loads(sys.argv[1]):
     os.chdir(folder)
-    codes.append({"main": main, "convert": convert}[module].main(argv))
+    codes.append(main(["hybrid-jax", *argv]))
 print(json.dumps(codes))
 """
 
@@ -59,17 +59,17 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
     (here / name).symlink_to(real) if name == "link" else (here / name).mkdir()
     workdir = Path(name, "run", name)
     train = [
-        *("hybrid-jax", f"--config={CONFIG}:astroformer_pico", f"--workdir={workdir}"),
+        *(f"--config={CONFIG}:astroformer_pico", f"--workdir={workdir}"),
         *(f"--config.data.dir={name}/data", "--config.data.per_class=10"),
         *("--config.train.epochs=2", "--config.optim.warmup_epochs=1"),
         *("--config.train.batch_size=20", "--config.train.eval_every=1"),
     ]
     whole = str(here / workdir)
     commands = [
-        ("main", str(here), [*train, "--config.debug.inject=term@7"]),
-        ("main", str(here), train),
-        ("main", str(real), ["hybrid-jax", "--mode=eval", f"--workdir={whole}"]),
-        ("convert", str(here), [whole, f"{whole}/for_timm.safetensors"]),
+        (str(here), [*train, "--config.debug.inject=term@7"]),
+        (str(here), train),
+        (str(real), ["evaluate", f"--workdir={whole}"]),
+        (str(here), ["convert", whole, f"{whole}/for_timm.safetensors"]),
     ]
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS, json.dumps(commands)],
@@ -81,15 +81,15 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [143, 0, 0, 0], done.stderr
     assert done.stderr.splitlines() == [
-        "hybrid-jax: ended by SIGTERM with step 7 saved; the same command goes on"
+        "hybrid-jax: ended by SIGTERM with step 7 saved; run the same command to resume"
     ]
     assert done.stdout.count("preparing digits in ") == 1
-    assert "continuing after step 7 of 10" in done.stdout
+    assert "continuing after step 7 of 9" in done.stdout
     reached = re.findall(r"test accuracy\s+\S+ ([\d.]+ %)", done.stdout)
     assert len(reached) == 2
     assert reached[0] == reached[1]
     saved = Saved(here / workdir / "checkpoints")
-    assert (saved.latest(), saved.notes) == (10, [])
+    assert (saved.latest(), saved.notes) == (9, [])
     config = json.loads((here / workdir / "config.json").read_text(encoding="utf-8"))
     assert config["data"]["dir"] == str(here / name / "data")
     log = (here / workdir / "log.txt").read_text(encoding="utf-8")

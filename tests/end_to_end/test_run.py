@@ -15,25 +15,17 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hybrid_jax.engine.checkpoint import Saved
-from hybrid_jax.engine.run_folder import Workdir
+from hybrid_jax.engine.run_folder import RunFolder
+from tests.commands import hybrid_jax
 
 ROOT = Path(__file__).parents[2]
+SPLITS = ("train", "validation", "test")
 SMALL = (
     "--config.train.epochs=3",
     "--config.optim.warmup_epochs=1",
     "--config.train.eval_every=1",
     "--config.train.log_every=10",
 )
-
-
-def hybrid_jax(*args) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "hybrid_jax.main", *args],
-        cwd=ROOT,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-    )
 
 
 def train(workdir, *args):
@@ -67,8 +59,10 @@ def test_it_learns_and_prints_a_table(finished):
     workdir, done = finished
     accuracy = rows(workdir, "test")[-1]["accuracy"]
     assert accuracy > 0.5  # of ten classes, after three epochs
-    assert f"test accuracy       │ {100 * accuracy:.2f} %" in done.stdout
-    assert "1,437 images to train on, 360 to test on" in done.stdout
+    assert re.search(rf"test accuracy\s+│ {100 * accuracy:.2f} %", done.stdout)
+    assert "1,293 images to train on, 144 to choose by, 360 to test on" in (
+        done.stdout.replace("\n", " ")
+    )
     assert "epoch 3.0/3" in done.stdout
     assert "Traceback" not in done.stderr
 
@@ -81,12 +75,16 @@ def test_the_workdir_holds_what_it_should(finished):
     assert config["dtype"] == "float32"  # what auto was on this CPU
     stored = json.loads((workdir / "data.json").read_text())
     assert stored["classes"] == list("0123456789")
-    assert stored["training images"] == 1437
-    assert [row["step"] for row in rows(workdir, "test")] == [23, 45, 68]
+    assert stored["training images"] == 1293
+    assert stored["validation images"] == 144
+    assert stored["pixels"]["size"] == [8, 8]
+    assert [row["step"] for row in rows(workdir, "validation")] == [21, 41, 61]
     assert [row["step"] for row in rows(workdir, "train")] == [
-        *(10, 20, 23, 30, 40, 45, 50, 60, 68)
+        *(10, 20, 21, 30, 40, 41, 50, 60, 61)
     ]
-    assert steps(workdir)[-2:] == [45, 68]
+    assert steps(workdir)[-2:] == [41, 61]
+    results = json.loads((workdir / "results.json").read_text())
+    assert [row["step"] for row in rows(workdir, "test")] == [results["checkpoint"]]
     assert "stage4_block1/attention/bias_table" in (workdir / "log.txt").read_text()
     picture = np.asarray(Image.open(workdir / "augmented.png"))
     assert picture.shape == (3 * 8 * 18, 3 * 8 * 18)  # 64 images, enlarged
@@ -108,10 +106,11 @@ def test_tensorboard_reads_the_same_numbers(finished):
     workdir, _ = finished
     events = EventAccumulator(str(workdir / "tensorboard"))
     events.Reload()
-    for name in ("loss", "accuracy", "top5"):
-        scalars = events.Scalars(f"test/{name}")
-        expected = [(row["step"], row[name]) for row in rows(workdir, "test")]
-        assert [(s.step, pytest.approx(s.value)) for s in scalars] == expected
+    for split in ("validation", "test"):
+        for name in ("loss", "accuracy", "top5"):
+            scalars = events.Scalars(f"{split}/{name}")
+            expected = [(row["step"], row[name]) for row in rows(workdir, split)]
+            assert [(s.step, pytest.approx(s.value)) for s in scalars] == expected
     assert len(events.Images("train/augmented")) == 1
     assert list((workdir / "tensorboard" / "hparams").glob("events*"))
 
@@ -123,13 +122,13 @@ def test_again_finishes_at_once_and_changes_nothing(finished):
     assert again.returncode == 0, again.stderr
     assert "nothing left to train" in again.stdout
     assert "ready in" not in again.stdout
-    assert again.stdout.split("│ test", 1)[1] == done.stdout.split("│ test", 1)[1]
+    assert again.stdout.split("│ val", 1)[1] == done.stdout.split("│ val", 1)[1]
     assert before == {p: p.read_bytes() for p in workdir.glob("*.json*")}
 
 
 def test_a_second_run_of_a_workdir_is_refused(finished):
     workdir, _ = finished
-    with Workdir(workdir):
+    with RunFolder(workdir):
         second = train(workdir, *SMALL)
     assert second.returncode == 2
     assert f"--workdir={workdir} is in use by another run" in second.stderr
@@ -140,32 +139,32 @@ def test_resumed_runs_equal_uninterrupted_ones(finished, tmp_path):
     workdir, _ = finished
     copy = tmp_path / "copy"
     shutil.copytree(workdir, copy)
-    arrays = (copy / "checkpoints" / "68" / "state").rglob("d/*")
+    arrays = (copy / "checkpoints" / "61" / "state").rglob("d/*")
     largest = max(arrays, key=lambda path: path.stat().st_size)
     os.truncate(largest, largest.stat().st_size // 2)
     resumed = train(copy, *SMALL)
     assert resumed.returncode == 0, resumed.stderr
-    assert "checkpoints/68 is passed over: state/" in resumed.stdout.replace("\n", "")
-    assert "continuing after step 45 of 68" in resumed.stdout
-    for split in ("train", "test"):
+    assert "checkpoints/61 is passed over: state/" in resumed.stdout.replace("\n", "")
+    assert "continuing after step 41 of 61" in resumed.stdout
+    for split in SPLITS:
         ours, theirs = rows(copy, split), rows(workdir, split)
         assert without_times(ours) == without_times(theirs)
     events = EventAccumulator(str(copy / "tensorboard"))
     events.Reload()
-    assert [s.step for s in events.Scalars("test/loss")] == [23, 45, 68]
+    assert [s.step for s in events.Scalars("validation/loss")] == [21, 41, 61]
 
 
 def test_a_streamed_run_gives_the_same_numbers(finished, tmp_path):
     workdir, _ = finished
     copy = tmp_path / "copy"
     shutil.copytree(workdir, copy)
-    shutil.rmtree(copy / "checkpoints" / "68")
+    shutil.rmtree(copy / "checkpoints" / "61")
     streamed = train(
         copy, *SMALL, "--config.data.loader=stream", "--config.data.workers=1"
     )
     assert streamed.returncode == 0, streamed.stderr
     assert "10 classes, streamed" in streamed.stdout
-    for split in ("train", "test"):
+    for split in SPLITS:
         ours, theirs = rows(copy, split), rows(workdir, split)
         assert [row["step"] for row in ours] == [row["step"] for row in theirs]
         for name in ("loss", "accuracy"):
@@ -202,7 +201,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_unsaved(finished, tmp_path):
     assert stopped.returncode == 3
     assert "hybrid-jax: the loss is nan at step 30: lower" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    assert steps(workdir) == [23]
+    assert steps(workdir) == [21]
     goes_on = train(workdir, *SMALL)  # without the fault
     assert goes_on.returncode == 0, goes_on.stderr
     assert without_times(rows(workdir, "test")) == without_times(
@@ -219,15 +218,15 @@ def test_the_batches_of_a_loss_that_is_not_finite_are_left_out(finished, tmp_pat
     )
     done = train(workdir, *skipping)
     assert done.returncode == 0, done.stderr
-    said = "at step 30: going back to step 23, and leaving out batch 29 and 30"
+    said = "at step 30: going back to step 21, and leaving out batch 29 and 30"
     assert said in done.stdout.replace("\n", "")
-    for split in ("train", "test"):
+    for split in ("train", "validation"):
         ours, theirs = rows(workdir, split), rows(finished[0], split)
         assert [row["step"] for row in ours] == [row["step"] for row in theirs]
         assert all(np.isfinite(row["loss"]) for row in ours)
-    assert Saved(workdir / "checkpoints").metrics(68)["skipped"] == [28, 29]
+    assert Saved(workdir / "checkpoints").metrics(61)["skipped"] == [28, 29]
     # It is known to a run that goes on: there is no batch 30 to fail at.
-    shutil.rmtree(workdir / "checkpoints" / "68")
+    shutil.rmtree(workdir / "checkpoints" / "61")
     again = train(workdir, *skipping)
     assert again.returncode == 0, again.stderr
     assert "going back" not in again.stdout

@@ -1,5 +1,6 @@
 """Programs that are compiled in threads, and what they share in the cache."""
 
+import collections
 import secrets
 import threading
 
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hybrid_jax.engine import compile as compiling
 from hybrid_jax.engine.compile import Program, compiler
+from hybrid_jax.ops.choice import plain_operations
 from tests.training.test_step import make_task
 
 VECTOR = jax.ShapeDtypeStruct((3,), jnp.float32)
@@ -42,6 +45,36 @@ def test_the_second_process_would_find_a_program_in_the_cache():
     finally:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
     assert (first.cached, second.cached) == (False, True)
+
+
+def test_a_process_keeps_its_latest_programs(monkeypatch):
+    """By their key, what they are traced for, and in which form."""
+    monkeypatch.setattr(compiling, "_kept", collections.OrderedDict())
+    monkeypatch.setattr(compiling, "KEPT", 2)
+    ran = []
+
+    def make(factor, shape=VECTOR, key="f"):
+        program = Program(
+            jax.jit(lambda x: x * factor).trace, shape, key=key and (key, factor)
+        )
+        with compiler() as threads:
+            program.compile(threads)
+            ran.append(float(program(np.ones(shape.shape, np.float32))[0]))
+        return program
+
+    first, second = make(2), make(2)
+    assert (first.kept, second.kept, ran) == (False, True, [2, 2])
+    assert second.shapes == first.shapes
+    assert second.traced == second.compiled == 0
+    assert not make(3).kept  # another function
+    longer = jax.ShapeDtypeStruct((4,), jnp.float32)
+    assert not make(2, longer).kept  # other arguments
+    assert not make(2).kept  # two others came since
+    with plain_operations():
+        assert not make(2).kept  # another form
+    assert not make(2, key=None).kept
+    assert not make(2, key=None).kept
+    assert ran == [2, 2, 3, 2, 2, 2, 2, 2]
 
 
 def test_what_has_not_begun_when_a_run_fails_never_does():

@@ -15,38 +15,38 @@ from hybrid_jax import config as configs
 from hybrid_jax import data
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.metric_writers import Writers, image_grid
-from hybrid_jax.engine.run_folder import Workdir
+from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import plain
 
 
 def test_workdir_tells_its_config_from_another(tmp_path):
-    folder = Workdir(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
     config = configs.default()
-    folder.check(config)
+    folder.resume(config)
     assert not folder.path.exists()
     folder.create(config, {"name": "astroformer_pico"})
     other = configs.flatten(config) | {"seed": 5}
-    folder.check(configs.unflatten(other))  # nothing saved yet, nothing to lose
+    folder.resume(configs.unflatten(other))  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)
-    folder.check(config)
+    folder.resume(config)
     assert json.loads(folder.model.read_text()) == {"name": "astroformer_pico"}
     free = configs.flatten(config) | {"train.log_every": 7, "data.dir": "/elsewhere"}
-    folder.check(configs.unflatten(free))
+    folder.resume(configs.unflatten(free))
     other = configs.flatten(config) | {"optim.weight_decay": 0.5, "model.stack": "CCTT"}
     with pytest.raises(UserError) as error:
-        folder.check(configs.unflatten(other))
+        folder.resume(configs.unflatten(other))
     assert "config.optim.weight_decay is 0.05 there and 0.5 here" in str(error.value)
     assert "config.model.stack is '' there and 'CCTT' here" in str(error.value)
     assert "log_every" not in str(error.value)
 
 
 def test_workdir_tells_its_data_from_others(tmp_path, digits):
-    folder = Workdir(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
     folder.check_data(digits)
     folder.create(configs.default(), {})
     folder.describe_data(digits)
-    tenth = data.load("digits", fraction=0.1)
+    tenth = data.load("digits", fraction=0.1, validation=0)
     folder.check_data(tenth)  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)
     folder.check_data(digits)
@@ -55,13 +55,14 @@ def test_workdir_tells_its_data_from_others(tmp_path, digits):
     assert "training images were 1437 and are 149 now" in str(error.value)
     assert "test images" not in str(error.value)
     labels = np.flip(digits.train.labels)
-    other = dataclasses.replace(digits, train=data.Split(digits.train.images, labels))
+    flipped = {"train": data.Split(digits.train.images, labels)}
+    other = dataclasses.replace(digits, parts={**digits.parts, **flipped})
     with pytest.raises(UserError, match="holds a run of other data: labels were"):
         folder.check_data(other)
 
 
 def test_rounding_is_no_other_data_and_a_run_keeps_its_own_statistics(tmp_path, digits):
-    folder = Workdir(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
     folder.create(configs.default(), {})
     mean, std = digits.statistics
 
@@ -93,7 +94,7 @@ def test_paths_are_kept_absolute_and_more_epochs_have_a_way(tmp_path, monkeypatc
         "data.manual_dir": "",
     }
     config = configs.unflatten(configs.flatten(configs.default()) | paths)
-    folder = Workdir(odd)
+    folder = RunFolder(odd)
     folder.create(config, {})
     (folder.checkpoints / "100").mkdir(parents=True)
     stored = folder.read_config()
@@ -101,51 +102,51 @@ def test_paths_are_kept_absolute_and_more_epochs_have_a_way(tmp_path, monkeypatc
     assert stored["data.path"] == str(tmp_path / odd)
     assert stored["data.dir"] == str(Path.home() / "d")
     assert (stored["init_from"], stored["data.manual_dir"]) == (str(tmp_path / "x"), "")
-    folder.check(config)
-    folder.check(configs.unflatten(stored))
+    folder.resume(config)
+    folder.resume(configs.unflatten(stored))
     with monkeypatch.context() as elsewhere:
         elsewhere.chdir("/")
-        Workdir(folder.path.absolute()).check(config)
+        RunFolder(folder.path.absolute()).resume(config)
     longer = configs.unflatten(configs.flatten(config) | {"train.epochs": 200})
     with pytest.raises(UserError) as error:
-        folder.check(longer)
+        folder.resume(longer)
     assert f"another workdir and --config.init_from={folder.path}" in str(error.value)
     other = configs.unflatten(configs.flatten(config) | {"init_from": "y", "seed": 1})
     with pytest.raises(UserError, match="init_from") as error:
-        folder.check(other)
+        folder.resume(other)
     assert "more epochs" not in str(error.value)
 
 
 def test_a_workdir_has_one_run_at_a_time_even_after_a_kill(tmp_path):
     path = tmp_path / "run"
-    with Workdir(path) as first, Workdir(path) as second:
+    with RunFolder(path) as first, RunFolder(path) as second:
         assert not path.exists()
         first.create(configs.default(), {})
         with pytest.raises(UserError, match="run is in use by another run"):
             second.create(configs.default(), {})
     command = (
-        "import sys; from hybrid_jax.engine.run_folder import Workdir\n"
-        "with Workdir(sys.argv[1]): print('mine', flush=True); sys.stdin.read()"
+        "import sys; from hybrid_jax.engine.run_folder import RunFolder\n"
+        "with RunFolder(sys.argv[1]): print('mine', flush=True); sys.stdin.read()"
     )
     start = [sys.executable, "-c", command, str(path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(start, **pipes) as other:
         assert other.stdout.readline() == b"mine\n"
         with pytest.raises(UserError, match="run is in use by another run"):
-            Workdir(path).__enter__()
+            RunFolder(path).__enter__()
         other.kill()
-    with Workdir(path):
+    with RunFolder(path):
         pass
 
 
 def test_workdir_that_is_a_file_or_damaged(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="is a file"):
-        Workdir(tmp_path / "file").check(configs.default())
+        RunFolder(tmp_path / "file").resume(configs.default())
     (tmp_path / "config.json").write_text("{")
     (tmp_path / "checkpoints" / "1").mkdir(parents=True)
     with pytest.raises(UserError, match=r"config\.json cannot be read"):
-        Workdir(tmp_path).check(configs.default())
+        RunFolder(tmp_path).resume(configs.default())
 
 
 def read_scalars(folder, tag):
@@ -154,20 +155,24 @@ def read_scalars(folder, tag):
     return [(event.step, event.value) for event in events.Scalars(tag)], events
 
 
+def row(step, epoch, loss, split="train"):
+    return {"split": split, "step": step, "epoch": epoch, "loss": loss}
+
+
 def test_metrics_are_the_same_in_json_and_tensorboard_and_rewound(tmp_path):
-    folder = Workdir(tmp_path)
+    folder = RunFolder(tmp_path)
     with Writers(folder, 0) as writers:
         for step in (10, 20, 30):
-            writers.metrics("train", step, step / 10, {"loss": 1 / step})
+            writers.write(row(step, step / 10, 1 / step))
         writers.images("train/augmented", np.zeros((6, 4, 3), np.uint8), 0)
         writers.hyperparameters({"model.name": "x", "seed": 1}, {"accuracy": 0.5})
     with folder.metrics.open("a") as file:
         file.write('{"split": "train", "st')  # torn by a crash
     with Writers(folder, 20) as writers:
-        writers.metrics("train", 30, 3.0, {"loss": 0.25})
+        writers.write(row(30, 3.0, 0.25))
     rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     expected = [(10, 0.1), (20, 0.05), (30, 0.25)]
-    assert [(row["step"], row["loss"]) for row in rows] == expected
+    assert [(line["step"], line["loss"]) for line in rows] == expected
     assert rows[0] == {"split": "train", "step": 10, "epoch": 1.0, "loss": 0.1}
     scalars, events = read_scalars(folder.tensorboard, "train/loss")
     assert scalars == [(step, pytest.approx(loss)) for step, loss in expected]
@@ -177,14 +182,14 @@ def test_metrics_are_the_same_in_json_and_tensorboard_and_rewound(tmp_path):
 
 def test_names_that_are_not_utf8_are_written_escaped(tmp_path, capsys):
     odd = os.fsdecode(b"caf\xe9")
-    folder = Workdir(tmp_path / odd)
+    folder = RunFolder(tmp_path / odd)
     folder.create(configs.default(), {})
-    with Reporter(folder) as reporter, Writers(folder, 0) as writers:
+    with Reporter(folder.log) as reporter, Writers(folder, 0) as writers:
         reporter.say(f"training on {odd}")
         reporter.start(0, 10)
         reporter.metrics(5, "1.0/2", odd, evaluated=True)
         reporter.table(odd, {"workdir": str(folder.path)})
-        writers.metrics("test", 10, 1.0, {"loss": 0.5})
+        writers.write(row(10, 1.0, 0.5, "test"))
         writers.hyperparameters({"data.path": str(folder.path)}, {"accuracy": 0.5})
     out = capsys.readouterr().out
     assert "training on caf\\xe9\n" in out

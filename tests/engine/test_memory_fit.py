@@ -7,8 +7,7 @@ import pytest
 from hybrid_jax import config as configs
 from hybrid_jax.data.memory import memory
 from hybrid_jax.engine import memory_fit
-from hybrid_jax.engine.run_folder import Workdir
-from hybrid_jax.errors import UserError
+from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.main import main
 
 MB = 10**6
@@ -72,44 +71,40 @@ def room(monkeypatch):
 def test_the_largest_power_of_two_that_fits_is_found(room, megabytes, batch, images):
     room(megabytes)
     plans = Plans(batch)
-    assert batch // memory_fit.pieces_that_fit(config(batch), plans, on(1)) == images
+    assert batch // memory_fit.fewest_pieces(config(batch), plans, on(1)) == images
     assert plans.compiled[0] == batch
 
 
 def test_what_cannot_fit_is_not_compiled(room):
     room(130)
     plans = Plans(1024)
-    assert memory_fit.pieces_that_fit(config(1024), plans, on(1)) == 1024 // 16
+    assert memory_fit.fewest_pieces(config(1024), plans, on(1)) == 1024 // 16
     assert plans.compiled == [1024, 16]
 
 
 def test_every_device_has_a_part_of_a_micro_batch(room):
     room(118)
-    assert memory_fit.pieces_that_fit(config(), Plans(256), on(8)) == 256 // 8
+    assert memory_fit.fewest_pieces(config(), Plans(256), on(8)) == 256 // 8
     room(117)
-    with pytest.raises(UserError, match="not even a micro-batch of 8 fits"):
-        memory_fit.pieces_that_fit(config(), Plans(256), on(8))
+    assert memory_fit.fewest_pieces(config(), Plans(256), on(8)) is None
 
 
 def test_devices_need_be_no_power_of_two(room):
     room(130)
-    assert memory_fit.pieces_that_fit(config(96), Plans(96), on(3)) == 96 // 12
+    assert memory_fit.fewest_pieces(config(96), Plans(96), on(3)) == 96 // 12
 
 
 def test_it_begins_with_the_micro_batches_that_were_asked_for(room):
     room(1000)
     plans = Plans(256)
     asked = config(**{"optim.accumulate": 4})
-    assert memory_fit.pieces_that_fit(asked, plans, on(1)) == 4
+    assert memory_fit.fewest_pieces(asked, plans, on(1)) == 4
     assert plans.compiled == [64]
 
 
 def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
     room(300)
-    memory_fit.check(config(128), Plans.plan(128), Plans(128), on(1), print)
-    with pytest.raises(UserError) as error:
-        memory_fit.check(config(), Plans.plan(256), Plans(256), on(1), print)
-    said = str(error.value)
+    said = str(memory_fit.too_large(config(), on(1), 366 * MB, 2, resumed=False))
     assert said.startswith("a step takes 366 MB of a device's 334 MB: 128 images at a ")
     for way in (
         *("train.micro_batch=auto", "train.batch_size", "optim.accumulate"),
@@ -117,10 +112,10 @@ def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
     ):
         assert way in said
     tried = config(**{"train.remat": "full", "dtype": "bfloat16"})
-    with pytest.raises(UserError) as error:
-        memory_fit.check(tried, Plans.plan(256), Plans(256), on(1), print)
-    assert "remat" not in str(error.value)
-    assert "bfloat16" not in str(error.value)
+    said = str(memory_fit.too_large(tried, on(1), 366 * MB, None, resumed=False))
+    assert "not even a micro-batch of 1 fits" in said
+    assert "remat" not in said
+    assert "bfloat16" not in said
 
 
 def test_there_is_memory():
@@ -133,19 +128,27 @@ COMMAND = (
 )
 
 
-def test_a_run_finds_what_fits_and_keeps_to_it(monkeypatch, tmp_path, capsys):
+def test_a_run_takes_what_fits_and_keeps_to_it(monkeypatch, tmp_path, capsys):
     """Of the real program: 64 images take 73 MB, 32 of them 39."""
     monkeypatch.setattr(memory_fit, "memory", lambda: 60 * MB)
     command = [*COMMAND, f"--workdir={tmp_path / 'run'}"]
-    assert main(command) == 2
+    assert main([*command, "--config.train.micro_batch=off"]) == 2
     said = capsys.readouterr().err
     assert "MB of a device's 60 MB: 32 images at a time would fit" in said
-    assert not Workdir(tmp_path / "run").has_checkpoints()
+    assert not RunFolder(tmp_path / "run").has_checkpoints()
 
-    auto = "--config.train.micro_batch=auto"
-    assert main([*command, auto]) == 0
-    assert "32 images at a time fit\n" in capsys.readouterr().out
-    assert Workdir(tmp_path / "run").read_config()["optim.accumulate"] == 2
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "32 of the 64 images of a step fit at a time" in said
+    folder = RunFolder(tmp_path / "run")
+    assert (folder.read_pieces(), folder.read_config()["optim.accumulate"]) == (2, 1)
     monkeypatch.undo()  # a larger machine continues with the same steps
-    assert main([*command, auto]) == 0
+    assert main(command) == 0
     assert "is complete" in capsys.readouterr().out
+    assert folder.read_pieces() == 2
+
+
+def test_few_images_at_a_time_are_told(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(memory_fit, "FEW", 65)
+    assert main([*COMMAND, f"--workdir={tmp_path / 'run'}"]) == 0
+    assert "batch norms see 64 images at a time" in capsys.readouterr().out

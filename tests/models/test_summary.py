@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from hybrid_jax.main import main
 from hybrid_jax.models import create_model
-from hybrid_jax.models.__main__ import END, START, main
+from hybrid_jax.models.catalog import END, START
 from hybrid_jax.models.summary import cost, macs_by_part, summary
 from tests.models.test_parity import SMALL
 from tests.timm_oracle import import_timm, pair, random_images, to_torch
@@ -152,7 +153,7 @@ def test_without_the_cpu_there_is_a_summary_without_flops(monkeypatch):
 
 
 def run(capsys, *args):
-    code = main([*map(str, args)])
+    code = main(["hybrid-jax", "models", *map(str, args)])
     return code, capsys.readouterr()
 
 
@@ -173,14 +174,20 @@ def test_command_shows_a_model(capsys):
     [
         (["coatnet-1"], "did you mean 'coatnet_1'"),
         (["astroformer_0", "--image-size=8"], "an image of 8x8 px is too small"),
-        (["astroformer_0", "--image-size=8x"], "'8x' is neither 224 nor 192x256"),
-        (["astroformer_0", "--num-classes=0"], "'0' is no whole number above 0"),
+        (
+            ["astroformer_0", "--image-size=8x"],
+            "--image-size=8x is not allowed: pixels such as 224",
+        ),
+        (
+            ["astroformer_0", "--num-classes=0"],
+            "--num-classes=0 is not allowed: a whole number from 1",
+        ),
         (["astroformer_0", "--write=x"], "leave out the name"),
         (["--parameters"], "the name of a model is missing"),
         (["--image-size=32"], "the name of a model is missing"),
         (["--write=nowhere.md"], "No such file or directory: nowhere.md"),
         (["--write=."], "Is a directory"),
-        (["--wibble"], "unrecognized arguments: --wibble"),
+        (["--wibble"], "--wibble does not exist"),
     ],
     ids=" ".join,
 )
@@ -195,7 +202,7 @@ def test_mistakes(args, said, tmp_path, monkeypatch, capsys):
 
 
 def test_table_replaces_what_is_between_the_marks(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("hybrid_jax.models.__main__.tables", lambda: "| new |")
+    monkeypatch.setattr("hybrid_jax.models.catalog.tables", lambda: "| new |")
     path = tmp_path / "page.md"
     path.write_text(f"before\n{START}\n| old |\n{END}\nafter\n")
     assert run(capsys, f"--write={path}")[0] == 0

@@ -18,7 +18,7 @@ from hybrid_jax.main import main
 
 # Augmented, mixed, with dropped paths and values, and gradients that are added up.
 EXPERIMENT = (
-    *("--config=configs/digits.py", "--config.data.per_class=20"),
+    *("--config=configs/digits.py", "--config.data.per_class=22"),
     *("--config.train.batch_size=32", "--config.optim.accumulate=2"),
     *("--config.train.epochs=2", "--config.optim.warmup_epochs=1"),
     *("--config.model.drop_path=0.2", "--config.model.dropout=0.2"),

@@ -1,18 +1,21 @@
 """Processes of one run: two of them, with two devices each, that really talk."""
 
+import itertools
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from hybrid_jax.cli.train import parse
 from hybrid_jax.engine.checkpoint import Saved
 from hybrid_jax.errors import Gone, UserError
-from hybrid_jax.main import parse
 from hybrid_jax.parallel import hosts
 from tests.parallel.runs import ALL, EXPERIMENT, STEPS, cut_in
 from tests.parallel.test_kinds import LATER, losses
@@ -92,8 +95,8 @@ def test_a_signal_to_one_ends_both_with_one_step(alone, told):
     workdir, codes, last, outputs = told
     step = Saved(workdir / "checkpoints").latest()
     assert codes == [143, 143]
-    said = f"hybrid-jax: ended by SIGTERM with step {step} saved; the same command "
-    assert last == [[f"{said}goes on"]] * 2
+    said = f"hybrid-jax: ended by SIGTERM with step {step} saved; run the same "
+    assert last == [[f"{said}command to resume"]] * 2
     assert "on 4 x cpu (cpu) of 2 hosts, by jit, parameters cut over 4" in outputs[0][0]
     assert "step" not in outputs[1][0]  # one of them speaks
     assert 0 < step < STEPS
@@ -190,7 +193,7 @@ def test_what_ends_one_ends_both(tmp_path):
 
 
 def command(*more):
-    return ["hybrid-jax", "--config=configs/digits.py", "--workdir=w", *more]
+    return ["--config=configs/digits.py", "--workdir=w", *more]
 
 
 @pytest.mark.parametrize(
@@ -255,3 +258,47 @@ def test_a_cluster_is_known_by_its_variables(monkeypatch, variables, many):
     found = hosts.join()
     assert asked == ([()] if many else [])
     assert not found.many
+
+
+class Service:
+    """The coordination service, which takes every key once."""
+
+    def __init__(self):
+        self._values, self._news = {}, threading.Condition()
+
+    def key_value_set(self, key, value):
+        with self._news:
+            assert key not in self._values, key
+            self._values[key] = value
+            self._news.notify_all()
+
+    def blocking_key_value_get(self, key, milliseconds):
+        with self._news:
+            assert self._news.wait_for(lambda: key in self._values, milliseconds / 1000)
+            return self._values[key]
+
+    def key_value_dir_get(self, prefix):
+        return [item for item in self._values.items() if item[0].startswith(prefix)]
+
+
+def test_runs_one_after_the_other_leave_each_other_alone(monkeypatch):
+    """A signal, or what was agreed on, is of one run; processes count them alike."""
+    service, counts = Service(), [itertools.count(), itertools.count()]
+    monkeypatch.setattr(hosts, "_service", lambda: service)
+
+    def next_run(number):
+        monkeypatch.setattr(hosts, "_numbers", counts[number])
+        return hosts.Hosts(number, 2)
+
+    for run in range(2):
+        both = [next_run(number) for number in range(2)]
+
+        def talk(one, run=run):
+            one.agree("setting", lambda: {"run": run})
+            return one.told(lambda: run)
+
+        with ThreadPoolExecutor(2) as threads:
+            assert list(threads.map(talk, both)) == [run, run]
+        assert both[0].signalled() is None
+        both[1].signal(signal.SIGTERM)
+        assert both[0].signalled() == signal.SIGTERM

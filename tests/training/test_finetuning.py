@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict
 
 from hybrid_jax import config as configs
 from hybrid_jax.engine.evaluate import evaluate
-from hybrid_jax.engine.fit import train
+from hybrid_jax.engine.fit import fit
 from hybrid_jax.engine.setup import check_frozen
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
@@ -177,7 +177,7 @@ def digits_config(**changes):
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "pretrained"
-    train(digits_config(), str(workdir))
+    fit(digits_config(), workdir=workdir)
     return workdir
 
 
@@ -209,7 +209,7 @@ def test_a_run_starts_from_anothers_weights_and_resumes(pretrained, tmp_path):
     rename_classes(pretrained, lambda names: names[::-1])
     config = digits_config(init_from=str(pretrained), freeze=frozen, **changes)
     workdir = tmp_path / "tuned"
-    train(config, str(workdir))
+    fit(config, workdir=workdir)
     theirs, ours = read(pretrained).arrays, read(workdir).arrays
     assert theirs.keys() == ours.keys()
     for path in theirs:
@@ -223,11 +223,11 @@ def test_a_run_starts_from_anothers_weights_and_resumes(pretrained, tmp_path):
     # Again from the first of the two checkpoints.
     newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
     shutil.rmtree(newest)
-    train(config, str(workdir))
+    fit(config, workdir=workdir)
     again = read(workdir).arrays
     for path in ours:
         np.testing.assert_array_equal(again[path], ours[path], err_msg=path)
-    evaluate(None, str(workdir))
+    evaluate(str(workdir))
 
 
 def test_another_resolution_and_other_classes_start_from_a_run_too(pretrained):
@@ -249,10 +249,10 @@ def test_another_resolution_and_other_classes_start_from_a_run_too(pretrained):
 def test_weights_that_do_not_fit_stop_a_run_before_it_begins(pretrained, tmp_path):
     config = digits_config(init_from=str(pretrained), **{"model.name": "cbam_pico"})
     with pytest.raises(UserError, match=r"does not fit the network: .*missing"):
-        train(config, str(tmp_path / "run"))
+        fit(config, workdir=tmp_path / "run")
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
     # So that the corrected command may use the same folder.
-    train(digits_config(), str(tmp_path / "run"))
+    fit(digits_config(), workdir=tmp_path / "run")
 
 
 def test_a_network_without_batch_norms_trains(tmp_path):

@@ -10,12 +10,16 @@ import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
-from hybrid_jax.convert import main as convert
 from hybrid_jax.errors import UserError
+from hybrid_jax.main import main
 from hybrid_jax.models import counterpart, create_model, interop
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training.weights import load_weights, read, shapes_of, write
 from tests.timm_oracle import import_timm, pair, random_images, to_torch
+
+
+def convert(arguments):
+    return main(["hybrid-jax", "convert", *arguments])
 
 
 class Canary:
@@ -288,9 +292,15 @@ def test_the_command_converts_there_and_back(tmp_path, capsys):
         (["none.pth", "a.safetensors"], "there are no weights at none.pth"),
         (["none.pth", "a.npz"], "does not end with .safetensors"),
         (["a.safetensors", "./a.safetensors"], "is the source"),
-        (["none.pth"], "the following arguments are required: target"),
-        (["a.pth", "a.safetensors", "--image-size=0"], "neither 224 nor 192x256"),
-        (["a.pth", "a.safetensors", "--to=keras"], "invalid choice: 'keras'"),
+        (["none.pth"], "the target is missing"),
+        (
+            ["a.pth", "a.safetensors", "--image-size=0"],
+            "--image-size=0 is not allowed: pixels such as 224",
+        ),
+        (
+            ["a.pth", "a.safetensors", "--to=keras"],
+            "--to=keras is not allowed: one of timm, hybrid_jax",
+        ),
     ],
 )
 def test_mistakes_in_the_command_end_in_one_line(arguments, said, capsys):

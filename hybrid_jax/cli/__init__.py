@@ -1,0 +1,1 @@
+"""The subcommands of `hybrid-jax`, a file each."""

@@ -1,0 +1,69 @@
+"""Convert weights to and from PyTorch's timm.
+
+  hybrid-jax convert runs/cifar10 for_timm.safetensors
+  hybrid-jax convert theirs.pth ours.safetensors --model=coatnet_0_rw
+
+The first argument is a .safetensors or .pth file, or the folder of a run. The
+second is the .safetensors file to write. Weights of this project become timm's.
+Weights of timm, and of the released Astroformer, become this project's.
+
+  --checkpoint=WHICH  of a run: best on validation, last, or a step [the tested]
+  --model=NAME       model of the weights, which files of timm do not tell;
+                     `hybrid-jax models` lists the names
+  --image-size=SIZE  size of the images that the converted network is for, such
+                     as 224 or 192x256 (height x width) [that of the source]
+  --to=NAMES         whose names to write, timm or hybrid_jax [the other's]
+  --flagfile=FILE    reads more flags from a file, one on each line
+
+Train from either kind of file with --config.init_from=FILE.
+"""
+
+import typing
+
+from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.cli.options import IMAGE_SIZE, TEXT, Option, one_of
+from hybrid_jax.errors import UserError, shown
+
+PLACES = ("source", "target")
+OPTIONS = (
+    Option("checkpoint", TEXT, ""),
+    Option("model", TEXT),
+    Option("image-size", IMAGE_SIZE),
+    Option("to", one_of("timm", "hybrid_jax")),
+)
+
+
+def run(call: Call) -> None:
+    """Converts what a command line asks for, and prints what was done.
+
+    Raises:
+      UserError: something that the user can mend.
+    """
+    arguments = parse(call.arguments)
+    from hybrid_jax.convert import convert
+
+    print(shown("\n".join(convert(**arguments))))
+
+
+def parse(arguments: list[str]) -> dict[str, typing.Any]:
+    """Parses a command line; returns the arguments of `hybrid_jax.convert.convert`.
+
+    Raises:
+      UserError: a flag, a value or the number of arguments is not right.
+    """
+    from hybrid_jax.cli.flags import parse_plain
+
+    parsed = parse_plain(arguments, OPTIONS, len(PLACES))
+    files, values = parsed.others, parsed.values
+    if len(files) < len(PLACES):
+        raise UserError(f"the {PLACES[len(files)]} is missing (see --help)")
+    return {
+        **dict(zip(PLACES, files, strict=True)),
+        "name": values["model"],
+        "image_size": values["image-size"],
+        "to": values["to"],
+        "checkpoint": values["checkpoint"],
+    }
+
+
+COMMAND = Command(__doc__.strip(), run, "nothing was written")

@@ -1,0 +1,380 @@
+"""A trained network as an object: opened from its folder, evaluated, asked.
+
+run = hybrid_jax.load_run("runs/digits")
+run.predict(images)                # probabilities [N, classes]
+run.evaluate("test")               # loss, accuracy, top5
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from hybrid_jax import data, runtime
+from hybrid_jax.data import other_images
+from hybrid_jax.data.array_checks import check_images, labels_as_classes
+from hybrid_jax.data.arrays import to_form
+from hybrid_jax.data.pixels import Form
+from hybrid_jax.engine.checkpoint import Checkpoints, Saved
+from hybrid_jax.engine.compile import compiler
+from hybrid_jax.engine.in_memory import NoFolder, Snapshots
+from hybrid_jax.engine.programs import Evaluator, Predictor
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.engine.setup import Experiment, with_statistics
+from hybrid_jax.errors import UserError, closest
+from hybrid_jax.models import create_model
+from hybrid_jax.parallel.mesh import create_devices
+from hybrid_jax.training.bundles import unbundled
+from hybrid_jax.training.step import Network
+
+IN_MEMORY = "arrays"  # `config.data.name` of images that were handed over
+
+
+class Prediction(NamedTuple):
+    """What a network says of one image file.
+
+    Attributes:
+      path: of the file.
+      probabilities: float32 `[classes]`; None where the file cannot be read.
+      error: why it cannot be read; empty if it can.
+    """
+
+    path: str
+    probabilities: np.ndarray | None
+    error: str = ""
+
+
+class Run:
+    """A trained network, and how it came about.
+
+    Attributes:
+      config: of the experiment.
+      network: the model, and how images are normalized.
+      classes: names, in the order of the probabilities.
+      form: how images are decoded: size, channels, bits, fit and background.
+      checkpoint: the step that the weights are of.
+      results: which checkpoint was chosen by which split, and its metrics; None where
+        the run has not ended.
+      history: rows of metrics, dicts with `split`, `step`, `epoch` and the metrics.
+      workdir: the run's folder; None where there is none.
+      notes: in words, what was passed over to open it.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        network: Network,
+        classes: Sequence[str],
+        form: Form,
+        checkpoint: int,
+        variables: Callable[[], dict],
+        splits: Callable[[], data.Splits],
+        results: dict | None = None,
+        history: Sequence[dict] = (),
+        workdir: Path | None = None,
+        notes: Sequence[str] = (),
+    ):
+        """`variables` and `splits` are called when they are first needed."""
+        self.config, self.network = config, network
+        self.classes, self.form = tuple(classes), form
+        self.checkpoint, self.results = checkpoint, results
+        self.history, self.workdir, self.notes = [*history], workdir, [*notes]
+        self._load_variables, self._load_splits = variables, splits
+        self._evaluators: dict[tuple, Evaluator] = {}
+        self._predictors: dict[tuple, Predictor] = {}
+
+    @classmethod
+    def of(
+        cls,
+        experiment: Experiment,
+        folder: RunFolder | NoFolder,
+        checkpoints: Checkpoints | Snapshots,
+        results: dict,
+        history: Sequence[dict],
+    ) -> "Run":
+        """The run of an experiment that has ended."""
+        splits, step = experiment.splits, results["checkpoint"]
+        statistics = folder.statistics(splits)
+
+        def in_memory() -> dict:
+            return unbundled(checkpoints.state(step).evaluated)
+
+        return cls(
+            config=experiment.config,
+            network=with_statistics(experiment.task.network, statistics),
+            classes=splits.classes,
+            form=splits.form,
+            checkpoint=step,
+            variables=(
+                functools.partial(checkpoints.evaluated, step)
+                if folder.path
+                else in_memory
+            ),
+            splits=lambda: splits,
+            results=results,
+            history=history,
+            workdir=folder.path,
+        )
+
+    @property
+    def model(self):
+        """The Flax module: `run.model.apply(run.variables, normalized_images)`."""
+        return self.network.model
+
+    @functools.cached_property
+    def variables(self) -> dict:
+        """Parameters and batch statistics: moving averages, where the run kept them."""
+        return self._load_variables()
+
+    @functools.cached_property
+    def splits(self) -> data.Splits:
+        """The run's own splits, which its config names, or which it was handed.
+
+        Raises:
+          UserError: they cannot be had any more.
+        """
+        return self._load_splits()
+
+    def evaluate(
+        self, images: str | np.ndarray | data.Split = "test", labels: Any = None
+    ) -> dict[str, float]:
+        """Loss in nats, accuracy and top-5 accuracy on a split of the run's, or yours.
+
+        Args:
+          images: `train`, `validation` or `test`; or uint8 `[N, h, w, C]`; or a `Split`
+            of `open_images`.
+          labels: `[N]`, names of classes, of images in an array.
+
+        Raises:
+          UserError: there is no such split, or images and labels do not fit the run.
+        """
+        split = self._split(images, labels)
+        with compiler() as threads:
+            evaluator = self._evaluator(threads, split)
+            return evaluator(self.network, self._placed, split)
+
+    def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Probabilities float32 `[N, classes]`, in the order of `classes`.
+
+        Args:
+          images: uint8 `[N, h, w, C]` or `[N, h, w]`, gray or color, of any size: they
+            are brought to the run's as image files are.
+          batch_size: images at a time.
+
+        Raises:
+          UserError: they are no such images.
+        """
+        images = check_images(images, "images")
+        images, extents = to_form(images, other_images.roomy(self.form))
+        parts = []
+        for i in range(0, len(images), batch_size):
+            rows = slice(i, i + batch_size)
+            part = None if extents is None else extents[rows]
+            parts.append(self._probabilities(images[rows], part, batch_size))
+        return np.concatenate(parts)
+
+    def predict_files(
+        self, paths: Iterable[str | os.PathLike], batch_size: int = 256
+    ) -> Iterator[Prediction]:
+        """What the network says of image files, in their order, a batch at a time.
+
+        Args:
+          paths: of files; `data.other_images.find` expands folders and patterns.
+          batch_size: images at a time.
+
+        Yields:
+          A `Prediction` for each file; one that cannot be read says why.
+        """
+        files = [*map(Path, paths)]
+        for batch in other_images.batches(files, self.form, batch_size):
+            rows = self._probabilities(batch.images, batch.extents, batch_size)
+            found = zip(batch.paths, rows, batch.errors, strict=True)
+            for path, row, error in found:
+                yield Prediction(str(path), None if error else row, error)
+
+    def open_images(
+        self, path: str | os.PathLike, split: str = "", on_error: str = "stop"
+    ) -> data.Split:
+        """Other images of the same classes, for `evaluate`.
+
+        Args:
+          path: of a folder with a folder for each class, or of a table.
+          split: `train`, `validation` or `test`, where there are splits.
+          on_error: `stop` or `skip`, at images that cannot be read.
+
+        Raises:
+          UserError: there are no such images, or classes that the run does not know.
+        """
+        found = other_images.labelled(
+            os.fspath(path), self.form, self.classes, split=split, on_error=on_error
+        )
+        self.notes += found.notes
+        return found.split
+
+    def own_split(self, name: str) -> data.Split:
+        """One of the run's own splits.
+
+        Raises:
+          UserError: there is none of this name, or its images cannot be had any more.
+        """
+        if name not in self.splits:
+            raise UserError(
+                f"this run has no split {name!r}{closest(name, self.splits)}: there "
+                f"are {', '.join(self.splits)}"
+            )
+        return self.splits[name]
+
+    def _split(self, images: Any, labels: Any) -> data.Split:
+        if isinstance(images, data.Split):
+            return images
+        if isinstance(images, str):
+            if labels is not None:
+                raise UserError(f"the split {images!r} has labels of its own")
+            return self.own_split(images)
+        if labels is None:
+            raise UserError("labels are missing: give one for each image")
+        images = check_images(images, "images")
+        labels = labels_as_classes(labels, self.classes, "images")
+        if len(labels) != len(images):
+            raise UserError(
+                f"there are {len(labels)} labels for {len(images)} images: give one "
+                "for each"
+            )
+        images, extents = to_form(images, other_images.roomy(self.form))
+        return data.Split(images, labels, extents)
+
+    @functools.cached_property
+    def _devices(self):
+        runtime.set_up(self.config.compilation_cache)
+        return create_devices(count=self.config.parallel.devices)
+
+    @functools.cached_property
+    def _placed(self) -> dict:
+        """The variables, on the devices."""
+        return self._devices.put(self.variables, self._shapes)
+
+    @functools.cached_property
+    def _shapes(self) -> dict:
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), self.variables
+        )
+        return self._devices.state(shapes)
+
+    def _evaluator(self, threads, split: data.Split) -> Evaluator:
+        """The program for splits of this shape."""
+        count = min(len(split), self.config.train.eval_batch_size)
+        key = (split.shape[1:], split.extents is None, count)
+        if key not in self._evaluators:
+            self._evaluators[key] = Evaluator(
+                threads,
+                self._devices,
+                self.network,
+                self._shapes,
+                [split],
+                self.config.train.eval_batch_size,
+                self.config.data.workers,
+            )
+        return self._evaluators[key]
+
+    def _probabilities(
+        self, images: np.ndarray, extents: np.ndarray | None, batch_size: int
+    ) -> np.ndarray:
+        """Probabilities float32 `[n, classes]` of a batch in the run's form."""
+        key = (images.shape[1:], extents is None, batch_size)
+        if key not in self._predictors:
+            with compiler() as threads:
+                self._predictors[key] = Predictor(
+                    threads,
+                    self._devices,
+                    self.network,
+                    self._shapes,
+                    images.shape[1:],
+                    extents is not None,
+                    batch_size,
+                )
+        logits = self._predictors[key](self.network, self._placed, images, extents)
+        return np.asarray(jax.nn.softmax(logits))
+
+
+def load_run(
+    workdir: str | os.PathLike, checkpoint: str | int | None = None, **fields: Any
+) -> Run:
+    """Opens the run of a folder; nothing is written there, and no image is needed.
+
+    Args:
+      workdir: the run's folder.
+      checkpoint: `best` on validation, `last`, or a step; None is the one that was
+        tested, or of a run that has not ended the best, or the last.
+      fields: of the config that have other values here, by name with `__` for dots,
+        such as `data__dir="/elsewhere"`; those that decide what a run computes cannot
+        be changed.
+
+    Raises:
+      UserError: no run there, no such checkpoint, or one that cannot be read.
+    """
+    return open_run(
+        RunFolder(workdir),
+        checkpoint,
+        {name.replace("__", "."): value for name, value in fields.items()},
+    )
+
+
+def open_run(
+    folder: RunFolder, checkpoint: str | int | None, changed: dict[str, Any]
+) -> Run:
+    """The run of a folder, see `load_run`; `changed` are fields by name."""
+    if not folder.checkpoints.is_dir():
+        raise UserError(f"--workdir={folder.path} holds no run: train one there first")
+    config = folder.changed_config(changed)
+    saved = Saved(folder.checkpoints)
+    step = folder.choose(saved, checkpoint)
+    spec, form = folder.read_model(), folder.read_form()
+    network = network_of_spec(spec, config)
+
+    def own_splits() -> data.Splits:
+        refuse_in_memory(config, "evaluate it on images and labels, or --data=DIR")
+        _, splits = folder.load_splits(config)
+        folder.check_data(splits)
+        return splits
+
+    return Run(
+        config=config,
+        network=with_statistics(network, folder.read_statistics(spec["channels"])),
+        classes=folder.read_classes(),
+        form=form,
+        checkpoint=step,
+        variables=functools.partial(saved.evaluated, step),
+        splits=own_splits,
+        results=folder.read_results(),
+        history=folder.read_history(),
+        workdir=folder.path,
+        notes=saved.notes,
+    )
+
+
+def refuse_in_memory(config: ConfigDict, way_out: str) -> None:
+    """Raises a `UserError` where a run's images are those of arrays, which are gone."""
+    if config.data.name == IN_MEMORY:
+        raise UserError(f"the images of this run were handed over in memory: {way_out}")
+
+
+def network_of_spec(spec: dict[str, Any], config: ConfigDict) -> Network:
+    """The network of a folder's `model.json`; mean and deviation are to be added."""
+    fields = {name: value for name, value in spec.items() if name != "channels"}
+    try:
+        model = create_model(**fields, dtype=jnp.dtype(config.dtype))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"no model can be made of {fields}: {error}") from None
+    return Network(
+        model=model,
+        image_size=model.image_size,
+        mean=np.zeros(spec["channels"], np.float32),
+        std=np.ones(spec["channels"], np.float32),
+        fit=config.data.fit,
+    )

@@ -1,0 +1,69 @@
+"""How long a run is, when it is evaluated, and its learning rates."""
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from hybrid_jax.errors import UserError
+from hybrid_jax.training import optim
+
+
+class Plan:
+    """How long a run is, in steps and in epochs."""
+
+    def __init__(self, config: ConfigDict, images: int):
+        self.images = images
+        self.batch_size = config.train.batch_size
+        self.epochs = config.train.epochs
+        self.eval_every = config.train.eval_every
+        self.total_steps = self.step_of(self.epochs)
+
+    def step_of(self, epoch: float) -> int:
+        """Steps after which `epoch` passes over the split are complete."""
+        return -int(-epoch * self.images // self.batch_size)
+
+    def epoch_of(self, step: int) -> float:
+        """Passes over the split after a step."""
+        return min(step * self.batch_size / self.images, self.epochs)
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether a step is followed by an evaluation and a checkpoint."""
+        return step > 0 and self.next_evaluation(step - 1) == step
+
+    def next_evaluation(self, step: int) -> int:
+        """The first step after `step` that is followed by an evaluation."""
+        epoch = self.eval_every
+        while self.step_of(epoch) <= step:
+            epoch += self.eval_every
+        return min(self.step_of(epoch), self.total_steps)
+
+    def evaluations_between(self, first: int, last: int) -> int:
+        """How many evaluations follow step `first`, up to step `last`."""
+        count = 0
+        while first < last:
+            first, count = self.next_evaluation(first), count + 1
+        return count
+
+
+def warmup_steps(config: ConfigDict, plan: Plan) -> int:
+    """How many steps the learning rate rises.
+
+    Raises:
+      UserError: warm-up would take all of them.
+    """
+    warmup = plan.step_of(config.optim.warmup_epochs)
+    if warmup >= plan.total_steps:
+        raise UserError(
+            f"config.train.batch_size={plan.batch_size} leaves {plan.total_steps} "
+            "steps, and warm-up takes them all: lower it, or "
+            f"config.optim.warmup_epochs={config.optim.warmup_epochs}"
+        )
+    return warmup
+
+
+def learning_rates(config: ConfigDict, plan: Plan) -> np.ndarray:
+    """The learning rate of each step, float32 `[total_steps]`."""
+    schedule = optim.schedule(
+        config.optim.learning_rate, warmup_steps(config, plan), plan.total_steps
+    )
+    return np.asarray(jax.jit(schedule)(np.arange(plan.total_steps)))

@@ -1,0 +1,212 @@
+"""All models in tables: what the README shows, and what the command lists."""
+
+import re
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+
+from hybrid_jax.errors import UserError
+from hybrid_jax.models import create_model
+from hybrid_jax.models.table import LETTERS, MODELS, HybridRow, PerStage, ViTRow
+
+START, END = "<!-- models -->", "<!-- /models -->"
+
+
+class Group(NamedTuple):
+    """Models that share a table.
+
+    Attributes:
+      names: a pattern that fits all of a name.
+      text: what they are.
+      folded: what to click on to see the table; empty if it is always seen.
+    """
+
+    names: str
+    text: str
+    folded: str = ""
+
+
+GROUPS = (
+    Group(
+        "astroformer_[^_]+",
+        "**Astroformer** ([Dagli 2023](https://arxiv.org/abs/2304.05350)): "
+        "convolutions, and relative attention in the last stage alone. pico and nano "
+        "are our own sizes, for small images and for CPUs.",
+    ),
+    Group(
+        "astroformer_[^_]+_c[ct]{3}",
+        "The other orders of convolutions and transformers that the Astroformer paper "
+        "compares, one a suffix.",
+        folded="Astroformer with other stacks",
+    ),
+    Group(
+        "coatnet_[0-7]",
+        "**CoAtNet** ([Dai et al. 2021](https://arxiv.org/abs/2106.04803)): relative "
+        "attention in the last two stages. In the third stage of sizes 6 and 7, "
+        "convolutions come first, and the transformers behind them are wider.",
+    ),
+    Group(
+        "coatnet_.*_rw2?",
+        "CoAtNets as timm made and trained them before the originals were released; "
+        "their blocks differ in details from the paper's and among each other. The "
+        "bias of `rmlp` is an MLP of the offset (Swin V2, "
+        "[Liu et al. 2022](https://arxiv.org/abs/2111.09883)).",
+        folded="timm's own CoAtNets",
+    ),
+    Group(
+        "maxvit_.*",
+        "**MaxViT** ([Tu et al. 2022](https://arxiv.org/abs/2204.01697)): every block "
+        "is a convolution, attention among neighbours and attention over a grid.",
+    ),
+    Group(
+        "vit_.*",
+        "**ViT** ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929)): "
+        "attention between patches and no convolution. On smaller images the patches "
+        "are smaller.",
+    ),
+    Group(
+        "cbam_.*",
+        "Convolutions gated by channel and by position ([Woo et al. 2018]"
+        "(https://arxiv.org/abs/1807.06521)) in the sizes of Astroformer.",
+        folded="CBAM",
+    ),
+    Group(
+        "sasa_.*",
+        "Every position attends to the 7x7 positions around it ([Ramachandran et al. "
+        "2019](https://arxiv.org/abs/1906.05909)), in place of the depthwise "
+        "convolution, in the sizes of Astroformer.",
+        folded="Stand-alone self-attention",
+    ),
+)
+
+# What the tests compare of a model with its oracle: the first pattern that fits.
+COMPARED = {
+    "logits": "astroformer_0|coatnet_0|coatnet_nano_rw|cbam_0|maxvit_tiny|vit_tiny"
+    "|(astroformer|cbam)_(pico|nano)(_c...)?",
+    "shapes, narrow logits": "coatnet_.*_rw2?",
+    "shapes": "astroformer_(5|0_cccc|0_cttt)|cbam_5|coatnet_[1-5]|(max)?vit_.*",
+    "narrow logits": "coatnet_[67]",
+    "attention": "sasa_.*",
+    "sizes": ".*",
+}
+
+
+def write(path: Path) -> str:
+    """Puts the tables between the two marks of a file; says so.
+
+    Raises:
+      UserError: the file has no such marks.
+      OSError: it cannot be read or written.
+    """
+    before, _, rest = path.read_bytes().partition(START.encode())
+    _, end, after = rest.partition(END.encode())
+    if not end:
+        raise UserError(f"{path} has no {START} with {END} behind it")
+    path.write_bytes(before + f"{START}\n{tables()}\n{END}".encode() + after)
+    return f"{len(MODELS)} models in {path}"
+
+
+def tables() -> str:
+    """All models in Markdown, a table for each group of them."""
+    letters = "\n".join(f"- {letter}: {text}" for letter, text in LETTERS.items())
+    return "\n\n".join([letters, *map(_section, GROUPS)])
+
+
+def _section(group: Group) -> str:
+    names = [name for name in MODELS if re.fullmatch(group.names, name)]
+    text = textwrap.fill(group.text, 88, break_long_words=False, break_on_hyphens=False)
+    table = f"{text}\n\n{_table(names)}"
+    if not group.folded:
+        return table
+    return (
+        f"<details>\n<summary>{group.folded} ({len(names)} models)</summary>\n\n"
+        f"{table}\n\n</details>"
+    )
+
+
+def _table(names: list[str]) -> str:
+    columns = [_columns(name) for name in names]
+    rows = [[*columns[0]], ["---"] * len(columns[0]), *([*c.values()] for c in columns)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _columns(name: str) -> dict[str, str]:
+    """A model's cells by the heads of their columns."""
+    from hybrid_jax.models.summary import cost
+
+    model, row = create_model(name), MODELS[name]
+    counted = cost(model)
+    if isinstance(row, ViTRow):
+        made_of = {
+            "patches": f"{model.patch_size} px",
+            "width": str(row.width),
+            "depth": str(row.depth),
+        }
+    else:
+        made_of = {
+            "stack": "-".join(row.stack),
+            "widths": _per_stage(row.widths),
+            "depths": _per_stage(row.depths),
+        }
+    return {
+        "name": f"`{name}`",
+        **made_of,
+        "parameters": f"{counted.parameters / 1e6:.2f} M",
+        "GMACs": f"{counted.macs / 1e9:.2f}",
+        "oracle": _oracle(row),
+        "compared": compared(name),
+    }
+
+
+def compared(name: str) -> str:
+    """What the tests compare of a model with its oracle."""
+    fits = (what for what, names in COMPARED.items() if re.fullmatch(names, name))
+    return next(fits)
+
+
+def _oracle(row: HybridRow | ViTRow) -> str:
+    """What a model is compared with: a network of timm's and how it is asked for."""
+    if isinstance(row, ViTRow):
+        return f"timm `{row.timm}`"
+    stack = "-".join(row.stack)
+    if not row.timm:
+        return "NumPy" if "S" in stack else "timm's blocks, put together"
+    # The row that is timm's network itself, if this one is not.
+    own = MODELS.get(row.timm.removesuffix("_224"), row)
+    asked = [f"timm `{row.timm}`"]
+    if row.stack != own.stack:
+        asked.append(stack.replace("B", "C"))
+    if "B" in stack:
+        asked.append("`conv_attn_layer='cbam'`")
+    if row.widths != own.widths:
+        asked.append("resized")
+    return ", ".join(asked)
+
+
+def _per_stage(numbers: PerStage) -> str:
+    """`96, 192, 384+768`: the parts of a stage that has several are added."""
+    return ", ".join(
+        str(n) if isinstance(n, int) else "+".join(map(str, n)) for n in numbers
+    )
+
+
+def listing(names: list[str]) -> str:
+    """Models in a plain table of a line each, which takes no tracing.
+
+    Args:
+      names: of models.
+    """
+    rows = [("name", "stack", "widths", "depths"), *map(_plain_row, names)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return "\n".join(map(str.rstrip, lines))
+
+
+def _plain_row(name: str) -> tuple[str, str, str, str]:
+    row = MODELS[name]
+    if isinstance(row, ViTRow):
+        return name, "patches", str(row.width), str(row.depth)
+    return name, "-".join(row.stack), _per_stage(row.widths), _per_stage(row.depths)

@@ -1,0 +1,228 @@
+"""The program and its subcommands: names, help, and what is imported for it."""
+
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hybrid_jax.cli import common
+from hybrid_jax.cli.common import Call
+from hybrid_jax.main import COMMANDS, load, main, usage
+
+ROOT = Path(__file__).parents[2]
+DIGITS = str(ROOT / "configs" / "digits.py")
+MODULES = {  # that run by themselves, as they did before there were subcommands
+    "hybrid_jax.benchmark": "benchmark",
+    "hybrid_jax.convert": "convert",
+    "hybrid_jax.inspect_data": "inspect",
+    "hybrid_jax.models": "models",
+}
+
+
+@pytest.fixture
+def said(capsys):
+    """Runs the program; gives its exit code and what it prints."""
+
+    def run(*args):
+        code = main(["hybrid-jax", *args])
+        return code, capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Has subcommands note what they are asked instead of doing it."""
+    calls = []
+    for name in COMMANDS:
+        module = importlib.import_module(f"hybrid_jax.cli.{name}")
+        noted = module.COMMAND._replace(
+            run=lambda call, name=name: calls.append((name, call.arguments))
+        )
+        monkeypatch.setattr(module, "COMMAND", noted)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+@pytest.mark.parametrize("flag", ["--help", "-h", "-?"])
+def test_help_fits_a_screen_and_begins_with_an_example(name, flag, said):
+    code, out = said(*filter(None, [name, flag]))
+    assert (code, out.err) == (0, "")
+    lines = out.out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    what, empty, example = lines[:3]
+    assert what.endswith(".")
+    assert not empty
+    assert example.startswith(f"  hybrid-jax {name}".rstrip() + ("" if name else " --"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_tells_every_flag(name):
+    module = importlib.import_module(f"hybrid_jax.cli.{name}")
+    for option in getattr(module, "OPTIONS", ()):
+        assert f"  --{option.name}" in module.COMMAND.text
+    assert name in usage()
+
+
+def test_help_tells_how_long_a_benchmark_takes():
+    from hybrid_jax.cli.benchmark import COMMAND, SECONDS
+
+    assert re.search(rf"--seconds=S .*\[{SECONDS:g}\]", COMMAND.text)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_of_the_help_are_right(name):
+    """Whatever they name need not be there, so they are parsed and not run."""
+    module = importlib.import_module(f"hybrid_jax.cli.{name}")
+    text = load(name).text.replace("\\\n", "").replace("=configs/", f"={ROOT}/configs/")
+    examples = [line for line in text.splitlines() if line.startswith("  hybrid-jax")]
+    assert examples
+    for example in map(shlex.split, examples):
+        assert example[:2] == ["hybrid-jax", name]
+        if name in ("train", "evaluate", "benchmark", "inspect"):
+            from hybrid_jax.cli.flags import parse
+
+            parsed = parse(example[2:], module.OPTIONS)
+            assert parsed.config is not None or parsed.values["workdir"]
+
+
+def test_nothing_asked_for_shows_help_and_is_no_success(said):
+    code, out = said()
+    assert (code, out.out) == (2, "")
+    assert out.err == usage() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "called"),
+    [
+        (["--config=x"], ("train", ["--config=x"])),
+        (["--workdir=w", "--config=x"], ("train", ["--workdir=w", "--config=x"])),
+        (["train", "--config=x"], ("train", ["--config=x"])),
+        (["evaluate", "--workdir=w"], ("evaluate", ["--workdir=w"])),
+        (["--mode=eval", "--workdir=w"], ("evaluate", ["--workdir=w"])),
+        (["--workdir", "w", "--mode", "eval"], ("evaluate", ["--workdir", "w"])),
+        (["--mode=train", "--config=x"], ("train", ["--config=x"])),
+        (["-mode=train", "-mode=eval", "-h=x"], ("evaluate", ["-h=x"])),
+        (["fields", "augment"], ("fields", ["augment"])),
+        (["models"], ("models", [])),
+    ],
+    ids=str,
+)
+def test_commands_by_name_and_by_flags(arguments, called, ran, said):
+    assert said(*arguments)[0] == 0
+    assert ran == [called]
+
+
+def test_a_mode_may_stand_in_a_file(tmp_path, ran, said):
+    path = tmp_path / "flags"
+    path.write_text("--mode=eval\n--workdir=w\n")
+    assert said(f"--flagfile={path}", "--config=x")[0] == 0
+    assert ran == [("evaluate", ["--workdir=w", "--config=x"])]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["trian"], "trian is no command, did you mean 'train'?"),
+        (["trian", "--help"], "trian is no command, did you mean 'train'?"),
+        (["eval", "--workdir=x"], "did you mean 'evaluate'?"),
+        (["inspect_data"], "did you mean 'inspect'?"),
+        (["xyz"], "xyz is no command: give one of train, evaluate, predict, inspe"),
+        (["configs/digits.py"], "write --config=configs/digits.py"),
+        (["configs/digits.py:vit_tiny"], "write --config=configs/digits.py:vit_tiny"),
+        (["--mode=tran"], "--mode=tran is not allowed: one of train, eval"),
+        (["--mode"], "Missing value for flag --mode"),
+        (["--flagfile=nowhere"], "--flagfile=nowhere cannot be read"),
+        (["train", "configs/digits.py"], "write --config=configs/digits.py"),
+        (["train", "evaluate"], "stray argument 'evaluate'"),
+        (["train"], "--config is missing"),
+        (["evaluate"], "--workdir is missing"),
+        (["evaluate", "--workdr=x"], "did you mean --workdir?"),
+        (["evaluate", "--workdir=gs://b/run"], "mount a bucket"),
+        (["benchmark"], "--config is missing"),
+        (["benchmark", f"--config={DIGITS}", "--seconds=inf"], "from 0.001 to 3600"),
+        (["benchmark", f"--config={DIGITS}", "--seconds=nan"], "from 0.001 to 3600"),
+        (["inspect", "--outptu=x"], "did you mean --output?"),
+        (["train", f"--config={DIGITS}", "--processes=two"], "a whole number from 0"),
+        (["convert"], "the source is missing"),
+        (["convert", "a", "b.safetensors", "c"], "stray argument 'c'"),
+        (["convert", "--config.seed=1"], "--config.seed does not exist"),
+        (["convert", "a", "--to"], "Missing value for flag --to"),
+        (["convert", "a", "--to", "--model=b"], "--to has no value before --model"),
+        (["models", "a", "b"], "stray argument 'b'"),
+        (["models", "--parameters=perhaps"], "--parameters=perhaps is not allowed"),
+        (["models", "--markdown", "vit_tiny"], "leave out the name"),
+        (["models", "--write=x", "--num-classes=3"], "leave out --num-classes"),
+        (["models", "--learning_rate=3"], "--learning_rate does not exist (see"),
+        (["fields", "--config.seed=1"], "--config.seed does not exist"),
+    ],
+    ids=str,
+)
+def test_mistakes(arguments, told, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out = said(*arguments)
+    assert (code, out.out) == (2, "")
+    assert out.err.startswith("hybrid-jax: ")
+    assert out.err.count("\n") == 1
+    assert told in out.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_imports_nothing_slow():
+    """Neither jax nor what configs are made of."""
+    say = (
+        "import sys; from hybrid_jax.main import COMMANDS, main\n"
+        "for name in COMMANDS: assert main(['hybrid-jax', name, '--help']) == 0\n"
+        "assert main(['hybrid-jax', '--help']) == 0\n"
+        "slow = {'jax', 'numpy', 'absl', 'ml_collections', 'rich', 'PIL'}\n"
+        "print(sorted(slow & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", say], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_are_commands_too(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == load(MODULES[module]).text + "\n"
+
+
+def test_the_program_is_shown_as_it_was_typed(monkeypatch):
+    monkeypatch.setattr(common.shutil, "which", lambda name: f"/bin/{name}")
+    assert common.read_call(["/bin/hybrid-jax", "a"]).program == ("hybrid-jax",)
+    assert common.read_call(["/own/hybrid-jax"]).program == ("/own/hybrid-jax",)
+    python = sys.executable
+    assert common.read_call(["here/main.py"]).program == (python, "here/main.py")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "a",
+        "a b",
+        "it's",
+        "it's $HOME",
+        "it's !!",
+        "$HOME;",
+        "a\nb",
+        "a'\\\tb",
+        "\udce9\xe9",
+        "",
+        "-",
+    ],
+)
+def test_lines_can_be_pasted_into_a_shell(word):
+    line = Call(("printf", "%s|"), "", []).line("", word, "end")
+    done = subprocess.run(["bash", "-c", line], capture_output=True, check=True)
+    assert done.stdout == word.encode(errors="surrogateescape") + b"|end|"
+    assert line.isprintable()

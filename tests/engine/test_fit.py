@@ -1,0 +1,202 @@
+"""Training on arrays and on named data, with and without a folder."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import hybrid_jax
+from hybrid_jax import data
+from hybrid_jax.errors import UserError
+from hybrid_jax.main import main
+from tests.engine.experiments import STEPS, flags, small
+
+TIMES = {"seconds", "images_per_second"}
+
+
+def without_times(rows):
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+def leaves(run):
+    return [np.asarray(x) for x in jax.tree.leaves(run.variables)]
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    """The digits as a user has them: images and labels, in two splits."""
+    splits = data.load("digits", validation=0, image_size=(16, 16))
+    return {name: (split.images, split.labels) for name, split in splits.items()}
+
+
+@pytest.fixture(scope="module")
+def fitted(arrays):
+    return hybrid_jax.fit(small(), arrays, verbose=False)
+
+
+def test_scikit_learns_digits_in_a_few_lines():
+    images, labels = load_digits(return_X_y=True)
+    images = np.round(images.reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
+    named = np.array(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    )
+    train, test = slice(0, 1000), slice(1000, None)
+    run = hybrid_jax.fit(
+        small(train__epochs=8),
+        {"train": (images[train], named[labels[train]])},
+        verbose=False,
+    )
+    found = run.evaluate(images[test], named[labels[test]])
+    probabilities = run.predict(images[test])
+    assert run.classes == tuple(sorted(named))
+    assert probabilities.shape == (797, 10)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    predicted = np.array(run.classes)[probabilities.argmax(1)]
+    right = (predicted == named[labels[test]]).mean()
+    assert right == pytest.approx(found["accuracy"], abs=1e-6)
+    assert right > 0.5  # of ten classes, from 18 images of each
+    assert run.workdir is None
+
+
+def test_arrays_give_the_numbers_of_the_command(arrays, fitted, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert main(["hybrid-jax", *flags(), f"--workdir={workdir}"]) == 0
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    assert without_times(map(json.loads, lines)) == without_times(fitted.history)
+    loaded = hybrid_jax.load_run(workdir)
+    for ours, theirs in zip(leaves(fitted), leaves(loaded), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    test = arrays["test"][0]
+    np.testing.assert_array_equal(fitted.predict(test), loaded.predict(test))
+    assert fitted.evaluate("test") == loaded.evaluate("test")
+    assert fitted.evaluate("test") == pytest.approx(fitted.results["test"])
+    assert "20 to choose by" in capsys.readouterr().out
+
+
+def test_one_run_leaves_the_next_alone(arrays, fitted):
+    other = hybrid_jax.fit(small(seed=1), arrays, verbose=False)
+    again = hybrid_jax.fit(small(), arrays, verbose=False)
+    assert without_times(other.history) != without_times(fitted.history)
+    assert without_times(again.history) == without_times(fitted.history)
+    for ours, theirs in zip(leaves(fitted), leaves(again), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_runs_share_programs_that_are_the_same_and_no_others(arrays, fitted, capsys):
+    said = "programs of the run before"
+    assert without_times(hybrid_jax.fit(small(), arrays).history) == without_times(
+        fitted.history
+    )
+    assert said in capsys.readouterr().out
+    other = hybrid_jax.fit(small(optim__label_smoothing=0.3), arrays)
+    assert said not in capsys.readouterr().out
+    assert without_times(other.history) != without_times(fitted.history)
+
+
+def test_validation_alone_chooses(arrays, tmp_path):
+    """On a test split whose labels are wrong, the worst weights do best."""
+    images, labels = arrays["test"]
+    splits = arrays | {"test": (images, (labels + 1) % 10)}
+    config = small(train__epochs=8, train__keep=20)
+    run = hybrid_jax.fit(config, splits, tmp_path / "run", verbose=False)
+    chosen = run.results["checkpoint"]
+    rows = [row for row in run.history if row["split"] == "validation"]
+    best = max(rows, key=lambda row: (row["accuracy"], -row["loss"]))
+    assert chosen == best["step"] == run.checkpoint
+    tested = [row for row in run.history if row["split"] == "test"]
+    assert [(row["step"], row["weights"]) for row in tested] == [(chosen, "best")]
+    accuracies = {
+        row["step"]: hybrid_jax.load_run(tmp_path / "run", row["step"]).evaluate(
+            *splits["test"]
+        )["accuracy"]
+        for row in rows[::3]
+    }
+    assert max(accuracies.values()) > tested[0]["accuracy"]
+
+
+def test_without_validation_all_images_are_trained_on_and_the_last_weights_count(
+    arrays, capsys
+):
+    run = hybrid_jax.fit(small(data__validation=0), arrays)
+    said = capsys.readouterr().out
+    assert "no validation split (config.data.validation=0)" in said
+    assert "the last: no validation split chose" in said
+    assert "200 images to train on, 360 to test on" in said
+    assert run.results["weights"] == "last"
+    assert run.results["checkpoint"] == run.results["step"]
+    assert {row["split"] for row in run.history} == {"train", "test"}
+
+
+def test_the_last_weights_are_tested_where_the_config_says_so(arrays, capsys):
+    run = hybrid_jax.fit(small(train__checkpoint="last"), arrays)
+    assert run.results["weights"] == "last"
+    assert run.results["checkpoint"] == STEPS[-1]
+    assert "the last (config.train.checkpoint=last)" in capsys.readouterr().out
+
+
+def test_without_a_test_split_nothing_is_tested(arrays, capsys):
+    run = hybrid_jax.fit(small(), {"train": arrays["train"]})
+    assert "test" not in run.results
+    assert "no test split" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no split 'test': there are train, validation"):
+        run.evaluate("test")
+
+
+def test_a_callback_is_told_every_row_and_ends_the_run(arrays, fitted):
+    rows = []
+
+    def callback(row):
+        rows.append(row)
+        return row["split"] == "validation" and row["step"] == STEPS[1]
+
+    run = hybrid_jax.fit(small(), arrays, callbacks=[callback], verbose=False)
+    assert rows == run.history
+    ended = [row for row in fitted.history if row["step"] <= STEPS[1]]
+    trained = [row for row in rows if row["split"] != "test"]
+    assert without_times(trained) == without_times(
+        row for row in ended if row["split"] != "test"
+    )
+    assert run.results["step"] == STEPS[1]
+
+
+def test_patience_ends_a_run_and_it_stays_ended(arrays, tmp_path, capsys):
+    config = small(train__patience=1, train__epochs=8)
+    run = hybrid_jax.fit(config, arrays, tmp_path / "run")
+    rows = [row for row in run.history if row["split"] == "validation"]
+    ranks = [(row["accuracy"], -row["loss"]) for row in rows]
+    better = [b > max(ranks[:i]) for i, b in enumerate(ranks) if i]
+    assert better == [True] * (len(better) - 1) + [False]
+    assert run.results["step"] == rows[-1]["step"] < 45
+    assert run.results["checkpoint"] == rows[-2]["step"]
+    again = hybrid_jax.fit(config, arrays, tmp_path / "run")
+    assert again.results == run.results
+    assert "nothing left to train" in capsys.readouterr().out
+
+
+def test_a_batch_is_left_out_without_a_folder_too(arrays, capsys):
+    run = hybrid_jax.fit(
+        small(train__non_finite="skip", debug__inject="nan@9", train__log_every=3),
+        arrays,
+    )
+    assert "going back to step 6, and leaving out batch 8 and 9" in (
+        capsys.readouterr().out
+    )
+    assert run.results["step"] == STEPS[-1]
+    steps = [row["step"] for row in run.history if row["split"] == "validation"]
+    assert steps == [*STEPS]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x, y: (x / 255, y), r"train: .*0.* to 1.*astype\(np.uint8\)"),
+        (lambda x, y: (x[:-1], y), "train: 1,436 images and 1,437 labels"),
+        (lambda x, y: (np.where(x > 9, np.nan, 1.0), y), "train: .*NaN"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused_in_one_line(arrays, change, said):
+    with pytest.raises(UserError, match=said) as error:
+        hybrid_jax.fit(small(), arrays | {"train": change(*arrays["train"])})
+    assert "\n" not in str(error.value)

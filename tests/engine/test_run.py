@@ -1,0 +1,221 @@
+"""Finished runs, opened from their folder alone."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import hybrid_jax
+from hybrid_jax.engine.run_folder import SCHEMA
+from hybrid_jax.errors import UserError
+from hybrid_jax.main import main
+from tests.engine.experiments import STEPS, flags
+
+CLASSES = ("no", "yes")
+
+
+def write_digits(folder, rows, names=CLASSES, size=(16, 16)):
+    """Scans of zeros and ones as files, in a folder for each class."""
+    images, labels = load_digits(n_class=2, return_X_y=True)
+    for row in range(360)[rows]:
+        path = folder / names[labels[row]] / f"{row:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.round(images[row].reshape(8, 8) * 255 / 16).astype(np.uint8)
+        Image.fromarray(pixels).resize(size).save(path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run, and images that it has never seen; those that it has seen are gone."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_digits(folder / "cells" / "train", slice(0, 200))
+    write_digits(folder / "cells" / "val", slice(200, 240))
+    write_digits(folder / "cells" / "test", slice(240, 300))
+    write_digits(folder / "others", slice(300, 360))
+    fields = {"data.name": "folder", "data.path": folder / "cells", "data.per_class": 0}
+    more = [f"--config.{name}={value}" for name, value in fields.items()]
+    workdir = folder / "run"
+    command = ["hybrid-jax", *flags(data__dir=folder / "kept"), *more]
+    assert main([*command, f"--workdir={workdir}", "--config.train.keep=9"]) == 0
+    (folder / "cells").rename(folder / "elsewhere")
+    shutil.rmtree(folder / "kept")
+    return folder
+
+
+def test_all_that_a_prediction_needs_lies_in_the_folder(finished):
+    run = hybrid_jax.load_run(finished / "run")
+    assert run.classes == CLASSES
+    assert (run.form.size, run.form.channels, run.form.target) == ((16, 16), 1, None)
+    assert run.model.num_classes == 2
+    assert run.config.model.name == "astroformer_pico"
+    assert run.results["checkpoint"] == run.checkpoint
+    assert [row["step"] for row in run.history if row["split"] == "validation"]
+    with pytest.raises(UserError, match="cells' does not exist"):
+        run.evaluate("test")
+
+
+def test_files_and_arrays_are_predicted_alike(finished):
+    run = hybrid_jax.load_run(finished / "run")
+    paths = sorted((finished / "others").rglob("*.png"))
+    images = np.stack([np.asarray(Image.open(path)) for path in paths])
+    from_arrays = run.predict(images)
+    from_files = [p.probabilities for p in run.predict_files(paths, batch_size=17)]
+    np.testing.assert_allclose(from_arrays, from_files, atol=1e-6)
+    color = np.repeat(images[..., None], 3, -1)  # is made gray, as the run's were
+    np.testing.assert_allclose(run.predict(color), from_arrays, atol=1e-6)
+    labels = [path.parent.name for path in paths]
+    found = run.evaluate(images, labels)
+    right = np.array(run.classes)[from_arrays.argmax(1)] == labels
+    assert found["accuracy"] == pytest.approx(right.mean())
+    assert found == run.evaluate(run.open_images(finished / "others"))
+
+
+def test_a_run_is_evaluated_on_other_images_by_command(finished, capsys):
+    run, others = finished / "run", finished / "others"
+    expected = hybrid_jax.load_run(run).evaluate(
+        hybrid_jax.load_run(run).open_images(others)
+    )
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
+    command = ["hybrid-jax", "evaluate", f"--workdir={run}"]
+    assert main([*command, f"--data={others}"]) == 0
+    said = capsys.readouterr().out
+    assert f"{100 * expected['accuracy']:.2f} %" in said
+    assert "60 images" in said
+    assert main([*command, f"--data={finished / 'elsewhere'}", "--split=test"]) == 0
+    assert f"{finished / 'elsewhere'}, 60 images" in capsys.readouterr().out.replace(
+        "\n", ""
+    )
+    moved = f"--config.data.path={finished / 'elsewhere'}"
+    kept = f"--config.data.dir={finished / 'kept-elsewhere'}"
+    assert main([*command, moved, kept]) == 0
+    shutil.rmtree(finished / "kept-elsewhere")
+    assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == before
+
+
+def test_a_run_predicts_by_command(finished, tmp_path, capsys):
+    images = shutil.copytree(finished / "others", tmp_path / "images")
+    (images / "no" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    table = tmp_path / "table.csv"
+    command = ["hybrid-jax", "predict", f"--workdir={finished / 'run'}", str(images)]
+    assert main([*command, f"--output={table}"]) == 1
+    assert "1 image of 61 cannot be read" in capsys.readouterr().err
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == 61
+    damaged = next(row for row in rows if row["path"].endswith("damaged.png"))
+    assert damaged["error"]
+    assert damaged["class"] == damaged["yes"] == ""
+    run = hybrid_jax.load_run(finished / "run")
+    for row in rows:
+        if row["error"]:
+            continue
+        (probabilities,) = run.predict(np.asarray(Image.open(row["path"]))[None])
+        for name, probability in zip(CLASSES, probabilities, strict=True):
+            assert float(row[name]) == pytest.approx(probability, abs=2e-6)
+        assert row["class"] == CLASSES[probabilities.argmax()]
+
+    (images / "no" / "damaged.png").unlink()
+    assert main(command) == 0  # to the standard output
+    assert capsys.readouterr().out.count("\n") == 61
+
+
+def test_checkpoints_are_chosen_by_name(finished):
+    workdir = finished / "run"
+    results = json.loads((workdir / "results.json").read_text())
+    rows = [r for r in hybrid_jax.load_run(workdir).history if "top5" in r]
+    validation = [row for row in rows if row["split"] == "validation"]
+    best = max(validation, key=lambda row: (row["accuracy"], -row["loss"]))
+    assert hybrid_jax.load_run(workdir).checkpoint == results["checkpoint"]
+    assert hybrid_jax.load_run(workdir, "best").checkpoint == best["step"]
+    last = validation[-1]["step"]
+    assert hybrid_jax.load_run(workdir, "last").checkpoint == last
+    first = hybrid_jax.load_run(workdir, validation[0]["step"])
+    assert first.checkpoint == validation[0]["step"]
+    images = np.zeros((1, 16, 16), np.uint8)
+    ends = hybrid_jax.load_run(workdir, "last").predict(images)
+    assert not np.array_equal(first.predict(images), ends)
+    for wrong in (3, "newest"):
+        with pytest.raises(UserError, match=f"checkpoint {wrong} is not in .* {last}"):
+            hybrid_jax.load_run(workdir, wrong)
+
+
+def test_evaluate_convert_and_init_from_take_a_checkpoint(finished, tmp_path, capsys):
+    workdir = finished / "run"
+    first = min(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    others = f"--data={finished / 'others'}"
+    evaluate = ["hybrid-jax", "evaluate", f"--workdir={workdir}", others]
+    assert main([*evaluate, f"--checkpoint={first}"]) == 0
+    assert f"step {first}" in capsys.readouterr().out
+    assert main([*evaluate, "--checkpoint=7777"]) == 2
+    assert "there are " in capsys.readouterr().err
+    target = tmp_path / "first.safetensors"
+    convert = ["hybrid-jax", "convert", str(workdir), str(target), "--to=hybrid_jax"]
+    assert main([*convert, f"--checkpoint={first}"]) == 0
+    from hybrid_jax.training.weights import read
+
+    theirs, ours = read(target), read(workdir, str(first))
+    for name, array in ours.arrays.items():
+        np.testing.assert_array_equal(theirs.arrays[name], array)
+    assert theirs.pixels == ours.pixels
+    assert theirs.pixels["size"] == [16, 16]
+    assert len(theirs.pixels["mean"]) == len(theirs.pixels["deviation"]) == 1
+    assert theirs.classes == CLASSES
+    with pytest.raises(UserError, match="a file of weights, which has no checkpoint"):
+        read(target, "best")
+
+
+def test_no_optimizer_moments_are_read(finished, monkeypatch):
+    """They are two thirds of a checkpoint."""
+    from hybrid_jax.engine import checkpoint_arrays
+
+    monkeypatch.setattr(checkpoint_arrays, "read", None)
+    run = hybrid_jax.load_run(finished / "run")
+    assert set(run.variables) == {"params", "batch_stats"}
+
+
+def test_a_run_of_a_newer_version_is_refused(finished, tmp_path):
+    workdir = shutil.copytree(finished / "run", tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["schema"] == SCHEMA
+    newer = config | {"schema": SCHEMA + 1}
+    (workdir / "config.json").write_text(json.dumps(newer))
+    with pytest.raises(UserError, match="update hybrid_jax"):
+        hybrid_jax.load_run(workdir)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (lambda x: ("tests",), "no split 'tests', did you mean 'test'"),
+        (lambda x: (x,), "labels are missing"),
+        (lambda x: (x, ["no"]), "1 labels for 2 images"),
+        (lambda x: (x, ["no", "maybe"]), "maybe"),
+        (lambda x: (x.astype(float), ["no", "yes"]), "np.uint8"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(finished, arguments, said):
+    run = hybrid_jax.load_run(finished / "run", data__path=str(finished / "elsewhere"))
+    with pytest.raises(UserError, match=said):
+        run.evaluate(*arguments(np.zeros((2, 16, 16), np.uint8)))
+
+
+def test_a_run_on_arrays_says_that_its_images_are_gone(tmp_path):
+    from tests.engine.experiments import small
+
+    images, labels = load_digits(return_X_y=True)
+    images = images.reshape(-1, 8, 8).astype(np.uint8) * 15
+    splits = {"train": (images, labels)}
+    run = hybrid_jax.fit(small(), splits, tmp_path / "run", verbose=False)
+    assert run.results["step"] == STEPS[-1]
+    loaded = hybrid_jax.load_run(tmp_path / "run")
+    with pytest.raises(UserError, match="were handed over in memory"):
+        loaded.evaluate("validation")
+    np.testing.assert_array_equal(loaded.predict(images[:9]), run.predict(images[:9]))
+    again = hybrid_jax.fit(small(), splits, tmp_path / "run", verbose=False)
+    assert again.results == run.results
+    other = {"train": (images[:, ::-1], labels)}
+    with pytest.raises(UserError, match="holds a run of other data"):
+        hybrid_jax.fit(small(), other, tmp_path / "run", verbose=False)
