@@ -23,6 +23,7 @@ from hybrid_jax.data.arrays import to_form
 from hybrid_jax.data.pixels import Form
 from hybrid_jax.engine.checkpoint import Checkpoints, Saved
 from hybrid_jax.engine.compile import compiler
+from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.in_memory import NoFolder, Snapshots
 from hybrid_jax.engine.programs import Evaluator, Predictor
 from hybrid_jax.engine.run_folder import RunFolder
@@ -121,6 +122,19 @@ class Run:
             history=history,
             workdir=folder.path,
         )
+
+    def __repr__(self) -> str:
+        reached = [
+            f"{split} accuracy {percent(self.results[split]['accuracy'])}"
+            for split in ("validation", "test")
+            if split in (self.results or {})
+        ]
+        about = [
+            f"{self.config.model.name} on {self.config.data.name}",
+            f"{len(self.classes)} classes",
+            f"step {self.checkpoint:,}",
+        ]
+        return f"<Run: {', '.join(about + reached)}>"
 
     @property
     def model(self):
