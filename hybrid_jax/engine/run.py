@@ -102,21 +102,17 @@ class Run:
         """The run of an experiment that has ended."""
         splits, step = experiment.splits, results["checkpoint"]
         statistics = folder.statistics(splits)
-
-        def in_memory() -> dict:
-            return unbundled(checkpoints.state(step).evaluated)
-
+        if isinstance(checkpoints, Snapshots):
+            variables = functools.partial(unbundled, checkpoints.state(step).evaluated)
+        else:
+            variables = functools.partial(checkpoints.evaluated, step)
         return cls(
             config=experiment.config,
             network=with_statistics(experiment.task.network, statistics),
             classes=splits.classes,
             form=splits.form,
             checkpoint=step,
-            variables=(
-                functools.partial(checkpoints.evaluated, step)
-                if folder.path
-                else in_memory
-            ),
+            variables=variables,
             splits=lambda: splits,
             results=results,
             history=history,
