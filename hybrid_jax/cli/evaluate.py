@@ -12,6 +12,7 @@ They need nothing of what the run was trained on.
   --checkpoint=WHICH     best on validation, last, or a step [the one tested]
   --split=NAME           train, validation or test [test]
   --data=DIR             folder or table (.csv) of other images
+  --on-error=skip        leaves out and counts those that cannot be read [stop]
   --config.FIELD=VALUE   changes a field; `hybrid-jax fields` lists them
   --config=FILE[:MODEL]  experiment; refuses a run of another one
   --flagfile=FILE        reads more flags from a file, one on each line
@@ -32,6 +33,7 @@ OPTIONS = (
     Option("checkpoint", TEXT, ""),
     Option("split", one_of("train", "validation", "test"), ""),
     Option("data", TEXT, ""),
+    Option("on-error", one_of("stop", "skip"), "stop"),
 )
 
 
@@ -43,7 +45,7 @@ class Order(typing.NamedTuple):
       changed: fields of that stored config to change, by name.
       workdir: folder of the run.
       chosen: whether the user left the workdir out.
-      checkpoint, split, images: arguments of `engine.evaluate.evaluate`.
+      checkpoint, split, images, on_error: arguments of `engine.evaluate.evaluate`.
     """
 
     config: "ConfigDict | None"
@@ -53,6 +55,7 @@ class Order(typing.NamedTuple):
     checkpoint: str
     split: str
     images: str
+    on_error: str
 
 
 def run(call: Call) -> None:
@@ -76,6 +79,7 @@ def run(call: Call) -> None:
                 order.checkpoint,
                 order.split,
                 order.images,
+                order.on_error,
             )
         except OtherRun as error:
             line = call.line("evaluate", f"--workdir={order.workdir}")
@@ -105,6 +109,7 @@ def parse(arguments: list[str]) -> Order:
         checkpoint=values["checkpoint"],
         split=values["split"],
         images=values["data"],
+        on_error=values["on-error"],
     )
 
 

@@ -95,7 +95,7 @@ def labelled(
     paths = [entry.path for entry in entries]
     facts = look_through(Files(paths), shown(place.name))
     if on_error != "skip":
-        way_out = "mend or remove them, or skip them (on_error=skip)"
+        way_out = "mend or remove them, or skip them (--on-error=skip)"
         refuse_unreadable(Files(paths), facts, shown(place.name), way_out)
     good = np.flatnonzero([not fact.error for fact in facts])
     skipped = [

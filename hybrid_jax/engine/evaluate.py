@@ -21,6 +21,7 @@ def evaluate(
     checkpoint: str | int | None = None,
     split: str = "",
     images: str = "",
+    on_error: str = "stop",
 ) -> dict[str, float]:
     """Evaluates a checkpoint of a run, and prints the results.
 
@@ -33,6 +34,7 @@ def evaluate(
       split: `train`, `validation` or `test`; empty is the test split, or validation
         where there is none, and all images of a folder that has no splits.
       images: a folder or a table of other images; empty evaluates the run's own.
+      on_error: `stop`, or `skip` those of them that cannot be read.
 
     Returns:
       Loss, accuracy and top-5 accuracy.
@@ -49,7 +51,7 @@ def evaluate(
     run = open_run(folder, checkpoint, changed or {})
     with Reporter() as console:
         if images:
-            chosen = run.open_images(images, split, run.config.data.on_error)
+            chosen = run.open_images(images, split, on_error)
             where = shown(images)
         else:
             split = split or ("test" if "test" in run.splits else [*run.splits][-1])

@@ -117,6 +117,15 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
             assert float(row[name]) == pytest.approx(probability, abs=2e-6)
         assert row["class"] == CLASSES[probabilities.argmax()]
 
+    evaluate = ["hybrid-jax", "evaluate", f"--workdir={finished / 'run'}"]
+    evaluate.append(f"--data={images}")
+    assert main(evaluate) == 2
+    assert "or skip them (--on-error=skip)" in capsys.readouterr().err
+    assert main([*evaluate, "--on-error=skip"]) == 0
+    said = capsys.readouterr().out
+    assert "60 images" in said
+    assert "1 image skipped, which cannot be read" in said
+
     (images / "no" / "damaged.png").unlink()
     assert main(command) == 0  # to the standard output
     assert capsys.readouterr().out.count("\n") == 61
