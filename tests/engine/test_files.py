@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hybrid_jax import config as configs
@@ -59,6 +60,49 @@ def test_workdir_tells_its_data_from_others(tmp_path, digits):
     other = dataclasses.replace(digits, parts={**digits.parts, **flipped})
     with pytest.raises(UserError, match="holds a run of other data: labels were"):
         folder.check_data(other)
+
+
+def test_what_older_runs_tested_on_for_lack_of_a_test_split_is_validation(tmp_path):
+    place = tmp_path / "cells"
+    for split, count in (("train", 5), ("val", 3)):
+        for name in ("a", "b"):
+            (place / split / name).mkdir(parents=True)
+            for row in range(count):
+                pixels = np.full((16, 16), row, np.uint8)
+                Image.fromarray(pixels).save(place / split / name / f"{row}.png")
+    config = configs.default()
+    config.data.name, config.data.path = "folder", str(place)
+    config.data.dir = str(tmp_path / "kept")
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config, {})
+    folder.describe_data(data.load(**config.data))
+    (folder.checkpoints / "100").mkdir(parents=True)
+
+    stored = json.loads(folder.config.read_text())
+    del stored["schema"], stored["data"]["validation"]
+    stored["data"]["fold"] = ""
+    folder.config.write_text(json.dumps(stored))
+    described = json.loads(folder.data.read_text())
+    described["test images"] = described.pop("validation images")
+    del described["pixels"]
+    folder.data.write_text(json.dumps(described | {"files": "of two splits"}))
+
+    for validation in (0, 0.1):  # before and after it goes on
+        found, notes = folder.resume(config)
+        assert notes == [
+            "this run is of an older version: it goes on with "
+            f"config.data.validation={validation}"
+        ]
+        found, splits = folder.load_splits(found)
+        assert found.data.validation == 0.1
+        assert {name: len(split) for name, split in splits.items()} == {
+            "train": 10,
+            "validation": 6,
+        }
+        folder.check_data(splits)
+        folder.create(found, {})
+        folder.describe_data(splits)
+    assert json.loads(folder.data.read_text())["validation images"] == 6
 
 
 def test_rounding_is_no_other_data_and_a_run_keeps_its_own_statistics(tmp_path, digits):
