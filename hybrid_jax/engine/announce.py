@@ -83,7 +83,7 @@ def readiness(trainer: Trainer, seconds: float) -> str:
     program = trainer.program
     if program.kept:
         return (
-            f"ready in {seconds:.1f} s: programs of the run before, first step "
+            f"ready in {seconds:.1f} s: programs kept in memory, first step "
             f"{trainer.first:.1f} s"
         )
     compiled = "read from the cache" if program.cached else "compiled"

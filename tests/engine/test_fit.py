@@ -86,7 +86,7 @@ def test_one_run_leaves_the_next_alone(arrays, fitted):
 
 
 def test_runs_share_programs_that_are_the_same_and_no_others(arrays, fitted, capsys):
-    said = "programs of the run before"
+    said = "programs kept in memory"
     assert without_times(hybrid_jax.fit(small(), arrays).history) == without_times(
         fitted.history
     )
