@@ -84,11 +84,7 @@ def fit(
         if folder.path and asked.data.name == "folder":
             check_outside("--workdir", folder.path, asked.data.path)
         asked, splits = _loaded(asked, splits, folder, hosts)
-        experiment = Experiment(asked, splits, hosts)
-        pieces = folder.read_pieces() if hosts.told(folder.has_checkpoints) else 0
-        experiment = experiment.accumulating(pieces) if pieces else experiment
-        experiment.check()
-        folder.create(asked, experiment.spec, pieces)
+        experiment = _created(asked, splits, folder, hosts)
         with (
             Reporter(folder.log, quiet=not (hosts.lead and verbose)) as console,
             _open_checkpoints(folder, asked, hosts) as checkpoints,
@@ -100,6 +96,18 @@ def fit(
                 asked, experiment, folder, console, checkpoints, interruption, started
             )
             return training.run(callbacks)
+
+
+def _created(
+    config: ConfigDict, splits: data.Splits, folder: RunFolder | NoFolder, hosts: Hosts
+) -> Experiment:
+    """The experiment, in micro-batches where its run has begun with these."""
+    experiment = Experiment(config, splits, hosts)
+    pieces = folder.read_pieces() if hosts.told(folder.has_checkpoints) else 0
+    experiment = experiment.accumulating(pieces) if pieces else experiment
+    experiment.check()
+    folder.create(config, experiment.spec, pieces)
+    return experiment
 
 
 def _own(config: ConfigDict | str | os.PathLike, splits: Any) -> ConfigDict:

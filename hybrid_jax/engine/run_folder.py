@@ -16,7 +16,6 @@ log.txt          what the run said, and an overview of its parameters
 import os
 import time
 import typing
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from hybrid_jax import data
 from hybrid_jax.config import flatten, unflatten, validate
 from hybrid_jax.data import Splits
 from hybrid_jax.data.pixels import Form
+from hybrid_jax.engine import stored_data
 from hybrid_jax.engine.json_files import read_json, read_lines, write_json
 from hybrid_jax.engine.stored_config import (
     differences,
@@ -35,18 +35,17 @@ from hybrid_jax.engine.stored_config import (
     located,
     migrate,
 )
+from hybrid_jax.engine.stored_data import STATISTICS
 from hybrid_jax.errors import OtherRun, UserError, short
 from hybrid_jax.fields import FIELDS, LOCAL
 from hybrid_jax.parallel.hosts import Hosts
-from hybrid_jax.paths import expanded
+from hybrid_jax.paths import check_local, expanded
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.engine.checkpoint import Saved
 
 SCHEMA = 2  # the version of the folder's layout; 1 had no validation split
 VERSION, PIECES = "schema", "micro_batches"  # in config.json, beside the fields
-STATISTICS, PIXELS = "mean and deviation", "pixels"  # in data.json
-LEVELS = 1.0  # of 255, by which they may differ: decoders round by far less
 
 
 class RunFolder:
@@ -58,6 +57,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike, hosts: Hosts | None = None):
+        check_local("--workdir", os.fspath(path))
         self.path, self._hosts = expanded(path), hosts or Hosts()
         self.config = self.path / "config.json"
         self.model = self.path / "model.json"
@@ -180,32 +180,13 @@ class RunFolder:
         """
         if not self.data.exists() or not self.has_checkpoints():
             return
-        theirs = self._read_data(splits)
-        known = splits.identity.keys() if PIXELS in theirs else theirs.keys()
-        differing = [
-            f"{name} were {short(theirs.get(name))} and are {short(value)} now"
-            for name, value in splits.identity.items()
-            if name in known and theirs.get(name) != value
-        ]
-        if not differing and not _alike(self.statistics(splits), splits.statistics):
-            differing = [
-                f"{STATISTICS} were {theirs.get(STATISTICS)} and are "
-                f"{splits.summary[STATISTICS]} now"
-            ]
+        theirs = read_json(self.data)
+        differing = stored_data.differences(theirs, splits, self.statistics(splits))
         if differing:
             raise UserError(
                 f"--workdir={self.path} holds a run of other data: "
                 f"{'; '.join(differing)}. Restore them, or give another workdir"
             )
-
-    def _read_data(self, splits: Splits) -> dict:
-        """data.json; of the older layout, what chose under the name that it has now."""
-        stored = read_json(self.data)
-        if splits.validation is not None and PIXELS not in stored:
-            stored["validation images"] = stored.pop("test images", None)
-            for name in ("labels", "files"):  # sums over a test split that is another
-                stored.pop(name, None)
-        return stored
 
     def statistics(self, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation float32 `[C]` that the run's images are normalized with.
@@ -223,15 +204,13 @@ class RunFolder:
         Raises:
           UserError: there are none of so many channels.
         """
-        stored = read_json(self.data).get(STATISTICS)
         try:
-            mean, std = np.asarray(stored, np.float32).reshape(2, channels)
-        except (TypeError, ValueError):
+            return stored_data.statistics(read_json(self.data), channels)
+        except (KeyError, TypeError, ValueError):
             raise UserError(
                 f"{self.data} has no {STATISTICS} of {channels} channels: restore it, "
                 "or give another workdir"
             ) from None
-        return mean, std
 
     def has_checkpoints(self) -> bool:
         """Whether a run got as far as saving one."""
@@ -304,24 +283,13 @@ class RunFolder:
         Raises:
           UserError: it cannot be read.
         """
-        stored = read_json(self.data)
         try:
-            if PIXELS in stored:
-                return Form.from_json(stored[PIXELS])
-            height, width, channels = stored["height, width and channels"]
+            return stored_data.form(read_json(self.data), self.read_config())
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.data} does not say how images are decoded ({error}): restore "
                 "it, or give another workdir"
             ) from None
-        config = self.read_config()
-        return Form(
-            size=(height, width),
-            channels=channels,
-            bits=0,
-            fit=config["data.fit"],
-            background=config["data.background"],
-        )
 
     def read_pixels(self, channels: int) -> dict | None:
         """How the run's images are decoded and normalized; None if it has none yet.
@@ -393,20 +361,13 @@ class RunFolder:
         known = {}
         if self.data.exists() and self.has_checkpoints():
             known = read_json(self.data)
-        if PIXELS not in known:
-            pixels = {PIXELS: splits.form.to_json()}
-            kept = {name: known[name] for name in (STATISTICS,) if name in known}
-            write_json(self.data, splits.summary | pixels | kept)
+        if not stored_data.is_described(known):
+            write_json(self.data, stored_data.described(splits, known))
 
     def write_results(self, results: dict) -> None:
         """Keeps which checkpoint was chosen, and its metrics."""
         if self._hosts.lead:
             write_json(self.results, results)
-
-
-def _alike(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> bool:
-    """Whether mean and deviation are those of the same pixels, but for rounding."""
-    return bool(np.allclose(theirs, ours, rtol=0, atol=LEVELS))
 
 
 def _appears(path: Path) -> bool:

@@ -1,0 +1,93 @@
+"""What a run's folder keeps of its data, in data.json: written, read and compared.
+
+In the older layout it did not say how images are decoded, and what chose the best
+weights was called the test split.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hybrid_jax.data import Splits
+from hybrid_jax.data.pixels import Form
+from hybrid_jax.errors import short
+
+STATISTICS, PIXELS = "mean and deviation", "pixels"  # names of entries
+LEVELS = 1.0  # of 255, by which they may differ: decoders round by far less
+
+
+def is_described(stored: dict[str, Any]) -> bool:
+    """Whether all is there that this version writes."""
+    return PIXELS in stored
+
+
+def described(splits: Splits, known: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of splits; mean and deviation stay those that are known."""
+    kept = {name: known[name] for name in (STATISTICS,) if name in known}
+    return splits.summary | {PIXELS: splits.form.to_json()} | kept
+
+
+def statistics(stored: dict[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation float32 `[C]`, levels 0 to 255.
+
+    Raises:
+      KeyError, TypeError, ValueError: there are none of so many channels.
+    """
+    mean, std = np.asarray(stored[STATISTICS], np.float32).reshape(2, channels)
+    return mean, std
+
+
+def form(stored: dict[str, Any], config: dict[str, Any]) -> Form:
+    """How images are decoded; in the older layout images of 16 bits have no depth.
+
+    Args:
+      stored: the entries.
+      config: of the run, flat.
+
+    Raises:
+      KeyError, TypeError, ValueError: they do not say it.
+    """
+    if is_described(stored):
+        return Form.from_json(stored[PIXELS])
+    height, width, channels = stored["height, width and channels"]
+    return Form(
+        size=(height, width),
+        channels=channels,
+        bits=0,
+        fit=config["data.fit"],
+        background=config["data.background"],
+    )
+
+
+def differences(
+    stored: dict[str, Any],
+    splits: Splits,
+    normalized_with: Sequence[np.ndarray],
+) -> list[str]:
+    """What tells splits from those that are stored, in words.
+
+    Args:
+      stored: the entries.
+      splits: as they are now.
+      normalized_with: mean and deviation of the run.
+    """
+    theirs, names = dict(stored), splits.identity.keys()
+    if not is_described(stored):
+        if splits.validation is not None:
+            theirs["validation images"] = theirs.pop("test images", None)
+            for name in ("labels", "files"):  # sums over a test split that is another
+                theirs.pop(name, None)
+        names = names & theirs.keys()
+    differing = [
+        f"{name} were {short(theirs.get(name))} and are {short(value)} now"
+        for name, value in splits.identity.items()
+        if name in names and theirs.get(name) != value
+    ]
+    same = np.allclose(normalized_with, splits.statistics, rtol=0, atol=LEVELS)
+    if not differing and not same:
+        differing = [
+            f"{STATISTICS} were {theirs.get(STATISTICS)} and are "
+            f"{splits.summary[STATISTICS]} now"
+        ]
+    return differing
