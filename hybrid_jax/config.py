@@ -158,6 +158,11 @@ def _check_together(values: dict[str, typing.Any]) -> None:
             "config.augment.crop_padding and config.augment.crop_scale are two ways to "
             "crop: leave one at 0"
         )
+    if values["train.patience"] and values["data.validation"] == 0:
+        raise UserError(
+            f"config.train.patience={values['train.patience']} needs a validation "
+            "split: leave it at 0, or take another config.data.validation than 0"
+        )
     _check_data(values)
     _check_model(values)
     if values["data.image_size"]:

@@ -47,7 +47,7 @@ class Program:
       traced: seconds that tracing and lowering took.
       compiled: seconds that the compiler took, or reading from its cache.
       cached: whether it was in the cache.
-      kept: whether it was kept from an earlier run of this process.
+      kept: whether it was kept from earlier in this process.
     """
 
     def __init__(self, trace: Callable, *shapes, key: Hashable = None):
@@ -62,11 +62,13 @@ class Program:
         self.traced = self.compiled = 0.0
         self.cached = False
         self._key = None if key is None else (key, _setting(), _structure(shapes))
-        found = _kept.get(self._key)
-        self.kept = found is not None
+        with _keeping:  # other programs may be on their way there
+            found = _kept.get(self._key)
+            self.kept = found is not None
+            if self.kept:
+                _kept.move_to_end(self._key)
         if self.kept:
             self.shapes, compiled = found
-            _kept.move_to_end(self._key)
             self._compiled = Future()
             self._compiled.set_result(compiled)
         else:
@@ -98,9 +100,10 @@ class Program:
         self.compiled = time.perf_counter() - start
         self.cached = _seen.hits > hits
         if self._key is not None:
-            _kept[self._key] = self.shapes, compiled
-            while len(_kept) > KEPT:
-                _kept.popitem(last=False)
+            with _keeping:
+                _kept[self._key] = self.shapes, compiled
+                while len(_kept) > KEPT:
+                    _kept.popitem(last=False)
         return compiled
 
 
@@ -122,6 +125,7 @@ def _structure(shapes: tuple) -> Hashable:
 
 # By key and structure, the latest last.
 _kept: collections.OrderedDict[Hashable, tuple] = collections.OrderedDict()
+_keeping = threading.Lock()
 
 
 class _Seen(threading.local):

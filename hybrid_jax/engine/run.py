@@ -182,6 +182,7 @@ class Run:
         """
         images = check_images(images, "images")
         images, extents = to_form(images, other_images.roomy(self.form))
+        batch_size = _fitting(batch_size, len(images))
         parts = []
         for i in range(0, len(images), batch_size):
             rows = slice(i, i + batch_size)
@@ -202,6 +203,7 @@ class Run:
           A `Prediction` for each file; one that cannot be read says why.
         """
         files = [*map(Path, paths)]
+        batch_size = _fitting(batch_size, len(files))
         for batch in other_images.batches(files, self.form, batch_size):
             rows = self._probabilities(batch.images, batch.extents, batch_size)
             found = zip(batch.paths, rows, batch.errors, strict=True)
@@ -310,6 +312,11 @@ class Run:
                 )
         logits = self._predictors[key](self.network, self._placed, images, extents)
         return np.asarray(jax.nn.softmax(logits))
+
+
+def _fitting(batch_size: int, count: int) -> int:
+    """A batch for so many images: a power of two, since each size is a program."""
+    return min(batch_size, 1 << max(count - 1, 0).bit_length())
 
 
 def load_run(

@@ -201,3 +201,26 @@ def test_arrays_that_are_no_images_are_refused_in_one_line(arrays, change, said)
     with pytest.raises(UserError, match=said) as error:
         hybrid_jax.fit(small(), arrays | {"train": change(*arrays["train"])})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "workdir", "said"),
+    [
+        (
+            {"train__patience": 3, "data__validation": 0},
+            None,
+            "patience=3 needs a vali",
+        ),
+        ({}, "gs://bucket/run", "--workdir=gs://bucket/run is not allowed: .*mount"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(arrays, fields, workdir, said):
+    with pytest.raises(UserError, match=said):
+        hybrid_jax.fit(small(**fields), arrays, workdir)
+
+
+def test_one_image_is_predicted_as_among_others(arrays, fitted):
+    images = arrays["test"][0][:9]
+    for count in (1, 2, 3):
+        alone = fitted.predict(images[:count])
+        np.testing.assert_allclose(alone, fitted.predict(images)[:count], atol=1e-5)
