@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid_jax import data, runtime
+from hybrid_jax import data
 from hybrid_jax.config import flatten, unflatten
 from hybrid_jax.config_file import load_config
 from hybrid_jax.data.outputs import check_outside
@@ -28,10 +28,14 @@ from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Callback, Recorder
 from hybrid_jax.engine.run import IN_MEMORY, Run, refuse_in_memory
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.engine.setup import Experiment, resolve_config, with_statistics
+from hybrid_jax.engine.setup import (
+    Experiment,
+    resolve_config,
+    setting,
+    with_statistics,
+)
 from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError
-from hybrid_jax.fields import LOCAL
 from hybrid_jax.parallel.hosts import Hosts, this_process
 from hybrid_jax.training.bundles import unbundled
 from hybrid_jax.training.state import TrainState
@@ -145,16 +149,6 @@ def _open_checkpoints(
     if folder.path is None:
         return Snapshots(hosts)
     return Checkpoints(folder.checkpoints, config.train.keep, hosts)
-
-
-def setting(config: ConfigDict) -> dict:
-    """What the hosts of a run must have in common, but for their data."""
-    shared = {k: v for k, v in flatten(config).items() if k not in LOCAL}
-    return {f"config.{name}": value for name, value in shared.items()} | {
-        "jax": jax.__version__,
-        "hybrid_jax": runtime.source_version(),
-        "number of devices": jax.local_device_count(),
-    }
 
 
 @dataclasses.dataclass

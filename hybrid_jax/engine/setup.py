@@ -24,7 +24,7 @@ from hybrid_jax.engine.compile import KEPT, Program
 from hybrid_jax.engine.programs import Evaluator, Trainer, initialiser
 from hybrid_jax.engine.schedule import Plan, warmup_steps
 from hybrid_jax.errors import UserError
-from hybrid_jax.fields import FIELDS
+from hybrid_jax.fields import FIELDS, LOCAL
 from hybrid_jax.models import create_model
 from hybrid_jax.models.counterpart import Model
 from hybrid_jax.models.table import MODELS, ViTRow
@@ -55,6 +55,16 @@ def resolve_config(config: ConfigDict, hosts: Hosts | None = None) -> ConfigDict
         return config
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return unflatten(flatten(config) | {"dtype": dtype})
+
+
+def setting(config: ConfigDict) -> dict:
+    """What the hosts of a run must have in common, but for their data."""
+    shared = {k: v for k, v in flatten(config).items() if k not in LOCAL}
+    return {f"config.{name}": value for name, value in shared.items()} | {
+        "jax": jax.__version__,
+        "hybrid_jax": runtime.source_version(),
+        "number of devices": jax.local_device_count(),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
