@@ -25,12 +25,12 @@ from rich.table import Table
 from sklearn.datasets import load_sample_images
 
 from hybrid_jax import create_model, runtime
+from hybrid_jax.augment import Augmentation, augment
+from hybrid_jax.augment.resample import once
 from hybrid_jax.data import Split
-from hybrid_jax.data.augment import Augmentation, augment
-from hybrid_jax.data.augment.warp import once
-from hybrid_jax.data.loaders import create_loader
-from hybrid_jax.data.order import TrainingOrder
-from hybrid_jax.training import dispatch, optim
+from hybrid_jax.data.loader import create_loader
+from hybrid_jax.data.sampler import TrainingOrder
+from hybrid_jax.training import multi_step, optimizers
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task
 
@@ -87,7 +87,7 @@ def training(split: Split) -> Callable[[], float]:
     """Seconds of a step of training without augmentation, each time it is called."""
     task = Task(
         model=create_model("astroformer_0", CLASSES, PIXELS, strides=(2,) * 5),
-        optimiser=optim.adamw(lambda step: 1e-4, 0.05, 1.0),
+        optimiser=optimizers.adamw(lambda step: 1e-4, 0.05, 1.0),
         image_size=(PIXELS, PIXELS),
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),
@@ -98,7 +98,7 @@ def training(split: Split) -> Callable[[], float]:
         lambda: create_state(task.model, task.optimiser, jnp.int32(0), shape, False)
     )
     run = jax.jit(
-        lambda *args: dispatch.train_steps(task, loader, *args), donate_argnums=0
+        lambda *args: multi_step.train_steps(task, loader, *args), donate_argnums=0
     )
     state, count = create(), STEPS["step"]
 

@@ -96,12 +96,12 @@ def compile_only(model: str) -> tuple[float, ...]:
     from hybrid_jax.engine.compile import Program, compiler
     from hybrid_jax.engine.programs import initialiser
     from hybrid_jax.parallel.mesh import create_devices
-    from hybrid_jax.training import dispatch
+    from hybrid_jax.training import multi_step
 
     task, loader = make(Case(model, PIXELS, BATCH), scan="on")
 
     def train_steps(task, *given):
-        return dispatch.train_steps(task, loader, *given)
+        return multi_step.train_steps(task, loader, *given)
 
     shapes = initialiser(create_devices(count=1), task, 3).shapes
     count = jax.ShapeDtypeStruct((), jnp.int32)

@@ -49,11 +49,11 @@ def ours(case: Case, batches: int = BATCHES, augment=None, **overrides):
     import numpy as np
 
     from hybrid_jax import create_model, runtime
+    from hybrid_jax.augment import Augmentation
     from hybrid_jax.data import Split
-    from hybrid_jax.data.augment import Augmentation
-    from hybrid_jax.data.loaders import create_loader
-    from hybrid_jax.data.order import TrainingOrder
-    from hybrid_jax.training import optim
+    from hybrid_jax.data.loader import create_loader
+    from hybrid_jax.data.sampler import TrainingOrder
+    from hybrid_jax.training import optimizers
     from hybrid_jax.training.step import Task
 
     runtime.set_up(compilation_cache=True)
@@ -62,7 +62,7 @@ def ours(case: Case, batches: int = BATCHES, augment=None, **overrides):
     model = create_model(case.model, CLASSES, case.pixels, **fields)
     task = Task(
         model=model,
-        optimiser=optim.adamw(lambda step: 1e-4, 0.05, clip_norm=0.0),
+        optimiser=optimizers.adamw(lambda step: 1e-4, 0.05, clip_norm=0.0),
         image_size=model.image_size,
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),
@@ -82,7 +82,7 @@ def train_ours(case: Case, steps: int | None = None, **how) -> Measure:
     import numpy as np
 
     from hybrid_jax import runtime
-    from hybrid_jax.training import dispatch
+    from hybrid_jax.training import multi_step
     from hybrid_jax.training.state import create_state
 
     task, loader = ours(case, **how)
@@ -90,7 +90,7 @@ def train_ours(case: Case, steps: int | None = None, **how) -> Measure:
     create = runtime.jit_once(
         lambda: create_state(task.model, task.optimiser, jnp.int32(0), shape, False)
     )
-    run = jax.jit(partial(dispatch.train_steps, task, loader), donate_argnums=0)
+    run = jax.jit(partial(multi_step.train_steps, task, loader), donate_argnums=0)
     state = create()
 
     def train(count: int) -> None:
@@ -131,7 +131,7 @@ def theirs(case: Case):
     import torch
 
     from hybrid_jax import create_model
-    from hybrid_jax.models.counterpart import timm_arguments
+    from hybrid_jax.weights.timm_models import timm_arguments
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")  # of what autocast leaves in float32

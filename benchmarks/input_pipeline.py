@@ -57,10 +57,10 @@ def ours(
     import jax.numpy as jnp
 
     from hybrid_jax import data, runtime
-    from hybrid_jax.data.augment import Augmentation, augment, normalise
-    from hybrid_jax.data.augment.warp import once
-    from hybrid_jax.data.loaders import create_loader
-    from hybrid_jax.data.order import TrainingOrder
+    from hybrid_jax.augment import Augmentation, augment, normalise
+    from hybrid_jax.augment.resample import once
+    from hybrid_jax.data.loader import create_loader
+    from hybrid_jax.data.sampler import TrainingOrder
 
     runtime.set_up(compilation_cache=True)
     splits = data.load("folder", f"{folder}.kept", path=folder, **options)

@@ -1,4 +1,4 @@
-"""How many changed copies `hybrid_jax.inspect_data` finds, and how many it makes up.
+"""How many changed copies `hybrid_jax.inspection` finds, and how many it makes up.
 
     python benchmarks/near_duplicates.py
     python benchmarks/near_duplicates.py --folder=cifar10 --pairs=known.csv
@@ -29,8 +29,8 @@ from rich.table import Table
 from sklearn.datasets import load_digits, load_sample_images
 
 from hybrid_jax import data
-from hybrid_jax.inspect_data import duplicates
-from hybrid_jax.inspect_data.images import Found, Images, find, look_at
+from hybrid_jax.inspection import near_duplicates
+from hybrid_jax.inspection.scan import Found, Images, find, look_at
 
 COPIES = 200
 SHOWN, COLUMNS, SIDE = 100, 10, 80
@@ -180,7 +180,8 @@ def changed_copies() -> None:
         started = time.monotonic()
         alone = looked_at({"train": InMemory(originals), "test": InMemory([])})
         made_up = sum(
-            pair.band == duplicates.SURE for pair in duplicates.near(alone).within
+            pair.band == near_duplicates.SURE
+            for pair in near_duplicates.near(alone).within
         )
         took = time.monotonic() - started
         some = np.random.default_rng(0).permutation(len(originals))[:COPIES]
@@ -202,11 +203,11 @@ def known_pairs(folder: str, table: str, sheet: str) -> None:
     totals = collections.Counter(known.values())
     images = look_at(find(options), options)
     started = time.monotonic()
-    across = duplicates.near(images).across
+    across = near_duplicates.near(images).across
     Console().print(f"{len(images):,} images in {time.monotonic() - started:.0f} s")
     shown = Table("up to", "pairs", "test images", *(f"kind {k}" for k in totals))
-    seen: list[duplicates.Pair] = []
-    for band in duplicates.BANDS:
+    seen: list[near_duplicates.Pair] = []
+    for band in near_duplicates.BANDS:
         chosen = [pair for pair in across if pair.band == band]
         seen += chosen
         names = {(images.name(p.first), images.name(p.second)) for p in seen}
@@ -220,7 +221,7 @@ def known_pairs(folder: str, table: str, sheet: str) -> None:
     Console().print(shown)
 
 
-def draw(images: Images, pairs: list[duplicates.Pair], path: Path) -> None:
+def draw(images: Images, pairs: list[near_duplicates.Pair], path: Path) -> None:
     """Some of the pairs, from the first to the last, in rows of ten."""
     places = np.linspace(0, len(pairs) - 1, min(SHOWN, len(pairs))).astype(int)
     rows = -(-len(places) // COLUMNS)
@@ -245,9 +246,9 @@ def found(originals: InMemory, copies: InMemory) -> float:
     images = looked_at({"train": originals, "test": copies})
     pairs = {
         (pair.first, pair.second - len(originals))
-        for copies in (duplicates.exact(images), duplicates.near(images))
+        for copies in (near_duplicates.exact(images), near_duplicates.near(images))
         for pair in copies.across
-        if pair.band in (duplicates.SAME, duplicates.SURE)
+        if pair.band in (near_duplicates.SAME, near_duplicates.SURE)
     }
     return sum(first == second for first, second in pairs) / len(originals)
 

@@ -13,7 +13,7 @@ weights (`--config.data.validation`); 0 trains on all.
 
 Look at them first, for leaks, damaged files and slips of names:
 
-    python -m hybrid_jax.inspect_data --config=configs/folder.py \\
+    hybrid-jax inspect --config=configs/folder.py \\
         --config.data.path=cells --config.data.image_size=64,64
 
 The recipe suits a few thousand images. Take `--config.augment.symmetry=rotation` where

@@ -14,12 +14,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "create_model": "hybrid_jax.models",
-    "default_config": "hybrid_jax.config:default",
+    "default_config": "hybrid_jax.config.resolve:default",
     "extract_features": "hybrid_jax.models.features",
     "fit": "hybrid_jax.engine.fit",
     "load_run": "hybrid_jax.engine.run",
     "list_models": "hybrid_jax.models",
-    "load_weights": "hybrid_jax.training.weights",
+    "load_weights": "hybrid_jax.weights.files",
     "summary": "hybrid_jax.models.summary",
 }
 __all__ = ["__version__", *_HOMES]

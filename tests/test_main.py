@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_jax import config as configs
 from hybrid_jax.cli import evaluate, flags
+from hybrid_jax.config import resolve as configs
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main

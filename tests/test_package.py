@@ -78,7 +78,7 @@ def test_tables_of_the_readme_are_those_of_the_command(monkeypatch):
         catalog, "create_model", lambda name: asked.append(name) or create(name)
     )
     tables = f"{catalog.tables()}\n"
-    assert written == tables, "python -m hybrid_jax.models --write README.md"
+    assert written == tables, "hybrid-jax models --write=README.md"
 
 
 def test_tables_claim_no_more_than_the_tests_compare():

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_jax import config as configs
-from hybrid_jax import convert, paths
+from hybrid_jax import paths
+from hybrid_jax.config import resolve as configs
 from hybrid_jax.errors import UserError
+from hybrid_jax.weights import convert
 
 ODD = "a[1] *?'\"%#{}\\é $x " + os.fsdecode(b"caf\xe9") + " end."
 

@@ -87,8 +87,8 @@ def benchmark(
     """
     from rich.console import Console
 
-    from hybrid_jax.benchmark import report
-    from hybrid_jax.benchmark.measure import measure
+    from hybrid_jax.profiling import report
+    from hybrid_jax.profiling.measure import measure
 
     console = Console(highlight=False, stderr=to == "-")
     with memory_told(), console.status("loading data") as status:

@@ -72,7 +72,7 @@ def read_call(argv: list[str] | None) -> Call:
 
 
 def start(command: Command, argv: list[str] | None = None) -> int:
-    """Runs a command that has a module of its own, such as `hybrid_jax.benchmark`.
+    """Runs a command that has a module of its own, such as `hybrid_jax.profiling`.
 
     Args:
       command: what to run.
@@ -137,7 +137,7 @@ def _end(code: int) -> None:
     Threads that compile cannot be stopped, and other hosts may be gone.
     """
     names = [thread.name for thread in threading.enumerate()]
-    hosts = sys.modules.get("hybrid_jax.parallel.hosts")
+    hosts = sys.modules.get("hybrid_jax.parallel.distributed")
     many = hosts and hosts.leave()
     if many or (code > 128 and any(name.startswith("compiler") for name in names)):
         sys.stdout.flush()

@@ -42,8 +42,8 @@ def matching(text: str = "") -> list[str]:
     Raises:
       UserError: there are none; says which are near.
     """
-    from hybrid_jax.fields import FIELDS
-    from hybrid_jax.suggestions import unknown_field
+    from hybrid_jax.config.schema import FIELDS
+    from hybrid_jax.config.suggestions import unknown_field
 
     name = text.removeprefix("--").removeprefix("config.").rstrip(".")
     for pattern in (name, f"{name}.*", f"*.{name}", f"*{name}*"):
@@ -57,8 +57,8 @@ def matching(text: str = "") -> list[str]:
 
 def describe(name: str) -> str:
     """Returns a field with its default, meaning, and allowed values, in some lines."""
-    from hybrid_jax.config import allowed
-    from hybrid_jax.fields import FIELDS
+    from hybrid_jax.config.resolve import allowed
+    from hybrid_jax.config.schema import FIELDS
 
     field = FIELDS[name]
     texts = map(_indented, (field.meaning, f"allowed: {allowed(name)}"))

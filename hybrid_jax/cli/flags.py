@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict
 
-from hybrid_jax import config as configs
 from hybrid_jax.cli.common import is_config
 from hybrid_jax.cli.options import TEXT, Kind, Option, one_of
-from hybrid_jax.config_file import SUCH_AS, load_config
+from hybrid_jax.config.files import SUCH_AS, load_config
+from hybrid_jax.config.resolve import parse_value, validate
+from hybrid_jax.config.schema import FIELDS
+from hybrid_jax.config.suggestions import NEAR, nearest, unknown_field
 from hybrid_jax.errors import UserError
-from hybrid_jax.fields import FIELDS
-from hybrid_jax.suggestions import NEAR, nearest, unknown_field
 
 FIELD = "config."  # what the flags of fields begin with
 CONFIG = Option("config", TEXT)  # a file, or file:model
@@ -49,7 +49,7 @@ def parse(arguments: list[str], options: Iterable[Option]) -> Parsed:
     """
     known = _defined([CONFIG, *options])
     for name, field in FIELDS.items():
-        kind = Kind("", lambda text, name=name: configs.parse_value(name, text))
+        kind = Kind("", lambda text, name=name: parse_value(name, text))
         _define(known, Option(FIELD + name, kind), isinstance(field.default, bool))
     others = _read(known, arguments)
     changed = {
@@ -72,7 +72,7 @@ def needed_config(parsed: Parsed) -> ConfigDict:
     """
     if parsed.config is None:
         raise UserError(f"--config is missing: give one, {SUCH_AS}")
-    configs.validate(parsed.config)
+    validate(parsed.config)
     return parsed.config
 
 

@@ -80,10 +80,10 @@ def inspect(config: "ConfigDict", output: str = "", workdir: str = "") -> int:
     from rich.console import Console
 
     from hybrid_jax.data import Options
-    from hybrid_jax.data.outputs import check_outside
-    from hybrid_jax.inspect_data import near_copies, pictures, report
-    from hybrid_jax.inspect_data.checks import SPOILS, Inspection, run_checks
-    from hybrid_jax.inspect_data.images import find, look_at
+    from hybrid_jax.data.output_folder import check_outside
+    from hybrid_jax.inspection import contact_sheet, near_duplicate_table, report
+    from hybrid_jax.inspection.checks import SPOILS, Inspection, run_checks
+    from hybrid_jax.inspection.scan import find, look_at
 
     if workdir and not (expanded(workdir) / "model.json").is_file():
         raise UserError(f"--workdir={workdir} is no folder of a run: leave it out")
@@ -99,8 +99,8 @@ def inspect(config: "ConfigDict", output: str = "", workdir: str = "") -> int:
     console = Console(highlight=False)
     report.show(console, inspection, summary, findings)
     report.write_json(folder / "report.json", inspection, summary, findings)
-    written = pictures.write(folder, inspection.images, findings)
-    written += near_copies.write(folder, inspection.images, inspection.copies)
+    written = contact_sheet.write(folder, inspection.images, findings)
+    written += near_duplicate_table.write(folder, inspection.images, inspection.copies)
     names = ", ".join([*written, "report.json"])
     console.print(f"\nwrote {names} into {folder}", markup=False, soft_wrap=True)
     console.print(report.verdict(findings), markup=False, soft_wrap=True)

@@ -23,7 +23,7 @@ from pathlib import Path
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import IMAGE_SIZE, SWITCH, TEXT, Option, whole
 from hybrid_jax.errors import UserError, closest
-from hybrid_jax.models.table import MODELS, list_models
+from hybrid_jax.models.registry import MODELS, list_models
 
 OPTIONS = (
     Option("image-size", IMAGE_SIZE),

@@ -72,7 +72,7 @@ def run(call: Call) -> None:
     order = parse(call.arguments)
     config = _stored(order) if order.config is None else order.config
     from hybrid_jax.engine.fit import fit
-    from hybrid_jax.parallel.hosts import join
+    from hybrid_jax.parallel.distributed import join
 
     with memory_told():
         hosts = join(*order.hosts)
@@ -111,7 +111,7 @@ def parse(arguments: list[str]) -> Order:
 
 def _starting_from(config: "ConfigDict", checkpoint: str) -> "ConfigDict":
     """Returns the config with `--checkpoint` in it."""
-    from hybrid_jax.config import flatten, unflatten
+    from hybrid_jax.config.resolve import flatten, unflatten
 
     if not config.init_from:
         raise UserError(

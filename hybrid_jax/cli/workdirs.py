@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from hybrid_jax.cli.common import Call, quoted
-from hybrid_jax.config_file import split
+from hybrid_jax.config.files import split
 from hybrid_jax.errors import OtherRun, UserError
 from hybrid_jax.paths import check_local, expanded
 

@@ -11,15 +11,15 @@ import typing
 
 import numpy as np
 
-from hybrid_jax.data.arrays import from_arrays
 from hybrid_jax.data.dataset import Split, Splits, Undecoded
-from hybrid_jax.data.division import divide, notes_on
+from hybrid_jax.data.image_io import Form
 from hybrid_jax.data.options import Options
-from hybrid_jax.data.pixels import Form
+from hybrid_jax.data.sources.arrays import from_arrays
+from hybrid_jax.data.splitting import divide, notes_on
 from hybrid_jax.errors import counted
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.data.encoded import Encoded
+    from hybrid_jax.data.lazy_images import Encoded
 
 __all__ = ["Options", "Split", "Splits", "from_arrays", "load"]
 
@@ -66,7 +66,7 @@ def load(name: str, dir: str = "", **options) -> Splits:
     Raises:
       UserError: the set does not exist, or cannot be prepared here; says what to do.
     """
-    from hybrid_jax.data.memory import is_resident
+    from hybrid_jax.data.memory_budget import is_resident
 
     options = Options(name, dir, **options)
     source = open_source(options)
@@ -117,9 +117,9 @@ def open_source(options: Options) -> Source:
     """
     # TFDS takes half a second to import.
     if options.name == "folder":
-        from hybrid_jax.data.own import OwnImages
+        from hybrid_jax.data.sources.folder import OwnImages
 
         return OwnImages(options)
-    from hybrid_jax.data.prepared import Prepared
+    from hybrid_jax.data.sources.tfds import Prepared
 
     return Prepared(options)

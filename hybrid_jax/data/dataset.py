@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid_jax.data import statistics
-from hybrid_jax.data.pixels import Form
+from hybrid_jax.data import channel_stats
+from hybrid_jax.data.image_io import Form
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.data.encoded import Encoded
+    from hybrid_jax.data.lazy_images import Encoded
 
 SPLITS = ("train", "validation", "test")
 COUNTED_AS = {
@@ -152,7 +152,9 @@ class Splits(Mapping):
     @functools.cached_property
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each channel of the training images, 0-255."""
-        return statistics.of_channels(self.train.images, self.name, self.train.extents)
+        return channel_stats.of_channels(
+            self.train.images, self.name, self.train.extents
+        )
 
     @property
     def channels(self) -> int:

@@ -11,7 +11,7 @@ folder stands for everything below it.
 import os
 from pathlib import Path, PurePosixPath
 
-from hybrid_jax.data import tables
+from hybrid_jax.data.sources import csv_reader
 from hybrid_jax.errors import UserError, counted, shown
 from hybrid_jax.paths import expanded
 
@@ -83,8 +83,8 @@ class Exclusions:
 def _read(file: Path) -> list[str]:
     if not file.is_file():
         raise UserError(f"config.data.exclude={shown(file)} is no file")
-    if file.suffix.lower() in tables.SUFFIXES:
-        names = [row.cells["path"] for row in tables.read(file, ("path",))]
+    if file.suffix.lower() in csv_reader.SUFFIXES:
+        names = [row.cells["path"] for row in csv_reader.read(file, ("path",))]
     else:
         # Names of files need not be UTF-8.
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")

@@ -5,16 +5,16 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from hybrid_jax.data.augment import augment
-from hybrid_jax.data.order import TrainingOrder
+from hybrid_jax.augment import augment
+from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.metric_writers import image_grid
 from hybrid_jax.engine.programs import Trainer
-from hybrid_jax.engine.setup import Experiment
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
-from hybrid_jax.training import optim
-from hybrid_jax.training.bundles import unbundled
+from hybrid_jax.training import optimizers
+from hybrid_jax.training.packed_params import unbundled
 
 USES = {
     "train": "images to train on",
@@ -50,7 +50,7 @@ def announce(console: Reporter, experiment: Experiment) -> None:
         f"maps of {maps}"
     )
     if config.freeze:
-        still = jax.tree.leaves(optim.frozen(shapes.params, config.freeze))
+        still = jax.tree.leaves(optimizers.frozen(shapes.params, config.freeze))
         sizes = [x.size for x in jax.tree.leaves(shapes.params)]
         kept = sum(size for size, is_kept in zip(sizes, still, strict=True) if is_kept)
         console.say(f"{kept:,} of its parameters are frozen")

@@ -23,10 +23,10 @@ from hybrid_jax import library_logs
 from hybrid_jax.engine import checkpoint_arrays, checkpoint_manifest
 from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.errors import UserError, first_line, megabytes
-from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.paths import in_own_words, mirror, plain
-from hybrid_jax.training.bundles import rebundled, unbundled
+from hybrid_jax.training.packed_params import rebundled, unbundled
 from hybrid_jax.training.state import TrainState
 
 BEST_METRIC, TIES = "accuracy", "loss"  # the higher, and of equal ones the lower

@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import jax
 
-from hybrid_jax.ops.choice import forms
+from hybrid_jax.ops.backend import forms
 
 THREADS = 2  # the compiler starts more of its own
 KEPT = 12  # programs of a process

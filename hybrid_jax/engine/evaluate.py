@@ -4,13 +4,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from hybrid_jax.config import flatten
+from hybrid_jax.config.resolve import flatten
+from hybrid_jax.config.stored import is_free
 from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.experiment import resolve_config
 from hybrid_jax.engine.results import metric_rows
 from hybrid_jax.engine.run import open_run
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.engine.setup import resolve_config
-from hybrid_jax.engine.stored_config import is_free
 from hybrid_jax.errors import counted, shown
 
 

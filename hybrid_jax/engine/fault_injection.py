@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 
-from hybrid_jax.data.order import TrainingOrder
+from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.errors import UserError
 from hybrid_jax.training.step import Task
 

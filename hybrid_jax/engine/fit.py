@@ -13,14 +13,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax import data
-from hybrid_jax.config import flatten, unflatten
-from hybrid_jax.config_file import load_config
-from hybrid_jax.data.outputs import check_outside
+from hybrid_jax.config.files import load_config
+from hybrid_jax.config.resolve import flatten, unflatten
+from hybrid_jax.data.output_folder import check_outside
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.engine import announce, memory_fit, results
 from hybrid_jax.engine.checkpoint import Checkpoints, is_evaluated
 from hybrid_jax.engine.compile import compiler
 from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.experiment import (
+    Experiment,
+    resolve_config,
+    setting,
+    with_statistics,
+)
 from hybrid_jax.engine.in_memory import NoFolder, Snapshots
 from hybrid_jax.engine.loop import SKIPPED, Loop
 from hybrid_jax.engine.metric_writers import MemoryWriter, Writers
@@ -28,18 +34,12 @@ from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Callback, Recorder
 from hybrid_jax.engine.run import IN_MEMORY, Run, refuse_in_memory
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.engine.setup import (
-    Experiment,
-    resolve_config,
-    setting,
-    with_statistics,
-)
 from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError
-from hybrid_jax.parallel.hosts import Hosts, this_process
-from hybrid_jax.training.bundles import unbundled
+from hybrid_jax.parallel.distributed import Hosts, this_process
+from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.state import TrainState
-from hybrid_jax.training.weights import fit_weights, merged, read, shapes_of
+from hybrid_jax.weights.files import fit_weights, merged, read, shapes_of
 
 
 def fit(

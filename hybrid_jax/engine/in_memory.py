@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from hybrid_jax import data
 from hybrid_jax.data import Splits
 from hybrid_jax.engine.checkpoint import best_of
-from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.training.state import TrainState
 

@@ -13,13 +13,13 @@ import numpy as np
 from hybrid_jax import data
 from hybrid_jax.engine.checkpoint import Checkpoints, best_of, is_evaluated
 from hybrid_jax.engine.console import Reporter, percent
+from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.fault_injection import Diverged
 from hybrid_jax.engine.in_memory import Snapshots
 from hybrid_jax.engine.metric_window import Window, Windows
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Recorder
 from hybrid_jax.engine.schedule import learning_rates
-from hybrid_jax.engine.setup import Experiment
 from hybrid_jax.engine.signals import Interrupted, Interruption, wait
 from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState

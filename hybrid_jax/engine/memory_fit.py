@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import jax
 from ml_collections import ConfigDict
 
-from hybrid_jax.data.memory import memory
+from hybrid_jax.data.memory_budget import memory
+from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.programs import step_compiler
-from hybrid_jax.engine.setup import Experiment
 from hybrid_jax.errors import UserError, megabytes
 from hybrid_jax.parallel.mesh import Devices
 

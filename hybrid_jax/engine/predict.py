@@ -8,7 +8,7 @@ from typing import TextIO
 
 from rich.progress import track
 
-from hybrid_jax.data import other_images
+from hybrid_jax.data.sources import new_images
 from hybrid_jax.engine.run import Prediction, load_run
 from hybrid_jax.errors import UserError, counted, shown
 from hybrid_jax.paths import expanded
@@ -39,7 +39,7 @@ def predict(
       UserError: no run there, no such images, or the table cannot be written.
     """
     run = load_run(workdir, checkpoint)
-    paths, unread = other_images.find(images), 0
+    paths, unread = new_images.find(images), 0
     for note in run.notes:
         print(shown(note), file=sys.stderr)
     with _opened(output) as file:

@@ -10,13 +10,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax.data import Split
-from hybrid_jax.data.loaders import Loader, Stream, create_loader, padded_rows
-from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
+from hybrid_jax.data.loader import Loader, Stream, create_loader, padded_rows
+from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
 from hybrid_jax.engine.compile import Program, compiler
 from hybrid_jax.engine.fault_injection import Fault
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
-from hybrid_jax.training import dispatch, metrics
+from hybrid_jax.training import metrics, multi_step
 from hybrid_jax.training.state import TrainState, create_state
 from hybrid_jax.training.step import Network, Task, compute_logits
 
@@ -62,7 +62,7 @@ class Trainer:
         self.loader = create_loader(
             split, self.order, batch_size, config.data.workers, devices
         )
-        self.pace = dispatch.Pace(self.loader.steps)
+        self.pace = multi_step.Pace(self.loader.steps)
         self.first = 0.0
         self.program = training_program(devices, task, state, self.loader)
         self.program.compile(threads)
@@ -91,7 +91,7 @@ def training_program(
 ) -> Program:
     """Steps of a task on a loader's chunks, traced; for shapes of a state."""
     trace = devices.tracer(
-        _with(dispatch.train_steps, loader), results=(state, None), donate=(1,)
+        _with(multi_step.train_steps, loader), results=(state, None), donate=(1,)
     )
     return Program(
         trace,
@@ -164,7 +164,7 @@ class Evaluator:
         shape = (self.steps, self.batch_size)
         self._mask = devices.shape(shape, jnp.float32, axis=1)
         self.program = Program(
-            devices.tracer(_with(dispatch.eval_steps, stream)),
+            devices.tracer(_with(multi_step.eval_steps, stream)),
             network,
             variables,
             stream.data_shapes,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hybrid_jax.engine.console import Reporter, duration, percent
-from hybrid_jax.engine.setup import Experiment
+from hybrid_jax.engine.experiment import Experiment
 
 
 def report(

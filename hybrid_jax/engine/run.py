@@ -17,21 +17,21 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax import data, runtime
-from hybrid_jax.data import other_images
-from hybrid_jax.data.array_checks import check_images, labels_as_classes
-from hybrid_jax.data.arrays import to_form
-from hybrid_jax.data.pixels import Form
+from hybrid_jax.data.image_io import Form
+from hybrid_jax.data.sources import new_images
+from hybrid_jax.data.sources.array_checks import check_images, labels_as_classes
+from hybrid_jax.data.sources.arrays import to_form
 from hybrid_jax.engine.checkpoint import Checkpoints, Saved
 from hybrid_jax.engine.compile import compiler
 from hybrid_jax.engine.console import percent
+from hybrid_jax.engine.experiment import Experiment, with_statistics
 from hybrid_jax.engine.in_memory import NoFolder, Snapshots
 from hybrid_jax.engine.programs import Evaluator, Predictor
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.engine.setup import Experiment, with_statistics
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import create_model
 from hybrid_jax.parallel.mesh import create_devices
-from hybrid_jax.training.bundles import unbundled
+from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.step import Network
 
 IN_MEMORY = "arrays"  # `config.data.name` of images that were handed over
@@ -181,7 +181,7 @@ class Run:
           UserError: they are no such images.
         """
         images = check_images(images, "images")
-        images, extents = to_form(images, other_images.roomy(self.form))
+        images, extents = to_form(images, new_images.roomy(self.form))
         batch_size = _fitting(batch_size, len(images))
         parts = []
         for i in range(0, len(images), batch_size):
@@ -204,7 +204,7 @@ class Run:
         """
         files = [*map(Path, paths)]
         batch_size = _fitting(batch_size, len(files))
-        for batch in other_images.batches(files, self.form, batch_size):
+        for batch in new_images.batches(files, self.form, batch_size):
             rows = self._probabilities(batch.images, batch.extents, batch_size)
             found = zip(batch.paths, rows, batch.errors, strict=True)
             for path, row, error in found:
@@ -223,7 +223,7 @@ class Run:
         Raises:
           UserError: there are no such images, or classes that the run does not know.
         """
-        found = other_images.labelled(
+        found = new_images.labelled(
             os.fspath(path), self.form, self.classes, split=split, on_error=on_error
         )
         self.notes += found.notes
@@ -258,7 +258,7 @@ class Run:
                 f"there are {len(labels)} labels for {len(images)} images: give one "
                 "for each"
             )
-        images, extents = to_form(images, other_images.roomy(self.form))
+        images, extents = to_form(images, new_images.roomy(self.form))
         return data.Split(images, labels, extents)
 
     @functools.cached_property

@@ -23,22 +23,22 @@ from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
 from hybrid_jax import data
-from hybrid_jax.config import flatten, unflatten, validate
-from hybrid_jax.data import Splits
-from hybrid_jax.data.pixels import Form
-from hybrid_jax.engine import stored_data
-from hybrid_jax.engine.json_files import read_json, read_lines, write_json
-from hybrid_jax.engine.stored_config import (
+from hybrid_jax.config.resolve import flatten, unflatten, validate
+from hybrid_jax.config.schema import FIELDS, LOCAL
+from hybrid_jax.config.stored import (
     differences,
     is_default,
     is_free,
     located,
     migrate,
 )
+from hybrid_jax.data import Splits
+from hybrid_jax.data.image_io import Form
+from hybrid_jax.engine import stored_data
+from hybrid_jax.engine.json_files import read_json, read_lines, write_json
 from hybrid_jax.engine.stored_data import STATISTICS
 from hybrid_jax.errors import OtherRun, UserError, short
-from hybrid_jax.fields import FIELDS, LOCAL
-from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.paths import check_local, expanded
 
 if typing.TYPE_CHECKING:

@@ -5,7 +5,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax.errors import UserError
-from hybrid_jax.training import optim
+from hybrid_jax.training import optimizers
 
 
 class Plan:
@@ -63,7 +63,7 @@ def warmup_steps(config: ConfigDict, plan: Plan) -> int:
 
 def learning_rates(config: ConfigDict, plan: Plan) -> np.ndarray:
     """The learning rate of each step, float32 `[total_steps]`."""
-    schedule = optim.schedule(
+    schedule = optimizers.schedule(
         config.optim.learning_rate, warmup_steps(config, plan), plan.total_steps
     )
     return np.asarray(jax.jit(schedule)(np.arange(plan.total_steps)))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import jax
 
-from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.distributed import Hosts
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # GNU timeout signals a process, then its group; that is asking once.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hybrid_jax.data import Splits
-from hybrid_jax.data.pixels import Form
+from hybrid_jax.data.image_io import Form
 from hybrid_jax.errors import short
 
 STATISTICS, PIXELS = "mean and deviation", "pixels"  # names of entries

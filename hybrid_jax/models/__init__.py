@@ -4,13 +4,7 @@ import dataclasses
 import typing
 
 from hybrid_jax.errors import closest
-from hybrid_jax.models.geometry import (
-    as_size,
-    check_geometry,
-    choose_patch,
-    choose_strides,
-)
-from hybrid_jax.models.table import (
+from hybrid_jax.models.registry import (
     MODELS,
     HybridRow,
     ViTRow,
@@ -18,6 +12,12 @@ from hybrid_jax.models.table import (
     list_models,
     parse_stack,
     shown_models,
+)
+from hybrid_jax.models.strides import (
+    as_size,
+    check_geometry,
+    choose_patch,
+    choose_strides,
 )
 
 if typing.TYPE_CHECKING:

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybrid_jax.models.block_config import PAPER, Recipe
 from hybrid_jax.models.layers import Conv1x1
-from hybrid_jax.models.recipes import PAPER, Recipe
 from hybrid_jax.ops.attention import attention, scores
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from hybrid_jax.models.attention import RelativeAttention
-from hybrid_jax.models.geometry import Size
+from hybrid_jax.models.block_config import PAPER, Recipe
 from hybrid_jax.models.layers import (
     ACTIVATIONS,
     POOLS,
@@ -28,8 +28,8 @@ from hybrid_jax.models.layers import (
     layer_norm,
 )
 from hybrid_jax.models.local_attention import LocalAttention
-from hybrid_jax.models.partition import PARTITIONS
-from hybrid_jax.models.recipes import PAPER, Recipe
+from hybrid_jax.models.strides import Size
+from hybrid_jax.models.window_partition import PARTITIONS
 
 EXPANSION = 4  # of all blocks: hidden width over output (or input) width
 

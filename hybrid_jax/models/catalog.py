@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
-from hybrid_jax.models.table import LETTERS, MODELS, HybridRow, PerStage, ViTRow
+from hybrid_jax.models.registry import LETTERS, MODELS, HybridRow, PerStage, ViTRow
 
 START, END = "<!-- models -->", "<!-- /models -->"
 

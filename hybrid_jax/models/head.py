@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from hybrid_jax.models.block_config import PAPER, Recipe
 from hybrid_jax.models.blocks import transformer_norm
 from hybrid_jax.models.layers import Dropout
-from hybrid_jax.models.recipes import PAPER, Recipe
 
 # PyTorch's default for linear layers, uniform in +-1/sqrt(fan_in).
 head_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybrid_jax.models.block_config import PAPER, Recipe
 from hybrid_jax.models.blocks import BLOCKS
-from hybrid_jax.models.geometry import Size, map_sizes
 from hybrid_jax.models.head import Head
 from hybrid_jax.models.layers import BatchNorm, Conv
-from hybrid_jax.models.recipes import PAPER, Recipe
-from hybrid_jax.models.sequence import Entry, apply_run, drop_key, runs
-from hybrid_jax.models.table import Block, PerStage, block_plan
+from hybrid_jax.models.registry import Block, PerStage, block_plan
+from hybrid_jax.models.scan_blocks import Entry, apply_run, drop_key, runs
+from hybrid_jax.models.strides import Size, map_sizes
 
 
 class Stem(nn.Module):

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Initializer
 
-from hybrid_jax.ops.across import place
-from hybrid_jax.ops.convolution import convolution
-from hybrid_jax.ops.depthwise import depthwise
+from hybrid_jax.ops.batch_axis import place
+from hybrid_jax.ops.batch_norm import batch_norm, normalised
+from hybrid_jax.ops.conv import convolution
+from hybrid_jax.ops.depthwise_conv import depthwise
 from hybrid_jax.ops.gelu import gelu
-from hybrid_jax.ops.normalization import batch_norm, normalised
 
 # Convolutions keep the variance of gradients (fan-out), as EfficientNet initialises.
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")

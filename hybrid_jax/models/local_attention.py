@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrid_jax.models.geometry import HEAD_DIM
+from hybrid_jax.models.strides import HEAD_DIM
 
 BLOCK = 8  # queries along an axis; more waste scores, fewer copy keys more often
 MASKED = -1e30  # finite, so that a padded query with no key at all has a softmax

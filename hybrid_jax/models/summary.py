@@ -18,7 +18,7 @@ from jax.sharding import SingleDeviceSharding
 
 from hybrid_jax.models.hybrid import HybridNet
 from hybrid_jax.models.vit import ViT
-from hybrid_jax.ops.choice import plain_operations
+from hybrid_jax.ops.backend import plain_operations
 
 
 class Part(NamedTuple):

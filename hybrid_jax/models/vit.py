@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybrid_jax.models.block_config import VIT, Recipe
 from hybrid_jax.models.blocks import Transformer
-from hybrid_jax.models.geometry import Size
 from hybrid_jax.models.head import Head
-from hybrid_jax.models.recipes import VIT, Recipe
-from hybrid_jax.models.sequence import Entry, apply_run, drop_key, runs
+from hybrid_jax.models.scan_blocks import Entry, apply_run, drop_key, runs
+from hybrid_jax.models.strides import Size
 
 
 class ViT(nn.Module):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import nn
 
-from hybrid_jax.ops.choice import forms
+from hybrid_jax.ops.backend import forms
 
 # The fused kernel keeps the weights, `[B, N, P, P]`, out of memory. From so many
 # positions it is used; at 49, the last map of 224 px, they are a megabyte an image, and

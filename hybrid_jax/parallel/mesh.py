@@ -23,7 +23,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hybrid_jax.models.parameters import is_weight
-from hybrid_jax.ops.across import WHOLE, Place, Share, placed
+from hybrid_jax.ops.batch_axis import WHOLE, Place, Share, placed
 
 DATA, FSDP = "data", "fsdp"
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hybrid_jax.training.bundles import bundled, rebundled
-from hybrid_jax.training.optim import frozen
+from hybrid_jax.training.optimizers import frozen
+from hybrid_jax.training.packed_params import bundled, rebundled
 
 
 class TrainState(flax.struct.PyTreeNode):

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hybrid_jax.data.augment import Augmentation, augment, normalise, to_float
-from hybrid_jax.ops.across import place
+from hybrid_jax.augment import Augmentation, augment, normalise, to_float
+from hybrid_jax.ops.batch_axis import place
 from hybrid_jax.training import metrics
-from hybrid_jax.training.bundles import rebundled, unbundled
-from hybrid_jax.training.optim import held
+from hybrid_jax.training.optimizers import held
+from hybrid_jax.training.packed_params import rebundled, unbundled
 from hybrid_jax.training.state import TrainState
 
 

@@ -15,12 +15,6 @@ from hybrid_jax.main import COMMANDS, load, main, usage
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.py")
-MODULES = {  # that run by themselves, as they did before there were subcommands
-    "hybrid_jax.benchmark": "benchmark",
-    "hybrid_jax.convert": "convert",
-    "hybrid_jax.inspect_data": "inspect",
-    "hybrid_jax.models": "models",
-}
 
 
 @pytest.fixture
@@ -190,15 +184,6 @@ def test_help_imports_nothing_slow():
         [sys.executable, "-c", say], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_modules_are_commands_too(module):
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == load(MODULES[module]).text + "\n"
 
 
 def test_the_program_is_shown_as_it_was_typed(monkeypatch):

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from hybrid_jax import config as configs
 from hybrid_jax.cli import fields
+from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.schema import FIELDS
 from hybrid_jax.errors import UserError
-from hybrid_jax.fields import FIELDS
 from hybrid_jax.main import main
 from hybrid_jax.models import list_models
 

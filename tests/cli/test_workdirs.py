@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_jax import config as configs
 from hybrid_jax.cli import train, workdirs
 from hybrid_jax.cli.common import Call
+from hybrid_jax.config import resolve as configs
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import OtherRun, UserError
 from hybrid_jax.main import main

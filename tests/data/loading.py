@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 
 from hybrid_jax import data
-from hybrid_jax.data.loaders import create_loader
-from hybrid_jax.data.order import TrainingOrder
+from hybrid_jax.data.loader import create_loader
+from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.parallel.mesh import create_devices
 
 BATCH, STEPS, FIRST = 8, 5, 3

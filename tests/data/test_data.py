@@ -13,9 +13,10 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from hybrid_jax import data
-from hybrid_jax.data import encoded, kept, prepared
+from hybrid_jax.data import decode_cache, lazy_images
 from hybrid_jax.data.builders import fashion_mnist
 from hybrid_jax.data.png import encode_png
+from hybrid_jax.data.sources import tfds as tfds_source
 from hybrid_jax.errors import UserError, shown
 
 
@@ -45,7 +46,7 @@ def test_statistics_are_those_of_the_training_pixels(digits):
 
 
 def test_the_second_load_reads_the_decoded_arrays(digits, monkeypatch):
-    monkeypatch.setattr(kept, "decode_into", None)
+    monkeypatch.setattr(decode_cache, "decode_into", None)
     again = data.load("digits", validation=0)
     np.testing.assert_array_equal(again.train.images, digits.train.images)
     np.testing.assert_array_equal(again.test.labels, digits.test.labels)
@@ -59,7 +60,7 @@ def test_a_set_is_prepared_once_in_a_folder_of_any_name(tmp_path, monkeypatch, c
         in capsys.readouterr().out
     )
     pixels = first.train.images.copy()
-    monkeypatch.setattr(prepared, "_prepare", None)
+    monkeypatch.setattr(tfds, "_prepare", None)
     again = data.load("digits", str(place), loader="stream", validation=0)
     np.testing.assert_array_equal(again.train.images[np.arange(1437)], pixels)
     (decoded,) = (place / "digits" / "1.0.0").glob("decoded-train-*")
@@ -95,7 +96,7 @@ def test_unknown_names_are_refused_with_the_valid_ones(tmp_path):
 
 
 def test_a_set_that_only_tensorflow_prepares_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tfds_source.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"mnist is not in .*pip install tensorflow"):
         data.load("mnist", str(tmp_path), validation=0)
 
@@ -160,9 +161,9 @@ def test_images_that_vary_in_size_are_looked_through_once(tmp_path, monkeypatch)
 
     def look_through(records, title):
         looked.append(title)
-        return encoded.look_through(records, title)
+        return lazy_images.look_through(records, title)
 
-    monkeypatch.setattr(prepared, "look_through", look_through)
+    monkeypatch.setattr(tfds, "look_through", look_through)
 
     def load():
         looked.clear()
@@ -177,7 +178,7 @@ def test_images_that_vary_in_size_are_looked_through_once(tmp_path, monkeypatch)
     record = next(tmp_path.rglob("*train*record*"))
     os.utime(record, ns=(1, 1))
     assert load() == (shape, ["small train"])
-    monkeypatch.setattr(prepared, "READ_BY", "another reader")
+    monkeypatch.setattr(tfds, "READ_BY", "another reader")
     assert load() == (shape, both)
     (memory,) = tmp_path.rglob("facts.json")
     memory.write_text('{"train": [1')

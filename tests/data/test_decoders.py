@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from hybrid_jax.data.encoded import choose_form
-from hybrid_jax.data.pixels import Facts, Form, Unreadable, decode, examine, look
+from hybrid_jax.data.image_io import Facts, Form, Unreadable, decode, examine, look
+from hybrid_jax.data.lazy_images import choose_form
 from tests.data.files import digit, encoded
 
 RNG = np.random.default_rng(0)
@@ -359,7 +359,7 @@ def test_what_is_not_read_is_refused_by_name(content, said, capfd):
 READ = """
 import io, sys
 from PIL import Image
-from hybrid_jax.data.pixels import examine
+from hybrid_jax.data.image_io import examine
 content = sys.stdin.buffer.read()
 if sys.argv[1] == "here":
     assert examine(content).error

@@ -9,11 +9,11 @@ from hypothesis import strategies as some
 from PIL import Image
 
 from hybrid_jax import data
-from hybrid_jax.data.augment import Augmentation, augment, to_float
+from hybrid_jax.augment import Augmentation, augment, to_float
 from hybrid_jax.data.extents import ROOM, extents_of
-from hybrid_jax.data.loaders import create_loader
-from hybrid_jax.data.order import TrainingOrder
-from hybrid_jax.data.pixels import FITS
+from hybrid_jax.data.image_io import FITS
+from hybrid_jax.data.loader import create_loader
+from hybrid_jax.data.sampler import TrainingOrder
 
 SIDES = some.integers(1, 3000)
 SIZE = (20, 20)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_jax import config as configs
 from hybrid_jax import data
-from hybrid_jax.data.division import divide
+from hybrid_jax.config import resolve as configs
+from hybrid_jax.data.splitting import divide
 from hybrid_jax.data.subsets import MOST, allot
 from hybrid_jax.errors import UserError
 from tests.data.files import write_folder

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from hybrid_jax import data
-from hybrid_jax.inspect_data import features
-from hybrid_jax.inspect_data.duplicates import BY_FEATURES
-from hybrid_jax.inspect_data.images import find, look_at
+from hybrid_jax.inspection import features
+from hybrid_jax.inspection.near_duplicates import BY_FEATURES
+from hybrid_jax.inspection.scan import find, look_at
 from tests.commands import hybrid_jax
 from tests.data.files import write_folder
 

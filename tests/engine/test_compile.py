@@ -11,7 +11,7 @@ import pytest
 
 from hybrid_jax.engine import compile as compiling
 from hybrid_jax.engine.compile import Program, compiler
-from hybrid_jax.ops.choice import plain_operations
+from hybrid_jax.ops.backend import plain_operations
 from tests.training.test_step import make_task
 
 VECTOR = jax.ShapeDtypeStruct((3,), jnp.float32)

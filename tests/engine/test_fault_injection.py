@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid_jax.data.order import TrainingOrder
+from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.engine.fault_injection import Fault
 
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hybrid_jax import config as configs
 from hybrid_jax import data
+from hybrid_jax.config import resolve as configs
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.metric_writers import Writers, image_grid
 from hybrid_jax.engine.run_folder import RunFolder

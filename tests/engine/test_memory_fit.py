@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hybrid_jax import config as configs
-from hybrid_jax.data.memory import memory
+from hybrid_jax.config import resolve as configs
+from hybrid_jax.data.memory_budget import memory
 from hybrid_jax.engine import memory_fit
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.main import main

@@ -163,7 +163,7 @@ def test_evaluate_convert_and_init_from_take_a_checkpoint(finished, tmp_path, ca
     target = tmp_path / "first.safetensors"
     convert = ["hybrid-jax", "convert", str(workdir), str(target), "--to=hybrid_jax"]
     assert main([*convert, f"--checkpoint={first}"]) == 0
-    from hybrid_jax.training.weights import read
+    from hybrid_jax.weights.files import read
 
     theirs, ours = read(target), read(workdir, str(first))
     for name, array in ours.arrays.items():

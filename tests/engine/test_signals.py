@@ -11,7 +11,7 @@ import pytest
 
 from hybrid_jax.engine import signals
 from hybrid_jax.engine.signals import Interrupted, Interruption, wait
-from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.distributed import Hosts
 
 
 def send(number=signal.SIGTERM):

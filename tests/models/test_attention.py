@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hybrid_jax.models.attention import RelativeAttention, relative_position_index
-from hybrid_jax.models.recipes import Recipe
+from hybrid_jax.models.block_config import Recipe
 
 HEADS, DIM = 2, 32
 

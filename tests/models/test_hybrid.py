@@ -10,8 +10,8 @@ from hybrid_jax.models.attention import RelativeAttention
 from hybrid_jax.models.blocks import BLOCKS
 from hybrid_jax.models.features import extract_features
 from hybrid_jax.models.layers import average_pool
-from hybrid_jax.models.partition import blocks, grid
-from hybrid_jax.models.table import LETTERS, block_plan, parse_stack
+from hybrid_jax.models.registry import LETTERS, block_plan, parse_stack
+from hybrid_jax.models.window_partition import blocks, grid
 from hybrid_jax.runtime import jit_once
 
 

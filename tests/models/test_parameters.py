@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 
 from hybrid_jax.models import create_model
-from hybrid_jax.models.table import MODELS, ViTRow
+from hybrid_jax.models.registry import MODELS, ViTRow
 from hybrid_jax.parallel.mesh import Jit
-from hybrid_jax.training import optim
+from hybrid_jax.training import optimizers
 from tests.parallel.test_mesh import meshed, specs
 
 # By the last name of the path and the dimensions. A layer with a parameter of another
@@ -61,7 +61,7 @@ def test_every_parameter_is_known_to_be_a_weight_or_something_else(networks):
 def test_weights_decay_and_nothing_else_does(networks):
     for name, params in networks.items():
         leaves = jax.tree_util.tree_leaves_with_path(params)
-        decayed = jax.tree.leaves(optim.decayed(params))
+        decayed = jax.tree.leaves(optimizers.decayed(params))
         for (path, x), decays in zip(leaves, decayed, strict=True):
             assert decays == (kind(path, x) in WEIGHTS), (name, path)
 
@@ -78,7 +78,7 @@ def test_layers_are_those_before_the_blocks_the_blocks_and_the_head(networks):
     for name, params in networks.items():
         blocks = {module for module in params if "block" in module}
         assert params.keys() - blocks - BEFORE_BLOCKS == {"head"}, name
-        factors = optim.layer_factors(params, 0.5)
+        factors = optimizers.layer_factors(params, 0.5)
         rates = {module: jax.tree.leaves(factors[module])[0] for module in params}
         assert {rates[module] for module in blocks} == {
             0.5**n for n in range(1, 1 + len(blocks))

@@ -7,25 +7,25 @@ import pytest
 
 from hybrid_jax.ops import attention as attention_ops
 from hybrid_jax.ops.attention import attention, attention_fused, attention_reference
-from hybrid_jax.ops.choice import plain_operations
-from hybrid_jax.ops.convolution import (
+from hybrid_jax.ops.backend import plain_operations
+from hybrid_jax.ops.batch_norm import (
+    batch_norm,
+    batch_norm_reference,
+    normalised,
+)
+from hybrid_jax.ops.channel_sums import sums_folded, sums_reference
+from hybrid_jax.ops.conv import (
     convolution,
     convolution_inferred,
     convolution_product,
     convolution_reference,
 )
-from hybrid_jax.ops.depthwise import (
+from hybrid_jax.ops.depthwise_conv import (
     depthwise,
     depthwise_reference,
     depthwise_shifted,
 )
 from hybrid_jax.ops.gelu import gelu, gelu_reference
-from hybrid_jax.ops.normalization import (
-    batch_norm,
-    batch_norm_reference,
-    normalised,
-)
-from hybrid_jax.ops.reduction import sums_folded, sums_reference
 
 
 def arrays(*shapes, dtype=jnp.float32):

@@ -7,11 +7,11 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
-from hybrid_jax import config as configs
+from hybrid_jax.config import resolve as configs
+from hybrid_jax.engine.experiment import create_run_devices
 from hybrid_jax.engine.programs import initialiser
-from hybrid_jax.engine.setup import create_run_devices
 from hybrid_jax.errors import UserError
-from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Jit, Pmap, create_devices
 from tests.training.test_step import make_task
 

@@ -12,18 +12,18 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hybrid_jax import config as configs
+from hybrid_jax.config import resolve as configs
 from hybrid_jax.engine.evaluate import evaluate
+from hybrid_jax.engine.experiment import check_frozen
 from hybrid_jax.engine.fit import fit
-from hybrid_jax.engine.setup import check_frozen
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
-from hybrid_jax.training import optim
-from hybrid_jax.training.bundles import unbundled
+from hybrid_jax.training import optimizers
+from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, train_step
-from hybrid_jax.training.weights import fit_weights, load_weights, read
+from hybrid_jax.weights.files import fit_weights, load_weights, read
 
 FROZEN = ("^stem/", "block1/attention")
 
@@ -32,7 +32,7 @@ def make_task(freeze=(), optimiser=None, **model):
     return Task(
         model=create_model("astroformer_pico", 3, 16, strides=(2, 2, 1, 2, 1), **model),
         optimiser=optimiser
-        or optim.adamw(optax.constant_schedule(1e-2), 0.5, 1.0, 1.0, freeze),
+        or optimizers.adamw(optax.constant_schedule(1e-2), 0.5, 1.0, 1.0, freeze),
         image_size=(16, 16),
         mean=jnp.float32([127.0]),
         std=jnp.float32([64.0]),
@@ -70,7 +70,7 @@ def test_frozen_parameters_have_no_moments():
     sizes = []
     for freeze in ((), FROZEN):
         state = make_state(make_task(freeze))
-        still = jax.tree.leaves(optim.frozen(state.params, freeze))
+        still = jax.tree.leaves(optimizers.frozen(state.params, freeze))
         params = jax.tree.leaves(state.params)
         trained = sum(p.size for p, s in zip(params, still, strict=True) if not s)
         moments = sum(x.size for x in jax.tree.leaves(state.opt_state) if x.ndim)
@@ -125,7 +125,7 @@ def test_layers_are_counted_from_the_image_to_the_head(name, overrides, layers):
     model = create_model(name, 3, 16, **overrides)
     images = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
-    factors = optim.layer_factors(params, 0.5)
+    factors = optimizers.layer_factors(params, 0.5)
     assert jax.tree.structure(factors) == jax.tree.structure(params)
     for module, layer in layers.items():
         values = set(jax.tree.leaves(factors[module]))
@@ -137,11 +137,11 @@ def test_the_layer_factor_scales_the_whole_update():
     updates = {}
     for decay in (1.0, 0.5):
         rate = optax.constant_schedule(1e-3)
-        task = make_task((), optim.adamw(rate, 0.1, 0.0, decay))
+        task = make_task((), optimizers.adamw(rate, 0.1, 0.0, decay))
         start = make_state(task)
         end = step(task, start)
         updates[decay] = jax.tree.map(lambda a, b: b - a, start.params, end.params)
-    factors = optim.layer_factors(updates[1.0], 0.5)
+    factors = optimizers.layer_factors(updates[1.0], 0.5)
     jax.tree.map(
         lambda slow, full, factor: np.testing.assert_allclose(
             slow, factor * full, atol=2e-7

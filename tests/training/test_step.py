@@ -8,13 +8,13 @@ import numpy as np
 import optax
 import pytest
 
+from hybrid_jax.augment import Augmentation
 from hybrid_jax.data import Split
-from hybrid_jax.data.augment import Augmentation
-from hybrid_jax.data.loaders import create_loader
-from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
+from hybrid_jax.data.loader import create_loader
+from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
 from hybrid_jax.models import create_model
-from hybrid_jax.training import dispatch, metrics, optim
-from hybrid_jax.training.bundles import unbundled
+from hybrid_jax.training import metrics, multi_step, optimizers
+from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, eval_step, train_step, training_batch
 
@@ -80,7 +80,7 @@ def test_several_steps_in_one_dispatch_equal_single_steps(split):
     loader = create_loader(Split(*map(np.asarray, split)), order, BATCH)
 
     def many(state, chunk, count):
-        return dispatch.train_steps(task, loader, state, loader.data, chunk, count)
+        return multi_step.train_steps(task, loader, state, loader.data, chunk, count)
 
     many = jax.jit(many)
     state, sums = many(make_state(task), loader.chunk(0, 3), 3)
@@ -173,7 +173,7 @@ def test_evaluation_counts_every_image_once(split):
         np.stack([of(t) for t in range(loader.steps)]) for of in (order, order.mask)
     )
     whole = jax.jit(
-        lambda *a: dispatch.eval_steps(task, loader, state.variables, loader.data, *a)
+        lambda *a: multi_step.eval_steps(task, loader, state.variables, loader.data, *a)
     )(loader.chunk(0, 4), mask, 4)
     assert metrics.means(whole) == pytest.approx(expected, rel=1e-4)
     step = jax.jit(lambda *batch: eval_step(task, state.variables, *batch))
@@ -193,7 +193,7 @@ def test_training_batches_are_normalised_and_their_labels_smoothed(split):
 
 def test_class_weights_favor_rare_classes():
     labels = np.array([0, 0, 0, 1])
-    weights = optim.balanced_weights(labels, 3)
+    weights = optimizers.balanced_weights(labels, 3)
     np.testing.assert_allclose(weights, [4 / 6, 4 / 2, 0])  # of two classes present
     from sklearn.utils.class_weight import compute_class_weight
 
@@ -219,7 +219,7 @@ def test_class_weights_multiply_each_class_part_of_the_loss(split):
 
 
 def test_weight_decay_acts_on_weights_alone():
-    task = make_task(optimiser=optim.adamw(lambda _: 0.1, 0.5, 0.0))
+    task = make_task(optimiser=optimizers.adamw(lambda _: 0.1, 0.5, 0.0))
     state = make_state(task)
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     updates, _ = task.optimiser.update(zeros, state.opt_state, state.params)
@@ -238,7 +238,7 @@ def test_gradients_are_clipped_by_their_global_norm():
     grads, params = {"kernel": jnp.float32([30.0, 40.0])}, {"kernel": jnp.ones(2)}
 
     def first_moment(clip_norm):
-        optimiser = optim.adamw(lambda _: 1.0, 0.0, clip_norm)
+        optimiser = optimizers.adamw(lambda _: 1.0, 0.0, clip_norm)
         _, state = optimiser.update(grads, optimiser.init(params), params)
         return optax.tree.get(state, "mu")["kernel"]
 
@@ -247,7 +247,7 @@ def test_gradients_are_clipped_by_their_global_norm():
 
 
 def test_schedule_rises_linearly_and_falls_as_a_cosine():
-    rate = optim.schedule(1.0, 10, 110)
+    rate = optimizers.schedule(1.0, 10, 110)
     assert float(rate(0)) == 0.0
     assert float(rate(5)) == pytest.approx(0.5)
     assert float(rate(10)) == pytest.approx(1.0)

@@ -1,0 +1,72 @@
+"""Mean and deviation of a data set's channels, with which images are normalised."""
+
+import math
+import typing
+
+import numpy as np
+
+if typing.TYPE_CHECKING:
+    from hybrid_jax.data.lazy_images import Encoded
+
+# Of so many images at most, of so many bytes; a mean of thousands is right to a level
+# or so.
+MOST_IMAGES, MOST_BYTES = 4096, 1 << 28
+
+
+def of_channels(
+    images: "np.ndarray | Encoded", title: str, extents: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the channels of some images, levels 0 to 255.
+
+    Where there are many, they are spread evenly, the same for every loader.
+
+    Args:
+      images: uint8 `[N, H, W, C]`.
+      title: what they are called while they are decoded.
+      extents: `[N, 2]`, height and width that each image fills; None if all do.
+
+    Returns:
+      float32 `[C]` each.
+    """
+    most = min(MOST_IMAGES, MOST_BYTES // math.prod(images.shape[1:]))
+    count = min(len(images), max(most, 64))
+    rows = np.linspace(0, len(images) - 1, count).astype(int)
+    sample = _sample(images, rows, title)
+    if extents is None:
+        counts = _histograms(sample)
+    else:
+        filled = zip(sample, extents[rows], strict=True)
+        counts = sum(_histograms(image[None, :h, :w]) for image, (h, w) in filled)
+    levels = np.arange(256)
+    mean = counts @ levels / counts.sum(-1)
+    variance = counts @ levels**2 / counts.sum(-1) - mean**2
+    # A channel of one value would otherwise divide by zero.
+    std = np.maximum(np.sqrt(np.maximum(variance, 0)), 1.0)
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+def _sample(images: "np.ndarray | Encoded", rows: np.ndarray, title: str):
+    """Some of the images, decoded on all cores where they must be."""
+    if isinstance(images, np.ndarray):
+        return images[rows]
+    from hybrid_jax.data.lazy_images import decode_into
+
+    sample = np.empty((len(rows), *images.shape[1:]), np.uint8)
+    decode_into(sample, images.take(rows), f"{title}, for mean and deviation")
+    return sample
+
+
+def _histograms(images: np.ndarray) -> np.ndarray:
+    """How often each of 256 levels occurs in each channel, `[C, 256]`."""
+    channels = np.moveaxis(images, -1, 0)
+    # A few images at a time, since counting needs eight bytes a pixel.
+    pieces = max(1, images.size >> 24)
+    return np.stack(
+        [
+            sum(
+                np.bincount(piece.ravel(), minlength=256)
+                for piece in np.array_split(channel, pieces)
+            )
+            for channel in channels
+        ]
+    )

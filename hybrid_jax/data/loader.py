@@ -1,0 +1,172 @@
+"""From splits to batches inside a compiled program: one interface, two loaders.
+
+The host asks a loader for a `chunk`, which holds what a dispatch of several steps
+needs, and the program takes each step's batch out of it with `pick`:
+
+    Resident   data: all images, on the device    chunk: indices of each batch
+    Stream     data: nothing                      chunk: the batches themselves
+
+Both take the order of the images from the same function of the step, so they give the
+same batches, with any number of workers, devices and hosts.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybrid_jax.data import Split
+from hybrid_jax.data.prefetch import Batches, Rows
+from hybrid_jax.data.sampler import share_of
+from hybrid_jax.parallel.mesh import Devices, create_devices
+
+MAX_STEPS = 64  # of one dispatch
+CHUNK_BYTES = 1 << 25  # of streamed images; several chunks are in memory at a time
+
+Order = Callable[[int], np.ndarray]  # from a step to the indices of its batch
+
+
+class Loader(Protocol):
+    """Attributes:
+    steps: at most, in one chunk.
+    data: arrays that every dispatch is given; put on the device when first asked for.
+    data_shapes: of these.
+    shapes: of a chunk.
+    """
+
+    steps: int
+    data: Any
+    data_shapes: Any
+    shapes: Any
+
+    def chunk(self, first: int, count: int) -> Any:
+        """What steps `first` to `first + count` need."""
+
+    def pick(self, data: Any, chunk: Any, i: jax.Array) -> tuple[jax.Array, ...]:
+        """Images uint8 `[B, h, w, C]`, labels `[B]` of step `i` of a chunk; traced.
+
+        Where images fill a part of their arrays, their extents `[B, 2]` too.
+        """
+
+
+def create_loader(
+    split: Split,
+    order: Order,
+    batch_size: int,
+    workers: int = 0,
+    devices: Devices | None = None,
+) -> Loader:
+    """The loader that suits a split.
+
+    Args:
+      split: resident or not.
+      order: indices `[batch_size]` of each step.
+      batch_size: over all devices and hosts.
+      workers: processes that decode a stream; 0 decodes in threads.
+      devices: that share each batch, which is a multiple of their number. One by
+        default.
+    """
+    devices = devices or create_devices(count=1)
+    if split.resident:
+        return Resident(split, order, batch_size, devices)
+    return Stream(split, order, batch_size, devices, workers)
+
+
+class Resident:
+    """A split that lies on the devices, its images spread over them.
+
+    A small data set is a small array (CIFAR is 154 MB). Gathering a batch there, inside
+    the step, costs less than handing one over would.
+    """
+
+    def __init__(self, split: Split, order: Order, batch_size: int, devices: Devices):
+        self.steps = MAX_STEPS
+        self._split, self._order, self._devices = split, order, devices
+        rows = _filled(len(split), devices.shared_by)
+        self.data_shapes = tuple(
+            devices.shape((rows, *of), dtype, axis=0) for of, dtype in _arrays_of(split)
+        )
+        self.shapes = devices.shape((self.steps, batch_size), jnp.int32, axis=1)
+
+    @functools.cached_property
+    def data(self) -> tuple[jax.Array, ...]:
+        rows = _filled(len(self._split), self._devices.shared_by)
+        arrays = (self._split.images, *self._split.beside_images)
+        padded = tuple(padded_rows(array, rows) for array in arrays)
+        return self._devices.put(padded, self.data_shapes)
+
+    def chunk(self, first: int, count: int) -> jax.Array:
+        rows = np.stack([self._order(step) for step in range(first, first + count)])
+        return self._devices.put(padded_rows(rows, self.steps), self.shapes)
+
+    def pick(self, data, chunk, i):
+        place = self._devices.place
+        numbers = place.whole(chunk[i])
+        return tuple(place.rows(array, numbers) for array in data)
+
+
+class Stream:
+    """A split whose images are handed over, decoded while the device is busy.
+
+    Handing a chunk over and running it are both asynchronous, so the next chunk is on
+    its way while the device is busy with the one before.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        order: Order,
+        batch_size: int,
+        devices: Devices,
+        workers: int,
+    ):
+        host, hosts = jax.process_index(), devices.hosts
+        shape = (batch_size, *split.shape[1:])
+        self.steps = int(np.clip(CHUNK_BYTES // np.prod(shape), 1, MAX_STEPS))
+        self.data = self.data_shapes = ()
+        self._place = devices.place
+        mine = Rows(split, lambda step: share_of(order(step), host, hosts))
+        self._batches = mine if split.resident else Batches(mine, workers)
+        self.shapes = tuple(
+            devices.shape((self.steps, batch_size, *of), dtype, axis=1)
+            for of, dtype in _arrays_of(split)
+        )
+
+    def chunk(self, first: int, count: int) -> tuple[jax.Array, ...]:
+        batches = [self._batches[step] for step in range(first, first + count)]
+        columns = zip(*batches, strict=True)
+        return tuple(
+            self._handed_over(np.stack(column), shape)
+            for column, shape in zip(columns, self.shapes, strict=True)
+        )
+
+    def _handed_over(self, mine: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        """This host's part of an array as the whole array."""
+        mine = padded_rows(mine, self.steps).reshape(self.steps, -1, *shape.shape[2:])
+        return jax.make_array_from_process_local_data(shape.sharding, mine, shape.shape)
+
+    def pick(self, data, chunk, i):
+        return tuple(self._place.whole(array[i]) for array in chunk)
+
+
+def _arrays_of(split: Split) -> list[tuple[tuple[int, ...], Any]]:
+    """Shape and type of what a step gets of one image."""
+    beside = [(array.shape[1:], jnp.int32) for array in split.beside_images]
+    return [(split.shape[1:], jnp.uint8), *beside]
+
+
+def _filled(rows: int, devices: int) -> int:
+    """The next multiple of the number of devices."""
+    return -(-rows // devices) * devices
+
+
+def padded_rows(rows: np.ndarray, length: int) -> np.ndarray:
+    """Rows `[count, ...]` filled up to `[length, ...]`; the rest is never looked at."""
+    if len(rows) == length:
+        return rows
+    padded = np.zeros((length, *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
+    return padded

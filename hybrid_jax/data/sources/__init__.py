@@ -1,0 +1,1 @@
+"""Where images come from: TFDS, folders, tables, arrays."""

@@ -1,0 +1,87 @@
+"""Copies that a trained network tells, where pixels do not lie over each other.
+
+Images are as alike as the pooled features of a run's network, without the mean of all:
+their cosine. As with pixels, a pair is judged by how far other images are.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from hybrid_jax.augment import normalise, to_float
+from hybrid_jax.data.lazy_images import Encoded, mapped
+from hybrid_jax.engine.run import load_run
+from hybrid_jax.inspection.candidates import KEPT
+from hybrid_jax.inspection.near_duplicates import BY_FEATURES, DENSEST, LEAST, Pair
+from hybrid_jax.inspection.scan import Images
+from hybrid_jax.models.features import extract_features
+
+BLOCK = 128
+
+
+def find(workdir: str, images: Images) -> list[Pair]:
+    """Pairs that the network of a run finds alike, the most alike first.
+
+    Args:
+      workdir: the folder of a run that saved a checkpoint.
+      images: of the data set; they need not be those that it was trained on.
+
+    Raises:
+      UserError: there is no such run, or it cannot be read.
+    """
+    features = _features(workdir, images)
+
+    def compare(rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        count = rows.stop - rows.start
+        block = np.resize(features[rows], (BLOCK, features.shape[1]))
+        # The image itself is among them.
+        cosine, other = _best(block, features, min(KEPT + 1, len(features)))
+        return np.asarray(other)[:count], 1 - np.asarray(cosine)[:count]
+
+    compared = mapped(compare, len(features), "comparing features", BLOCK)
+    others, apart = map(np.concatenate, zip(*compared, strict=True))
+    usual = apart[:, -1]
+    usual = np.maximum(usual, max(float(np.quantile(usual, DENSEST)), 1e-6))
+    likeness = 1 - apart / np.sqrt(usual[:, None] * usual[others])
+    found = {
+        Pair(
+            min(row, int(others[row, place])),
+            max(row, int(others[row, place])),
+            round(float(likeness[row, place]), 4),
+            band=BY_FEATURES,
+        )
+        for row, place in np.argwhere(likeness >= LEAST).tolist()
+        if others[row, place] != row
+    }
+    return sorted(found, key=lambda pair: (-pair.likeness, pair))
+
+
+def _features(workdir: str, images: Images) -> np.ndarray:
+    """Features without their mean and of unit norm, float32 `[N, D]`."""
+    run = load_run(workdir)
+    network, variables = run.network, run.variables
+    form = dataclasses.replace(run.form, size=network.image_size, target=None)
+    encoded = Encoded(images.records, form, images.rows)
+
+    @jax.jit
+    def pooled(pixels: jax.Array) -> jax.Array:
+        inputs = to_float(pixels, network.image_size)
+        inputs = normalise(inputs, network.mean, network.std)
+        return extract_features(run.model, variables, inputs).pooled
+
+    def look(rows: slice) -> np.ndarray:
+        pixels = encoded[rows]
+        pixels = np.resize(pixels, (BLOCK, *pixels.shape[1:]))
+        return np.asarray(pooled(pixels), np.float32)[: rows.stop - rows.start]
+
+    looked = mapped(look, len(images), "looking with the network", BLOCK)
+    features = np.concatenate([*looked])
+    features -= features.mean(0)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _best(block: jax.Array, features: jax.Array, count: int) -> tuple:
+    return jax.lax.top_k(block @ features.T, count)
