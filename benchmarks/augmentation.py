@@ -25,8 +25,9 @@ from rich.table import Table
 from sklearn.datasets import load_sample_images
 
 from hybrid_jax import create_model, runtime
-from hybrid_jax.augment import Augmentation, augment
+from hybrid_jax.augment import augment
 from hybrid_jax.augment.resample import once
+from hybrid_jax.config.schema import AugmentConfig
 from hybrid_jax.data import Split
 from hybrid_jax.data.loader import create_loader
 from hybrid_jax.data.sampler import TrainingOrder
@@ -38,28 +39,28 @@ PIXELS, BATCH, CLASSES = 32, 64, 10
 STEPS = {"step": 4, "augmentation": 64}  # in one call
 
 
-def recipe(name: str) -> Augmentation:
+def recipe(name: str) -> AugmentConfig:
     """The augmentation of an experiment."""
-    return Augmentation(**experiment(name).augment)
+    return AugmentConfig(**experiment(name).augment)
 
 
 AUGMENTATIONS = {
-    "crop_padding=4": Augmentation(crop_padding=4),
-    "crop_scale=0.08": Augmentation(crop_scale=0.08),
-    "symmetry=flip": Augmentation(symmetry="flip"),
-    "symmetry=dihedral": Augmentation(symmetry="dihedral"),
-    "symmetry=rotation": Augmentation(symmetry="rotation"),
-    "policy=rand_augment": Augmentation(policy="rand_augment"),
-    "policy=trivial_augment": Augmentation(policy="trivial_augment"),
-    "color_jitter=0.4": Augmentation(color_jitter=0.4),
-    "hue_jitter=0.1": Augmentation(hue_jitter=0.1),
-    "erasing=0.25": Augmentation(erasing=0.25),
-    "mixup=0.8": Augmentation(mixup=0.8),
-    "cutmix=1.0": Augmentation(cutmix=1.0),
-    "mixup=0.8 cutmix=1.0": Augmentation(mixup=0.8, cutmix=1.0),
+    "crop_padding=4": AugmentConfig(crop_padding=4),
+    "crop_scale=0.08": AugmentConfig(crop_scale=0.08),
+    "symmetry=flip": AugmentConfig(symmetry="flip"),
+    "symmetry=dihedral": AugmentConfig(symmetry="dihedral"),
+    "symmetry=rotation": AugmentConfig(symmetry="rotation"),
+    "policy=rand_augment": AugmentConfig(policy="rand_augment"),
+    "policy=trivial_augment": AugmentConfig(policy="trivial_augment"),
+    "color_jitter=0.4": AugmentConfig(color_jitter=0.4),
+    "hue_jitter=0.1": AugmentConfig(hue_jitter=0.1),
+    "erasing=0.25": AugmentConfig(erasing=0.25),
+    "mixup=0.8": AugmentConfig(mixup=0.8),
+    "cutmix=1.0": AugmentConfig(cutmix=1.0),
+    "mixup=0.8 cutmix=1.0": AugmentConfig(mixup=0.8, cutmix=1.0),
     "configs/cifar10.py": recipe("cifar10"),
     "configs/galaxy10.py": recipe("galaxy10"),
-    "all of them": Augmentation(
+    "all of them": AugmentConfig(
         crop_scale=0.08,
         symmetry="rotation",
         policy="rand_augment",
@@ -113,7 +114,7 @@ def training(split: Split) -> Callable[[], float]:
     return seconds
 
 
-def augmentation(split: Split, how: Augmentation) -> Callable[[], float]:
+def augmentation(split: Split, how: AugmentConfig) -> Callable[[], float]:
     """Seconds that a batch takes to be gathered and augmented, at each call."""
     loader = create_loader(split, TrainingOrder(split.labels, BATCH, 0), BATCH)
 
@@ -145,7 +146,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     runtime.set_up(compilation_cache=True)
     split = tiles()
-    contenders = {"step": training(split), "none": augmentation(split, Augmentation())}
+    contenders = {"step": training(split), "none": augmentation(split, AugmentConfig())}
     for name, how in AUGMENTATIONS.items():
         contenders[name] = augmentation(split, how)
     times = {name: [] for name in contenders}

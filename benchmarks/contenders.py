@@ -49,7 +49,7 @@ def ours(case: Case, batches: int = BATCHES, augment=None, **overrides):
     import numpy as np
 
     from hybrid_jax import create_model, runtime
-    from hybrid_jax.augment import Augmentation
+    from hybrid_jax.config.schema import AugmentConfig
     from hybrid_jax.data import Split
     from hybrid_jax.data.loader import create_loader
     from hybrid_jax.data.sampler import TrainingOrder
@@ -66,7 +66,7 @@ def ours(case: Case, batches: int = BATCHES, augment=None, **overrides):
         image_size=model.image_size,
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),
-        augmentation=Augmentation(**(augment or {})),
+        augmentation=AugmentConfig(**(augment or {})),
     )
     rng, count = np.random.default_rng(0), batches * case.batch
     images = rng.integers(0, 256, (count, case.pixels, case.pixels, 3), np.uint8)

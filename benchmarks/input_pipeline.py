@@ -57,20 +57,21 @@ def ours(
     import jax.numpy as jnp
 
     from hybrid_jax import data, runtime
-    from hybrid_jax.augment import Augmentation, augment, normalise
+    from hybrid_jax.augment import augment, normalise
     from hybrid_jax.augment.resample import once
+    from hybrid_jax.config.schema import AugmentConfig, DataConfig
     from hybrid_jax.data.loader import create_loader
     from hybrid_jax.data.sampler import TrainingOrder
 
     runtime.set_up(compilation_cache=True)
-    splits = data.load("folder", f"{folder}.kept", path=folder, **options)
+    splits = data.load(DataConfig("folder", f"{folder}.kept", path=folder, **options))
     order = TrainingOrder(splits.train.labels, batch, seed=0)
     loader = create_loader(
         splits.train, order, batch, workers=options.get("workers", 0)
     )
     mean, std = splits.statistics
     crop = {"crop_scale": 0.08} if pixels == 224 else {"crop_padding": pixels // 8}
-    how = Augmentation(
+    how = AugmentConfig(
         symmetry="flip",
         policy="rand_augment" if policy else "none",
         mixup=0.8,

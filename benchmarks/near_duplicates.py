@@ -29,6 +29,7 @@ from rich.table import Table
 from sklearn.datasets import load_digits, load_sample_images
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.inspection import near_duplicates
 from hybrid_jax.inspection.scan import Found, Images, find, look_at
 
@@ -147,7 +148,7 @@ def digits(size: int) -> list[Image.Image]:
 
 
 def fashion() -> list[Image.Image]:
-    splits = data.load("fashion_mnist", loader="resident")
+    splits = data.load(DataConfig("fashion_mnist", loader="resident"))
     pixels = np.asarray(splits.test.images)
     return [Image.fromarray(image[..., 0]) for image in pixels]
 
@@ -196,7 +197,7 @@ def changed_copies() -> None:
 
 
 def known_pairs(folder: str, table: str, sheet: str) -> None:
-    options = data.Options("folder", path=folder)
+    options = DataConfig("folder", path=folder)
     with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = [*csv.DictReader(file)]
     known = {(row["train"], row["test"]): row.get("kind") or "known" for row in rows}
@@ -238,7 +239,7 @@ def draw(images: Images, pairs: list[near_duplicates.Pair], path: Path) -> None:
 def looked_at(records: dict[str, InMemory]):
     labels = {split: np.zeros(len(r), np.int32) for split, r in records.items()}
     source = Found("copies", ("all",), records, labels)
-    return look_at(source, data.Options("copies"))
+    return look_at(source, DataConfig("copies"))
 
 
 def found(originals: InMemory, copies: InMemory) -> float:

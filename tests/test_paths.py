@@ -83,7 +83,7 @@ def test_what_is_not_on_this_machine_is_refused_and_the_way_is_named(path, tmp_p
     for name in ("data.dir", "data.manual_dir", "data.path", "init_from"):
         fields = configs.flatten(configs.default()) | {name: path}
         with pytest.raises(UserError, match=rf"config\.{name}='{path}' .*mount a buck"):
-            configs.validate(configs.unflatten(fields))
+            configs.resolve(configs.to_config_dict(fields))
     for source, target in ((path, "x.safetensors"), ("x", f"{path}.safetensors")):
         with pytest.raises(UserError, match=rf"{path}.* is not allowed: a path of thi"):
             convert.convert(source, target)

@@ -12,8 +12,6 @@ images `[B, H, W, C]`, levels 0 to 255 and `C` 1 or 3, to the same:
 A stage that is not asked for costs nothing.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jax import random
@@ -23,44 +21,14 @@ from hybrid_jax.augment.auto_augment import draw_steps, matrices_of, recolour
 from hybrid_jax.augment.color_jitter import jitter
 from hybrid_jax.augment.mixup_cutmix import mix
 from hybrid_jax.augment.random_erasing import erase
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """What happens to a training batch; at the defaults it is resized only.
-
-    Attributes:
-      crop_padding: pixels of the stored image by which a crop of its own size may
-        leave it; black comes in.
-      crop_scale: least share of the area of a random resized crop; 0 is off.
-      symmetry: a row of `geometry.SYMMETRIES`.
-      policy: a row of `policy.SPACES`, or "none".
-      operations: how many of them "rand_augment" applies to an image.
-      magnitude: of those, 0 to 30.
-      color_jitter: brightness, contrast and saturation change by up to this share.
-      hue_jitter: hues turn by up to this share of the colour circle.
-      erasing: share of the images that lose a box.
-      mixup, cutmix: alpha of the Beta distribution that mixing weights come from.
-    """
-
-    crop_padding: int = 0
-    crop_scale: float = 0.0
-    symmetry: str = "none"
-    policy: str = "none"
-    operations: int = 2
-    magnitude: int = 9
-    color_jitter: float = 0.0
-    hue_jitter: float = 0.0
-    erasing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
+from hybrid_jax.config.schema import AugmentConfig
 
 
 def augment(
     key: jax.Array,
     images: jax.Array,
     targets: jax.Array,
-    how: Augmentation,
+    how: AugmentConfig,
     size: tuple[int, int],
     extents: jax.Array | None = None,
     fit: str = "crop",

@@ -27,7 +27,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.paths import check_local
 
 if typing.TYPE_CHECKING:
-    from ml_collections import ConfigDict
+    from hybrid_jax.config.schema import Config
 
 SECONDS = 10.0
 OPTIONS = (
@@ -46,7 +46,7 @@ def run(call: Call) -> None:
     benchmark(*parse(call.arguments))
 
 
-def parse(arguments: list[str]) -> "tuple[ConfigDict, float, str, str]":
+def parse(arguments: list[str]) -> "tuple[Config, float, str, str]":
     """Parses a command line.
 
     Returns:
@@ -68,7 +68,7 @@ def parse(arguments: list[str]) -> "tuple[ConfigDict, float, str, str]":
 
 
 def benchmark(
-    config: "ConfigDict", seconds: float = SECONDS, to: str = "", profile: str = ""
+    config: "Config", seconds: float = SECONDS, to: str = "", profile: str = ""
 ) -> dict:
     """Measures a config's experiment and prints what comes out.
 

@@ -26,7 +26,7 @@ from hybrid_jax.errors import OtherRun, UserError
 from hybrid_jax.paths import check_local
 
 if typing.TYPE_CHECKING:
-    from ml_collections import ConfigDict
+    from hybrid_jax.config.schema import Config
 
 OPTIONS = (
     Option("workdir", TEXT),
@@ -48,7 +48,7 @@ class Order(typing.NamedTuple):
       checkpoint, split, images, on_error: arguments of `engine.evaluate.evaluate`.
     """
 
-    config: "ConfigDict | None"
+    config: "Config | None"
     changed: dict[str, typing.Any]
     workdir: str
     chosen: bool
@@ -98,11 +98,11 @@ def parse(arguments: list[str]) -> Order:
     values, changed = parsed.values, parsed.changed
     workdir = workdirs.choose(values["workdir"], values["config"])
     check_local("--data", values["data"])
+    config = None
     if parsed.config is not None:
-        flags.needed_config(parsed)
-        changed = {}
+        config, changed = flags.needed_config(parsed), {}
     return Order(
-        config=parsed.config,
+        config=config,
         changed=changed,
         workdir=workdir,
         chosen=values["workdir"] is None,

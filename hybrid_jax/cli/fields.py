@@ -57,11 +57,10 @@ def matching(text: str = "") -> list[str]:
 
 def describe(name: str) -> str:
     """Returns a field with its default, meaning, and allowed values, in some lines."""
-    from hybrid_jax.config.resolve import allowed
     from hybrid_jax.config.schema import FIELDS
 
     field = FIELDS[name]
-    texts = map(_indented, (field.meaning, f"allowed: {allowed(name)}"))
+    texts = map(_indented, (field.meaning, f"allowed: {field.rule.words}"))
     return "\n".join([f"--config.{name}={_typed(field.default)}", *texts])
 
 

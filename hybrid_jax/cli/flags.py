@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from hybrid_jax.cli.common import is_config
 from hybrid_jax.cli.options import TEXT, Kind, Option, one_of
 from hybrid_jax.config.files import SUCH_AS, load_config
-from hybrid_jax.config.resolve import parse_value, validate
-from hybrid_jax.config.schema import FIELDS
+from hybrid_jax.config.resolve import parse_value, resolve
+from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.config.suggestions import NEAR, nearest, unknown_field
 from hybrid_jax.errors import UserError
 
@@ -64,16 +64,15 @@ def parse(arguments: list[str], options: Iterable[Option]) -> Parsed:
     return Parsed(values, config, changed, others)
 
 
-def needed_config(parsed: Parsed) -> ConfigDict:
-    """Returns the config of a command line, validated.
+def needed_config(parsed: Parsed) -> Config:
+    """Return the config of a command line, resolved.
 
     Raises:
       UserError: there is none, or it is not right.
     """
     if parsed.config is None:
         raise UserError(f"--config is missing: give one, {SUCH_AS}")
-    validate(parsed.config)
-    return parsed.config
+    return resolve(parsed.config)
 
 
 def parse_plain(

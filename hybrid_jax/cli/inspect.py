@@ -29,7 +29,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.paths import check_local, expanded
 
 if typing.TYPE_CHECKING:
-    from ml_collections import ConfigDict
+    from hybrid_jax.config.schema import Config
 
 OPTIONS = (Option("output", TEXT, ""), Option("workdir", TEXT, ""))
 
@@ -43,7 +43,7 @@ def run(call: Call) -> int:
     return inspect(*parse(call.arguments))
 
 
-def parse(arguments: list[str]) -> "tuple[ConfigDict, str, str]":
+def parse(arguments: list[str]) -> "tuple[Config, str, str]":
     """Parses a command line.
 
     Returns:
@@ -62,7 +62,7 @@ def parse(arguments: list[str]) -> "tuple[ConfigDict, str, str]":
     return config, output, workdir
 
 
-def inspect(config: "ConfigDict", output: str = "", workdir: str = "") -> int:
+def inspect(config: "Config", output: str = "", workdir: str = "") -> int:
     """Looks at the data set of a config, prints what it finds, and writes pictures.
 
     Args:
@@ -79,7 +79,6 @@ def inspect(config: "ConfigDict", output: str = "", workdir: str = "") -> int:
     """
     from rich.console import Console
 
-    from hybrid_jax.data import Options
     from hybrid_jax.data.output_folder import check_outside
     from hybrid_jax.inspection import contact_sheet, near_duplicate_table, report
     from hybrid_jax.inspection.checks import SPOILS, Inspection, run_checks
@@ -87,7 +86,7 @@ def inspect(config: "ConfigDict", output: str = "", workdir: str = "") -> int:
 
     if workdir and not (expanded(workdir) / "model.json").is_file():
         raise UserError(f"--workdir={workdir} is no folder of a run: leave it out")
-    options = Options(**config.data)
+    options = config.data
     found = find(options)
     folder = expanded(output or f"inspect-{found.title}")
     if options.name == "folder":

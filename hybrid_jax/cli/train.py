@@ -30,7 +30,7 @@ from hybrid_jax.cli.options import TEXT, Option, whole
 from hybrid_jax.errors import OtherRun, UserError
 
 if typing.TYPE_CHECKING:
-    from ml_collections import ConfigDict
+    from hybrid_jax.config.schema import Config
 
 OPTIONS = (
     Option("workdir", TEXT),
@@ -52,7 +52,7 @@ class Order(typing.NamedTuple):
       hosts: arguments of `parallel.hosts.join`.
     """
 
-    config: "ConfigDict | None"
+    config: "Config | None"
     changed: dict[str, typing.Any]
     workdir: str
     chosen: bool
@@ -94,12 +94,12 @@ def parse(arguments: list[str]) -> Order:
     from hybrid_jax.cli import flags, workdirs
 
     parsed = flags.parse(arguments, OPTIONS)
-    config, values = parsed.config, parsed.values
-    given = values["workdir"]
-    if values["checkpoint"] and config is not None:
-        config = _starting_from(config, values["checkpoint"])
-    if config is not None or given is None:
-        config = flags.needed_config(parsed._replace(config=config))
+    values = parsed.values
+    given, config = values["workdir"], None
+    if parsed.config is not None or given is None:
+        config = flags.needed_config(parsed)
+        if values["checkpoint"]:
+            config = _starting_from(config, values["checkpoint"])
     workdir = workdirs.choose(given, values["config"])
     if config is None:
         workdirs.check_run(workdir)
@@ -109,18 +109,18 @@ def parse(arguments: list[str]) -> Order:
     return Order(config, changed, workdir, given is None, hosts)
 
 
-def _starting_from(config: "ConfigDict", checkpoint: str) -> "ConfigDict":
-    """Returns the config with `--checkpoint` in it."""
-    from hybrid_jax.config.resolve import flatten, unflatten
+def _starting_from(config: "Config", checkpoint: str) -> "Config":
+    """Return the config with `--checkpoint` in it."""
+    from hybrid_jax.config.resolve import resolve
 
     if not config.init_from:
         raise UserError(
             "--checkpoint says where to start from: give --config.init_from=WORKDIR too"
         )
-    return unflatten(flatten(config) | {"init_checkpoint": checkpoint})
+    return resolve(config.replace({"init_checkpoint": checkpoint}))
 
 
-def _stored(order: Order) -> "ConfigDict":
+def _stored(order: Order) -> "Config":
     """Returns the config of the run in the workdir, with the user's changes."""
     from hybrid_jax.engine.run_folder import RunFolder
 

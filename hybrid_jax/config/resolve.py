@@ -1,17 +1,19 @@
-"""The config of an experiment: its defaults and its validation.
+"""From what files and flags say to a `Config`, checked once for the whole program.
 
-Both come from one table, `hybrid_jax.config.schema`. A config file starts from
-`default()` and changes what its experiment is about.
+A config file starts from `default()`, a `ConfigDict`, and changes what its experiment
+is about. `resolve` is where such a `ConfigDict` ends: behind it there are frozen
+dataclasses, whose parts are passed inward.
 """
 
 import ast
 import contextlib
-import typing
+from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, FieldReference
 
-from hybrid_jax.config.schema import FIELDS, Field
+from hybrid_jax.config.schema import FIELDS, Config, Field
 from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models.registry import (
@@ -25,13 +27,27 @@ from hybrid_jax.models.strides import as_size, check_geometry, choose_strides
 
 
 def default() -> ConfigDict:
-    """Every field at its default; a misspelt one cannot be set."""
-    return unflatten({name: field.default for name, field in FIELDS.items()})
+    """Return every field at its default; a misspelt one cannot be set."""
+    return to_config_dict({name: field.default for name, field in FIELDS.items()})
 
 
-def flatten(config: ConfigDict | dict) -> dict[str, typing.Any]:
-    """`{"optim.learning_rate": 0.001, ...}`, tuples for lists."""
-    flat = {}
+def to_config_dict(flat: dict[str, Any]) -> ConfigDict:
+    """Return values by name as a locked `ConfigDict` of groups."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, leaf = name.split(".")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        # A plain field keeps the type of its first value.
+        several = name in FIELDS and str in FIELDS[name].types[1:]
+        node[leaf] = FieldReference(value, field_type=object) if several else value
+    return ConfigDict(tree).lock()
+
+
+def flatten(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
+    """Return values by name, such as `optim.learning_rate`, with tuples for lists."""
+    flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, (ConfigDict, dict)):
             flat |= {f"{name}.{leaf}": v for leaf, v in flatten(value).items()}
@@ -40,57 +56,26 @@ def flatten(config: ConfigDict | dict) -> dict[str, typing.Any]:
     return flat
 
 
-def unflatten(flat: dict[str, typing.Any]) -> ConfigDict:
-    """`flatten`, undone; the result is locked."""
-    tree = {}
-    for name, value in flat.items():
-        *groups, leaf = name.split(".")
-        node = tree
-        for group in groups:
-            node = node.setdefault(group, {})
-        several = name in FIELDS and FIELDS[name].types
-        # A plain field keeps the type of its first value.
-        node[leaf] = FieldReference(value, field_type=object) if several else value
-    return ConfigDict(tree).lock()
-
-
-def validate(config: ConfigDict) -> None:
-    """Checks every field, then how they go together.
+def resolve(config: ConfigDict | Config) -> Config:
+    """Check every field, then how they go together.
 
     Raises:
       UserError: names the field, its value and what is allowed.
     """
-    values = flatten(config)
+    values = config.flat() if isinstance(config, Config) else flatten(config)
     for name in {**values, **FIELDS}:
         if name not in FIELDS:
             raise UserError(unknown_field(name))
         if name not in values:
             raise UserError(f"config.{name} is missing: start from config.default()")
-    for name, field in FIELDS.items():
-        _check_field(name, values[name], field)
-    _check_together(values)
+        _check_field(name, values[name], FIELDS[name])
+    resolved = Config.from_flat(values)
+    _check_together(resolved)
+    return resolved
 
 
-def _check_field(name: str, value: typing.Any, field: Field) -> None:
-    whole = (float, int) if type(field.default) is float else (type(field.default),)
-    right_type = type(value) in (field.types or whole)
-    if not (right_type and field.rule.holds(value)):
-        hint = closest(value, MODELS) if name == "model.name" else ""
-        raise UserError(_refusal(name, repr(value)) + hint)
-
-
-def _refusal(name: str, shown: str) -> str:
-    return f"config.{name}={shown} is not allowed: {allowed(name)}"
-
-
-def allowed(name: str) -> str:
-    """Says what a field may be."""
-    words = FIELDS[name].rule.allowed
-    return words if isinstance(words, str) else words()
-
-
-def parse_value(name: str, text: str) -> typing.Any:
-    """Reads a field's value from a command line.
+def parse_value(name: str, text: str) -> Any:
+    """Read a field's value from a command line.
 
     Args:
       name: of a field.
@@ -103,14 +88,43 @@ def parse_value(name: str, text: str) -> typing.Any:
       UserError: the text is of another type; says what is allowed.
     """
     field = FIELDS[name]
-    for kind in field.types or (type(field.default),):
+    for kind in field.types:
         with contextlib.suppress(ValueError):
             return _PARSERS[kind](text, field)
     raise UserError(_refusal(name, text or "''"))
 
 
+def check_image_size(image_size: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    """Refuse a size that the network cannot serve.
+
+    Raises:
+      UserError: with a size or strides that would do.
+    """
+    height, width = image_size
+    size = as_size((height, width))
+    try:
+        check_geometry(size, strides or choose_strides(size))
+    except ValueError as error:
+        raise UserError(
+            f"{error} (config.data.image_size, config.model.strides)"
+        ) from None
+
+
+def _check_field(name: str, value: Any, field: Field) -> None:
+    # A default is allowed without a look at its table, which may need jax.
+    if type(value) not in field.types or not (
+        value == field.default or field.rule.holds(value)
+    ):
+        hint = closest(value, MODELS) if name == "model.name" else ""
+        raise UserError(_refusal(name, repr(value)) + hint)
+
+
+def _refusal(name: str, shown: str) -> str:
+    return f"config.{name}={shown} is not allowed: {FIELDS[name].rule.words}"
+
+
 def _parse_tuple(text: str, field: Field) -> tuple:
-    """Reads `64,64`, `(64, 64)`, `('stem', 'head')`, one text, or nothing.
+    """Read `64,64`, `(64, 64)`, `('stem', 'head')`, one text, or nothing.
 
     Raises:
       ValueError: it is none of these.
@@ -122,16 +136,17 @@ def _parse_tuple(text: str, field: Field) -> tuple:
     except (ValueError, TypeError, SyntaxError):  # a text, such as stage[12]
         literal = text
     if isinstance(literal, (tuple, list)):
-        values = (tuple(literal),)
+        values = [tuple(literal)]
     else:
-        values = ((literal,), (text,))
+        values = [(literal,), (text,)]
     for value in values:
-        if field.rule.holds(value):
-            return value
+        with contextlib.suppress(TypeError):  # a rule about numbers meets text
+            if field.rule.holds(value):
+                return value
     raise ValueError
 
 
-_PARSERS: dict[type, typing.Callable[[str, Field], typing.Any]] = {
+_PARSERS: dict[type, Callable[[str, Field], Any]] = {
     bool: lambda text, field: flags.BooleanParser().parse(text),
     int: lambda text, field: int(text),
     float: lambda text, field: float(text),
@@ -140,81 +155,96 @@ _PARSERS: dict[type, typing.Callable[[str, Field], typing.Any]] = {
 }
 
 
-def _check_together(values: dict[str, typing.Any]) -> None:
-    batch, pieces = values["train.batch_size"], values["optim.accumulate"]
+def _check_together(config: Config) -> None:
+    batch, pieces = config.train.batch_size, config.optim.accumulate
     if batch % pieces:
         raise UserError(
             f"config.optim.accumulate={pieces} does not divide "
             f"config.train.batch_size={batch}"
         )
-    warmup, epochs = values["optim.warmup_epochs"], values["train.epochs"]
+    warmup, epochs = config.optim.warmup_epochs, config.train.epochs
     if warmup >= epochs:
         raise UserError(
             f"config.optim.warmup_epochs={warmup} is not below "
             f"config.train.epochs={epochs}"
         )
-    if values["augment.crop_padding"] and values["augment.crop_scale"]:
+    if config.augment.crop_padding and config.augment.crop_scale:
         raise UserError(
             "config.augment.crop_padding and config.augment.crop_scale are two ways to "
             "crop: leave one at 0"
         )
-    if values["train.patience"] and values["data.validation"] == 0:
+    if config.train.patience and config.data.validation == 0:
         raise UserError(
-            f"config.train.patience={values['train.patience']} needs a validation "
+            f"config.train.patience={config.train.patience} needs a validation "
             "split: leave it at 0, or take another config.data.validation than 0"
         )
-    _check_data(values)
-    _check_model(values)
-    if values["data.image_size"]:
-        check_image_size(values["data.image_size"], values["model.strides"])
+    _check_meaning(config)
+    _check_stages(config)
+    if config.data.image_size:
+        check_image_size(config.data.image_size, config.model.strides)
 
 
-def _check_data(values: dict[str, typing.Any]) -> None:
-    """Refuses fields that mean nothing to the data set."""
-    folder = values["data.name"] == "folder"
-    for field in (
-        ("data.label", "data.manual_dir") if folder else ("data.path", "data.group")
+def _check_meaning(config: Config) -> None:
+    """Refuse fields that mean nothing beside the value of another one."""
+    values = config.flat()
+    for deciding, holds, others, way_out in (
+        # Strides suit a data set, for whichever hybrid; a ViT passes them over.
+        ("model.name", _is_vit, ("model.stack", "model.attention"), "take a hybrid"),
+        ("model.name", _is_hybrid, ("model.patch_size",), "take a ViT"),
+        ("data.name", _is_folder, ("data.label", "data.manual_dir"), ""),
+        (
+            "data.name",
+            lambda name: not _is_folder(name),
+            ("data.path", "data.group"),
+            "take configs/folder.py",
+        ),
+        (
+            "optim.schedule",
+            lambda name: name != "step",
+            ("optim.decay_epochs", "optim.decay_factor"),
+            "take config.optim.schedule=step",
+        ),
+        (
+            "optim.name",
+            lambda name: name != "sgd",
+            ("optim.momentum",),
+            "take config.optim.name=sgd",
+        ),
+        (
+            "loss.name",
+            lambda name: name != "focal",
+            ("loss.focal_gamma",),
+            "take config.loss.name=focal",
+        ),
     ):
-        if values[field] != FIELDS[field].default:
-            raise UserError(
-                f"config.{field}={values[field]!r} means nothing to "
-                f"config.data.name={values['data.name']!r}: leave it out"
-                + ("" if folder else ", or take configs/folder.py")
-            )
+        for name in others:
+            if holds(values[deciding]) and values[name] != FIELDS[name].default:
+                raise UserError(
+                    f"config.{name}={values[name]!r} means nothing to "
+                    f"config.{deciding}={values[deciding]!r}: leave it out"
+                    + (f", or {way_out}" if way_out else "")
+                )
 
 
-def _check_model(values: dict[str, typing.Any]) -> None:
-    """Refuses fields that the model has no use for, and stages that cannot be built."""
-    name = values["model.name"]
-    row = MODELS[name]
-    vit = isinstance(row, ViTRow)
-    # Strides suit a data set, for whichever hybrid; a ViT passes them over.
-    others = ("stack", "attention") if vit else ("patch_size",)
-    for field in (f"model.{other}" for other in others):
-        if values[field] != FIELDS[field].default:
-            raise UserError(
-                f"config.{field}={values[field]!r} means nothing to {name}: leave it "
-                f"out, or take {'a hybrid' if vit else 'a ViT'}"
-            )
-    if vit:
+def _is_vit(name: str) -> bool:
+    return isinstance(MODELS[name], ViTRow)
+
+
+def _is_hybrid(name: str) -> bool:
+    return not _is_vit(name)
+
+
+def _is_folder(name: str) -> bool:
+    return name == "folder"
+
+
+def _check_stages(config: Config) -> None:
+    """Refuse stages that cannot be built."""
+    row = MODELS[config.model.name]
+    if isinstance(row, ViTRow):
         return
-    stack = parse_stack(values["model.stack"]) or row.stack
+    stack = parse_stack(config.model.stack) or row.stack
     try:
         check_heads(block_plan(stack, row.widths, row.depths))
     except ValueError as error:
         raise UserError(f"{error} (config.model.stack, config.model.name)") from None
-
-
-def check_image_size(image_size: tuple[int, int], strides: tuple[int, ...]) -> None:
-    """Refuses a size that the network cannot serve.
-
-    Raises:
-      UserError: with a size or strides that would do.
-    """
-    size = as_size(image_size)
-    try:
-        check_geometry(size, strides or choose_strides(size))
-    except ValueError as error:
-        raise UserError(
-            f"{error} (config.data.image_size, config.model.strides)"
-        ) from None

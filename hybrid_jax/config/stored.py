@@ -1,66 +1,84 @@
-"""Configs as a folder keeps them, flat: compared with others, and brought up to date.
-
-Fields that are `free` may differ between a run and its resumption, and a relative path
-means the same on another machine.
-"""
+"""Configs as the folder of a run keeps them: read, brought up to date, compared."""
 
 from typing import Any
 
-from hybrid_jax.config.schema import FIELDS, PATH
+from hybrid_jax.config import rules
+from hybrid_jax.config.resolve import flatten
+from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.config.suggestions import unknown_field
+from hybrid_jax.errors import UserError
 from hybrid_jax.paths import expanded
 
-
-def migrate(stored: dict) -> dict:
-    """A config of the first layout, nested, in the fields of this version.
-
-    A fold of the training images was what is now the validation split. Without one, all
-    images were trained on, and the last weights counted.
-    """
-    data = dict(stored.get("data", {}))
-    fold = data.pop("fold", "")
-    return stored | {"data": {"validation": fold or 0} | data}
+SCHEMA = 3  # of what is written today
+WITH_VALIDATION = 2  # the first schema whose runs have a validation split
+MOVED = {  # since schema 3
+    "optim.label_smoothing": "loss.label_smoothing",
+    "optim.class_weights": "loss.class_weights",
+}
 
 
-def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
-    """The fields that tell two runs apart, in words.
+def read(stored: dict[str, Any], schema: int) -> Config:
+    """Return a stored config in the fields of today.
+
+    A field that the stored config does not have yet is at its default, which means what
+    the program did before there was the field.
 
     Args:
-      theirs: flat, as stored.
-      ours: flat, as asked for.
+      stored: nested, as it lies in the folder.
+      schema: that it was written with, from 1 to `SCHEMA`.
+
+    Raises:
+      UserError: it has a field that there has never been.
     """
+    values = flatten(stored)
+    if schema < WITH_VALIDATION:
+        # A fold was what is the validation split now. Without one, all images were
+        # trained on, and the last weights counted.
+        fold = values.pop("data.fold", "")
+        values.setdefault("data.validation", fold or 0)
+    for old, new in MOVED.items():
+        if old in values:
+            values[new] = values.pop(old)
+    for name in values:
+        if name not in FIELDS:
+            raise UserError(unknown_field(name))
+    return Config.from_flat(values)
+
+
+def nested(config: Config) -> dict[str, Any]:
+    """Return a config to be stored: paths are absolute, so they mean one thing."""
+    tree: dict[str, Any] = {}
+    for name, value in config.flat().items():
+        if value and _is_path(name):
+            value = str(expanded(value).absolute())
+        group, _, leaf = name.rpartition(".")
+        (tree.setdefault(group, {}) if group else tree)[leaf] = value
+    return tree
+
+
+def differences(theirs: Config, ours: Config) -> list[str]:
+    """List in words the fields that tell two runs apart, but for free ones.
+
+    Args:
+      theirs: as stored.
+      ours: as asked for.
+    """
+    here, there = ours.flat(), theirs.flat()
     return [
-        f"config.{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
-        for name in {**theirs, **ours}
-        if not (is_free(name) or _same(name, theirs.get(name), ours.get(name)))
+        f"config.{name} is {there[name]!r} there and {here[name]!r} here"
+        for name in FIELDS
+        if not (FIELDS[name].free or _is_alike(name, there[name], here[name]))
     ]
 
 
-def is_free(name: str) -> bool:
-    """Whether a field may differ between a run and its resumption."""
-    return name in FIELDS and FIELDS[name].free
-
-
-def is_default(flat: dict[str, Any], name: str) -> bool:
-    """Whether a field has its default."""
-    return flat[name] == FIELDS[name].default
-
-
-def located(flat: dict[str, Any]) -> dict[str, Any]:
-    """A flat config whose paths are absolute, so that it says the same anywhere."""
-    return {
-        name: str(expanded(value).absolute()) if value and _is_path(name) else value
-        for name, value in flat.items()
-    }
-
-
 def _is_path(name: str) -> bool:
-    return name in FIELDS and FIELDS[name].rule is PATH
+    return FIELDS[name].rule is rules.PATH
 
 
-def _same(name: str, theirs: Any, ours: Any) -> bool:
-    """Whether two values of a field mean the same.
+def _is_alike(name: str, theirs: Any, ours: Any) -> bool:
+    """Whether two values of a field mean one thing.
 
-    The same relative path does, on another machine or from another folder too.
+    A relative path does, on another machine or from another folder too.
     """
     if not (_is_path(name) and theirs and ours):
         return theirs == ours

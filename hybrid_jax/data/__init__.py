@@ -1,9 +1,9 @@
 """Data sets by name or as arrays: splits of uint8 images.
 
-splits = load("digits")
+splits = load(DataConfig("digits"))
 splits["train"].images.shape    # (1293, 8, 8, 1)
-splits = load("folder", path="cells", image_size=(64, 64), fraction=0.1)
-splits = from_arrays({"train": (images, labels)}, Options("arrays"))
+splits = load(DataConfig("folder", path="cells", image_size=(64, 64)))
+splits = from_arrays({"train": (images, labels)}, DataConfig("arrays"))
 """
 
 import functools
@@ -11,9 +11,9 @@ import typing
 
 import numpy as np
 
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.dataset import Split, Splits, Undecoded
 from hybrid_jax.data.image_io import Form
-from hybrid_jax.data.options import Options
 from hybrid_jax.data.sources.arrays import from_arrays
 from hybrid_jax.data.splitting import divide, notes_on
 from hybrid_jax.errors import counted
@@ -21,7 +21,7 @@ from hybrid_jax.errors import counted
 if typing.TYPE_CHECKING:
     from hybrid_jax.data.lazy_images import Encoded
 
-__all__ = ["Options", "Split", "Splits", "from_arrays", "load"]
+__all__ = ["Split", "Splits", "from_arrays", "load"]
 
 
 class Source(typing.Protocol):
@@ -52,30 +52,27 @@ class Source(typing.Protocol):
     def groups(self, split: str) -> np.ndarray | None: ...
 
 
-def load(name: str, dir: str = "", **options) -> Splits:
+def load(config: DataConfig) -> Splits:
     """A data set of this project, of TFDS or of the user, prepared if need be.
 
     Sizes and labels are known at once; pixels are decoded when they are asked for.
 
     Args:
-      name: one of this project's builders, any TFDS image classification set, or
-        `folder` for the images at `path`.
-      dir: where data sets lie; empty is TFDS's default, `~/tensorflow_datasets`.
-      options: the other fields of `Options`.
+      config: its `name` is one of this project's builders, any TFDS image
+        classification set, or `folder` for the images at `path`.
 
     Raises:
       UserError: the set does not exist, or cannot be prepared here; says what to do.
     """
     from hybrid_jax.data.memory_budget import is_resident
 
-    options = Options(name, dir, **options)
-    source = open_source(options)
+    source = open_source(config)
     labels = {split: source.labels(split) for split in source.splits}
     groups = source.groups("train")
-    parts, notes = divide(labels, source.classes, options, groups, source.unused)
+    parts, notes = divide(labels, source.classes, config, groups, source.unused)
     encoded = {split: source.images(split) for split in source.splits}
     used = {name: encoded[split].take(rows) for name, (split, rows) in parts.items()}
-    resident = is_resident(options.loader, used.values())
+    resident = is_resident(config.loader, used.values())
     decoded = functools.cache(source.decoded)  # two parts may lie in one split
 
     def part(name: str) -> Split:
@@ -100,7 +97,7 @@ def load(name: str, dir: str = "", **options) -> Splits:
     splits = {name: part(name) for name in parts}
     notes += notes_on({name: of.labels for name, of in splits.items()}, source.classes)
     return Splits(
-        name,
+        config.name,
         splits,
         source.classes,
         source.form,
@@ -109,7 +106,7 @@ def load(name: str, dir: str = "", **options) -> Splits:
     )
 
 
-def open_source(options: Options) -> Source:
+def open_source(options: DataConfig) -> Source:
     """The place that the images of a data set come from.
 
     Raises:

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import group_splitting as grouped
 from hybrid_jax.data import subsets
 from hybrid_jax.data.exclusions import Exclusions
-from hybrid_jax.data.options import Options
 from hybrid_jax.errors import UserError, counted, shown
 
-DEFAULT = Options.validation
+DEFAULT = DataConfig.validation
 NAMED_AT_MOST = 5
 ALL = "--config.data.validation=0 trains on all"
 
@@ -28,7 +28,7 @@ class Part(NamedTuple):
     rows: np.ndarray
 
 
-def used_splits(given: Mapping[str, int], options: Options) -> tuple[str, ...]:
+def used_splits(given: Mapping[str, int], options: DataConfig) -> tuple[str, ...]:
     """Which of a source's splits are used.
 
     Args:
@@ -61,7 +61,7 @@ def left_out_note(count: int) -> str:
 def divide(
     labels: Mapping[str, np.ndarray],
     classes: Sequence[str],
-    options: Options,
+    options: DataConfig,
     groups: np.ndarray | None = None,
     unused: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, Part], tuple[str, ...]]:
@@ -132,7 +132,7 @@ def _validation(
     labels: np.ndarray,
     places: np.ndarray,
     classes: Sequence[str],
-    options: Options,
+    options: DataConfig,
     groups: np.ndarray | None,
 ) -> np.ndarray:
     """Which of the training images are for validation, bool `[N]`.
@@ -223,7 +223,7 @@ def one_sided(
 
 
 def _validation_note(
-    held: np.ndarray, options: Options, groups: np.ndarray | None
+    held: np.ndarray, options: DataConfig, groups: np.ndarray | None
 ) -> str:
     count, asked = int(held.sum()), options.validation
     if isinstance(asked, str):
@@ -245,7 +245,7 @@ def _validation_note(
 
 
 def _left_in(
-    labels: Mapping[str, np.ndarray], options: Options, unused: Mapping[str, int]
+    labels: Mapping[str, np.ndarray], options: DataConfig, unused: Mapping[str, int]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Rows of each split that `config.data.exclude` does not list, and notes.
 

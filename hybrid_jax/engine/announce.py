@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 from clu import parameter_overview
-from ml_collections import ConfigDict
 
 from hybrid_jax.augment import augment
+from hybrid_jax.config.schema import Config
 from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import Experiment
@@ -68,7 +68,7 @@ def _several(devices: Devices) -> str:
     return f"{devices.shared_by} x " if devices.shared_by > 1 else ""
 
 
-def _shares(config: ConfigDict, devices: Devices) -> str:
+def _shares(config: Config, devices: Devices) -> str:
     """How the devices share the work; nothing of one."""
     if devices.shared_by == 1:
         return ""

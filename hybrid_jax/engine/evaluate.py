@@ -2,12 +2,9 @@
 
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from hybrid_jax.config.resolve import flatten
-from hybrid_jax.config.stored import is_free
+from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.engine.console import Reporter
-from hybrid_jax.engine.experiment import resolve_config
+from hybrid_jax.engine.experiment import set_up_process
 from hybrid_jax.engine.results import metric_rows
 from hybrid_jax.engine.run import open_run
 from hybrid_jax.engine.run_folder import RunFolder
@@ -16,7 +13,7 @@ from hybrid_jax.errors import counted, shown
 
 def evaluate(
     workdir: str,
-    config: ConfigDict | None = None,
+    config: Config | None = None,
     changed: dict[str, Any] | None = None,
     checkpoint: str | int | None = None,
     split: str = "",
@@ -45,9 +42,9 @@ def evaluate(
     """
     folder = RunFolder(workdir)
     if config is not None:
-        resumed, _ = folder.resume(resolve_config(config))
-        flat = flatten(resumed)
-        changed = {name: flat[name] for name in flat if is_free(name)}
+        resumed, _ = folder.resume(set_up_process(config))
+        flat = resumed.flat()
+        changed = {name: flat[name] for name in flat if FIELDS[name].free}
     run = open_run(folder, checkpoint, changed or {})
     with Reporter() as console:
         if images:

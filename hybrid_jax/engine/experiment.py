@@ -1,6 +1,6 @@
 """From a config and splits to what runs: the one sequence that all commands share.
 
-config = resolve_config(config)                    # the process is set up
+config = set_up_process(resolve(config))                   # checked once; the process too
 experiment = Experiment(config, splits, hosts)     # devices, schedule, network
 training = experiment.start_training(threads, ...) # programs, compiled in threads
 """
@@ -14,12 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from hybrid_jax import runtime
-from hybrid_jax.augment import Augmentation
-from hybrid_jax.config.resolve import flatten, unflatten, validate
-from hybrid_jax.config.schema import FIELDS, LOCAL
+from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.data import Splits
 from hybrid_jax.engine.compile import KEPT, Program
 from hybrid_jax.engine.programs import Evaluator, Trainer, initialiser
@@ -36,17 +33,13 @@ from hybrid_jax.training.step import Network, Task
 from hybrid_jax.weights.timm_models import Model
 
 
-def resolve_config(config: ConfigDict, hosts: Hosts | None = None) -> ConfigDict:
-    """Sets the process up, and resolves what the config leaves to the machine.
+def set_up_process(config: Config, hosts: Hosts | None = None) -> Config:
+    """Set the process up, and resolve what the config leaves to the machine.
 
     `dtype=auto` becomes bfloat16, or float32 on CPUs, which have no fast products of
     bfloat16. A run keeps the resolved config, so that it cannot go on in another
     precision unnoticed.
-
-    Raises:
-      UserError: a field that is not allowed.
     """
-    validate(config)
     # On CPUs, processes that read programs which one of them compiled wait for ever.
     many = hosts is not None and hosts.many
     cached = not many or jax.default_backend() != "cpu"
@@ -54,13 +47,16 @@ def resolve_config(config: ConfigDict, hosts: Hosts | None = None) -> ConfigDict
     if config.dtype != "auto":
         return config
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return unflatten(flatten(config) | {"dtype": dtype})
+    return config.replace({"dtype": dtype})
 
 
-def setting(config: ConfigDict) -> dict:
+def setting(config: Config) -> dict:
     """What the hosts of a run must have in common, but for their data."""
-    shared = {k: v for k, v in flatten(config).items() if k not in LOCAL}
-    return {f"config.{name}": value for name, value in shared.items()} | {
+    return {
+        f"config.{name}": value
+        for name, value in config.flat().items()
+        if not FIELDS[name].local
+    } | {
         "jax": jax.__version__,
         "hybrid_jax": runtime.source_version(),
         "number of devices": jax.local_device_count(),
@@ -72,12 +68,12 @@ class Experiment:
     """A resolved config and its splits, with all that follows from them.
 
     Attributes:
-      config: of `resolve_config`.
+      config: of `set_up_process`.
       splits: to train on, and to evaluate.
       hosts: that share the run.
     """
 
-    config: ConfigDict
+    config: Config
     splits: Splits
     hosts: Hosts = dataclasses.field(default_factory=Hosts)
 
@@ -123,7 +119,7 @@ class Experiment:
 
     def accumulating(self, pieces: int) -> "Experiment":
         """The same experiment, each step in so many micro-batches."""
-        config = unflatten(flatten(self.config) | {"optim.accumulate": pieces})
+        config = self.config.replace({"optim.accumulate": pieces})
         return Experiment(config, self.splits, self.hosts)
 
     def trainer(self, threads: Executor) -> Trainer:
@@ -153,7 +149,7 @@ class Experiment:
         )
 
 
-def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
+def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
     """The network, its optimiser and its inputs, as a resolved config says.
 
     Mean and deviation are shapes alone, enough to compile; see `with_statistics`.
@@ -188,15 +184,15 @@ def build_task(config: ConfigDict, splits: Splits, plan: Plan) -> Task:
             config.freeze,
         ),
         freeze=config.freeze,
-        class_weights=optimizers.CLASS_WEIGHTS[config.optim.class_weights](
+        class_weights=optimizers.CLASS_WEIGHTS[config.loss.class_weights](
             splits.train.labels, len(splits.classes)
         ),
         image_size=model.image_size,
         mean=levels,
         std=levels,
-        augmentation=Augmentation(**config.augment),
+        augmentation=config.augment,
         fit=config.data.fit,
-        label_smoothing=config.optim.label_smoothing,
+        label_smoothing=config.loss.label_smoothing,
         ema_decay=config.optim.ema_decay,
         accumulate=config.optim.accumulate,
     )
@@ -220,13 +216,13 @@ def with_statistics(
     return network.replace(mean=mean, std=std)
 
 
-def create_run_devices(config: ConfigDict, hosts: Hosts) -> Devices:
+def create_run_devices(config: Config, hosts: Hosts) -> Devices:
     """The devices of a config.
 
     Raises:
       UserError: there are fewer, or they cannot share what they are to share.
     """
-    kind, count, fsdp = (config.parallel[name] for name in ("kind", "devices", "fsdp"))
+    kind, count, fsdp = dataclasses.astuple(config.parallel)
     there = jax.device_count()
     if count > there or (hosts.many and count not in (0, there)):
         raise UserError(
@@ -255,7 +251,7 @@ def create_run_devices(config: ConfigDict, hosts: Hosts) -> Devices:
     return create_devices(kind, count, fsdp)
 
 
-def model_spec(config: ConfigDict, model: Model, channels: int) -> dict:
+def model_spec(config: Config, model: Model, channels: int) -> dict:
     """What `create_model` builds this network with anywhere else, fit for JSON.
 
     Strides and patches are told even where they were chosen by the image's size, since
@@ -270,11 +266,11 @@ def model_spec(config: ConfigDict, model: Model, channels: int) -> dict:
     }
 
 
-def _changed_fields(config: ConfigDict) -> dict[str, typing.Any]:
+def _changed_fields(config: Config) -> dict[str, typing.Any]:
     """The fields of a config's model that are not the row's own."""
     changed = {
         name: value
-        for name, value in config.model.items()
+        for name, value in vars(config.model).items()
         if name == "name" or value != FIELDS[f"model.{name}"].default
     }
     if isinstance(MODELS[config.model.name], ViTRow):

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 
 from hybrid_jax import data
 from hybrid_jax.config.files import load_config
-from hybrid_jax.config.resolve import flatten, unflatten
+from hybrid_jax.config.resolve import resolve
+from hybrid_jax.config.schema import Config
 from hybrid_jax.data.output_folder import check_outside
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.engine import announce, memory_fit, results
@@ -23,7 +24,7 @@ from hybrid_jax.engine.compile import compiler
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import (
     Experiment,
-    resolve_config,
+    set_up_process,
     setting,
     with_statistics,
 )
@@ -43,7 +44,7 @@ from hybrid_jax.weights.files import fit_weights, merged, read, shapes_of
 
 
 def fit(
-    config: ConfigDict | str | os.PathLike,
+    config: ConfigDict | Config | str | os.PathLike,
     splits: Mapping[str, Any] | None = None,
     workdir: str | os.PathLike | None = None,
     *,
@@ -80,7 +81,7 @@ def fit(
     started, hosts = time.perf_counter(), hosts or this_process()
     if workdir is None and hosts.many:
         raise UserError("several processes need a workdir: give a folder they share")
-    asked = resolve_config(_own(config, splits), hosts)
+    asked = set_up_process(_resolved(config, splits), hosts)
     folder = NoFolder() if workdir is None else RunFolder(workdir, hosts)
     with hosts.together(), Interruption(hosts) as interruption, folder:
         asked, notes = folder.resume(asked)
@@ -103,7 +104,7 @@ def fit(
 
 
 def _created(
-    config: ConfigDict, splits: data.Splits, folder: RunFolder | NoFolder, hosts: Hosts
+    config: Config, splits: data.Splits, folder: RunFolder | NoFolder, hosts: Hosts
 ) -> Experiment:
     """The experiment, in micro-batches where its run has begun with these."""
     experiment = Experiment(config, splits, hosts)
@@ -114,21 +115,21 @@ def _created(
     return experiment
 
 
-def _own(config: ConfigDict | str | os.PathLike, splits: Any) -> ConfigDict:
-    """A config of the run's own, which says where its splits come from."""
+def _resolved(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Config:
+    """Return the config, which says where its splits come from."""
     if isinstance(config, (str, os.PathLike)):
         config = load_config(os.fspath(config), {})
-    flat = flatten(config)
+    resolved = resolve(config)
     if splits is not None and not isinstance(splits, data.Splits):
-        flat["data.name"] = IN_MEMORY
-    return unflatten(flat)
+        resolved = resolved.replace({"data.name": IN_MEMORY})
+    return resolved
 
 
 def _loaded(
-    config: ConfigDict, splits: Any, folder: RunFolder | NoFolder, hosts: Hosts
-) -> tuple[ConfigDict, data.Splits]:
+    config: Config, splits: Any, folder: RunFolder | NoFolder, hosts: Hosts
+) -> tuple[Config, data.Splits]:
     """The splits, prepared by one host for all, and the same as ever; their config."""
-    options = data.Options(**config.data)
+    options = config.data
     with hosts.leader_first():
         if splits is None:
             refuse_in_memory(
@@ -144,7 +145,7 @@ def _loaded(
 
 
 def _open_checkpoints(
-    folder: RunFolder | NoFolder, config: ConfigDict, hosts: Hosts
+    folder: RunFolder | NoFolder, config: Config, hosts: Hosts
 ) -> Checkpoints | Snapshots:
     if folder.path is None:
         return Snapshots(hosts)
@@ -161,7 +162,7 @@ class Training:
       started: on the clock of `time.perf_counter`.
     """
 
-    asked: ConfigDict
+    asked: Config
     experiment: Experiment
     folder: RunFolder | NoFolder
     console: Reporter
@@ -218,7 +219,7 @@ class Training:
                 )
                 found = loop.run(state, step, saved)
                 tested = found.get("test") or found.get("validation") or {}
-                writer.hyperparameters(flatten(self.asked), tested)
+                writer.hyperparameters(self.asked.flat(), tested)
         self.checkpoints.wait()
         in_memory = isinstance(writer, MemoryWriter)
         return found, writer.rows if in_memory else self.folder.read_history()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import Config
 from hybrid_jax.data import Splits
 from hybrid_jax.engine.checkpoint import best_of
 from hybrid_jax.parallel.distributed import Hosts
@@ -29,7 +29,7 @@ class NoFolder:
     def __exit__(self, *_) -> None:
         pass
 
-    def resume(self, config: ConfigDict) -> tuple[ConfigDict, list[str]]:
+    def resume(self, config: Config) -> tuple[Config, list[str]]:
         """The config as it is."""
         return config, []
 
@@ -37,9 +37,9 @@ class NoFolder:
         """No."""
         return False
 
-    def load_splits(self, config: ConfigDict) -> tuple[ConfigDict, Splits]:
+    def load_splits(self, config: Config) -> tuple[Config, Splits]:
         """The config as it is, and its data set."""
-        return config, data.load(**config.data)
+        return config, data.load(config.data)
 
     def check_data(self, splits: Splits) -> None:
         """Accepts any data."""
@@ -48,7 +48,7 @@ class NoFolder:
         """Mean and deviation float32 `[C]` of the training images."""
         return splits.statistics
 
-    def create(self, config: ConfigDict, model: dict, pieces: int = 0) -> None:
+    def create(self, config: Config, model: dict, pieces: int = 0) -> None:
         """Keeps nothing."""
 
     def describe_data(self, splits: Splits) -> None:

@@ -8,8 +8,8 @@ time, and gradients are added up; `off` refuses it with what would fit.
 from collections.abc import Callable, Iterator
 
 import jax
-from ml_collections import ConfigDict
 
+from hybrid_jax.config.schema import Config
 from hybrid_jax.data.memory_budget import memory
 from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.programs import step_compiler
@@ -72,7 +72,7 @@ def pieces_that_fit(
 
 
 def too_large(
-    config: ConfigDict,
+    config: Config,
     devices: Devices,
     takes: int,
     pieces: int | None,
@@ -116,7 +116,7 @@ def _plan(step: jax.stages.Compiled, devices: Devices) -> tuple[int, int]:
 
 
 def fewest_pieces(
-    config: ConfigDict, compile_step: Compile, devices: Devices
+    config: Config, compile_step: Compile, devices: Devices
 ) -> int | None:
     """The least number of micro-batches of which each fits, or None.
 
@@ -149,7 +149,7 @@ def _candidates(batch: int, least: int, devices: int) -> Iterator[int]:
         each //= 2
 
 
-def _ways_out(config: ConfigDict) -> str:
+def _ways_out(config: Config) -> str:
     """What to change, but for what is at its best already."""
     ways = [
         "lower config.train.batch_size",

@@ -7,8 +7,8 @@ from concurrent.futures import Executor
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
+from hybrid_jax.config.schema import Config
 from hybrid_jax.data import Split
 from hybrid_jax.data.loader import Loader, Stream, create_loader, padded_rows
 from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
@@ -42,7 +42,7 @@ class Trainer:
         task: Task,
         state: TrainState,
         split: Split,
-        config: ConfigDict,
+        config: Config,
     ):
         """Traces, then brings the split to the devices while `threads` compile.
 
@@ -105,7 +105,7 @@ def training_program(
 
 
 def step_compiler(
-    devices: Devices, task: Task, state: TrainState, split: Split, config: ConfigDict
+    devices: Devices, task: Task, state: TrainState, split: Split, config: Config
 ) -> Callable[[int], jax.stages.Compiled]:
     """What compiles the steps of a run, from a number of micro-batches.
 

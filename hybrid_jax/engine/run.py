@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from hybrid_jax import data, runtime
+from hybrid_jax.config.schema import Config
 from hybrid_jax.data.image_io import Form
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.array_checks import check_images, labels_as_classes
@@ -69,7 +69,7 @@ class Run:
 
     def __init__(
         self,
-        config: ConfigDict,
+        config: Config,
         network: Network,
         classes: Sequence[str],
         form: Form,
@@ -375,13 +375,13 @@ def open_run(
     )
 
 
-def refuse_in_memory(config: ConfigDict, way_out: str) -> None:
+def refuse_in_memory(config: Config, way_out: str) -> None:
     """Raises a `UserError` where a run's images are those of arrays, which are gone."""
     if config.data.name == IN_MEMORY:
         raise UserError(f"the images of this run were handed over in memory: {way_out}")
 
 
-def network_of_spec(spec: dict[str, Any], config: ConfigDict) -> Network:
+def network_of_spec(spec: dict[str, Any], config: Config) -> Network:
     """The network of a folder's `model.json`; mean and deviation are to be added."""
     fields = {name: value for name, value in spec.items() if name != "channels"}
     try:

@@ -20,18 +20,12 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from ml_collections import ConfigDict
 
 from hybrid_jax import data
-from hybrid_jax.config.resolve import flatten, unflatten, validate
-from hybrid_jax.config.schema import FIELDS, LOCAL
-from hybrid_jax.config.stored import (
-    differences,
-    is_default,
-    is_free,
-    located,
-    migrate,
-)
+from hybrid_jax.config import stored
+from hybrid_jax.config.resolve import resolve
+from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.data import Splits
 from hybrid_jax.data.image_io import Form
 from hybrid_jax.engine import stored_data
@@ -44,7 +38,6 @@ from hybrid_jax.paths import check_local, expanded
 if typing.TYPE_CHECKING:
     from hybrid_jax.engine.checkpoint import Saved
 
-SCHEMA = 2  # the version of the folder's layout; 1 had no validation split
 VERSION, PIECES = "schema", "micro_batches"  # in config.json, beside the fields
 
 
@@ -104,7 +97,7 @@ class RunFolder:
                 "give another workdir"
             ) from None
 
-    def resume(self, config: ConfigDict) -> tuple[ConfigDict, list[str]]:
+    def resume(self, config: Config) -> tuple[Config, list[str]]:
         """The config with which the folder's run goes on, where it holds one.
 
         A run of the older layout, which had no validation split, keeps to that, unless
@@ -126,21 +119,22 @@ class RunFolder:
             raise UserError(f"--workdir={self.path}{within} is a file; give a folder")
         if not self.config.exists() or not self.has_checkpoints():
             return config, []  # what never saved may begin again, differently
-        theirs, ours, notes = self.read_config(), flatten(config), []
-        if self.schema < SCHEMA and is_default(ours, "data.validation"):
-            ours["data.validation"] = theirs["data.validation"]
+        theirs, notes = self.read_config(), []
+        default = FIELDS["data.validation"].default
+        if self._is_older and config.data.validation == default:
+            config = config.replace({"data.validation": theirs.data.validation})
             notes.append(
                 "this run is of an older version: it goes on with "
-                f"config.data.validation={theirs['data.validation']}"
+                f"config.data.validation={theirs.data.validation}"
             )
-        self._check_same(theirs, ours)
-        return unflatten(ours), notes
+        self._check_same(theirs, config)
+        return config, notes
 
-    def _check_same(self, theirs: dict, ours: dict) -> None:
-        differing = differences(theirs, ours)
+    def _check_same(self, theirs: Config, ours: Config) -> None:
+        differing = stored.differences(theirs, ours)
         if not differing:
             return
-        longer = theirs["train.epochs"] != ours["train.epochs"]
+        longer = theirs.train.epochs != ours.train.epochs
         more = (
             "; to train its weights for more epochs, give another workdir and "
             f"--config.init_from={self.path}"
@@ -152,7 +146,7 @@ class RunFolder:
             epochs_differ=longer,
         )
 
-    def load_splits(self, config: ConfigDict) -> tuple[ConfigDict, Splits]:
+    def load_splits(self, config: Config) -> tuple[Config, Splits]:
         """The data set of a config, as it was for the run that the folder holds.
 
         In the older layout, images for validation were the test split where there was
@@ -164,12 +158,12 @@ class RunFolder:
         Raises:
           UserError: the data set cannot be had.
         """
-        splits = data.load(**config.data)
-        older = self.config.exists() and self.has_checkpoints() and self.schema < SCHEMA
+        splits = data.load(config.data)
+        older = self.config.exists() and self.has_checkpoints() and self._is_older
         if older and splits.test is None and config.data.validation == 0:
-            own = FIELDS["data.validation"].default
-            config = unflatten(flatten(config) | {"data.validation": own})
-            splits = data.load(**config.data)
+            default = FIELDS["data.validation"].default
+            config = config.replace({"data.validation": default})
+            splits = data.load(config.data)
         return config, splits
 
     def check_data(self, splits: Splits) -> None:
@@ -224,43 +218,44 @@ class RunFolder:
           UserError: it is newer than this program.
         """
         found = read_json(self.config).get(VERSION, 1)
-        if type(found) is not int or found > SCHEMA:
+        if type(found) is not int or found > stored.SCHEMA:
             raise UserError(
                 f"{self.path} holds a run of layout {short(found)}, and this version "
-                f"of hybrid_jax reads up to {SCHEMA}: update hybrid_jax"
+                f"of hybrid_jax reads up to {stored.SCHEMA}: update hybrid_jax"
             )
         return found
 
-    def read_config(self) -> dict:
-        """The stored config, flat; what it does not have yet is at its default.
+    @property
+    def _is_older(self) -> bool:
+        """Whether the folder's run is of the layout that had no validation split."""
+        return self.schema < stored.WITH_VALIDATION
+
+    def read_config(self) -> Config:
+        """Return the stored config in the fields of today.
 
         Raises:
           UserError: it cannot be read, or is newer than this program.
         """
-        stored = read_json(self.config)
-        if self.schema < SCHEMA:
-            stored = migrate(stored)
-        for name in (VERSION, PIECES):
-            stored.pop(name, None)
-        defaults = {name: field.default for name, field in FIELDS.items()}
-        return defaults | flatten(stored)
+        known = read_json(self.config)
+        fields = {k: v for k, v in known.items() if k not in (VERSION, PIECES)}
+        return stored.read(fields, self.schema)
 
-    def changed_config(self, changed: dict[str, typing.Any]) -> ConfigDict:
+    def changed_config(self, changed: dict[str, typing.Any]) -> Config:
         """The stored config, some free fields of it changed.
 
         Raises:
           UserError: it cannot be read, or a field is not free.
         """
         for name in changed:
-            if name in FIELDS and not is_free(name):
+            if name not in FIELDS:
+                raise UserError(unknown_field(name))
+            if not FIELDS[name].free:
                 raise UserError(
                     f"--config.{name} is what the run of {self.path} was trained with: "
                     "leave it out; only fields that change no result can be changed, "
-                    f"such as {', '.join(f'--config.{n}' for n in sorted(LOCAL))}"
+                    f"such as {', '.join(_local_flags())}"
                 )
-        config = unflatten(self.read_config() | changed)
-        validate(config)
-        return config
+        return resolve(self.read_config().replace(changed))
 
     def read_pieces(self) -> int:
         """The micro-batches that were found to fit; 0 where none were looked for."""
@@ -284,7 +279,7 @@ class RunFolder:
           UserError: it cannot be read.
         """
         try:
-            return stored_data.form(read_json(self.data), self.read_config())
+            return stored_data.form(read_json(self.data), self.read_config().data)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.data} does not say how images are decoded ({error}): restore "
@@ -315,7 +310,7 @@ class RunFolder:
         Raises:
           UserError: there is no such checkpoint; lists those that there are.
         """
-        validated = self.read_config()["data.validation"] != 0
+        validated = self.read_config().data.validation != 0
         if checkpoint in (None, ""):
             results = self.read_results() or {}
             tested = results.get("checkpoint")
@@ -327,7 +322,7 @@ class RunFolder:
         """All lines of metrics, in their order."""
         return read_lines(self.metrics)
 
-    def create(self, config: ConfigDict, model: dict, pieces: int = 0) -> None:
+    def create(self, config: Config, model: dict, pieces: int = 0) -> None:
         """Makes the folder with what describes the run, but for its data.
 
         Args:
@@ -342,11 +337,10 @@ class RunFolder:
             if self._hosts.lead:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._reserve()
-                whole = unflatten(located(flatten(config))).to_dict()
                 # A run that goes on keeps its layout, and what that means to it.
-                schema = self.schema if self.has_checkpoints() else SCHEMA
+                schema = self.schema if self.has_checkpoints() else stored.SCHEMA
                 about = {VERSION: schema} | ({PIECES: pieces} if pieces else {})
-                write_json(self.config, about | whole)
+                write_json(self.config, about | stored.nested(config))
                 write_json(self.model, model)
         if not _appears(self.config):
             raise UserError(
@@ -368,6 +362,10 @@ class RunFolder:
         """Keeps which checkpoint was chosen, and its metrics."""
         if self._hosts.lead:
             write_json(self.results, results)
+
+
+def _local_flags() -> list[str]:
+    return sorted(f"--config.{name}" for name, field in FIELDS.items() if field.local)
 
 
 def _appears(path: Path) -> bool:

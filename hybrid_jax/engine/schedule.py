@@ -2,8 +2,8 @@
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
+from hybrid_jax.config.schema import Config
 from hybrid_jax.errors import UserError
 from hybrid_jax.training import optimizers
 
@@ -11,7 +11,7 @@ from hybrid_jax.training import optimizers
 class Plan:
     """How long a run is, in steps and in epochs."""
 
-    def __init__(self, config: ConfigDict, images: int):
+    def __init__(self, config: Config, images: int):
         self.images = images
         self.batch_size = config.train.batch_size
         self.epochs = config.train.epochs
@@ -45,7 +45,7 @@ class Plan:
         return count
 
 
-def warmup_steps(config: ConfigDict, plan: Plan) -> int:
+def warmup_steps(config: Config, plan: Plan) -> int:
     """How many steps the learning rate rises.
 
     Raises:
@@ -61,7 +61,7 @@ def warmup_steps(config: ConfigDict, plan: Plan) -> int:
     return warmup
 
 
-def learning_rates(config: ConfigDict, plan: Plan) -> np.ndarray:
+def learning_rates(config: Config, plan: Plan) -> np.ndarray:
     """The learning rate of each step, float32 `[total_steps]`."""
     schedule = optimizers.schedule(
         config.optim.learning_rate, warmup_steps(config, plan), plan.total_steps

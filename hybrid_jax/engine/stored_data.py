@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Splits
 from hybrid_jax.data.image_io import Form
 from hybrid_jax.errors import short
@@ -38,12 +39,12 @@ def statistics(stored: dict[str, Any], channels: int) -> tuple[np.ndarray, np.nd
     return mean, std
 
 
-def form(stored: dict[str, Any], config: dict[str, Any]) -> Form:
+def form(stored: dict[str, Any], config: DataConfig) -> Form:
     """How images are decoded; in the older layout images of 16 bits have no depth.
 
     Args:
       stored: the entries.
-      config: of the run, flat.
+      config: of the run's data.
 
     Raises:
       KeyError, TypeError, ValueError: they do not say it.
@@ -55,8 +56,8 @@ def form(stored: dict[str, Any], config: dict[str, Any]) -> Form:
         size=(height, width),
         channels=channels,
         bits=0,
-        fit=config["data.fit"],
-        background=config["data.background"],
+        fit=config.fit,
+        background=config.background,
     )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybrid_jax.data import Options
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.group_splitting import shared
 from hybrid_jax.data.image_io import FORMATS, SUFFIXES
 from hybrid_jax.data.sources.file_list import alike, meant
@@ -34,7 +34,7 @@ class Inspection:
     """What the checks look at; copies are searched for once, when first asked for."""
 
     images: Images
-    options: Options
+    options: DataConfig
     run: str = ""  # of a network whose features are compared too
 
     @functools.cached_property

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.image_io import Facts, Form, decode, look
 from hybrid_jax.data.lazy_images import Files, Records, mapped
 from hybrid_jax.data.sources.file_list import find_images
@@ -163,7 +164,7 @@ class Joined:
         return number, int(row - self._ends[number] + len(self._parts[number]))
 
 
-def find(options: data.Options) -> Found:
+def find(options: DataConfig) -> Found:
     """Where the images are; of the user's own, whatever a training would say to them.
 
     Raises:
@@ -206,7 +207,7 @@ def find(options: data.Options) -> Found:
     )
 
 
-def look_at(found: Found, options: data.Options) -> Images:
+def look_at(found: Found, options: DataConfig) -> Images:
     """Decodes every image once, on all cores.
 
     Raises:
@@ -246,7 +247,7 @@ def look_at(found: Found, options: data.Options) -> Images:
 
 
 def _used(
-    found: Found, good: np.ndarray, options: data.Options
+    found: Found, good: np.ndarray, options: DataConfig
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Which records of each split are used, and notes.
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.compile import compiler
-from hybrid_jax.engine.experiment import Experiment, resolve_config, with_statistics
+from hybrid_jax.engine.experiment import Experiment, set_up_process, with_statistics
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.profiling.device_peak import Peak, peak_of
 from hybrid_jax.profiling.flops import flops_of_step
@@ -61,7 +61,7 @@ class Evaluation:
 
 
 def measure(
-    config: ConfigDict,
+    config: Config,
     seconds: float,
     folder: str = "",
     say: Callable[[str], None] = lambda doing: None,
@@ -75,8 +75,8 @@ def measure(
       say: is told what goes on, since all of it takes a while.
     """
     started = time.perf_counter()
-    config = resolve_config(config)
-    experiment = Experiment(config, data.load(**config.data))
+    config = set_up_process(config)
+    experiment = Experiment(config, data.load(config.data))
     say("compiling")
     with compiler() as threads:
         training = begin(experiment, threads)

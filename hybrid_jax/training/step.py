@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hybrid_jax.augment import Augmentation, augment, normalise, to_float
+from hybrid_jax.augment import augment, normalise, to_float
+from hybrid_jax.config.schema import AugmentConfig
 from hybrid_jax.ops.batch_axis import place
 from hybrid_jax.training import metrics
 from hybrid_jax.training.optimizers import held
@@ -60,7 +61,7 @@ class Task(Network, kw_only=True):
     """
 
     optimiser: optax.GradientTransformation = _fixed()
-    augmentation: Augmentation = _fixed(default=Augmentation())
+    augmentation: AugmentConfig = _fixed(default=AugmentConfig())
     label_smoothing: float = _fixed(default=0.0)
     ema_decay: float = _fixed(default=0.0)
     accumulate: int = _fixed(default=1)

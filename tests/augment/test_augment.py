@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hybrid_jax import augment as package
-from hybrid_jax.augment import Augmentation, normalise, to_float
+from hybrid_jax.augment import normalise, to_float
 from hybrid_jax.augment.affine import SYMMETRIES
+from hybrid_jax.config.schema import AugmentConfig
 from tests.augment.images import labels, noise
 
 KEY = jax.random.key(0)
-ALL = Augmentation(
+ALL = AugmentConfig(
     crop_scale=0.3,
     symmetry="flip",
     policy="rand_augment",
@@ -30,8 +31,8 @@ augment = jax.jit(package.augment, static_argnums=(3, 4))
 @pytest.mark.parametrize(
     "how",
     [
-        Augmentation(crop_padding=2, symmetry="flip", mixup=0.2, cutmix=1.0),
-        Augmentation(policy="trivial_augment", symmetry="rotation"),
+        AugmentConfig(crop_padding=2, symmetry="flip", mixup=0.2, cutmix=1.0),
+        AugmentConfig(policy="trivial_augment", symmetry="rotation"),
         ALL,
     ],
     ids=["shift", "turn", "all"],
@@ -47,7 +48,7 @@ def test_the_same_key_repeats_and_another_differs(how):
 
 def test_images_of_a_batch_are_augmented_each_its_own_way():
     same, targets = noise(1, (12, 12)).repeat(32, 0), labels(32)
-    how = Augmentation(symmetry="rotation")
+    how = AugmentConfig(symmetry="rotation")
     out, _ = augment(KEY, same, targets, how, (12, 12))
     assert len(np.unique(np.asarray(out).mean((1, 2, 3)))) == 32
 
@@ -55,7 +56,7 @@ def test_images_of_a_batch_are_augmented_each_its_own_way():
 @pytest.mark.parametrize("size", [(8, 10), (224, 224)], ids=str)
 def test_nothing_asked_for_is_what_evaluation_sees(size):
     images, targets = noise(2, (8, 10)), labels(2)
-    out = augment(KEY, images, targets, Augmentation(), size)
+    out = augment(KEY, images, targets, AugmentConfig(), size)
     np.testing.assert_allclose(out[0], to_float(images, size), atol=0.01)
     np.testing.assert_array_equal(out[1], targets)
     if size == (8, 10):
@@ -78,7 +79,7 @@ def test_nothing_asked_for_is_what_evaluation_sees(size):
 def test_any_settings_give_levels_and_probabilities(
     stored, size, channels, batch, crop, symmetry, policy, rest
 ):
-    how = Augmentation(symmetry=symmetry, policy=policy, **crop, **rest)
+    how = AugmentConfig(symmetry=symmetry, policy=policy, **crop, **rest)
     images, targets = noise(batch, stored, channels), labels(batch)
     images, targets = augment(KEY, images, targets, how, size)
     assert images.shape == (batch, *size, channels)

@@ -32,18 +32,18 @@ def test_the_named_experiments_exist():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_experiment_is_valid_and_tells_its_command(path):
     module, config = get_config(path)
-    configs.validate(config)
+    configs.resolve(config)
     assert f"--config=configs/{path.name}" in module.__doc__
     for name in list_models():
         _, config = get_config(path, name)
-        configs.validate(config)
+        configs.resolve(config)
         assert config.model.name == name
 
 
 def test_default_is_valid_and_survives_flattening():
     config = configs.default()
-    configs.validate(config)
-    assert configs.unflatten(configs.flatten(config)) == config
+    configs.resolve(config)
+    assert configs.to_config_dict(configs.flatten(config)) == config
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_default_is_valid_and_survives_flattening():
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
-    config = configs.unflatten(configs.flatten(configs.default()) | {field: value})
+    config = configs.to_config_dict(configs.flatten(configs.default()) | {field: value})
     with pytest.raises(UserError) as error:
-        configs.validate(config)
+        configs.resolve(config)
     assert f"config.{field}={value!r}" in str(error.value)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
@@ -125,9 +125,9 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
     ],
 )
 def test_fields_that_do_not_go_together(changes, said):
-    config = configs.unflatten(configs.flatten(configs.default()) | changes)
+    config = configs.to_config_dict(configs.flatten(configs.default()) | changes)
     with pytest.raises(UserError) as error:
-        configs.validate(config)
+        configs.resolve(config)
     assert said in str(error.value)
 
 
@@ -136,10 +136,10 @@ def test_the_names_of_symmetries_and_policies_are_those_of_their_tables():
         for row in ("none", *rows):
             changed = {f"augment.{field}": row}
             flat = configs.flatten(configs.default()) | changed
-            configs.validate(configs.unflatten(flat))
+            configs.resolve(configs.to_config_dict(flat))
         flat = configs.flatten(configs.default()) | {f"augment.{field}": "other"}
         with pytest.raises(UserError, match=", ".join(rows)):
-            configs.validate(configs.unflatten(flat))
+            configs.resolve(configs.to_config_dict(flat))
     assert f"0 to {HIGHEST}" in FIELDS["augment.magnitude"].rule.allowed
 
 
@@ -158,16 +158,16 @@ def test_a_config_is_checked_without_jax():
 def test_surplus_and_missing_fields_are_named():
     flat = configs.flatten(configs.default())
     with pytest.raises(UserError, match=r"config\.optim\.lr does not exist"):
-        configs.validate(configs.unflatten(flat | {"optim.lr": 1.0}))
+        configs.resolve(configs.to_config_dict(flat | {"optim.lr": 1.0}))
     del flat["seed"]
     with pytest.raises(UserError, match=r"config\.seed is missing"):
-        configs.validate(configs.unflatten(flat))
+        configs.resolve(configs.to_config_dict(flat))
 
 
 def test_a_whole_number_serves_where_a_float_is_meant_but_not_the_reverse():
     flat = configs.flatten(configs.default())
-    configs.validate(configs.unflatten(flat | {"optim.learning_rate": 1}))
+    configs.resolve(configs.to_config_dict(flat | {"optim.learning_rate": 1}))
     with pytest.raises(UserError, match=r"train\.epochs=2\.5"):
-        configs.validate(configs.unflatten(flat | {"train.epochs": 2.5}))
+        configs.resolve(configs.to_config_dict(flat | {"train.epochs": 2.5}))
     with pytest.raises(UserError, match=r"train\.epochs=True"):
-        configs.validate(configs.unflatten(flat | {"train.epochs": True}))
+        configs.resolve(configs.to_config_dict(flat | {"train.epochs": True}))

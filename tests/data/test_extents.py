@@ -9,7 +9,8 @@ from hypothesis import strategies as some
 from PIL import Image
 
 from hybrid_jax import data
-from hybrid_jax.augment import Augmentation, augment, to_float
+from hybrid_jax.augment import augment, to_float
+from hybrid_jax.config.schema import AugmentConfig, DataConfig
 from hybrid_jax.data.extents import ROOM, extents_of
 from hybrid_jax.data.image_io import FITS
 from hybrid_jax.data.loader import create_loader
@@ -55,7 +56,7 @@ def place(tmp_path_factory):
 
 def load(place, **options):
     return data.load(
-        "folder", f"{place}.kept", path=str(place), **options, validation=0
+        DataConfig("folder", f"{place}.kept", path=str(place), **options, validation=0)
     )
 
 
@@ -100,7 +101,7 @@ def test_random_crops_see_the_ends_of_oblong_images(symmetry, place):
     # The middle of such an image, a square, has no end in it.
     middle = to_float(split.images[rows], SIZE, lengths[rows], "crop")
     assert middle.max() < 128
-    how = Augmentation(crop_scale=0.1, symmetry=symmetry)
+    how = AugmentConfig(crop_scale=0.1, symmetry=symmetry)
     crop = jax.jit(
         lambda key: augment(
             key, split.images[rows], jnp.eye(len(rows)), how, SIZE, lengths[rows]

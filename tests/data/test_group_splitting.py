@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import group_splitting
 from hybrid_jax.data.builders.galaxy10 import split_indices
 from hybrid_jax.data.sources.file_list import list_images
@@ -72,7 +73,7 @@ def test_galaxies_of_one_place_are_split_as_ever():
 def test_parts_of_the_training_images_leak_no_group(seed, fraction, validation):
     rng = np.random.default_rng(seed)
     labels, of = rng.integers(0, 2, 120), rng.integers(0, 40, 120).astype(str)
-    options = data.Options(
+    options = DataConfig(
         "made", validation=validation, fraction=fraction, split_seed=seed
     )
     parts, notes = divide({"train": labels}, ("a", "b"), options, groups=of)
@@ -113,7 +114,7 @@ def test_a_column_keeps_people_together(column, tmp_path):
         f"6 groups (column {column}): images of one group are in one split"
     )
     assert found.notes[1] == "6 of 36 images, 1 of 6 groups, are held out for testing"
-    splits = data.load("folder", str(tmp_path / "kept"), path=table)
+    splits = data.load(DataConfig("folder", str(tmp_path / "kept"), path=table))
     assert sum(map(len, splits.values())) == 36
     assert "of 5 groups" in splits.notes[-1]
 
@@ -158,10 +159,13 @@ def test_a_group_that_covers_a_class_is_refused(tmp_path):
     table = write_table(tmp_path / "t.csv", two, "patient")
     fields = {"dir": str(tmp_path / "kept"), "path": table}
     with pytest.raises(UserError, match=r"class '1' lies in 1 group \('q.'\).*=0"):
-        data.load("folder", **fields)
+        data.load(DataConfig("folder", **fields))
     with pytest.raises(UserError, match=r"class '1' has 1 group for 3 folds"):
-        data.load("folder", **fields, validation="1/3")
-    assert [*data.load("folder", **fields, validation=0)] == ["train", "test"]
+        data.load(DataConfig("folder", **fields, validation="1/3"))
+    assert [*data.load(DataConfig("folder", **fields, validation=0))] == [
+        "train",
+        "test",
+    ]
 
 
 def test_a_row_without_its_group_is_named(tmp_path):

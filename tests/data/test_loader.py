@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import memory_budget
 from hybrid_jax.data.loader import create_loader
 from hybrid_jax.data.sampler import SAMPLINGS, EvaluationOrder, TrainingOrder
@@ -30,7 +31,9 @@ def both(tmp_path_factory):
     place = write_folder(tmp_path_factory.mktemp("loaders") / "cells", each=10)
     return place, {
         loader: data.load(
-            "folder", f"{place}.kept", path=str(place), loader=loader, validation=0
+            DataConfig(
+                "folder", f"{place}.kept", path=str(place), loader=loader, validation=0
+            )
         )
         for loader in ("resident", "stream")
     }
@@ -142,14 +145,18 @@ def test_what_fits_is_resident(digits, monkeypatch):
     size = 1797 * 64
     for room, resident in ((size, False), (5 * size, True)):
         monkeypatch.setattr(memory_budget, "memory", lambda room=room: room)
-        assert data.load("digits", validation=0).train.resident is resident
-    assert data.load("digits", loader="resident", validation=0).test.resident
-    assert not data.load("digits", loader="stream", validation=0).test.resident
+        assert data.load(DataConfig("digits", validation=0)).train.resident is resident
+    assert data.load(
+        DataConfig("digits", loader="resident", validation=0)
+    ).test.resident
+    assert not data.load(
+        DataConfig("digits", loader="stream", validation=0)
+    ).test.resident
     assert digits.train.resident
 
 
 def test_statistics_do_not_depend_on_the_loader(digits):
-    streamed = data.load("digits", loader="stream", validation=0)
+    streamed = data.load(DataConfig("digits", loader="stream", validation=0))
     for ours, theirs in zip(streamed.statistics, digits.statistics, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

@@ -58,7 +58,7 @@ def test_links_lead_into_the_images_too_and_a_table_s_folder_holds_anything(tmp_
 def test_a_run_among_its_images_is_refused_before_anything_is_made(tmp_path):
     place = write_folder(tmp_path / "cells")
     fields = {"data.name": "folder", "data.path": str(place)}
-    config = configs.unflatten(configs.flatten(configs.default()) | fields)
+    config = configs.to_config_dict(configs.flatten(configs.default()) | fields)
     before = {*Path(tmp_path).rglob("*")}
     with pytest.raises(UserError, match="lies among the images"):
         fit(config, workdir=place / "runs" / "x")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hybrid_jax import data
 from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.splitting import divide
 from hybrid_jax.data.subsets import MOST, allot
 from hybrid_jax.errors import UserError
@@ -21,7 +22,7 @@ CLASSES = tuple("abcdefghij")
 
 
 def options(**fields):
-    return data.Options("made", **fields)
+    return DataConfig("made", **fields)
 
 
 def rows_of(labels, **fields):
@@ -94,13 +95,13 @@ def test_an_older_run_finds_its_data_again(digits):
         "labels": hashlib.sha256(both).hexdigest(),
         "files": "",
     }
-    other = data.load("digits").identity
+    other = data.load(DataConfig("digits")).identity
     assert (other["training images"], other["validation images"]) == (1293, 144)
     assert other["labels"] != digits.identity["labels"]
 
 
 def test_splits_are_a_mapping(digits):
-    splits = data.load("digits")
+    splits = data.load(DataConfig("digits"))
     assert [*splits] == ["train", "validation", "test"]
     assert splits["validation"] is splits.validation
     assert digits.validation is None
@@ -139,19 +140,19 @@ def three_splits(place):
 
 def test_the_users_validation_split_is_used_or_left_out(tmp_path):
     fields = three_splits(tmp_path / "cells")
-    splits = data.load("folder", **fields)
+    splits = data.load(DataConfig("folder", **fields))
     assert {name: len(split) for name, split in splits.items()} == {
         "train": 18,
         "validation": 6,
         "test": 2,
     }
     assert splits.notes == ("the test split lacks 1 of 3 classes: 'digit 2'",)
-    alone = data.load("folder", **fields, validation=0)
+    alone = data.load(DataConfig("folder", **fields, validation=0))
     assert [*alone] == ["train", "test"]
     assert "6 images in val left out: only train and test are used" in alone.notes
     for validation in (0.25, "1/2"):
         with pytest.raises(UserError, match="has a validation split of its own, of 6"):
-            data.load("folder", **fields, validation=validation)
+            data.load(DataConfig("folder", **fields, validation=validation))
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
@@ -160,15 +161,15 @@ def test_a_validation_split_of_the_user_is_never_shortened(on_error, tmp_path):
     fields = three_splits(place)
     next((place / "val" / "digit 1").iterdir()).write_bytes(b"")
     with pytest.raises(UserError, match="1 of the 6 validation images cannot be read"):
-        data.load("folder", **fields, on_error=on_error)
-    assert len(data.load("folder", **fields, validation=0)) == 2
+        data.load(DataConfig("folder", **fields, on_error=on_error))
+    assert len(data.load(DataConfig("folder", **fields, validation=0))) == 2
 
 
 def test_without_a_test_split_nothing_is_held_out(tmp_path):
     place = tmp_path / "cells"
     write_folder(place / "train", each=5)
     write_folder(place / "valid", each=2)
-    splits = data.load("folder", str(tmp_path / "kept"), path=str(place))
+    splits = data.load(DataConfig("folder", str(tmp_path / "kept"), path=str(place)))
     assert {name: len(split) for name, split in splits.items()} == {
         "train": 15,
         "validation": 6,
@@ -181,9 +182,9 @@ def test_without_a_test_split_nothing_is_held_out(tmp_path):
 def test_the_field_takes_a_share_or_a_fold(value):
     config = configs.default()
     config.data.validation = value
-    configs.validate(config)
-    again = configs.unflatten(configs.flatten(config))
+    configs.resolve(config)
+    again = configs.to_config_dict(configs.flatten(config))
     again.data.validation = "1/2"  # whatever it was before
     assert configs.parse_value("data.validation", str(value)) == value
     assert config.data.validation == value
-    assert data.Options(**config.data).validation == value
+    assert config.data.validation == value

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.inspection import features
 from hybrid_jax.inspection.near_duplicates import BY_FEATURES
 from hybrid_jax.inspection.scan import find, look_at
@@ -65,7 +65,7 @@ def assert_its_features_find_a_copy(place, workdir):
     copy = np.asarray(Image.open(original)).copy()
     copy[12, 12] ^= 1
     Image.fromarray(copy).save(place / "digit 2" / "copy.png")
-    options = data.Options("folder", path=str(place))
+    options = DataConfig("folder", path=str(place))
     images = look_at(find(options), options)
     best = features.find(workdir, images)[0]
     assert {images.name(best.first), images.name(best.second)} == {

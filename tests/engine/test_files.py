@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hybrid_jax import data
 from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.metric_writers import Writers, image_grid
 from hybrid_jax.engine.run_folder import RunFolder
@@ -28,15 +29,15 @@ def test_workdir_tells_its_config_from_another(tmp_path):
     assert not folder.path.exists()
     folder.create(config, {"name": "astroformer_pico"})
     other = configs.flatten(config) | {"seed": 5}
-    folder.resume(configs.unflatten(other))  # nothing saved yet, nothing to lose
+    folder.resume(configs.to_config_dict(other))  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)
     folder.resume(config)
     assert json.loads(folder.model.read_text()) == {"name": "astroformer_pico"}
     free = configs.flatten(config) | {"train.log_every": 7, "data.dir": "/elsewhere"}
-    folder.resume(configs.unflatten(free))
+    folder.resume(configs.to_config_dict(free))
     other = configs.flatten(config) | {"optim.weight_decay": 0.5, "model.stack": "CCTT"}
     with pytest.raises(UserError) as error:
-        folder.resume(configs.unflatten(other))
+        folder.resume(configs.to_config_dict(other))
     assert "config.optim.weight_decay is 0.05 there and 0.5 here" in str(error.value)
     assert "config.model.stack is '' there and 'CCTT' here" in str(error.value)
     assert "log_every" not in str(error.value)
@@ -47,7 +48,7 @@ def test_workdir_tells_its_data_from_others(tmp_path, digits):
     folder.check_data(digits)
     folder.create(configs.default(), {})
     folder.describe_data(digits)
-    tenth = data.load("digits", fraction=0.1, validation=0)
+    tenth = data.load(DataConfig("digits", fraction=0.1, validation=0))
     folder.check_data(tenth)  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)
     folder.check_data(digits)
@@ -75,7 +76,7 @@ def test_what_older_runs_tested_on_for_lack_of_a_test_split_is_validation(tmp_pa
     config.data.dir = str(tmp_path / "kept")
     folder = RunFolder(tmp_path / "run")
     folder.create(config, {})
-    folder.describe_data(data.load(**config.data))
+    folder.describe_data(data.load(config.data))
     (folder.checkpoints / "100").mkdir(parents=True)
 
     stored = json.loads(folder.config.read_text())
@@ -137,7 +138,7 @@ def test_paths_are_kept_absolute_and_more_epochs_have_a_way(tmp_path, monkeypatc
         "init_from": "x",
         "data.manual_dir": "",
     }
-    config = configs.unflatten(configs.flatten(configs.default()) | paths)
+    config = configs.to_config_dict(configs.flatten(configs.default()) | paths)
     folder = RunFolder(odd)
     folder.create(config, {})
     (folder.checkpoints / "100").mkdir(parents=True)
@@ -147,15 +148,15 @@ def test_paths_are_kept_absolute_and_more_epochs_have_a_way(tmp_path, monkeypatc
     assert stored["data.dir"] == str(Path.home() / "d")
     assert (stored["init_from"], stored["data.manual_dir"]) == (str(tmp_path / "x"), "")
     folder.resume(config)
-    folder.resume(configs.unflatten(stored))
+    folder.resume(configs.to_config_dict(stored))
     with monkeypatch.context() as elsewhere:
         elsewhere.chdir("/")
         RunFolder(folder.path.absolute()).resume(config)
-    longer = configs.unflatten(configs.flatten(config) | {"train.epochs": 200})
+    longer = configs.to_config_dict(configs.flatten(config) | {"train.epochs": 200})
     with pytest.raises(UserError) as error:
         folder.resume(longer)
     assert f"another workdir and --config.init_from={folder.path}" in str(error.value)
-    other = configs.unflatten(configs.flatten(config) | {"init_from": "y", "seed": 1})
+    other = configs.to_config_dict(configs.flatten(config) | {"init_from": "y", "seed": 1})
     with pytest.raises(UserError, match="init_from") as error:
         folder.resume(other)
     assert "more epochs" not in str(error.value)

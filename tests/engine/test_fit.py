@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 import hybrid_jax
 from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
 from tests.engine.experiments import STEPS, flags, small
@@ -27,7 +28,7 @@ def leaves(run):
 @pytest.fixture(scope="module")
 def arrays():
     """The digits as a user has them: images and labels, in two splits."""
-    splits = data.load("digits", validation=0, image_size=(16, 16))
+    splits = data.load(DataConfig("digits", validation=0, image_size=(16, 16)))
     return {name: (split.images, split.labels) for name, split in splits.items()}
 
 

@@ -37,7 +37,7 @@ class Plans:
 
 def config(batch=256, **fields):
     flat = configs.flatten(configs.default()) | {"train.batch_size": batch}
-    return configs.unflatten(flat | fields)
+    return configs.to_config_dict(flat | fields)
 
 
 def on(devices):

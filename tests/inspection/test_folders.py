@@ -9,6 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.main import main
 from tests.data.files import write
 
@@ -113,9 +114,9 @@ def test_copies_that_are_found_can_be_left_out(place, inspect, tmp_path):
     found = tmp_path / "out" / "near_copies.csv"
     listed = tmp_path / "copies.csv"
     shutil.copy(found, listed)
-    before = data.load("folder", str(tmp_path / "kept"), path=str(place))
+    before = data.load(DataConfig("folder", str(tmp_path / "kept"), path=str(place)))
     options = {"path": str(place), "exclude": str(listed)}
-    after = data.load("folder", str(tmp_path / "kept"), **options)
+    after = data.load(DataConfig("folder", str(tmp_path / "kept"), **options))
     size = [sum(map(len, splits.values())) for splits in (before, after)]
     assert size == [25, 24]
     code, printed, findings = inspect(f"--config.data.exclude={listed}")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.inspection import alignment, candidates, near_duplicate_table
 from hybrid_jax.inspection.near_duplicates import SURE, exact, near
 from hybrid_jax.inspection.scan import Found, find, look_at
@@ -43,7 +43,7 @@ class InMemory:
 def looked_at(train, test=()):
     records = {"train": InMemory(train), "test": InMemory(test)}
     labels = {split: np.zeros(len(r), np.int32) for split, r in records.items()}
-    return look_at(Found("made", ("all",), records, labels), data.Options("made"))
+    return look_at(Found("made", ("all",), records, labels), DataConfig("made"))
 
 
 def test_exact_copies_are_those_that_sorting_finds():
@@ -166,7 +166,7 @@ def test_a_table_of_copies_names_files_whose_names_are_no_text(tmp_path):
             write(place / split / label / f"{split}{row}.png", other)
     with open(name, "wb") as file:
         file.write(encoded(digit(4), "PNG"))
-    options = data.Options("folder", path=str(place))
+    options = DataConfig("folder", path=str(place))
     images = look_at(find(options), options)
     assert near_duplicate_table.write(tmp_path, images, exact(images)) == [
         "near_copies.csv"

@@ -84,7 +84,7 @@ def test_arrays_are_put_where_shapes_have_them():
 
 def config(**fields):
     flat = configs.flatten(configs.default())
-    return configs.unflatten(
+    return configs.to_config_dict(
         flat | {k.replace("_", ".", 1): v for k, v in fields.items()}
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from hybrid_jax.augment import Augmentation
+from hybrid_jax.config.schema import AugmentConfig
 from hybrid_jax.data import Split
 from hybrid_jax.data.loader import create_loader
 from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
@@ -62,7 +62,7 @@ def assert_trees_close(a, b, **tolerance):
 def test_several_steps_in_one_dispatch_equal_single_steps(split):
     images, labels = split
     task = make_task(
-        augmentation=Augmentation(
+        augmentation=AugmentConfig(
             crop_padding=2, symmetry="flip", mixup=0.5, cutmix=1.0
         ),
         ema_decay=0.9,
@@ -146,7 +146,7 @@ def test_averages_follow_the_weights(split):
 
 def test_seed_and_step_decide_what_is_random(split):
     images, labels = split[0][:BATCH], split[1][:BATCH]
-    task = make_task(augmentation=Augmentation(mixup=1.0), drop_path=0.5)
+    task = make_task(augmentation=AugmentConfig(mixup=1.0), drop_path=0.5)
     step = jax.jit(lambda s: train_step(task, s, images, labels)[1]["loss"])
     state = make_state(task)
     loss = float(step(state))

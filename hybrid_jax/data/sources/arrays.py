@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import group_splitting as grouped
 from hybrid_jax.data.dataset import SPLITS, Split, Splits
 from hybrid_jax.data.image_io import Facts, Form, bring
-from hybrid_jax.data.options import Options
 from hybrid_jax.data.sources.array_checks import by, check_images, check_labels, named
 from hybrid_jax.data.sources.class_folders import SPLITS as NAMES
 from hybrid_jax.data.splitting import divide, left_out_note, notes_on, used_splits
@@ -27,7 +27,7 @@ class Given(NamedTuple):
     groups: np.ndarray | None
 
 
-def from_arrays(splits: "Splits | Mapping[str, Any]", options: Options) -> Splits:
+def from_arrays(splits: "Splits | Mapping[str, Any]", options: DataConfig) -> Splits:
     """Makes a data set of arrays.
 
     Args:
@@ -206,7 +206,7 @@ def _check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> N
             )
 
 
-def _form(images: Any, options: Options) -> Form:
+def _form(images: Any, options: DataConfig) -> Form:
     """What images of one size are kept as: `encoded.choose_form` says it for files."""
     from hybrid_jax.data.lazy_images import choose_form
 

@@ -28,7 +28,7 @@ from hybrid_jax.errors import UserError, counted, shown
 from hybrid_jax.paths import expanded
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.data import Options
+    from hybrid_jax.config.schema import DataConfig
 
 NAMED_AT_MOST = 20  # of images that are skipped
 KEPT_BESIDE = 3  # decoded splits of other seeds or shares; older ones are deleted
@@ -45,7 +45,7 @@ class Stamp(NamedTuple):
 class OwnImages:
     """The images at `config.data.path`, with the interface of `Prepared`."""
 
-    def __init__(self, options: "Options"):
+    def __init__(self, options: "DataConfig"):
         """See the fields of `config.data`.
 
         Raises:
@@ -150,7 +150,7 @@ class OwnImages:
                 )
 
 
-def _listed(options: "Options") -> Listings:
+def _listed(options: "DataConfig") -> Listings:
     """The user's images, without a validation split that is not to be used.
 
     Raises:

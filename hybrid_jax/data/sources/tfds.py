@@ -28,7 +28,7 @@ from hybrid_jax.errors import UserError, closest, first_line, shown
 from hybrid_jax.paths import expanded, given, in_own_words, plain
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.data import Options
+    from hybrid_jax.config.schema import DataConfig
 
 RECORDS_AT_ONCE = 2048
 
@@ -36,7 +36,7 @@ RECORDS_AT_ONCE = 2048
 class Prepared:
     """A data set that TFDS has prepared, or that is prepared here and now."""
 
-    def __init__(self, options: "Options"):
+    def __init__(self, options: "DataConfig"):
         """See the fields of `config.data`.
 
         Raises:

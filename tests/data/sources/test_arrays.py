@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.image_io import Form
 from hybrid_jax.data.sources.array_checks import check_images, labels_as_classes
 from hybrid_jax.data.sources.arrays import to_form
@@ -18,7 +19,7 @@ LABELS = np.arange(40) % 4
 
 def made(images=IMAGES, labels=LABELS, *groups, others=(), **options):
     splits = {"train": (images, labels, *groups), **dict(others)}
-    return data.from_arrays(splits, data.Options("made", **options))
+    return data.from_arrays(splits, DataConfig("made", **options))
 
 
 def refusal(*args, **options):
@@ -34,9 +35,9 @@ def refusal(*args, **options):
     ids=str,
 )
 def test_arrays_are_parted_as_the_data_set_that_they_are_of(fields, digits):
-    expected = data.load("digits", **fields)
+    expected = data.load(DataConfig("digits", **fields))
     whole = {name: (split.images, split.labels) for name, split in digits.items()}
-    found = data.from_arrays(whole, data.Options("digits", **fields))
+    found = data.from_arrays(whole, DataConfig("digits", **fields))
     assert [*found] == [*expected]
     for name, split in found.items():
         np.testing.assert_array_equal(split.images, expected[name].images)
@@ -44,7 +45,7 @@ def test_arrays_are_parted_as_the_data_set_that_they_are_of(fields, digits):
     assert found.classes == expected.classes
     assert found.form == expected.form
     assert found.notes == expected.notes
-    assert data.from_arrays(found, data.Options("digits")) is found
+    assert data.from_arrays(found, DataConfig("digits")) is found
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 18), (20, 16), (4, 6)], ids=str)
@@ -56,7 +57,9 @@ def test_arrays_come_to_a_size_as_files_do(size, fit, tmp_path):
         digit(row, 8).save(path)
     fields = {"image_size": size, "fit": fit, "validation": 0}
     files = data.load(
-        "folder", str(tmp_path / "kept"), path=str(tmp_path / "images"), **fields
+        DataConfig(
+            "folder", str(tmp_path / "kept"), path=str(tmp_path / "images"), **fields
+        )
     )
     arrays = made(**fields)
     assert arrays.form == files.form
@@ -211,7 +214,7 @@ def test_splits_that_do_not_fit_together_are_refused(others, said):
 def test_splits_without_one_to_train_on_are_refused():
     for splits, said in (({"test": (IMAGES, LABELS)}, "no 'train'"), ([], "are list")):
         with pytest.raises(UserError, match=said):
-            data.from_arrays(splits, data.Options("made"))
+            data.from_arrays(splits, DataConfig("made"))
 
 
 def test_splits_that_are_given_are_used():
@@ -227,9 +230,9 @@ def test_splits_that_are_given_are_used():
 
 @pytest.mark.parametrize("loader", ["resident", "stream"])
 def test_splits_of_a_data_set_may_be_put_together_anew(loader):
-    splits = data.load("digits", loader=loader)
+    splits = data.load(DataConfig("digits", loader=loader))
     swapped = {"train": splits.test, "test": splits.validation}
-    again = data.from_arrays(swapped, data.Options("made", validation=0))
+    again = data.from_arrays(swapped, DataConfig("made", validation=0))
     assert [*map(len, again.values())] == [360, 144]
     assert again.form == splits.form
     rows = np.arange(9)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.exclusions import Exclusions
 from hybrid_jax.data.sources.class_folders import read_folder
 from hybrid_jax.data.sources.file_list import find_images, list_images
@@ -74,7 +75,9 @@ def test_a_class_without_images_is_named(make, said, place):
 
 def test_other_spellings_of_formats_are_read(place, tmp_path):
     lay_out(place, *TWO, *(f"bird/{n}.{s}" for n, s in enumerate(["jfif", "JPE"])))
-    splits = data.load("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+    splits = data.load(
+        DataConfig("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+    )
     assert splits.classes == ("bird", "cat", "dog")
     assert len(splits.train) + len(splits.test) == 6
 
@@ -94,9 +97,11 @@ def test_images_that_cannot_be_had_are_named_or_skipped(spoil, place, tmp_path):
     spoil(sorted((place / "digit 1").iterdir())[0])
     options = {"path": str(place), "test_fraction": 0.5}
     with pytest.raises(UserError, match=r"1 of the 4 \w+ images cannot be read"):
-        data.load("folder", str(tmp_path / "kept"), **options, validation=0)
+        data.load(DataConfig("folder", str(tmp_path / "kept"), **options, validation=0))
     splits = data.load(
-        "folder", str(tmp_path / "kept"), **options, on_error="skip", validation=0
+        DataConfig(
+            "folder", str(tmp_path / "kept"), **options, on_error="skip", validation=0
+        )
     )
     assert len(splits.train) + len(splits.test) == 7
     assert splits.notes[0].startswith("1 image skipped, which cannot be read: ")
@@ -118,8 +123,8 @@ def test_what_may_not_be_read_is_named_and_looked_at_again(
     with monkeypatch.context() as patch:
         patch.setattr(type(path), "read_bytes", forbid)
         with pytest.raises(UserError, match=r"\(Permission denied\)"):
-            data.load("folder", **options, validation=0)
-    assert len(data.load("folder", **options, validation=0).train) == 6
+            data.load(DataConfig("folder", **options, validation=0))
+    assert len(data.load(DataConfig("folder", **options, validation=0)).train) == 6
 
 
 def test_a_folder_that_cannot_be_listed_is_named(place, monkeypatch):
@@ -209,11 +214,15 @@ def test_names_of_one_class_are_called_alike(place):
 def test_names_that_are_not_utf8_are_escaped(place, tmp_path):
     name = os.fsdecode(b"caf\xe9")
     lay_out(place, *(f"{name}/{row}{name}.png" for row in range(2)), *TWO)
-    splits = data.load("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+    splits = data.load(
+        DataConfig("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+    )
     assert splits.classes == (r"caf\xe9", "cat", "dog")
     (place / name / f"0{name}.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"caf\\xe9/0caf\\xe9.png \(it is empty\)"):
-        data.load("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+        data.load(
+            DataConfig("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+        )
 
 
 def test_labels_of_one_number_have_one_order(place):
@@ -230,25 +239,29 @@ def test_a_link_to_a_folder_above_ends(place):
 
 def test_images_that_are_listed_are_left_out(place, tmp_path):
     write_folder(place, each=6, classes=2)
-    whole = data.load("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+    whole = data.load(
+        DataConfig("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+    )
     names = sorted(path.relative_to(place) for path in place.rglob("*.png"))
     listed = tmp_path / "listed.csv"
     listed.write_text(
         f'likeness,path,other\n0.99,"{names[0]}",x\n0.98,./{names[-1]},y\n'
     )
     options = {"path": str(place), "dir": str(tmp_path / "kept")}
-    splits = data.load("folder", **options, exclude=str(listed), validation=0)
+    splits = data.load(
+        DataConfig("folder", **options, exclude=str(listed), validation=0)
+    )
     assert len(splits.train) + len(splits.test) == 10
     assert splits.notes == (f"2 images left out, listed in {listed}",)
     assert splits.fingerprint != whole.fingerprint
     (place / names[0]).write_bytes(b"no image")  # and is no longer asked for
-    data.load("folder", **options, exclude=str(listed), validation=0)
+    data.load(DataConfig("folder", **options, exclude=str(listed), validation=0))
     listed.write_text(f"path\n{names[0]}\nnot/there.png\n")
     with pytest.raises(UserError, match=r"1 of its 2 images .* there: not/there\.png"):
-        data.load("folder", **options, exclude=str(listed), validation=0)
+        data.load(DataConfig("folder", **options, exclude=str(listed), validation=0))
     listed.unlink()
     with pytest.raises(UserError, match=r"exclude=\S+listed\.csv is no file"):
-        data.load("folder", **options, exclude=str(listed), validation=0)
+        data.load(DataConfig("folder", **options, exclude=str(listed), validation=0))
 
 
 def test_a_class_of_which_all_images_are_listed_is_named(place, tmp_path):
@@ -261,14 +274,14 @@ def test_a_class_of_which_all_images_are_listed_is_named(place, tmp_path):
 def test_images_of_a_prepared_set_are_left_out_by_number(tmp_path):
     listed = tmp_path / "listed.txt"
     listed.write_text("train/0\ntrain/5\ntest/1\n")
-    whole = data.load("digits", validation=0)
-    splits = data.load("digits", exclude=str(listed), validation=0)
+    whole = data.load(DataConfig("digits", validation=0))
+    splits = data.load(DataConfig("digits", exclude=str(listed), validation=0))
     kept = np.delete(np.arange(len(whole.train)), [0, 5])
     np.testing.assert_array_equal(splits.train.images, whole.train.images[kept])
     assert len(splits.test) == len(whole.test) - 1
     assert splits.notes == (f"3 images left out, listed in {listed}",)
-    folded = data.load("digits", exclude=str(listed), validation="1/2")
+    folded = data.load(DataConfig("digits", exclude=str(listed), validation="1/2"))
     assert len(folded.train) + len(folded.validation) == len(kept)
     listed.write_text("train/99999\n")
     with pytest.raises(UserError, match="train/99999"):
-        data.load("digits", exclude=str(listed), validation=0)
+        data.load(DataConfig("digits", exclude=str(listed), validation=0))

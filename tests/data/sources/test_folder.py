@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources import folder
 from hybrid_jax.data.sources.file_list import list_images
 from hybrid_jax.errors import UserError
@@ -21,10 +22,12 @@ def place(tmp_path):
 
 def load(place, tmp_path, **options):
     return data.load(
-        "folder",
-        str(tmp_path / "kept"),
-        path=str(place),
-        **{"validation": 0} | options,
+        DataConfig(
+            "folder",
+            str(tmp_path / "kept"),
+            path=str(place),
+            **{"validation": 0} | options,
+        )
     )
 
 
@@ -185,7 +188,7 @@ def test_no_folder_at_all(tmp_path):
     with pytest.raises(UserError, match=r"path='\S+/nowhere' does not exist"):
         load(tmp_path / "nowhere", tmp_path)
     with pytest.raises(UserError, match=r"config\.data\.path is missing"):
-        data.load("folder", validation=0)
+        data.load(DataConfig("folder", validation=0))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.image_io import Form
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.new_images import batches, find, labelled
@@ -33,7 +34,9 @@ def oblong(tmp_path):
 @pytest.mark.parametrize("loader", ["resident", "stream"])
 def test_images_are_decoded_as_the_runs_own(oblong, tmp_path, fit, loader):
     fields = {"path": str(oblong), "image_size": (16, 20), "fit": fit}
-    own = data.load("folder", str(tmp_path / "kept"), **fields, validation=0)
+    own = data.load(
+        DataConfig("folder", str(tmp_path / "kept"), **fields, validation=0)
+    )
     before = sorted(oblong.rglob("*"))
     other = labelled(str(oblong), own.form, own.classes, "test", loader=loader)
     assert other.split.resident == (loader == "resident")
