@@ -9,6 +9,7 @@ import pytest
 
 from hybrid_jax.cli import evaluate, flags
 from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
@@ -27,9 +28,12 @@ def run(capsys, *args):
         (["--config.optim.learning_rte=1"], "did you mean config.optim.learning_rate"),
         (["--config.batch_size=32"], "did you mean config.train.batch_size?"),
         (["--config.optim.lr=1"], "did you mean config.optim.learning_rate?"),
-        (["--config.optim.momentum=1"], "config.optim has learning_rate, warmup"),
+        (["--config.optim.qqq=1"], "config.optim has name, learning_rate, schedule"),
         (["--config.optimizer.clip_norm=1"], "did you mean config.optim.clip_norm?"),
-        (["--config.name=x"], "config.data.name or config.model.name?"),
+        (
+            ["--config.name=x"],
+            "config.data.name or config.model.name or config.loss.name",
+        ),
         (["--config.trian=3"], "config.trian does not exist, did you mean config.tra"),
         (["--config.qqq=3"], "config.qqq does not exist (see"),
         (["--config.=3"], "config. does not exist"),
@@ -139,10 +143,10 @@ def test_evaluation_takes_free_fields_over_the_stored_config():
 
 def test_evaluation_refuses_fields_that_the_run_was_trained_with(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.create(configs.default(), {})
+    folder.create(Config(), {})
     changed = {"data.dir": "/there", "train.eval_batch_size": 7}
-    config = configs.flatten(folder.changed_config(changed))
-    assert config == folder.read_config() | changed
+    config = folder.changed_config(changed)
+    assert config == folder.read_config().replace(changed)
     with pytest.raises(UserError, match=r"^--config\.seed is what the run of "):
         folder.changed_config(changed | {"seed": 1})
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from hybrid_jax.cli.common import Call, quoted
-from hybrid_jax.config.files import split
+from hybrid_jax.config.files import find
 from hybrid_jax.errors import OtherRun, UserError
 from hybrid_jax.paths import check_local, expanded
 
@@ -42,7 +42,7 @@ def default(config: str) -> str:
     Args:
       config: the path of an experiment's file, or `path:model`.
     """
-    path, models = split(config)
+    path, models = find(config)
     safe = [re.sub(r"[^\w.,=+]+", "-", model) for model in models]
     return os.path.join(RUNS, "-".join([path.stem, *safe]))
 

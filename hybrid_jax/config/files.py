@@ -1,4 +1,7 @@
-"""Files of experiments: what `--config=FILE` and `--config=FILE:MODEL` name."""
+"""Files of experiments: what `--config=FILE` and `--config=FILE:MODEL` name.
+
+The experiments of this project are known by their names too: `--config=digits`.
+"""
 
 import difflib
 import inspect
@@ -11,6 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+import hybrid_jax
 from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.errors import UserError, first_line
 
@@ -18,19 +22,19 @@ SUCH_AS = "such as configs/digits.py"
 
 
 def load_config(text: str, fields: dict[str, Any]) -> ConfigDict:
-    """Loads an experiment.
+    """Load an experiment.
 
     Args:
-      text: the path of a file, or `path:model`.
+      text: a file or the name of an experiment, and `:model` behind it if need be.
       fields: values that take the place of the file's, by name.
 
     Returns:
-      What the file's `get_config` returns, changed and locked; not yet validated.
+      What the file's `get_config` returns, changed and locked; not yet checked.
 
     Raises:
       UserError: names the file, and the line where it fails.
     """
-    path, arguments = split(text)
+    path, arguments = find(text)
     get_config = _guarded(path, lambda: runpy.run_path(str(path))).get("get_config")
     if not callable(get_config):
         raise UserError(
@@ -52,33 +56,51 @@ def load_config(text: str, fields: dict[str, Any]) -> ConfigDict:
     return _guarded(path, changed)
 
 
-def split(text: str) -> tuple[Path, list[str]]:
-    """Returns the path, and the model behind the colon where there is one.
+def find(text: str) -> tuple[Path, list[str]]:
+    """Return the file of an experiment, and the model behind the colon if any.
 
     Raises:
       UserError: there is no such file.
     """
     if not text:
         raise UserError(f"--config is empty: give a file, {SUCH_AS}")
-    path, arguments = Path(text).expanduser(), []
-    if ":" in text and not path.exists():
-        before, _, model = text.rpartition(":")
-        path, arguments = Path(before).expanduser(), [model]
+    if path := _file_of(text):
+        return path, []
+    before, colon, model = text.rpartition(":")
+    if colon and (path := _file_of(before)):
+        return path, [model]
+    path = Path(before if colon else text).expanduser()
     if path.is_dir():
         raise UserError(f"--config={path} is a folder: give a file, {SUCH_AS}")
-    if not path.exists():
-        places = (Path("configs"), path.parent)
-        files = [file for place in places for file in sorted(place.glob("*.py"))]
-        near = difflib.get_close_matches(path.stem, [f.stem for f in files], n=1)
-        hint = [f"did you mean {file}?" for file in files if file.stem in near]
-        raise UserError(
-            f"--config={path} does not exist: {[*hint, f'give one, {SUCH_AS}'][0]}"
-        )
-    return path, arguments
+    raise UserError(f"--config={path} does not exist: {_near(path)}")
+
+
+def experiments() -> dict[str, Path]:
+    """Return the files of this project's experiments by name."""
+    package = Path(hybrid_jax.__file__).parent
+    folders = (package / "configs", package.parent / "configs")  # a wheel, a checkout
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+
+
+def _file_of(text: str) -> Path | None:
+    path = Path(text).expanduser()
+    return experiments().get(text) if path.is_dir() or not path.exists() else path
+
+
+def _near(path: Path) -> str:
+    """Say which file may be meant."""
+    for folder in (Path("configs"), path.parent):
+        files = {file.stem: file for file in sorted(folder.glob("*.py"))}
+        if near := difflib.get_close_matches(path.stem, files, n=1):
+            return f"did you mean {files[near[0]]}?"
+    if near := difflib.get_close_matches(path.stem, experiments(), n=1):
+        return f"did you mean --config={near[0]}?"
+    return f"give one, {SUCH_AS}, or a name of {', '.join(experiments())}"
 
 
 def _check_arguments(path: Path, get_config: Callable, arguments: list[str]) -> None:
-    """Refuses a model that `get_config` does not take, and the lack of one."""
+    """Refuse a model that `get_config` does not take, and the lack of one."""
     try:
         inspect.signature(get_config).bind(*arguments)
     except TypeError:
@@ -92,8 +114,8 @@ def _check_arguments(path: Path, get_config: Callable, arguments: list[str]) -> 
         ) from None
 
 
-def _guarded(path: Path, run: Callable) -> Any:
-    """Runs a user's code.
+def _guarded(path: Path, run: Callable[[], Any]) -> Any:
+    """Run a user's code.
 
     Raises:
       UserError: it fails; names the line and what is wrong there.
@@ -107,11 +129,11 @@ def _guarded(path: Path, run: Callable) -> Any:
             raise UserError(
                 f"--config={path} cannot be read: {error.strerror}"
             ) from None
-        raise UserError(f"--config={path}{_said(path, error)}") from None
+        raise UserError(f"--config={path}{_cause(path, error)}") from None
 
 
-def _said(path: Path, error: BaseException) -> str:
-    """Says on which line of a file an exception came, and what it is."""
+def _cause(path: Path, error: BaseException) -> str:
+    """Say on which line of a file an exception came, and what it is."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     what = first_line(error)

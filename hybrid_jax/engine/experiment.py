@@ -1,6 +1,6 @@
 """From a config and splits to what runs: the one sequence that all commands share.
 
-config = set_up_process(resolve(config))                   # checked once; the process too
+config = set_up_process(resolve(config))           # checked once, for all
 experiment = Experiment(config, splits, hosts)     # devices, schedule, network
 training = experiment.start_training(threads, ...) # programs, compiled in threads
 """

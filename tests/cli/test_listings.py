@@ -31,7 +31,7 @@ def said(capsys):
         ("learning", ["optim.learning_rate"]),
         ("config.optim.learning_rate", ["optim.learning_rate"]),
         ("--config.train.epochs", ["train.epochs"]),
-        ("name", ["data.name", "model.name"]),
+        ("name", ["data.name", "model.name", "loss.name", "optim.name"]),
         ("*image_size", ["data.image_size"]),
         ("config.model.", [name for name in FIELDS if name.startswith("model.")]),
         ("gradient norm", ["optim.clip_norm"]),

@@ -14,7 +14,7 @@ import pytest
 
 from hybrid_jax.cli import train, workdirs
 from hybrid_jax.cli.common import Call
-from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import OtherRun, UserError
 from hybrid_jax.main import main
@@ -190,7 +190,7 @@ def test_commands_keep_spaces_and_bytes_of_names(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     name = os.fsdecode(b"a  b\nc\xe9")
     with RunFolder(name) as folder:
-        folder.create(configs.default(), {})
+        folder.create(Config(), {})
         (folder.checkpoints / "1").mkdir(parents=True)
     config = f"--config={CONFIGS / 'digits.py'}"
     assert main(["hybrid-jax", config, f"--workdir={name}"]) == 2

@@ -1,4 +1,6 @@
+import dataclasses
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +9,9 @@ import pytest
 
 from hybrid_jax.augment.affine import SYMMETRIES
 from hybrid_jax.augment.auto_augment import HIGHEST, SPACES
+from hybrid_jax.config import files
 from hybrid_jax.config import resolve as configs
-from hybrid_jax.config.schema import FIELDS
+from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import list_models
 
@@ -23,9 +26,13 @@ def get_config(path: Path, *args):
 
 
 def test_the_named_experiments_exist():
-    names = {path.stem for path in FILES}
-    assert names >= {
-        *("digits", "fashion_mnist", "cifar10", "cifar100", "tinyimagenet", "galaxy10")
+    assert {path.stem for path in FILES} >= {
+        "digits",
+        "fashion_mnist",
+        "cifar10",
+        "cifar100",
+        "tinyimagenet",
+        "galaxy10",
     }
 
 
@@ -38,6 +45,58 @@ def test_every_experiment_is_valid_and_tells_its_command(path):
         _, config = get_config(path, name)
         configs.resolve(config)
         assert config.model.name == name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_experiment_shows_its_whole_recipe(path):
+    """What works by default is said all the same: nobody has to know the defaults."""
+    said = re.findall(r"^    config\.([\w.]+) = ", path.read_text(), re.M)
+    assert {*said} >= {
+        "data.name",
+        "data.validation",
+        "model.name",
+        "loss.name",
+        "loss.label_smoothing",
+        "optim.name",
+        "optim.learning_rate",
+        "optim.schedule",
+        "optim.warmup_epochs",
+        "optim.weight_decay",
+        "optim.clip_norm",
+        "optim.ema_decay",
+        "train.epochs",
+        "train.batch_size",
+    }
+
+
+def test_experiments_are_known_by_name_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    digits = next(path for path in FILES if path.stem == "digits")
+    assert files.find("digits") == (digits, [])
+    assert files.find("digits:coatnet_0") == (digits, ["coatnet_0"])
+    (tmp_path / "digits").mkdir()  # a folder is no experiment
+    assert files.find("digits") == (digits, [])
+    (tmp_path / "digits").rmdir()
+    (tmp_path / "digits").touch()  # but a file of the user's comes first
+    assert files.find("digits") == (Path("digits"), [])
+    for text, near in {
+        "digit": "did you mean --config=digits?",
+        "configs/digits.py": "did you mean --config=digits?",
+        "nothing-like-it": "or a name of cifar10, cifar100, digits,",
+    }.items():
+        with pytest.raises(UserError, match=re.escape(near)):
+            files.find(text)
+    assert files.load_config("galaxy10", {}).data.name == "galaxy10"
+
+
+def test_a_config_is_frozen_and_changes_into_another_one():
+    config = Config.from_flat({"optim.learning_rate": 0.5, "seed": 3})
+    other = config.replace({"seed": 4, "optim.clip_norm": 0.0})
+    assert (config.seed, other.seed, other.optim.learning_rate) == (3, 4, 0.5)
+    assert [*config.flat()] == [*FIELDS]
+    assert Config.from_flat(config.flat()) == config == configs.resolve(config)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 5
 
 
 def test_default_is_valid_and_survives_flattening():
@@ -83,7 +142,7 @@ def test_default_is_valid_and_survives_flattening():
         ("data.on_error", "ignore", "stop, skip"),
         ("data.workers", -1, "a whole number from 0"),
         ("train.sampling", "even", "uniform, balanced"),
-        ("optim.class_weights", "inverse", "none, balanced"),
+        ("loss.class_weights", "inverse", "none, balanced"),
         ("model.name", "astroformer_9", "astroformer_5"),
         ("model.stack", "C-C-X-T", "of C, B, S, T, M"),
         ("model.stack", "CCC", "four stages"),
@@ -146,7 +205,7 @@ def test_the_names_of_symmetries_and_policies_are_those_of_their_tables():
 def test_a_config_is_checked_without_jax():
     code = (
         "import sys; from hybrid_jax.config import resolve as config\n"
-        "config.validate(config.default())\n"
+        "config.resolve(config.default())\n"
         "print('jax' in sys.modules)"
     )
     out = subprocess.run(

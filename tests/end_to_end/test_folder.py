@@ -42,7 +42,7 @@ def test_a_folder_is_trained_on_and_evaluated(run):
     options = (
         "--config.data.on_error=skip",
         "--config.train.sampling=balanced",
-        "--config.optim.class_weights=balanced",
+        "--config.loss.class_weights=balanced",
         "--config.augment.symmetry=rotation",
         "--config.augment.policy=trivial_augment",
     )

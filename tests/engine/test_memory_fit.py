@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.schema import Config
 from hybrid_jax.data.memory_budget import memory
 from hybrid_jax.engine import memory_fit
 from hybrid_jax.engine.run_folder import RunFolder
@@ -36,8 +36,7 @@ class Plans:
 
 
 def config(batch=256, **fields):
-    flat = configs.flatten(configs.default()) | {"train.batch_size": batch}
-    return configs.to_config_dict(flat | fields)
+    return Config.from_flat({"train.batch_size": batch} | fields)
 
 
 def on(devices):
@@ -141,7 +140,7 @@ def test_a_run_takes_what_fits_and_keeps_to_it(monkeypatch, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "32 of the 64 images of a step fit at a time" in said
     folder = RunFolder(tmp_path / "run")
-    assert (folder.read_pieces(), folder.read_config()["optim.accumulate"]) == (2, 1)
+    assert (folder.read_pieces(), folder.read_config().optim.accumulate) == (2, 1)
     monkeypatch.undo()  # a larger machine continues with the same steps
     assert main(command) == 0
     assert "is complete" in capsys.readouterr().out

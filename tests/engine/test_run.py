@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import hybrid_jax
-from hybrid_jax.engine.run_folder import SCHEMA
+from hybrid_jax.config.stored import SCHEMA
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
 from tests.engine.experiments import STEPS, flags

@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
-from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.experiment import create_run_devices
 from hybrid_jax.engine.programs import initialiser
 from hybrid_jax.errors import UserError
@@ -83,10 +83,7 @@ def test_arrays_are_put_where_shapes_have_them():
 
 
 def config(**fields):
-    flat = configs.flatten(configs.default())
-    return configs.to_config_dict(
-        flat | {k.replace("_", ".", 1): v for k, v in fields.items()}
-    )
+    return Config.from_flat({k.replace("_", ".", 1): v for k, v in fields.items()})
 
 
 @pytest.mark.parametrize(
