@@ -94,7 +94,7 @@ def compile_only(model: str) -> tuple[float, ...]:
     from contenders import ours as make
 
     from hybrid_jax.engine.compile import Program, compiler
-    from hybrid_jax.engine.programs import initialiser
+    from hybrid_jax.engine.programs import initialization_program
     from hybrid_jax.parallel.mesh import create_devices
     from hybrid_jax.training import multi_step
 
@@ -103,7 +103,7 @@ def compile_only(model: str) -> tuple[float, ...]:
     def train_steps(task, *given):
         return multi_step.train_steps(task, loader, *given)
 
-    shapes = initialiser(create_devices(count=1), task, 3).shapes
+    shapes = initialization_program(create_devices(count=1), task, 3).shapes
     count = jax.ShapeDtypeStruct((), jnp.int32)
     given = (task, shapes, loader.data_shapes, loader.shapes, count)
     with compiler() as threads:

@@ -145,10 +145,10 @@ def test_evaluation_refuses_fields_that_the_run_was_trained_with(tmp_path):
     folder = RunFolder(tmp_path)
     folder.create(Config(), {})
     changed = {"data.dir": "/there", "train.eval_batch_size": 7}
-    config = folder.changed_config(changed)
+    config = folder.config_with(changed)
     assert config == folder.read_config().replace(changed)
     with pytest.raises(UserError, match=r"^--config\.seed is what the run of "):
-        folder.changed_config(changed | {"seed": 1})
+        folder.config_with(changed | {"seed": 1})
 
 
 @pytest.mark.parametrize(

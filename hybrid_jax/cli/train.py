@@ -124,7 +124,7 @@ def _stored(order: Order) -> "Config":
     """Returns the config of the run in the workdir, with the user's changes."""
     from hybrid_jax.engine.run_folder import RunFolder
 
-    return RunFolder(order.workdir).changed_config(order.changed)
+    return RunFolder(order.workdir).config_with(order.changed)
 
 
 def _check_hosts(coordinator: str, processes: int, process: int) -> None:

@@ -1,4 +1,4 @@
-"""What a user may have meant by a field that does not exist."""
+"""Suggest what a user may have meant by a field that does not exist."""
 
 import difflib
 
@@ -25,7 +25,7 @@ NEAR = 0.7  # least likeness of names, as difflib counts it
 
 
 def unknown_field(name: str) -> str:
-    """Says that there is no such field, and what the user may have meant."""
+    """Say that there is no such field, and what the user may have meant."""
     parent = name.rpartition(".")[0]
     if inside := _members(name):
         return (
@@ -45,13 +45,13 @@ def unknown_field(name: str) -> str:
 
 
 def _members(group: str) -> list[str]:
-    """Returns the names of a group's fields."""
+    """Return the names of a group's fields."""
     fields = [field for field in FIELDS if field.startswith(f"{group}.")]
     return [field.removeprefix(f"{group}.") for field in fields]
 
 
 def nearest(name: str) -> list[str]:
-    """Returns the fields that a wrong name may mean, likeliest first.
+    """Return the fields that a wrong name may mean, likeliest first.
 
     Its last part, or what it is called here, is looked for in all groups; then what is
     spelled like it.

@@ -5,8 +5,7 @@ import numpy as np
 from clu import parameter_overview
 
 from hybrid_jax.augment import augment
-from hybrid_jax.config.schema import Config
-from hybrid_jax.data.sampler import TrainingOrder
+from hybrid_jax.config.schema import ParallelConfig
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.metric_writers import image_grid
@@ -57,7 +56,7 @@ def announce(console: Reporter, experiment: Experiment) -> None:
     console.say(
         f"{plan.total_steps:,} steps of {plan.batch_size} images, in "
         f"{np.dtype(model.dtype).name} on {_several(devices)}{device.device_kind} "
-        f"({device.platform}){_shares(config, devices)}"
+        f"({device.platform}){_shares(config.parallel, devices)}"
     )
     params = jax.eval_shape(unbundled, shapes.params)
     overview = parameter_overview.get_parameter_overview(params, include_stats=False)
@@ -68,14 +67,14 @@ def _several(devices: Devices) -> str:
     return f"{devices.shared_by} x " if devices.shared_by > 1 else ""
 
 
-def _shares(config: Config, devices: Devices) -> str:
+def _shares(config: ParallelConfig, devices: Devices) -> str:
     """How the devices share the work; nothing of one."""
     if devices.shared_by == 1:
         return ""
     hosts = f" of {devices.hosts} hosts" if devices.hosts > 1 else ""
-    parts = config.parallel.fsdp
+    parts = config.fsdp
     cut = f", parameters cut over {parts}" if parts > 1 else ""
-    return f"{hosts}, by {config.parallel.kind}{cut}"
+    return f"{hosts}, by {config.kind}{cut}"
 
 
 def readiness(trainer: Trainer, seconds: float) -> str:
@@ -97,10 +96,7 @@ def augmented_images(experiment: Experiment) -> np.ndarray:
     """Images of the first batch, each augmented once: a grid, uint8 `[H, W, C]`."""
     config, task = experiment.config, experiment.task
     train, classes = experiment.splits.train, len(experiment.splits.classes)
-    order = TrainingOrder(
-        train.labels, config.train.batch_size, config.seed, config.train.sampling
-    )
-    rows = order(0)[:IMAGES_SHOWN]
+    rows = experiment.training_order()(0)[:IMAGES_SHOWN]
     extents = None if train.extents is None else train.extents[rows]
     images, _ = jit_once(augment, static_argnums=(3, 4, 6))(
         jax.random.key(config.seed),

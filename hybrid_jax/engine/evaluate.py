@@ -52,7 +52,7 @@ def evaluate(
             where = shown(images)
         else:
             split = split or ("test" if "test" in run.splits else [*run.splits][-1])
-            chosen, where = run.own_split(split), run.splits.name
+            chosen, where = run.get_split(split), run.splits.name
         for note in run.notes:
             console.say(note)
         tested = run.evaluate(chosen)

@@ -1,4 +1,4 @@
-"""From a config and splits to what runs: the one sequence that all commands share.
+"""Build what runs from a config and splits: the one sequence that all commands share.
 
 config = set_up_process(resolve(config))           # checked once, for all
 experiment = Experiment(config, splits, hosts)     # devices, schedule, network
@@ -16,10 +16,11 @@ import numpy as np
 import optax
 
 from hybrid_jax import runtime
-from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.config.schema import FIELDS, Config, ModelConfig, ParallelConfig
 from hybrid_jax.data import Splits
+from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.engine.compile import KEPT, Program
-from hybrid_jax.engine.programs import Evaluator, Trainer, initialiser
+from hybrid_jax.engine.programs import Evaluator, Trainer, initialization_program
 from hybrid_jax.engine.schedule import Plan, warmup_steps
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
@@ -50,8 +51,8 @@ def set_up_process(config: Config, hosts: Hosts | None = None) -> Config:
     return config.replace({"dtype": dtype})
 
 
-def setting(config: Config) -> dict:
-    """What the hosts of a run must have in common, but for their data."""
+def shared_settings(config: Config) -> dict:
+    """Return what the hosts of a run must have in common, but for their data."""
     return {
         f"config.{name}": value
         for name, value in config.flat().items()
@@ -65,7 +66,7 @@ def setting(config: Config) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A resolved config and its splits, with all that follows from them.
+    """Hold a resolved config and its splits, with all that follows from them.
 
     Attributes:
       config: of `set_up_process`.
@@ -79,62 +80,79 @@ class Experiment:
 
     @functools.cached_property
     def devices(self) -> Devices:
-        """The devices that share each batch."""
-        return create_run_devices(self.config, self.hosts)
+        """Return the devices that share each batch."""
+        config = self.config
+        return create_run_devices(
+            config.parallel,
+            batch_size=config.train.batch_size,
+            micro_batches=config.optim.accumulate,
+            hosts=self.hosts,
+        )
 
     @functools.cached_property
     def plan(self) -> Plan:
-        """How many steps there are, and which are evaluated."""
-        return Plan(self.config, len(self.splits.train))
+        """Return how many steps there are, and which are evaluated."""
+        return Plan(self.config.train, len(self.splits.train))
 
     @functools.cached_property
     def task(self) -> Task:
-        """The constants of a training step; mean and deviation are shapes alone."""
+        """Hold a training step's constants; mean and deviation are shapes alone."""
         return build_task(self.config, self.splits, self.plan)
 
     @functools.cached_property
-    def initialise(self) -> Program:
-        """The program of the state at step 0, traced."""
-        program = initialiser(self.devices, self.task, self.splits.channels)
+    def initialize(self) -> Program:
+        """Return the program that makes the state at step 0, traced."""
+        program = initialization_program(self.devices, self.task, self.splits.channels)
         check_frozen(self.config.freeze, program.shapes.params)
         return program
 
     @property
     def shapes(self) -> TrainState:
-        """The shapes of a state, as it lies on the devices."""
-        return self.initialise.shapes
+        """Return the shapes of a state, as it lies on the devices."""
+        return self.initialize.shapes
 
     @functools.cached_property
     def spec(self) -> dict[str, typing.Any]:
-        """What `create_model` builds the network with, and its channels."""
-        return model_spec(self.config, self.task.model, self.splits.channels)
+        """Return the arguments of `create_model` for the network, and its channels."""
+        return model_spec(self.config.model, self.task.model, self.splits.channels)
 
     def check(self) -> None:
-        """Builds what a run needs, before anything is written.
+        """Build what a run needs, before anything is written.
 
         Raises:
           UserError: devices, images, network and schedule do not go together.
         """
         _ = self.devices, self.plan, self.task
 
-    def accumulating(self, pieces: int) -> "Experiment":
-        """The same experiment, each step in so many micro-batches."""
-        config = self.config.replace({"optim.accumulate": pieces})
+    def with_micro_batches(self, micro_batches: int) -> "Experiment":
+        """Return an experiment whose steps are cut into so many micro-batches."""
+        config = self.config.replace({"optim.accumulate": micro_batches})
         return Experiment(config, self.splits, self.hosts)
 
+    def training_order(self) -> TrainingOrder:
+        """Return which images each training step takes."""
+        return TrainingOrder(
+            self.splits.train.labels,
+            self.config.train.batch_size,
+            self.config.seed,
+            self.config.train.sampling,
+        )
+
     def trainer(self, threads: Executor) -> Trainer:
-        """The training program, which `threads` compile, and its images."""
+        """Start to compile the training program, and load its images."""
         return Trainer(
             threads,
             self.devices,
             self.task,
             self.shapes,
             self.splits.train,
-            self.config,
+            order=self.training_order(),
+            workers=self.config.data.workers,
+            fault=self.config.debug.inject,
         )
 
     def evaluator(self, threads: Executor) -> Evaluator | None:
-        """The program that evaluates any split but that for training, if any is."""
+        """Start to compile the program that evaluates, if anything is to be."""
         evaluated = [self.splits[name] for name in self.splits if name != "train"]
         if not evaluated:
             return None
@@ -160,7 +178,7 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
     size = config.data.image_size or splits.image_size
     try:
         model = create_model(
-            **_changed_fields(config),
+            **_changed_fields(config.model),
             num_classes=len(splits.classes),
             image_size=tuple(map(int, size)),
             dtype=jnp.dtype(config.dtype),
@@ -211,18 +229,20 @@ def _optimizer(
 def with_statistics(
     network: Network, statistics: tuple[np.ndarray, np.ndarray]
 ) -> Network:
-    """A network or task with mean and deviation float32 `[C]` of training images."""
+    """Return a network or task with the mean and deviation float32 `[C]` given."""
     mean, std = statistics
     return network.replace(mean=mean, std=std)
 
 
-def create_run_devices(config: Config, hosts: Hosts) -> Devices:
-    """The devices of a config.
+def create_run_devices(
+    config: ParallelConfig, *, batch_size: int, micro_batches: int, hosts: Hosts
+) -> Devices:
+    """Return the devices that share each micro-batch.
 
     Raises:
       UserError: there are fewer, or they cannot share what they are to share.
     """
-    kind, count, fsdp = dataclasses.astuple(config.parallel)
+    kind, count, fsdp = config.kind, config.devices, config.fsdp
     there = jax.device_count()
     if count > there or (hosts.many and count not in (0, there)):
         raise UserError(
@@ -239,20 +259,23 @@ def create_run_devices(config: Config, hosts: Hosts) -> Devices:
         raise UserError(
             f"config.parallel.fsdp={fsdp} does not divide the {count} devices"
         )
-    batch, pieces = config.train.batch_size, config.optim.accumulate
-    if batch % (count * pieces):
-        share = count * pieces
-        nearest = max(round(batch / share), 1) * share
-        times = f" times config.optim.accumulate={pieces}" if pieces > 1 else ""
+    multiple = count * micro_batches
+    if batch_size % multiple:
+        nearest = max(round(batch_size / multiple), 1) * multiple
+        times = (
+            f" times config.optim.accumulate={micro_batches}"
+            if micro_batches > 1
+            else ""
+        )
         raise UserError(
-            f"config.train.batch_size={batch} is no multiple of {count} devices"
+            f"config.train.batch_size={batch_size} is no multiple of {count} devices"
             f"{times}: take {nearest}, or another config.parallel.devices"
         )
     return create_devices(kind, count, fsdp)
 
 
-def model_spec(config: Config, model: Model, channels: int) -> dict:
-    """What `create_model` builds this network with anywhere else, fit for JSON.
+def model_spec(config: ModelConfig, model: Model, channels: int) -> dict:
+    """Return the arguments of `create_model` for this network, fit for JSON.
 
     Strides and patches are told even where they were chosen by the image's size, since
     they are the network's at any other size too.
@@ -266,20 +289,20 @@ def model_spec(config: Config, model: Model, channels: int) -> dict:
     }
 
 
-def _changed_fields(config: Config) -> dict[str, typing.Any]:
-    """The fields of a config's model that are not the row's own."""
+def _changed_fields(config: ModelConfig) -> dict[str, typing.Any]:
+    """Return the fields that differ from the model's row."""
     changed = {
         name: value
-        for name, value in vars(config.model).items()
+        for name, value in vars(config).items()
         if name == "name" or value != FIELDS[f"model.{name}"].default
     }
-    if isinstance(MODELS[config.model.name], ViTRow):
+    if isinstance(MODELS[config.name], ViTRow):
         changed.pop("strides", None)
     return changed
 
 
 def check_frozen(freeze: tuple[str, ...], params: dict) -> None:
-    """Refuses patterns that freeze nothing, or leave nothing to train.
+    """Refuse patterns that freeze nothing, or leave nothing to train.
 
     Raises:
       UserError: names the pattern, and the parts of the network.

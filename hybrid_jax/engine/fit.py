@@ -1,4 +1,4 @@
-"""Training from a config to a `Run`: with a folder or without, on any splits."""
+"""Train from a config to a `Run`: with a folder or without, on any splits."""
 
 import dataclasses
 import os
@@ -25,7 +25,7 @@ from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import (
     Experiment,
     set_up_process,
-    setting,
+    shared_settings,
     with_statistics,
 )
 from hybrid_jax.engine.in_memory import NoFolder, Snapshots
@@ -52,7 +52,7 @@ def fit(
     hosts: Hosts | None = None,
     verbose: bool = True,
 ) -> Run:
-    """Trains a classifier, or continues a run.
+    """Train a classifier, or resume a run.
 
         config = hybrid_jax.default_config()
         run = hybrid_jax.fit(config, {"train": (images, labels)})
@@ -65,9 +65,9 @@ def fit(
         `config.data.validation` takes its part of `train`.
       workdir: the run's folder; made if need be, continued if it holds this config's
         run, left alone if anything is wrong with either. None keeps all in memory.
-      callbacks: functions that are told each row of metrics, a dict with `split`,
-        `step`, `epoch` and the metrics. One that returns True ends the run after the
-        row's evaluation. Of several processes, the first one's are called.
+      callbacks: functions that are called with each row of metrics, a dict with
+        `split`, `step`, `epoch` and the metrics. One that returns True ends the run
+        after the row's evaluation. Of several processes, the first one calls them.
       hosts: the processes that share the run; by default those of `jax.distributed`.
       verbose: whether progress is shown.
 
@@ -81,41 +81,35 @@ def fit(
     started, hosts = time.perf_counter(), hosts or this_process()
     if workdir is None and hosts.many:
         raise UserError("several processes need a workdir: give a folder they share")
-    asked = set_up_process(_resolved(config, splits), hosts)
+    resolved = set_up_process(_resolve(config, splits), hosts)
     folder = NoFolder() if workdir is None else RunFolder(workdir, hosts)
     with hosts.together(), Interruption(hosts) as interruption, folder:
-        asked, notes = folder.resume(asked)
-        hosts.agree("setting", partial(setting, asked))
-        if folder.path and asked.data.name == "folder":
-            check_outside("--workdir", folder.path, asked.data.path)
-        asked, splits = _loaded(asked, splits, folder, hosts)
-        experiment = _created(asked, splits, folder, hosts)
+        resolved, notes = folder.resume(resolved)
+        hosts.agree("setting", partial(shared_settings, resolved))
+        if folder.path and resolved.data.name == "folder":
+            check_outside("--workdir", folder.path, resolved.data.path)
+        resolved, loaded = _load_splits(resolved, splits, folder, hosts)
+        experiment = _create_experiment(resolved, loaded, folder, hosts)
         with (
             Reporter(folder.log, quiet=not (hosts.lead and verbose)) as console,
-            _open_checkpoints(folder, asked, hosts) as checkpoints,
+            _open_checkpoints(folder, resolved.train.keep, hosts) as checkpoints,
             hosts.together(),  # here too, since closing what is above may wait
         ):
             for note in (*notes, *checkpoints.notes):
                 console.say(note)
             training = Training(
-                asked, experiment, folder, console, checkpoints, interruption, started
+                config=resolved,
+                experiment=experiment,
+                folder=folder,
+                console=console,
+                checkpoints=checkpoints,
+                interruption=interruption,
+                started=started,
             )
             return training.run(callbacks)
 
 
-def _created(
-    config: Config, splits: data.Splits, folder: RunFolder | NoFolder, hosts: Hosts
-) -> Experiment:
-    """The experiment, in micro-batches where its run has begun with these."""
-    experiment = Experiment(config, splits, hosts)
-    pieces = folder.read_pieces() if hosts.told(folder.has_checkpoints) else 0
-    experiment = experiment.accumulating(pieces) if pieces else experiment
-    experiment.check()
-    folder.create(config, experiment.spec, pieces)
-    return experiment
-
-
-def _resolved(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Config:
+def _resolve(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Config:
     """Return the config, which says where its splits come from."""
     if isinstance(config, (str, os.PathLike)):
         config = load_config(os.fspath(config), {})
@@ -125,44 +119,56 @@ def _resolved(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> C
     return resolved
 
 
-def _loaded(
+def _load_splits(
     config: Config, splits: Any, folder: RunFolder | NoFolder, hosts: Hosts
 ) -> tuple[Config, data.Splits]:
-    """The splits, prepared by one host for all, and the same as ever; their config."""
-    options = config.data
+    """Load the splits, which one host prepares for all, and refuse another run's."""
     with hosts.leader_first():
         if splits is None:
             refuse_in_memory(
-                config, "go on with hybrid_jax.fit(config, splits, workdir)"
+                config.data.name, "go on with hybrid_jax.fit(config, splits, workdir)"
             )
             config, splits = folder.load_splits(config)
         else:
-            splits = data.from_arrays(splits, options)
+            splits = data.from_arrays(splits, config.data)
     kind = "resident" if splits.train.resident else "stream"
     hosts.agree("data set", lambda: splits.identity | {"config.data.loader": kind})
     folder.check_data(splits)
     return config, splits
 
 
+def _create_experiment(
+    config: Config, splits: data.Splits, folder: RunFolder | NoFolder, hosts: Hosts
+) -> Experiment:
+    """Create the experiment, with the micro-batches that its run has begun with."""
+    experiment, count = Experiment(config, splits, hosts), 0
+    if hosts.told(folder.has_checkpoints):
+        count = folder.read_micro_batches()
+    experiment = experiment.with_micro_batches(count) if count else experiment
+    experiment.check()
+    folder.create(config, experiment.spec, count)
+    return experiment
+
+
 def _open_checkpoints(
-    folder: RunFolder | NoFolder, config: Config, hosts: Hosts
+    folder: RunFolder | NoFolder, keep: int, hosts: Hosts
 ) -> Checkpoints | Snapshots:
     if folder.path is None:
         return Snapshots(hosts)
-    return Checkpoints(folder.checkpoints, config.train.keep, hosts)
+    return Checkpoints(folder.checkpoints, keep, hosts)
 
 
 @dataclasses.dataclass
 class Training:
-    """A run under way: what its parts need at hand.
+    """Hold what the parts of a run under way need.
 
     Attributes:
-      asked: the config as asked for, which the folder keeps.
-      experiment: the same, with as many micro-batches as fit.
+      config: as it was given and resolved, which the folder keeps.
+      experiment: of that config, with as many micro-batches as fit.
       started: on the clock of `time.perf_counter`.
     """
 
-    asked: Config
+    config: Config
     experiment: Experiment
     folder: RunFolder | NoFolder
     console: Reporter
@@ -171,39 +177,39 @@ class Training:
     started: float
 
     def run(self, callbacks: Sequence[Callback]) -> Run:
-        """Trains to the end, unless that is done; prints the results."""
+        """Train to the end, unless that is done, and print the results."""
         hosts, step = self.experiment.hosts, self.checkpoints.latest() or 0
         found = self.folder.read_results()
         if found and found["step"] == step:
             self.console.say(f"{self.folder.path} is complete: nothing left to train")
             history = self.folder.read_history()
         else:
-            found, history = self._fit(step, callbacks)
+            found, history = self._train(step, callbacks)
             self.folder.write_results(found)
         results.report(self.console, found, self.experiment, self.folder.path)
         with hosts.leader_first():  # which may still have results to write
-            return Run.of(
+            return Run.from_experiment(
                 self.experiment, self.folder, self.checkpoints, found, history
             )
 
-    def _fit(self, step: int, callbacks: Sequence[Callback]) -> tuple[dict, list]:
-        """Trains from a step, 0 or a checkpoint's; the results, and all metrics."""
+    def _train(self, step: int, callbacks: Sequence[Callback]) -> tuple[dict, list]:
+        """Train from a step, 0 or a checkpoint's; return results and all metrics."""
         experiment = self.experiment
         # Read before anything is written, should it turn out to be damaged.
-        state, saved = self._restored(step) if step else (None, {})
-        arrays = {} if step else self._taken_over()
+        state, saved = self._resume(step) if step else (None, {})
+        pretrained = {} if step else self._read_pretrained()
         announce.announce(self.console, experiment)
         with compiler() as threads:
             if step == 0:
-                experiment.initialise.compile(threads)
+                experiment.initialize.compile(threads)
             trainer = experiment.trainer(threads)
-            self.folder.describe_data(experiment.splits)
+            self.folder.write_data(experiment.splits)
             statistics = self.folder.statistics(experiment.splits)
-            initial = partial(self._initial, arrays)
-            state = state or initial()
-            trainer = self._fitting(trainer, threads, resumed=step > 0)
+            initial_state = partial(self._initial_state, pretrained)
+            state = state or initial_state()
+            trainer = self._fit_into_memory(trainer, threads, resumed=step > 0)
             trainer.order.skipped = tuple(saved.get(SKIPPED, ()))
-            with self._writer(step, saved) as writer:
+            with self._open_writer(step, saved) as writer:
                 lead = experiment.hosts.lead
                 loop = Loop(
                     experiment=self.experiment,
@@ -213,58 +219,62 @@ class Training:
                     checkpoints=self.checkpoints,
                     recorder=Recorder(writer, callbacks if lead else ()),
                     interruption=self.interruption,
-                    begun=partial(self._begun, threads, trainer, writer),
-                    initial=initial,
+                    after_first_step=partial(
+                        self._after_first_step, threads, trainer, writer
+                    ),
+                    initial_state=initial_state,
                     restore=self._restore,
                 )
                 found = loop.run(state, step, saved)
                 tested = found.get("test") or found.get("validation") or {}
-                writer.hyperparameters(self.asked.flat(), tested)
+                writer.hyperparameters(self.config.flat(), tested)
         self.checkpoints.wait()
         in_memory = isinstance(writer, MemoryWriter)
         return found, writer.rows if in_memory else self.folder.read_history()
 
-    def _fitting(self, trainer: Trainer, threads: Executor, resumed: bool) -> Trainer:
-        """The trainer, or one of as many micro-batches as fit into memory."""
+    def _fit_into_memory(
+        self, trainer: Trainer, threads: Executor, resumed: bool
+    ) -> Trainer:
+        """Return the trainer, or one of as many micro-batches as fit into memory."""
         experiment = self.experiment
-        pieces = memory_fit.pieces_that_fit(
+        count = memory_fit.find_micro_batches(
             experiment, trainer.program.wait(), resumed, self.console.say
         )
-        if pieces == experiment.config.optim.accumulate:
+        if count == experiment.config.optim.accumulate:
             return trainer
-        self.experiment = experiment.accumulating(pieces)
-        self.folder.create(self.asked, experiment.spec, pieces)
+        self.experiment = experiment.with_micro_batches(count)
+        self.folder.create(self.config, experiment.spec, count)
         return self.experiment.trainer(threads)
 
-    def _initial(self, arrays: dict[str, np.ndarray]) -> TrainState:
-        """The state at step 0, with weights that were taken over."""
+    def _initial_state(self, pretrained: dict[str, np.ndarray]) -> TrainState:
+        """Return the state at step 0, with pretrained weights in it."""
         experiment = self.experiment
-        state = experiment.initialise(np.int32(experiment.config.seed))
-        if not arrays:
+        state = experiment.initialize(np.int32(experiment.config.seed))
+        if not pretrained:
             return state
-        variables = merged(unbundled(state.variables), arrays)
+        variables = merged(unbundled(state.variables), pretrained)
         return experiment.devices.put(state.starting_from(variables), experiment.shapes)
 
     def _restore(self, step: int) -> TrainState:
-        """The state of a checkpoint."""
+        """Return the state of a checkpoint."""
         experiment = self.experiment
         return self.checkpoints.restore(step, experiment.shapes, experiment.devices)
 
-    def _restored(self, step: int) -> tuple[TrainState, dict]:
-        """The state after a step, and what was saved with it."""
+    def _resume(self, step: int) -> tuple[TrainState, dict]:
+        """Return the state after a step, and what was saved with it."""
         state, total = self._restore(step), self.experiment.plan.total_steps
-        self.console.say(f"continuing after step {step} of {total}")
+        self.console.say(f"Resuming after step {step} of {total}")
         return state, self.checkpoints.metrics(step)
 
-    def _writer(self, step: int, saved: dict) -> Writers | MemoryWriter:
+    def _open_writer(self, step: int, saved: dict) -> Writers | MemoryWriter:
         if self.folder.path and self.experiment.hosts.lead:
             return Writers(self.folder, step, is_evaluated(saved))
         return MemoryWriter()
 
-    def _begun(
+    def _after_first_step(
         self, threads: Executor, trainer: Trainer, writer: Writers | MemoryWriter
     ) -> Future[Evaluator | None]:
-        """Says how long the first step took to come; makes what it did not wait for."""
+        """Say how long the first step took, and make what it did not wait for."""
         seconds = time.perf_counter() - self.started
         self.console.say(announce.readiness(trainer, seconds))
 
@@ -279,8 +289,8 @@ class Training:
 
         return threads.submit(make)
 
-    def _taken_over(self) -> dict[str, np.ndarray]:
-        """The weights to start from, by path; none if the config names no file."""
+    def _read_pretrained(self) -> dict[str, np.ndarray]:
+        """Return the weights to start from, by path; none if the config names none."""
         config, splits = self.experiment.config, self.experiment.splits
         if not config.init_from:
             return {}
@@ -289,7 +299,6 @@ class Training:
         fitted = fit_weights(
             self.experiment.task.model, weights, shapes_of(variables), splits.classes
         )
-        self.console.say(
-            f"starting from {weights.path}" + "".join(f"; {n}" for n in fitted.notes)
-        )
+        notes = "".join(f"; {note}" for note in fitted.notes)
+        self.console.say(f"Starting from {weights.path}{notes}")
         return fitted.arrays

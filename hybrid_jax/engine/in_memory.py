@@ -48,13 +48,13 @@ class NoFolder:
         """Mean and deviation float32 `[C]` of the training images."""
         return splits.statistics
 
-    def create(self, config: Config, model: dict, pieces: int = 0) -> None:
+    def create(self, config: Config, model: dict, micro_batches: int = 0) -> None:
         """Keeps nothing."""
 
-    def describe_data(self, splits: Splits) -> None:
+    def write_data(self, splits: Splits) -> None:
         """Keeps nothing."""
 
-    def read_pieces(self) -> int:
+    def read_micro_batches(self) -> int:
         """No micro-batches were found to fit."""
         return 0
 

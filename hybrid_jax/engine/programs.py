@@ -1,4 +1,4 @@
-"""The programs of a run: the state it starts from, its steps, its evaluation."""
+"""Compile and call the programs of a run: initialization, training, evaluation."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrid_jax.config.schema import Config
 from hybrid_jax.data import Split
 from hybrid_jax.data.loader import Loader, Stream, create_loader, padded_rows
 from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
@@ -25,7 +24,7 @@ _COUNT = jax.ShapeDtypeStruct((), jnp.int32)  # of the steps of a dispatch
 
 
 class Trainer:
-    """Training steps, several in one dispatch, as many as its `pace` says.
+    """Train several steps in one dispatch, as many as its `pace` says.
 
     Attributes:
       program: of these steps.
@@ -42,26 +41,25 @@ class Trainer:
         task: Task,
         state: TrainState,
         split: Split,
-        config: Config,
+        order: TrainingOrder,
+        workers: int = 0,
+        fault: str = "",
     ):
-        """Traces, then brings the split to the devices while `threads` compile.
+        """Trace, then bring the split to the devices while `threads` compile.
 
         Args:
-          threads: of `ahead.compiler`.
+          threads: of `compile.compiler`.
           devices: that share each batch.
           task: the constants of the steps; of its arrays, shapes will do.
           state: shapes of a state, as they lie on the devices.
           split: put on the devices, or streamed to them.
-          config: for the order of the data, and the batch size.
+          order: of its images.
+          workers: processes that decode a stream; 0 decodes in threads.
+          fault: to be injected, see `fault_injection`.
         """
-        batch_size = config.train.batch_size
-        self.order = TrainingOrder(
-            split.labels, batch_size, config.seed, config.train.sampling
-        )
-        self._fault = Fault(config.debug.inject, self.order)
-        self.loader = create_loader(
-            split, self.order, batch_size, config.data.workers, devices
-        )
+        self.order = order
+        self._fault = Fault(fault, order)
+        self.loader = create_loader(split, order, order.batch_size, workers, devices)
         self.pace = multi_step.Pace(self.loader.steps)
         self.first = 0.0
         self.program = training_program(devices, task, state, self.loader)
@@ -69,13 +67,13 @@ class Trainer:
         jax.block_until_ready(self.loader.data)
 
     def count(self, step: int, last: int) -> int:
-        """How many steps to dispatch behind `step`, up to `last` at most."""
+        """Return how many steps to dispatch behind `step`, up to `last` at most."""
         return self._fault.limited(step, min(self.pace.steps, last - step))
 
     def __call__(
         self, task: Task, state: TrainState, step: int, count: int
     ) -> tuple[TrainState, metrics.Sums]:
-        """Steps `step` to `step + count` from a state, which is used up."""
+        """Train steps `step` to `step + count` from a state, which is used up."""
         task = self._fault.strike(task, step)
         program, chunk = self.program.wait(), self.loader.chunk(step, count)
         start = time.perf_counter()
@@ -89,9 +87,9 @@ class Trainer:
 def training_program(
     devices: Devices, task: Task, state: TrainState, loader: Loader
 ) -> Program:
-    """Steps of a task on a loader's chunks, traced; for shapes of a state."""
+    """Trace steps of a task on a loader's chunks, for shapes of a state."""
     trace = devices.tracer(
-        _with(multi_step.train_steps, loader), results=(state, None), donate=(1,)
+        _bind_loader(multi_step.train_steps, loader), results=(state, None), donate=(1,)
     )
     return Program(
         trace,
@@ -105,26 +103,29 @@ def training_program(
 
 
 def step_compiler(
-    devices: Devices, task: Task, state: TrainState, split: Split, config: Config
+    devices: Devices,
+    task: Task,
+    state: TrainState,
+    split: Split,
+    order: TrainingOrder,
 ) -> Callable[[int], jax.stages.Compiled]:
-    """What compiles the steps of a run, from a number of micro-batches.
+    """Return what compiles the steps of a run, from a number of micro-batches.
 
     Arguments are those of a `Trainer`; no image is looked at.
     """
 
-    def compile_step(pieces: int) -> jax.stages.Compiled:
-        batch_size = config.train.batch_size
-        order = TrainingOrder(split.labels, batch_size, config.seed)
-        loader = create_loader(split, order, batch_size, devices=devices)
-        given = (devices, task.replace(accumulate=pieces), state, loader)
+    def compile_step(micro_batches: int) -> jax.stages.Compiled:
+        loader = create_loader(split, order, order.batch_size, devices=devices)
+        cut = task.replace(accumulate=micro_batches)
         with compiler() as threads:
-            return training_program(*given).compile(threads).wait()
+            program = training_program(devices, cut, state, loader)
+            return program.compile(threads).wait()
 
     return compile_step
 
 
 class Evaluator:
-    """Metrics of splits whose images have one shape, every image counted once.
+    """Evaluate splits whose images have one shape, every image counted once.
 
     One program serves all of them: it is handed the images batch by batch.
 
@@ -144,7 +145,7 @@ class Evaluator:
         batch_size: int,
         workers: int = 0,
     ):
-        """Traces the program, which `threads` compile.
+        """Trace the program, which `threads` compile.
 
         Args:
           threads: of `compile.compiler`.
@@ -158,13 +159,13 @@ class Evaluator:
         largest = min(batch_size, max(map(len, splits)))
         self.batch_size = -(-largest // devices.shared_by) * devices.shared_by
         self._devices, self._workers = devices, workers
-        self._passes: dict[int, _Pass] = {}
+        self._passes: dict[int, _SplitPass] = {}
         stream = self._pass(splits[0]).stream
         self.steps = stream.steps
         shape = (self.steps, self.batch_size)
         self._mask = devices.shape(shape, jnp.float32, axis=1)
         self.program = Program(
-            devices.tracer(_with(multi_step.eval_steps, stream)),
+            devices.tracer(_bind_loader(multi_step.eval_steps, stream)),
             network,
             variables,
             stream.data_shapes,
@@ -177,13 +178,13 @@ class Evaluator:
     def __call__(
         self, network: Network, variables: dict, split: Split
     ) -> dict[str, float]:
-        """Loss, accuracy and top-5 accuracy of a model's variables on a split."""
+        """Return the metrics of a model's variables on a split."""
         return metrics.means(*self.start(network, variables, split))
 
     def start(
         self, network: Network, variables: dict, split: Split
     ) -> list[metrics.Sums]:
-        """Dispatches an evaluation: sums that `metrics.means` waits for."""
+        """Dispatch an evaluation; return sums that `metrics.means` waits for."""
         run, parts = self._pass(split), []
         first, run.next = run.next, run.next + run.batches
         for step in range(first, run.next, self.steps):
@@ -194,7 +195,7 @@ class Evaluator:
     def dispatch(
         self, network: Network, variables: dict, split: Split, first: int, count: int
     ) -> metrics.Sums:
-        """Sums of `count` batches; the split begins anew after its last batch."""
+        """Return sums of `count` batches; the first follows the last one."""
         run = self._pass(split)
         mask = np.stack([run.order.mask(i) for i in range(first, first + self.steps)])
         return self.program(
@@ -207,19 +208,19 @@ class Evaluator:
         )
 
     def batches(self, split: Split) -> int:
-        """How many batches one evaluation of a split takes."""
+        """Return how many batches one evaluation of a split takes."""
         return self._pass(split).batches
 
-    def _pass(self, split: Split) -> "_Pass":
+    def _pass(self, split: Split) -> "_SplitPass":
         if id(split) not in self._passes:
-            self._passes[id(split)] = _Pass(
+            self._passes[id(split)] = _SplitPass(
                 split, self.batch_size, self._devices, self._workers
             )
         return self._passes[id(split)]
 
 
-class _Pass:
-    """A split on its way through an `Evaluator`, once or several times."""
+class _SplitPass:
+    """Hold a split on its way through an `Evaluator`, once or several times."""
 
     def __init__(self, split: Split, batch_size: int, devices: Devices, workers: int):
         self.split, self.next = split, 0  # kept, since it is known by its id
@@ -229,7 +230,7 @@ class _Pass:
 
 
 class Predictor:
-    """Logits of batches of images of one shape.
+    """Compute logits of batches of images of one shape.
 
     Attributes:
       program: of one batch.
@@ -246,7 +247,7 @@ class Predictor:
         has_extents: bool,
         batch_size: int,
     ):
-        """Traces the program, which `threads` compile.
+        """Trace the program, which `threads` compile.
 
         Args:
           threads: of `compile.compiler`.
@@ -278,7 +279,7 @@ class Predictor:
         images: np.ndarray,
         extents: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Logits float32 `[n, classes]`.
+        """Return logits float32 `[n, classes]`.
 
         Args:
           network: the constants.
@@ -292,8 +293,8 @@ class Predictor:
         return np.asarray(self.program(network, variables, *arrays))[: len(images)]
 
 
-def initialiser(devices: Devices, task: Task, channels: int) -> Program:
-    """The state at step 0 of a seed int32, traced; its `shapes` are a state's."""
+def initialization_program(devices: Devices, task: Task, channels: int) -> Program:
+    """Trace the state at step 0 from a seed; `shapes` are those of a state."""
 
     def create(seed):
         state = create_state(
@@ -312,8 +313,8 @@ def initialiser(devices: Devices, task: Task, channels: int) -> Program:
     return program
 
 
-def _with(steps: Callable, loader: Loader) -> Callable:
-    """Steps of a task and a loader, as a function of the task alone."""
+def _bind_loader(steps: Callable, loader: Loader) -> Callable:
+    """Return steps of a task and a loader as a function of the task alone."""
 
     def of_loader(task, *given):
         return steps(task, loader, *given)

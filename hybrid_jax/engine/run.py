@@ -1,4 +1,4 @@
-"""A trained network as an object: opened from its folder, evaluated, asked.
+"""Open a trained network from its folder, evaluate it, and predict with it.
 
 run = hybrid_jax.load_run("runs/digits")
 run.predict(images)                # probabilities [N, classes]
@@ -8,6 +8,7 @@ run.evaluate("test")               # loss, accuracy, top5
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from hybrid_jax.engine.programs import Evaluator, Predictor
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import create_model
-from hybrid_jax.parallel.mesh import create_devices
+from hybrid_jax.parallel.mesh import Devices, create_devices
 from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.step import Network
 
@@ -38,7 +39,7 @@ IN_MEMORY = "arrays"  # `config.data.name` of images that were handed over
 
 
 class Prediction(NamedTuple):
-    """What a network says of one image file.
+    """Hold what a network predicts of one image file.
 
     Attributes:
       path: of the file.
@@ -52,7 +53,7 @@ class Prediction(NamedTuple):
 
 
 class Run:
-    """A trained network, and how it came about.
+    """Hold a trained network, and how it came about.
 
     Attributes:
       config: of the experiment.
@@ -81,7 +82,7 @@ class Run:
         workdir: Path | None = None,
         notes: Sequence[str] = (),
     ):
-        """`variables` and `splits` are called when they are first needed."""
+        """Create a run; `variables` and `splits` are called when first needed."""
         self.config, self.network = config, network
         self.classes, self.form = tuple(classes), form
         self.checkpoint, self.results = checkpoint, results
@@ -91,7 +92,7 @@ class Run:
         self._predictors: dict[tuple, Predictor] = {}
 
     @classmethod
-    def of(
+    def from_experiment(
         cls,
         experiment: Experiment,
         folder: RunFolder | NoFolder,
@@ -99,7 +100,7 @@ class Run:
         results: dict,
         history: Sequence[dict],
     ) -> "Run":
-        """The run of an experiment that has ended."""
+        """Return the run of an experiment that has ended."""
         splits, step = experiment.splits, results["checkpoint"]
         statistics = folder.statistics(splits)
         if isinstance(checkpoints, Snapshots):
@@ -120,10 +121,11 @@ class Run:
         )
 
     def __repr__(self) -> str:
+        results = self.results or {}
         reached = [
-            f"{split} accuracy {percent(self.results[split]['accuracy'])}"
+            f"{split} accuracy {percent(results[split]['accuracy'])}"
             for split in ("validation", "test")
-            if split in (self.results or {})
+            if split in results
         ]
         about = [
             f"{self.config.model.name} on {self.config.data.name}",
@@ -134,17 +136,17 @@ class Run:
 
     @property
     def model(self):
-        """The Flax module: `run.model.apply(run.variables, normalized_images)`."""
+        """Return the Flax module: `model.apply(run.variables, normalized_images)`."""
         return self.network.model
 
     @functools.cached_property
     def variables(self) -> dict:
-        """Parameters and batch statistics: moving averages, where the run kept them."""
+        """Return parameters and batch statistics, averaged where the run did so."""
         return self._load_variables()
 
     @functools.cached_property
     def splits(self) -> data.Splits:
-        """The run's own splits, which its config names, or which it was handed.
+        """Return the splits that the run's config names, or that it was given.
 
         Raises:
           UserError: they cannot be had any more.
@@ -154,7 +156,7 @@ class Run:
     def evaluate(
         self, images: str | np.ndarray | data.Split = "test", labels: Any = None
     ) -> dict[str, float]:
-        """Loss in nats, accuracy and top-5 accuracy on a split of the run's, or yours.
+        """Return loss, accuracy and other metrics of a split of the run's, or of yours.
 
         Args:
           images: `train`, `validation` or `test`; or uint8 `[N, h, w, C]`; or a `Split`
@@ -167,10 +169,10 @@ class Run:
         split = self._split(images, labels)
         with compiler() as threads:
             evaluator = self._evaluator(threads, split)
-            return evaluator(self.network, self._placed, split)
+            return evaluator(self.network, self._device_variables, split)
 
     def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """Probabilities float32 `[N, classes]`, in the order of `classes`.
+        """Return probabilities float32 `[N, classes]`, in the order of `classes`.
 
         Args:
           images: uint8 `[N, h, w, C]` or `[N, h, w]`, gray or color, of any size: they
@@ -182,7 +184,7 @@ class Run:
         """
         images = check_images(images, "images")
         images, extents = to_form(images, new_images.roomy(self.form))
-        batch_size = _fitting(batch_size, len(images))
+        batch_size = _batch_size_for(batch_size, len(images))
         parts = []
         for i in range(0, len(images), batch_size):
             rows = slice(i, i + batch_size)
@@ -193,7 +195,7 @@ class Run:
     def predict_files(
         self, paths: Iterable[str | os.PathLike], batch_size: int = 256
     ) -> Iterator[Prediction]:
-        """What the network says of image files, in their order, a batch at a time.
+        """Predict image files, in their order, a batch at a time.
 
         Args:
           paths: of files; `data.other_images.find` expands folders and patterns.
@@ -203,7 +205,7 @@ class Run:
           A `Prediction` for each file; one that cannot be read says why.
         """
         files = [*map(Path, paths)]
-        batch_size = _fitting(batch_size, len(files))
+        batch_size = _batch_size_for(batch_size, len(files))
         for batch in new_images.batches(files, self.form, batch_size):
             rows = self._probabilities(batch.images, batch.extents, batch_size)
             found = zip(batch.paths, rows, batch.errors, strict=True)
@@ -213,7 +215,7 @@ class Run:
     def open_images(
         self, path: str | os.PathLike, split: str = "", on_error: str = "stop"
     ) -> data.Split:
-        """Other images of the same classes, for `evaluate`.
+        """Return other images of the same classes, for `evaluate`.
 
         Args:
           path: of a folder with a folder for each class, or of a table.
@@ -229,8 +231,8 @@ class Run:
         self.notes += found.notes
         return found.split
 
-    def own_split(self, name: str) -> data.Split:
-        """One of the run's own splits.
+    def get_split(self, name: str) -> data.Split:
+        """Return one of the run's splits.
 
         Raises:
           UserError: there is none of this name, or its images cannot be had any more.
@@ -248,7 +250,7 @@ class Run:
         if isinstance(images, str):
             if labels is not None:
                 raise UserError(f"the split {images!r} has labels of its own")
-            return self.own_split(images)
+            return self.get_split(images)
         if labels is None:
             raise UserError("labels are missing: give one for each image")
         images = check_images(images, "images")
@@ -262,13 +264,13 @@ class Run:
         return data.Split(images, labels, extents)
 
     @functools.cached_property
-    def _devices(self):
+    def _devices(self) -> Devices:
         runtime.set_up(self.config.compilation_cache)
         return create_devices(count=self.config.parallel.devices)
 
     @functools.cached_property
-    def _placed(self) -> dict:
-        """The variables, on the devices."""
+    def _device_variables(self) -> dict:
+        """Return the variables, on the devices."""
         return self._devices.put(self.variables, self._shapes)
 
     @functools.cached_property
@@ -278,8 +280,8 @@ class Run:
         )
         return self._devices.state(shapes)
 
-    def _evaluator(self, threads, split: data.Split) -> Evaluator:
-        """The program for splits of this shape."""
+    def _evaluator(self, threads: Executor, split: data.Split) -> Evaluator:
+        """Return the program for splits of this shape."""
         count = min(len(split), self.config.train.eval_batch_size)
         key = (split.shape[1:], split.extents is None, count)
         if key not in self._evaluators:
@@ -297,7 +299,7 @@ class Run:
     def _probabilities(
         self, images: np.ndarray, extents: np.ndarray | None, batch_size: int
     ) -> np.ndarray:
-        """Probabilities float32 `[n, classes]` of a batch in the run's form."""
+        """Return probabilities float32 `[n, classes]` of a batch in the run's form."""
         key = (images.shape[1:], extents is None, batch_size)
         if key not in self._predictors:
             with compiler() as threads:
@@ -310,19 +312,21 @@ class Run:
                     extents is not None,
                     batch_size,
                 )
-        logits = self._predictors[key](self.network, self._placed, images, extents)
+        logits = self._predictors[key](
+            self.network, self._device_variables, images, extents
+        )
         return np.asarray(jax.nn.softmax(logits))
 
 
-def _fitting(batch_size: int, count: int) -> int:
-    """A batch for so many images: a power of two, since each size is a program."""
+def _batch_size_for(batch_size: int, count: int) -> int:
+    """Return a power of two for so many images, since each size is a program."""
     return min(batch_size, 1 << max(count - 1, 0).bit_length())
 
 
 def load_run(
     workdir: str | os.PathLike, checkpoint: str | int | None = None, **fields: Any
 ) -> Run:
-    """Opens the run of a folder; nothing is written there, and no image is needed.
+    """Open the run of a folder; nothing is written there, and no image is needed.
 
     Args:
       workdir: the run's folder.
@@ -345,17 +349,19 @@ def load_run(
 def open_run(
     folder: RunFolder, checkpoint: str | int | None, changed: dict[str, Any]
 ) -> Run:
-    """The run of a folder, see `load_run`; `changed` are fields by name."""
+    """Open the run of a folder, see `load_run`; `changed` are fields by name."""
     if not folder.checkpoints.is_dir():
         raise UserError(f"--workdir={folder.path} holds no run: train one there first")
-    config = folder.changed_config(changed)
+    config = folder.config_with(changed)
     saved = Saved(folder.checkpoints)
     step = folder.choose(saved, checkpoint)
     spec, form = folder.read_model(), folder.read_form()
-    network = network_of_spec(spec, config)
+    network = network_from_spec(spec, dtype=config.dtype, fit=config.data.fit)
 
     def own_splits() -> data.Splits:
-        refuse_in_memory(config, "evaluate it on images and labels, or --data=DIR")
+        refuse_in_memory(
+            config.data.name, "evaluate it on images and labels, or --data=DIR"
+        )
         _, splits = folder.load_splits(config)
         folder.check_data(splits)
         return splits
@@ -363,7 +369,7 @@ def open_run(
     return Run(
         config=config,
         network=with_statistics(network, folder.read_statistics(spec["channels"])),
-        classes=folder.read_classes(),
+        classes=folder.read_classes() or (),
         form=form,
         checkpoint=step,
         variables=functools.partial(saved.evaluated, step),
@@ -375,17 +381,21 @@ def open_run(
     )
 
 
-def refuse_in_memory(config: Config, way_out: str) -> None:
-    """Raises a `UserError` where a run's images are those of arrays, which are gone."""
-    if config.data.name == IN_MEMORY:
+def refuse_in_memory(data_name: str, way_out: str) -> None:
+    """Refuse a run whose images were arrays, which are gone.
+
+    Raises:
+      UserError: they were.
+    """
+    if data_name == IN_MEMORY:
         raise UserError(f"the images of this run were handed over in memory: {way_out}")
 
 
-def network_of_spec(spec: dict[str, Any], config: Config) -> Network:
-    """The network of a folder's `model.json`; mean and deviation are to be added."""
+def network_from_spec(spec: dict[str, Any], dtype: str, fit: str) -> Network:
+    """Build the network of `model.json`; mean and deviation are to be added."""
     fields = {name: value for name, value in spec.items() if name != "channels"}
     try:
-        model = create_model(**fields, dtype=jnp.dtype(config.dtype))
+        model = create_model(**fields, dtype=jnp.dtype(dtype))
     except (ValueError, TypeError) as error:
         raise UserError(f"no model can be made of {fields}: {error}") from None
     return Network(
@@ -393,5 +403,5 @@ def network_of_spec(spec: dict[str, Any], config: Config) -> Network:
         image_size=model.image_size,
         mean=np.zeros(spec["channels"], np.float32),
         std=np.ones(spec["channels"], np.float32),
-        fit=config.data.fit,
+        fit=fit,
     )

@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, and whose it is.
+"""Read and write the folder of a run, and guard whose it is.
 
 config.json      the experiment, and the version of this layout
 model.json       the network, as arguments of `create_model`, and its channels
@@ -38,11 +38,11 @@ from hybrid_jax.paths import check_local, expanded
 if typing.TYPE_CHECKING:
     from hybrid_jax.engine.checkpoint import Saved
 
-VERSION, PIECES = "schema", "micro_batches"  # in config.json, beside the fields
+VERSION, MICRO_BATCHES = "schema", "micro_batches"  # in config.json, beside the fields
 
 
 class RunFolder:
-    """Paths inside a run's folder, and what its files say.
+    """Hold the paths inside a run's folder, and read and write its files.
 
     Nothing is written before `create`. As a context it is the one run of its folder,
     from the moment that there is one. Of many hosts, which share the folder, the
@@ -64,7 +64,7 @@ class RunFolder:
         self._lock = FileLock(self.path / ".lock", blocking=False)
 
     def __enter__(self) -> "RunFolder":
-        """Reserves the folder, if it exists.
+        """Lock the folder, if it exists.
 
         Raises:
           UserError: another run writes there, or none can.
@@ -98,7 +98,7 @@ class RunFolder:
             ) from None
 
     def resume(self, config: Config) -> tuple[Config, list[str]]:
-        """The config with which the folder's run goes on, where it holds one.
+        """Return the config with which the folder's run continues, where it holds one.
 
         A run of the older layout, which had no validation split, keeps to that, unless
         another one is asked for.
@@ -147,7 +147,7 @@ class RunFolder:
         )
 
     def load_splits(self, config: Config) -> tuple[Config, Splits]:
-        """The data set of a config, as it was for the run that the folder holds.
+        """Load the data set of a config, as it was for the run that the folder holds.
 
         In the older layout, images for validation were the test split where there was
         no other; they chose the best weights, and are the validation split now.
@@ -167,7 +167,7 @@ class RunFolder:
         return config, splits
 
     def check_data(self, splits: Splits) -> None:
-        """Refuses data that are not those of the run that the folder holds.
+        """Refuse data that are not those of the run that the folder holds.
 
         Raises:
           UserError: names what differs; a user's folder may have changed meanwhile.
@@ -183,7 +183,7 @@ class RunFolder:
             )
 
     def statistics(self, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation float32 `[C]` that the run's images are normalized with.
+        """Return mean and deviation float32 `[C]` that the run normalizes images with.
 
         Those of its start, once it has saved a checkpoint: another version of a decoder
         may round another way.
@@ -193,7 +193,7 @@ class RunFolder:
         return self.read_statistics(splits.channels)
 
     def read_statistics(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
-        """The stored mean and deviation float32 `[C]`, levels 0 to 255.
+        """Read mean and deviation float32 `[C]`, levels 0 to 255.
 
         Raises:
           UserError: there are none of so many channels.
@@ -207,12 +207,12 @@ class RunFolder:
             ) from None
 
     def has_checkpoints(self) -> bool:
-        """Whether a run got as far as saving one."""
+        """Return whether a run got as far as saving one."""
         return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
     @property
     def schema(self) -> int:
-        """The version of the layout of the folder's run.
+        """Read the version of the layout of the folder's run.
 
         Raises:
           UserError: it is newer than this program.
@@ -227,21 +227,21 @@ class RunFolder:
 
     @property
     def _is_older(self) -> bool:
-        """Whether the folder's run is of the layout that had no validation split."""
+        """Return whether the run is of the layout that had no validation split."""
         return self.schema < stored.WITH_VALIDATION
 
     def read_config(self) -> Config:
-        """Return the stored config in the fields of today.
+        """Read the stored config in the fields of today.
 
         Raises:
           UserError: it cannot be read, or is newer than this program.
         """
         known = read_json(self.config)
-        fields = {k: v for k, v in known.items() if k not in (VERSION, PIECES)}
+        fields = {k: v for k, v in known.items() if k not in (VERSION, MICRO_BATCHES)}
         return stored.read(fields, self.schema)
 
-    def changed_config(self, changed: dict[str, typing.Any]) -> Config:
-        """The stored config, some free fields of it changed.
+    def config_with(self, changed: dict[str, typing.Any]) -> Config:
+        """Return the stored config, some free fields of it changed.
 
         Raises:
           UserError: it cannot be read, or a field is not free.
@@ -257,20 +257,20 @@ class RunFolder:
                 )
         return resolve(self.read_config().replace(changed))
 
-    def read_pieces(self) -> int:
-        """The micro-batches that were found to fit; 0 where none were looked for."""
-        return read_json(self.config).get(PIECES, 0)
+    def read_micro_batches(self) -> int:
+        """Read the micro-batches that fit; 0 where none were looked for."""
+        return read_json(self.config).get(MICRO_BATCHES, 0)
 
     def read_model(self) -> dict:
-        """The arguments of `create_model`, and `channels`."""
+        """Read the arguments of `create_model`, and `channels`."""
         return read_json(self.model)
 
     def read_classes(self) -> list[str] | None:
-        """The class names in the order of the logits; None if it has none yet."""
+        """Read the class names in the order of the logits; None if it has none yet."""
         return read_json(self.data).get("classes") if self.data.exists() else None
 
     def read_form(self) -> Form:
-        """How the run's images are decoded, and others are to be.
+        """Read how the run's images are decoded, and others are to be.
 
         Of a run of the older layout it is put together from what is known, and images
         of 16 bits have no depth.
@@ -287,7 +287,7 @@ class RunFolder:
             ) from None
 
     def read_pixels(self, channels: int) -> dict | None:
-        """How the run's images are decoded and normalized; None if it has none yet.
+        """Read how images are decoded and normalized; None if it has none yet.
 
         Returns:
           The entries of a `Form`, and `mean` and `deviation` of each channel.
@@ -299,11 +299,11 @@ class RunFolder:
         return self.read_form().to_json() | statistics
 
     def read_results(self) -> dict | None:
-        """Which checkpoint was chosen, and its metrics; None before the run's end."""
+        """Read the chosen checkpoint and its metrics; None before the run's end."""
         return read_json(self.results) if self.results.exists() else None
 
     def choose(self, saved: "Saved", checkpoint: str | int | None) -> int:
-        """The step of a checkpoint; of none or an empty name the one that was tested.
+        """Return the step of a checkpoint; without a name, of the one that was tested.
 
         Of a run that has not ended that is the best on validation, or the last.
 
@@ -319,16 +319,16 @@ class RunFolder:
         return saved.choose(checkpoint, validated)
 
     def read_history(self) -> list[dict]:
-        """All lines of metrics, in their order."""
+        """Read all lines of metrics, in their order."""
         return read_lines(self.metrics)
 
-    def create(self, config: Config, model: dict, pieces: int = 0) -> None:
-        """Makes the folder with what describes the run, but for its data.
+    def create(self, config: Config, model: dict, micro_batches: int = 0) -> None:
+        """Make the folder with what describes the run, but for its data.
 
         Args:
           config: of the run.
           model: arguments of `create_model`, and `channels`.
-          pieces: micro-batches that were found to fit; 0 if none were looked for.
+          micro_batches: that were found to fit; 0 if none were looked for.
 
         Raises:
           UserError: another run has made it meanwhile, or hosts do not share it.
@@ -339,17 +339,19 @@ class RunFolder:
                 self._reserve()
                 # A run that goes on keeps its layout, and what that means to it.
                 schema = self.schema if self.has_checkpoints() else stored.SCHEMA
-                about = {VERSION: schema} | ({PIECES: pieces} if pieces else {})
+                about = {VERSION: schema} | (
+                    {MICRO_BATCHES: micro_batches} if micro_batches else {}
+                )
                 write_json(self.config, about | stored.nested(config))
                 write_json(self.model, model)
-        if not _appears(self.config):
+        if not _wait_for(self.config):
             raise UserError(
                 f"--workdir={self.path} of host 0 is not to be seen on host "
                 f"{self._hosts.number}: give a folder that all hosts share"
             )
 
-    def describe_data(self, splits: Splits) -> None:
-        """Adds what describes the data, which are looked at, unless it is known."""
+    def write_data(self, splits: Splits) -> None:
+        """Write what describes the data, unless it is known."""
         if not self._hosts.lead:
             return
         known = {}
@@ -359,7 +361,7 @@ class RunFolder:
             write_json(self.data, stored_data.described(splits, known))
 
     def write_results(self, results: dict) -> None:
-        """Keeps which checkpoint was chosen, and its metrics."""
+        """Write which checkpoint was chosen, and its metrics."""
         if self._hosts.lead:
             write_json(self.results, results)
 
@@ -368,8 +370,8 @@ def _local_flags() -> list[str]:
     return sorted(f"--config.{name}" for name, field in FIELDS.items() if field.local)
 
 
-def _appears(path: Path) -> bool:
-    """Whether a file of another host is there, soon: network folders take a while."""
+def _wait_for(path: Path) -> bool:
+    """Wait for another host's file, since network folders are slow."""
     for _ in range(20):
         if path.exists():
             return True

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from hybrid_jax.config.schema import Config
+from hybrid_jax.config.schema import Config, TrainConfig
 from hybrid_jax.errors import UserError
 from hybrid_jax.training import optimizers
 
@@ -11,11 +11,11 @@ from hybrid_jax.training import optimizers
 class Plan:
     """How long a run is, in steps and in epochs."""
 
-    def __init__(self, config: Config, images: int):
+    def __init__(self, config: TrainConfig, images: int):
         self.images = images
-        self.batch_size = config.train.batch_size
-        self.epochs = config.train.epochs
-        self.eval_every = config.train.eval_every
+        self.batch_size = config.batch_size
+        self.epochs = config.epochs
+        self.eval_every = config.eval_every
         self.total_steps = self.step_of(self.epochs)
 
     def step_of(self, epoch: float) -> int:

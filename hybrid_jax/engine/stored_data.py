@@ -1,4 +1,4 @@
-"""What a run's folder keeps of its data, in data.json: written, read and compared.
+"""Write, read and compare what a run's folder keeps of its data, in data.json.
 
 In the older layout it did not say how images are decoded, and what chose the best
 weights was called the test split.
@@ -19,18 +19,18 @@ LEVELS = 1.0  # of 255, by which they may differ: decoders round by far less
 
 
 def is_described(stored: dict[str, Any]) -> bool:
-    """Whether all is there that this version writes."""
+    """Return whether all is there that this version writes."""
     return PIXELS in stored
 
 
 def described(splits: Splits, known: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of splits; mean and deviation stay those that are known."""
+    """Return what is kept of splits; mean and deviation stay those that are known."""
     kept = {name: known[name] for name in (STATISTICS,) if name in known}
     return splits.summary | {PIXELS: splits.form.to_json()} | kept
 
 
 def statistics(stored: dict[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation float32 `[C]`, levels 0 to 255.
+    """Return mean and deviation float32 `[C]`, levels 0 to 255.
 
     Raises:
       KeyError, TypeError, ValueError: there are none of so many channels.
@@ -40,7 +40,7 @@ def statistics(stored: dict[str, Any], channels: int) -> tuple[np.ndarray, np.nd
 
 
 def form(stored: dict[str, Any], config: DataConfig) -> Form:
-    """How images are decoded; in the older layout images of 16 bits have no depth.
+    """Return how images are decoded; in the older layout, 16-bit images have no depth.
 
     Args:
       stored: the entries.
@@ -66,7 +66,7 @@ def differences(
     splits: Splits,
     normalized_with: Sequence[np.ndarray],
 ) -> list[str]:
-    """What tells splits from those that are stored, in words.
+    """List in words what tells splits from those that are stored.
 
     Args:
       stored: the entries.

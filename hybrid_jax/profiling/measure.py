@@ -100,10 +100,10 @@ def measure(
 
 def begin(experiment: Experiment, threads: Executor) -> Training:
     """A training behind its first step."""
-    initialise = experiment.initialise.compile(threads)
+    initialize = experiment.initialize.compile(threads)
     trainer = experiment.trainer(threads)
     task = with_statistics(experiment.task, experiment.splits.statistics)
-    training = Training(trainer, task, initialise(np.int32(experiment.config.seed)))
+    training = Training(trainer, task, initialize(np.int32(experiment.config.seed)))
     training(1)
     return training
 

@@ -102,7 +102,7 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(uninterrupted, tmp
             "command to resume"
         )
         assert "Traceback" not in err
-    assert f"continuing after step {step} of " in finish(workdir)
+    assert f"Resuming after step {step} of " in finish(workdir)
     assert result(workdir) == uninterrupted
 
 

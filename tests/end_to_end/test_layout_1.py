@@ -57,7 +57,7 @@ def test_it_is_opened_and_evaluated(workdir, capsys):
 
 def test_it_is_continued_by_its_own_command(workdir, capsys):
     command = [*COMMAND, f"--workdir={workdir}"]
-    for said in ("continuing after step 8 of 10", "nothing left to train"):
+    for said in ("Resuming after step 8 of 10", "nothing left to train"):
         assert main(command) == 0
         out = capsys.readouterr().out
         assert said in out

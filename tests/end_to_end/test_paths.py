@@ -84,7 +84,7 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
         "hybrid-jax: ended by SIGTERM with step 7 saved; run the same command to resume"
     ]
     assert done.stdout.count("preparing digits in ") == 1
-    assert "continuing after step 7 of 9" in done.stdout
+    assert "Resuming after step 7 of 9" in done.stdout
     reached = re.findall(r"test accuracy\s+\S+ ([\d.]+ %)", done.stdout)
     assert len(reached) == 2
     assert reached[0] == reached[1]

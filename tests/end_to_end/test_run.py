@@ -145,7 +145,7 @@ def test_resumed_runs_equal_uninterrupted_ones(finished, tmp_path):
     resumed = train(copy, *SMALL)
     assert resumed.returncode == 0, resumed.stderr
     assert "checkpoints/61 is passed over: state/" in resumed.stdout.replace("\n", "")
-    assert "continuing after step 41 of 61" in resumed.stdout
+    assert "Resuming after step 41 of 61" in resumed.stdout
     for split in SPLITS:
         ours, theirs = rows(copy, split), rows(workdir, split)
         assert without_times(ours) == without_times(theirs)

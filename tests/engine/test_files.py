@@ -44,7 +44,7 @@ def test_workdir_tells_its_data_from_others(tmp_path, digits):
     folder = RunFolder(tmp_path / "run")
     folder.check_data(digits)
     folder.create(Config(), {})
-    folder.describe_data(digits)
+    folder.write_data(digits)
     tenth = data.load(DataConfig("digits", fraction=0.1, validation=0))
     folder.check_data(tenth)  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)
@@ -71,7 +71,7 @@ def test_what_older_runs_tested_on_for_lack_of_a_test_split_is_validation(tmp_pa
     config = Config(data=DataConfig("folder", str(tmp_path / "kept"), path=str(place)))
     folder = RunFolder(tmp_path / "run")
     folder.create(config, {})
-    folder.describe_data(data.load(config.data))
+    folder.write_data(data.load(config.data))
     (folder.checkpoints / "100").mkdir(parents=True)
 
     stored = json.loads(folder.config.read_text())
@@ -97,7 +97,7 @@ def test_what_older_runs_tested_on_for_lack_of_a_test_split_is_validation(tmp_pa
         }
         folder.check_data(splits)
         folder.create(found, {})
-        folder.describe_data(splits)
+        folder.write_data(splits)
     assert json.loads(folder.data.read_text())["validation images"] == 6
 
 
@@ -111,12 +111,12 @@ def test_rounding_is_no_other_data_and_a_run_keeps_its_own_statistics(tmp_path, 
         vars(other)["statistics"] = (mean + np.float32(levels), std)
         return other
 
-    folder.describe_data(digits)
+    folder.write_data(digits)
     close = decoded_otherwise(0.3)
     assert folder.statistics(close)[0] == close.statistics[0]  # nothing is trained yet
     (folder.checkpoints / "100").mkdir(parents=True)
     folder.check_data(close)
-    folder.describe_data(close)
+    folder.write_data(close)
     for ours, theirs in zip(folder.statistics(close), (mean, std), strict=True):
         assert ours.dtype == np.float32
         np.testing.assert_array_equal(ours, theirs)

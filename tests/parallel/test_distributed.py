@@ -109,7 +109,7 @@ def test_both_go_on(alone, told, tmp_path):
     workdir = shutil.copytree(told[0], tmp_path / "run")
     codes, _, outputs = ended(start(workdir, *SHARED))
     assert codes == [0, 0], outputs
-    assert f"continuing after step {step} of {STEPS}" in outputs[0][0]
+    assert f"Resuming after step {step} of {STEPS}" in outputs[0][0]
     assert losses(workdir) == pytest.approx(alone, rel=LATER)
 
 

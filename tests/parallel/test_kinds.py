@@ -68,7 +68,7 @@ def test_every_kind_has_the_losses_of_one_device(folder, name):
 @pytest.mark.parametrize("name", marked(RESUMED))
 def test_what_eight_devices_saved_others_continue(folder, name):
     log = (folder / name / "log.txt").read_text()
-    assert f"continuing after step {CUT} of {STEPS}" in log
+    assert f"Resuming after step {CUT} of {STEPS}" in log
     compare(folder / name, losses(folder / "jit on 1"))
 
 

@@ -9,7 +9,7 @@ from jax.sharding import AbstractMesh, AxisType
 
 from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.experiment import create_run_devices
-from hybrid_jax.engine.programs import initialiser
+from hybrid_jax.engine.programs import initialization_program
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Jit, Pmap, create_devices
@@ -32,7 +32,7 @@ def specs(tree):
 
 def test_kernels_their_moments_and_averages_are_cut_and_all_else_is_whole():
     task = make_task(optimiser=optax.adam(1e-3), ema_decay=0.9)
-    shapes = initialiser(create_devices(count=1), task, 1).shapes
+    shapes = initialization_program(create_devices(count=1), task, 1).shapes
     cut = specs(meshed(Jit, 2, 4).state(shapes))
     for path, spec in cut.items():
         kernel = path.endswith("/kernel")
@@ -82,8 +82,14 @@ def test_arrays_are_put_where_shapes_have_them():
     assert devices.put(put, shape) is put
 
 
-def config(**fields):
-    return Config.from_flat({k.replace("_", ".", 1): v for k, v in fields.items()})
+def devices_of(hosts=None, **fields):
+    config = Config.from_flat({k.replace("_", ".", 1): v for k, v in fields.items()})
+    return create_run_devices(
+        config.parallel,
+        batch_size=config.train.batch_size,
+        micro_batches=config.optim.accumulate,
+        hosts=hosts or Hosts(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,10 +114,10 @@ def config(**fields):
 def test_what_devices_cannot_share_is_refused(monkeypatch, fields, message):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     with pytest.raises(UserError, match=message.replace(".", r"\.")):
-        create_run_devices(config(**fields), Hosts())
+        devices_of(**fields)
 
 
 def test_hosts_use_all_devices(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     with pytest.raises(UserError, match="take 0, for all of them"):
-        create_run_devices(config(parallel_devices=4), Hosts(0, 2))
+        devices_of(Hosts(0, 2), parallel_devices=4)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 from jax.profiler import ProfileData
 
-from hybrid_jax.engine.programs import initialiser
+from hybrid_jax.engine.programs import initialization_program
 from hybrid_jax.main import main
 from hybrid_jax.models import create_model
 from hybrid_jax.models.summary import cost
@@ -125,7 +125,7 @@ def test_flops_do_not_tell_how_blocks_are_run(scan):
     def counted(model):
         task = make_task().replace(model=model, image_size=model.image_size)
         return flops_of_step(
-            task, initialiser(create_devices(count=1), task, 1).shapes, 2, 1
+            task, initialization_program(create_devices(count=1), task, 1).shapes, 2, 1
         )
 
     assert counted(model.clone(scan=scan, remat="full")) == counted(model)

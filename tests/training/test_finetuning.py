@@ -217,7 +217,7 @@ def test_a_run_starts_from_anothers_weights_and_resumes(pretrained, tmp_path):
             same = np.array_equal(theirs[path], ours[path])
             assert same == any(name in path for name in frozen), path
     log = (workdir / "log.txt").read_text()
-    assert f"starting from {pretrained}; classifier reordered: " in log
+    assert f"Starting from {pretrained}; classifier reordered: " in log
     assert "of its parameters are frozen" in log
 
     # Again from the first of the two checkpoints.
