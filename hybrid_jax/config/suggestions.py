@@ -26,28 +26,25 @@ NEAR = 0.7  # least likeness of names, as difflib counts it
 
 def unknown_field(name: str) -> str:
     """Say that there is no such field, and what the user may have meant."""
-    parent = name.rpartition(".")[0]
+    group = name.rpartition(".")[0]
     if inside := _members(name):
         return (
             f"config.{name} is a group of fields: give one of them, such as "
             f"config.{name}.{inside[0]}"
         )
-    absent = f"config.{name} does not exist"
-    if parent in FIELDS:
-        return f"{absent}: config.{parent} has no fields of its own"
+    absent, siblings = f"config.{name} does not exist", _members(group)
+    if group in FIELDS:
+        return f"{absent}: config.{group} has no fields of its own"
     groups = dict.fromkeys(field.rpartition(".")[0] for field in FIELDS)
-    if near := nearest(name) or difflib.get_close_matches(name, groups, 1, NEAR):
+    near = nearest(name)
+    if not (near or siblings):
+        near = difflib.get_close_matches(name, groups, 1, NEAR)
+    if near:
         shown = [f"config.{field}" for field in near]
         return f"{absent}, did you mean {' or '.join(shown)}?"
-    if beside := _members(parent):
-        return f"{absent}: config.{parent} has {', '.join(beside)}"
+    if siblings:
+        return f"{absent}: config.{group} has {', '.join(siblings)}"
     return absent
-
-
-def _members(group: str) -> list[str]:
-    """Return the names of a group's fields."""
-    fields = [field for field in FIELDS if field.startswith(f"{group}.")]
-    return [field.removeprefix(f"{group}.") for field in fields]
 
 
 def nearest(name: str) -> list[str]:
@@ -62,3 +59,9 @@ def nearest(name: str) -> list[str]:
     alike = [meant, *difflib.get_close_matches(leaf, leaves.values(), 3, NEAR)]
     found = next((near for near in alike if near in leaves.values()), None)
     return [field for field in FIELDS if leaves[field] == found]
+
+
+def _members(group: str) -> list[str]:
+    """Return the names of a group's fields."""
+    fields = [field for field in FIELDS if field.startswith(f"{group}.")]
+    return [field.removeprefix(f"{group}.") for field in fields]

@@ -157,6 +157,6 @@ def test_a_run_takes_what_fits_and_keeps_to_it(monkeypatch, tmp_path, capsys):
 
 
 def test_few_images_at_a_time_are_told(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(memory_fit, "FEW", 65)
+    monkeypatch.setattr(memory_fit, "FEW_IMAGES", 65)
     assert main([*COMMAND, f"--workdir={tmp_path / 'run'}"]) == 0
-    assert "batch norms see 64 images at a time" in capsys.readouterr().out
+    assert "Batch norms see 64 images at a time" in capsys.readouterr().out
