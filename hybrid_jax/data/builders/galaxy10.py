@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -11,6 +12,7 @@ from hybrid_jax.data import group_splitting
 from hybrid_jax.data.builders.archives import fetch
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.errors import UserError
+from hybrid_jax.extras import import_extra
 
 URL = "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5"
 CLASSES = (
@@ -80,6 +82,7 @@ with tfds.core.registered.skip_registration():
             )
 
         def _split_generators(self, dl_manager):
+            import_h5py()  # before the download of 2.7 GB
             (path,) = fetch(self, dl_manager).values()
             columns = read_columns(path)
             train, test = split_indices(columns["ans"], columns["ra"], columns["dec"])
@@ -137,10 +140,14 @@ def read_images(path: Path, indices: np.ndarray) -> Iterator[tuple[int, np.ndarr
                     yield int(i), block[i - start]
 
 
+def import_h5py() -> ModuleType:
+    """Import h5py, or raise UserError with the extra that installs it."""
+    return import_extra("h5py", extra="galaxy10", purpose="galaxy10")
+
+
 @contextlib.contextmanager
 def _open(path: Path):
-    import h5py
-
+    h5py = import_h5py()
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -150,8 +157,7 @@ def _open(path: Path):
 
 def _dataset(file, name: str):
     """A column that lies in the file itself, for HDF5 can refer to other files."""
-    import h5py
-
+    h5py = import_h5py()
     own = isinstance(file.get(name, getlink=True), h5py.HardLink)
     column = file[name] if own else None
     if not isinstance(column, h5py.Dataset) or column.external or column.is_virtual:
