@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.download import DownloadManager
 
 from hybrid_jax.data.builders.archives import check_member, fetch
 from hybrid_jax.data.builders.base import Builder, Examples
@@ -64,9 +65,7 @@ class _Cifar(Builder):
             citation=_CITATION,
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Examples]:
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
         (archive,) = fetch(self, dl_manager).values()
         return {
             split: self._generate_examples(archive, names)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.download import DownloadManager
 
 from hybrid_jax.data.builders.base import Builder, Examples
 from hybrid_jax.data.png import encode_png
@@ -38,9 +39,7 @@ class Digits(Builder):
             citation=_CITATION,
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Examples]:
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
         train, test = split_indices()
         return {
             "train": self._generate_examples(train),

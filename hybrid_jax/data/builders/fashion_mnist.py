@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.download import DownloadManager
 
 from hybrid_jax.data.builders.archives import fetch
 from hybrid_jax.data.builders.base import Builder, Examples
@@ -103,9 +104,7 @@ class FashionMnist(Builder):
             citation=_CITATION,
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Examples]:
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
         paths = debian_archives() or fetch(self, dl_manager)
         check_contents(paths)
         return {

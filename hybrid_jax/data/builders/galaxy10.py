@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.download import DownloadManager
 
 from hybrid_jax.data import group_splitting
 from hybrid_jax.data.builders.archives import fetch
@@ -88,9 +89,7 @@ class Galaxy10(Builder):
             citation=_CITATION,
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Examples]:
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
         import_h5py()  # before the download of 2.7 GB
         (path,) = fetch(self, dl_manager).values()
         columns = read_columns(path)

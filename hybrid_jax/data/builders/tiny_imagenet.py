@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.download import DownloadManager
 
 from hybrid_jax.data.builders.archives import check_member, fetch
 from hybrid_jax.data.builders.base import Builder, Examples
@@ -61,9 +62,7 @@ class TinyImagenet(Builder):
             citation=_CITATION,
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Examples]:
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
         (archive,) = fetch(self, dl_manager).values()
         with open_archive(archive) as file:
             wnids = read_wnids(file)
