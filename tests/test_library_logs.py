@@ -44,7 +44,7 @@ def test_a_warning_is_told_once_in_a_line_with_the_name_of_its_library(capsys):
     ],
 )
 def test_what_is_known_to_concern_nobody_is_left_out(text, name, capsys):
-    with library_logs.told():
+    with library_logs.print_library_warnings():
         log_from(ORBAX, text, name=name)
     assert capsys.readouterr().err == ""
 
@@ -53,7 +53,7 @@ def test_absl_s_own_warnings_are_heard_and_handlers_go_again(capsys):
     root = logging.getLogger()
     before = list(root.handlers)
     root.addHandler(logging.StreamHandler(sys.stderr))  # as `logging.info` does
-    with library_logs.told():
+    with library_logs.print_library_warnings():
         absl_logging.warning("the disk is slow")
     root.removeHandler(root.handlers[-1])
     assert root.handlers == before
@@ -64,7 +64,7 @@ def test_only_writes_of_a_closed_loop_are_left_out_and_hooks_go_again(monkeypatc
     heard = []
     monkeypatch.setattr(sys, "unraisablehook", heard.append)
     before = sys.unraisablehook
-    hook = library_logs.Unraisable()
+    hook = library_logs.ClosedLoopFilter()
     closed, other = (
         types.SimpleNamespace(exc_value=RuntimeError(text))
         for text in ("Event loop is closed", "something else")
@@ -72,5 +72,5 @@ def test_only_writes_of_a_closed_loop_are_left_out_and_hooks_go_again(monkeypatc
     sys.unraisablehook(closed)
     sys.unraisablehook(other)
     assert heard == [other]
-    hook.undo()
+    hook.uninstall()
     assert sys.unraisablehook == before

@@ -1,7 +1,9 @@
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +49,32 @@ def test_public_names_are_reachable():
 def test_version_is_that_of_the_changelog_and_the_installed_package():
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M).group(1)
     assert hybrid_jax.__version__ == newest == metadata.version("hybrid_jax")
+
+
+def test_wheels_have_the_experiments_and_the_types(tmp_path):
+    """The wheel is built from the source distribution, so that is complete too."""
+    for name in ("hybrid_jax", "configs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def setup(folder, *command):
+        subprocess.run(
+            [sys.executable, "setup.py", "-q", *command], cwd=folder, check=True
+        )
+
+    setup(tmp_path, "sdist", "--formats=tar")
+    (archive,) = (tmp_path / "dist").iterdir()
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    (source,) = (tmp_path / "unpacked").iterdir()
+    setup(source, "build_py", "--build-lib", str(tmp_path / "wheel"))
+    package = tmp_path / "wheel" / "hybrid_jax"
+    for config in (ROOT / "configs").glob("*.py"):
+        assert (package / "configs" / config.name).read_text() == config.read_text()
+    assert (package / "py.typed").exists()
+    assert (package / "main.py").exists()
 
 
 def test_documents_name_only_what_exists():

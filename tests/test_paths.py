@@ -27,7 +27,7 @@ def test_a_folder_of_any_name_has_a_path_that_patterns_take_letter_for_letter(tm
     assert paths.plain(folder) == plain
     assert paths.given(plain / "file") == folder / "file"
     said = f'no file "{plain}/x" here'
-    assert paths.in_own_words(said) == f'no file "{folder}/x" here'
+    assert paths.with_user_paths(said) == f'no file "{folder}/x" here'
 
 
 def test_a_plain_path_stays_itself(tmp_path, monkeypatch):

@@ -87,13 +87,13 @@ def benchmark(
     """
     from rich.console import Console
 
-    from hybrid_jax.profiling import report
-    from hybrid_jax.profiling.measure import measure
+    from hybrid_jax.profiling.measure import measure_experiment
+    from hybrid_jax.profiling.report import print_report
 
     console = Console(highlight=False, stderr=to == "-")
     with memory_told(), console.status("loading data") as status:
-        numbers = measure(config, seconds, profile, status.update)
-    report.show(console, numbers)
+        numbers = measure_experiment(config, seconds, profile, status.update)
+    print_report(console, numbers)
     if to:
         text = json.dumps(numbers, indent=1) + "\n"
         if to == "-":

@@ -166,7 +166,7 @@ def guarded(run: Callable[[], int | None], again: str = RESUME) -> int:
       run: the command; what it returns is the code, and None is 0.
       again: what is said after an interruption.
     """
-    with library_logs.told(), _printable():
+    with library_logs.print_library_warnings(), _printable():
         return _guarded(run, again)
 
 

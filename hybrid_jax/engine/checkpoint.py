@@ -25,7 +25,7 @@ from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.errors import UserError, first_line, megabytes
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Devices
-from hybrid_jax.paths import in_own_words, mirror, plain
+from hybrid_jax.paths import mirror, plain, with_user_paths
 from hybrid_jax.training.packed_params import rebundled, unbundled
 from hybrid_jax.training.state import TrainState
 
@@ -230,7 +230,7 @@ class Checkpoints(Saved):
         self._threads = ThreadPoolExecutor(1, "checkpoint")
         self._sealing: Future | None = None
         self._asked = itertools.count()
-        self._unraisable = library_logs.Unraisable()
+        self._unraisable = library_logs.ClosedLoopFilter()
 
     def _passed_over(self, step: int, flaw: str) -> str:
         """Gives a step another name, so that it is looked at no more."""
@@ -252,7 +252,7 @@ class Checkpoints(Saved):
         try:
             self.wait()
             if kind is None:
-                self._unraisable.undo()
+                self._unraisable.uninstall()
         except UserError:
             if kind is None:  # else another error is on its way
                 raise
@@ -365,7 +365,7 @@ def _reason(error: Exception) -> str:
 
 def _said(error: Exception) -> str:
     """What orbax or tensorstore say, of the user's own folder."""
-    return first_line(Exception(in_own_words(str(error)) or type(error).__name__))
+    return first_line(Exception(with_user_paths(str(error)) or type(error).__name__))
 
 
 def _fetched(state: TrainState) -> TrainState:

@@ -1,4 +1,4 @@
-"""Measures an experiment's speed: how fast it trains, and where the time goes.
+"""Measurement of an experiment's speed: its throughput, and where the time goes.
 
-It runs the programs of `training`, and writes to no workdir.
+It runs the programs of `engine` as a run does, and writes to no workdir.
 """

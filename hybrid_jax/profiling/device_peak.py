@@ -1,4 +1,4 @@
-"""How fast a device could multiply: from its maker's data sheet, or measured."""
+"""Peak FLOP/s of a device, from its maker's data sheet or measured."""
 
 import re
 import time
@@ -8,19 +8,21 @@ import jax
 import jax.numpy as jnp
 
 
-class Peak(NamedTuple):
-    """Attributes:
-    flops: a second, at most.
-    source: "data sheet" or "measured".
+class PeakFlops(NamedTuple):
+    """The most floating-point operations that a device does in a second.
+
+    Attributes:
+      per_second: FLOP/s.
+      source: "data sheet" or "measured".
     """
 
-    flops: float
+    per_second: float
     source: str
 
 
-# Teraflops of dense products in bfloat16 (sums in float32) and in float32 without TF32,
-# by the whole of a `device_kind`, so that a slice of a GPU (MIG) is not taken for all
-# of it. None is what the hardware lacks.
+# Teraflops of dense products in bfloat16 (sums in float32) and in float32 without TF32.
+# The whole of a `device_kind` must match, so that a slice of a GPU (MIG) is not taken
+# for all of it. None stands for what the hardware lacks.
 #
 # NVIDIA's data sheets, where figures "with sparsity" are twice these: A100 (2021), H100
 # (2023), H200 (2024), L4, L40S, V100 (2020), T4; of the RTX cards, the appendices of
@@ -30,56 +32,57 @@ class Peak(NamedTuple):
 # Google's cloud.google.com/tpu/docs/v2 to /v6e, of a chip, halved where jax's device is
 # one of its two cores (v2, v3). A TPU takes products of float32 in bfloat16 too, unless
 # another precision is asked for.
-TERAFLOPS = {
-    r"NVIDIA A100.*GB( PCIe)?": (312, 19.5),
-    r"NVIDIA H100 80GB HBM3": (989, 67),
-    r"NVIDIA H100 PCIe": (756, 51),
-    r"NVIDIA H200": (989, 67),
-    r"NVIDIA L4": (121, 30.3),
-    r"NVIDIA L40S": (362, 91.6),
-    r"Tesla V100-SXM.*": (None, 15.7),
-    r"Tesla V100-PCIE.*": (None, 14),
-    r"Tesla T4": (None, 8.1),
-    r"NVIDIA GeForce RTX 3090": (71, 35.6),
-    r"NVIDIA GeForce RTX 4090": (165.2, 82.6),
-    r"TPU v2": (22.5, 22.5),
-    r"TPU v3": (61.5, 61.5),
-    r"TPU v4": (275, 275),
-    r"TPU v5( lite|e)": (197, 197),
-    r"TPU v5p?": (459, 459),
-    r"TPU v6( lite|e)": (918, 918),
+TERAFLOPS: dict[str, dict[str, float]] = {
+    r"NVIDIA A100.*GB( PCIe)?": {"bfloat16": 312, "float32": 19.5},
+    r"NVIDIA H100 80GB HBM3": {"bfloat16": 989, "float32": 67},
+    r"NVIDIA H100 PCIe": {"bfloat16": 756, "float32": 51},
+    r"NVIDIA H200": {"bfloat16": 989, "float32": 67},
+    r"NVIDIA L4": {"bfloat16": 121, "float32": 30.3},
+    r"NVIDIA L40S": {"bfloat16": 362, "float32": 91.6},
+    r"Tesla V100-SXM.*": {"float32": 15.7},
+    r"Tesla V100-PCIE.*": {"float32": 14},
+    r"Tesla T4": {"float32": 8.1},
+    r"NVIDIA GeForce RTX 3090": {"bfloat16": 71, "float32": 35.6},
+    r"NVIDIA GeForce RTX 4090": {"bfloat16": 165.2, "float32": 82.6},
+    r"TPU v2": {"bfloat16": 22.5, "float32": 22.5},
+    r"TPU v3": {"bfloat16": 61.5, "float32": 61.5},
+    r"TPU v4": {"bfloat16": 275, "float32": 275},
+    r"TPU v5( lite|e)": {"bfloat16": 197, "float32": 197},
+    r"TPU v5p?": {"bfloat16": 459, "float32": 459},
+    r"TPU v6( lite|e)": {"bfloat16": 918, "float32": 918},
 }
-DTYPES = ("bfloat16", "float32")
 
-SIDES = {"cpu": 2048}  # of the matrices that are multiplied to measure, by platform
-SIDE = 8192
-SECONDS = 2.0  # long enough for a busy machine to have a free moment
-LEAST_PRODUCTS = 3
-
-
-def peak_of(device: jax.Device, dtype: str) -> Peak:
-    """The most that a device does in a dtype, by its data sheet or else measured."""
-    known = published(device.device_kind, dtype)
-    return Peak(known, "data sheet") if known else Peak(measured(dtype), "measured")
+MATRIX_SIDE = 8192  # of the products that are timed; a CPU takes smaller ones
+CPU_MATRIX_SIDE = 2048
+MIN_SECONDS = 2.0  # of timing, so that a busy machine has a free moment
+MIN_PRODUCTS = 3
 
 
-def published(kind: str, dtype: str) -> float | None:
-    """FLOP/s of a `device_kind` in a dtype; None if the table does not say."""
-    rows = (row for name, row in TERAFLOPS.items() if re.fullmatch(name, kind))
-    figures = dict(zip(DTYPES, next(rows, ()), strict=False))
-    figure = figures.get(dtype)
-    return figure and figure * 1e12
+def peak_flops(device: jax.Device, dtype: str) -> PeakFlops:
+    """Return a device's peak in a dtype, by its data sheet or else measured."""
+    known = data_sheet_flops(device.device_kind, dtype)
+    if known is None:
+        return PeakFlops(measure_matmul_flops(dtype), "measured")
+    return PeakFlops(known, "data sheet")
 
 
-def measured(dtype: str) -> float:
-    """FLOP/s of the fastest of several products of large square matrices."""
-    side = SIDES.get(jax.default_backend(), SIDE)
+def data_sheet_flops(device_kind: str, dtype: str) -> float | None:
+    """Return the FLOP/s of a `device_kind` in a dtype; None if the table lacks it."""
+    for pattern, teraflops in TERAFLOPS.items():
+        if re.fullmatch(pattern, device_kind):
+            return teraflops[dtype] * 1e12 if dtype in teraflops else None
+    return None
+
+
+def measure_matmul_flops(dtype: str) -> float:
+    """Return the FLOP/s of the fastest of several products of large matrices."""
+    side = CPU_MATRIX_SIDE if jax.default_backend() == "cpu" else MATRIX_SIDE
     product = jax.jit(jnp.matmul)
     matrix = jnp.full((side, side), 1 / side, dtype)
     product(matrix, matrix).block_until_ready()
-    times = []
-    while len(times) < LEAST_PRODUCTS or sum(times) < SECONDS:
+    seconds: list[float] = []
+    while len(seconds) < MIN_PRODUCTS or sum(seconds) < MIN_SECONDS:
         start = time.perf_counter()
         product(matrix, matrix).block_until_ready()
-        times.append(time.perf_counter() - start)
-    return 2 * side**3 / min(times)
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / min(seconds)

@@ -1,10 +1,15 @@
-"""Floating-point operations of a training step, counted where nothing is computed."""
+"""Floating-point operations of a training step, counted in a traced program.
+
+XLA's own count (`compiled.cost_analysis()`) is of the compiled program: it adds
+augmentation, optimizer and what rematerialization computes twice, and differs between
+platforms. Model FLOPs utilization (MFU) needs the network's products alone.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from hybrid_jax.models.summary import macs_by_part
 from hybrid_jax.ops.backend import plain_operations
@@ -14,47 +19,44 @@ from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
 
-def flops_of_step(task: Task, state: TrainState, batch_size: int, channels: int) -> int:
-    """Of the network and its gradient, for one batch.
+def count_step_flops(
+    task: Task, state: TrainState, batch_size: int, channels: int
+) -> int:
+    """Count the FLOPs of the network and its gradient for one batch.
 
-    The count is the same on every platform: what augmentation, optimiser and all that
-    is no product of matrices or convolution take is not in it, nor what a program
-    computes twice or in another form.
+    The count is the same on every platform. It leaves out augmentation, optimizer, and
+    all that is neither a matrix product nor a convolution.
 
     Args:
-      task: what is trained.
-      state: shapes of one.
+      task: model, image size and frozen parameters.
+      state: shapes of a training state.
       batch_size: images a step.
       channels: of an image.
     """
-    images = jax.ShapeDtypeStruct((batch_size, *task.image_size, channels), jnp.float32)
-    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-
     model = task.model.clone(remat="none")
 
-    def loss(params, batch_stats, images, labels):
+    def logit_sum(params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
+        variables = {"params": held(params, task.freeze), "batch_stats": batch_stats}
         logits, _ = model.apply(
-            unbundled(
-                {"params": held(params, task.freeze), "batch_stats": batch_stats}
-            ),
+            unbundled(variables),
             images,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.key(0)},
         )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean()
+        return logits.sum()  # a loss has no products of matrices of its own
 
-    return flops(jax.grad(loss), state.params, state.batch_stats, images, labels)
+    images = jax.ShapeDtypeStruct((batch_size, *task.image_size, channels), jnp.float32)
+    return count_flops(jax.grad(logit_sum), state.params, state.batch_stats, images)
 
 
-def flops(fn: Callable, *shapes) -> int:
-    """2 for each multiply-accumulate of a function's matrix products and convolutions.
+def count_flops(function: Callable, *shapes: Any) -> int:
+    """Count 2 FLOPs for each multiply-accumulate of matrix products and convolutions.
 
     Args:
-      fn: may call `hybrid_jax.ops`, which it is counted with in their plain forms.
-      *shapes: of its arguments.
+      function: what to count; `hybrid_jax.ops` in it are counted in their plain forms.
+      *shapes: shapes and dtypes of its arguments.
     """
     with plain_operations():
-        jaxpr = jax.make_jaxpr(fn)(*shapes)
+        jaxpr = jax.make_jaxpr(function)(*shapes)
     return 2 * macs_by_part(jaxpr.jaxpr, ()).total()

@@ -1,4 +1,4 @@
-"""An experiment's programs, run as a run does, and timed."""
+"""Throughput of an experiment: its programs, run as a run does, and timed."""
 
 import dataclasses
 import statistics
@@ -15,24 +15,31 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.compile import compiler
 from hybrid_jax.engine.experiment import Experiment, set_up_process, with_statistics
 from hybrid_jax.engine.programs import Evaluator, Trainer
-from hybrid_jax.profiling.device_peak import Peak, peak_of
-from hybrid_jax.profiling.flops import flops_of_step
-from hybrid_jax.profiling.memory import memory
-from hybrid_jax.profiling.trace import profile
+from hybrid_jax.profiling.device_peak import peak_flops
+from hybrid_jax.profiling.flops import count_step_flops
+from hybrid_jax.profiling.memory import measure_memory
+from hybrid_jax.profiling.trace import profile_steps
 from hybrid_jax.training.multi_step import SECONDS_A_CALL
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
-LEAST_CALLS = 3
-CALLS = 10  # at least about as many in the time that is given, if steps allow
+MIN_CALLS = 3
+TARGET_CALLS = 10  # in the time that is given, if steps are short enough
 PROFILED_STEPS = 3
 
-Dispatch = Callable[[int], Any]  # from a number of steps to what can be waited for
+Dispatch = Callable[[int], Any]  # starts some steps; returns arrays to wait for
 
 
 @dataclasses.dataclass
-class Training:
-    """Steps of a run, one after the other; a call dispatches some."""
+class TrainingSteps:
+    """Training steps of a run, one after the other.
+
+    Attributes:
+      trainer: compiled steps.
+      task: constants of the steps.
+      state: state after the last dispatched step.
+      step: number of dispatched steps.
+    """
 
     trainer: Trainer
     task: Task
@@ -40,161 +47,181 @@ class Training:
     step: int = 0
 
     def __call__(self, count: int) -> Any:
+        """Dispatch some steps; return their metrics."""
         self.state, sums = self.trainer(self.task, self.state, self.step, count)
         self.step += count
         return sums
 
 
 @dataclasses.dataclass
-class Evaluation:
-    """Batches of a split, over and over; a call dispatches some."""
+class EvaluationSteps:
+    """Evaluation of a split's batches, over and over.
+
+    Attributes:
+      evaluator: compiled steps.
+      split: what is evaluated.
+      training: the weights.
+      step: number of dispatched batches.
+    """
 
     evaluator: Evaluator
     split: data.Split
-    training: Training
+    training: TrainingSteps
     step: int = 0
 
     def __call__(self, count: int) -> Any:
+        """Dispatch some batches; return their metrics."""
         task, variables = self.training.task, self.training.state.evaluated
         first, self.step = self.step, self.step + count
         return self.evaluator.dispatch(task, variables, self.split, first, count)
 
 
-def measure(
+def measure_experiment(
     config: Config,
     seconds: float,
-    folder: str = "",
-    say: Callable[[str], None] = lambda doing: None,
+    profile_folder: str = "",
+    report_progress: Callable[[str], None] = lambda activity: None,
 ) -> dict:
-    """All numbers of an experiment.
+    """Measure throughput, use of the device, memory and start-up of an experiment.
 
     Args:
       config: validated.
       seconds: of training, and as many of evaluation, once both are compiled.
-      folder: of a profile; empty makes none.
-      say: is told what goes on, since all of it takes a while.
+      profile_folder: gets a trace of some steps; empty records none.
+      report_progress: called with the name of each activity, as it begins.
+
+    Returns:
+      What `hybrid-jax benchmark --json` writes.
     """
     started = time.perf_counter()
     config = set_up_process(config)
     experiment = Experiment(config, data.load(config.data))
-    say("compiling")
+    report_progress("compiling")
     with compiler() as threads:
-        training = begin(experiment, threads)
-        ready = time.perf_counter() - started
-        say("training")
-        numbers = of_training(training, experiment, seconds, ready)
-        if folder:
-            say("profiling")
-            trainer = training.trainer
-            steps = min(PROFILED_STEPS, trainer.loader.steps)
-            program = trainer.program.wait()
-            numbers["profile"] = profile(folder, program, training, steps)
-        if evaluator := experiment.evaluator(threads):
-            say("evaluating")
-            split = experiment.splits.test or experiment.splits.validation
-            images = len(split) / evaluator.batches(split)
-            evaluation = Evaluation(evaluator, split, training)
-            numbers["eval"] = rate(evaluation, seconds, evaluator.steps, images)
-    return described(experiment, training) | numbers
-
-
-def begin(experiment: Experiment, threads: Executor) -> Training:
-    """A training behind its first step."""
-    initialize = experiment.initialize.compile(threads)
-    trainer = experiment.trainer(threads)
-    task = with_statistics(experiment.task, experiment.splits.statistics)
-    training = Training(trainer, task, initialize(np.int32(experiment.config.seed)))
-    training(1)
-    return training
-
-
-def of_training(
-    training: Training, experiment: Experiment, seconds: float, ready: float
-) -> dict:
-    """Rate, use of the device, memory, and what the `ready` seconds to here went to."""
-    trainer, batch_size = training.trainer, experiment.plan.batch_size
-    device, program = jax.devices()[0], trainer.program
-    trained = rate(training, seconds, trainer.loader.steps, batch_size)
-    used = memory(device, program.wait())
-    peak = peak_of(device, experiment.config.dtype)
-    if peak.source != "measured":  # what is measured here, devices of a host share
-        peak = peak._replace(flops=peak.flops * experiment.devices.shared_by)
-    channels, shapes = experiment.splits.channels, experiment.shapes
-    work = flops_of_step(training.task, shapes, batch_size, channels)
-    return {
-        "train": trained,
-        "flops": utilisation(work, trained, peak),
-        "memory": used,
-        "start_up_seconds": {
+        training = start_training(experiment, threads)
+        trainer, program = training.trainer, training.trainer.program
+        start_up_seconds = {
             "traced": program.traced,
             "compiled": program.compiled,
             "from_cache": program.cached,
             "first_step": trainer.first,
-            "ready": ready,
+            "ready": time.perf_counter() - started,
+        }
+        report_progress("training")
+        numbers = measure_training(training, experiment, seconds)
+        numbers["start_up_seconds"] = start_up_seconds
+        if profile_folder:
+            report_progress("profiling")
+            steps = min(PROFILED_STEPS, trainer.loader.steps)
+            numbers["profile"] = profile_steps(
+                profile_folder, program.wait(), training, steps
+            )
+        evaluator = experiment.evaluator(threads)
+        split = experiment.splits.test or experiment.splits.validation
+        if evaluator and split:
+            report_progress("evaluating")
+            numbers["eval"] = measure_throughput(
+                EvaluationSteps(evaluator, split, training),
+                seconds,
+                max_steps=evaluator.steps,
+                images_per_step=len(split) / evaluator.batches(split),
+            )
+    return _setup(experiment, training) | numbers
+
+
+def start_training(experiment: Experiment, threads: Executor) -> TrainingSteps:
+    """Initialize a training and run its first step."""
+    initialize = experiment.initialize.compile(threads)
+    trainer = experiment.trainer(threads)
+    task = with_statistics(experiment.task, experiment.splits.statistics)
+    state = initialize(np.int32(experiment.config.seed))
+    training = TrainingSteps(trainer, task, state)
+    training(1)
+    return training
+
+
+def measure_training(
+    training: TrainingSteps, experiment: Experiment, seconds: float
+) -> dict:
+    """Measure throughput, memory, and FLOP/s as a share of the device's peak (MFU)."""
+    trainer, batch_size = training.trainer, experiment.plan.batch_size
+    throughput = measure_throughput(
+        training, seconds, max_steps=trainer.loader.steps, images_per_step=batch_size
+    )
+    device = jax.devices()[0]
+    memory = measure_memory(device, trainer.program.wait())  # before the peak is timed
+    peak = peak_flops(device, experiment.config.dtype)
+    # Devices of a host share what is measured; a data sheet is of one device.
+    devices = 1 if peak.source == "measured" else experiment.devices.shared_by
+    peak_per_second = peak.per_second * devices
+    flops = count_step_flops(
+        training.task, experiment.shapes, batch_size, experiment.splits.channels
+    )
+    achieved = flops / (throughput["ms_per_step"] / 1e3)
+    return {
+        "train": throughput,
+        "flops": {
+            "per_step": flops,
+            "per_second": achieved,
+            "peak_per_second": peak_per_second,
+            "peak_source": peak.source,
+            "mfu": achieved / peak_per_second,
         },
+        "memory": memory,
     }
 
 
-def rate(dispatch: Dispatch, seconds: float, most: int, images: float) -> dict:
-    """Times calls of several steps, the next one under way while one is waited for.
+def measure_throughput(
+    dispatch: Dispatch, seconds: float, *, max_steps: int, images_per_step: float
+) -> dict:
+    """Time calls of several steps, the next one dispatched while one is waited for.
 
     Args:
       dispatch: starts some steps, compiled.
-      seconds: to measure for; a few calls at least.
-      most: steps in a call.
-      images: that count in a step.
+      seconds: how long to measure; a few calls at least.
+      max_steps: of a call.
+      images_per_step: mean number of images.
     """
-    count = _steps_of_a_call(dispatch, seconds, most)
-    times = _times(dispatch, count, seconds)
+    steps = _choose_steps_per_call(dispatch, seconds, max_steps)
+    times = _time_calls(dispatch, steps, seconds)
     median = statistics.median(times)
     return {
-        "images_per_second": images / median,
+        "images_per_second": images_per_step / median,
         "ms_per_step": 1e3 * median,
         "ms_per_step_range": [1e3 * min(times), 1e3 * max(times)],
-        "images_per_step": images,
+        "images_per_step": images_per_step,
         "calls": len(times),
-        "steps_per_call": count,
+        "steps_per_call": steps,
     }
 
 
-def _steps_of_a_call(dispatch: Dispatch, seconds: float, most: int) -> int:
-    """As many as a run would dispatch at once, or fewer where time is short."""
+def _choose_steps_per_call(dispatch: Dispatch, seconds: float, max_steps: int) -> int:
+    """Return as many as a run would dispatch at once, or fewer where time is short."""
     jax.block_until_ready(dispatch(1))  # the first is slower
     start = time.perf_counter()
     jax.block_until_ready(dispatch(1))
-    of_one = time.perf_counter() - start
-    return min(max(int(min(SECONDS_A_CALL, seconds / CALLS) / of_one), 1), most)
+    step_seconds = time.perf_counter() - start
+    call_seconds = min(SECONDS_A_CALL, seconds / TARGET_CALLS)
+    return min(max(int(call_seconds / step_seconds), 1), max_steps)
 
 
-def _times(dispatch: Dispatch, count: int, seconds: float) -> list[float]:
-    """Seconds of a step in each call, from the end of the call before it."""
-    times = []
-    jax.block_until_ready(dispatch(count))
-    last, under_way = time.perf_counter(), dispatch(count)
-    while len(times) < LEAST_CALLS or sum(times) * count < seconds:
-        following = dispatch(count)
-        jax.block_until_ready(under_way)
+def _time_calls(dispatch: Dispatch, steps: int, seconds: float) -> list[float]:
+    """Return the seconds of a step in each call, from the end of the call before it."""
+    times: list[float] = []
+    jax.block_until_ready(dispatch(steps))
+    last, pending = time.perf_counter(), dispatch(steps)
+    while len(times) < MIN_CALLS or sum(times) * steps < seconds:
+        following = dispatch(steps)
+        jax.block_until_ready(pending)
         now = time.perf_counter()
-        times.append((now - last) / count)
-        last, under_way = now, following
-    jax.block_until_ready(under_way)
+        times.append((now - last) / steps)
+        last, pending = now, following
+    jax.block_until_ready(pending)
     return times
 
 
-def utilisation(work: int, trained: dict, peak: Peak) -> dict:
-    """What a step's operations come to in a second, and of the device's peak."""
-    achieved = work / (trained["ms_per_step"] / 1e3)
-    return {
-        "per_step": work,
-        "per_second": achieved,
-        "peak_per_second": peak.flops,
-        "peak_source": peak.source,
-        "mfu": achieved / peak.flops,
-    }
-
-
-def described(experiment: Experiment, training: Training) -> dict:
-    """What was measured, and on what."""
+def _setup(experiment: Experiment, training: TrainingSteps) -> dict:
+    """Return the model, data and device that were measured."""
     config, splits, device = experiment.config, experiment.splits, jax.devices()[0]
     return {
         "model": config.model.name,

@@ -1,31 +1,30 @@
-"""How much memory a run takes, of the device or of the process."""
+"""Peak memory of the device or of the process."""
 
 import sys
 
 import jax
 
 
-def memory(device: jax.Device, program: jax.stages.Compiled) -> dict:
-    """Bytes in use at most so far, whose they are, and what XLA planned a program with.
+def measure_memory(device: jax.Device, program: jax.stages.Compiled) -> dict:
+    """Return the peak of bytes in use, and what XLA planned a program with.
 
-    Where a device does not count its bytes, as a CPU, they are the process's, Python
-    and all else included.
+    A CPU does not count its bytes. There the peak is the process's, Python and all
+    else included.
     """
-    stats = device.memory_stats() or {}
-    peak = stats.get("peak_bytes_in_use")
+    peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
     analysis = program.memory_analysis()
-    planned = analysis and {
-        "temporary": analysis.temp_size_in_bytes,
-        "arguments": analysis.argument_size_in_bytes,
-    }
     return {
-        "peak_bytes": _peak_of_process() if peak is None else peak,
+        "peak_bytes": _process_peak_bytes() if peak is None else peak,
         "of": "process" if peak is None else "device",
-        "planned_bytes": planned,
+        "planned_bytes": analysis
+        and {
+            "temporary": analysis.temp_size_in_bytes,
+            "arguments": analysis.argument_size_in_bytes,
+        },
     }
 
 
-def _peak_of_process() -> int:
+def _process_peak_bytes() -> int:
     if sys.platform == "win32":
         import psutil
 

@@ -1,12 +1,14 @@
-"""What was measured, as tables on the screen."""
+"""The numbers of a measurement as tables on the screen."""
+
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 
-def show(console: Console, numbers: dict) -> None:
-    """All of `measure`'s numbers."""
+def print_report(console: Console, numbers: dict) -> None:
+    """Print all numbers of `measure_experiment`."""
     height, width = numbers["image_size"]
     console.print(
         f"{numbers['model']}, {numbers['parameters']:,} parameters, {height}x{width} "
@@ -16,21 +18,11 @@ def show(console: Console, numbers: dict) -> None:
         markup=False,
         soft_wrap=True,
     )
-    console.print(_rates(numbers))
-    facts = Table.grid(padding=(0, 2))
-    for name, value in _facts(numbers):
-        facts.add_row(Text(name, style="bold"), Text(value))
-    console.print(facts)
-    if "profile" in numbers:
-        _show_profile(console, numbers["profile"])
-
-
-def _rates(numbers: dict) -> Table:
-    table = _table("", "images/s", "ms/step", "range", "calls", "steps/call")
+    rates = _table("", "images/s", "ms/step", "range", "calls", "steps/call")
     for name in ("train", "eval"):
         rate = numbers[name]
         low, high = rate["ms_per_step_range"]
-        table.add_row(
+        rates.add_row(
             name,
             f"{rate['images_per_second']:,.1f}",
             f"{rate['ms_per_step']:,.2f}",
@@ -38,58 +30,61 @@ def _rates(numbers: dict) -> Table:
             str(rate["calls"]),
             str(rate["steps_per_call"]),
         )
-    return table
+    console.print(rates)
+    facts = Table.grid(padding=(0, 2))
+    for name, value in _facts(numbers):
+        facts.add_row(Text(name, style="bold"), Text(value))
+    console.print(facts)
+    if "profile" in numbers:
+        _print_profile(console, numbers["profile"])
 
 
-def _facts(numbers: dict) -> list[tuple[str, str]]:
+def _facts(numbers: dict) -> Iterator[tuple[str, str]]:
     flops, memory = numbers["flops"], numbers["memory"]
-    seconds, planned = numbers["start_up_seconds"], memory["planned_bytes"]
+    yield (
+        "FLOP/s",
+        f"{flops['per_second'] / 1e12:,.3f} T in training, "
+        f"{flops['per_step'] / 1e9:,.3f} G a step",
+    )
+    yield (
+        "MFU",
+        f"{100 * flops['mfu']:.1f} % of {flops['peak_per_second'] / 1e12:,.2f} T "
+        f"({flops['peak_source']})",
+    )
+    yield "memory", f"{_mb(memory['peak_bytes'])} at most, of the {memory['of']}"
+    if planned := memory["planned_bytes"]:
+        yield (
+            "planned",
+            f"{_mb(planned['temporary'])} temporary, {_mb(planned['arguments'])} of "
+            "arguments",
+        )
+    seconds = numbers["start_up_seconds"]
     read = "read from the cache" if seconds["from_cache"] else "compiled"
-    facts = [
-        (
-            "FLOP/s",
-            f"{flops['per_second'] / 1e12:,.3f} T in training, "
-            f"{flops['per_step'] / 1e9:,.3f} G a step",
-        ),
-        (
-            "MFU",
-            f"{100 * flops['mfu']:.1f} % of {flops['peak_per_second'] / 1e12:,.2f} T "
-            f"({flops['peak_source']})",
-        ),
-        ("memory", f"{_mb(memory['peak_bytes'])} at most, of the {memory['of']}"),
-    ]
-    if planned:
-        whole = f"{_mb(planned['temporary'])} temporary, {_mb(planned['arguments'])}"
-        facts.append(("planned", f"{whole} of arguments"))
-    ready = (
+    yield (
+        "start",
         f"{seconds['ready']:.1f} s to the first step's end: traced in "
         f"{seconds['traced']:.1f} s, {read} in {seconds['compiled']:.1f} s, first step "
-        f"{seconds['first_step']:.2f} s"
+        f"{seconds['first_step']:.2f} s",
     )
-    return [*facts, ("start", ready)]
 
 
-def _show_profile(console: Console, profile: dict) -> None:
+def _print_profile(console: Console, profile: dict) -> None:
     parts = _table("part", "forward ms", "backward ms", "share")
     for row in profile["parts"]:
-        parts.add_row(
-            row["part"],
-            f"{row['forward']:,.3f}",
-            f"{row['backward']:,.3f}",
-            f"{100 * row['share']:.1f} %",
-        )
+        times = f"{row['forward']:,.3f}", f"{row['backward']:,.3f}"
+        parts.add_row(row["part"], *times, f"{100 * row['share']:.1f} %")
     console.print(parts)
-    costliest = _table("operation", "ms/step", "share", "calls/step")
-    costliest.add_column("where", overflow="fold")
+    operations = _table("operation", "ms/step", "share", "calls/step")
+    operations.add_column("where", overflow="fold")
     for row in profile["operations"]:
-        costliest.add_row(
+        operations.add_row(
             Text(row["name"], overflow="fold"),
             f"{row['ms_per_step']:,.3f}",
             f"{100 * row['share']:.1f} %",
             f"{row['calls_per_step']:g}",
             Text(row["where"] + " (backward)" * (row["direction"] == "backward")),
         )
-    console.print(costliest)
+    console.print(operations)
     console.print(
         f"busy {profile['busy_ms_per_step']:,.2f} ms a step, idle "
         f"{profile['idle_ms_per_step']:,.2f} ms; trace of {profile['steps']} steps in "
@@ -100,7 +95,7 @@ def _show_profile(console: Console, profile: dict) -> None:
 
 
 def _table(first: str, *others: str) -> Table:
-    """Names to the left, numbers to the right."""
+    """Return a table with names to the left and numbers to the right."""
     table = Table(first)
     for name in others:
         table.add_column(name, justify="right")

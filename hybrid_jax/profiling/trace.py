@@ -1,8 +1,12 @@
-"""Where the time of a training step goes: a trace, taken, read and added up."""
+"""Profile of training steps: record a trace, read it, add up its operations.
+
+`jax.profiler.ProfileData` reads the trace. xprof's tables of operations stay empty on a
+CPU, and clu's profiler only starts and stops a trace.
+"""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,39 +14,41 @@ import jax
 from jax.profiler import ProfileData, ProfileOptions
 
 from hybrid_jax.errors import UserError
-from hybrid_jax.profiling.hlo import OTHER, Instruction, instructions
+from hybrid_jax.profiling.hlo import OTHER, Instruction, parse_instructions
 
-COSTLIEST = 10
-# They last as long as what they call, which is in the trace too.
-CONTROL = {"while", "call", "conditional"}
-# Rows of a device that have its operations; others repeat them, in groups.
-DEVICE_ROWS = ("Stream", "XLA Ops")
+SHOWN_OPERATIONS = 10
+# Their events last as long as those of what they call, which are in the trace too.
+CONTROL_FLOW = {"while", "call", "conditional"}
+# Lines of a device with its operations; other lines repeat them in groups.
+DEVICE_LINES = ("Stream", "XLA Ops")
+# Where a part of the network sorts; stages and blocks are between, by their numbers.
+PART_ORDER = {"stem": -1.0, "patch_embedding": -1.0, "head": 1e6, OTHER: 2e6}
 
 
 class Event(NamedTuple):
-    """An operation that ran, in nanoseconds."""
+    """An operation that ran; times in nanoseconds."""
 
     start: float
     end: float
     name: str
 
 
-def profile(
+def profile_steps(
     folder: str,
     program: jax.stages.Compiled,
     dispatch: Callable[[int], Any],
     steps: int,
 ) -> dict:
-    """Traces some steps into a folder, and says what they spent their time on.
+    """Record a trace of training steps, and return what they spent their time on.
 
     Args:
       folder: gets a trace for TensorBoard and one for Perfetto.
-      program: that `dispatch` runs.
-      dispatch: starts a number of steps, once warm.
-      steps: how many.
+      program: the program that `dispatch` runs.
+      dispatch: starts a number of steps; warm.
+      steps: how many to record.
 
     Raises:
-      UserError: jax recorded none of the program's operations here.
+      UserError: jax recorded none of the program's operations on this device.
     """
     path = Path(folder).expanduser()
     options = ProfileOptions()
@@ -50,91 +56,89 @@ def profile(
     with jax.profiler.trace(path, create_perfetto_trace=True, profiler_options=options):
         jax.block_until_ready(dispatch(steps))
     newest = max(path.rglob("*.xplane.pb"), key=lambda file: file.stat().st_mtime)
-    known = instructions(program.as_text())
-    events = list(operations(ProfileData.from_file(str(newest)), known))
+    instructions = parse_instructions(program.as_text() or "")
+    events = read_events(ProfileData.from_file(str(newest)), instructions)
     if not events:
         raise UserError(
-            f"--profile={folder}: the trace is written, but this device left none of "
-            "the program's operations in it: leave the flag out"
+            f"--profile={folder}: the trace is written, but this device recorded none "
+            "of the program's operations: leave the flag out"
         )
-    return {"folder": str(newest.parent), "steps": steps} | added_up(
-        events, known, steps
-    )
+    summary = summarize(events, instructions, steps)
+    return {"folder": str(newest.parent), "steps": steps} | summary
 
 
-def operations(trace: ProfileData, known: dict[str, Instruction]) -> Iterator[Event]:
-    """The operations of a trace: those of the devices, or where it has none the host's.
+def read_events(trace: ProfileData, known: dict[str, Instruction]) -> list[Event]:
+    """Return the operations of the devices, or of the host where no device has any.
 
     Copies and kernels of a device that name no instruction of the program are among
     them, such as those that a GPU replays from a recorded graph.
+
+    Args:
+      trace: what `jax.profiler` recorded.
+      known: instructions of the program by name.
     """
-    planes = list(trace.planes)
-    devices = [plane for plane in planes if plane.name.startswith("/device:")]
-    on_devices = list(_events(devices, known, DEVICE_ROWS))
-    yield from on_devices or _events(planes, known)
-
-
-def _events(
-    planes: Iterable, known: dict[str, Instruction], rows: tuple[str, ...] = ()
-) -> Iterator[Event]:
-    """Those of some rows, or of all rows, where only what is known counts."""
-    for plane in planes:
-        for line in plane.lines:
-            if not line.name.startswith(rows or ""):
+    on_devices: list[Event] = []
+    on_host: list[Event] = []
+    lines = [(plane.name, line) for plane in trace.planes for line in plane.lines]
+    for plane, line in lines:
+        device = plane.startswith("/device:") and line.name.startswith(DEVICE_LINES)
+        for event in line.events:
+            # A GPU's kernel has its instruction in its statistics; a TPU's event is
+            # called by the instruction's whole line of the program.
+            stats = dict(event.stats) if device else {}
+            full_name = str(stats.get("hlo_op", event.name))
+            name = full_name.split(" ", 1)[0].lstrip("%")
+            if name in known and known[name].kind in CONTROL_FLOW:
                 continue
-            for event in line.events:
-                name = event.name
-                if rows:  # kernels say which instruction they belong to
-                    name = str(dict(event.stats).get("hlo_op", name))
-                # A TPU's events are called by the whole line of the program.
-                word = name.split(" ", 1)[0].lstrip("%")
-                if word in known:
-                    name = word
-                    if known[name].kind in CONTROL:
-                        continue
-                elif not rows:
-                    continue
-                end = event.start_ns + event.duration_ns
-                yield Event(event.start_ns, end, name)
+            end = event.start_ns + event.duration_ns
+            if device:
+                name = name if name in known else full_name
+                on_devices.append(Event(event.start_ns, end, name))
+            elif name in known:
+                on_host.append(Event(event.start_ns, end, name))
+    return on_devices or on_host
 
 
-def exclusive(events: Iterable[Event]) -> tuple[Counter[str], float]:
-    """Nanoseconds by name, and those in which nothing ran.
+def exclusive_times(events: Iterable[Event]) -> tuple[dict[str, float], float]:
+    """Return nanoseconds by name, and the nanoseconds in which nothing ran.
 
-    Every instant is split evenly among the operations that run then, so that what
-    overlaps is counted once and all adds up to the time that passed.
+    Every instant is split evenly among the operations that run then, so overlaps are
+    counted once and all adds up to the time that passed.
     """
     changes = []
     for event in events:
         changes += [(event.start, 1, event.name), (event.end, -1, event.name)]
     changes.sort()
-    # `share` grows with time by what one running operation gets of it.
-    times, running, idle, share = Counter(), 0, 0.0, 0.0
+    # `share` grows with time by what one running operation gets of it. An operation's
+    # time is the share at its end less that at its start.
+    times: defaultdict[str, float] = defaultdict(float)
+    running, idle, share = 0, 0.0, 0.0
     last = changes[0][0] if changes else 0.0
     for now, change, name in changes:
         if running:
             share += (now - last) / running
         else:
             idle += now - last
-        # An operation's time is the share at its end less that at its start.
         times[name] -= change * share
         running += change
         last = now
     return times, idle
 
 
-def added_up(events: list[Event], known: dict[str, Instruction], steps: int) -> dict:
-    """The costliest operations, and the time of each part of the network."""
-    times, idle = exclusive(events)
+def summarize(
+    events: list[Event], instructions: dict[str, Instruction], steps: int
+) -> dict:
+    """Add up the time of the costliest operations and of each part of the network."""
+    times, idle = exclusive_times(events)
     calls = Counter(event.name for event in events)
-    total, unknown = sum(times.values()), Instruction("kernel", "")
-    parts = defaultdict(lambda: {"forward": 0.0, "backward": 0.0})
+    total = sum(times.values())
+    parts: dict[str, dict[str, float]] = {}
     rows = []
-    for name, time in times.most_common():
-        instruction = known.get(name, unknown)
-        direction = "backward" if instruction.backward else "forward"
+    for name, time in sorted(times.items(), key=lambda item: -item[1]):
+        instruction = instructions.get(name, Instruction("kernel", ""))
         ms = time / 1e6 / steps
-        parts[instruction.part][direction] += ms
+        part = parts.setdefault(instruction.part, {"forward": 0.0, "backward": 0.0})
+        part[instruction.direction] += ms
         rows.append(
             {
                 "name": name,
@@ -142,27 +146,22 @@ def added_up(events: list[Event], known: dict[str, Instruction], steps: int) -> 
                 "ms_per_step": ms,
                 "share": time / total,
                 "calls_per_step": calls[name] / steps,
-                "direction": direction,
+                "direction": instruction.direction,
                 "part": instruction.part,
-                "where": instruction.where,
+                "where": instruction.module_path,
             }
         )
-    whole = total / 1e6 / steps
+    busy = total / 1e6 / steps
     return {
-        "busy_ms_per_step": whole,
+        "busy_ms_per_step": busy,
         "idle_ms_per_step": idle / 1e6 / steps,
-        "operations": rows[:COSTLIEST],
+        "operations": rows[:SHOWN_OPERATIONS],
         "parts": [
-            {"part": part, **ms, "share": sum(ms.values()) / whole}
-            for part, ms in sorted(parts.items(), key=_in_order)
+            {"part": name, **parts[name], "share": sum(parts[name].values()) / busy}
+            for name in sorted(parts, key=_part_order)
         ],
     }
 
 
-def _in_order(item: tuple[str, dict]) -> tuple:
-    """The parts of a network as images pass them."""
-    name = item[0]
-    first = ("stem", "patch_embedding")
-    last = ("head", OTHER)
-    number = int(re.search(r"\d*$", name)[0] or 0)
-    return (name not in first, last.index(name) + 1 if name in last else 0, number)
+def _part_order(part: str) -> float:
+    return PART_ORDER.get(part) or int(re.sub(r"\D", "", part))

@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 from hybrid_jax.engine.checkpoint import Saved
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.extras import import_extra
 from hybrid_jax.models.strides import as_size
 from hybrid_jax.weights import timm_models, timm_names
 from hybrid_jax.weights.adapt import Fitted, Source, fit
@@ -242,13 +243,12 @@ def _read_safetensors(path: Path) -> Weights:
 
 
 def _read_pickle(path: Path) -> Arrays:
-    try:
-        import torch
-    except ImportError:
-        raise UserError(
-            f"{path} is PyTorch's: pip install torch to read it, or convert it to "
-            ".safetensors where there is one"
-        ) from None
+    torch = import_extra(
+        "torch",
+        extra="torch",
+        purpose=str(path),
+        alternative="convert the file to .safetensors where torch is installed",
+    )
     try:
         # timm's own checkpoints hold their command's arguments too, which are plain.
         with (

@@ -122,7 +122,7 @@ def test_cifar10(put, tmp_path):
     put(Cifar10, tar_gz(files))
     builder = prepare(Cifar10, tmp_path)
     label = builder.info.features["label"]
-    assert tuple(label.names) == cifar.CIFAR10_CLASSES
+    assert label.names == cifar.CIFAR10_CLASSES
     assert (label.str2int("airplane"), label.str2int("truck")) == (0, 9)
     expected = [
         (images[i][j].tobytes(), label)
@@ -175,8 +175,10 @@ def test_cifar_links_are_not_followed(kind, put, tmp_path):
 @pytest.mark.parametrize(
     ("prefix", "said"),
     [
-        *(("../", "outside of its folder"), ("/", "outside of its folder")),
-        *(("a/../../", "outside of its folder"), ("./", "it lacks")),
+        ("../", "outside of its folder"),
+        ("/", "outside of its folder"),
+        ("a/../../", "outside of its folder"),
+        ("./", "it lacks"),
         ("other/", "it lacks"),
     ],
 )
@@ -353,7 +355,7 @@ def test_galaxy10(put, tmp_path, galaxies):
     columns, path = galaxies
     put(Galaxy10, path.read_bytes())
     builder = prepare(Galaxy10, tmp_path)
-    assert tuple(builder.info.features["label"].names) == galaxy10.CLASSES
+    assert builder.info.features["label"].names == galaxy10.CLASSES
     places = {}
     for i, image in enumerate(columns["images"]):
         places[image.tobytes()] = i
@@ -367,7 +369,7 @@ def test_galaxy10(put, tmp_path, galaxies):
                 assert record[name].dtype == np.float64
                 np.testing.assert_array_equal(record[name], columns[name][i])
     assert sorted(found["train"] + found["test"]) == list(range(COUNT))
-    train, test = galaxy10.split_indices(*(columns[k] for k in ("ans", "ra", "dec")))
+    train, test = galaxy10.split_indices(columns["ans"], columns["ra"], columns["dec"])
     assert sorted(found["train"]) == sorted(train)
     assert sorted(found["test"]) == sorted(test)
 

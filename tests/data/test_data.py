@@ -170,7 +170,7 @@ def test_images_that_vary_in_size_are_looked_through_once(tmp_path, monkeypatch)
         looked.append(title)
         return lazy_images.look_through(records, title)
 
-    monkeypatch.setattr(tfds, "look_through", look_through)
+    monkeypatch.setattr(tfds_source, "look_through", look_through)
 
     def load():
         looked.clear()
@@ -187,7 +187,7 @@ def test_images_that_vary_in_size_are_looked_through_once(tmp_path, monkeypatch)
     record = next(tmp_path.rglob("*train*record*"))
     os.utime(record, ns=(1, 1))
     assert load() == (shape, ["small train"])
-    monkeypatch.setattr(tfds, "READ_BY", "another reader")
+    monkeypatch.setattr(tfds_source, "READ_BY", "another reader")
     assert load() == (shape, both)
     (memory,) = tmp_path.rglob("facts.json")
     memory.write_text('{"train": [1')
@@ -252,7 +252,7 @@ def small_fashion(tmp_path, monkeypatch):
     import hashlib
 
     rng = np.random.default_rng(0)
-    contents, arrays = {}, {}
+    archives, arrays = {}, {}
     for split, (images, labels) in fashion_mnist.FILES.items():
         count = {"train": 30, "test": 20}[split]
         arrays[split] = (
@@ -260,9 +260,12 @@ def small_fashion(tmp_path, monkeypatch):
             np.arange(count, dtype=np.uint8) % 10,
         )
         for name, array in zip((images, labels), arrays[split], strict=True):
-            contents[name] = hashlib.sha256(idx(array)).hexdigest()
+            digest = hashlib.sha256(idx(array)).hexdigest()
+            archives[name] = fashion_mnist.ARCHIVES[name]._replace(
+                content_sha256=digest
+            )
             (tmp_path / name).write_bytes(gzip.compress(idx(array)))
-    monkeypatch.setattr(fashion_mnist, "CONTENTS", contents)
+    monkeypatch.setattr(fashion_mnist, "ARCHIVES", archives)
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path)
     return tmp_path, arrays
 
@@ -331,7 +334,7 @@ def publish(monkeypatch, small_fashion, server):
     folder, arrays = small_fashion
     root, address = server
     infos = {}
-    for name in fashion_mnist.CONTENTS:
+    for name in fashion_mnist.ARCHIVES:
         (folder / name).rename(root / name)
         info = tfds.download.checksums.compute_url_info(root / name)
         infos[address + name] = info

@@ -17,10 +17,10 @@ from hybrid_jax.main import main
 from hybrid_jax.models import create_model
 from hybrid_jax.models.summary import cost
 from hybrid_jax.parallel.mesh import create_devices
-from hybrid_jax.profiling.device_peak import published
-from hybrid_jax.profiling.flops import flops, flops_of_step
-from hybrid_jax.profiling.hlo import Instruction, instructions
-from hybrid_jax.profiling.trace import Event, exclusive, operations
+from hybrid_jax.profiling.device_peak import data_sheet_flops
+from hybrid_jax.profiling.flops import count_flops, count_step_flops
+from hybrid_jax.profiling.hlo import Instruction, parse_instructions
+from hybrid_jax.profiling.trace import Event, exclusive_times, read_events
 from tests.training.test_step import make_task
 
 CONFIG = f"--config={Path(__file__).parents[2] / 'configs' / 'digits.py'}"
@@ -124,7 +124,7 @@ def test_flops_do_not_tell_how_blocks_are_run(scan):
 
     def counted(model):
         task = make_task().replace(model=model, image_size=model.image_size)
-        return flops_of_step(
+        return count_step_flops(
             task, initialization_program(create_devices(count=1), task, 1).shapes, 2, 1
         )
 
@@ -148,20 +148,20 @@ def test_flops_of_a_dense_layer_and_convolutions():
         "depthwise": 2 * 2 * 10 * 9,
         "dense": 40 * 7,
     }
-    assert flops(net.apply, params, images) == 2 * 5 * sum(macs.values())
+    assert count_flops(net.apply, params, images) == 2 * 5 * sum(macs.values())
     # No gradient of the images is asked for; the zeros of a strided one do not count.
     macs = 3 * sum(macs.values()) - macs["first"]
     gradient = jax.grad(lambda params, x: net.apply(params, x).sum())
-    assert flops(gradient, params, images) == 2 * 5 * macs
+    assert count_flops(gradient, params, images) == 2 * 5 * macs
 
 
 def test_instants_are_split_among_what_runs_then():
-    times, idle = exclusive(
+    times, idle = exclusive_times(
         [Event(0, 10, "a"), Event(4, 8, "b"), Event(12, 14, "a"), Event(14, 15, "c")]
     )
     assert idle == 2
     assert times == {"a": 4 + 2 + 2 + 2, "b": 2, "c": 1}
-    assert exclusive([]) == ({}, 0)
+    assert exclusive_times([]) == ({}, 0)
 
 
 def test_origins_are_read_from_a_program():
@@ -185,15 +185,15 @@ ENTRY %main (x: f32[2]) -> (f32[2], f32[2]) {{
   ROOT %both = (f32[2]{{0:T(128)}}, /*index=1*/f32[2]{{0}}) tuple(%fusion.1, %dot.7)
 }}
 """
-    found = instructions(text)
+    found = parse_instructions(text)
     assert set(found) == {"p", "exp.1", "x", "fusion.1", "dot.7", "both"}
     assert found["both"] == Instruction("tuple", "")
-    assert (found["both"].part, found["both"].backward) == ("other", False)
-    for name, gradient in (("fusion.1", False), ("dot.7", True)):
+    assert (found["both"].part, found["both"].direction) == ("other", "forward")
+    for name, direction in (("fusion.1", "forward"), ("dot.7", "backward")):
         instruction = found[name]
-        assert instruction.backward is gradient
+        assert instruction.direction == direction
         assert instruction.part == "stage2"
-        assert instruction.where == "stage2_block1/expand/exp"
+        assert instruction.module_path == "stage2_block1/expand/exp"
 
 
 def plane(name, **rows):
@@ -243,13 +243,15 @@ def plane(name, **rows):
 )
 def test_operations_of_every_platform(planes, names):
     known = {"dot.1": Instruction("dot", ""), "while.2": Instruction("while", "")}
-    found = operations(SimpleNamespace(planes=planes), known)
+    found = read_events(SimpleNamespace(planes=planes), known)
     assert [event.name for event in found] == names
 
 
 def test_json_has_the_standard_output_to_itself(measured, monkeypatch, capsys):
     numbers, _ = measured
-    monkeypatch.setattr("hybrid_jax.profiling.measure.measure", lambda *_: numbers)
+    monkeypatch.setattr(
+        "hybrid_jax.profiling.measure.measure_experiment", lambda *_: numbers
+    )
     assert command(CONFIG, "--json=-") == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == numbers
@@ -258,15 +260,15 @@ def test_json_has_the_standard_output_to_itself(measured, monkeypatch, capsys):
 
 
 def test_peaks_are_those_of_whole_devices():
-    assert published("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
-    assert published("NVIDIA A100-SXM4-80GB", "float32") == 19.5e12
-    assert published("NVIDIA A100 80GB PCIe", "float32") == 19.5e12
-    assert published("TPU v5 lite", "bfloat16") == 197e12
-    assert published("TPU v5", "bfloat16") == 459e12
+    assert data_sheet_flops("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
+    assert data_sheet_flops("NVIDIA A100-SXM4-80GB", "float32") == 19.5e12
+    assert data_sheet_flops("NVIDIA A100 80GB PCIe", "float32") == 19.5e12
+    assert data_sheet_flops("TPU v5 lite", "bfloat16") == 197e12
+    assert data_sheet_flops("TPU v5", "bfloat16") == 459e12
     for slice_or_other in ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA L400", "cpu"):
-        assert published(slice_or_other, "bfloat16") is None
-    assert published("Tesla T4", "bfloat16") is None
-    assert math.isclose(published("Tesla T4", "float32"), 8.1e12)
+        assert data_sheet_flops(slice_or_other, "bfloat16") is None
+    assert data_sheet_flops("Tesla T4", "bfloat16") is None
+    assert math.isclose(data_sheet_flops("Tesla T4", "float32"), 8.1e12)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """TFDS builders that need no TensorFlow, one file a data set.
 
-TFDS's own builders of these sets call TensorFlow to encode images. These yield images
-that are encoded already, which TFDS writes as they are. They are not registered with
-TFDS, whose own builders of the same name stay reachable.
+TFDS's builders of these sets call TensorFlow to encode images. These builders yield
+encoded images, which TFDS writes as they are. They are not registered with TFDS, whose
+builders of the same names stay reachable.
 """
 
-# name: (module, class); imported when asked for, so that naming them costs nothing.
+# Module and class by name; a module is imported when its data set is loaded.
 BUILDERS = {
     "cifar10": ("hybrid_jax.data.builders.cifar", "Cifar10"),
     "cifar100": ("hybrid_jax.data.builders.cifar", "Cifar100"),

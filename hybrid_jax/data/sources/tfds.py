@@ -25,7 +25,7 @@ from hybrid_jax.data.lazy_images import Encoded, choose_form, look_through
 from hybrid_jax.data.scan_cache import READ_BY, remember, remembered
 from hybrid_jax.data.splitting import left_out_note, used_splits
 from hybrid_jax.errors import UserError, closest, first_line, shown
-from hybrid_jax.paths import expanded, given, in_own_words, plain
+from hybrid_jax.paths import expanded, given, plain, with_user_paths
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import DataConfig
@@ -284,7 +284,7 @@ def _prepare(
     except OSError as error:
         raise UserError(
             f"{builder.name} cannot be written to {given(folder)}: "
-            f"{in_own_words(str(error))}"
+            f"{with_user_paths(str(error))}"
         ) from None
     except Exception as error:  # TFDS and its writers raise many kinds
         raise UserError(
