@@ -311,7 +311,8 @@ class Loop:
 
 def metrics_of(saved: dict) -> dict[str, float]:
     """The metrics of an evaluation among what was saved with a checkpoint."""
-    return {name: saved[name] for name in metrics.EVALUATION if name in saved}
+    names = metrics.names(training=False)
+    return {name: saved[name] for name in names if name in saved}
 
 
 def spread(params: dict) -> float:

@@ -100,7 +100,13 @@ def training_program(
         loader.data_shapes,
         loader.shapes,
         _COUNT,
-        key=("training", devices, type(loader), loader.steps),
+        key=(
+            "training",
+            devices,
+            type(loader),
+            loader.steps,
+            metrics.names(training=True),
+        ),
     )
 
 
@@ -171,13 +177,18 @@ class Evaluator:
             stream.shapes,
             self._mask,
             _COUNT,
-            key=("evaluation", devices, self.steps),
+            key=(
+                "evaluation",
+                devices,
+                self.steps,
+                metrics.names(training=False),
+            ),
         ).compile(threads)
 
     def __call__(
         self, network: Network, variables: dict, split: Split
-    ) -> dict[str, float]:
-        """Loss, accuracy and top-5 accuracy of a model's variables on a split."""
+    ) -> dict[str, metrics.Number]:
+        """Metrics of a model's variables on a split."""
         return metrics.means(*self.start(network, variables, split))
 
     def start(
@@ -298,7 +309,7 @@ def initialiser(devices: Devices, task: Task, channels: int) -> Program:
     def create(seed):
         state = create_state(
             task.model,
-            task.optimiser,
+            task.optimizer,
             seed,
             (*task.image_size, channels),
             averaged=task.ema_decay > 0,

@@ -31,6 +31,7 @@ from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import create_model
 from hybrid_jax.parallel.mesh import create_devices
+from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.step import Network
 
@@ -311,7 +312,8 @@ class Run:
                     batch_size,
                 )
         logits = self._predictors[key](self.network, self._placed, images, extents)
-        return np.asarray(jax.nn.softmax(logits))
+        loss = LOSSES[self.network.loss.name]
+        return np.asarray(loss.probabilities(logits))
 
 
 def _fitting(batch_size: int, count: int) -> int:
@@ -394,4 +396,5 @@ def network_of_spec(spec: dict[str, Any], config: Config) -> Network:
         mean=np.zeros(spec["channels"], np.float32),
         std=np.ones(spec["channels"], np.float32),
         fit=config.data.fit,
+        loss=config.loss,
     )

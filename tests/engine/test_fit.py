@@ -92,7 +92,7 @@ def test_runs_share_programs_that_are_the_same_and_no_others(arrays, fitted, cap
         fitted.history
     )
     assert said in capsys.readouterr().out
-    other = hybrid_jax.fit(small(optim__label_smoothing=0.3), arrays)
+    other = hybrid_jax.fit(small(loss__label_smoothing=0.3), arrays)
     assert said not in capsys.readouterr().out
     assert without_times(other.history) != without_times(fitted.history)
 
