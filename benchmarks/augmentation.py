@@ -27,7 +27,7 @@ from sklearn.datasets import load_sample_images
 from hybrid_jax import create_model, runtime
 from hybrid_jax.augment import augment
 from hybrid_jax.augment.resample import once
-from hybrid_jax.config.schema import AugmentConfig
+from hybrid_jax.config.schema import AugmentConfig, OptimConfig
 from hybrid_jax.data import Split
 from hybrid_jax.data.loader import create_loader
 from hybrid_jax.data.sampler import TrainingOrder
@@ -88,7 +88,9 @@ def training(split: Split) -> Callable[[], float]:
     """Seconds of a step of training without augmentation, each time it is called."""
     task = Task(
         model=create_model("astroformer_0", CLASSES, PIXELS, strides=(2,) * 5),
-        optimiser=optimizers.adamw(lambda step: 1e-4, 0.05, 1.0),
+        optimizer=optimizers.create_optimizer(
+            optimizers.adamw, lambda step: 1e-4, OptimConfig()
+        ),
         image_size=(PIXELS, PIXELS),
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),
@@ -96,7 +98,7 @@ def training(split: Split) -> Callable[[], float]:
     loader = create_loader(split, TrainingOrder(split.labels, BATCH, 0), BATCH)
     shape = (PIXELS, PIXELS, 3)
     create = runtime.jit_once(
-        lambda: create_state(task.model, task.optimiser, jnp.int32(0), shape, False)
+        lambda: create_state(task.model, task.optimizer, jnp.int32(0), shape, False)
     )
     run = jax.jit(
         lambda *args: multi_step.train_steps(task, loader, *args), donate_argnums=0

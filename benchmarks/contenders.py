@@ -49,7 +49,7 @@ def ours(case: Case, batches: int = BATCHES, augment=None, **overrides):
     import numpy as np
 
     from hybrid_jax import create_model, runtime
-    from hybrid_jax.config.schema import AugmentConfig
+    from hybrid_jax.config.schema import AugmentConfig, OptimConfig
     from hybrid_jax.data import Split
     from hybrid_jax.data.loader import create_loader
     from hybrid_jax.data.sampler import TrainingOrder
@@ -62,7 +62,7 @@ def ours(case: Case, batches: int = BATCHES, augment=None, **overrides):
     model = create_model(case.model, CLASSES, case.pixels, **fields)
     task = Task(
         model=model,
-        optimiser=optimizers.adamw(lambda step: 1e-4, 0.05, clip_norm=0.0),
+        optimizer=optimizers.adamw(lambda step: 1e-4, OptimConfig()),
         image_size=model.image_size,
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),
@@ -88,7 +88,7 @@ def train_ours(case: Case, steps: int | None = None, **how) -> Measure:
     task, loader = ours(case, **how)
     shape = (*task.image_size, 3)
     create = runtime.jit_once(
-        lambda: create_state(task.model, task.optimiser, jnp.int32(0), shape, False)
+        lambda: create_state(task.model, task.optimizer, jnp.int32(0), shape, False)
     )
     run = jax.jit(partial(multi_step.train_steps, task, loader), donate_argnums=0)
     state = create()
@@ -153,7 +153,7 @@ def steps_of_theirs(case: Case, compiled: bool) -> Callable[[int], None]:
     """Forward, backward and fused AdamW; under autocast on a GPU."""
     torch, device, network, images = theirs(case)
     network.train()
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         network.parameters(), lr=1e-4, weight_decay=0.05, fused=True
     )
     labels = torch.arange(case.batch, device=device) % CLASSES
@@ -168,10 +168,10 @@ def steps_of_theirs(case: Case, compiled: bool) -> Callable[[int], None]:
 
     def steps(count: int) -> None:
         for _ in range(count):
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss = loss_of(images, labels)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         loss.item()  # waits for the device
 
     return steps

@@ -12,7 +12,7 @@ from hybrid_jax.engine.metric_writers import image_grid
 from hybrid_jax.engine.programs import Trainer
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
-from hybrid_jax.training import optimizers
+from hybrid_jax.training.freezing import frozen_mask
 from hybrid_jax.training.packed_params import unbundled
 
 USES = {
@@ -49,7 +49,7 @@ def announce(console: Reporter, experiment: Experiment) -> None:
         f"maps of {maps}"
     )
     if config.freeze:
-        still = jax.tree.leaves(optimizers.frozen(shapes.params, config.freeze))
+        still = jax.tree.leaves(frozen_mask(shapes.params, config.freeze))
         sizes = [x.size for x in jax.tree.leaves(shapes.params)]
         kept = sum(size for size, is_kept in zip(sizes, still, strict=True) if is_kept)
         console.say(f"{kept:,} of its parameters are frozen")

@@ -8,6 +8,7 @@ training = experiment.start_training(threads, ...) # programs, compiled in threa
 import dataclasses
 import functools
 import typing
+from collections.abc import Callable
 from concurrent.futures import Executor
 
 import jax
@@ -16,19 +17,26 @@ import numpy as np
 import optax
 
 from hybrid_jax import runtime
-from hybrid_jax.config.schema import FIELDS, Config, ModelConfig, ParallelConfig
+from hybrid_jax.config.schema import (
+    FIELDS,
+    Config,
+    ModelConfig,
+    OptimConfig,
+    ParallelConfig,
+)
 from hybrid_jax.data import Splits
 from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.engine.compile import KEPT, Program
 from hybrid_jax.engine.programs import Evaluator, Trainer, initialization_program
-from hybrid_jax.engine.schedule import Plan, warmup_steps
+from hybrid_jax.engine.schedule import Plan, schedule_lengths
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS, ViTRow
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Devices, create_devices
-from hybrid_jax.training import optimizers
+from hybrid_jax.training import losses, optimizers, schedules
+from hybrid_jax.training.freezing import frozen_mask
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Network, Task
 from hybrid_jax.weights.timm_models import Model
@@ -168,7 +176,7 @@ class Experiment:
 
 
 def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
-    """The network, its optimiser and its inputs, as a resolved config says.
+    """The network, its optimizer and its inputs, as a resolved config says.
 
     Mean and deviation are shapes alone, enough to compile; see `with_statistics`.
 
@@ -192,17 +200,16 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
     levels = jax.ShapeDtypeStruct((splits.channels,), jnp.float32)
     return Task(
         model=model,
-        optimiser=_optimizer(
-            warmup_steps(config, plan),
-            plan.total_steps,
-            config.optim.learning_rate,
-            config.optim.weight_decay,
-            config.optim.clip_norm,
-            config.optim.layer_decay,
+        optimizer=_optimizer(
+            optimizers.OPTIMIZERS[config.optim.name],
+            schedules.SCHEDULES[config.optim.schedule],
+            # Fields of the step rather than the optimizer: equal for equal optimizers.
+            dataclasses.replace(config.optim, ema_decay=0.0, accumulate=1),
+            schedule_lengths(config, plan),
             config.freeze,
         ),
         freeze=config.freeze,
-        class_weights=optimizers.CLASS_WEIGHTS[config.loss.class_weights](
+        class_weights=losses.CLASS_WEIGHTS[config.loss.class_weights](
             splits.train.labels, len(splits.classes)
         ),
         image_size=model.image_size,
@@ -210,7 +217,7 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
         std=levels,
         augmentation=config.augment,
         fit=config.data.fit,
-        label_smoothing=config.loss.label_smoothing,
+        loss=config.loss,
         ema_decay=config.optim.ema_decay,
         accumulate=config.optim.accumulate,
     )
@@ -218,12 +225,15 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
 
 @functools.lru_cache(maxsize=KEPT)
 def _optimizer(
-    warmup: int, total: int, learning_rate: float, *settings
+    create_row: Callable[..., optax.GradientTransformation],
+    create_schedule: Callable[..., optax.Schedule],
+    optim: OptimConfig,
+    lengths: schedules.Lengths,
+    freeze: tuple[str, ...],
 ) -> optax.GradientTransformation:
-    """AdamW under its schedule; one object for equal settings, so programs match."""
-    return optimizers.adamw(
-        optimizers.schedule(learning_rate, warmup, total), *settings
-    )
+    """Return an optimizer; one object for equal settings, so that programs match."""
+    learning_rate = create_schedule(optim, lengths)
+    return optimizers.create_optimizer(create_row, learning_rate, optim, freeze)
 
 
 def with_statistics(
@@ -308,10 +318,10 @@ def check_frozen(freeze: tuple[str, ...], params: dict) -> None:
       UserError: names the pattern, and the parts of the network.
     """
     for pattern in freeze:
-        if not any(jax.tree.leaves(optimizers.frozen(params, (pattern,)))):
+        if not any(jax.tree.leaves(frozen_mask(params, (pattern,)))):
             raise UserError(
                 f"config.freeze: no parameter's path has {pattern!r} in it; they begin "
                 f"with {', '.join(params)}"
             )
-    if all(jax.tree.leaves(optimizers.frozen(params, freeze))):
+    if all(jax.tree.leaves(frozen_mask(params, freeze))):
         raise UserError(f"config.freeze={freeze} leaves no parameter to train")

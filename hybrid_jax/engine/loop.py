@@ -314,9 +314,10 @@ class Loop:
             )
 
 
-def evaluation_metrics(saved: dict) -> dict[str, float]:
+def evaluation_metrics(saved: dict) -> dict[str, metrics.Number]:
     """Return the metrics of an evaluation among what was saved with a checkpoint."""
-    return {name: saved[name] for name in metrics.EVALUATION if name in saved}
+    names = metrics.names(training=False)
+    return {name: saved[name] for name in names if name in saved}
 
 
 def largest_parameter(params: dict) -> float:

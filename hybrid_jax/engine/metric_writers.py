@@ -9,6 +9,7 @@ import numpy as np
 from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import shown
+from hybrid_jax.training.metrics import scalars
 
 ABOUT = ("split", "step", "epoch", "weights")  # what a row says beside its metrics
 
@@ -80,7 +81,7 @@ class Writers:
         self._open(step, evaluated)
 
     def write(self, row: dict) -> None:
-        """Writes a line of JSON, and a scalar `split/name` for each metric.
+        """Writes a line of JSON, and a scalar `split/name` for each single number.
 
         Args:
           row: `split`, `step` and `epoch`, and metrics by name.
@@ -88,7 +89,7 @@ class Writers:
         # Closed, since folders that are mounted from a bucket keep no line before.
         with self._workdir.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        for name, value in row.items():
+        for name, value in scalars(row).items():
             if name not in ABOUT:
                 tag = f"{row['split']}/{name}"
                 self._events.add_scalar(tag, value, row["step"])
@@ -104,7 +105,7 @@ class Writers:
             name: value if isinstance(value, (bool, int, float)) else shown(str(value))
             for name, value in config.items()
         }
-        self._events.add_hparams(values, results, name="hparams")
+        self._events.add_hparams(values, scalars(results), name="hparams")
 
 
 def drop_later(path: Path, step: int, evaluated: bool = True) -> None:

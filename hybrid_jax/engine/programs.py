@@ -98,7 +98,13 @@ def training_program(
         loader.data_shapes,
         loader.shapes,
         _COUNT,
-        key=("training", devices, type(loader), loader.steps),
+        key=(
+            "training",
+            devices,
+            type(loader),
+            loader.steps,
+            metrics.names(training=True),
+        ),
     )
 
 
@@ -172,12 +178,17 @@ class Evaluator:
             stream.shapes,
             self._mask,
             _COUNT,
-            key=("evaluation", devices, self.steps),
+            key=(
+                "evaluation",
+                devices,
+                self.steps,
+                metrics.names(training=False),
+            ),
         ).compile(threads)
 
     def __call__(
         self, network: Network, variables: dict, split: Split
-    ) -> dict[str, float]:
+    ) -> dict[str, metrics.Number]:
         """Return the metrics of a model's variables on a split."""
         return metrics.means(*self.start(network, variables, split))
 
@@ -299,7 +310,7 @@ def initialization_program(devices: Devices, task: Task, channels: int) -> Progr
     def create(seed):
         state = create_state(
             task.model,
-            task.optimiser,
+            task.optimizer,
             seed,
             (*task.image_size, channels),
             averaged=task.ema_decay > 0,

@@ -47,4 +47,6 @@ def metric_rows(split: str, metrics: dict[str, float]) -> dict[str, str]:
         "top-5 accuracy": percent(metrics["top5"]),
         "loss": f"{metrics['loss']:.4f}",
     }
+    if "balanced_accuracy" in metrics:  # not in runs of earlier versions
+        rows["balanced accuracy"] = percent(metrics["balanced_accuracy"])
     return {f"{split} {name}".strip(): row for name, row in rows.items()}

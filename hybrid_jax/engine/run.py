@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybrid_jax import data, runtime
-from hybrid_jax.config.schema import Config
+from hybrid_jax.config.schema import Config, LossConfig
 from hybrid_jax.data.image_io import Form
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.array_checks import check_images, labels_as_classes
@@ -32,6 +32,7 @@ from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import create_model
 from hybrid_jax.parallel.mesh import Devices, create_devices
+from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.step import Network
 
@@ -315,7 +316,8 @@ class Run:
         logits = self._predictors[key](
             self.network, self._device_variables, images, extents
         )
-        return np.asarray(jax.nn.softmax(logits))
+        loss = LOSSES[self.network.loss.name]
+        return np.asarray(loss.probabilities(logits))
 
 
 def _batch_size_for(batch_size: int, count: int) -> int:
@@ -356,7 +358,9 @@ def open_run(
     saved = Saved(folder.checkpoints)
     step = folder.choose(saved, checkpoint)
     spec, form = folder.read_model(), folder.read_form()
-    network = network_from_spec(spec, dtype=config.dtype, fit=config.data.fit)
+    network = network_from_spec(
+        spec, dtype=config.dtype, fit=config.data.fit, loss=config.loss
+    )
 
     def own_splits() -> data.Splits:
         refuse_in_memory(
@@ -391,7 +395,9 @@ def refuse_in_memory(data_name: str, way_out: str) -> None:
         raise UserError(f"the images of this run were handed over in memory: {way_out}")
 
 
-def network_from_spec(spec: dict[str, Any], dtype: str, fit: str) -> Network:
+def network_from_spec(
+    spec: dict[str, Any], *, dtype: str, fit: str, loss: LossConfig
+) -> Network:
     """Build the network of `model.json`; mean and deviation are to be added."""
     fields = {name: value for name, value in spec.items() if name != "channels"}
     try:
@@ -404,4 +410,5 @@ def network_from_spec(spec: dict[str, Any], dtype: str, fit: str) -> Network:
         mean=np.zeros(spec["channels"], np.float32),
         std=np.ones(spec["channels"], np.float32),
         fit=fit,
+        loss=loss,
     )

@@ -5,7 +5,7 @@ import numpy as np
 
 from hybrid_jax.config.schema import Config, TrainConfig
 from hybrid_jax.errors import UserError
-from hybrid_jax.training import optimizers
+from hybrid_jax.training import schedules
 
 
 class Plan:
@@ -45,11 +45,11 @@ class Plan:
         return count
 
 
-def warmup_steps(config: Config, plan: Plan) -> int:
-    """How many steps the learning rate rises.
+def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
+    """Return how many steps warm-up and run take, and where step decay falls.
 
     Raises:
-      UserError: warm-up would take all of them.
+      UserError: warm-up would take all steps.
     """
     warmup = plan.step_of(config.optim.warmup_epochs)
     if warmup >= plan.total_steps:
@@ -58,12 +58,12 @@ def warmup_steps(config: Config, plan: Plan) -> int:
             "steps, and warm-up takes them all: lower it, or "
             f"config.optim.warmup_epochs={config.optim.warmup_epochs}"
         )
-    return warmup
+    decays = tuple(plan.step_of(epoch) for epoch in config.optim.decay_epochs)
+    return schedules.Lengths(warmup, plan.total_steps, decays)
 
 
 def learning_rates(config: Config, plan: Plan) -> np.ndarray:
-    """The learning rate of each step, float32 `[total_steps]`."""
-    schedule = optimizers.schedule(
-        config.optim.learning_rate, warmup_steps(config, plan), plan.total_steps
-    )
+    """Return the learning rate of each step, float32 `[total_steps]`."""
+    create_schedule = schedules.SCHEDULES[config.optim.schedule]
+    schedule = create_schedule(config.optim, schedule_lengths(config, plan))
     return np.asarray(jax.jit(schedule)(np.arange(plan.total_steps)))

@@ -43,7 +43,8 @@ def train_steps(
         state, sums = train_step(task, state, *loader.pick(data, chunk, i))
         return state, jax.tree.map(lambda row, new: row.at[i].set(new), rows, sums)
 
-    rows = metrics.zeros(metrics.TRAINING, (loader.steps,))
+    classes = task.model.num_classes
+    rows = metrics.zeros(classes, training=True, steps=(loader.steps,))
     return lax.fori_loop(0, count, one, (state, rows))
 
 
@@ -64,7 +65,8 @@ def eval_steps(
         sums = eval_step(network, variables, images, labels, used, *extents)
         return jax.tree.map(jnp.add, total, sums)
 
-    return lax.fori_loop(0, count, one, metrics.zeros(metrics.EVALUATION))
+    zeros = metrics.zeros(network.model.num_classes, training=False)
+    return lax.fori_loop(0, count, one, zeros)
 
 
 class Pace:

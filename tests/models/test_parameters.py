@@ -61,7 +61,7 @@ def test_every_parameter_is_known_to_be_a_weight_or_something_else(networks):
 def test_weights_decay_and_nothing_else_does(networks):
     for name, params in networks.items():
         leaves = jax.tree_util.tree_leaves_with_path(params)
-        decayed = jax.tree.leaves(optimizers.decayed(params))
+        decayed = jax.tree.leaves(optimizers.decay_mask(params))
         for (path, x), decays in zip(leaves, decayed, strict=True):
             assert decays == (kind(path, x) in WEIGHTS), (name, path)
 

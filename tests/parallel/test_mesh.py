@@ -31,7 +31,7 @@ def specs(tree):
 
 
 def test_kernels_their_moments_and_averages_are_cut_and_all_else_is_whole():
-    task = make_task(optimiser=optax.adam(1e-3), ema_decay=0.9)
+    task = make_task(optimizer=optax.adam(1e-3), ema_decay=0.9)
     shapes = initialization_program(create_devices(count=1), task, 1).shapes
     cut = specs(meshed(Jit, 2, 4).state(shapes))
     for path, spec in cut.items():

@@ -13,6 +13,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.schema import OptimConfig
 from hybrid_jax.engine.evaluate import evaluate
 from hybrid_jax.engine.experiment import check_frozen
 from hybrid_jax.engine.fit import fit
@@ -20,6 +21,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optimizers
+from hybrid_jax.training.freezing import frozen_mask
 from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, train_step
@@ -28,11 +30,16 @@ from hybrid_jax.weights.files import fit_weights, load_weights, read
 FROZEN = ("^stem/", "block1/attention")
 
 
-def make_task(freeze=(), optimiser=None, **model):
+def adamw(learning_rate, freeze=(), **fields):
+    config = OptimConfig(**fields)
+    rate = optax.constant_schedule(learning_rate)
+    return optimizers.create_optimizer(optimizers.adamw, rate, config, freeze)
+
+
+def make_task(freeze=(), optimizer=None, **model):
     return Task(
         model=create_model("astroformer_pico", 3, 16, strides=(2, 2, 1, 2, 1), **model),
-        optimiser=optimiser
-        or optimizers.adamw(optax.constant_schedule(1e-2), 0.5, 1.0, 1.0, freeze),
+        optimizer=optimizer or adamw(1e-2, freeze, weight_decay=0.5),
         image_size=(16, 16),
         mean=jnp.float32([127.0]),
         std=jnp.float32([64.0]),
@@ -43,7 +50,7 @@ def make_task(freeze=(), optimiser=None, **model):
 def make_state(task):
     def create(seed):
         return create_state(
-            task.model, task.optimiser, seed, (16, 16, 1), False, task.freeze
+            task.model, task.optimizer, seed, (16, 16, 1), False, task.freeze
         )
 
     return jit_once(create)(0)
@@ -70,7 +77,7 @@ def test_frozen_parameters_have_no_moments():
     sizes = []
     for freeze in ((), FROZEN):
         state = make_state(make_task(freeze))
-        still = jax.tree.leaves(optimizers.frozen(state.params, freeze))
+        still = jax.tree.leaves(frozen_mask(state.params, freeze))
         params = jax.tree.leaves(state.params)
         trained = sum(p.size for p, s in zip(params, still, strict=True) if not s)
         moments = sum(x.size for x in jax.tree.leaves(state.opt_state) if x.ndim)
@@ -136,8 +143,8 @@ def test_the_layer_factor_scales_the_whole_update():
     """Adam's first update is the learning rate itself, weight decay beside it."""
     updates = {}
     for decay in (1.0, 0.5):
-        rate = optax.constant_schedule(1e-3)
-        task = make_task((), optimizers.adamw(rate, 0.1, 0.0, decay))
+        optimizer = adamw(1e-3, weight_decay=0.1, clip_norm=0.0, layer_decay=decay)
+        task = make_task((), optimizer)
         start = make_state(task)
         end = step(task, start)
         updates[decay] = jax.tree.map(lambda a, b: b - a, start.params, end.params)

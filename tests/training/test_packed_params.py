@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hybrid_jax.models import create_model
-from hybrid_jax.training import optimizers
+from hybrid_jax.training.freezing import frozen_mask
 from hybrid_jax.training.packed_params import Bundle, bundled, rebundled, unbundled
 
 
@@ -68,18 +68,18 @@ def test_backward_pads_no_vector(params):
 
 def test_what_is_frozen_keeps_its_own_path(params):
     patterns = ("norm/scale", "stage1")
-    bundle = bundled(params, optimizers.frozen(params, patterns))
+    bundle = bundled(params, frozen_mask(params, patterns))
     still = dict(
         zip(
             names(bundle),
-            jax.tree.leaves(optimizers.frozen(bundle, patterns)),
+            jax.tree.leaves(frozen_mask(bundle, patterns)),
             strict=True,
         )
     )
     plain = dict(
         zip(
             names(params),
-            jax.tree.leaves(optimizers.frozen(params, patterns)),
+            jax.tree.leaves(frozen_mask(params, patterns)),
             strict=True,
         )
     )
