@@ -21,7 +21,7 @@ from hybrid_jax.models.registry import (
     check_heads,
     parse_stack,
 )
-from hybrid_jax.models.strides import as_size, check_geometry, choose_strides
+from hybrid_jax.models.strides import as_size, check_strides, choose_strides
 
 
 def default() -> ConfigDict:
@@ -213,7 +213,7 @@ def check_image_size(image_size: tuple[int, int], strides: tuple[int, ...]) -> N
     """
     size = as_size(image_size)
     try:
-        check_geometry(size, strides or choose_strides(size))
+        check_strides(size, strides or choose_strides(size))
     except ValueError as error:
         raise UserError(
             f"{error} (config.data.image_size, config.model.strides)"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from hybrid_jax.data.image_io import FITS, is_gray
 from hybrid_jax.data.sampler import SAMPLINGS
-from hybrid_jax.models.registry import LETTERS, MODELS, parse_stack, shown_models
+from hybrid_jax.models.registry import LETTERS, MODELS, family_patterns, parse_stack
 from hybrid_jax.paths import LOCAL_ONLY, is_local
 
 
@@ -80,7 +80,7 @@ POSITIVE = Rule("a finite number above 0", lambda v: 0 < v < math.inf)
 SHARE = Rule("a number from 0 to 1", lambda v: 0 <= v <= 1)
 FACTOR = Rule("a number above 0 up to 1", lambda v: 0 < v <= 1)
 NOT_NEGATIVE = Rule("a finite number from 0", lambda v: 0 <= v < math.inf)
-MODEL = Rule(f"one of {shown_models()}", lambda v: v in MODELS)
+MODEL = Rule(f"one of {family_patterns()}", lambda v: v in MODELS)
 SYMMETRY = _row_of("hybrid_jax.augment.affine", "SYMMETRIES")
 POLICY = _row_of("hybrid_jax.augment.auto_augment", "SPACES")
 PART = Rule("a number above 0 and below 1", lambda v: 0 < v < 1)

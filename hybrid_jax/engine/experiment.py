@@ -48,7 +48,7 @@ def resolve_config(config: ConfigDict, hosts: Hosts | None = None) -> ConfigDict
     """
     validate(config)
     # On CPUs, processes that read programs which one of them compiled wait for ever.
-    many = hosts is not None and hosts.many
+    many = hosts is not None and hosts.is_distributed
     cached = not many or jax.default_backend() != "cpu"
     runtime.set_up(config.compilation_cache and cached)
     if config.dtype != "auto":
@@ -228,7 +228,7 @@ def create_run_devices(config: ConfigDict, hosts: Hosts) -> Devices:
     """
     kind, count, fsdp = (config.parallel[name] for name in ("kind", "devices", "fsdp"))
     there = jax.device_count()
-    if count > there or (hosts.many and count not in (0, there)):
+    if count > there or (hosts.is_distributed and count not in (0, there)):
         raise UserError(
             f"config.parallel.devices={count}, and there are {there}: take 0, for all "
             "of them"

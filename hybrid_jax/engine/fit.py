@@ -34,12 +34,13 @@ from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Callback, Recorder
 from hybrid_jax.engine.run import IN_MEMORY, Run, refuse_in_memory
 from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.engine.run_weights import read_weights
 from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.distributed import Hosts, this_process
 from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.state import TrainState
-from hybrid_jax.weights.files import fit_weights, merged, read, shapes_of
+from hybrid_jax.weights.files import fit_weights, merge_arrays, shapes_of
 
 
 def fit(
@@ -78,21 +79,21 @@ def fit(
       Interrupted: SIGTERM or SIGINT; what was trained is saved, if there is a folder.
     """
     started, hosts = time.perf_counter(), hosts or this_process()
-    if workdir is None and hosts.many:
+    if workdir is None and hosts.is_distributed:
         raise UserError("several processes need a workdir: give a folder they share")
     asked = resolve_config(_own(config, splits), hosts)
     folder = NoFolder() if workdir is None else RunFolder(workdir, hosts)
-    with hosts.together(), Interruption(hosts) as interruption, folder:
+    with hosts.fail_together(), Interruption(hosts) as interruption, folder:
         asked, notes = folder.resume(asked)
-        hosts.agree("setting", partial(setting, asked))
+        hosts.check_equal("setting", partial(setting, asked))
         if folder.path and asked.data.name == "folder":
             check_outside("--workdir", folder.path, asked.data.path)
         asked, splits = _loaded(asked, splits, folder, hosts)
         experiment = _created(asked, splits, folder, hosts)
         with (
-            Reporter(folder.log, quiet=not (hosts.lead and verbose)) as console,
+            Reporter(folder.log, quiet=not (hosts.is_main and verbose)) as console,
             _open_checkpoints(folder, asked, hosts) as checkpoints,
-            hosts.together(),  # here too, since closing what is above may wait
+            hosts.fail_together(),  # here too, since closing what is above may wait
         ):
             for note in (*notes, *checkpoints.notes):
                 console.say(note)
@@ -107,7 +108,7 @@ def _created(
 ) -> Experiment:
     """The experiment, in micro-batches where its run has begun with these."""
     experiment = Experiment(config, splits, hosts)
-    pieces = folder.read_pieces() if hosts.told(folder.has_checkpoints) else 0
+    pieces = folder.read_pieces() if hosts.broadcast(folder.has_checkpoints) else 0
     experiment = experiment.accumulating(pieces) if pieces else experiment
     experiment.check()
     folder.create(config, experiment.spec, pieces)
@@ -129,7 +130,7 @@ def _loaded(
 ) -> tuple[ConfigDict, data.Splits]:
     """The splits, prepared by one host for all, and the same as ever; their config."""
     options = data.Options(**config.data)
-    with hosts.leader_first():
+    with hosts.main_process_first():
         if splits is None:
             refuse_in_memory(
                 config, "go on with hybrid_jax.fit(config, splits, workdir)"
@@ -138,7 +139,9 @@ def _loaded(
         else:
             splits = data.from_arrays(splits, options)
     kind = "resident" if splits.train.resident else "stream"
-    hosts.agree("data set", lambda: splits.identity | {"config.data.loader": kind})
+    hosts.check_equal(
+        "data set", lambda: splits.identity | {"config.data.loader": kind}
+    )
     folder.check_data(splits)
     return config, splits
 
@@ -180,7 +183,7 @@ class Training:
             found, history = self._fit(step, callbacks)
             self.folder.write_results(found)
         results.report(self.console, found, self.experiment, self.folder.path)
-        with hosts.leader_first():  # which may still have results to write
+        with hosts.main_process_first():  # which may still have results to write
             return Run.of(
                 self.experiment, self.folder, self.checkpoints, found, history
             )
@@ -203,7 +206,7 @@ class Training:
             trainer = self._fitting(trainer, threads, resumed=step > 0)
             trainer.order.skipped = tuple(saved.get(SKIPPED, ()))
             with self._writer(step, saved) as writer:
-                lead = experiment.hosts.lead
+                lead = experiment.hosts.is_main
                 loop = Loop(
                     experiment=self.experiment,
                     task=with_statistics(self.experiment.task, statistics),
@@ -241,7 +244,7 @@ class Training:
         state = experiment.initialise(np.int32(experiment.config.seed))
         if not arrays:
             return state
-        variables = merged(unbundled(state.variables), arrays)
+        variables = merge_arrays(unbundled(state.variables), arrays)
         return experiment.devices.put(state.starting_from(variables), experiment.shapes)
 
     def _restore(self, step: int) -> TrainState:
@@ -256,7 +259,7 @@ class Training:
         return state, self.checkpoints.metrics(step)
 
     def _writer(self, step: int, saved: dict) -> Writers | MemoryWriter:
-        if self.folder.path and self.experiment.hosts.lead:
+        if self.folder.path and self.experiment.hosts.is_main:
             return Writers(self.folder, step, is_evaluated(saved))
         return MemoryWriter()
 
@@ -269,7 +272,7 @@ class Training:
 
         def make() -> Evaluator | None:
             evaluator = self.experiment.evaluator(threads)
-            lead = self.experiment.hosts.lead and self.folder.path
+            lead = self.experiment.hosts.is_main and self.folder.path
             if lead and not self.folder.augmented.exists():
                 grid = announce.augmented_images(self.experiment)
                 writer.images("train/augmented", grid, 0)
@@ -283,7 +286,7 @@ class Training:
         config, splits = self.experiment.config, self.experiment.splits
         if not config.init_from:
             return {}
-        weights = read(config.init_from, config.init_checkpoint)
+        weights = read_weights(config.init_from, config.init_checkpoint)
         variables = jax.eval_shape(unbundled, self.experiment.shapes.variables)
         fitted = fit_weights(
             self.experiment.task.model, weights, shapes_of(variables), splits.classes

@@ -124,7 +124,7 @@ class Loop:
 
     def _ends(self) -> bool:
         """Whether the run ends before its last step, on all hosts alike."""
-        return self.interruption.hosts.told(
+        return self.interruption.hosts.broadcast(
             lambda: self.recorder.stops or self._is_out_of_patience()
         )
 
@@ -166,7 +166,7 @@ class Loop:
         with self.interruption.held(False):
             self._evaluator = self._evaluator or self.begun()
             evaluator = self._evaluator.result()
-            self.interruption.hosts.meet()
+            self.interruption.hosts.barrier()
             evaluated = evaluator.start(self.task, variables, split)
         self._windows.finish()
         with self.interruption.held(False):
@@ -184,7 +184,7 @@ class Loop:
         self._windows.finish()
         self.checkpoints.wait()
         last, state = self._windows.step, self._windows.state
-        weights, chosen, about = self.interruption.hosts.told(self._choice)
+        weights, chosen, about = self.interruption.hosts.broadcast(self._choice)
         results = {"step": last, "weights": weights, "checkpoint": chosen}
         if is_evaluated(about):
             results["validation"] = metrics_of(about)
@@ -222,7 +222,7 @@ class Loop:
 
     def _check_weights(self, causes: range) -> None:
         """Ends a run whose weights are not finite; see `_check_finite`."""
-        largest = self.interruption.hosts.largest(spread(self._windows.state.params))
+        largest = self.interruption.hosts.max(spread(self._windows.state.params))
         self._check_finite(largest, self._windows.step, causes)
 
     def _save(self, about: dict) -> None:

@@ -44,7 +44,7 @@ def pieces_that_fit(
     """
     config, devices = experiment.config, experiment.devices
     pieces, takes = config.optim.accumulate, bytes_of(step, devices)
-    if experiment.hosts.largest(takes / memory()) > 1:
+    if experiment.hosts.max(takes / memory()) > 1:
         say("a step is larger than the memory: compiling, to see what fits")
         compile_step = step_compiler(
             devices,
@@ -56,7 +56,7 @@ def pieces_that_fit(
         fitting = fewest_pieces(config, compile_step, devices)
         if resumed or config.train.micro_batch != AUTO or fitting is None:
             raise too_large(config, devices, takes, fitting, resumed)
-        pieces = int(experiment.hosts.largest(fitting))
+        pieces = int(experiment.hosts.max(fitting))
         say(
             f"{config.train.batch_size // pieces} of the {config.train.batch_size} "
             "images of a step fit at a time: their gradients are added up "
@@ -87,7 +87,7 @@ def too_large(
         )
     if pieces is None:
         return UserError(
-            f"{there}, and not even a micro-batch of {devices.shared_by} fits: "
+            f"{there}, and not even a micro-batch of {devices.count} fits: "
             f"{_ways_out(config)}"
         )
     return UserError(
@@ -111,7 +111,7 @@ def _plan(step: jax.stages.Compiled, devices: Devices) -> tuple[int, int]:
         return 0, 0
     kept = plan.argument_size_in_bytes + plan.output_size_in_bytes
     kept -= plan.alias_size_in_bytes
-    sharing = devices.here if jax.default_backend() == "cpu" else 1
+    sharing = devices.local_count if jax.default_backend() == "cpu" else 1
     return kept * sharing, plan.temp_size_in_bytes * sharing
 
 
@@ -127,7 +127,7 @@ def fewest_pieces(
     """
     room, batch = SHARE * memory(), config.train.batch_size
     kept, of_an_image = 0, 0.0  # bytes, at the least
-    for pieces in _candidates(batch, config.optim.accumulate, devices.shared_by):
+    for pieces in _candidates(batch, config.optim.accumulate, devices.count):
         images = batch // pieces
         if kept + of_an_image * images > room:
             continue  # nothing need be compiled to see that

@@ -76,7 +76,7 @@ class RunFolder:
         Raises:
           UserError: another run writes there, or none can.
         """
-        if self._hosts.lead:
+        if self._hosts.is_main:
             self._check_writable()
             if self.path.is_dir():
                 self._reserve()
@@ -338,8 +338,8 @@ class RunFolder:
         Raises:
           UserError: another run has made it meanwhile, or hosts do not share it.
         """
-        with self._hosts.leader_first():
-            if self._hosts.lead:
+        with self._hosts.main_process_first():
+            if self._hosts.is_main:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._reserve()
                 whole = unflatten(located(flatten(config))).to_dict()
@@ -351,12 +351,12 @@ class RunFolder:
         if not _appears(self.config):
             raise UserError(
                 f"--workdir={self.path} of host 0 is not to be seen on host "
-                f"{self._hosts.number}: give a folder that all hosts share"
+                f"{self._hosts.process_index}: give a folder that all hosts share"
             )
 
     def describe_data(self, splits: Splits) -> None:
         """Adds what describes the data, which are looked at, unless it is known."""
-        if not self._hosts.lead:
+        if not self._hosts.is_main:
             return
         known = {}
         if self.data.exists() and self.has_checkpoints():
@@ -366,7 +366,7 @@ class RunFolder:
 
     def write_results(self, results: dict) -> None:
         """Keeps which checkpoint was chosen, and its metrics."""
-        if self._hosts.lead:
+        if self._hosts.is_main:
             write_json(self.results, results)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from hybrid_jax.models.summary import macs_by_part
-from hybrid_jax.ops.backend import plain_operations
+from hybrid_jax.ops.backend import reference_implementations
 from hybrid_jax.training.optimizers import held
 from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.state import TrainState
@@ -55,6 +55,6 @@ def flops(fn: Callable, *shapes) -> int:
       fn: may call `hybrid_jax.ops`, which it is counted with in their plain forms.
       *shapes: of its arguments.
     """
-    with plain_operations():
+    with reference_implementations():
         jaxpr = jax.make_jaxpr(fn)(*shapes)
     return 2 * macs_by_part(jaxpr.jaxpr, ()).total()

@@ -118,7 +118,7 @@ def of_training(
     used = memory(device, program.wait())
     peak = peak_of(device, experiment.config.dtype)
     if peak.source != "measured":  # what is measured here, devices of a host share
-        peak = peak._replace(flops=peak.flops * experiment.devices.shared_by)
+        peak = peak._replace(flops=peak.flops * experiment.devices.count)
     channels, shapes = experiment.splits.channels, experiment.shapes
     work = flops_of_step(training.task, shapes, batch_size, channels)
     return {
@@ -205,7 +205,7 @@ def described(experiment: Experiment, training: Training) -> dict:
         "data": splits.name,
         "loader": "resident" if splits.train.resident else "streamed",
         "device": device.device_kind,
-        "devices": experiment.devices.shared_by,
+        "devices": experiment.devices.count,
         "platform": device.platform,
         "jax": jax.__version__,
     }

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from hybrid_jax.models.parameters import is_weight
+from hybrid_jax.models.weight_rule import is_weight
 
 
 def schedule(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:

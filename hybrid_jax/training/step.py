@@ -12,7 +12,7 @@ import optax
 from jax import lax
 
 from hybrid_jax.augment import Augmentation, augment, normalise, to_float
-from hybrid_jax.ops.batch_axis import place
+from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.training import metrics
 from hybrid_jax.training.optimizers import held
 from hybrid_jax.training.packed_params import rebundled, unbundled
@@ -103,9 +103,9 @@ def train_step(
     augment_key, dropout_key = jax.random.split(key)
     batch = training_batch(task, augment_key, images, labels, extents)
     grads, batch_stats, sums = _gradients(
-        task, state, *place().share(batch), dropout_key
+        task, state, *current_axis().shard(batch), dropout_key
     )
-    grads, sums = place().averaged(grads), place().summed(sums)
+    grads, sums = current_axis().pmean(grads), current_axis().psum(sums)
     updates, opt_state = task.optimiser.update(grads, state.opt_state, state.params)
     state = state.replace(
         step=state.step + 1,
@@ -134,7 +134,7 @@ def compute_logits(
     """
     images = to_float(images, network.image_size, extents, network.fit)
     images = normalise(images, network.mean, network.std)
-    variables = unbundled(place().taken(variables))
+    variables = unbundled(current_axis().gather_params(variables))
     return network.model.apply(variables, images)
 
 
@@ -157,9 +157,9 @@ def eval_step(
       extents: `[B, 2]`, height and width that each image fills; None if all do.
     """
     batch = (images, labels, mask, extents)
-    images, labels, mask, extents = place().share(batch)
+    images, labels, mask, extents = current_axis().shard(batch)
     logits = compute_logits(network, variables, images, extents)
-    return place().summed(metrics.evaluation_sums(logits, labels, mask))
+    return current_axis().psum(metrics.evaluation_sums(logits, labels, mask))
 
 
 def training_batch(
@@ -192,7 +192,7 @@ def _gradients(task, state, images, targets, key):
     """
 
     def loss_fn(params, batch_stats, images, targets, key):
-        params = place().taken(held(params, task.freeze))
+        params = current_axis().gather_params(held(params, task.freeze))
         logits, updated = task.model.apply(
             unbundled({"params": params, "batch_stats": batch_stats}),
             images,

@@ -119,7 +119,7 @@ def test_parts_add_up_and_have_the_shapes_of_the_maps():
     )
 
 
-def test_counting_leaves_no_plain_operations_behind():
+def test_counting_leaves_no_reference_implementations_behind():
     """Who traces the model afterwards gets the operations of the platform."""
     model = create_model("astroformer_pico", 3, 32)
     images = jnp.zeros((1, 32, 32, 3))

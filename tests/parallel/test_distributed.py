@@ -214,9 +214,9 @@ def test_flags_of_hosts_are_checked(flags, message):
 
 
 def test_a_coordinator_that_is_not_there_is_told(monkeypatch):
-    monkeypatch.setattr(distributed, "SECONDS", 0.1)
+    monkeypatch.setattr(distributed, "TIMEOUT", 0.1)
     with pytest.raises(UserError, match="localhost:1 cannot be reached"):
-        distributed.join("localhost:1", 2, 1)
+        distributed.initialize("localhost:1", 2, 1)
 
 
 @pytest.mark.parametrize("port", [None, 99999])
@@ -226,7 +226,7 @@ def test_a_port_that_cannot_be_had_is_told(port):
         other.listen()
         port = port or other.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} cannot be had"):
-            distributed.join(f"localhost:{port}", 2, 0)
+            distributed.initialize(f"localhost:{port}", 2, 0)
 
 
 def test_flags_of_hosts():
@@ -255,11 +255,11 @@ def test_a_cluster_is_known_by_its_variables(monkeypatch, variables, many):
     monkeypatch.setattr(
         distributed.jax.distributed,
         "initialize",
-        lambda *given, **_: asked.append(given),
+        lambda **given: asked.append(given["coordinator_address"]),
     )
-    found = distributed.join()
-    assert asked == ([()] if many else [])
-    assert not found.many
+    found = distributed.initialize()
+    assert asked == ([None] if many else [])
+    assert not found.is_distributed
 
 
 class Service:
@@ -289,18 +289,18 @@ def test_runs_one_after_the_other_leave_each_other_alone(monkeypatch):
     monkeypatch.setattr(distributed, "_service", lambda: service)
 
     def next_run(number):
-        monkeypatch.setattr(distributed, "_numbers", counts[number])
+        monkeypatch.setattr(distributed, "_run_numbers", counts[number])
         return distributed.Hosts(number, 2)
 
     for run in range(2):
         both = [next_run(number) for number in range(2)]
 
         def talk(one, run=run):
-            one.agree("setting", lambda: {"run": run})
-            return one.told(lambda: run)
+            one.check_equal("setting", lambda: {"run": run})
+            return one.broadcast(lambda: run)
 
         with ThreadPoolExecutor(2) as threads:
             assert list(threads.map(talk, both)) == [run, run]
-        assert both[0].signalled() is None
-        both[1].signal(signal.SIGTERM)
-        assert both[0].signalled() == signal.SIGTERM
+        assert both[0].reported_signal() is None
+        both[1].report_signal(signal.SIGTERM)
+        assert both[0].reported_signal() == signal.SIGTERM

@@ -23,13 +23,13 @@ BEFORE_BLOCKS = {"stem", "patch_embedding", "class_token", "position_embedding"}
 
 
 def kinds():
-    """The narrowest model for each choice of letters and recipe."""
+    """The narrowest model for each choice of letters and block config."""
     chosen = {}
     for name, row in MODELS.items():
         letters = (
             () if isinstance(row, ViTRow) else tuple(sorted({*"".join(row.stack)}))
         )
-        chosen.setdefault((letters, row.recipe), name)
+        chosen.setdefault((letters, row.block_config), name)
     return sorted(chosen.values())
 
 
@@ -68,7 +68,7 @@ def test_weights_decay_and_nothing_else_does(networks):
 
 def test_weights_are_cut_and_nothing_else_is(networks):
     for name, params in networks.items():
-        cut = list(specs(meshed(Jit, 1, 2).state(params)).values())
+        cut = list(specs(meshed(Jit, 1, 2).state_shapes(params)).values())
         leaves = jax.tree_util.tree_leaves_with_path(params)
         for (path, x), spec in zip(leaves, cut, strict=True):
             assert ("fsdp" in spec) == (kind(path, x) in WEIGHTS), (name, path)
