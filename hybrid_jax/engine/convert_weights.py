@@ -59,7 +59,7 @@ def convert_weights(
         spec = {**spec, "image_size": image_size}
     model, shapes = _create_model(spec)
     adapted = fit_weights(model, weights, shapes)
-    arrays, notes = adapted.arrays, []
+    arrays, notes = adapted.arrays, list[str]()
     if to == "timm":
         arrays, notes = _convert_to_timm(model, spec["channels"], arrays, target)
     # timm ignores the metadata; they spare the user --model when converting back.

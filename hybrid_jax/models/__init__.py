@@ -18,6 +18,7 @@ from hybrid_jax.models.strides import (
     check_strides,
     choose_patch,
     choose_strides,
+    format_size,
 )
 
 if typing.TYPE_CHECKING:
@@ -102,6 +103,6 @@ def _create_vit(image_size: Size, patch_size: int = 0, **fields: typing.Any) -> 
     if not 0 < patch_size <= min(image_size):
         raise ValueError(
             f"patches of {patch_size} px do not go into an image of "
-            f"{'x'.join(map(str, image_size))} px"
+            f"{format_size(image_size)} px"
         )
     return ViT(image_size=image_size, patch_size=patch_size, **fields)

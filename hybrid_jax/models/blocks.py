@@ -25,7 +25,6 @@ from hybrid_jax.models.layers import (
     Shortcut,
     SqueezeExcite,
     average_pool,
-    layer_norm,
 )
 from hybrid_jax.models.local_attention import LocalAttention
 from hybrid_jax.models.strides import Size
@@ -221,7 +220,7 @@ def transformer_norm(
     epsilon = config.transformer_norm_epsilon
     if config.transformer_norm == "batch":
         return partial(BatchNorm(epsilon, dtype=dtype, name=name), train=train)
-    return layer_norm(dtype, name, epsilon)
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name)
 
 
 def _drop_path(rate: float | jax.Array, name: str) -> Dropout:

@@ -70,11 +70,6 @@ class BatchNorm(nn.Module):
         return y
 
 
-def layer_norm(dtype: jnp.dtype, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
-    """Return layer norm over channels."""
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name)
-
-
 class Dropout(nn.Module):
     """Dropout (Srivastava et al. 2014), equal however many devices share the batch.
 

@@ -10,6 +10,7 @@ ResNets for CIFAR do. A ViT's patches shrink with the image for the same reason.
 import math
 import operator
 import typing
+from collections.abc import Iterable
 
 SMALLEST_IMAGE = 16
 SMALLEST_MAP = 4
@@ -18,6 +19,11 @@ LARGEST_PATCH = 16
 FEWEST_PATCHES = 7  # a side
 
 Size = tuple[int, int]
+
+
+def format_size(sides: Iterable[int]) -> str:
+    """Format a size as `224x224`."""
+    return "x".join(map(str, sides))
 
 
 def map_sizes(image_size: Size, strides: tuple[int, ...]) -> list[Size]:
@@ -66,15 +72,15 @@ def check_strides(image_size: Size, strides: tuple[int, ...]) -> None:
     """
     if {*strides} - {1, 2}:
         raise ValueError(f"strides {tuple(strides)} are not all 1 or 2")
-    shown = "x".join(map(str, image_size))
     if min(image_size) < SMALLEST_IMAGE:
         raise ValueError(
-            f"an image of {shown} px is too small: the network takes "
+            f"an image of {format_size(image_size)} px is too small: the network takes "
             f"{SMALLEST_IMAGE}x{SMALLEST_IMAGE} px and up"
         )
     total = math.prod(strides)
     if total > min(image_size):
         raise ValueError(
             f"strides {tuple(strides)} divide by {total}, more than an image of "
-            f"{shown} px has; {choose_strides(image_size, len(strides) - 1)} would do"
+            f"{format_size(image_size)} px has; "
+            f"{choose_strides(image_size, len(strides) - 1)} would do"
         )

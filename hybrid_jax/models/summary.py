@@ -18,6 +18,7 @@ from jax.sharding import SingleDeviceSharding
 
 from hybrid_jax.models.catalog import align
 from hybrid_jax.models.hybrid import HybridNet
+from hybrid_jax.models.strides import format_size
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.ops.backend import reference_implementations
 
@@ -74,7 +75,7 @@ def summary(model: HybridNet | ViT, channels: int = 3, parameters: bool = False)
     rows += [
         (
             part.name,
-            _format_shape(part.shape),
+            format_size(part.shape),
             f"{part.parameters:,}",
             f"{part.macs / 1e9:.3f}",
         )
@@ -183,7 +184,7 @@ def _called_programs(equation: JaxprEqn) -> Iterator[Jaxpr]:
 
 def _flops_line(model: HybridNet | ViT, channels: int, variables: dict) -> str:
     """Format XLA's cost analysis of the program that computes one image's logits."""
-    shape = _format_shape((*model.image_size, channels))
+    shape = format_size((*model.image_size, channels))
     try:
         # Of all platforms, the CPU analyses programs that are not compiled.
         device = jax.local_devices(backend="cpu")[0]
@@ -202,7 +203,3 @@ def _flops_line(model: HybridNet | ViT, channels: int, variables: dict) -> str:
 
 def _image(model: HybridNet | ViT, channels: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, *model.image_size, channels), jnp.float32)
-
-
-def _format_shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

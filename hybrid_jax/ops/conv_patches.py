@@ -6,14 +6,14 @@ Padding is `symmetric`, PyTorch's, or `same`, TensorFlow's. Either maps a length
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 
 def tap_padding(length: int, size: int, stride: int, padding: str) -> tuple[int, int]:
     """Return the zeros before and behind an axis of a map, for an odd kernel size."""
     if padding == "symmetric":
         return size // 2, size // 2
-    total = max((-(-length // stride) - 1) * stride + size - length, 0)
-    return total // 2, total - total // 2
+    return lax.padtype_to_pads((length,), (size,), (stride,), "SAME")[0]
 
 
 def pad_map(

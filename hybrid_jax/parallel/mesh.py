@@ -63,11 +63,10 @@ class Devices(abc.ABC):
     def batch_axis(self) -> BatchAxis:
         """The batch axis that programs are traced on."""
 
-    @abc.abstractmethod
     def sharded_shape(self, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
         """Return the shape in which an array is sharded along an axis."""
+        return shape
 
-    @abc.abstractmethod
     def tracer(
         self, fn: Callable, results: Any = None, donate: tuple[int, ...] = ()
     ) -> Callable[..., Any]:
@@ -82,6 +81,16 @@ class Devices(abc.ABC):
         Returns:
           A function whose result has a method `lower`.
         """
+        traced = _on_axis(fn, self.batch_axis)
+        return lambda *shapes: self._trace(
+            traced, self._replicate_by_default(shapes), results, donate
+        )
+
+    @abc.abstractmethod
+    def _trace(
+        self, fn: Callable, shapes: tuple, results: Any, donate: tuple[int, ...]
+    ) -> Any:
+        """Trace a function; arguments as in `tracer`."""
 
     def batch_shape(
         self, shape: tuple[int, ...], dtype: jnp.dtype, axis: int
@@ -193,23 +202,16 @@ class Jit(Devices):
     def batch_axis(self) -> BatchAxis:
         return _MeshAxis(self) if self.mesh.size > 1 else UNSHARDED
 
-    def sharded_shape(self, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-        return shape
-
-    def tracer(
-        self, fn: Callable, results: Any = None, donate: tuple[int, ...] = ()
-    ) -> Callable[..., Any]:
+    def _trace(
+        self, fn: Callable, shapes: tuple, results: Any, donate: tuple[int, ...]
+    ) -> jax.stages.Traced:
         shardings = jax.tree.map(
             lambda x: self._sharding() if x is None else x.sharding,
             results,
             is_leaf=lambda x: x is None,
         )
-        jitted = jax.jit(
-            _on_axis(fn, self.batch_axis),
-            donate_argnums=donate,
-            out_shardings=shardings,
-        )
-        return lambda *shapes: jitted.trace(*self._replicate_by_default(shapes))
+        jitted = jax.jit(fn, donate_argnums=donate, out_shardings=shardings)
+        return jitted.trace(*shapes)
 
     def _state_sharding(self, path: Any, x: Any) -> NamedSharding:
         parts = self.mesh.shape[FSDP]
@@ -233,25 +235,19 @@ class Pmap(Devices):
         size = self.mesh.size
         return (*shape[:axis], size, shape[axis] // size, *shape[axis + 1 :])
 
-    def tracer(
-        self, fn: Callable, results: Any = None, donate: tuple[int, ...] = ()
-    ) -> Callable[..., Any]:
-        traced = _on_axis(fn, self.batch_axis)
-
-        def trace(*shapes: Any) -> _PmapTrace:
-            shapes = self._replicate_by_default(shapes)
-            mapped = jax.pmap(
-                traced,
-                axis_name=DATA,
-                in_axes=tuple(map(_sharded_axis, shapes)),
-                out_axes=None,
-                devices=[*self.mesh.devices.flat],
-                axis_size=self.mesh.size,
-                donate_argnums=donate,
-            )
-            return _PmapTrace(mapped, shapes)
-
-        return trace
+    def _trace(
+        self, fn: Callable, shapes: tuple, results: Any, donate: tuple[int, ...]
+    ) -> "_PmapTrace":
+        mapped = jax.pmap(
+            fn,
+            axis_name=DATA,
+            in_axes=tuple(map(_sharded_axis, shapes)),
+            out_axes=None,
+            devices=[*self.mesh.devices.flat],
+            axis_size=self.mesh.size,
+            donate_argnums=donate,
+        )
+        return _PmapTrace(mapped, shapes)
 
 
 @dataclasses.dataclass

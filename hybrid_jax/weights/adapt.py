@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from hybrid_jax.errors import short
+from hybrid_jax.models.strides import format_size
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.weights.timm_models import Arrays, Model
 from hybrid_jax.weights.timm_names import Leaf
@@ -142,14 +143,16 @@ def _adapt_array(
     if path == POSITIONS and vit and array.shape[1:] == shape[1:]:
         old, new = source.patches or _square(len(array) - 1), model.map_sizes[-1]
         if old != new:
-            note = f"positions resized: {_format(old)} to {_format(new)} patches"
+            note = (
+                f"positions resized: {format_size(old)} to {format_size(new)} patches"
+            )
             return note, resize_positions(array, old, new)
     if array.shape == shape:
         return None, array
     if array.ndim != len(shape) or array.shape[-1] != shape[-1]:
         raise ValueError("another number of dimensions or features")
     if path.endswith("/bias_table"):
-        sizes = (_format((n + 1) // 2 for n in s[:2]) for s in (array.shape, shape))
+        sizes = (format_size((n + 1) // 2 for n in s[:2]) for s in (array.shape, shape))
         return f"bias tables resized: {' to '.join(sizes)}", resize_table(array, shape)
     if path in STEMS:
         taps = model.patch_size**2 if isinstance(model, ViT) else 9
@@ -186,10 +189,6 @@ def _square(count: int) -> tuple[int, int]:
     if side * side != count:
         raise ValueError(f"{count} positions are no square")
     return side, side
-
-
-def _format(sides: Iterable[int]) -> str:
-    return "x".join(map(str, sides))
 
 
 def resize_table(table: np.ndarray, shape: Shape) -> np.ndarray:
