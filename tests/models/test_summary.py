@@ -85,7 +85,10 @@ def test_a_program_by_hand():
         with jax.named_scope("outer"):
             jax.lax.scan(step, 0.0, length=5)
         return jax.lax.conv_general_dilated(
-            *(x, kernel, (2, 2), "SAME"),
+            x,
+            kernel,
+            window_strides=(2, 2),
+            padding="SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=2,
         )
