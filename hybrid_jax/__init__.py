@@ -19,7 +19,7 @@ _HOMES = {
     "fit": "hybrid_jax.engine.fit",
     "load_run": "hybrid_jax.engine.run",
     "list_models": "hybrid_jax.models",
-    "load_weights": "hybrid_jax.weights.files",
+    "load_weights": "hybrid_jax.engine.run_weights",
     "summary": "hybrid_jax.models.summary",
 }
 __all__ = ["__version__", *_HOMES]

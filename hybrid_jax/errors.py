@@ -35,7 +35,7 @@ class OtherRun(UserError):
         self.what, self.epochs_differ = what, epochs_differ
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, cut to 200 characters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 

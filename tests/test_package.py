@@ -116,7 +116,7 @@ def test_tables_claim_no_more_than_the_tests_compare():
 
     rows = {
         "logits": {*test_parity.ROW_OF_EACH_FAMILY, *test_parity.OUR_OWN_SIZES},
-        "narrow logits": rows_of(test_parity.test_recipes_equal_timm)
+        "narrow logits": rows_of(test_parity.test_block_configs_equal_timm)
         | {"coatnet_6", "coatnet_7"},
         "shapes": rows_of(test_parity.test_names_and_shapes_equal_timm),
         "sizes": rows_of(test_parity.test_sizes_are_timms),

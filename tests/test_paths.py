@@ -10,8 +10,8 @@ import pytest
 
 from hybrid_jax import paths
 from hybrid_jax.config import resolve as configs
+from hybrid_jax.engine.convert_weights import convert_weights
 from hybrid_jax.errors import UserError
-from hybrid_jax.weights import convert
 
 ODD = "a[1] *?'\"%#{}\\é $x " + os.fsdecode(b"caf\xe9") + " end."
 
@@ -86,7 +86,7 @@ def test_what_is_not_on_this_machine_is_refused_and_the_way_is_named(path, tmp_p
             configs.resolve(configs.to_config_dict(fields))
     for source, target in ((path, "x.safetensors"), ("x", f"{path}.safetensors")):
         with pytest.raises(UserError, match=rf"{path}.* is not allowed: a path of thi"):
-            convert.convert(source, target)
+            convert_weights(source, target)
 
 
 @pytest.mark.parametrize("path", ["runs/x", "./gs:/x", "C:/runs", "/a/s3://b", "", "a"])

@@ -138,7 +138,7 @@ def _end(code: int) -> None:
     """
     names = [thread.name for thread in threading.enumerate()]
     hosts = sys.modules.get("hybrid_jax.parallel.distributed")
-    many = hosts and hosts.leave()
+    many = hosts and hosts.wait_for_exits()
     if many or (code > 128 and any(name.startswith("compiler") for name in names)):
         sys.stdout.flush()
         remove_links()

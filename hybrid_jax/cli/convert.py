@@ -40,13 +40,13 @@ def run(call: Call) -> None:
       UserError: something that the user can mend.
     """
     arguments = parse(call.arguments)
-    from hybrid_jax.weights.convert import convert
+    from hybrid_jax.engine.convert_weights import convert_weights
 
-    print(shown("\n".join(convert(**arguments))))
+    print(shown("\n".join(convert_weights(**arguments))))
 
 
 def parse(arguments: list[str]) -> dict[str, typing.Any]:
-    """Parses a command line; returns the arguments of `convert`.
+    """Parses a command line; returns the arguments of `convert_weights`.
 
     Raises:
       UserError: a flag, a value or the number of arguments is not right.

@@ -49,7 +49,7 @@ class Order(typing.NamedTuple):
       changed: fields of that stored config to change, by name.
       workdir: folder of the run.
       chosen: whether the user left the workdir out.
-      hosts: arguments of `parallel.hosts.join`.
+      hosts: arguments of `parallel.distributed.initialize`.
     """
 
     config: "Config | None"
@@ -72,11 +72,11 @@ def run(call: Call) -> None:
     order = parse(call.arguments)
     config = _stored(order) if order.config is None else order.config
     from hybrid_jax.engine.fit import fit
-    from hybrid_jax.parallel.distributed import join
+    from hybrid_jax.parallel.distributed import initialize
 
     with memory_told():
-        hosts = join(*order.hosts)
-        if order.chosen and hosts.lead:
+        hosts = initialize(*order.hosts)
+        if order.chosen and hosts.is_main:
             print(f"No --workdir given: using {order.workdir}", flush=True)
         try:
             fit(config, workdir=order.workdir, hosts=hosts)

@@ -23,7 +23,7 @@ from hybrid_jax.models.registry import (
     check_heads,
     parse_stack,
 )
-from hybrid_jax.models.strides import as_size, check_geometry, choose_strides
+from hybrid_jax.models.strides import as_size, choose_strides
 
 
 def default() -> ConfigDict:
@@ -103,7 +103,7 @@ def check_image_size(image_size: tuple[int, ...], strides: tuple[int, ...]) -> N
     height, width = image_size
     size = as_size((height, width))
     try:
-        check_geometry(size, strides or choose_strides(size))
+        check_strides(size, strides or choose_strides(size))
     except ValueError as error:
         raise UserError(
             f"{error} (config.data.image_size, config.model.strides)"

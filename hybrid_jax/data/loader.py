@@ -85,15 +85,16 @@ class Resident:
     def __init__(self, split: Split, order: Order, batch_size: int, devices: Devices):
         self.steps = MAX_STEPS
         self._split, self._order, self._devices = split, order, devices
-        rows = _filled(len(split), devices.shared_by)
+        rows = _filled(len(split), devices.count)
         self.data_shapes = tuple(
-            devices.shape((rows, *of), dtype, axis=0) for of, dtype in _arrays_of(split)
+            devices.batch_shape((rows, *of), dtype, axis=0)
+            for of, dtype in _arrays_of(split)
         )
-        self.shapes = devices.shape((self.steps, batch_size), jnp.int32, axis=1)
+        self.shapes = devices.batch_shape((self.steps, batch_size), jnp.int32, axis=1)
 
     @functools.cached_property
     def data(self) -> tuple[jax.Array, ...]:
-        rows = _filled(len(self._split), self._devices.shared_by)
+        rows = _filled(len(self._split), self._devices.count)
         arrays = (self._split.images, *self._split.beside_images)
         padded = tuple(padded_rows(array, rows) for array in arrays)
         return self._devices.put(padded, self.data_shapes)
@@ -103,9 +104,9 @@ class Resident:
         return self._devices.put(padded_rows(rows, self.steps), self.shapes)
 
     def pick(self, data, chunk, i):
-        place = self._devices.place
-        numbers = place.whole(chunk[i])
-        return tuple(place.rows(array, numbers) for array in data)
+        axis = self._devices.batch_axis
+        numbers = axis.all_gather(chunk[i])
+        return tuple(axis.take_rows(array, numbers) for array in data)
 
 
 class Stream:
@@ -123,15 +124,15 @@ class Stream:
         devices: Devices,
         workers: int,
     ):
-        host, hosts = jax.process_index(), devices.hosts
+        host, hosts = jax.process_index(), devices.process_count
         shape = (batch_size, *split.shape[1:])
         self.steps = int(np.clip(CHUNK_BYTES // np.prod(shape), 1, MAX_STEPS))
         self.data = self.data_shapes = ()
-        self._place = devices.place
+        self._batch_axis = devices.batch_axis
         mine = Rows(split, lambda step: share_of(order(step), host, hosts))
         self._batches = mine if split.resident else Batches(mine, workers)
         self.shapes = tuple(
-            devices.shape((self.steps, batch_size, *of), dtype, axis=1)
+            devices.batch_shape((self.steps, batch_size, *of), dtype, axis=1)
             for of, dtype in _arrays_of(split)
         )
 
@@ -149,7 +150,7 @@ class Stream:
         return jax.make_array_from_process_local_data(shape.sharding, mine, shape.shape)
 
     def pick(self, data, chunk, i):
-        return tuple(self._place.whole(array[i]) for array in chunk)
+        return tuple(self._batch_axis.all_gather(array[i]) for array in chunk)
 
 
 def _arrays_of(split: Split) -> list[tuple[tuple[int, ...], Any]]:

@@ -64,14 +64,14 @@ def announce(console: Reporter, experiment: Experiment) -> None:
 
 
 def _several(devices: Devices) -> str:
-    return f"{devices.shared_by} x " if devices.shared_by > 1 else ""
+    return f"{devices.count} x " if devices.count > 1 else ""
 
 
 def _shares(config: ParallelConfig, devices: Devices) -> str:
     """How the devices share the work; nothing of one."""
-    if devices.shared_by == 1:
+    if devices.count == 1:
         return ""
-    hosts = f" of {devices.hosts} hosts" if devices.hosts > 1 else ""
+    hosts = f" of {devices.process_count} hosts" if devices.process_count > 1 else ""
     parts = config.fsdp
     cut = f", parameters cut over {parts}" if parts > 1 else ""
     return f"{hosts}, by {config.kind}{cut}"

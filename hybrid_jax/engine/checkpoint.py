@@ -50,7 +50,7 @@ class Saved:
         """
         self.folder, self.hosts = Path(folder).absolute(), hosts or Hosts()
         self._merged: dict[int, Path] = {}  # elsewhere, by step
-        self._steps, self.notes = self.hosts.told(self._look)
+        self._steps, self.notes = self.hosts.broadcast(self._look)
 
     def _look(self) -> tuple[list[int], list[str]]:
         """The steps that are whole, in order, and notes about the others."""
@@ -165,9 +165,9 @@ class Saved:
         Raises:
           UserError: it cannot be read, or is of other shapes or dtypes.
         """
-        template = devices.state(jax.eval_shape(unbundled, like))
+        template = devices.state_shapes(jax.eval_shape(unbundled, like))
         state = rebundled(_fetched(self._read(step, template)), like)
-        return devices.put(state, devices.state(like))
+        return devices.put(state, devices.state_shapes(like))
 
     def evaluated(self, step: int) -> dict:
         """The variables that a step is evaluated with, whatever network they are of.
@@ -272,13 +272,13 @@ class Checkpoints(Saved):
         """
         self.wait()
         if step in self._steps:
-            if self.hosts.lead:
+            if self.hosts.is_main:
                 write_whole(self._at(step) / LATER, json.dumps(metrics))
             return
         self._saving, self._bytes = step, _bytes(state)
-        if self._bytes > self.hosts.told(self._free):
+        if self._bytes > self.hosts.broadcast(self._free):
             raise self._unwritten("the disk is full")
-        best = self.hosts.told(self.best)
+        best = self.hosts.broadcast(self.best)
         best = best_of({step: metrics} | (dict([best]) if best else {}))
         self._kept.step = best and best[0]
         saved = unbundled(_fetched(state))
@@ -298,14 +298,14 @@ class Checkpoints(Saved):
 
         To be asked as often on each of them, before every dispatch.
         """
-        if not self.hosts.many:
+        if not self.hosts.is_distributed:
             return False  # jax listens where it coordinates several processes
         return self._manager.reached_preemption(next(self._asked))
 
     def _seal(self, step: int, arrays: int) -> None:
         """Waits for a step to be written; it counts if it could be read back."""
         self._manager.wait_until_finished()
-        if self.hosts.lead:
+        if self.hosts.is_main:
             checkpoint_arrays.check(self._at(step) / STATE, arrays)
             checkpoint_manifest.seal(self._at(step))
 

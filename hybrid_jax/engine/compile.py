@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import jax
 
-from hybrid_jax.ops.backend import forms
+from hybrid_jax.ops.backend import target_backend
 
 THREADS = 2  # the compiler starts more of its own
 KEPT = 12  # programs of a process
@@ -110,7 +110,7 @@ class Program:
 def _setting() -> Hashable:
     """What a trace depends on beside its function and its arguments."""
     return (
-        forms(),
+        target_backend(),
         jax.config.jax_enable_x64,
         jax.config.jax_default_matmul_precision,
     )

@@ -50,7 +50,7 @@ def set_up_process(config: Config, hosts: Hosts | None = None) -> Config:
     precision unnoticed.
     """
     # On CPUs, processes that read programs which one of them compiled wait for ever.
-    many = hosts is not None and hosts.many
+    many = hosts is not None and hosts.is_distributed
     cached = not many or jax.default_backend() != "cpu"
     runtime.set_up(config.compilation_cache and cached)
     if config.dtype != "auto":
@@ -254,7 +254,7 @@ def create_run_devices(
     """
     kind, count, fsdp = config.kind, config.devices, config.fsdp
     there = jax.device_count()
-    if count > there or (hosts.many and count not in (0, there)):
+    if count > there or (hosts.is_distributed and count not in (0, there)):
         raise UserError(
             f"config.parallel.devices={count}, and there are {there}: take 0, for all "
             "of them"

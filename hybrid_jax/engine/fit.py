@@ -35,12 +35,13 @@ from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Callback, Recorder
 from hybrid_jax.engine.run import IN_MEMORY, Run, refuse_in_memory
 from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.engine.run_weights import read_weights
 from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.distributed import Hosts, this_process
 from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.state import TrainState
-from hybrid_jax.weights.files import fit_weights, merged, read, shapes_of
+from hybrid_jax.weights.files import fit_weights, merge_arrays, shapes_of
 
 
 def fit(
@@ -79,21 +80,21 @@ def fit(
       Interrupted: SIGTERM or SIGINT; what was trained is saved, if there is a folder.
     """
     started, hosts = time.perf_counter(), hosts or this_process()
-    if workdir is None and hosts.many:
+    if workdir is None and hosts.is_distributed:
         raise UserError("several processes need a workdir: give a folder they share")
     resolved = set_up_process(_resolve(config, splits), hosts)
     folder = NoFolder() if workdir is None else RunFolder(workdir, hosts)
-    with hosts.together(), Interruption(hosts) as interruption, folder:
+    with hosts.fail_together(), Interruption(hosts) as interruption, folder:
         resolved, notes = folder.resume(resolved)
-        hosts.agree("setting", partial(shared_settings, resolved))
+        hosts.check_equal("setting", partial(shared_settings, resolved))
         if folder.path and resolved.data.name == "folder":
             check_outside("--workdir", folder.path, resolved.data.path)
         resolved, loaded = _load_splits(resolved, splits, folder, hosts)
         experiment = _create_experiment(resolved, loaded, folder, hosts)
         with (
-            Reporter(folder.log, quiet=not (hosts.lead and verbose)) as console,
+            Reporter(folder.log, quiet=not (hosts.is_main and verbose)) as console,
             _open_checkpoints(folder, resolved.train.keep, hosts) as checkpoints,
-            hosts.together(),  # here too, since closing what is above may wait
+            hosts.fail_together(),  # here too, since closing what is above may wait
         ):
             for note in (*notes, *checkpoints.notes):
                 console.say(note)
@@ -123,7 +124,7 @@ def _load_splits(
     config: Config, splits: Any, folder: RunFolder | NoFolder, hosts: Hosts
 ) -> tuple[Config, data.Splits]:
     """Load the splits, which one host prepares for all, and refuse another run's."""
-    with hosts.leader_first():
+    with hosts.main_process_first():
         if splits is None:
             refuse_in_memory(
                 config.data.name, "go on with hybrid_jax.fit(config, splits, workdir)"
@@ -132,7 +133,9 @@ def _load_splits(
         else:
             splits = data.from_arrays(splits, config.data)
     kind = "resident" if splits.train.resident else "stream"
-    hosts.agree("data set", lambda: splits.identity | {"config.data.loader": kind})
+    hosts.check_equal(
+        "data set", lambda: splits.identity | {"config.data.loader": kind}
+    )
     folder.check_data(splits)
     return config, splits
 
@@ -142,7 +145,7 @@ def _create_experiment(
 ) -> Experiment:
     """Create the experiment, with the micro-batches that its run has begun with."""
     experiment, count = Experiment(config, splits, hosts), 0
-    if hosts.told(folder.has_checkpoints):
+    if hosts.broadcast(folder.has_checkpoints):
         count = folder.read_micro_batches()
     experiment = experiment.with_micro_batches(count) if count else experiment
     experiment.check()
@@ -187,7 +190,7 @@ class Training:
             found, history = self._train(step, callbacks)
             self.folder.write_results(found)
         results.report(self.console, found, self.experiment, self.folder.path)
-        with hosts.leader_first():  # which may still have results to write
+        with hosts.main_process_first():  # which may still have results to write
             return Run.from_experiment(
                 self.experiment, self.folder, self.checkpoints, found, history
             )
@@ -210,7 +213,7 @@ class Training:
             trainer = self._fit_into_memory(trainer, threads, resumed=step > 0)
             trainer.order.skipped = tuple(saved.get(SKIPPED, ()))
             with self._open_writer(step, saved) as writer:
-                lead = experiment.hosts.lead
+                lead = experiment.hosts.is_main
                 loop = Loop(
                     experiment=self.experiment,
                     task=with_statistics(self.experiment.task, statistics),
@@ -252,7 +255,7 @@ class Training:
         state = experiment.initialize(np.int32(experiment.config.seed))
         if not pretrained:
             return state
-        variables = merged(unbundled(state.variables), pretrained)
+        variables = merge_arrays(unbundled(state.variables), pretrained)
         return experiment.devices.put(state.starting_from(variables), experiment.shapes)
 
     def _restore(self, step: int) -> TrainState:
@@ -267,7 +270,7 @@ class Training:
         return state, self.checkpoints.metrics(step)
 
     def _open_writer(self, step: int, saved: dict) -> Writers | MemoryWriter:
-        if self.folder.path and self.experiment.hosts.lead:
+        if self.folder.path and self.experiment.hosts.is_main:
             return Writers(self.folder, step, is_evaluated(saved))
         return MemoryWriter()
 
@@ -280,7 +283,7 @@ class Training:
 
         def make() -> Evaluator | None:
             evaluator = self.experiment.evaluator(threads)
-            lead = self.experiment.hosts.lead and self.folder.path
+            lead = self.experiment.hosts.is_main and self.folder.path
             if lead and not self.folder.augmented.exists():
                 grid = announce.augmented_images(self.experiment)
                 writer.images("train/augmented", grid, 0)
@@ -294,7 +297,7 @@ class Training:
         config, splits = self.experiment.config, self.experiment.splits
         if not config.init_from:
             return {}
-        weights = read(config.init_from, config.init_checkpoint)
+        weights = read_weights(config.init_from, config.init_checkpoint)
         variables = jax.eval_shape(unbundled, self.experiment.shapes.variables)
         fitted = fit_weights(
             self.experiment.task.model, weights, shapes_of(variables), splits.classes

@@ -127,7 +127,7 @@ class Loop:
 
     def _should_stop(self) -> bool:
         """Return whether the run ends before its last step, on all hosts alike."""
-        return self.interruption.hosts.told(
+        return self.interruption.hosts.broadcast(
             lambda: self.recorder.stops or self._is_out_of_patience()
         )
 
@@ -169,7 +169,7 @@ class Loop:
         with self.interruption.held(False):
             self._evaluator = self._evaluator or self.after_first_step()
             evaluator = self._evaluator.result()
-            self.interruption.hosts.meet()
+            self.interruption.hosts.barrier()
             evaluated = evaluator.start(self.task, variables, split)
         self._windows.finish()
         with self.interruption.held(False):
@@ -187,7 +187,7 @@ class Loop:
         self._windows.finish()
         self.checkpoints.wait()
         last, state = self._windows.step, self._windows.state
-        weights, chosen, about = self.interruption.hosts.told(self._choose_weights)
+        weights, chosen, about = self.interruption.hosts.broadcast(self._choose_weights)
         results = {"step": last, "weights": weights, "checkpoint": chosen}
         if is_evaluated(about):
             results["validation"] = evaluation_metrics(about)
@@ -225,7 +225,7 @@ class Loop:
 
     def _check_weights(self, causes: range) -> None:
         """End a run whose weights are not finite; see `_check_finite`."""
-        largest = self.interruption.hosts.largest(
+        largest = self.interruption.hosts.max(
             largest_parameter(self._windows.state.params)
         )
         self._check_finite(largest, self._windows.step, causes)

@@ -45,7 +45,7 @@ def find_micro_batches(
     config, devices, hosts = experiment.config, experiment.devices, experiment.hosts
     batch_size, count = config.train.batch_size, config.optim.accumulate
     needed = bytes_needed(step, devices)
-    if hosts.largest(needed / memory()) > 1:
+    if hosts.max(needed / memory()) > 1:
         say("A step is larger than the memory: compiling smaller ones to see what fits")
         compile_step = step_compiler(
             devices=devices,
@@ -57,7 +57,7 @@ def find_micro_batches(
         fitting = fewest_micro_batches(batch_size, count, compile_step, devices)
         if resumed or config.train.micro_batch != AUTO or fitting is None:
             raise too_large(config, devices, needed, fitting, resumed)
-        count = int(hosts.largest(fitting))
+        count = int(hosts.max(fitting))
         say(
             f"{batch_size // count} of the {batch_size} images of a step fit at a "
             "time: their gradients are added up (config.train.micro_batch)"
@@ -84,7 +84,7 @@ def fewest_micro_batches(
     """
     budget = SHARE * memory()
     resident, of_an_image = 0, 0.0  # bytes, at the least
-    for count in _candidates(batch_size, least, devices.shared_by):
+    for count in _candidates(batch_size, least, devices.count):
         images = batch_size // count
         if resident + of_an_image * images > budget:
             continue  # nothing need be compiled to see that
@@ -120,7 +120,7 @@ def too_large(
         )
     if micro_batches is None:
         return UserError(
-            f"{facts}, and not even a micro-batch of {devices.shared_by} fits: "
+            f"{facts}, and not even a micro-batch of {devices.count} fits: "
             f"{_ways_out(config)}"
         )
     return UserError(
@@ -147,7 +147,7 @@ def _planned_bytes(step: jax.stages.Compiled, devices: Devices) -> tuple[int, in
         return 0, 0
     resident = plan.argument_size_in_bytes + plan.output_size_in_bytes
     resident -= plan.alias_size_in_bytes
-    sharing = devices.here if jax.default_backend() == "cpu" else 1
+    sharing = devices.local_count if jax.default_backend() == "cpu" else 1
     return resident * sharing, plan.temp_size_in_bytes * sharing
 
 

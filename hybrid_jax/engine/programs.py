@@ -163,13 +163,13 @@ class Evaluator:
           workers: processes that decode a stream; 0 decodes in threads.
         """
         largest = min(batch_size, max(map(len, splits)))
-        self.batch_size = -(-largest // devices.shared_by) * devices.shared_by
+        self.batch_size = -(-largest // devices.count) * devices.count
         self._devices, self._workers = devices, workers
         self._passes: dict[int, _SplitPass] = {}
         stream = self._pass(splits[0]).stream
         self.steps = stream.steps
         shape = (self.steps, self.batch_size)
-        self._mask = devices.shape(shape, jnp.float32, axis=1)
+        self._mask = devices.batch_shape(shape, jnp.float32, axis=1)
         self.program = Program(
             devices.tracer(_bind_loader(multi_step.eval_steps, stream)),
             network,
@@ -269,12 +269,12 @@ class Predictor:
           has_extents: whether images fill a part of their arrays.
           batch_size: rounded up to a multiple of the devices.
         """
-        self.batch_size = -(-batch_size // devices.shared_by) * devices.shared_by
+        self.batch_size = -(-batch_size // devices.count) * devices.count
         self._devices = devices
         arrays = [((self.batch_size, *shape), jnp.uint8)]
         if has_extents:
             arrays.append(((self.batch_size, 2), jnp.int32))
-        self._shapes = tuple(devices.shape(*array, axis=0) for array in arrays)
+        self._shapes = tuple(devices.batch_shape(*array, axis=0) for array in arrays)
         self.program = Program(
             devices.tracer(compute_logits),
             network,
@@ -316,11 +316,11 @@ def initialization_program(devices: Devices, task: Task, channels: int) -> Progr
             averaged=task.ema_decay > 0,
             freeze=task.freeze,
         )
-        return devices.laid_out(state)
+        return devices.constrain_state(state)
 
     key = ("initialization", devices, channels, jax.tree.structure(task))
     program = Program(jit_once(create).trace, _SEED, key=key)
-    program.shapes = devices.state(program.shapes)
+    program.shapes = devices.state_shapes(program.shapes)
     return program
 
 

@@ -279,7 +279,7 @@ class Run:
         shapes = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), self.variables
         )
-        return self._devices.state(shapes)
+        return self._devices.state_shapes(shapes)
 
     def _evaluator(self, threads: Executor, split: data.Split) -> Evaluator:
         """Return the program for splits of this shape."""

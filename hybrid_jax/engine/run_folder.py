@@ -69,7 +69,7 @@ class RunFolder:
         Raises:
           UserError: another run writes there, or none can.
         """
-        if self._hosts.lead:
+        if self._hosts.is_main:
             self._check_writable()
             if self.path.is_dir():
                 self._reserve()
@@ -333,8 +333,8 @@ class RunFolder:
         Raises:
           UserError: another run has made it meanwhile, or hosts do not share it.
         """
-        with self._hosts.leader_first():
-            if self._hosts.lead:
+        with self._hosts.main_process_first():
+            if self._hosts.is_main:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._reserve()
                 # A run that goes on keeps its layout, and what that means to it.
@@ -347,12 +347,12 @@ class RunFolder:
         if not _wait_for(self.config):
             raise UserError(
                 f"--workdir={self.path} of host 0 is not to be seen on host "
-                f"{self._hosts.number}: give a folder that all hosts share"
+                f"{self._hosts.process_index}: give a folder that all hosts share"
             )
 
     def write_data(self, splits: Splits) -> None:
         """Write what describes the data, unless it is known."""
-        if not self._hosts.lead:
+        if not self._hosts.is_main:
             return
         known = {}
         if self.data.exists() and self.has_checkpoints():
@@ -362,7 +362,7 @@ class RunFolder:
 
     def write_results(self, results: dict) -> None:
         """Write which checkpoint was chosen, and its metrics."""
-        if self._hosts.lead:
+        if self._hosts.is_main:
             write_json(self.results, results)
 
 

@@ -110,15 +110,15 @@ class Interruption:
         Raises:
           Interrupted: on all hosts, after a signal to any.
         """
-        if not self.hosts.many:
+        if not self.hosts.is_distributed:
             self.check()
             return count
         if self._number is not None and not self.handled:
-            self.hosts.signal(self._number)
+            self.hosts.report_signal(self._number)
         if notice:
-            self.hosts.signal(signal.SIGTERM)
-        number, count = self.hosts.told(
-            lambda: (self.hosts.signalled(), count), together=True
+            self.hosts.report_signal(signal.SIGTERM)
+        number, count = self.hosts.broadcast(
+            lambda: (self.hosts.reported_signal(), count), barrier=True
         )
         if number is not None:
             raise Interrupted(number)
@@ -130,7 +130,7 @@ class Interruption:
 
         No part can be left by one of many hosts.
         """
-        hold = hold or self.hosts.many
+        hold = hold or self.hosts.is_distributed
         before, self._held = self._held, hold
         try:
             if not hold:

@@ -1,4 +1,4 @@
-"""How the blocks of published networks differ, a recipe each. Plain Python.
+"""Configs of the blocks in published networks. Plain Python.
 
 CoAtNet's paper, its Astroformer descendant, the TensorFlow release of MaxViT, timm's
 own CoAtNets ("rw") and ViT share their blocks up to the choices below.
@@ -11,8 +11,8 @@ from hybrid_jax.models.strides import HEAD_DIM
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Choices inside the blocks. The defaults are those of CoAtNet's paper.
+class BlockConfig:
+    """Choices inside the blocks; the defaults are those of CoAtNet's paper.
 
     Attributes:
       activation: of stem and convolution blocks, a key of `layers.ACTIVATIONS`.
@@ -20,7 +20,7 @@ class Recipe:
         convolutions with a stride.
       batch_norm_epsilon: in stem and convolution blocks.
       stem_bias: whether the stem's convolutions have biases.
-      conv_bias: whether a convolution block's shortcut and last product have.
+      conv_bias: whether a convolution block's shortcut and last 1x1 convolution have.
       pre_activation: whether an activation follows a convolution block's first norm.
       expanded: the width that is expanded four times, a block's `output` or `input`.
       stride_in: where the stride is, in the `depthwise` convolution or in a `pool`
@@ -29,14 +29,13 @@ class Recipe:
       gate_before_norm: whether squeeze-excite precedes the norm behind the depthwise
         convolution, or follows it.
       pool: of strided shortcuts and transformer blocks, a key of `layers.POOLS`.
-      attention: where the relative bias enters, a key of `attention.FORMS`.
-      position: what that bias is made of: a `table`, an `mlp` of log offsets, or
-        `none`.
+      attention: whether the relative bias enters `pre` or `post` the softmax.
+      position: source of that bias: a `table`, an `mlp` of log offsets, or `none`.
       position_hidden: width of that MLP.
       head_dim: channels of an attention head.
-      widened_by: the product that widens a strided transformer block, `qkv` or
+      widened_by: the projection that widens a strided transformer block, `qkv` or
         `project`.
-      shortcut_bias: whether the shortcut's product of a transformer block has a bias.
+      shortcut_bias: whether a transformer block's shortcut projection has a bias.
       transformer_activation: inside its MLP.
       transformer_norm: of transformer blocks and head, `layer` or `batch`.
       transformer_norm_epsilon: its epsilon.
@@ -66,13 +65,13 @@ class Recipe:
     layer_scale: float = 0.0
 
 
-PAPER = Recipe()
+PAPER = BlockConfig()
 
-# Dosovitskiy et al. 2021: nothing knows where it is but the embedding of positions.
-VIT = Recipe(position="none", head_dim=64)
+# Dosovitskiy et al. 2021: positions enter through their embedding alone.
+VIT = BlockConfig(position="none", head_dim=64)
 
 # Tu et al. 2022, as released for TensorFlow.
-MAXVIT = Recipe(
+MAXVIT = BlockConfig(
     activation="gelu_tanh",
     padding="same",
     batch_norm_epsilon=1e-3,
@@ -81,12 +80,12 @@ MAXVIT = Recipe(
     transformer_norm_epsilon=1e-5,
 )
 
-# timm's own, made before the originals were released: two generations ...
-RW = Recipe(activation="silu", expanded="input", widened_by="project")
+# timm's CoAtNets, made before the originals were released: two generations ...
+RW = BlockConfig(activation="silu", expanded="input", widened_by="project")
 RW_EARLY = replace(
     RW, conv_bias=False, pre_activation=True, stride_in="pool", gate_activation="relu"
 )
-# ... and what they were trained with.
+# ... and the configs that timm trained.
 RW_NANO = replace(RW, stride_in="pool")
 RW_0 = replace(RW_EARLY, gate_before_norm=True, shortcut_bias=False)
 RW_1 = replace(RW_0, stride_in="depthwise")

@@ -1,34 +1,105 @@
-"""Every model of this project, a row each. Plain Python: listing costs no jax.
+"""Tables of blocks and models: one row each. Listing them imports no jax.
 
-A name is a family (which fixes the vertical layout, the *stack*, and the recipe of its
-blocks) and a size (which fixes widths and depths). Sizes 0 to 7 are those of CoAtNet
-(Dai et al. 2021, table 3) and Astroformer (Dagli 2023); pico and nano are this
-project's own, for small images and for CPUs.
+The name of a model is a family (which fixes the vertical layout, the *stack*, and the
+config of its blocks) and a size (which fixes widths and depths). Sizes 0 to 7 are those
+of CoAtNet (Dai et al. 2021, table 3) and Astroformer (Dagli 2023); pico and nano are
+this project's, for small images and for CPUs.
+
+Both tables are open. A program may add rows before it builds a model or validates a
+config:
+
+    LETTERS["X"] = Letter(MyBlock, "what it is, for tables")
+    MODELS["mine"] = HybridRow(("C", "C", "X", "T"), widths, depths, stem_widths, 256)
 """
 
 import dataclasses
 import fnmatch
-from typing import NamedTuple
+import functools
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from hybrid_jax.models import block_config
-from hybrid_jax.models.block_config import Recipe
+from hybrid_jax.models.block_config import BlockConfig
 from hybrid_jax.models.strides import HEAD_DIM
 
 # One number for a stage, or one for each letter of a stage that mixes them.
 PerStage = tuple[int | tuple[int, ...], ...]
 
-LETTERS = {
-    "C": "convolution: inverted residual with squeeze-excite (MBConv)",
-    "B": "the same with block attention (CBAM) in place of squeeze-excite",
-    "S": "the same with local self-attention in place of the depthwise convolution",
-    "T": "transformer with relative attention over the whole map",
-    "M": "MaxViT: convolution, attention in blocks, attention over a grid",
+
+@dataclasses.dataclass(frozen=True)
+class Letter:
+    """A block that a stack can name.
+
+    Attributes:
+      block: a Flax module, or its address `module:class`, with the fields `features`,
+        `stride`, `drop_path`, `block_config` and `dtype` of `blocks.MBConv`. Its call
+        takes a map `[B, H, W, C]` and `train`, and returns
+        `[B, ceil(H/stride), ceil(W/stride), features]`.
+      summary: what it is, for tables.
+      options: values of further fields of the block.
+      attention: reach of its relative attention, whose heads its width is a multiple
+        of: the whole `map`, or a `window` of the size of the last map, which is passed
+        as the field `window`; empty if it has none.
+      timm: the letter of timm's block that has the same weights; empty if none has.
+      timm_gate: that block's `conv_attn_layer`; empty if it has no gate.
+    """
+
+    block: str | Callable[..., Any]
+    summary: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    attention: str = ""
+    timm: str = ""
+    timm_gate: str = ""
+
+    def load_block(self) -> Callable[..., Any]:
+        """Import the block; return it with its options bound."""
+        block = self.block
+        if isinstance(block, str):
+            module, _, name = block.partition(":")
+            block = getattr(importlib.import_module(module), name)
+        return functools.partial(block, **self.options)
+
+
+_MBCONV = "hybrid_jax.models.blocks:MBConv"
+LETTERS: dict[str, Letter] = {
+    "C": Letter(
+        _MBCONV,
+        "convolution: inverted residual with squeeze-excite (MBConv)",
+        timm="C",
+        timm_gate="se",
+    ),
+    "B": Letter(
+        _MBCONV,
+        "the same with block attention (CBAM) in place of squeeze-excite",
+        options={"gate": "block_attention"},
+        timm="C",
+        timm_gate="cbam",
+    ),
+    "S": Letter(
+        _MBCONV,
+        "the same with local self-attention in place of the depthwise convolution",
+        options={"spatial": "attention"},
+    ),
+    "T": Letter(
+        "hybrid_jax.models.blocks:Transformer",
+        "transformer with relative attention over the whole map",
+        attention="map",
+        timm="T",
+    ),
+    "M": Letter(
+        "hybrid_jax.models.blocks:MaxViT",
+        "MaxViT: convolution, attention in blocks, attention over a grid",
+        attention="window",
+        timm="M",
+        timm_gate="se",
+    ),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class HybridRow:
-    """What `HybridNet` needs to know about a model.
+    """Fields of `HybridNet` that make a model.
 
     Attributes:
       stack: the letters of each stage, keys of `LETTERS`.
@@ -36,7 +107,7 @@ class HybridRow:
       depths: blocks of each stage.
       stem_widths: channels of the stem's two convolutions.
       head_hidden: width of the layer between pooling and classifier; 0 has none.
-      recipe: choices inside the blocks.
+      block_config: choices inside the blocks.
       timm: the model of timm that this one is, up to stack and size; empty if none is.
     """
 
@@ -45,22 +116,22 @@ class HybridRow:
     depths: PerStage
     stem_widths: tuple[int, int]
     head_hidden: int
-    recipe: Recipe = block_config.PAPER
+    block_config: BlockConfig = block_config.PAPER
     timm: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class ViTRow:
-    """What `ViT` needs to know about a model: width, depth, and timm's name for it."""
+    """Fields of `ViT` that make a model, and timm's name for it."""
 
     width: int
     depth: int
-    recipe: Recipe = block_config.VIT
+    block_config: BlockConfig = block_config.VIT
     timm: str = ""
 
 
 class Block(NamedTuple):
-    """A block's place (stage and number in it, from 1), letter and width."""
+    """Position of a block (stage, and number in it, from 1), its letter and width."""
 
     stage: int
     number: int
@@ -70,18 +141,18 @@ class Block(NamedTuple):
 
 
 def parse_stack(stack: str) -> tuple[str, ...]:
-    """`"C-C-C-T"` or `"CCCT"` as a tuple of stages; `"C-C-CT-T"` has a mixed one."""
+    """Split `"C-C-C-T"` or `"CCCT"` into stages; `"C-C-CT-T"` has a mixed one."""
     return tuple(stack.split("-")) if "-" in stack else tuple(stack)
 
 
 def block_plan(
     stack: tuple[str, ...], widths: PerStage, depths: PerStage
 ) -> list[Block]:
-    """Every block of a network, in order.
+    """List every block of a network, in order.
 
-    A stage of several letters has a width and a depth for each, or shares one of them
-    evenly, the first letters taking what is left over. A single letter serves all
-    parts of a stage.
+    A stage of several letters has a width and a depth for each, or divides one depth
+    evenly, the first letters taking the remainder. A single letter serves all parts of
+    a stage.
 
     Raises:
       ValueError: a stage whose letters, widths and depths do not go together.
@@ -91,8 +162,10 @@ def block_plan(
     for stage, (letters, width, depth) in enumerate(stages, start=1):
         parts = max(len(x) for x in (letters, width, depth) if not isinstance(x, int))
         letters = letters * parts if len(letters) == 1 else letters
-        width = (width,) * parts if isinstance(width, int) else width
-        depth = _shares(depth, parts) if isinstance(depth, int) else depth
+        if isinstance(width, int):
+            width = (width,) * parts
+        if isinstance(depth, int):
+            depth = tuple((depth + parts - 1 - part) // parts for part in range(parts))
         if not letters or not {*letters} <= LETTERS.keys():
             raise ValueError(
                 f"stage {stage}: {letters!r} are not letters of {', '.join(LETTERS)}"
@@ -115,13 +188,13 @@ def block_plan(
 
 
 def check_heads(plan: list[Block]) -> None:
-    """Refuses attention in stages that are no whole number of heads wide.
+    """Refuse attention in a stage whose width is no whole number of heads.
 
     Raises:
       ValueError: names the stage and its width.
     """
     for block in plan:
-        if block.letter in "TM" and block.width % HEAD_DIM:
+        if LETTERS[block.letter].attention and block.width % HEAD_DIM:
             raise ValueError(
                 f"stage {block.stage} is {block.width} channels wide, and a "
                 f"{block.letter} takes a multiple of {HEAD_DIM}: begin with C there, "
@@ -129,12 +202,8 @@ def check_heads(plan: list[Block]) -> None:
             )
 
 
-def _shares(depth: int, parts: int) -> tuple[int, ...]:
-    return tuple((depth + parts - 1 - part) // parts for part in range(parts))
-
-
 #         widths                        depths             stem  head
-SIZES = {
+SIZES: dict[str, tuple[PerStage, PerStage, int, int]] = {
     "pico": ((16, 32, 64, 128), (1, 1, 2, 1), 16, 128),
     "nano": ((32, 64, 128, 256), (1, 2, 3, 2), 32, 256),
     "0": ((96, 192, 384, 768), (2, 3, 5, 2), 64, 768),
@@ -160,51 +229,24 @@ FAMILIES = (
     ("sasa_{}", "S-S-S-S", SMALL_TO_5),
 )
 
-# timm's own CoAtNets, those it has weights for.
-#                          widths                depths         stem      recipe
+# timm's CoAtNets, those it has weights for.
+#            widths                depths         stem
+_RW_NANO = ((64, 128, 256, 512), (3, 4, 6, 3), (32, 64))
+_RW_0 = ((96, 192, 384, 768), (2, 3, 7, 2), (32, 64))
+_RW_1 = ((96, 192, 384, 768), (2, 6, 14, 2), (32, 64))
+_RW_2 = ((128, 256, 512, 1024), (2, 6, 14, 2), (64, 128))
+_RW_3 = ((192, 384, 768, 1536), (2, 6, 14, 2), (96, 192))
 RW = {
-    "coatnet_nano_rw": (
-        (64, 128, 256, 512),
-        (3, 4, 6, 3),
-        (32, 64),
-        block_config.RW_NANO,
-    ),
-    "coatnet_0_rw": ((96, 192, 384, 768), (2, 3, 7, 2), (32, 64), block_config.RW_0),
-    "coatnet_1_rw": ((96, 192, 384, 768), (2, 6, 14, 2), (32, 64), block_config.RW_1),
-    "coatnet_2_rw": (
-        (128, 256, 512, 1024),
-        (2, 6, 14, 2),
-        (64, 128),
-        block_config.RW_2,
-    ),
-    "coatnet_3_rw": (
-        (192, 384, 768, 1536),
-        (2, 6, 14, 2),
-        (96, 192),
-        block_config.RW_3,
-    ),
-    "coatnet_bn_0_rw": (
-        (96, 192, 384, 768),
-        (2, 3, 7, 2),
-        (32, 64),
-        block_config.RW_BN,
-    ),
-    "coatnet_rmlp_nano_rw": (
-        *((64, 128, 256, 512), (3, 4, 6, 3), (32, 64)),
-        block_config.RW_MLP_NANO,
-    ),
-    "coatnet_rmlp_1_rw": (
-        *((96, 192, 384, 768), (2, 6, 14, 2), (32, 64)),
-        block_config.RW_MLP_1,
-    ),
-    "coatnet_rmlp_1_rw2": (
-        *((96, 192, 384, 768), (2, 6, 14, 2), (32, 64)),
-        block_config.RW_MLP_1_SECOND,
-    ),
-    "coatnet_rmlp_2_rw": (
-        *((128, 256, 512, 1024), (2, 6, 14, 2), (64, 128)),
-        block_config.RW_MLP_2,
-    ),
+    "coatnet_nano_rw": (_RW_NANO, block_config.RW_NANO),
+    "coatnet_0_rw": (_RW_0, block_config.RW_0),
+    "coatnet_1_rw": (_RW_1, block_config.RW_1),
+    "coatnet_2_rw": (_RW_2, block_config.RW_2),
+    "coatnet_3_rw": (_RW_3, block_config.RW_3),
+    "coatnet_bn_0_rw": (_RW_0, block_config.RW_BN),
+    "coatnet_rmlp_nano_rw": (_RW_NANO, block_config.RW_MLP_NANO),
+    "coatnet_rmlp_1_rw": (_RW_1, block_config.RW_MLP_1),
+    "coatnet_rmlp_1_rw2": (_RW_1, block_config.RW_MLP_1_SECOND),
+    "coatnet_rmlp_2_rw": (_RW_2, block_config.RW_MLP_2),
 }
 
 #           widths               depths         stem      head
@@ -218,28 +260,29 @@ MAXVIT = {
 VIT = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12)}
 
 
-def _of_paper(stack: str, size: str) -> HybridRow:
+def _published_row(stack: str, size: str) -> HybridRow:
+    """Return the row of a published layout in a published size."""
     widths, depths, stem, head = SIZES[size]
-    stack = parse_stack(stack)
-    # timm's own sizes end with 5, but any size can be asked of it.
-    known = {*"".join(stack)} <= {*"CBT"} and size not in ("6", "7")
-    timm = f"coatnet_{size if size in '012345' else 0}_224" if known else ""
-    return HybridRow(stack, widths, depths, (stem, stem), head, timm=timm)
+    # timm's sizes end with 5, but it builds any size that has one width a stage.
+    in_timm = all(LETTERS[letter].timm for letter in stack if letter != "-")
+    in_timm = in_timm and size not in ("6", "7")
+    timm = f"coatnet_{size if size in '012345' else 0}_224" if in_timm else ""
+    return HybridRow(parse_stack(stack), widths, depths, (stem, stem), head, timm=timm)
 
 
 MODELS: dict[str, HybridRow | ViTRow] = (
     {
-        name.format(size): _of_paper(stack, size)
+        name.format(size): _published_row(stack, size)
         for name, stack, sizes in FAMILIES
         for size in sizes
     }
     | {
-        name: HybridRow(parse_stack("C-C-T-T"), *row[:3], 0, row[3], f"{name}_224")
-        for name, row in RW.items()
+        name: HybridRow(parse_stack("CCTT"), *size, 0, config, f"{name}_224")
+        for name, (size, config) in RW.items()
     }
     | {
         f"maxvit_{size}": HybridRow(
-            parse_stack("M-M-M-M"), *row, block_config.MAXVIT, f"maxvit_{size}_tf_224"
+            parse_stack("MMMM"), *row, block_config.MAXVIT, f"maxvit_{size}_tf_224"
         )
         for size, row in MAXVIT.items()
     }
@@ -251,12 +294,12 @@ MODELS: dict[str, HybridRow | ViTRow] = (
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names `create_model` takes, those that match a shell pattern."""
+    """List the names that `create_model` takes and a shell pattern matches."""
     return fnmatch.filter(MODELS, pattern)
 
 
-def shown_models() -> str:
-    """The families in a few words, for messages that need not be a page long."""
+def family_patterns() -> str:
+    """List the families as `coatnet_*, ...`, for messages of one line."""
     families = dict.fromkeys(name.split("_")[0] for name in MODELS)
-    shown = ", ".join(f"{family}_*" for family in families)
-    return f"{shown} (`hybrid-jax models` lists them)"
+    patterns = ", ".join(f"{family}_*" for family in families)
+    return f"{patterns} (`hybrid-jax models` lists them)"

@@ -7,7 +7,10 @@ least 4x4. Dropping the early ones keeps the cost in proportion to the image and
 ResNets for CIFAR do. A ViT's patches shrink with the image for the same reason.
 """
 
+import math
 import operator
+import typing
+from collections.abc import Iterable
 
 SMALLEST_IMAGE = 16
 SMALLEST_MAP = 4
@@ -18,8 +21,13 @@ FEWEST_PATCHES = 7  # a side
 Size = tuple[int, int]
 
 
+def format_size(sides: Iterable[int]) -> str:
+    """Format a size as `224x224`."""
+    return "x".join(map(str, sides))
+
+
 def map_sizes(image_size: Size, strides: tuple[int, ...]) -> list[Size]:
-    """`(height, width)` of the map behind each stride; odd sizes round up."""
+    """Return `(height, width)` of the map behind each stride; odd sizes round up."""
     sizes, (height, width) = [], image_size
     for stride in strides:
         height, width = -(-height // stride), -(-width // stride)
@@ -28,17 +36,17 @@ def map_sizes(image_size: Size, strides: tuple[int, ...]) -> list[Size]:
 
 
 def choose_strides(image_size: Size, stages: int = 4) -> tuple[int, ...]:
-    """The strides of stem and stages that leave a last map of 4x4 or more."""
+    """Choose strides of stem and stages that leave a last map of 4x4 or more."""
     strides = [2] * (1 + stages)
     for early in range(len(strides)):
-        if min(map_sizes(image_size, strides)[-1]) >= SMALLEST_MAP:
+        if min(map_sizes(image_size, tuple(strides))[-1]) >= SMALLEST_MAP:
             break
         strides[early] = 1
     return tuple(strides)
 
 
 def choose_patch(image_size: Size) -> int:
-    """The side of the largest patch, a power of two, that leaves 7x7 or more of them.
+    """Choose the largest patch, a power of two, of which 7x7 or more fit.
 
     That is 16 at 224 px as published, and 4 at 32 px, as is usual for CIFAR.
     """
@@ -49,31 +57,30 @@ def choose_patch(image_size: Size) -> int:
 
 
 def as_size(image_size: int | Size) -> Size:
-    """`224` as `(224, 224)`; a pair stays as it is."""
-    sides = (image_size,) * 2 if hasattr(image_size, "__index__") else image_size
-    height, width = map(operator.index, sides)
+    """Return `224` as `(224, 224)`, and a pair unchanged."""
+    if isinstance(image_size, typing.SupportsIndex):
+        return operator.index(image_size), operator.index(image_size)
+    height, width = map(operator.index, image_size)
     return height, width
 
 
-def check_geometry(image_size: Size, strides: tuple[int, ...]) -> None:
-    """Refuses an image that is too small, or smaller than what the strides divide by.
+def check_strides(image_size: Size, strides: tuple[int, ...]) -> None:
+    """Refuse other strides than 1 and 2, and an image that is too small for them.
 
     Raises:
-      ValueError: with the sizes, the strides and what would do.
+      ValueError: with the sizes, the strides, and strides that are possible.
     """
     if {*strides} - {1, 2}:
         raise ValueError(f"strides {tuple(strides)} are not all 1 or 2")
-    shown = "x".join(map(str, image_size))
     if min(image_size) < SMALLEST_IMAGE:
         raise ValueError(
-            f"an image of {shown} px is too small: the network takes "
+            f"an image of {format_size(image_size)} px is too small: the network takes "
             f"{SMALLEST_IMAGE}x{SMALLEST_IMAGE} px and up"
         )
-    total = 1
-    for stride in strides:
-        total *= stride
+    total = math.prod(strides)
     if total > min(image_size):
         raise ValueError(
             f"strides {tuple(strides)} divide by {total}, more than an image of "
-            f"{shown} px has; {choose_strides(image_size, len(strides) - 1)} would do"
+            f"{format_size(image_size)} px has; "
+            f"{choose_strides(image_size, len(strides) - 1)} would do"
         )

@@ -1,7 +1,7 @@
-"""Which of an operation's two forms a program is traced with.
+"""The implementation of an operation that a program is traced with.
 
-Most operations here have a hand-written form, which is faster on CPUs, and their plain
-reference, which accelerators keep.
+Most operations here have an optimized implementation, which is faster on CPUs, and a
+reference, which accelerators use.
 """
 
 import contextlib
@@ -10,27 +10,27 @@ from collections.abc import Iterator
 
 import jax
 
-_plain = contextvars.ContextVar("plain", default=False)
+_reference = contextvars.ContextVar("reference_implementations", default=False)
 
 
-def forms() -> str:
-    """Whose forms are traced: a platform's, or `plain` where they were asked for."""
-    return "plain" if _plain.get() else jax.default_backend()
+def target_backend() -> str:
+    """Return the platform whose implementations are traced, or `reference`."""
+    return "reference" if _reference.get() else jax.default_backend()
 
 
-def handwritten() -> bool:
-    """Whether the hand-written forms are traced: on CPUs, if nobody asked otherwise."""
-    return forms() == "cpu"
+def use_cpu_implementations() -> bool:
+    """Return whether implementations that are optimized for CPUs are traced."""
+    return target_backend() == "cpu"
 
 
 @contextlib.contextmanager
-def plain_operations() -> Iterator[None]:
-    """Has references traced everywhere, for who reads a program instead of running it.
+def reference_implementations() -> Iterator[None]:
+    """Trace references in the enclosed code, to read a program instead of running it.
 
-    A depthwise convolution then is a convolution, and its products can be counted.
+    A depthwise convolution is then a convolution, and its products can be counted.
     """
-    token = _plain.set(True)
+    token = _reference.set(True)
     try:
         yield
     finally:
-        _plain.reset(token)
+        _reference.reset(token)

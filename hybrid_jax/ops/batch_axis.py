@@ -1,9 +1,11 @@
-"""How much of a batch a program sees: all of it, or one device's share.
+"""The batch axis of the program that is being traced: whole, or sharded by device.
 
-Under `jit` a program is about whole arrays, and XLA cuts them up. Under `pmap` every
-device runs it on a share of its own, so what concerns the whole batch has to be said:
-moments, gradients, and draws, which must be those that one device would make. The
-operations and layers that it concerns ask `place()`; all others need not know.
+Under `jit` a program computes on whole arrays, and XLA partitions them. Under `pmap`
+every device runs it on a shard, so whatever concerns the whole batch needs a
+collective: moments, gradients, and random draws, which must equal those of one device.
+Operations and layers that it concerns ask `current_axis()`.
+
+Shapes: `B` images of the whole batch, `b` of a shard.
 """
 
 import contextlib
@@ -19,90 +21,90 @@ Tree = TypeVar("Tree")
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """A program that sees whole batches, and parameters as the network takes them."""
+class BatchAxis:
+    """The axis of a whole batch: every collective is the identity, and `b` is `B`."""
 
-    def taken(self, params: Tree) -> Tree:
-        """Parameters, from how a state keeps them to how a network takes them."""
+    def gather_params(self, params: Tree) -> Tree:
+        """Return whole parameters from those that the state stores."""
         return params
 
-    def whole(self, share: jax.Array) -> jax.Array:
-        """`[B, ...]` of the whole batch, from this program's share of it."""
-        return share
+    def all_gather(self, shard: jax.Array) -> jax.Array:
+        """Return `[B, ...]` from this program's shard `[b, ...]`."""
+        return shard
 
-    def rows(self, array: jax.Array, numbers: jax.Array) -> jax.Array:
-        """Rows `[B, ...]`, by their numbers `[B]`, of an array that is spread out."""
-        return array[numbers]
+    def take_rows(self, array: jax.Array, indices: jax.Array) -> jax.Array:
+        """Return the rows `[B, ...]` at indices `[B]` of an array sharded by rows."""
+        return array[indices]
 
-    def share(self, batch: Tree) -> Tree:
-        """This program's share of arrays `[B, ...]`: the inverse of `whole`."""
+    def shard(self, batch: Tree) -> Tree:
+        """Return this program's shards of arrays `[B, ...]`, undoing `all_gather`."""
         return batch
 
-    def summed(self, tree: Tree) -> Tree:
-        """Over all shares."""
+    def psum(self, tree: Tree) -> Tree:
+        """Sum over shards."""
         return tree
 
-    def averaged(self, tree: Tree) -> Tree:
-        """Over all shares, which are of one size."""
+    def pmean(self, tree: Tree) -> Tree:
+        """Average over shards, which are of equal size."""
         return tree
 
-    def count(self, rows: int) -> int:
-        """How many rows the whole batch has, of which the share has `rows`."""
+    def global_size(self, rows: int) -> int:
+        """Return the number of rows of the whole batch, of which a shard has `rows`."""
         return rows
 
-    def drawn(self, draw: Callable[[int], jax.Array], rows: int) -> jax.Array:
-        """A draw for each of a share's rows, out of `draw(B)` for the whole batch."""
-        return self.share(draw(self.count(rows)))
+    def sample(self, draw: Callable[[int], jax.Array], rows: int) -> jax.Array:
+        """Return a draw for each row of a shard, from `draw(B)` for the whole batch."""
+        return self.shard(draw(self.global_size(rows)))
 
 
 @dataclasses.dataclass(frozen=True)
-class Share(Place):
-    """One of several programs, each of which sees as many rows of a batch."""
+class ShardedAxis(BatchAxis):
+    """A named axis of programs, each of which has an equal shard of the batch."""
 
-    axis: str
-    shares: int
+    name: str
+    shards: int
 
-    def whole(self, share):
-        return lax.all_gather(share, self.axis, tiled=True)
+    def all_gather(self, shard: jax.Array) -> jax.Array:
+        return lax.all_gather(shard, self.name, tiled=True)
 
-    def rows(self, array, numbers):
-        first = lax.axis_index(self.axis) * len(array)
-        here = (numbers >= first) & (numbers < first + len(array))
-        mine = array[numbers - first]  # elsewhere anything, within the array
+    def take_rows(self, array: jax.Array, indices: jax.Array) -> jax.Array:
+        first = lax.axis_index(self.name) * len(array)
+        here = (indices >= first) & (indices < first + len(array))
+        rows = array[indices - first]  # elsewhere any row of the shard
         mask = here.reshape(-1, *[1] * (array.ndim - 1))
-        return lax.psum(mine * mask.astype(array.dtype), self.axis)
+        return lax.psum(rows * mask.astype(array.dtype), self.name)
 
-    def share(self, batch):
-        def cut(x):
-            size = len(x) // self.shares
-            return lax.dynamic_slice_in_dim(x, lax.axis_index(self.axis) * size, size)
+    def shard(self, batch: Tree) -> Tree:
+        def slice_rows(x: jax.Array) -> jax.Array:
+            size = len(x) // self.shards
+            return lax.dynamic_slice_in_dim(x, lax.axis_index(self.name) * size, size)
 
-        return jax.tree.map(cut, batch)
+        return jax.tree.map(slice_rows, batch)
 
-    def summed(self, tree):
-        return lax.psum(tree, self.axis)
+    def psum(self, tree: Tree) -> Tree:
+        return lax.psum(tree, self.name)
 
-    def averaged(self, tree):
-        return lax.pmean(tree, self.axis)
+    def pmean(self, tree: Tree) -> Tree:
+        return lax.pmean(tree, self.name)
 
-    def count(self, rows):
-        return rows * self.shares
-
-
-WHOLE = Place()
-_place = contextvars.ContextVar("place", default=WHOLE)
+    def global_size(self, rows: int) -> int:
+        return rows * self.shards
 
 
-def place() -> Place:
-    """That of the program which is traced."""
-    return _place.get()
+UNSHARDED = BatchAxis()
+_axis = contextvars.ContextVar("batch_axis", default=UNSHARDED)
+
+
+def current_axis() -> BatchAxis:
+    """Return the batch axis of the program that is being traced."""
+    return _axis.get()
 
 
 @contextlib.contextmanager
-def placed(there: Place) -> Iterator[None]:
-    """Has a program traced as one that is there."""
-    token = _place.set(there)
+def use_axis(axis: BatchAxis) -> Iterator[None]:
+    """Trace the enclosed code on this batch axis."""
+    token = _axis.set(axis)
     try:
         yield
     finally:
-        _place.reset(token)
+        _axis.reset(token)

@@ -1,62 +1,66 @@
-"""Sums over batch and space, in the form that XLA's CPU backend reads memory fastest.
+"""Sums over batch and space, written so that XLA's CPU backend reads memory fastest.
 
-XLA hands a sum over an array to a library, which reads it once a sum, at half of the
-memory's speed, and takes nothing but whole arrays: what is shifted is copied first. A
-sum of a few terms, elementwise, XLA compiles itself, with whatever made the terms. So
-the terms are folded before the library gets what is left of them. The comparison in
-`_folded` is there to be no operation that the library knows.
+XLA passes a sum over an array to a library, which reads the array once for each sum, at
+half of the memory's speed, and takes only whole arrays: shifted ones are copied first.
+XLA compiles an elementwise sum of a few terms itself, fused with the operations that
+made the terms. So terms are folded before the library sums the rest. The comparison in
+`_fold` keeps the fold from being an operation that the library knows.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hybrid_jax.ops.backend import handwritten
+from hybrid_jax.ops.backend import use_cpu_implementations
 
-FOLD = 16  # terms, at most, of a sum that is folded
+FOLD = 16  # terms, at most, that are folded
 
 
 def sums_reference(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Float32 `[C]`: the sums of `x` and of its squares over all axes but the last."""
+    """Return the sums of `x` and of its squares by channel, float32 `[C]`."""
     x, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
     return x.sum(axes), (x * x).sum(axes)
 
 
 def sums_folded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The same, both in one pass."""
+    """Compute `sums_reference` in one pass over memory."""
     channels = x.shape[-1]
     terms = _divisor(x.size // channels, FOLD)
     x = x.astype(jnp.float32).reshape(-1, terms, 1, channels)
-    first = (jnp.arange(2) == 0)[:, None]  # of the two sums
+    first = (jnp.arange(2) == 0)[:, None]  # row 0 sums x, row 1 its squares
     rows = [jnp.where(first, x[:, i], x[:, i] * x[:, i]) for i in range(terms)]
-    return tuple(_folded(rows).sum(0))
+    total, squares = _fold(rows).sum(0)
+    return total, squares
 
 
-def sums(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The faster of the two on the platform that is traced for, for its shape."""
+def channel_sums(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Compute `sums_reference` by the faster implementation for platform and shape."""
     foldable = _divisor(x.size // x.shape[-1], FOLD) >= 4
-    return (sums_folded if handwritten() and foldable else sums_reference)(x)
+    folded = use_cpu_implementations() and foldable
+    return (sums_folded if folded else sums_reference)(x)
 
 
 def summed_products(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Float32 `[C]`: `[B, H, W, C]` times another, summed over batch and space.
+    """Sum the products of two `[B, H, W, C]` over batch and space, float32 `[C]`.
 
-    Either may be a window of a larger map, and is read where it lies.
+    Either may be a slice of a larger map, which is not copied.
     """
     axis = max(range(3), key=lambda axis: _divisor(a.shape[axis], FOLD // 2))
     terms = _divisor(a.shape[axis], FOLD // 2)
 
-    def split(x):
+    def split(x: jax.Array) -> list[jax.Array]:
         shape = (*x.shape[:axis], -1, terms, *x.shape[axis + 1 :])
         x = x.astype(jnp.float32).reshape(shape)
         return [lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in range(terms)]
 
     pairs = zip(split(a), split(b), strict=True)
-    return _folded([x * y for x, y in pairs]).sum((0, 1, 2))
+    return _fold([x * y for x, y in pairs]).sum((0, 1, 2))
 
 
-def _folded(terms: list[jax.Array]) -> jax.Array:
-    total = sum(terms)
+def _fold(terms: list[jax.Array]) -> jax.Array:
+    total = functools.reduce(jnp.add, terms)
     return jnp.where(total == total, total, jnp.nan)
 
 

@@ -1,20 +1,22 @@
-"""Dense convolution with a small odd kernel: the stem's, and block attention's.
+"""Dense convolution with a small odd kernel: in the stem, and in block attention.
 
 Inside a loop, XLA's CPU backend falls back to a convolution gradient that is up to 70
-times slower than outside one. A product with the gathered neighbourhoods (im2col) is as
-fast as the convolution outside of loops, and stays so inside. Accelerators keep the
-convolution, and so do CPUs where nothing is differentiated and neighbourhoods are many
-times the map.
+times slower than outside one. A product with the gathered neighborhoods (im2col) is as
+fast as the convolution outside of loops, and stays so inside. Accelerators use the
+convolution. So do CPUs where nothing is differentiated and the neighborhoods are many
+times the size of the map.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hybrid_jax.ops.backend import handwritten
-from hybrid_jax.ops.conv_patches import margins, padded, windows
+from hybrid_jax.ops.backend import use_cpu_implementations
+from hybrid_jax.ops.conv_patches import pad_map, tap_padding, tap_slices
 
 
 def convolution_reference(
@@ -24,16 +26,16 @@ def convolution_reference(
     padding: str = "symmetric",
     groups: int = 1,
 ) -> jax.Array:
-    """`[B, H, W, C]` with `[k, k, C/groups, F]` to `[B, H', W', F]`.
+    """Convolve `[B, H, W, C]` with `[k, k, C/groups, F]` to `[B, H', W', F]`.
 
-    `H' = ceil(H / stride)`, and the margins are those of `windows.margins`.
+    `H' = ceil(H / stride)`; zeros are padded by `conv_patches.tap_padding`.
     """
     size = kernel.shape[0]
     return lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(stride, stride),
-        padding=[margins(length, size, stride, padding) for length in x.shape[1:3]],
+        padding=[tap_padding(n, size, stride, padding) for n in x.shape[1:3]],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
@@ -42,11 +44,11 @@ def convolution_reference(
 def convolution_product(
     x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
 ) -> jax.Array:
-    """The same as one matrix product."""
+    """Compute `convolution_reference` as one matrix product."""
     size, features = kernel.shape[0], kernel.shape[-1]
     height, width = (-(-n // stride) for n in x.shape[1:3])
-    x = padded(x, stride, size, padding)
-    patches = jnp.concatenate(windows(x, height, width, stride, size), axis=-1)
+    x = pad_map(x, stride, size, padding)
+    patches = jnp.concatenate(tap_slices(x, height, width, stride, size), axis=-1)
     rows = patches.reshape(-1, patches.shape[-1])
     y = rows @ kernel.reshape(-1, features)
     return y.reshape(*patches.shape[:-1], features)
@@ -56,15 +58,18 @@ def convolution_product(
 def convolution_inferred(
     x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
 ) -> jax.Array:
-    """The reference where nothing is differentiated, else the product."""
+    """Compute the reference where nothing is differentiated, else the product."""
     return convolution_reference(x, kernel, stride, padding)
 
 
-def _forward(x, kernel, stride, padding):
-    return jax.vjp(lambda *of: convolution_product(*of, stride, padding), x, kernel)
+def _forward(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: str
+) -> tuple[jax.Array, Callable]:
+    product = partial(convolution_product, stride=stride, padding=padding)
+    return jax.vjp(product, x, kernel)
 
 
-def _backward(stride, padding, gradient, dy):
+def _backward(stride: int, padding: str, gradient: Callable, dy: jax.Array) -> Any:
     return gradient(dy)
 
 
@@ -74,8 +79,8 @@ convolution_inferred.defvjp(_forward, _backward)
 def convolution(
     x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
 ) -> jax.Array:
-    """The faster one on the platform that is traced for."""
-    if not handwritten():
+    """Compute a convolution by the faster implementation for the platform."""
+    if not use_cpu_implementations():
         return convolution_reference(x, kernel, stride, padding)
     # Measured: half the time for the stem's 64 channels, none won on images or strides.
     if stride == 1 and x.shape[-1] >= 16:

@@ -1,4 +1,4 @@
-"""The shifted copies of a map that a convolution sums, and the margins they reach into.
+"""The padding of a convolution, and the shifted slices of a map that it sums.
 
 Padding is `symmetric`, PyTorch's, or `same`, TensorFlow's. Either maps a length `L` to
 `ceil(L / stride)`; under a stride `same` pads less in front.
@@ -6,36 +6,39 @@ Padding is `symmetric`, PyTorch's, or `same`, TensorFlow's. Either maps a length
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 
-def margins(length: int, size: int, stride: int, padding: str) -> tuple[int, int]:
-    """Zeros before and behind an axis of a map, for a kernel of an odd size."""
+def tap_padding(length: int, size: int, stride: int, padding: str) -> tuple[int, int]:
+    """Return the zeros before and behind an axis of a map, for an odd kernel size."""
     if padding == "symmetric":
         return size // 2, size // 2
-    total = max((-(-length // stride) - 1) * stride + size - length, 0)
-    return total // 2, total - total // 2
+    return lax.padtype_to_pads((length,), (size,), (stride,), "SAME")[0]
 
 
-def padded(
+def pad_map(
     x: jax.Array, stride: int, size: int = 3, padding: str = "symmetric"
 ) -> jax.Array:
-    """`[B, H, W, C]` with the zeros around it that its windows reach into."""
-    rows, columns = (margins(n, size, stride, padding) for n in x.shape[1:3])
+    """Pad `[B, H, W, C]` with the zeros that a convolution reads."""
+    rows, columns = (tap_padding(n, size, stride, padding) for n in x.shape[1:3])
     return jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
 
 
-def windows(
+def tap_slices(
     x: jax.Array, height: int, width: int, stride: int, size: int = 3
 ) -> list[jax.Array]:
-    """A padded map as each tap sees it, row by row: `size**2` of `[B, H', W', C]`.
+    """Slice a padded map as each tap of a kernel reads it, row by row.
 
     Args:
-      x: of `padded`.
+      x: from `pad_map`.
       height, width: `H'` and `W'`, of the result of the convolution.
       stride: of the convolution.
       size: of its kernel.
+
+    Returns:
+      `size**2` arrays `[B, H', W', C]`.
     """
-    # The last window begins where the last output is centred.
+    # The last slice begins where the last output is centered.
     tall, wide = ((n - 1) * stride + 1 for n in (height, width))
     return [
         x[:, dy : dy + tall : stride, dx : dx + wide : stride]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from hybrid_jax.models.summary import macs_by_part
-from hybrid_jax.ops.backend import plain_operations
+from hybrid_jax.ops.backend import reference_implementations
 from hybrid_jax.training.optimizers import held
 from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.state import TrainState
@@ -57,6 +57,6 @@ def count_flops(function: Callable, *shapes: Any) -> int:
       function: what to count; `hybrid_jax.ops` in it are counted in their plain forms.
       *shapes: shapes and dtypes of its arguments.
     """
-    with plain_operations():
+    with reference_implementations():
         jaxpr = jax.make_jaxpr(function)(*shapes)
     return 2 * macs_by_part(jaxpr.jaxpr, ()).total()

@@ -152,7 +152,7 @@ def measure_training(
     memory = measure_memory(device, trainer.program.wait())  # before the peak is timed
     peak = peak_flops(device, experiment.config.dtype)
     # Devices of a host share what is measured; a data sheet is of one device.
-    devices = 1 if peak.source == "measured" else experiment.devices.shared_by
+    devices = 1 if peak.source == "measured" else experiment.devices.count
     peak_per_second = peak.per_second * devices
     flops = count_step_flops(
         training.task, experiment.shapes, batch_size, experiment.splits.channels
@@ -232,7 +232,7 @@ def _setup(experiment: Experiment, training: TrainingSteps) -> dict:
         "data": splits.name,
         "loader": "resident" if splits.train.resident else "streamed",
         "device": device.device_kind,
-        "devices": experiment.devices.shared_by,
+        "devices": experiment.devices.count,
         "platform": device.platform,
         "jax": jax.__version__,
     }

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hybrid_jax.data.loader import Loader
-from hybrid_jax.ops.batch_axis import place
+from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Network, Task, eval_step, train_step
@@ -61,7 +61,7 @@ def eval_steps(
 
     def one(i, total):
         images, labels, *extents = loader.pick(data, chunk, i)
-        used = place().whole(mask[i])
+        used = current_axis().all_gather(mask[i])
         sums = eval_step(network, variables, images, labels, used, *extents)
         return jax.tree.map(jnp.add, total, sums)
 

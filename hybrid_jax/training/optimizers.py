@@ -5,7 +5,7 @@ optimizer, add a row. `create_optimizer` puts around every row: a clip of the gr
 norm, slower learning the further a layer is from the head, frozen parameters, Lookahead
 and sharpness-aware minimization (SAM).
 
-Weight decay acts on weights alone (`models.parameters`). Norms, biases, relative bias
+Weight decay acts on weights alone (`models.weight_rule`). Norms, biases, relative bias
 tables, tokens and positions are left alone, as in CoAtNet and timm.
 """
 
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from hybrid_jax.config.schema import OptimConfig
-from hybrid_jax.models.parameters import is_weight
+from hybrid_jax.models.weight_rule import is_weight
 from hybrid_jax.training.freezing import frozen_mask
 
 SLOW_STEP_SIZE = 0.5  # of Lookahead, from slow weights towards fast ones

@@ -15,7 +15,7 @@ from jax import lax
 
 from hybrid_jax.augment import augment, normalise, to_float
 from hybrid_jax.config.schema import AugmentConfig, LossConfig
-from hybrid_jax.ops.batch_axis import place
+from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.training import metrics
 from hybrid_jax.training.freezing import stop_frozen_gradients
 from hybrid_jax.training.losses import compute_loss
@@ -107,7 +107,7 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     augment_key, dropout_key = jax.random.split(key)
     batch = training_batch(task, augment_key, images, labels, extents)
-    batch = place().share(batch)
+    batch = current_axis().shard(batch)
 
     def gradients(params: dict) -> tuple[dict, dict, metrics.Sums]:
         return _gradients(task, params, state.batch_stats, batch, dropout_key)
@@ -128,7 +128,7 @@ def train_step(
     )
     if state.average is not None:
         state = state.replace(average=_move_average(state, task.ema_decay))
-    return state, place().summed(sums)
+    return state, current_axis().psum(sums)
 
 
 def compute_logits(
@@ -147,7 +147,7 @@ def compute_logits(
     """
     images = to_float(images, network.image_size, extents, network.fit)
     images = normalise(images, network.mean, network.std)
-    variables = unbundled(place().taken(variables))
+    variables = unbundled(current_axis().gather_params(variables))
     return network.model.apply(variables, images)
 
 
@@ -170,10 +170,10 @@ def eval_step(
       extents: `[B, 2]`, height and width that each image fills; None if all do.
     """
     batch = (images, labels, mask, extents)
-    images, labels, mask, extents = place().share(batch)
+    images, labels, mask, extents = current_axis().shard(batch)
     logits = compute_logits(network, variables, images, extents)
     sums = metrics.evaluation_sums(logits, labels, mask, network.loss)
-    return place().summed(sums)
+    return current_axis().psum(sums)
 
 
 def training_batch(
@@ -220,7 +220,7 @@ def _gradients(
     gradient = jax.grad(_mean_loss, argnums=1, has_aux=True)
     if task.accumulate == 1:
         grads, (batch_stats, sums) = gradient(task, params, batch_stats, batch, key)
-        return place().averaged(grads), batch_stats, sums
+        return current_axis().pmean(grads), batch_stats, sums
 
     def add_micro_batch(carry: tuple, micro_batch: tuple) -> tuple[tuple, None]:
         grads, batch_stats, sums = carry
@@ -242,7 +242,7 @@ def _gradients(
         (micro_batches, jax.random.split(key, count)),
     )
     grads = jax.tree.map(lambda g: g / count, grads)
-    return place().averaged(grads), batch_stats, sums
+    return current_axis().pmean(grads), batch_stats, sums
 
 
 def _mean_loss(
@@ -254,7 +254,7 @@ def _mean_loss(
 ) -> tuple[jax.Array, tuple[dict, metrics.Sums]]:
     """Return the mean loss of a batch, with new batch statistics and summed metrics."""
     images, targets = batch
-    params = place().taken(stop_frozen_gradients(params, task.freeze))
+    params = current_axis().gather_params(stop_frozen_gradients(params, task.freeze))
     logits, updated = task.model.apply(
         unbundled({"params": params, "batch_stats": batch_stats}),
         images,

@@ -1,31 +1,34 @@
-"""Weights of one network in another: other classes, resolution or channels."""
+"""Adapt weights to other classes, another resolution, or other channels."""
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from hybrid_jax.errors import short
+from hybrid_jax.models.strides import format_size
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.weights.timm_models import Arrays, Model
 from hybrid_jax.weights.timm_names import Leaf
 
 CLASSIFIER = "params/head/classifier/"
 POSITIONS = "params/position_embedding"
-# What first sees the image, and how its kernel shows the image's channels.
+# Kernels of the layers that see the image itself.
 STEMS = ("params/stem/conv1/kernel", "params/patch_embedding/kernel")
+
+Shape = tuple[int, ...]
 
 
 class Source(NamedTuple):
-    """Where arrays are from.
+    """Facts about the network that arrays come from.
 
     Attributes:
       patches: rows and columns of a ViT's patches; None is a square, as in timm.
-      leaves: how others name and lay out the arrays, for messages.
-      classes: names in the order of the logits; None is unknown.
+      leaves: names and layouts of the arrays there, for messages.
+      classes: class names in the order of the logits; None if unknown.
     """
 
     patches: tuple[int, int] | None = None
@@ -33,39 +36,43 @@ class Source(NamedTuple):
     classes: tuple[str, ...] | None = None
 
     def name(self, path: str) -> str:
-        """What the source calls an array."""
+        """Return the source's name of an array."""
         return self.leaves[path].key if self.leaves else path
 
-    def shown_shape(self, path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """A shape as the source would have it."""
+    def shape(self, path: str, shape: Shape) -> Shape:
+        """Return a shape in the source's layout."""
+        if not self.leaves:
+            return shape
         try:
             zeros = np.broadcast_to(np.float32(0), shape)
-            return self.leaves[path].layout.out(zeros).shape if self.leaves else shape
+            return self.leaves[path].layout.to_timm(zeros).shape
         except (ValueError, IndexError):
-            return shape  # of another kind, and never laid out anew
+            return shape  # wrong dimensions, so it was never converted
 
 
 UNKNOWN = Source()
 
 
-class Fitted(NamedTuple):
-    """Attributes:
-    arrays: what was taken over, by path; the rest keeps its initial value.
-    notes: what had to be changed, in words.
+class Adapted(NamedTuple):
+    """Weights in the shapes of a network.
+
+    Attributes:
+      arrays: by path; a path that is missing keeps its initial value.
+      notes: what had to be changed, in words.
     """
 
     arrays: Arrays
     notes: list[str]
 
 
-def fit(
+def adapt_arrays(
     model: Model,
     arrays: Arrays,
-    shapes: dict[str, tuple[int, ...]],
+    shapes: dict[str, Shape],
     source: Source = UNKNOWN,
     classes: Sequence[str] | None = None,
-) -> Fitted:
-    """Weights as a network needs them.
+) -> Adapted:
+    """Adapt arrays to the shapes of a network.
 
     A classifier of other classes is left out, one of the same classes in another order
     is reordered. Bias tables and position embeddings are resized, and kernels of RGB
@@ -74,61 +81,60 @@ def fit(
     Args:
       model: the network.
       arrays: weights by path, of this network at any resolution.
-      shapes: what the network expects, by path.
-      source: what is known of where the arrays are from.
-      classes: names in the order of the network's logits; None compares no names.
+      shapes: shapes of the network's variables, by path.
+      source: facts about the network that the arrays come from.
+      classes: class names in the order of the network's logits; None compares no names.
 
     Raises:
       ValueError: lists every missing, surplus and misshapen array.
     """
-    fitted, notes, misshapen = {}, [], []
+    adapted: dict[str, np.ndarray | None] = {}
+    notes, misshapen = [], []
     for path in [path for path in shapes if path in arrays]:
         array, shape = arrays[path], shapes[path]
         try:
             if path.startswith(CLASSIFIER) and array.shape[:-1] == shape[:-1]:
-                note, fitted[path] = _fit_classifier(array, shape, source, classes)
+                note, adapted[path] = _adapt_classifier(array, shape, source, classes)
             else:
-                note, fitted[path] = _fit_one(model, path, array, shape, source)
+                note, adapted[path] = _adapt_array(model, path, array, shape, source)
             notes += [note] if note and note not in notes else []
         except ValueError:
-            given, needed = (source.shown_shape(path, s) for s in (array.shape, shape))
+            given, needed = (source.shape(path, s) for s in (array.shape, shape))
             misshapen.append(f"{source.name(path)} {given} instead of {needed}")
-    _refuse(
-        missing=[source.name(path) for path in shapes if path not in arrays],
-        surplus=[path for path in arrays if path not in shapes],
-        misshapen=misshapen,
-    )
-    kept = {path: array for path, array in fitted.items() if array is not None}
-    return Fitted(kept, notes)
-
-
-def _refuse(**wrong: list[str]) -> None:
-    """Raises if anything is wrong, with all of it."""
+    wrong = {
+        "missing": [source.name(path) for path in shapes if path not in arrays],
+        "surplus": [path for path in arrays if path not in shapes],
+        "misshapen": misshapen,
+    }
     listed = [
-        f"{len(names)} {what}: {', '.join(_gathered(names))}"
+        f"{len(names)} {what}: {', '.join(_group_blocks(names))}"
         for what, names in wrong.items()
         if names
     ]
     if listed:
         raise ValueError("; ".join(listed))
+    return Adapted({p: a for p, a in adapted.items() if a is not None}, notes)
 
 
-def _gathered(names: list[str]) -> list[str]:
-    """Names, those of a stage's blocks as one: `blocks.{0,1,2}.norm1.bias`."""
-    numbers = {}
+def _group_blocks(names: list[str]) -> list[str]:
+    """Write the names of a stage's blocks as one: `blocks.{0,1,2}.norm1.bias`."""
+    numbers: dict[tuple[str, str], list[str]] = {}
     for name in names:
-        head, block, tail = re.fullmatch(r"(.*?blocks?\.?)(\d+)(.*)|.*", name).groups()
-        numbers.setdefault((head, tail) if head else (name, ""), []).append(block)
+        found = re.fullmatch(r"(.*?blocks?\.?)(\d+)(.*)", name)
+        before, number, behind = found.groups() if found else (name, "", "")
+        numbers.setdefault((before, behind), []).append(number)
     return [
-        head + (blocks[0] or "") + tail
+        before + blocks[0] + behind
         if len(blocks) == 1
-        else f"{head}{{{','.join(sorted(blocks, key=int))}}}{tail}"
-        for (head, tail), blocks in numbers.items()
+        else f"{before}{{{','.join(sorted(blocks, key=int))}}}{behind}"
+        for (before, behind), blocks in numbers.items()
     ]
 
 
-def _fit_one(model, path, array, shape, source):
-    """What was changed in words, or None, and the array, None for the initial one.
+def _adapt_array(
+    model: Model, path: str, array: np.ndarray, shape: Shape, source: Source
+) -> tuple[str | None, np.ndarray]:
+    """Return a note on what was changed, or None, and the array.
 
     Raises:
       ValueError: no change makes it fit.
@@ -137,25 +143,29 @@ def _fit_one(model, path, array, shape, source):
     if path == POSITIONS and vit and array.shape[1:] == shape[1:]:
         old, new = source.patches or _square(len(array) - 1), model.map_sizes[-1]
         if old != new:
-            note = f"positions resized: {_by(old)} to {_by(new)} patches"
+            note = (
+                f"positions resized: {format_size(old)} to {format_size(new)} patches"
+            )
             return note, resize_positions(array, old, new)
     if array.shape == shape:
         return None, array
     if array.ndim != len(shape) or array.shape[-1] != shape[-1]:
-        raise ValueError
+        raise ValueError("another number of dimensions or features")
     if path.endswith("/bias_table"):
-        old, new = (_by((h + 1) // 2 for h in s[:2]) for s in (array.shape, shape))
-        return f"bias tables resized: {old} to {new}", resize_table(array, shape)
+        sizes = (format_size((n + 1) // 2 for n in s[:2]) for s in (array.shape, shape))
+        return f"bias tables resized: {' to '.join(sizes)}", resize_table(array, shape)
     if path in STEMS:
-        taps = model.patch_size**2 if vit else 9
+        taps = model.patch_size**2 if isinstance(model, ViT) else 9
         adapted = adapt_rgb(array, shape, taps)
         channels = math.prod(shape[:-1]) // taps
         return f"first kernel adapted: 3 channels to {channels}", adapted
-    raise ValueError
+    raise ValueError("another shape")
 
 
-def _fit_classifier(array, shape, source, classes):
-    """What was changed in words, or None, and the array, None for the initial one."""
+def _adapt_classifier(
+    array: np.ndarray, shape: Shape, source: Source, classes: Sequence[str] | None
+) -> tuple[str | None, np.ndarray | None]:
+    """Return a note on what was changed, or None, and the array, None to initialize."""
     theirs, ours = source.classes, classes and tuple(classes)
     if array.shape != shape:
         return f"new classifier: {array.shape[-1]} classes to {shape[-1]}", None
@@ -181,12 +191,8 @@ def _square(count: int) -> tuple[int, int]:
     return side, side
 
 
-def _by(sides: Iterable[int]) -> str:
-    return "x".join(map(str, sides))
-
-
-def resize_table(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A bias table at another resolution, bilinear over offsets.
+def resize_table(table: np.ndarray, shape: Shape) -> np.ndarray:
+    """Resize a bias table to another resolution, bilinearly over offsets.
 
     Args:
       table: `[2h - 1, 2w - 1, N]`.
@@ -198,7 +204,7 @@ def resize_table(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def resize_positions(
     positions: np.ndarray, old: tuple[int, int], new: tuple[int, int]
 ) -> np.ndarray:
-    """A ViT's positions at another resolution, bicubic; the class token's stays.
+    """Resize a ViT's positions, bicubically; the class token's position stays.
 
     Args:
       positions: `[1 + h * w, C]`.
@@ -212,15 +218,15 @@ def resize_positions(
     return np.concatenate([token, np.asarray(grid).reshape(-1, grid.shape[-1])])
 
 
-def adapt_rgb(kernel: np.ndarray, shape: tuple[int, ...], taps: int) -> np.ndarray:
-    """A first kernel of RGB images for images of other channels, as timm adapts it.
+def adapt_rgb(kernel: np.ndarray, shape: Shape, taps: int) -> np.ndarray:
+    """Adapt a first kernel of RGB images to images of other channels, as timm does.
 
     One channel takes the sum over red, green and blue, which is the response to a gray
-    image; more take them in turn, scaled to the same response.
+    image; more channels repeat the three in order, scaled to the same response.
 
     Args:
       kernel: `[..., 3, F]`, or `[taps * 3, F]`.
-      shape: the same with another number of channels.
+      shape: with another number of channels.
       taps: positions that the kernel reaches.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Weights in files: safetensors, PyTorch checkpoints, and the folders of runs.
+"""Weights in files: safetensors and PyTorch checkpoints.
 
-Nothing that a file holds is ever run: safetensors holds arrays alone, and of a pickle
+Nothing that a file holds is ever run: safetensors holds arrays alone, and from a pickle
 only tensors and plain containers are read.
 """
 
@@ -19,75 +19,44 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from hybrid_jax.engine.checkpoint import Saved
-from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.extras import import_extra
 from hybrid_jax.models.strides import as_size
 from hybrid_jax.weights import timm_models, timm_names
-from hybrid_jax.weights.adapt import Fitted, Source, fit
+from hybrid_jax.weights.adapt import Adapted, Source, adapt_arrays
 from hybrid_jax.weights.timm_models import Arrays, Model
 
 PICKLES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
-# Under which timm's training and others keep a state dict; averages first.
+# Keys under which checkpoints hold a state dict; averages come first.
 STATE_DICTS = ("state_dict_ema", "model_ema", "state_dict", "model")
 COLLECTIONS = ("params", "batch_stats")
-# Keys of our files' metadata.
+# Keys of the metadata in this project's files.
 KEYS = SPEC, CLASSES, PIXELS = ("hybrid_jax", "hybrid_jax.classes", "hybrid_jax.pixels")
 
 
 class Weights(NamedTuple):
-    """What a file holds.
+    """Content of a file of weights.
 
     Attributes:
       path: of the file.
-      arrays: float32, by the names that the file has for them.
+      arrays: float32, by the names in the file.
       spec: arguments of `create_model`, and `channels`; None in files of others.
-      notes: in words, what was passed over to find them.
-      classes: names in the order of the logits; None where they are not known.
-      pixels: how images are decoded and normalized, see `RunFolder.read_pixels`; None
-        where that is not known.
+      notes: in words, what was skipped to find the weights.
+      classes: class names in the order of the logits; None if unknown.
+      pixels: how images are decoded and normalized; None if unknown.
     """
 
     path: Path
     arrays: Arrays
     spec: dict[str, Any] | None
-    notes: list[str] = []  # noqa: RUF012  # nobody adds to it
+    notes: Sequence[str] = ()
     classes: tuple[str, ...] | None = None
     pixels: dict[str, Any] | None = None
 
     @property
-    def ours(self) -> bool:
-        """Whether the names are this project's, rather than timm's."""
+    def is_native(self) -> bool:
+        """Whether the arrays have this project's names, rather than timm's."""
         return all(name.split("/")[0] in COLLECTIONS for name in self.arrays)
-
-
-def load_weights(
-    model: Model,
-    variables: dict,
-    path: str | os.PathLike,
-    classes: Sequence[str] | None = None,
-) -> tuple[dict, list[str]]:
-    """Variables with the weights of a file, as far as they can be taken over.
-
-    Args:
-      model: the network.
-      variables: its variables; what the file has no use for, such as a classifier of
-        other classes, keeps these values.
-      path: a `.safetensors` or `.pth` file of this project's, timm's or the released
-        Astroformer's names, or the folder of a run.
-      classes: names in the order of the logits. A classifier of the same names in
-        another order is reordered, and one of other names is not taken over. None
-        compares no names.
-
-    Returns:
-      New variables, and in words what had to be changed.
-
-    Raises:
-      UserError: the file cannot be read, or is of another network.
-    """
-    fitted = fit_weights(model, read(path), shapes_of(variables), classes)
-    return merged(variables, fitted.arrays), fitted.notes
 
 
 def fit_weights(
@@ -95,33 +64,33 @@ def fit_weights(
     weights: Weights,
     shapes: dict[str, tuple[int, ...]],
     classes: Sequence[str] | None = None,
-) -> Fitted:
-    """The weights of a file in the shapes of a network.
+) -> Adapted:
+    """Convert the weights of a file to the names and shapes of a network.
 
     Args:
       model: the network.
-      weights: of a file.
-      shapes: what the network expects, by path.
-      classes: names in the order of its logits; None compares no names.
+      weights: content of the file.
+      shapes: shapes of the network's variables, by path.
+      classes: class names in the order of its logits; None compares no names.
 
     Raises:
-      UserError: lists all that is missing, surplus or misshapen.
+      UserError: lists every missing, surplus and misshapen array.
     """
     arrays = weights.arrays
-    source = Source(patches=_patches(weights.spec), classes=weights.classes)
-    if not weights.ours:
+    source = Source(patches=_patch_grid(weights.spec), classes=weights.classes)
+    if not weights.is_native:
         arrays, leaves = timm_names.from_timm(model, arrays, shapes)
         source = source._replace(leaves=leaves)
     try:
-        fitted = fit(model, arrays, shapes, source, classes)
+        adapted = adapt_arrays(model, arrays, shapes, source, classes)
     except ValueError as error:
         raise UserError(f"{weights.path} does not fit the network: {error}") from None
-    notes = weights.notes + fitted.notes + _strides_note(model, weights)
-    return fitted._replace(notes=notes)
+    notes = [*weights.notes, *adapted.notes, *_strides_note(model, weights)]
+    return adapted._replace(notes=notes)
 
 
-def _patches(spec: dict[str, Any] | None) -> tuple[int, int] | None:
-    """Rows and columns of the patches of a ViT that a file is of."""
+def _patch_grid(spec: dict[str, Any] | None) -> tuple[int, int] | None:
+    """Return rows and columns of a ViT's patches; None for other networks."""
     if not (spec and spec.get("patch_size")):
         return None
     height, width = as_size(spec["image_size"])
@@ -129,9 +98,9 @@ def _patches(spec: dict[str, Any] | None) -> tuple[int, int] | None:
 
 
 def _strides_note(model: Model, weights: Weights) -> list[str]:
-    """Tells that a file's network halves its maps elsewhere, where that is known."""
+    """Note that the network in the file has other strides, where both are known."""
     theirs = (weights.spec or {}).get("strides")
-    if not (weights.spec or weights.ours):
+    if not (weights.spec or weights.is_native):
         theirs = timm_models.TIMM_STRIDES
     here = getattr(model, "strides", None)
     if not theirs or not here or tuple(theirs) == here:
@@ -140,44 +109,32 @@ def _strides_note(model: Model, weights: Weights) -> list[str]:
 
 
 def shapes_of(variables: dict) -> dict[str, tuple[int, ...]]:
-    """The shape of every array by path; `eval_shape` results do as well."""
-    flat = flatten_dict(_collections(variables), sep="/")
+    """Return the shape of every array, or `jax.ShapeDtypeStruct`, by path."""
+    flat = flatten_dict(_weight_collections(variables), sep="/")
     return {path: tuple(x.shape) for path, x in flat.items()}
 
 
-def merged(variables: dict, arrays: Arrays) -> dict:
-    """Variables with arrays put in their places by path."""
-    flat = flatten_dict(_collections(variables), sep="/")
-    return unflatten_dict(
-        flat | {path: jnp.asarray(array) for path, array in arrays.items()}, sep="/"
-    ) | {name: {} for name in COLLECTIONS if name in variables and not variables[name]}
+def merge_arrays(variables: dict, arrays: Arrays) -> dict:
+    """Return variables in which arrays replace those at their paths."""
+    collections = _weight_collections(variables)
+    flat = flatten_dict(collections, keep_empty_nodes=True, sep="/")
+    new = {path: jnp.asarray(array) for path, array in arrays.items()}
+    return unflatten_dict(flat | new, sep="/")
 
 
-def _collections(variables: dict) -> dict:
+def _weight_collections(variables: dict) -> dict:
     return {name: variables[name] for name in COLLECTIONS if name in variables}
 
 
-def read(path: str | os.PathLike, checkpoint: str = "") -> Weights:
-    """The weights of a file, or of a checkpoint of a run's folder.
-
-    Args:
-      path: of the file or the folder.
-      checkpoint: of a folder: `best`, `last` or a step; empty is the one that was
-        tested, or of a run that has not ended the best, or the last.
+def read_file(path: str | os.PathLike) -> Weights:
+    """Read a file of weights.
 
     Raises:
       UserError: there is none, it is damaged, or it holds more than weights.
     """
     path = Path(path).expanduser()
-    if path.is_dir():
-        return _read_run(path, checkpoint)
     if not path.is_file():
         raise UserError(f"there are no weights at {path}")
-    if checkpoint:
-        raise UserError(
-            f"{path} is a file of weights, which has no checkpoint {checkpoint}: leave "
-            "that out"
-        )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLES:
@@ -188,21 +145,22 @@ def read(path: str | os.PathLike, checkpoint: str = "") -> Weights:
     )
 
 
-def write(
+def write_file(
     path: str | os.PathLike,
     arrays: Arrays,
     spec: dict | None = None,
     classes: Sequence[str] | None = None,
     pixels: dict[str, Any] | None = None,
 ) -> None:
-    """Writes a `.safetensors` file, whole or not at all.
+    """Write a `.safetensors` file, whole or not at all.
 
     Args:
       path: of the file.
       arrays: by name.
-      spec: kept for `read`.
-      classes: names in the order of the logits, kept for `read`.
-      pixels: how images are decoded and normalized, kept for `read`.
+      spec: arguments of `create_model`, and `channels`; stored in the metadata, like
+        all that follows.
+      classes: class names in the order of the logits.
+      pixels: how images are decoded and normalized.
 
     Raises:
       UserError: no such folder.
@@ -232,9 +190,12 @@ def _read_safetensors(path: Path) -> Weights:
             metadata, names = file.metadata() or {}, file.keys()
             arrays = {name: _float32(file.get_tensor(name)) for name in names}
         known = {key: json.loads(metadata.get(key, "null")) for key in KEYS}
-        spec = _checked(known[SPEC]) if SPEC in metadata else None
         return Weights(
-            path, arrays, spec, classes=_names(known[CLASSES]), pixels=known[PIXELS]
+            path,
+            arrays,
+            spec=check_spec(known[SPEC]) if SPEC in metadata else None,
+            classes=check_class_names(known[CLASSES]),
+            pixels=known[PIXELS],
         )
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
@@ -250,7 +211,7 @@ def _read_pickle(path: Path) -> Arrays:
         alternative="convert the file to .safetensors where torch is installed",
     )
     try:
-        # timm's own checkpoints hold their command's arguments too, which are plain.
+        # timm's checkpoints also hold the arguments of its command, which are plain.
         with (
             warnings.catch_warnings(action="ignore"),
             torch.serialization.safe_globals([argparse.Namespace]),
@@ -260,13 +221,14 @@ def _read_pickle(path: Path) -> Arrays:
             name.removeprefix("module.").removeprefix("_orig_mod."): _float32(
                 tensor.detach().float() if tensor.is_floating_point() else tensor
             )
-            for name, tensor in _state_dict(content).items()
+            for name, tensor in _find_state_dict(content).items()
         }
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):
             raise UserError(
                 f"{path} holds more than weights, and opening it could run code "
-                f"({_refused(error)}): it was not opened; take a .safetensors file"
+                f"({_refused_global(error)}): it was not opened; take a .safetensors "
+                "file"
             ) from None
         raise UserError(f"{path} is damaged, or no file of PyTorch's") from None
     except Exception as error:  # torch raises many kinds
@@ -274,14 +236,14 @@ def _read_pickle(path: Path) -> Arrays:
         raise UserError(f"{path} is damaged or holds no weights ({what})") from None
 
 
-def _refused(error: Exception) -> str:
-    """What of a pickle was refused, out of PyTorch's paragraphs."""
+def _refused_global(error: Exception) -> str:
+    """Return the part of PyTorch's message that names what a pickle would call."""
     lines = (line.strip() for line in str(error).splitlines() if "GLOBAL" in line)
     return next(lines).split(" Please use")[0].split(" was not an allowed")[0]
 
 
-def _state_dict(content: Any) -> dict[str, Any]:
-    """The tensors of a checkpoint by name.
+def _find_state_dict(content: Any) -> dict[str, Any]:
+    """Return the tensors of a checkpoint by name.
 
     Raises:
       ValueError: it has none.
@@ -299,41 +261,22 @@ def _state_dict(content: Any) -> dict[str, Any]:
     return state
 
 
-def _read_run(path: Path, checkpoint: str) -> Weights:
-    folder = RunFolder(path)
-    saved = Saved(folder.checkpoints)
-    if not saved.steps:
-        raise UserError(f"{path} is no folder of a run that saved a checkpoint")
-    variables = saved.evaluated(folder.choose(saved, checkpoint))
-    arrays = {
-        name: np.asarray(array)
-        for name, array in flatten_dict(variables, sep="/").items()
-    }
-    try:
-        spec = _checked(folder.read_model())
-        classes = _names(folder.read_classes())
-        pixels = folder.read_pixels(spec["channels"])
-    except ValueError as error:
-        raise UserError(f"{path} holds no run of ours: {error}") from None
-    return Weights(path, arrays, spec, saved.notes, classes, pixels)
-
-
-def _checked(spec: Any) -> dict[str, Any]:
-    """The arguments of `create_model` and `channels`, as this project wrote them.
+def check_spec(spec: Any) -> dict[str, Any]:
+    """Return the stored arguments of `create_model` and `channels`, checked.
 
     Raises:
-      ValueError: somebody else did.
+      ValueError: this project did not write them.
     """
     if not isinstance(spec, dict) or not {"name", "channels"} <= spec.keys():
         raise ValueError("its metadata describe no model")
     return spec
 
 
-def _names(classes: Any) -> tuple[str, ...] | None:
-    """Names of classes, None where there are none.
+def check_class_names(classes: Any) -> tuple[str, ...] | None:
+    """Return stored class names, checked; None where there are none.
 
     Raises:
-      ValueError: they are no names.
+      ValueError: they are no list of names.
     """
     if classes is None:
         return None

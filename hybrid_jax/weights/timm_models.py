@@ -1,4 +1,4 @@
-"""Which of timm's networks a model is, and which of ours a state dict of timm's."""
+"""Match the models of this project with the networks of timm."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hybrid_jax.models.hybrid import HybridNet
-from hybrid_jax.models.registry import MODELS, ViTRow
+from hybrid_jax.models.registry import LETTERS, MODELS, ViTRow
 from hybrid_jax.models.strides import Size
 from hybrid_jax.models.vit import ViT
 
@@ -17,7 +17,7 @@ TIMM_STRIDES = (2, 2, 2, 2, 2)  # its networks have no others
 
 
 def spec_from_timm(name: str, state: Arrays) -> dict[str, Any]:
-    """What a state dict of timm's is of, read off its shapes.
+    """Read the arguments of `create_model` off the shapes of timm's state dict.
 
     Returns:
       The arguments of `create_model`, and `channels`. Images are taken to be square,
@@ -43,7 +43,7 @@ def spec_from_timm(name: str, state: Arrays) -> dict[str, Any]:
 
 
 def _image_side(state: Arrays) -> int:
-    """Pixels that the last bias table was made for; 0 if there is no table."""
+    """Return the image side that fits the last bias table; 0 if there is no table."""
     side = 0
     for key, table in state.items():
         if not key.endswith("bias_table"):
@@ -56,14 +56,13 @@ def _image_side(state: Arrays) -> int:
 
 
 def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
-    """Name and keyword arguments with which `timm.create_model` builds a model.
+    """Return name and keyword arguments with which `timm.create_model` builds a model.
 
-    timm halves a map at every stage, so a network with other strides has its weights
-    but not its logits there: `img_size` is then another size, which its bias tables
-    fit.
+    timm halves a map at every stage, so a network with other strides has the same
+    weights but other logits there: `img_size` is then a size that its bias tables fit.
 
     Raises:
-      ValueError: timm has no such network; says what of it.
+      ValueError: timm has no such network; names the part that it lacks.
     """
     if isinstance(model, ViT):
         height, width = model.map_sizes[0]
@@ -72,27 +71,30 @@ def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
             "patch_size": model.patch_size,
             "embed_dim": model.width,
             "depth": model.depth,
-            "num_heads": model.width // model.recipe.head_dim,
+            "num_heads": model.width // model.block_config.head_dim,
             "num_classes": model.num_classes,
         }
-    letters = {block.letter for block in model.plan}
+    letters = {block.letter: LETTERS[block.letter] for block in model.plan}
+    unmatched = [letter for letter, row in letters.items() if not row.timm]
+    gates = {row.timm_gate for row in letters.values() if row.timm_gate}
+    windowed = any(row.attention == "window" for row in letters.values())
     lacking = None
-    if "S" in letters:
-        lacking = "no local self-attention (S)"
-    elif {"B", "C"} <= letters or {"B", "M"} <= letters:
+    if unmatched:
+        lacking = f"no block {unmatched[0]}"
+    elif len(gates) > 1:
         lacking = "one gate for all of a network (B beside C or M)"
     elif not all(isinstance(width, int) for width in model.widths):
         lacking = "no two widths in a stage"
-    elif model.recipe.attention != "pre":
+    elif model.block_config.attention != "pre":
         lacking = "relative bias before the softmax alone"
-    elif "M" in letters and model.recipe.transformer_norm == "batch":
+    elif windowed and model.block_config.transformer_norm == "batch":
         lacking = "no batch norms in MaxViT (M)"
     if lacking:
         raise ValueError(f"timm has {lacking}")
-    arguments = {
+    arguments: dict[str, Any] = {
         "img_size": _timm_image_size(model),
         "block_type": tuple(
-            tuple(b.letter.replace("B", "C") for b in model.plan if b.stage == stage)
+            tuple(letters[b.letter].timm for b in model.plan if b.stage == stage)
             for stage in range(1, 1 + len(model.stack))
         ),
         "embed_dim": model.widths,
@@ -101,29 +103,32 @@ def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
         "head_hidden_size": model.head_hidden or None,
         "num_classes": model.num_classes,
     }
-    if "B" in letters:
-        arguments["conv_attn_layer"] = "cbam"
+    if gates and gates != {"se"}:  # timm's default
+        (arguments["conv_attn_layer"],) = gates
     return _timm_name(model), arguments
 
 
 def _timm_image_size(model: HybridNet) -> Size:
-    """Pixels at which timm's bias tables are as large as a model's.
+    """Return the image size at which timm's bias tables are as large as a model's.
 
     Raises:
       ValueError: there is no such size.
     """
-    attending = {block.stage for block in model.plan if block.letter == "T"}
-    windows = any(block.letter == "M" for block in model.plan)
+    attending = [
+        block.stage for block in model.plan if LETTERS[block.letter].attention == "map"
+    ]
+    windowed = any(LETTERS[b.letter].attention == "window" for b in model.plan)
     ours = model.map_sizes
 
-    def fits(size):
-        maps = [tuple(side // 2 for side in size)]  # so timm rounds
+    def fits(size: Size) -> bool:
+        maps = [(size[0] // 2, size[1] // 2)]  # timm rounds the first map down
         for _ in model.stack:
-            maps.append(tuple((side + 1) // 2 for side in maps[-1]))
+            height, width = maps[-1]
+            maps.append(((height + 1) // 2, (width + 1) // 2))
         same = all(maps[stage] == ours[stage] for stage in attending)
-        return same and (not windows or tuple(s // 32 for s in size) == ours[-1])
+        return same and (not windowed or (size[0] // 32, size[1] // 32) == ours[-1])
 
-    scaled = [tuple(2 ** (1 + n) * side for side in ours[n]) for n in range(len(ours))]
+    scaled = [(2 ** (1 + n) * h, 2 ** (1 + n) * w) for n, (h, w) in enumerate(ours)]
     for size in [model.image_size, *reversed(scaled)]:
         if fits(size):
             return size
@@ -133,8 +138,8 @@ def _timm_image_size(model: HybridNet) -> Size:
 
 
 def _timm_name(model: HybridNet) -> str:
-    """The first of timm's models whose blocks are made like this one's."""
+    """Return the first of timm's models with the same block config."""
     for row in MODELS.values():
-        if row.recipe == model.recipe and row.timm:
+        if row.block_config == model.block_config and row.timm:
             return row.timm
-    raise ValueError("timm has no blocks of this recipe")
+    raise ValueError("timm has no blocks of this block config")

@@ -1,8 +1,8 @@
 """Weights under the names and layouts of timm's state dicts, and back again.
 
-The released Astroformer is timm's `MaxxVit`, so its state dicts are covered too. Here,
+The released Astroformer is timm's `MaxxVit`, so its state dicts are covered too. Here
 kernels are `[..., in, out]`, a bias table is `[2H - 1, 2W - 1, heads]` over the offsets
-`i - j`, and `qkv` is packed head by head; timm differs by kind of layer and of model.
+`i - j`, and `qkv` is packed head by head; timm's layouts differ by layer and model.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid_jax.models.hybrid import HybridNet
+from hybrid_jax.models.registry import LETTERS
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.weights.timm_models import Arrays, Model, timm_arguments
 
@@ -49,9 +50,9 @@ MAXVIT = (
     | {f"block/{ours}": f"attn_block.{theirs}" for ours, theirs in TRANSFORMER.items()}
     | {f"grid/{ours}": f"attn_grid.{theirs}" for ours, theirs in TRANSFORMER.items()}
 )
-# The first block of a stage pools behind its first norm, which moves that one.
+# The first block of a stage pools behind its first norm, which renames that norm.
 FIRST_TRANSFORMER = TRANSFORMER | {"attention_norm": "norm1.norm"}
-BLOCKS = {"C": MBCONV, "B": MBCONV, "T": TRANSFORMER, "M": MAXVIT}
+BLOCKS = {"C": MBCONV, "T": TRANSFORMER, "M": MAXVIT}  # by timm's letter
 
 STEM = {
     "stem/conv1": "stem.conv1",
@@ -79,7 +80,7 @@ LEAVES = {
     "var": "running_var",
     "bias_table": "relative_position_bias_table",
 }
-# What timm stores beside its weights, or used to.
+# Arrays that timm stores beside its weights, or used to.
 DERIVED = (
     "num_batches_tracked",
     "relative_position_index",
@@ -90,14 +91,17 @@ DERIVED = (
 
 
 class Layout(NamedTuple):
-    """An array as timm has it, and back; `back` is told the shape that is expected."""
+    """Functions from this project's layout of an array to timm's, and from timm's.
 
-    out: Callable[[np.ndarray], np.ndarray]
-    back: Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+    `from_timm` also takes the expected shape.
+    """
+
+    to_timm: Callable[[np.ndarray], np.ndarray]
+    from_timm: Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
 
 class Leaf(NamedTuple):
-    """timm's name of an array, and how it lies there."""
+    """timm's name of an array, and its layout there."""
 
     key: str
     layout: Layout
@@ -108,12 +112,12 @@ LINEAR = Layout(lambda x: x.T, lambda x, _: x.T)
 CONVOLUTION = Layout(
     lambda x: x.transpose(3, 2, 0, 1), lambda x, _: x.transpose(2, 3, 1, 0)
 )
-# 1x1; timm itself went from one to the other, so a linear layer's is taken too.
+# 1x1 convolutions; timm changed some to linear layers, so these are read too.
 POINTWISE = Layout(
     lambda x: x.T[:, :, None, None], lambda x, _: x.reshape(x.shape[:2]).T
 )
 TABLE = Layout(
-    lambda x: x.reshape(-1, x.shape[-1]), lambda x, shape: _unflattened(x, shape)
+    lambda x: x.reshape(-1, x.shape[-1]), lambda x, shape: _unflatten_table(x, shape)
 )
 # TensorFlow's offsets are j - i.
 TENSORFLOW_TABLE = Layout(
@@ -126,8 +130,8 @@ TOKENS = Layout(
 )
 
 
-def _unflattened(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`[rows, heads]` as `[2H - 1, 2W - 1, heads]`, square unless it fits `shape`."""
+def _unflatten_table(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Reshape `[rows, heads]` to `[2H - 1, 2W - 1, heads]`; square if not `shape`."""
     rows, heads = table.shape
     if rows == shape[0] * shape[1]:
         return table.reshape(*shape[:2], heads)
@@ -137,33 +141,32 @@ def _unflattened(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return table.reshape(side, side, heads)
 
 
-def _patches(side: int) -> Layout:
-    """A patch embedding, here a product and there a convolution."""
+def _patch_layout(side: int) -> Layout:
+    """Return the layout of a patch embedding: a convolution in timm, a product here."""
+    return Layout(
+        lambda x: x.reshape(side, side, -1, x.shape[-1]).transpose(3, 2, 0, 1),
+        lambda x, _: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
+    )
 
-    def out(x):
-        return x.reshape(side, side, -1, x.shape[-1]).transpose(3, 2, 0, 1)
 
-    return Layout(out, lambda x, _: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]))
+def _packed_layout(layout: Layout, head_dim: int) -> Layout:
+    """Return the layout of `qkv` that is packed q, k, v over all heads in timm.
 
+    In this project it is packed head by head.
+    """
 
-def _packed(layout: Layout, head_dim: int) -> Layout:
-    """`qkv` packed q, k, v over all heads, where here each head has its three."""
+    def swap(x: np.ndarray, *shape: int) -> np.ndarray:
+        heads = x.reshape(*x.shape[:-1], *shape, head_dim)
+        return heads.swapaxes(-3, -2).reshape(x.shape)
 
-    def swap(x, shape):
-        return x.reshape(*x.shape[:-1], *shape, head_dim).swapaxes(-3, -2)
-
-    def out(x):
-        return layout.out(swap(x, (-1, 3)).reshape(x.shape))
-
-    def back(x, shape):
-        x = layout.back(x, shape)
-        return swap(x, (3, -1)).reshape(x.shape)
-
-    return Layout(out, back)
+    return Layout(
+        lambda x: layout.to_timm(swap(x, -1, 3)),
+        lambda x, shape: swap(layout.from_timm(x, shape), 3, -1),
+    )
 
 
 def timm_leaf(model: Model, path: str, ndim: int) -> Leaf:
-    """Where timm keeps an array of a model.
+    """Return timm's name and layout of an array.
 
     Args:
       model: the network.
@@ -176,17 +179,17 @@ def timm_leaf(model: Model, path: str, ndim: int) -> Leaf:
     collection, inside = path.split("/", 1)
     module, _, leaf = inside.rpartition("/")
     names = _module_names(model, module or inside)
-    if inside in names:  # an array that is no part of a layer
+    if inside in names:  # an array that belongs to no layer
         key = names[inside]
     elif module in names and leaf in LEAVES:
         key = f"{names[module]}.{LEAVES[leaf]}"
     else:
-        raise ValueError(f"timm has no counterpart of {collection}/{inside}")
+        raise ValueError(f"timm has no array for {collection}/{inside}")
     return Leaf(key, _layout(model, inside, ndim))
 
 
 def _module_names(model: Model, module: str) -> dict[str, str]:
-    """Our names of modules and timm's, of the part of a model that `module` is in."""
+    """Map names of modules to timm's, in the part of a model that holds `module`."""
     first = module.split("/")[0]
     if isinstance(model, ViT):
         if not first.startswith("block"):
@@ -199,73 +202,73 @@ def _module_names(model: Model, module: str) -> dict[str, str]:
         return HEAD if model.head_hidden else PLAIN_HEAD
     stage, number = (int("".join(filter(str.isdigit, x))) for x in first.split("_"))
     (letter,) = (b.letter for b in model.plan if (b.stage, b.number) == (stage, number))
-    names = BLOCKS.get(letter, {})
-    if letter == "T" and number == 1:
+    names = BLOCKS.get(LETTERS[letter].timm, {})
+    if names is TRANSFORMER and number == 1:
         names = FIRST_TRANSFORMER
-    if model.recipe.gate_before_norm:
+    if model.block_config.gate_before_norm:
         names = {k: v.replace("se.", "se_early.", 1) for k, v in names.items()}
     theirs = f"stages.{stage - 1}.blocks.{number - 1}"
     return {f"{first}/{k}": f"{theirs}.{v}" for k, v in names.items()}
 
 
 def _layout(model: Model, inside: str, ndim: int) -> Layout:
-    """How an array lies in timm, by its path."""
+    """Return the layout of an array in timm, by its path."""
     *modules, leaf = inside.split("/")
     if leaf in ("class_token", "position_embedding"):
         return TOKENS
-    # MaxViT's release for TensorFlow has its own conventions, and MaxViT and ViT linear
-    # layers where CoAtNet has 1x1 convolutions.
-    tensorflow = isinstance(model, HybridNet) and model.recipe.padding == "same"
-    sequence = isinstance(model, ViT) or "block" in modules or "grid" in modules
+    # MaxViT's release for TensorFlow has other conventions, and MaxViT and ViT have
+    # linear layers where CoAtNet has 1x1 convolutions.
+    tensorflow = isinstance(model, HybridNet) and model.block_config.padding == "same"
+    linear = isinstance(model, ViT) or {"block", "grid"} & {*modules}
     if leaf == "bias_table":
         return TENSORFLOW_TABLE if tensorflow else TABLE
     if leaf == "kernel":
         if ndim == 4:
             layout = CONVOLUTION
         elif modules == ["patch_embedding"]:
-            layout = _patches(model.patch_size)
-        elif sequence or "head" in modules or "position" in modules:
+            layout = _patch_layout(model.patch_size)
+        elif linear or "head" in modules or "position" in modules:
             layout = LINEAR
         else:
             layout = POINTWISE
     else:
         layout = AS_IS
-    if "qkv" in modules and sequence and (tensorflow or isinstance(model, ViT)):
-        layout = _packed(layout, model.recipe.head_dim)
+    if "qkv" in modules and linear and (tensorflow or isinstance(model, ViT)):
+        layout = _packed_layout(layout, model.block_config.head_dim)
     return layout
 
 
 def to_timm(model: Model, arrays: Arrays) -> Arrays:
-    """A state dict of timm's.
+    """Convert variables to a state dict of timm.
 
     Args:
       model: the network.
       arrays: its variables, `{"params/.../kernel": array}`.
 
     Raises:
-      ValueError: a layer or a form of attention that timm has not.
+      ValueError: timm lacks a layer or a form of attention of the network.
     """
     timm_arguments(model)
     state = {}
     for path, array in arrays.items():
         key, layout = timm_leaf(model, path, array.ndim)
-        state[key] = layout.out(np.asarray(array))
+        state[key] = layout.to_timm(np.asarray(array))
     return state
 
 
 def from_timm(
     model: Model, state: Arrays, shapes: dict[str, tuple[int, ...]]
 ) -> tuple[Arrays, dict[str, Leaf]]:
-    """A state dict of timm's as arrays of a model, whether or not they fit.
+    """Convert a state dict of timm to arrays of a model, whether or not they fit.
 
     Args:
       model: the network.
       state: the state dict.
-      shapes: what the model expects, by path.
+      shapes: shapes of the model's variables, by path.
 
     Returns:
-      The arrays by path, with what is not the model's left under its own name; and
-      how timm names and lays out every path, for messages.
+      The arrays by path, those that are not the model's under timm's name; and timm's
+      name and layout of every path, for messages.
     """
     leaves = {path: timm_leaf(model, path, len(s)) for path, s in shapes.items()}
     rest = {k: v for k, v in state.items() if not k.endswith(DERIVED)}
@@ -275,7 +278,7 @@ def from_timm(
             continue
         array = rest.pop(key)
         try:
-            arrays[path] = layout.back(array, shapes[path])
+            arrays[path] = layout.from_timm(array, shapes[path])
         except (ValueError, IndexError):
-            arrays[path] = array  # of another kind, to be reported as it is
+            arrays[path] = array  # of wrong dimensions, to be reported unchanged
     return arrays | rest, leaves

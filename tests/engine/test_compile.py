@@ -11,7 +11,7 @@ import pytest
 
 from hybrid_jax.engine import compile as compiling
 from hybrid_jax.engine.compile import Program, compiler
-from hybrid_jax.ops.backend import plain_operations
+from hybrid_jax.ops.backend import reference_implementations
 from tests.training.test_step import make_task
 
 VECTOR = jax.ShapeDtypeStruct((3,), jnp.float32)
@@ -70,7 +70,7 @@ def test_a_process_keeps_its_latest_programs(monkeypatch):
     longer = jax.ShapeDtypeStruct((4,), jnp.float32)
     assert not make(2, longer).kept  # other arguments
     assert not make(2).kept  # two others came since
-    with plain_operations():
+    with reference_implementations():
         assert not make(2).kept  # another form
     assert not make(2, key=None).kept
     assert not make(2, key=None).kept

@@ -41,7 +41,7 @@ def config(batch=256, **fields):
 
 def on(devices):
     """So many devices, of as many hosts."""
-    return SimpleNamespace(shared_by=devices, here=1)
+    return SimpleNamespace(count=devices, local_count=1)
 
 
 @pytest.fixture

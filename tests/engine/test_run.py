@@ -163,9 +163,9 @@ def test_evaluate_convert_and_init_from_take_a_checkpoint(finished, tmp_path, ca
     target = tmp_path / "first.safetensors"
     convert = ["hybrid-jax", "convert", str(workdir), str(target), "--to=hybrid_jax"]
     assert main([*convert, f"--checkpoint={first}"]) == 0
-    from hybrid_jax.weights.files import read
+    from hybrid_jax.engine.run_weights import read_weights
 
-    theirs, ours = read(target), read(workdir, str(first))
+    theirs, ours = read_weights(target), read_weights(workdir, str(first))
     for name, array in ours.arrays.items():
         np.testing.assert_array_equal(theirs.arrays[name], array)
     assert theirs.pixels == ours.pixels
@@ -173,7 +173,7 @@ def test_evaluate_convert_and_init_from_take_a_checkpoint(finished, tmp_path, ca
     assert len(theirs.pixels["mean"]) == len(theirs.pixels["deviation"]) == 1
     assert theirs.classes == CLASSES
     with pytest.raises(UserError, match="a file of weights, which has no checkpoint"):
-        read(target, "best")
+        read_weights(target, "best")
 
 
 def test_no_optimizer_moments_are_read(finished, monkeypatch):

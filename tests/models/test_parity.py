@@ -22,7 +22,7 @@ from tests.timm_oracle import (
     variables_from_timm,
 )
 
-# Few and narrow blocks, where it is the recipe of a row that is compared.
+# Few and narrow blocks, where it is the block config of a row that is compared.
 SMALL = {
     "widths": (32, 64, 96, 128),
     "depths": (1, 2, 2, 2),
@@ -70,7 +70,7 @@ def test_our_own_sizes_equal_timm_resized(name, image_size):
 
 @pytest.mark.parametrize("image_size", [64, 96])
 @pytest.mark.parametrize("name", list_models("coatnet_*_rw*"))
-def test_recipes_equal_timm(name, image_size):
+def test_block_configs_equal_timm(name, image_size):
     assert_logits_equal_timm(name, image_size, **SMALL)
 
 
@@ -81,7 +81,7 @@ def test_other_stacks_equal_timm(stack, image_size):
 
 
 @pytest.mark.parametrize("stack", ["M-M-T-T", "C-C-T-M"])
-def test_the_tensorflow_recipe_in_other_stacks_equals_timm(stack):
+def test_the_tensorflow_config_in_other_stacks_equals_timm(stack):
     assert_logits_equal_timm("maxvit_tiny", 64, stack=stack, **SMALL)
 
 
@@ -251,7 +251,10 @@ def test_sizes_are_timms(name):
 @pytest.mark.parametrize(
     "name",
     [
-        *("astroformer_5", "astroformer_0_cttt", "astroformer_0_cccc", "cbam_5"),
+        "astroformer_5",
+        "astroformer_0_cttt",
+        "astroformer_0_cccc",
+        "cbam_5",
         *list_models("coatnet_[0-5]"),
         *list_models("coatnet_*_rw*"),
         *list_models("maxvit_*"),

@@ -2,7 +2,7 @@ import pytest
 
 from hybrid_jax.models.strides import (
     as_size,
-    check_geometry,
+    check_strides,
     choose_patch,
     choose_strides,
     map_sizes,
@@ -40,10 +40,10 @@ def test_odd_sizes_round_up():
 
 def test_sizes_that_cannot_be_served():
     with pytest.raises(ValueError, match="16x16 px and up"):
-        check_geometry((15, 32), (1, 1, 1, 1, 1))
+        check_strides((15, 32), (1, 1, 1, 1, 1))
     with pytest.raises(ValueError, match=r"divide by 32.*\(1, 1, 1, 2, 2\) would do"):
-        check_geometry((16, 16), (2, 2, 2, 2, 2))
-    check_geometry((32, 32), (2, 2, 2, 2, 2))  # a last map of one pixel, if asked for
+        check_strides((16, 16), (2, 2, 2, 2, 2))
+    check_strides((32, 32), (2, 2, 2, 2, 2))  # a last map of one pixel, if asked for
 
 
 def test_one_number_is_a_square():

@@ -85,7 +85,10 @@ def test_a_program_by_hand():
         with jax.named_scope("outer"):
             jax.lax.scan(step, 0.0, length=5)
         return jax.lax.conv_general_dilated(
-            *(x, kernel, (2, 2), "SAME"),
+            x,
+            kernel,
+            window_strides=(2, 2),
+            padding="SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=2,
         )
@@ -119,7 +122,7 @@ def test_parts_add_up_and_have_the_shapes_of_the_maps():
     )
 
 
-def test_counting_leaves_no_plain_operations_behind():
+def test_counting_leaves_no_reference_implementations_behind():
     """Who traces the model afterwards gets the operations of the platform."""
     model = create_model("astroformer_pico", 3, 32)
     images = jnp.zeros((1, 32, 32, 3))

@@ -17,26 +17,32 @@ from hybrid_jax.cli.train import parse
 from hybrid_jax.engine.checkpoint import Saved
 from hybrid_jax.errors import Gone, UserError
 from hybrid_jax.parallel import distributed
-from tests.parallel.runs import ALL, EXPERIMENT, STEPS, cut_in
+from tests.parallel.runs import ALL, EXPERIMENT, STEPS, environment
 from tests.parallel.test_kinds import LATER, losses
 
 ROOT = Path(__file__).parents[2]
 
 
-def start(workdir, *more, own=((), ()), program=("-m", "hybrid_jax.main")):
-    """Two processes; `own` are the arguments of each."""
+def start(workdir, *more, each=((), ()), program=("-m", "hybrid_jax.main")):
+    """Start two processes; `each` are further arguments of either."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     return [
         subprocess.Popen(
             [
-                *(sys.executable, *program, *EXPERIMENT, f"--workdir={workdir}"),
-                *(f"--coordinator=localhost:{port}", "--processes=2"),
-                *(f"--process={i}", *more, *own[i]),
+                sys.executable,
+                *program,
+                *EXPERIMENT,
+                f"--workdir={workdir}",
+                f"--coordinator=localhost:{port}",
+                "--processes=2",
+                f"--process={i}",
+                *more,
+                *each[i],
             ],
             cwd=ROOT,
-            env=cut_in(2),
+            env=environment(2),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -73,14 +79,16 @@ def alone(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("alone") / "run"
     command = [sys.executable, "-m", "hybrid_jax.main", *EXPERIMENT]
     command.append(f"--workdir={workdir}")
-    subprocess.run(command, cwd=ROOT, check=True, env=cut_in(1))
+    subprocess.run(command, cwd=ROOT, check=True, env=environment(1))
     return losses(workdir)
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """A run of two processes, one of which was told to end; what came of it."""
-    workdir = tmp_path_factory.mktemp("told") / "run[1]"  # which orbax would misread
+def signaled(tmp_path_factory):
+    """A run of two processes, one of which got a signal; what came of it."""
+    workdir = (
+        tmp_path_factory.mktemp("signaled") / "run[1]"
+    )  # which orbax would misread
     processes = start(workdir, *SHARED)
     wait_for_lines(workdir, 5, processes[0])
     sent = time.monotonic()
@@ -90,9 +98,9 @@ def told(tmp_path_factory):
     return workdir, codes, last, outputs
 
 
-def test_a_signal_to_one_ends_both_with_one_step(alone, told):
+def test_a_signal_to_one_ends_both_with_one_step(alone, signaled):
     """Parameters are cut over both, so that each of them saves a part."""
-    workdir, codes, last, outputs = told
+    workdir, codes, last, outputs = signaled
     step = Saved(workdir / "checkpoints").latest()
     assert codes == [143, 143]
     said = f"hybrid-jax: ended by SIGTERM with step {step} saved; run the same "
@@ -104,9 +112,9 @@ def test_a_signal_to_one_ends_both_with_one_step(alone, told):
 
 
 @pytest.mark.skipif(not ALL, reason="only with HYBRID_JAX_KINDS=all")
-def test_both_go_on(alone, told, tmp_path):
-    step = Saved(told[0] / "checkpoints").latest()
-    workdir = shutil.copytree(told[0], tmp_path / "run")
+def test_both_go_on(alone, signaled, tmp_path):
+    step = Saved(signaled[0] / "checkpoints").latest()
+    workdir = shutil.copytree(signaled[0], tmp_path / "run")
     codes, _, outputs = ended(start(workdir, *SHARED))
     assert codes == [0, 0], outputs
     assert f"Resuming after step {step} of {STEPS}" in outputs[0][0]
@@ -162,7 +170,7 @@ def test_a_notice_of_the_cloud_ends_both(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("own", "message"),
+    ("arguments", "message"),
     [
         (
             ("--config.optim.weight_decay=0.1",),
@@ -176,8 +184,8 @@ def test_a_notice_of_the_cloud_ends_both(tmp_path):
         ),
     ],
 )
-def test_hosts_that_disagree_stop(tmp_path, own, message):
-    codes, last, _ = ended(start(tmp_path / "run", own=((), own)))
+def test_hosts_that_disagree_stop(tmp_path, arguments, message):
+    codes, last, _ = ended(start(tmp_path / "run", each=((), arguments)))
     assert codes == [2, 2]
     assert last == [[f"hybrid-jax: {message}"]] * 2
     assert not (tmp_path / "run").exists()
@@ -185,8 +193,8 @@ def test_hosts_that_disagree_stop(tmp_path, own, message):
 
 def test_what_ends_one_ends_both(tmp_path):
     (tmp_path / "run").write_text("a file")
-    own = ((), (f"--workdir={tmp_path / 'other'}",))
-    codes, last, _ = ended(start(tmp_path / "run", own=own))
+    each = ((), (f"--workdir={tmp_path / 'other'}",))
+    codes, last, _ = ended(start(tmp_path / "run", each=each))
     assert codes == [2, 2]
     why = f"--workdir={tmp_path / 'run'} is a file; give a folder"
     assert last == [[f"hybrid-jax: {why}"], [f"hybrid-jax: host 0 has ended: {why}"]]
@@ -214,9 +222,9 @@ def test_flags_of_hosts_are_checked(flags, message):
 
 
 def test_a_coordinator_that_is_not_there_is_told(monkeypatch):
-    monkeypatch.setattr(distributed, "SECONDS", 0.1)
+    monkeypatch.setattr(distributed, "TIMEOUT", 0.1)
     with pytest.raises(UserError, match="localhost:1 cannot be reached"):
-        distributed.join("localhost:1", 2, 1)
+        distributed.initialize("localhost:1", 2, 1)
 
 
 @pytest.mark.parametrize("port", [None, 99999])
@@ -226,7 +234,7 @@ def test_a_port_that_cannot_be_had_is_told(port):
         other.listen()
         port = port or other.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} cannot be had"):
-            distributed.join(f"localhost:{port}", 2, 0)
+            distributed.initialize(f"localhost:{port}", 2, 0)
 
 
 def test_flags_of_hosts():
@@ -255,11 +263,11 @@ def test_a_cluster_is_known_by_its_variables(monkeypatch, variables, many):
     monkeypatch.setattr(
         distributed.jax.distributed,
         "initialize",
-        lambda *given, **_: asked.append(given),
+        lambda **given: asked.append(given["coordinator_address"]),
     )
-    found = distributed.join()
-    assert asked == ([()] if many else [])
-    assert not found.many
+    found = distributed.initialize()
+    assert asked == ([None] if many else [])
+    assert not found.is_distributed
 
 
 class Service:
@@ -289,18 +297,18 @@ def test_runs_one_after_the_other_leave_each_other_alone(monkeypatch):
     monkeypatch.setattr(distributed, "_service", lambda: service)
 
     def next_run(number):
-        monkeypatch.setattr(distributed, "_numbers", counts[number])
+        monkeypatch.setattr(distributed, "_run_numbers", counts[number])
         return distributed.Hosts(number, 2)
 
     for run in range(2):
         both = [next_run(number) for number in range(2)]
 
         def talk(one, run=run):
-            one.agree("setting", lambda: {"run": run})
-            return one.told(lambda: run)
+            one.check_equal("setting", lambda: {"run": run})
+            return one.broadcast(lambda: run)
 
         with ThreadPoolExecutor(2) as threads:
             assert list(threads.map(talk, both)) == [run, run]
-        assert both[0].signalled() is None
-        both[1].signal(signal.SIGTERM)
-        assert both[0].signalled() == signal.SIGTERM
+        assert both[0].reported_signal() is None
+        both[1].report_signal(signal.SIGTERM)
+        assert both[0].reported_signal() == signal.SIGTERM

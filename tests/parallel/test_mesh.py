@@ -1,4 +1,4 @@
-"""What lies where, and what programs are given."""
+"""Shardings of arrays, and what programs are given."""
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +33,11 @@ def specs(tree):
 def test_kernels_their_moments_and_averages_are_cut_and_all_else_is_whole():
     task = make_task(optimizer=optax.adam(1e-3), ema_decay=0.9)
     shapes = initialization_program(create_devices(count=1), task, 1).shapes
-    cut = specs(meshed(Jit, 2, 4).state(shapes))
-    for path, spec in cut.items():
+    sharded = specs(meshed(Jit, 2, 4).state_shapes(shapes))
+    for path, spec in sharded.items():
         kernel = path.endswith("/kernel")
         assert ("fsdp" in spec) == kernel, path
-    kernels = [path for path in cut if path.endswith("/kernel")]
+    kernels = [path for path in sharded if path.endswith("/kernel")]
     for part in ("params/", "opt_state/", "average/"):
         assert any(path.startswith(part) for path in kernels)
 
@@ -46,35 +46,35 @@ def test_kernels_their_moments_and_averages_are_cut_and_all_else_is_whole():
     ("shape", "spec"),
     [
         ((3, 3, 16, 32), (None, None, None, "fsdp")),
-        ((16, 30), ("fsdp", None)),  # 30 outputs cannot be cut in four
+        ((16, 30), ("fsdp", None)),  # 4 does not divide 30 outputs
         ((3, 3, 1, 30), ()),
     ],
 )
-def test_a_kernel_is_cut_along_outputs_or_else_inputs(shape, spec):
+def test_a_kernel_is_sharded_along_outputs_or_else_inputs(shape, spec):
     kernel = {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32)}
-    found = meshed(Jit, 2, 4).state(kernel)["kernel"].sharding.spec
+    found = meshed(Jit, 2, 4).state_shapes(kernel)["kernel"].sharding.spec
     assert tuple(found) == spec
 
 
-def test_nothing_is_cut_without_fsdp():
+def test_nothing_is_sharded_without_fsdp():
     kernel = {"kernel": jax.ShapeDtypeStruct((16, 32), jnp.float32)}
     for devices in (meshed(Jit, 8, 1), meshed(Pmap, 8)):
-        assert not any(devices.state(kernel)["kernel"].sharding.spec)
+        assert not any(devices.state_shapes(kernel)["kernel"].sharding.spec)
 
 
 def test_batches_lie_on_all_devices():
-    jit = meshed(Jit, 2, 4).shape((5, 16, 3), jnp.int32, axis=1)
+    jit = meshed(Jit, 2, 4).batch_shape((5, 16, 3), jnp.int32, axis=1)
     assert (jit.shape, tuple(jit.sharding.spec)) == (
         (5, 16, 3),
         (None, ("data", "fsdp")),
     )
-    pmap = meshed(Pmap, 8).shape((5, 16, 3), jnp.int32, axis=1)
+    pmap = meshed(Pmap, 8).batch_shape((5, 16, 3), jnp.int32, axis=1)
     assert pmap.shape == (5, 8, 2, 3)
 
 
 def test_arrays_are_put_where_shapes_have_them():
     devices = create_devices("pmap", count=1)
-    shape = devices.shape((4, 2), jnp.float32, axis=0)
+    shape = devices.batch_shape((4, 2), jnp.float32, axis=0)
     array = np.arange(8, dtype=np.float32).reshape(4, 2)
     put = devices.put({"x": array}, {"x": shape})["x"]
     assert put.sharding == shape.sharding

@@ -17,6 +17,7 @@ from hybrid_jax.config.schema import OptimConfig
 from hybrid_jax.engine.evaluate import evaluate
 from hybrid_jax.engine.experiment import check_frozen
 from hybrid_jax.engine.fit import fit
+from hybrid_jax.engine.run_weights import load_weights, read_weights
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
@@ -25,7 +26,7 @@ from hybrid_jax.training.freezing import frozen_mask
 from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, train_step
-from hybrid_jax.weights.files import fit_weights, load_weights, read
+from hybrid_jax.weights.files import fit_weights
 
 FROZEN = ("^stem/", "block1/attention")
 
@@ -196,14 +197,14 @@ def rename_classes(workdir, change):
 
 def test_a_run_knows_its_classes_by_name(pretrained, tmp_path):
     digits = tuple("0123456789")
-    assert read(pretrained).classes == digits
+    assert read_weights(pretrained).classes == digits
     other = shutil.copytree(pretrained, tmp_path / "other")
     rename_classes(other, lambda names: [f"galaxy {name}" for name in names])
-    arrays = read(other).arrays
+    arrays = read_weights(other).arrays
     shapes = {path: array.shape for path, array in arrays.items()}
     model = create_model("astroformer_pico", 10, 16, strides=(2, 2, 1, 2, 1))
     for workdir, missing in ((pretrained, set()), (other, {"kernel", "bias"})):
-        fitted = fit_weights(model, read(workdir), shapes, digits)
+        fitted = fit_weights(model, read_weights(workdir), shapes, digits)
         lost = shapes.keys() - fitted.arrays.keys()
         assert lost == {f"params/head/classifier/{leaf}" for leaf in missing}
 
@@ -217,7 +218,7 @@ def test_a_run_starts_from_anothers_weights_and_resumes(pretrained, tmp_path):
     config = digits_config(init_from=str(pretrained), freeze=frozen, **changes)
     workdir = tmp_path / "tuned"
     fit(config, workdir=workdir)
-    theirs, ours = read(pretrained).arrays, read(workdir).arrays
+    theirs, ours = read_weights(pretrained).arrays, read_weights(workdir).arrays
     assert theirs.keys() == ours.keys()
     for path in theirs:
         if path.startswith("params/"):
@@ -231,7 +232,7 @@ def test_a_run_starts_from_anothers_weights_and_resumes(pretrained, tmp_path):
     newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
     shutil.rmtree(newest)
     fit(config, workdir=workdir)
-    again = read(workdir).arrays
+    again = read_weights(workdir).arrays
     for path in ours:
         np.testing.assert_array_equal(again[path], ours[path], err_msg=path)
     evaluate(str(workdir))
@@ -246,7 +247,7 @@ def test_another_resolution_and_other_classes_start_from_a_run_too(pretrained):
         "new classifier: 10 classes to 4",
         "bias tables resized: 2x2 to 3x3",
     ]
-    theirs, ours = read(pretrained).arrays, flatten_dict(loaded, sep="/")
+    theirs, ours = read_weights(pretrained).arrays, flatten_dict(loaded, sep="/")
     stem = "params/stem/conv1/kernel"
     np.testing.assert_array_equal(theirs[stem], ours[stem])
     classifier = flatten_dict(variables, sep="/")["params/head/classifier/kernel"]

@@ -8,8 +8,8 @@ import pytest
 from hybrid_jax.models import create_model
 from hybrid_jax.weights.adapt import (
     Source,
+    adapt_arrays,
     adapt_rgb,
-    fit,
     resize_positions,
     resize_table,
 )
@@ -89,7 +89,7 @@ def test_all_that_does_not_fit_is_listed_at_once():
         "params/head/norm/bias": random(4),
     }
     with pytest.raises(ValueError) as error:
-        fit(HYBRID, arrays, shapes)
+        adapt_arrays(HYBRID, arrays, shapes)
     assert str(error.value) == (
         "3 missing: params/stage1_block{1,2,3}/expand/kernel; "
         "1 surplus: params/stem/other; "
@@ -101,20 +101,22 @@ def test_names_and_shapes_of_the_file_are_shown():
     path = "params/stem/conv1/kernel"
     leaves = {path: timm_leaf(HYBRID, path, 4)}
     with pytest.raises(ValueError, match=r"1 missing: stem\.conv1\.weight$"):
-        fit(HYBRID, {}, {path: (3, 3, 3, 8)}, Source(leaves=leaves))
+        adapt_arrays(HYBRID, {}, {path: (3, 3, 3, 8)}, Source(leaves=leaves))
     said = re.escape("stem.conv1.weight (8, 3, 5, 5) instead of (8, 3, 3, 3)")
     with pytest.raises(ValueError, match=said):
         arrays = {path: random(5, 5, 3, 8)}
-        fit(HYBRID, arrays, {path: (3, 3, 3, 8)}, Source(leaves=leaves))
+        adapt_arrays(HYBRID, arrays, {path: (3, 3, 3, 8)}, Source(leaves=leaves))
 
 
 def test_positions_of_as_many_patches_in_another_shape_are_resized():
     """4 by 9 patches are 36, and so are 6 by 6."""
     model = create_model("vit_tiny", 3, (16, 36), patch_size=4)
     path, positions = "params/position_embedding", random(1 + 36, 192)
-    same = fit(model, {path: positions}, {path: (37, 192)}, Source(patches=(4, 9)))
+    same = adapt_arrays(
+        model, {path: positions}, {path: (37, 192)}, Source(patches=(4, 9))
+    )
     assert same.notes == []
-    square = fit(model, {path: positions}, {path: (37, 192)})
+    square = adapt_arrays(model, {path: positions}, {path: (37, 192)})
     assert square.notes == ["positions resized: 6x6 to 4x9 patches"]
     assert not np.array_equal(square.arrays[path], positions)
 
@@ -133,7 +135,7 @@ def test_what_was_changed_is_told():
         "params/stage4_block2/attention/bias_table": (7, 7, 2),
         "params/stem/conv1/kernel": (3, 3, 1, 4),
     }
-    fitted = fit(HYBRID, arrays, shapes)
+    fitted = adapt_arrays(HYBRID, arrays, shapes)
     assert fitted.notes == [
         "new classifier: 1000 classes to 10",
         "bias tables resized: 7x7 to 4x4",
@@ -153,7 +155,7 @@ HEAD = {CLASSIFIER: random(8, 3), BIAS: np.float32([0, 1, 2])}
 
 def fit_head(theirs, ours):
     shapes = {path: array.shape for path, array in HEAD.items()}
-    return fit(HYBRID, HEAD, shapes, Source(classes=theirs), ours)
+    return adapt_arrays(HYBRID, HEAD, shapes, Source(classes=theirs), ours)
 
 
 @pytest.mark.parametrize(
@@ -224,4 +226,4 @@ def test_a_classifier_of_other_names_is_not_taken_over(theirs, said):
 def test_what_no_change_can_fit(path, old, new):
     with pytest.raises(ValueError, match="1 misshapen"):
         model = HYBRID if "st" in path or "head" in path else VIT
-        fit(model, {path: random(*old)}, {path: new})
+        adapt_arrays(model, {path: random(*old)}, {path: new})

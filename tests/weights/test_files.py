@@ -10,12 +10,13 @@ import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
+from hybrid_jax.engine.run_weights import load_weights, read_weights
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
 from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.weights import timm_models, timm_names
-from hybrid_jax.weights.files import load_weights, read, shapes_of, write
+from hybrid_jax.weights.files import shapes_of, write_file
 from tests.timm_oracle import import_timm, pair, random_images, to_torch
 
 
@@ -52,9 +53,9 @@ def variables(model):
 def test_a_file_of_ours_comes_back(model, variables, tmp_path):
     spec = {"name": "astroformer_pico", "channels": 3}
     arrays = flatten_dict(variables, sep="/")
-    write(tmp_path / "a.safetensors", arrays, spec)
-    weights = read(tmp_path / "a.safetensors")
-    assert weights.ours
+    write_file(tmp_path / "a.safetensors", arrays, spec)
+    weights = read_weights(tmp_path / "a.safetensors")
+    assert weights.is_native
     assert weights.spec == spec
     other = jit_once(model.init)(jax.random.key(1), random_images(model.image_size))
     loaded, notes = load_weights(model, other, weights.path)
@@ -68,8 +69,8 @@ def test_class_names_come_back_and_decide_over_the_classifier(
 ):
     spec = {"name": "astroformer_pico", "channels": 3}
     path, names = tmp_path / "a.safetensors", ("a", "b", "ç", "d", "e")
-    write(path, flatten_dict(variables, sep="/"), spec, names)
-    assert read(path).classes == names
+    write_file(path, flatten_dict(variables, sep="/"), spec, names)
+    assert read_weights(path).classes == names
     zeros = jax.tree.map(np.zeros_like, variables)
     kernel = variables["params"]["head"]["classifier"]["kernel"]
     for classes, expected, notes in (
@@ -112,7 +113,7 @@ def test_half_precision_becomes_float32(dtype, tmp_path):
     save({"a": tensor}, tmp_path / "a.safetensors")
     save_torch(tmp_path / "a.pth", {"a": tensor})
     for name in ("a.safetensors", "a.pth"):
-        array = read(tmp_path / name).arrays["a"]
+        array = read_weights(tmp_path / name).arrays["a"]
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, np.arange(5))
 
@@ -127,7 +128,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not(kind, tmp_path):
     else:
         path.write_bytes(pickle.dumps({"extra": Canary()}, protocol=2))
     with pytest.raises(UserError, match=r"evil\.pth holds more than weights"):
-        read(path)
+        read_weights(path)
     assert not Canary.path.exists()
     if kind == "zip":  # the canary is alive: whoever unpickles, wakes it
         import torch
@@ -137,7 +138,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not(kind, tmp_path):
 
 
 def test_damaged_and_missing_files_are_named(model, variables, tmp_path):
-    write(tmp_path / "a.safetensors", flatten_dict(variables, sep="/"))
+    write_file(tmp_path / "a.safetensors", flatten_dict(variables, sep="/"))
     whole = (tmp_path / "a.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.safetensors").write_bytes(b"")
@@ -149,11 +150,11 @@ def test_damaged_and_missing_files_are_named(model, variables, tmp_path):
         ("folder", "no folder of a run"),
     ]:
         with pytest.raises(UserError, match=said) as error:
-            read(tmp_path / name)
+            read_weights(tmp_path / name)
         assert name in str(error.value)
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(UserError, match="no file of weights"):
-        read(tmp_path / "a.txt")
+        read_weights(tmp_path / "a.txt")
 
 
 def test_damaged_pickles_are_named(tmp_path):
@@ -161,10 +162,10 @@ def test_damaged_pickles_are_named(tmp_path):
     path = save_torch(tmp_path / "a.pth", {"a": torch.ones(3)})
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"a\.pth is damaged"):
-        read(path)
+        read_weights(path)
     save_torch(path, [1, 2])
     with pytest.raises(UserError, match="no state dict"):
-        read(path)
+        read_weights(path)
 
 
 @pytest.mark.parametrize("kind", ["page", "pointer", "nothing", "complex", "integers"])
@@ -182,7 +183,7 @@ def test_what_is_no_checkpoint_is_not_called_hostile(kind, tmp_path):
             ]
         )
     with pytest.raises(UserError, match=r"a\.pth is damaged") as error:
-        read(path)
+        read_weights(path)
     assert "could run code" not in str(error.value)
 
 
@@ -190,7 +191,7 @@ def test_parameters_that_were_saved_with_their_gradients(tmp_path):
     torch = pytest.importorskip("torch")
     parameter = torch.nn.Parameter(torch.arange(3.0))
     path = save_torch(tmp_path / "a.pth", {"a": parameter, "n": torch.tensor(3)})
-    arrays = read(path).arrays
+    arrays = read_weights(path).arrays
     np.testing.assert_array_equal(arrays["a"], [0, 1, 2])
     assert {array.dtype for array in arrays.values()} == {np.dtype("float32")}
 
@@ -201,7 +202,7 @@ def test_metadata_of_somebody_elses_are_refused(key, metadata, tmp_path):
     path = tmp_path / "a.safetensors"
     save_file({"params/a": np.ones(3, np.float32)}, path, {key: metadata})
     with pytest.raises(UserError, match="is damaged or no safetensors file"):
-        read(path)
+        read_weights(path)
 
 
 def test_other_strides_are_told(tmp_path):
@@ -225,7 +226,7 @@ def test_weights_of_another_network_are_refused(model, variables, tmp_path):
         jax.eval_shape(other.init, jax.random.key(0), random_images((64, 64)))
     )
     arrays = {path: np.zeros(shape, np.float32) for path, shape in shapes.items()}
-    write(tmp_path / "cbam.safetensors", arrays)
+    write_file(tmp_path / "cbam.safetensors", arrays)
     with pytest.raises(UserError, match=r"missing: .*squeeze_excite.*surplus: .*block"):
         load_weights(model, variables, tmp_path / "cbam.safetensors")
 
@@ -237,7 +238,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr("hybrid_jax.weights.files.save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        write(tmp_path / "a.safetensors", {"a": np.zeros(3, np.float32)})
+        write_file(tmp_path / "a.safetensors", {"a": np.zeros(3, np.float32)})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -258,10 +259,10 @@ def test_the_command_converts_there_and_back(tmp_path, capsys):
     assert (
         convert([f"{tmp_path}/theirs.safetensors", f"{ours}", "--model=coatnet_0"]) == 0
     )
-    weights = read(ours)
+    weights = read_weights(ours)
     assert weights.classes is None
     names = tuple(f"class {n}" for n in range(weights.spec["num_classes"]))
-    write(ours, weights.arrays, weights.spec, names)
+    write_file(ours, weights.arrays, weights.spec, names)
     assert convert([str(ours), str(again)]) == 0
     told = capsys.readouterr().out
     state = load_file(again)
@@ -271,10 +272,10 @@ def test_the_command_converts_there_and_back(tmp_path, capsys):
 
     # What timm's names hide, the file remembers.
     assert convert([str(again), str(tmp_path / "third.safetensors")]) == 0
-    third = read(tmp_path / "third.safetensors")
-    assert read(again).classes == third.classes == names
-    assert third.spec == read(ours).spec
-    for path, array in read(ours).arrays.items():
+    third = read_weights(tmp_path / "third.safetensors")
+    assert read_weights(again).classes == third.classes == names
+    assert third.spec == read_weights(ours).spec
+    for path, array in read_weights(ours).arrays.items():
         np.testing.assert_array_equal(third.arrays[path], array)
 
     # The two lines that it prints do load it.
@@ -321,7 +322,7 @@ def test_the_command_takes_images_that_are_no_squares(tmp_path, capsys):
     assert convert(command) == 2
     assert "does not fit" in capsys.readouterr().err
     assert convert([*command, "--image-size=128x64"]) == 0
-    weights = read(ours)
+    weights = read_weights(ours)
     assert create_model(**without_channels(weights.spec)) == model
     for path, array in flatten_dict(variables, sep="/").items():
         np.testing.assert_array_equal(weights.arrays[path], array)
@@ -343,6 +344,6 @@ def test_the_command_resizes(tmp_path, capsys):
     command = [str(theirs), str(ours), "--model=vit_tiny", "--image-size=96"]
     assert convert(command) == 0
     assert "positions resized: " in capsys.readouterr().out
-    weights = read(ours)
+    weights = read_weights(ours)
     patch = weights.spec["patch_size"]
     assert len(weights.arrays["params/position_embedding"]) == 1 + (96 // patch) ** 2

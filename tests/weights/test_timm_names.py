@@ -61,7 +61,7 @@ def test_here_to_timm_gives_the_same_logits(name):
 
 
 def test_what_timm_has_not_is_said():
-    for name, said in [("sasa_pico", "no local"), ("coatnet_6", "no two widths")]:
+    for name, said in [("sasa_pico", "no block S"), ("coatnet_6", "no two widths")]:
         with pytest.raises(ValueError, match=said):
             timm_models.timm_arguments(create_model(name))
     for stack in ("B-C-C-T", "B-B-B-M"):

@@ -1,4 +1,4 @@
-"""Every parameter of every kind of network: which decay, and which are cut."""
+"""Every parameter of every kind of network: which decay, and which are sharded."""
 
 import jax
 import jax.numpy as jnp
@@ -14,22 +14,28 @@ from tests.parallel.test_mesh import meshed, specs
 # name or shape has to be added here, to one or to the other.
 WEIGHTS = {("kernel", 2), ("kernel", 4), ("qkv", 3)}
 OTHERS = {
-    *(("attention_scale", 1), ("bias", 1), ("class_token", 1), ("mlp_scale", 1)),
-    *(("scale", 1), ("bias_table", 3), ("column_embedding", 3)),
-    *(("position_embedding", 2), ("row_embedding", 3)),
+    ("attention_scale", 1),
+    ("bias", 1),
+    ("class_token", 1),
+    ("mlp_scale", 1),
+    ("scale", 1),
+    ("bias_table", 3),
+    ("column_embedding", 3),
+    ("position_embedding", 2),
+    ("row_embedding", 3),
 }
 # Whose learning rate falls with the distance from the head; the first come before all.
 BEFORE_BLOCKS = {"stem", "patch_embedding", "class_token", "position_embedding"}
 
 
 def kinds():
-    """The narrowest model for each choice of letters and recipe."""
+    """The narrowest model for each choice of letters and block config."""
     chosen = {}
     for name, row in MODELS.items():
         letters = (
             () if isinstance(row, ViTRow) else tuple(sorted({*"".join(row.stack)}))
         )
-        chosen.setdefault((letters, row.recipe), name)
+        chosen.setdefault((letters, row.block_config), name)
     return sorted(chosen.values())
 
 
@@ -66,11 +72,11 @@ def test_weights_decay_and_nothing_else_does(networks):
             assert decays == (kind(path, x) in WEIGHTS), (name, path)
 
 
-def test_weights_are_cut_and_nothing_else_is(networks):
+def test_weights_are_sharded_and_nothing_else_is(networks):
     for name, params in networks.items():
-        cut = list(specs(meshed(Jit, 1, 2).state(params)).values())
+        sharded = list(specs(meshed(Jit, 1, 2).state_shapes(params)).values())
         leaves = jax.tree_util.tree_leaves_with_path(params)
-        for (path, x), spec in zip(leaves, cut, strict=True):
+        for (path, x), spec in zip(leaves, sharded, strict=True):
             assert ("fsdp" in spec) == (kind(path, x) in WEIGHTS), (name, path)
 
 

@@ -7,17 +7,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from hybrid_jax.engine.run_weights import read_weights
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS
 from hybrid_jax.models.strides import Size
 from hybrid_jax.paths import check_local
 from hybrid_jax.weights import timm_models, timm_names
-from hybrid_jax.weights.files import Weights, fit_weights, read, shapes_of, write
+from hybrid_jax.weights.files import Weights, fit_weights, shapes_of, write_file
 from hybrid_jax.weights.timm_models import Arrays, Model
 
 
-def convert(
+def convert_weights(
     source: str,
     target: str,
     name: str | None = None,
@@ -25,16 +26,15 @@ def convert(
     to: str | None = None,
     checkpoint: str = "",
 ) -> list[str]:
-    """Converts a file of weights.
+    """Convert a file of weights, or a checkpoint of a run.
 
     Args:
       source: a file, or the folder of a run.
       target: a `.safetensors` file to write.
-      name: of the model, which files of timm's do not say.
+      name: of the model, which files of timm do not say.
       image_size: `(height, width)` that the converted network is for; None is that of
-        the source, for timm's a square.
+        the source, for timm's files a square.
       to: `timm` or `hybrid_jax`; None is the one that the source is not.
-
       checkpoint: of a run's folder: `best`, `last` or a step; empty is the tested one.
 
     Returns:
@@ -50,27 +50,27 @@ def convert(
         raise UserError(f"{target} does not end with .safetensors, which is written")
     if Path(source).resolve() == Path(target).resolve():
         raise UserError(f"{target} is the source: give another file to write")
-    weights = read(source, checkpoint)
-    to = to or ("timm" if weights.ours else "hybrid_jax")
-    spec = weights.spec or _spec_of_timms(weights, name)
+    weights = read_weights(source, checkpoint)
+    to = to or ("timm" if weights.is_native else "hybrid_jax")
+    spec = weights.spec or _read_timm_spec(weights, name)
     if name and spec["name"] != name:
         raise UserError(f"{source} is of {spec['name']}, not of --model={name}")
     if image_size:
         spec = {**spec, "image_size": image_size}
-    model, shapes = _built(spec)
-    fitted = fit_weights(model, weights, shapes)
-    arrays, notes = fitted.arrays, []
+    model, shapes = _create_model(spec)
+    adapted = fit_weights(model, weights, shapes)
+    arrays, notes = adapted.arrays, list[str]()
     if to == "timm":
-        arrays, notes = _for_timm(model, spec["channels"], arrays, target)
-    # timm reads past it, and whoever converts back need not say what it is of.
-    write(target, arrays, spec, weights.classes, weights.pixels)
+        arrays, notes = _convert_to_timm(model, spec["channels"], arrays, target)
+    # timm ignores the metadata; they spare the user --model when converting back.
+    write_file(target, arrays, spec, weights.classes, weights.pixels)
     count = sum(math.prod(shapes[p]) for p in shapes if p.startswith("params/"))
     done = f"{target}: {count:,} parameters, under the names of {to}"
-    return [*fitted.notes, done, *notes]
+    return [*adapted.notes, done, *notes]
 
 
-def _built(spec: dict[str, Any]) -> tuple[Model, dict[str, tuple[int, ...]]]:
-    """A model and the shapes of its variables."""
+def _create_model(spec: dict[str, Any]) -> tuple[Model, dict[str, tuple[int, ...]]]:
+    """Return a model and the shapes of its variables."""
     fields = {key: value for key, value in spec.items() if key != "channels"}
     try:
         model = create_model(**fields)
@@ -80,8 +80,8 @@ def _built(spec: dict[str, Any]) -> tuple[Model, dict[str, tuple[int, ...]]]:
     return model, shapes_of(jax.eval_shape(model.init, jax.random.key(0), images))
 
 
-def _spec_of_timms(weights: Weights, name: str | None) -> dict[str, Any]:
-    """The arguments of `create_model` for a file of timm's, which says less."""
+def _read_timm_spec(weights: Weights, name: str | None) -> dict[str, Any]:
+    """Return the arguments of `create_model` for a file of timm, and `channels`."""
     if name not in MODELS:
         hint = closest(name, MODELS) if name else ""
         raise UserError(
@@ -96,10 +96,10 @@ def _spec_of_timms(weights: Weights, name: str | None) -> dict[str, Any]:
         raise UserError(f"{weights.path} does not fit {name}: {error}") from None
 
 
-def _for_timm(
+def _convert_to_timm(
     model: Model, channels: int, arrays: Arrays, target: str
 ) -> tuple[Arrays, list[str]]:
-    """A state dict of timm's, and how to load it."""
+    """Return a state dict of timm, and in words how to load it."""
     try:
         state = timm_names.to_timm(model, arrays)
         name, arguments = timm_models.timm_arguments(model)
