@@ -23,7 +23,7 @@ from hybrid_jax.models.registry import (
     check_heads,
     parse_stack,
 )
-from hybrid_jax.models.strides import as_size, choose_strides
+from hybrid_jax.models.strides import as_size, check_strides, choose_strides
 
 
 def default() -> ConfigDict:

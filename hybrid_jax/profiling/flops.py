@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from hybrid_jax.models.summary import macs_by_part
 from hybrid_jax.ops.backend import reference_implementations
-from hybrid_jax.training.optimizers import held
+from hybrid_jax.training.freezing import stop_frozen_gradients
 from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
@@ -36,7 +36,10 @@ def count_step_flops(
     model = task.model.clone(remat="none")
 
     def logit_sum(params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
-        variables = {"params": held(params, task.freeze), "batch_stats": batch_stats}
+        variables = {
+            "params": stop_frozen_gradients(params, task.freeze),
+            "batch_stats": batch_stats,
+        }
         logits, _ = model.apply(
             unbundled(variables),
             images,
