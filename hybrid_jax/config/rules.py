@@ -108,9 +108,9 @@ def _stack_words() -> str:
 
 
 def _model_words() -> str:
-    from hybrid_jax.models.registry import shown_models
+    from hybrid_jax.models.registry import family_patterns
 
-    return f"one of {shown_models()}"
+    return f"one of {family_patterns()}"
 
 
 # Comparisons with NaN are false, so every rule on numbers refuses it.
