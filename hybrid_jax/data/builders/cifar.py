@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders.archives import check_member, fetch
-from hybrid_jax.data.builders.base import Builder, Examples
+from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.errors import UserError
 
@@ -64,9 +64,7 @@ class _Cifar(Builder):
             citation=_CITATION,
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Examples]:
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
         (archive,) = fetch(self, dl_manager).values()
         return {
             split: self._generate_examples(archive, names)

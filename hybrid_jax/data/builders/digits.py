@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid_jax.data.builders.base import Builder, Examples
+from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
 from hybrid_jax.data.png import encode_png
 
 _CITATION = """\
@@ -38,9 +38,7 @@ class Digits(Builder):
             citation=_CITATION,
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Examples]:
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
         train, test = split_indices()
         return {
             "train": self._generate_examples(train),

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders.archives import fetch
-from hybrid_jax.data.builders.base import Builder, Examples
+from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.errors import UserError
 
@@ -103,9 +103,7 @@ class FashionMnist(Builder):
             citation=_CITATION,
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Examples]:
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
         paths = debian_archives() or fetch(self, dl_manager)
         check_contents(paths)
         return {

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from hybrid_jax.data import group_splitting
 from hybrid_jax.data.builders.archives import fetch
-from hybrid_jax.data.builders.base import Builder, Examples
+from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.errors import UserError
 from hybrid_jax.extras import import_extra
@@ -88,9 +88,7 @@ class Galaxy10(Builder):
             citation=_CITATION,
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Examples]:
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
         import_h5py()  # before the download of 2.7 GB
         (path,) = fetch(self, dl_manager).values()
         columns = read_columns(path)

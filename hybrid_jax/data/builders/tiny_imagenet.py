@@ -12,7 +12,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders.archives import check_member, fetch
-from hybrid_jax.data.builders.base import Builder, Examples
+from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
 from hybrid_jax.errors import UserError
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -61,9 +61,7 @@ class TinyImagenet(Builder):
             citation=_CITATION,
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Examples]:
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
         (archive,) = fetch(self, dl_manager).values()
         with open_archive(archive) as file:
             wnids = read_wnids(file)
