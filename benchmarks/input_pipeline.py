@@ -22,11 +22,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from interleaved import measure_interleaved
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_sample_images
-from turns import take_turns
 
 WORKERS = 2
 # pixels: (images, batch size, kind of file)
@@ -222,7 +222,7 @@ def compare(args: tuple, rounds: int, seconds: float) -> dict[str, list[float]]:
     contenders = {
         name: partial(rate_of, make, args, seconds) for name, make in CONTENDERS.items()
     }
-    return take_turns(contenders, rounds)
+    return measure_interleaved(contenders, rounds)
 
 
 def rows(args: tuple, rates: dict[str, list[float]]) -> Iterator[tuple[str, ...]]:

@@ -13,9 +13,9 @@ from functools import partial
 
 import numpy as np
 from contenders import Case, train_ours
+from interleaved import measure_interleaved, table_title
 from rich.console import Console
 from rich.table import Table
-from turns import headline, take_turns
 
 MODEL, PIXELS = "astroformer_0", 32
 BATCHES = (8, 16, 32, 64)
@@ -44,9 +44,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     columns = ("growing", "ms a step", "slope", "at none", "worst point")
-    table = Table(*columns, title=headline("growth of a training step"))
+    table = Table(*columns, title=table_title("growth of a training step"))
     for unit, contenders in GROWTHS.items():
-        measured = take_turns(contenders, rounds)
+        measured = measure_interleaved(contenders, rounds)
         medians = [1000 * statistics.median(measured[n]) for n in contenders]
         slope, intercept, worst = line([*contenders], medians)
         steps = zip(contenders, medians, strict=True)
