@@ -1,10 +1,10 @@
-"""What a whole epoch costs beyond its bare steps.
+"""Cost of a whole epoch beyond its bare steps.
 
     python benchmarks/epoch.py [--images 50000]
 
 astroformer_nano at 32 px, as configs/cifar10.py trains it, on random images in as many
 batches as CIFAR has: they are picked, augmented and put through all steps of an epoch
-as in a run. It takes turns with the same number of steps on a few batches without
+as in a run. It alternates with the same number of steps on a few batches without
 augmentation; the ratio is the bare step's time to the epoch's.
 """
 

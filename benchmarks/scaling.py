@@ -1,10 +1,10 @@
-"""Whether a step's cost grows in proportion: with images, and with blocks.
+"""Growth of a step's cost with the number of images, and of blocks.
 
     python benchmarks/scaling.py
 
 Training steps of astroformer_0 at 32 px in batches of 8 to 64, and with 2 to 16 blocks
-in its third stage, taking turns. A line is fitted to the medians of each; printed are
-its slope, a cost an image or a block, and how far the furthest median is from it.
+in its third stage, alternating. A line is fitted to the medians of each. The table has
+its slope, the cost of an image or a block, and the largest deviation from it.
 """
 
 import argparse
@@ -31,7 +31,7 @@ GROWTHS = {
 
 
 def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
-    """Slope and intercept by least squares, and the largest relative deviation."""
+    """Return slope and intercept by least squares, and largest relative deviation."""
     slope, intercept = np.polyfit(x, y, 1)
     deviations = np.abs(np.polyval((slope, intercept), x) / np.asarray(y) - 1)
     return float(slope), float(intercept), float(deviations.max())
