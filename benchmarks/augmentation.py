@@ -74,7 +74,7 @@ AUGMENTATIONS = {
 
 
 def tiles() -> Split:
-    """1,000 windows of scikit-learn's photographs, as one array."""
+    """Return 1,000 tiles of scikit-learn's photographs."""
     rng = np.random.default_rng(0)
     photographs = np.stack(load_sample_images().images)
     images = np.empty((1000, PIXELS, PIXELS, 3), np.uint8)
@@ -85,7 +85,7 @@ def tiles() -> Split:
 
 
 def training(split: Split) -> Callable[[], float]:
-    """Seconds of a step of training without augmentation, each time it is called."""
+    """Return a function that measures a training step without augmentation."""
     task = Task(
         model=create_model("astroformer_0", CLASSES, PIXELS, strides=(2,) * 5),
         optimizer=optimizers.create_optimizer(
@@ -117,7 +117,7 @@ def training(split: Split) -> Callable[[], float]:
 
 
 def augmentation(split: Split, how: AugmentConfig) -> Callable[[], float]:
-    """Seconds that a batch takes to be gathered and augmented, at each call."""
+    """Return a function that measures the gathering and augmentation of a batch."""
     loader = create_loader(split, TrainingOrder(split.labels, BATCH, 0), BATCH)
 
     @jax.jit
@@ -151,7 +151,7 @@ def main() -> None:
     contenders = {"step": training(split), "none": augmentation(split, AugmentConfig())}
     for name, how in AUGMENTATIONS.items():
         contenders[name] = augmentation(split, how)
-    times = {name: [] for name in contenders}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in track(range(rounds + 1), "measuring"):
         for name, seconds in contenders.items():
             taken = seconds()

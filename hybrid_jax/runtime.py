@@ -71,11 +71,10 @@ def use_compilation_cache() -> Path:
     (`JAX_COMPILATION_CACHE_MAX_SIZE`). By jax's default, XLA's autotuning results lie
     beside the programs of a GPU.
     """
-    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    # jax adds attributes for its options as it is imported, which no type checker sees.
-    chosen = chosen or jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    option = "jax_compilation_cache_dir"
+    chosen = os.environ.get(option.upper()) or getattr(jax.config, option)
     folder = Path(chosen or platformdirs.user_cache_path("hybrid_jax") / "programs")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update(option, str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if not chosen:
         jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)

@@ -1,4 +1,4 @@
-"""The measurement of speed, as users run it, and its counts against those by hand."""
+"""The benchmark command as users run it, and its counts against those by hand."""
 
 import gzip
 import json
@@ -79,7 +79,7 @@ def test_a_step_costs_three_times_what_the_network_does(measured):
     assert 2.8 * forward < numbers["flops"]["per_step"] <= 3 * forward
 
 
-def test_memory_and_start_are_told(measured):
+def test_memory_and_start_up_are_reported(measured):
     numbers, _ = measured
     memory, seconds = numbers["memory"], numbers["start_up_seconds"]
     assert memory["of"] == "process"
@@ -118,8 +118,8 @@ def test_a_profile_can_be_opened_and_adds_up(measured):
 
 
 @pytest.mark.parametrize("scan", ["on", "off"])
-def test_flops_do_not_tell_how_blocks_are_run(scan):
-    """What backward computes again is no work of the model's."""
+def test_flops_do_not_depend_on_scan_and_remat(scan):
+    """Recomputation in the backward pass is no work of the model."""
     model = create_model("astroformer_pico", 5, 32, depths=(1, 1, 4, 1))
 
     def counted(model):
@@ -197,7 +197,7 @@ ENTRY %main (x: f32[2]) -> (f32[2], f32[2]) {{
 
 
 def plane(name, **rows):
-    """Of a trace; a row's events are names, or pairs of a name and an `hlo_op`."""
+    """Return a plane of a trace; an event is a name, or a pair of name and `hlo_op`."""
 
     def event(at, called):
         name, *op = called if isinstance(called, tuple) else (called,)
@@ -283,7 +283,7 @@ def test_peaks_are_those_of_whole_devices():
         ([CONFIG, "--config.train.batch_size=0"], "config.train.batch_size=0"),
     ],
 )
-def test_mistakes_are_told_in_a_line(args, said, capsys):
+def test_mistakes_are_reported_in_one_line(args, said, capsys):
     assert command(*args) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+DownloadManager = tfds.download.DownloadManager
 # Keys of examples, with their values by feature.
 Examples = Iterator[tuple[str | int, dict[str, Any]]]
 

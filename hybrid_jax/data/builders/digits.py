@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.download import DownloadManager
 
-from hybrid_jax.data.builders.base import Builder, Examples
+from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
 from hybrid_jax.data.png import encode_png
 
 _CITATION = """\

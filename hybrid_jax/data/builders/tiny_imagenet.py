@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.download import DownloadManager
 
 from hybrid_jax.data.builders.archives import check_member, fetch
-from hybrid_jax.data.builders.base import Builder, Examples
+from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
 from hybrid_jax.errors import UserError
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"

@@ -1,7 +1,7 @@
-"""Contenders that take turns, A B A B, each in a process of its own.
+"""Interleaved measurements, A B A B, with each contender in its own process.
 
-Machines drift, so that times taken one after the other mean little; the ratio of two
-medians over the same rounds does. Run by the other files here.
+Machines drift, so times measured one after the other mean little; the ratio of two
+medians over the same rounds is sound. The other files here run it.
 """
 
 import argparse
@@ -10,7 +10,9 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -18,36 +20,36 @@ from rich.table import Table
 
 from hybrid_jax.cli.common import MALLOC
 
-# Called once in a contender's process; what it returns is called once a round, and
-# returns what was measured.
+# Called once in a contender's process. It returns a function that is called once a
+# round and returns the measurement.
 Contender = Callable[[], Callable[[], float]]
 
 
-def take_turns(
-    contenders: dict[str, Contender], rounds: int, warmups: int = 1
+def measure_interleaved(
+    contenders: Mapping[str, Contender], rounds: int, warmups: int = 1
 ) -> dict[str, list[float]]:
-    """What each contender measures in each round, of those that can run here.
+    """Return the measurements of each contender that can run here, by round.
 
-    A contender that lacks a package, or a device, raises ImportError and is left out.
-    All have the settings of malloc that a run of ours has.
+    A contender that lacks a package or a device raises ImportError and is left out, by
+    name. All run with the settings of malloc of a training run.
     """
     os.environ |= MALLOC | os.environ
     spawn, pipes = multiprocessing.get_context("spawn"), {}
     for name, make in contenders.items():
         ours, theirs = spawn.Pipe()
-        # No daemon, for some start workers of their own.
+        # No daemon, since some contenders start workers.
         spawn.Process(target=_serve, args=(theirs, make)).start()
         theirs.close()
-        # One after the other, since some of them compile for a minute.
-        if reason := _received(ours, name):
+        # One after the other, since some contenders compile for a minute.
+        if reason := _receive(ours, name):
             print(f"left out: {name} ({reason})", flush=True)
         else:
             pipes[name] = ours
-    measured = {name: [] for name in pipes}
+    measured: dict[str, list[float]] = {name: [] for name in pipes}
     for round_ in track(range(rounds + warmups), "measuring", transient=True):
         for name, pipe in pipes.items():
             pipe.send(True)
-            value = _received(pipe, name)
+            value = _receive(pipe, name)
             if round_ >= warmups:
                 measured[name].append(value)
     for pipe in pipes.values():
@@ -55,28 +57,28 @@ def take_turns(
     return measured
 
 
-def _received(pipe, name: str):
-    """What a contender sends; the command ends where it died instead."""
+def _receive(pipe: Connection, name: str) -> Any:
+    """Return what a contender sends; end the command if its process has died."""
     try:
         return pipe.recv()
     except EOFError:
         raise SystemExit(f"{name} ended early; what it said is above") from None
 
 
-def _serve(pipe, make: Contender) -> None:
+def _serve(pipe: Connection, make: Contender) -> None:
     try:
         measure = make()
     except ImportError as error:
         pipe.send(str(error))
         return
     pipe.send(None)
-    with contextlib.suppress(EOFError):  # who asked is gone
+    with contextlib.suppress(EOFError):  # the parent process is gone
         while pipe.recv():
             pipe.send(measure())
 
 
-def headline(what: str) -> str:
-    """What is measured, with what, when and on what."""
+def table_title(what: str) -> str:
+    """Return a title with the measured quantity, versions, date and device."""
     import jax
 
     device = jax.devices()[0]
@@ -87,13 +89,13 @@ def headline(what: str) -> str:
     )
 
 
-def summarised(
+def summary_rows(
     measured: dict[str, list[float]], peers: Sequence[str], scale: float
 ) -> Iterator[tuple[str, ...]]:
-    """Rows of a table: name, median, range, and ratio to the best of the peers.
+    """Yield rows of a table: name, median, range, and ratio to the best of the peers.
 
-    Of what is measured, seconds or bytes, less is better: 1.2x is a median that is the
-    1.2th part of the best peer's.
+    Less is better, in seconds or bytes: 1.2x means 1.2 times as fast, or as small, as
+    the best peer.
     """
     middle = {name: statistics.median(values) for name, values in measured.items()}
     best = min((middle[name] for name in peers if name in middle), default=None)
@@ -106,20 +108,20 @@ def summarised(
 def compare(
     text: str,
     what: str,
-    contenders: Callable[[object], dict[str, Contender]],
-    cases: dict[str, Sequence],
+    contenders: Callable[[Any], Mapping[str, Contender]],
+    cases: Mapping[str, Sequence],
     peers: Sequence[str],
     unit: tuple[str, float],
 ) -> None:
-    """The command behind a comparison: measures each case, prints a table.
+    """Run the command of a comparison: measure each case and print a table.
 
     Args:
-      text: the module's, for `--help`.
-      what: is measured.
-      contenders: of a case.
-      cases: by platform, `cpu` or `gpu`; chosen by a part of their names.
-      peers: names of those that ratios are to.
-      unit: its name, and how many make one second (or byte).
+      text: docstring of the module, for `--help`.
+      what: name of the measured quantity.
+      contenders: returns the contenders of a case.
+      cases: by platform, `cpu` or `gpu`; `--only` chooses by a part of their names.
+      peers: contenders that ratios are relative to.
+      unit: name of the unit, and how many make one second (or byte).
     """
     parser = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -133,13 +135,13 @@ def compare(
     platform = jax.default_backend()
     if platform not in cases:
         parser.error(f"it compares on {' or '.join(cases)}, and this is {platform}")
-    table = Table("", "", unit[0], "range", "ratio", title=headline(what))
+    table = Table("", "", unit[0], "range", "ratio", title=table_title(what))
     for case in cases[platform]:
         if options.only not in str(case):
             continue
         made = {n: c for n, c in contenders(case).items() if n not in options.without}
-        measured = take_turns(made, options.rounds)
-        for i, row in enumerate(summarised(measured, peers, unit[1])):
+        measured = measure_interleaved(made, options.rounds)
+        for i, row in enumerate(summary_rows(measured, peers, unit[1])):
             table.add_row(str(case) if i == 0 else "", *row)
         table.add_section()
     Console(width=110).print(table)
