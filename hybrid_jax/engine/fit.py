@@ -38,7 +38,7 @@ from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.distributed import Hosts, this_process
-from hybrid_jax.training.packed_params import unbundled
+from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.weights.files import fit_weights, merged, read, shapes_of
 
@@ -242,7 +242,7 @@ class Training:
         state = experiment.initialise(np.int32(experiment.config.seed))
         if not arrays:
             return state
-        variables = merged(unbundled(state.variables), arrays)
+        variables = merged(unpack(state.variables), arrays)
         return experiment.devices.put(state.starting_from(variables), experiment.shapes)
 
     def _restore(self, step: int) -> TrainState:
@@ -285,7 +285,7 @@ class Training:
         if not config.init_from:
             return {}
         weights = read(config.init_from, config.init_checkpoint)
-        variables = jax.eval_shape(unbundled, self.experiment.shapes.variables)
+        variables = jax.eval_shape(unpack, self.experiment.shapes.variables)
         fitted = fit_weights(
             self.experiment.task.model, weights, shapes_of(variables), splits.classes
         )

@@ -9,7 +9,7 @@ import optax
 from hybrid_jax.models.summary import macs_by_part
 from hybrid_jax.ops.backend import plain_operations
 from hybrid_jax.training.optimizers import held
-from hybrid_jax.training.packed_params import unbundled
+from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
@@ -34,9 +34,7 @@ def flops_of_step(task: Task, state: TrainState, batch_size: int, channels: int)
 
     def loss(params, batch_stats, images, labels):
         logits, _ = model.apply(
-            unbundled(
-                {"params": held(params, task.freeze), "batch_stats": batch_stats}
-            ),
+            unpack({"params": held(params, task.freeze), "batch_stats": batch_stats}),
             images,
             train=True,
             mutable=["batch_stats"],

@@ -73,7 +73,7 @@ def muon(
 ) -> optax.GradientTransformation:
     """Return Muon (Jordan 2024) for hidden matrices, and Adam for all else.
 
-    `muon_dimensions` says which are which. Updates of matrices are scaled to the size
+    Both have Nesterov momentum. `muon_dimensions` says which are which. Updates of matrices are scaled to the size
     of Adam's (Liu et al. 2025, Muon is Scalable), so that both share a learning rate
     and a weight decay, and AdamW's are a fair start.
     """

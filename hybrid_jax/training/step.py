@@ -4,7 +4,7 @@ Both take raw uint8 images; the way from there to logits is jitted whole, so the
 does nothing per image.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import flax.struct
@@ -19,7 +19,7 @@ from hybrid_jax.ops.batch_axis import place
 from hybrid_jax.training import metrics
 from hybrid_jax.training.freezing import stop_frozen_gradients
 from hybrid_jax.training.losses import compute_loss
-from hybrid_jax.training.packed_params import rebundled, unbundled
+from hybrid_jax.training.packed_params import pack_like, unpack
 from hybrid_jax.training.state import TrainState
 
 
@@ -141,14 +141,14 @@ def compute_logits(
 
     Args:
       network: the constants.
-      variables: of the model, bundled or not.
+      variables: of the model, packed or not.
       images: uint8 `[B, h, w, C]`.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
     """
     images = to_float(images, network.image_size, extents, network.fit)
     images = normalise(images, network.mean, network.std)
-    variables = unbundled(place().taken(variables))
-    return network.model.apply(variables, images)
+    variables = unpack(place().taken(variables))
+    return cast(jax.Array, network.model.apply(variables, images))
 
 
 def eval_step(
@@ -256,7 +256,7 @@ def _mean_loss(
     images, targets = batch
     params = place().taken(stop_frozen_gradients(params, task.freeze))
     logits, updated = task.model.apply(
-        unbundled({"params": params, "batch_stats": batch_stats}),
+        unpack({"params": params, "batch_stats": batch_stats}),
         images,
         train=True,
         mutable=["batch_stats"],
@@ -268,7 +268,7 @@ def _mean_loss(
     loss = compute_loss(logits, weighted, task.loss)
     sums = metrics.training_sums(logits, targets, loss)
     # A network without batch norms has no statistics.
-    batch_stats = rebundled(updated.get("batch_stats", {}), batch_stats)
+    batch_stats = pack_like(updated.get("batch_stats", {}), batch_stats)
     return loss.mean(), (batch_stats, sums)
 
 
@@ -280,10 +280,10 @@ def _move_average(state: TrainState, decay: float) -> dict:
     if not decay:  # Lookahead's slow weights are evaluated as they are
         return state.averaged
     step = state.step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    rate = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
     # In this form what does not change stays exactly what it is.
     return jax.tree.map(
-        lambda old, new: old + (1 - decay) * (new - old),
+        lambda old, new: old + rate * (new - old),
         state.average,
         state.averaged,
     )
