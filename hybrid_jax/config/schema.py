@@ -244,7 +244,9 @@ class OptimConfig:
         0.1, rules.FACTOR, "of step: factor of the learning rate at each fall"
     )
     weight_decay: float = field(
-        0.05, rules.NOT_NEGATIVE, "of weights, not of biases and norms"
+        0.05,
+        rules.NOT_NEGATIVE,
+        "of weights, not of biases and norms; for sgd try 5e-4",
     )
     momentum: float = field(0.9, rules.RATE, "of sgd: Nesterov momentum")
     layer_decay: float = field(

@@ -1,7 +1,7 @@
-"""The pure steps: one update of the state, one evaluation of a batch.
+"""Pure steps: one update of the state, one evaluation of a batch.
 
-Both take raw uint8 images; the way from there to logits is jitted whole, so the host
-does nothing per image.
+Both take raw uint8 images. All from there to logits is one program, so the host does
+nothing per image.
 """
 
 from typing import Any, cast
@@ -91,7 +91,7 @@ def train_step(
     labels: jax.Array,
     extents: jax.Array | None = None,
 ) -> tuple[TrainState, metrics.Sums]:
-    """One update from one batch.
+    """Update the state with one batch.
 
     Args:
       task: the constants.
@@ -137,7 +137,7 @@ def compute_logits(
     images: jax.Array,
     extents: jax.Array | None = None,
 ) -> jax.Array:
-    """Logits float32 `[B, classes]` of images that are not augmented.
+    """Return logits float32 `[B, classes]` of images that are not augmented.
 
     Args:
       network: the constants.
@@ -159,14 +159,14 @@ def eval_step(
     mask: jax.Array,
     extents: jax.Array | None = None,
 ) -> metrics.Sums:
-    """Sums of the metrics of one whole batch, padded.
+    """Return the summed metrics of one whole batch, padded.
 
     Args:
       network: the constants.
-      variables: of the model.
+      variables: of the model, packed or not.
       images: uint8 `[B, h, w, C]`.
       labels: int32 `[B]`.
-      mask: `[B]`, 0 for padding.
+      mask: float32 `[B]`, 0 for padding.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
     """
     batch = (images, labels, mask, extents)
@@ -183,7 +183,18 @@ def training_batch(
     labels: jax.Array,
     extents: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """What the network sees: images `[B, H, W, C]`, targets `[B, classes]`."""
+    """Return a batch as the network sees it, augmented and normalized.
+
+    Args:
+      task: the constants.
+      key: of augmentation.
+      images: uint8 `[B, h, w, C]`.
+      labels: int32 `[B]`.
+      extents: `[B, 2]`, height and width that each image fills; None if all do.
+
+    Returns:
+      Images float32 `[B, H, W, C]`, and targets float32 `[B, classes]`.
+    """
     targets = jax.nn.one_hot(labels, task.model.num_classes)
     targets = optax.smooth_labels(targets, task.loss.label_smoothing)
     images, targets = augment(
