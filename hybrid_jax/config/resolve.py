@@ -179,6 +179,7 @@ def _check_together(config: Config) -> None:
             "split: leave it at 0, or take another config.data.validation than 0"
         )
     _check_meaning(config)
+    _check_schedule(config)
     _check_stages(config)
     if config.data.image_size:
         check_image_size(config.data.image_size, config.model.strides)
@@ -200,19 +201,19 @@ def _check_meaning(config: Config) -> None:
         ),
         (
             "optim.schedule",
-            lambda name: name != "step",
+            lambda name: name in ("cosine", "one_cycle", "constant"),
             ("optim.decay_epochs", "optim.decay_factor"),
             "take config.optim.schedule=step",
         ),
         (
             "optim.name",
-            lambda name: name != "sgd",
+            lambda name: name in ("adamw", "lamb", "muon"),
             ("optim.momentum",),
             "take config.optim.name=sgd",
         ),
         (
             "loss.name",
-            lambda name: name != "focal",
+            lambda name: name in ("softmax", "sigmoid"),
             ("loss.focal_gamma",),
             "take config.loss.name=focal",
         ),
@@ -224,6 +225,30 @@ def _check_meaning(config: Config) -> None:
                     f"config.{deciding}={values[deciding]!r}: leave it out"
                     + (f", or {way_out}" if way_out else "")
                 )
+
+
+def _check_schedule(config: Config) -> None:
+    """Refuse a schedule that has nothing to rise in, or falls outside of the run."""
+    optim, epochs = config.optim, config.train.epochs
+    if optim.schedule == "one_cycle" and not optim.warmup_epochs:
+        raise UserError(
+            "config.optim.schedule='one_cycle' rises during warm-up, and "
+            f"config.optim.warmup_epochs={optim.warmup_epochs}: take more, such as "
+            f"{0.3 * epochs:g}"
+        )
+    if optim.schedule == "step" and not optim.decay_epochs:
+        raise UserError(
+            "config.optim.schedule='step' needs epochs at which it falls: give "
+            f"config.optim.decay_epochs, such as {0.5 * epochs:g},{0.75 * epochs:g}"
+        )
+    for epoch in optim.decay_epochs:
+        if not optim.warmup_epochs < epoch < epochs:
+            raise UserError(
+                f"config.optim.decay_epochs={optim.decay_epochs!r} has {epoch}, and "
+                "the learning rate can fall only after "
+                f"config.optim.warmup_epochs={optim.warmup_epochs} and before "
+                f"config.train.epochs={epochs}"
+            )
 
 
 def _is_vit(name: str) -> bool:

@@ -204,18 +204,18 @@ class LossConfig:
     name: str = field(
         "softmax",
         rules.row_of("hybrid_jax.training.losses:LOSSES"),
-        "cross-entropy over classes (softmax) or of each class (sigmoid), or focal",
+        "cross-entropy over classes (softmax), of each class (sigmoid), or focal",
     )
     label_smoothing: float = field(
-        0.1, rules.RATE, "share of the label spread over all classes"
+        0.1, rules.RATE, "share of a label's mass that all classes get alike"
     )
     class_weights: str = field(
         "none",
         rules.row_of("hybrid_jax.training.losses:CLASS_WEIGHTS"),
-        "of each class's images; balanced favors rare classes",
+        "of each class in the loss; balanced favors rare classes",
     )
     focal_gamma: float = field(
-        2.0, rules.NOT_NEGATIVE, "of focal: how little images count that are easy"
+        2.0, rules.NOT_NEGATIVE, "of focal: exponent that makes easy classes count less"
     )
 
 
@@ -232,19 +232,23 @@ class OptimConfig:
     schedule: str = field(
         "cosine",
         rules.row_of("hybrid_jax.training.schedules:SCHEDULES"),
-        "of the learning rate, behind warm-up",
+        "how the learning rate falls after warm-up",
     )
-    warmup_epochs: float = field(5.0, rules.NOT_NEGATIVE, "linear, from 0")
+    warmup_epochs: float = field(
+        5.0, rules.NOT_NEGATIVE, "epochs in which the learning rate rises"
+    )
     decay_epochs: tuple[float, ...] = field(
-        (), rules.EPOCHS, "of schedule=step: when it falls"
+        (), rules.EPOCHS, "of step: epochs after which the learning rate falls"
     )
     decay_factor: float = field(
-        0.1, rules.FACTOR, "of schedule=step: what it is multiplied by"
+        0.1, rules.FACTOR, "of step: factor of the learning rate at each fall"
     )
     weight_decay: float = field(
-        0.05, rules.NOT_NEGATIVE, "of weights, not of biases or norms"
+        0.05,
+        rules.NOT_NEGATIVE,
+        "of weights, not of biases and norms; for sgd try 5e-4",
     )
-    momentum: float = field(0.9, rules.RATE, "of sgd, Nesterov's")
+    momentum: float = field(0.9, rules.RATE, "of sgd: Nesterov momentum")
     layer_decay: float = field(
         1.0, rules.FACTOR, "of the learning rate from a layer to the one before it"
     )
@@ -252,12 +256,12 @@ class OptimConfig:
     sam_rho: float = field(
         0.0,
         rules.NOT_NEGATIVE,
-        "radius of sharpness-aware minimization, as 0.05; 0 is off",
+        "radius of sharpness-aware minimization, such as 0.05; 0 is off",
     )
     lookahead_steps: int = field(
         0,
         rules.whole_number(0),
-        "between steps of slow weights, half the way to fast ones; 0 is off",
+        "of Lookahead, between moves of the slow weights; 0 is off",
     )
     ema_decay: float = field(
         0.999,

@@ -13,7 +13,7 @@ from hybrid_jax.engine.programs import Trainer
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training.freezing import frozen_mask
-from hybrid_jax.training.packed_params import unbundled
+from hybrid_jax.training.packed_params import unpack
 
 USES = {
     "train": "images to train on",
@@ -58,7 +58,7 @@ def announce(console: Reporter, experiment: Experiment) -> None:
         f"{np.dtype(model.dtype).name} on {_several(devices)}{device.device_kind} "
         f"({device.platform}){_shares(config.parallel, devices)}"
     )
-    params = jax.eval_shape(unbundled, shapes.params)
+    params = jax.eval_shape(unpack, shapes.params)
     overview = parameter_overview.get_parameter_overview(params, include_stats=False)
     console.note(f"parameters\n{overview}")
 

@@ -26,7 +26,7 @@ from hybrid_jax.errors import UserError, first_line, megabytes
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.paths import mirror, plain, with_user_paths
-from hybrid_jax.training.packed_params import rebundled, unbundled
+from hybrid_jax.training.packed_params import pack_like, unpack
 from hybrid_jax.training.state import TrainState
 
 BEST_METRIC, TIES = "accuracy", "loss"  # the higher, and of equal ones the lower
@@ -165,8 +165,8 @@ class Saved:
         Raises:
           UserError: it cannot be read, or is of other shapes or dtypes.
         """
-        template = devices.state_shapes(jax.eval_shape(unbundled, like))
-        state = rebundled(_fetched(self._read(step, template)), like)
+        template = devices.state_shapes(jax.eval_shape(unpack, like))
+        state = pack_like(_fetched(self._read(step, template)), like)
         return devices.put(state, devices.state_shapes(like))
 
     def evaluated(self, step: int) -> dict:
@@ -265,7 +265,7 @@ class Checkpoints(Saved):
         """Starts writing a step and returns; `metrics` decide which is best.
 
         Of a step that was saved before its evaluation, only metrics are written.
-        On disk no vectors are bundled, so that any network's can be read without it.
+        On disk no vectors are packed, so that any network's can be read without it.
 
         Raises:
           UserError: the step before it could not be written.
@@ -281,7 +281,7 @@ class Checkpoints(Saved):
         best = self.hosts.broadcast(self.best)
         best = best_of({step: metrics} | (dict([best]) if best else {}))
         self._kept.step = best and best[0]
-        saved = unbundled(_fetched(state))
+        saved = unpack(_fetched(state))
         try:
             self._manager.save(
                 step,

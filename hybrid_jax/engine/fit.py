@@ -39,7 +39,7 @@ from hybrid_jax.engine.run_weights import read_weights
 from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.distributed import Hosts, this_process
-from hybrid_jax.training.packed_params import unbundled
+from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.weights.files import fit_weights, merge_arrays, shapes_of
 
@@ -255,7 +255,7 @@ class Training:
         state = experiment.initialize(np.int32(experiment.config.seed))
         if not pretrained:
             return state
-        variables = merge_arrays(unbundled(state.variables), pretrained)
+        variables = merge_arrays(unpack(state.variables), pretrained)
         return experiment.devices.put(state.starting_from(variables), experiment.shapes)
 
     def _restore(self, step: int) -> TrainState:
@@ -298,7 +298,7 @@ class Training:
         if not config.init_from:
             return {}
         weights = read_weights(config.init_from, config.init_checkpoint)
-        variables = jax.eval_shape(unbundled, self.experiment.shapes.variables)
+        variables = jax.eval_shape(unpack, self.experiment.shapes.variables)
         fitted = fit_weights(
             self.experiment.task.model, weights, shapes_of(variables), splits.classes
         )

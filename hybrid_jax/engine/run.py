@@ -33,7 +33,7 @@ from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import create_model
 from hybrid_jax.parallel.mesh import Devices, create_devices
 from hybrid_jax.training.losses import LOSSES
-from hybrid_jax.training.packed_params import unbundled
+from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.step import Network
 
 IN_MEMORY = "arrays"  # `config.data.name` of images that were handed over
@@ -105,7 +105,7 @@ class Run:
         splits, step = experiment.splits, results["checkpoint"]
         statistics = folder.statistics(splits)
         if isinstance(checkpoints, Snapshots):
-            variables = functools.partial(unbundled, checkpoints.state(step).evaluated)
+            variables = functools.partial(unpack, checkpoints.state(step).evaluated)
         else:
             variables = functools.partial(checkpoints.evaluated, step)
         return cls(

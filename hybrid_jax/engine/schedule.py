@@ -1,4 +1,4 @@
-"""How long a run is, when it is evaluated, and its learning rates."""
+"""Schedule of a run: its length, its evaluations and its learning rates."""
 
 import jax
 import numpy as np
@@ -9,9 +9,18 @@ from hybrid_jax.training import schedules
 
 
 class Plan:
-    """How long a run is, in steps and in epochs."""
+    """How long a run is, in steps and in epochs, and when it is evaluated.
+
+    Attributes:
+      images: of the training split.
+      batch_size: images a step.
+      epochs: passes over the split.
+      eval_every: epochs between evaluations.
+      total_steps: of the run.
+    """
 
     def __init__(self, config: TrainConfig, images: int):
+        """Plan the run of a config on a split of so many images."""
         self.images = images
         self.batch_size = config.batch_size
         self.epochs = config.epochs
@@ -19,26 +28,26 @@ class Plan:
         self.total_steps = self.step_of(self.epochs)
 
     def step_of(self, epoch: float) -> int:
-        """Steps after which `epoch` passes over the split are complete."""
+        """Return the steps after which `epoch` passes over the split are complete."""
         return -int(-epoch * self.images // self.batch_size)
 
     def epoch_of(self, step: int) -> float:
-        """Passes over the split after a step."""
+        """Return the passes over the split after a step."""
         return min(step * self.batch_size / self.images, self.epochs)
 
     def is_evaluated(self, step: int) -> bool:
-        """Whether a step is followed by an evaluation and a checkpoint."""
+        """Return whether an evaluation and a checkpoint follow a step."""
         return step > 0 and self.next_evaluation(step - 1) == step
 
     def next_evaluation(self, step: int) -> int:
-        """The first step after `step` that is followed by an evaluation."""
+        """Return the first step after `step` that an evaluation follows."""
         epoch = self.eval_every
         while self.step_of(epoch) <= step:
             epoch += self.eval_every
         return min(self.step_of(epoch), self.total_steps)
 
     def evaluations_between(self, first: int, last: int) -> int:
-        """How many evaluations follow step `first`, up to step `last`."""
+        """Count the evaluations after step `first`, up to step `last`."""
         count = 0
         while first < last:
             first, count = self.next_evaluation(first), count + 1

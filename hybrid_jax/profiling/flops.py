@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from hybrid_jax.models.summary import macs_by_part
 from hybrid_jax.ops.backend import reference_implementations
 from hybrid_jax.training.freezing import stop_frozen_gradients
-from hybrid_jax.training.packed_params import unbundled
+from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
@@ -41,7 +41,7 @@ def count_step_flops(
             "batch_stats": batch_stats,
         }
         logits, _ = model.apply(
-            unbundled(variables),
+            unpack(variables),
             images,
             train=True,
             mutable=["batch_stats"],

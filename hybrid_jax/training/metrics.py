@@ -147,13 +147,13 @@ def zeros(classes: int, *, training: bool, steps: tuple[int, ...] = ()) -> Sums:
       training: whether they are of training or of an evaluation.
       steps: leading axes, for the sums of each of several steps.
     """
-    one = jax.ShapeDtypeStruct((1,), jnp.float32)
-    logits = jax.ShapeDtypeStruct((1, classes), jnp.float32)
-    label = jax.ShapeDtypeStruct((1,), jnp.int32)
-    shapes = jax.eval_shape(
-        lambda batch: batch_sums(batch, training=training),
-        Predictions(logits, label, one, one),
+    empty = Predictions(
+        logits=jnp.zeros((1, classes)),
+        labels=jnp.zeros(1, jnp.int32),
+        loss=jnp.zeros(1),
+        mask=jnp.zeros(1),
     )
+    shapes = jax.eval_shape(lambda: batch_sums(empty, training=training))
     return jax.tree.map(lambda x: jnp.zeros((*steps, *x.shape), x.dtype), shapes)
 
 
@@ -177,7 +177,7 @@ def total(*sums: Mapping[str, Any]) -> dict[str, Any]:
     Args:
       *sums: of batches, or arrays of the sums of several steps.
     """
-    added: dict[str, np.ndarray] = {}
+    added: dict[str, Any] = {}
     for part in jax.device_get(sums):
         # Sums of several steps have the axis of the steps in front.
         steps = tuple(range(np.ndim(part[IMAGES])))

@@ -7,6 +7,7 @@ next.
 
 import collections
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,72 +23,92 @@ SECONDS_A_CALL = 0.5  # after which the host hears how far the device is
 
 
 def train_steps(
-    task: Task, loader: Loader, state: TrainState, data, chunk, count: jax.Array
+    task: Task,
+    loader: Loader,
+    state: TrainState,
+    data: Any,
+    chunk: Any,
+    count: jax.Array,
 ) -> tuple[TrainState, metrics.Sums]:
-    """The first `count` steps of a chunk.
+    """Run the first `count` steps of a chunk.
 
     Args:
       task: the constants.
       loader: picks batches.
       state: donate it.
-      data, chunk: of the loader.
+      data: the loader's arrays of the whole split, or nothing.
+      chunk: the loader's arrays of these steps.
       count: int32, from 1 to the loader's `steps`.
 
     Returns:
-      The state after the last step, and each step's summed metrics, arrays as long as a
-      chunk. The host adds them up: a mean must not depend on how steps were dispatched.
+      The state after the last step, and the summed metrics of each step, arrays as long
+      as a chunk. The host adds them up: a mean must not depend on how steps were
+      dispatched.
     """
 
-    def one(i, carry):
+    def run_step(i: jax.Array, carry: tuple) -> tuple:
         state, rows = carry
         state, sums = train_step(task, state, *loader.pick(data, chunk, i))
         return state, jax.tree.map(lambda row, new: row.at[i].set(new), rows, sums)
 
     classes = task.model.num_classes
     rows = metrics.zeros(classes, training=True, steps=(loader.steps,))
-    return lax.fori_loop(0, count, one, (state, rows))
+    return lax.fori_loop(0, count, run_step, (state, rows))
 
 
 def eval_steps(
     network: Network,
     loader: Loader,
     variables: dict,
-    data,
-    chunk,
+    data: Any,
+    chunk: Any,
     mask: jax.Array,
     count: jax.Array,
 ) -> metrics.Sums:
-    """Summed metrics of the first `count` batches of a chunk; `mask` `[steps, B]`."""
+    """Return the summed metrics of the first `count` batches of a chunk.
 
-    def one(i, total):
+    Args:
+      network: the constants.
+      loader: picks batches.
+      variables: of the model, packed or not.
+      data: the loader's arrays of the whole split, or nothing.
+      chunk: the loader's arrays of these batches.
+      mask: float32 `[steps, B]`, 0 for padding.
+      count: int32, from 1 to the loader's `steps`.
+    """
+
+    def add_batch(i: jax.Array, total: metrics.Sums) -> metrics.Sums:
         images, labels, *extents = loader.pick(data, chunk, i)
         used = current_axis().all_gather(mask[i])
         sums = eval_step(network, variables, images, labels, used, *extents)
         return jax.tree.map(jnp.add, total, sums)
 
     zeros = metrics.zeros(network.model.num_classes, training=False)
-    return lax.fori_loop(0, count, one, zeros)
+    return lax.fori_loop(0, count, add_batch, zeros)
 
 
 class Pace:
-    """How many steps to dispatch at once, so that each call takes about half a second.
+    """Choose how many steps to dispatch, so that a call takes about half a second.
 
     Two calls are in flight at most: the device never waits for the host, and the host
     knows how far the device is.
+
+    Attributes:
+      steps: of the next call.
     """
 
     def __init__(self, most: int):
-        """`most` steps are dispatched at once."""
+        """Begin with 1 step; dispatch `most` at once at most."""
         self.steps, self._most = 1, most
         self.restart()
 
     def restart(self) -> None:
-        """Forgets the calls so far, after the host has waited for all of them."""
-        self._in_flight = collections.deque()
-        self._last = None
+        """Forget the calls so far, after the host has waited for all of them."""
+        self._in_flight: collections.deque[tuple[int, Any]] = collections.deque()
+        self._last: float | None = None
 
     def sent(self, count: int, sums: metrics.Sums) -> None:
-        """Takes note of a call, and waits for the one before it."""
+        """Take note of a call, and wait for the one before it."""
         self._in_flight.append((count, sums))
         if len(self._in_flight) < 2:
             return

@@ -73,9 +73,9 @@ def muon(
 ) -> optax.GradientTransformation:
     """Return Muon (Jordan 2024) for hidden matrices, and Adam for all else.
 
-    `muon_dimensions` says which are which. Updates of matrices are scaled to the size
-    of Adam's (Liu et al. 2025, Muon is Scalable), so that both share a learning rate
-    and a weight decay, and AdamW's are a fair start.
+    `muon_dimensions` says which are which. Both have Nesterov momentum. Updates of
+    matrices are scaled to the size of Adam's (Liu et al. 2025, Muon is Scalable), so
+    that both share a learning rate and a weight decay, and AdamW's are a fair start.
     """
     direction = optax.contrib.muon(
         learning_rate=-1.0,  # the update itself; rate and decay follow

@@ -8,7 +8,7 @@ import optax
 
 from hybrid_jax.training.freezing import frozen_mask
 from hybrid_jax.training.optimizers import slow_weights, with_slow_weights
-from hybrid_jax.training.packed_params import bundled, rebundled
+from hybrid_jax.training.packed_params import pack, pack_like
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -56,7 +56,7 @@ class TrainState(flax.struct.PyTreeNode):
         Args:
           variables: as the network has them.
         """
-        variables = rebundled(variables, self.variables)
+        variables = pack_like(variables, self.variables)
         average = None if self.average is None else jax.tree.map(jnp.copy, variables)
         slow = jax.tree.map(jnp.copy, variables["params"])
         opt_state = with_slow_weights(self.opt_state, slow)
@@ -82,8 +82,8 @@ def create_state(
       freeze: patterns of frozen parameters, which stay apart from other vectors.
     """
     variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
-    params = bundled(variables["params"], frozen_mask(variables["params"], freeze))
-    batch_stats = bundled(variables.get("batch_stats", {}))
+    params = pack(variables["params"], frozen_mask(variables["params"], freeze))
+    batch_stats = pack(variables.get("batch_stats", {}))
     opt_state = optimizer.init(params)
     evaluated = {"params": params, "batch_stats": batch_stats}
     averaged = averaged or slow_weights(opt_state) is not None

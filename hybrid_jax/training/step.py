@@ -1,10 +1,10 @@
-"""The pure steps: one update of the state, one evaluation of a batch.
+"""Pure steps: one update of the state, one evaluation of a batch.
 
-Both take raw uint8 images; the way from there to logits is jitted whole, so the host
-does nothing per image.
+Both take raw uint8 images. All from there to logits is one program, so the host does
+nothing per image.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import flax.struct
@@ -19,7 +19,7 @@ from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.training import metrics
 from hybrid_jax.training.freezing import stop_frozen_gradients
 from hybrid_jax.training.losses import compute_loss
-from hybrid_jax.training.packed_params import rebundled, unbundled
+from hybrid_jax.training.packed_params import pack_like, unpack
 from hybrid_jax.training.state import TrainState
 
 
@@ -91,7 +91,7 @@ def train_step(
     labels: jax.Array,
     extents: jax.Array | None = None,
 ) -> tuple[TrainState, metrics.Sums]:
-    """One update from one batch.
+    """Update the state with one batch.
 
     Args:
       task: the constants.
@@ -137,18 +137,18 @@ def compute_logits(
     images: jax.Array,
     extents: jax.Array | None = None,
 ) -> jax.Array:
-    """Logits float32 `[B, classes]` of images that are not augmented.
+    """Return logits float32 `[B, classes]` of images that are not augmented.
 
     Args:
       network: the constants.
-      variables: of the model, bundled or not.
+      variables: of the model, packed or not.
       images: uint8 `[B, h, w, C]`.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
     """
     images = to_float(images, network.image_size, extents, network.fit)
     images = normalise(images, network.mean, network.std)
-    variables = unbundled(current_axis().gather_params(variables))
-    return network.model.apply(variables, images)
+    variables = unpack(current_axis().gather_params(variables))
+    return cast(jax.Array, network.model.apply(variables, images))
 
 
 def eval_step(
@@ -159,14 +159,14 @@ def eval_step(
     mask: jax.Array,
     extents: jax.Array | None = None,
 ) -> metrics.Sums:
-    """Sums of the metrics of one whole batch, padded.
+    """Return the summed metrics of one whole batch, padded.
 
     Args:
       network: the constants.
-      variables: of the model.
+      variables: of the model, packed or not.
       images: uint8 `[B, h, w, C]`.
       labels: int32 `[B]`.
-      mask: `[B]`, 0 for padding.
+      mask: float32 `[B]`, 0 for padding.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
     """
     batch = (images, labels, mask, extents)
@@ -183,7 +183,18 @@ def training_batch(
     labels: jax.Array,
     extents: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """What the network sees: images `[B, H, W, C]`, targets `[B, classes]`."""
+    """Return a batch as the network sees it, augmented and normalized.
+
+    Args:
+      task: the constants.
+      key: of augmentation.
+      images: uint8 `[B, h, w, C]`.
+      labels: int32 `[B]`.
+      extents: `[B, 2]`, height and width that each image fills; None if all do.
+
+    Returns:
+      Images float32 `[B, H, W, C]`, and targets float32 `[B, classes]`.
+    """
     targets = jax.nn.one_hot(labels, task.model.num_classes)
     targets = optax.smooth_labels(targets, task.loss.label_smoothing)
     images, targets = augment(
@@ -256,7 +267,7 @@ def _mean_loss(
     images, targets = batch
     params = current_axis().gather_params(stop_frozen_gradients(params, task.freeze))
     logits, updated = task.model.apply(
-        unbundled({"params": params, "batch_stats": batch_stats}),
+        unpack({"params": params, "batch_stats": batch_stats}),
         images,
         train=True,
         mutable=["batch_stats"],
@@ -268,7 +279,7 @@ def _mean_loss(
     loss = compute_loss(logits, weighted, task.loss)
     sums = metrics.training_sums(logits, targets, loss)
     # A network without batch norms has no statistics.
-    batch_stats = rebundled(updated.get("batch_stats", {}), batch_stats)
+    batch_stats = pack_like(updated.get("batch_stats", {}), batch_stats)
     return loss.mean(), (batch_stats, sums)
 
 
@@ -280,10 +291,10 @@ def _move_average(state: TrainState, decay: float) -> dict:
     if not decay:  # Lookahead's slow weights are evaluated as they are
         return state.averaged
     step = state.step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    rate = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
     # In this form what does not change stays exactly what it is.
     return jax.tree.map(
-        lambda old, new: old + (1 - decay) * (new - old),
+        lambda old, new: old + rate * (new - old),
         state.average,
         state.averaged,
     )

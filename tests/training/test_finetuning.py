@@ -23,7 +23,7 @@ from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optimizers
 from hybrid_jax.training.freezing import frozen_mask
-from hybrid_jax.training.packed_params import unbundled
+from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, train_step
 from hybrid_jax.weights.files import fit_weights
@@ -68,7 +68,7 @@ def test_frozen_parameters_stay_bit_by_bit_and_all_others_move():
     task = make_task(FROZEN)
     before = make_state(task)
     after = step(task, before)
-    old, new = (flatten_dict(unbundled(s.params), sep="/") for s in (before, after))
+    old, new = (flatten_dict(unpack(s.params), sep="/") for s in (before, after))
     kept = {path for path in old if np.array_equal(old[path], new[path])}
     assert kept == {p for p in old if any(re.search(f, p) for f in FROZEN)}
     assert {path.split("/")[0] for path in kept} == {"stem", "stage4_block1"}
@@ -92,7 +92,7 @@ def test_freezing_leaves_the_gradients_of_the_rest_as_they_are():
     held = dataclasses.replace(free, freeze=("stage1", "stage4"))
     start = make_state(free)
     states = start, step(free, start), step(held, start)
-    old, a, b = (flatten_dict(unbundled(s.params), sep="/") for s in states)
+    old, a, b = (flatten_dict(unpack(s.params), sep="/") for s in states)
     for path in old:
         expected = old[path] if re.search("stage[14]", path) else a[path]
         np.testing.assert_allclose(b[path], expected, atol=1e-6, err_msg=path)

@@ -1,13 +1,16 @@
-"""Bundles of vectors: what goes in comes out, and so do gradients and paths."""
+"""Packed vectors: what goes in comes out, and so do gradients and paths."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from hybrid_jax.config.schema import OptimConfig
 from hybrid_jax.models import create_model
+from hybrid_jax.training import optimizers
 from hybrid_jax.training.freezing import frozen_mask
-from hybrid_jax.training.packed_params import Bundle, bundled, rebundled, unbundled
+from hybrid_jax.training.packed_params import PackedBlock, pack, pack_like, unpack
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +28,22 @@ def names(tree):
 
 
 @pytest.mark.parametrize("library", [np, jnp])
-def test_what_is_bundled_comes_out_as_it_was(params, library):
+def test_what_is_packed_comes_out_as_it_was(params, library):
     params = jax.tree.map(library.asarray, params)
-    bundle = bundled(params)
-    assert len(jax.tree.leaves(bundle)) < len(jax.tree.leaves(params)) / 2
-    plain = unbundled(bundle)
+    packed = pack(params)
+    assert len(jax.tree.leaves(packed)) < len(jax.tree.leaves(params)) / 2
+    plain = unpack(packed)
     jax.tree.map(np.testing.assert_array_equal, plain, params)
     assert all(isinstance(x, library.ndarray) for x in jax.tree.leaves(plain))
-    jax.tree.map(np.testing.assert_array_equal, rebundled(plain, bundle), bundle)
+    jax.tree.map(np.testing.assert_array_equal, pack_like(plain, packed), packed)
 
 
-def test_what_has_no_bundles_stays_as_it_is(params):
-    assert unbundled(params) is not None
-    jax.tree.map(np.testing.assert_array_equal, unbundled(params), params)
-    jax.tree.map(np.testing.assert_array_equal, rebundled(params, params), params)
+def test_what_has_no_packed_blocks_stays_as_it_is(params):
+    assert unpack(params) is not None
+    jax.tree.map(np.testing.assert_array_equal, unpack(params), params)
+    jax.tree.map(np.testing.assert_array_equal, pack_like(params, params), params)
     alone = {"token": np.ones(4), "head": {"bias": np.ones(3)}}
-    assert not any(isinstance(x, Bundle) for x in bundled(alone).values())
+    assert not any(isinstance(x, PackedBlock) for x in pack(alone).values())
 
 
 def test_gradients_are_those_of_the_vectors(params):
@@ -50,29 +53,29 @@ def test_gradients_are_those_of_the_vectors(params):
         )
 
     expected = jax.grad(loss)(params)
-    gradient = jax.grad(lambda bundle: loss(unbundled(bundle)))(bundled(params))
-    assert jax.tree.structure(gradient) == jax.tree.structure(bundled(params))
+    gradient = jax.grad(lambda packed: loss(unpack(packed)))(pack(params))
+    assert jax.tree.structure(gradient) == jax.tree.structure(pack(params))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
-        unbundled(gradient),
+        unpack(gradient),
         expected,
     )
 
 
 def test_backward_pads_no_vector(params):
-    def loss(bundle):
-        return sum(jnp.sum(x * x) for x in jax.tree.leaves(unbundled(bundle)))
+    def loss(packed):
+        return sum(jnp.sum(x * x) for x in jax.tree.leaves(unpack(packed)))
 
-    assert "pad[" not in str(jax.make_jaxpr(jax.grad(loss))(bundled(params)))
+    assert "pad[" not in str(jax.make_jaxpr(jax.grad(loss))(pack(params)))
 
 
 def test_what_is_frozen_keeps_its_own_path(params):
     patterns = ("norm/scale", "stage1")
-    bundle = bundled(params, frozen_mask(params, patterns))
+    packed = pack(params, frozen_mask(params, patterns))
     still = dict(
         zip(
-            names(bundle),
-            jax.tree.leaves(frozen_mask(bundle, patterns)),
+            names(packed),
+            jax.tree.leaves(frozen_mask(packed, patterns)),
             strict=True,
         )
     )
@@ -85,4 +88,19 @@ def test_what_is_frozen_keeps_its_own_path(params):
     )
     assert {n for n, s in still.items() if s} == {n for n, s in plain.items() if s}
     assert any(name.endswith("/vectors") for name in still)
-    jax.tree.map(np.testing.assert_array_equal, unbundled(bundle), params)
+    jax.tree.map(np.testing.assert_array_equal, unpack(packed), params)
+
+
+def test_what_optax_masks_out_comes_back_too(params):
+    """Muon has moments of matrices alone, so its vectors are empty nodes."""
+    config = OptimConfig(name="muon")
+    optimizer = optimizers.create_optimizer(
+        optimizers.muon, optax.constant_schedule(1.0), config
+    )
+    state = optimizer.init(pack(jax.tree.map(jnp.asarray, params)))
+    again = pack_like(unpack(state), state)
+    assert jax.tree.structure(again) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+    stored = jax.tree.map(np.asarray, unpack(state))  # as it is on disk
+    again = pack_like(stored, state)
+    assert jax.tree.structure(again) == jax.tree.structure(state)

@@ -14,7 +14,7 @@ from hybrid_jax.data.loader import create_loader
 from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
 from hybrid_jax.models import create_model
 from hybrid_jax.training import losses, metrics, multi_step, optimizers, schedules
-from hybrid_jax.training.packed_params import unbundled
+from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, eval_step, train_step, training_batch
 
@@ -165,7 +165,7 @@ def test_evaluation_counts_every_image_once(split):
     images, labels = split
     task = make_task()
     state = make_state(task)
-    variables = unbundled(state.variables)
+    variables = unpack(state.variables)
     logits = jax.jit(task.model.apply)(variables, (images - 127.0) / 64.0)
     log_p = jax.nn.log_softmax(logits)
     expected = {
@@ -229,8 +229,8 @@ def test_weight_decay_acts_on_weights_alone():
     state = make_state(task)
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     updates, _ = task.optimizer.update(zeros, state.opt_state, state.params)
-    leaves = jax.tree_util.tree_leaves_with_path(unbundled(state.params))
-    updates = unbundled(updates)
+    leaves = jax.tree_util.tree_leaves_with_path(unpack(state.params))
+    updates = unpack(updates)
     names = set()
     for (path, old), update in zip(leaves, jax.tree.leaves(updates), strict=True):
         name = path[-1].key

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.download import DownloadManager
 
 from hybrid_jax.data.builders.archives import check_member, fetch
 from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples

@@ -2,7 +2,6 @@
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.download import DownloadManager
 
 from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
 from hybrid_jax.data.png import encode_png

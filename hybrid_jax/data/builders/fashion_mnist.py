@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.download import DownloadManager
 
 from hybrid_jax.data.builders.archives import fetch
 from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.download import DownloadManager
 
 from hybrid_jax.data import group_splitting
 from hybrid_jax.data.builders.archives import fetch

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.download import DownloadManager
 
 from hybrid_jax.data.builders.archives import check_member, fetch
 from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
