@@ -18,7 +18,7 @@ import optax
 from hybrid_jax import runtime
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.data import Splits
-from hybrid_jax.engine.compile import KEPT, Program
+from hybrid_jax.engine.compile import MAX_CACHED_PROGRAMS, Program
 from hybrid_jax.engine.programs import Evaluator, Trainer, initialiser
 from hybrid_jax.engine.schedule import Plan, warmup_steps
 from hybrid_jax.errors import UserError
@@ -198,7 +198,7 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
     )
 
 
-@functools.lru_cache(maxsize=KEPT)
+@functools.lru_cache(maxsize=MAX_CACHED_PROGRAMS)
 def _optimizer(
     warmup: int, total: int, learning_rate: float, *settings
 ) -> optax.GradientTransformation:

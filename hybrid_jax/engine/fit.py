@@ -18,9 +18,9 @@ from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data.output_folder import check_outside
 from hybrid_jax.data.png import encode_png
-from hybrid_jax.engine import announce, memory_fit, results
+from hybrid_jax.engine import memory_fit, results, startup_report
 from hybrid_jax.engine.checkpoint import Checkpoints, is_evaluated
-from hybrid_jax.engine.compile import compiler
+from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import (
     Experiment,
@@ -192,8 +192,8 @@ class Training:
         # Read before anything is written, should it turn out to be damaged.
         state, saved = self._restored(step) if step else (None, {})
         arrays = {} if step else self._taken_over()
-        announce.announce(self.console, experiment)
-        with compiler() as threads:
+        startup_report.report_startup(self.console, experiment)
+        with compiler_threads() as threads:
             if step == 0:
                 experiment.initialise.compile(threads)
             trainer = experiment.trainer(threads)
@@ -266,13 +266,13 @@ class Training:
     ) -> Future[Evaluator | None]:
         """Says how long the first step took to come; makes what it did not wait for."""
         seconds = time.perf_counter() - self.started
-        self.console.say(announce.readiness(trainer, seconds))
+        self.console.say(startup_report.startup_times(trainer, seconds))
 
         def make() -> Evaluator | None:
             evaluator = self.experiment.evaluator(threads)
             lead = self.experiment.hosts.lead and self.folder.path
             if lead and not self.folder.augmented.exists():
-                grid = announce.augmented_images(self.experiment)
+                grid = startup_report.augmented_images(self.experiment)
                 writer.images("train/augmented", grid, 0)
                 self.folder.augmented.write_bytes(encode_png(grid))
             return evaluator

@@ -12,7 +12,7 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.data import Split
 from hybrid_jax.data.loader import Loader, Stream, create_loader, padded_rows
 from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
-from hybrid_jax.engine.compile import Program, compiler
+from hybrid_jax.engine.compile import Program, compiler_threads
 from hybrid_jax.engine.fault_injection import Fault
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
@@ -47,7 +47,7 @@ class Trainer:
         """Traces, then brings the split to the devices while `threads` compile.
 
         Args:
-          threads: of `ahead.compiler`.
+          threads: of `compile.compiler_threads`.
           devices: that share each batch.
           task: the constants of the steps; of its arrays, shapes will do.
           state: shapes of a state, as they lie on the devices.
@@ -117,7 +117,7 @@ def step_compiler(
         order = TrainingOrder(split.labels, batch_size, config.seed)
         loader = create_loader(split, order, batch_size, devices=devices)
         given = (devices, task.replace(accumulate=pieces), state, loader)
-        with compiler() as threads:
+        with compiler_threads() as threads:
             return training_program(*given).compile(threads).wait()
 
     return compile_step
@@ -147,7 +147,7 @@ class Evaluator:
         """Traces the program, which `threads` compile.
 
         Args:
-          threads: of `compile.compiler`.
+          threads: of `compile.compiler_threads`.
           devices: that share each batch.
           network: the constants; of its arrays, shapes will do.
           variables: shapes of the model's variables, as they lie on the devices.
@@ -249,7 +249,7 @@ class Predictor:
         """Traces the program, which `threads` compile.
 
         Args:
-          threads: of `compile.compiler`.
+          threads: of `compile.compiler_threads`.
           devices: that share each batch, of the kind jit.
           network: the constants; of its arrays, shapes will do.
           variables: shapes of the model's variables, as they lie on the devices.

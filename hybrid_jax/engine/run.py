@@ -22,7 +22,7 @@ from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.array_checks import check_images, labels_as_classes
 from hybrid_jax.data.sources.arrays import to_form
 from hybrid_jax.engine.checkpoint import Checkpoints, Saved
-from hybrid_jax.engine.compile import compiler
+from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.experiment import Experiment, with_statistics
 from hybrid_jax.engine.in_memory import NoFolder, Snapshots
@@ -165,7 +165,7 @@ class Run:
           UserError: there is no such split, or images and labels do not fit the run.
         """
         split = self._split(images, labels)
-        with compiler() as threads:
+        with compiler_threads() as threads:
             evaluator = self._evaluator(threads, split)
             return evaluator(self.network, self._placed, split)
 
@@ -300,7 +300,7 @@ class Run:
         """Probabilities float32 `[n, classes]` of a batch in the run's form."""
         key = (images.shape[1:], extents is None, batch_size)
         if key not in self._predictors:
-            with compiler() as threads:
+            with compiler_threads() as threads:
                 self._predictors[key] = Predictor(
                     threads,
                     self._devices,

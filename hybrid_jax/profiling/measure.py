@@ -12,7 +12,7 @@ import numpy as np
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.compile import compiler
+from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.experiment import Experiment, set_up_process, with_statistics
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.profiling.device_peak import Peak, peak_of
@@ -78,7 +78,7 @@ def measure(
     config = set_up_process(config)
     experiment = Experiment(config, data.load(config.data))
     say("compiling")
-    with compiler() as threads:
+    with compiler_threads() as threads:
         training = begin(experiment, threads)
         ready = time.perf_counter() - started
         say("training")
@@ -126,9 +126,9 @@ def of_training(
         "flops": utilisation(work, trained, peak),
         "memory": used,
         "start_up_seconds": {
-            "traced": program.traced,
-            "compiled": program.compiled,
-            "from_cache": program.cached,
+            "traced": program.trace_seconds,
+            "compiled": program.compile_seconds,
+            "from_cache": program.from_disk_cache,
             "first_step": trainer.first,
             "ready": ready,
         },

@@ -60,7 +60,7 @@ def test_it_learns_and_prints_a_table(finished):
     accuracy = rows(workdir, "test")[-1]["accuracy"]
     assert accuracy > 0.5  # of ten classes, after three epochs
     assert re.search(rf"test accuracy\s+│ {100 * accuracy:.2f} %", done.stdout)
-    assert "1,293 images to train on, 144 to choose by, 360 to test on" in (
+    assert "1,293 training images, 144 validation images, 360 test images" in (
         done.stdout.replace("\n", " ")
     )
     assert "epoch 3.0/3" in done.stdout
@@ -163,7 +163,7 @@ def test_a_streamed_run_gives_the_same_numbers(finished, tmp_path):
         copy, *SMALL, "--config.data.loader=stream", "--config.data.workers=1"
     )
     assert streamed.returncode == 0, streamed.stderr
-    assert "10 classes, streamed" in streamed.stdout
+    assert "10 classes, streamed to the device" in streamed.stdout
     for split in SPLITS:
         ours, theirs = rows(copy, split), rows(workdir, split)
         assert [row["step"] for row in ours] == [row["step"] for row in theirs]
