@@ -1,4 +1,4 @@
-"""Report what a run is about to do: data, model, schedule and devices, and a picture."""
+"""Report what a run is about to do: its data, model, schedule and devices."""
 
 import jax
 import numpy as np
@@ -74,7 +74,7 @@ def _hardware(experiment: Experiment) -> str:
         name += f" ({device.platform})"
     if devices.shared_by == 1:
         return name
-    hosts = f" on {devices.hosts} hosts" if devices.hosts > 1 else ""
+    hosts = f" of {devices.hosts} hosts" if devices.hosts > 1 else ""
     shards = f", parameters sharded over {parallel.fsdp}" if parallel.fsdp > 1 else ""
     return f"{devices.shared_by} x {name}{hosts}, by {parallel.kind}{shards}"
 

@@ -97,7 +97,7 @@ def test_a_signal_to_one_ends_both_with_one_step(alone, told):
     assert codes == [143, 143]
     said = f"hybrid-jax: ended by SIGTERM with step {step} saved; run the same "
     assert last == [[f"{said}command to resume"]] * 2
-    assert "on 4 x cpu (cpu) of 2 hosts, by jit, parameters cut over 4" in outputs[0][0]
+    assert "on 4 x cpu of 2 hosts, by jit, parameters sharded over 4" in outputs[0][0]
     assert "step" not in outputs[1][0]  # one of them speaks
     assert 0 < step < STEPS
     assert losses(workdir) == pytest.approx(alone[:step], rel=LATER)

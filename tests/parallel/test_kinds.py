@@ -87,4 +87,4 @@ def test_an_evaluation_takes_the_devices_that_are_there(folder, capsys):
 
 def test_a_run_says_what_it_runs_on(folder):
     log = (folder / "jit on 2 x 4" / "log.txt").read_text()
-    assert "on 8 x cpu (cpu), by jit, parameters cut over 4" in log
+    assert "on 8 x cpu, by jit, parameters sharded over 4" in log
