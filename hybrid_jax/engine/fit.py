@@ -19,7 +19,7 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.data.output_folder import check_outside
 from hybrid_jax.data.png import encode_png
 from hybrid_jax.engine import memory_fit, results, startup_report
-from hybrid_jax.engine.checkpoint import Checkpoints, is_evaluated
+from hybrid_jax.engine.checkpoint import CheckpointWriter, is_evaluated
 from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import (
@@ -28,7 +28,7 @@ from hybrid_jax.engine.experiment import (
     setting,
     with_statistics,
 )
-from hybrid_jax.engine.in_memory import NoFolder, Snapshots
+from hybrid_jax.engine.in_memory import InMemoryCheckpoints, InMemoryStorage
 from hybrid_jax.engine.loop import SKIPPED, Loop
 from hybrid_jax.engine.metric_writers import MemoryWriter, Writers
 from hybrid_jax.engine.programs import Evaluator, Trainer
@@ -36,6 +36,7 @@ from hybrid_jax.engine.recorder import Callback, Recorder
 from hybrid_jax.engine.run import IN_MEMORY, Run, refuse_in_memory
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.engine.signals import Interruption
+from hybrid_jax.engine.storage import CheckpointStore, MetricWriter, RunStorage
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.distributed import Hosts, this_process
 from hybrid_jax.training.packed_params import unbundled
@@ -82,7 +83,9 @@ def fit(
     if workdir is None and hosts.many:
         raise UserError("several processes need a workdir: give a folder they share")
     asked = set_up_process(_resolved(config, splits), hosts)
-    folder = NoFolder() if workdir is None else RunFolder(workdir, hosts)
+    folder: RunStorage = (
+        InMemoryStorage() if workdir is None else RunFolder(workdir, hosts)
+    )
     with hosts.together(), Interruption(hosts) as interruption, folder:
         asked, notes = folder.resume(asked)
         hosts.agree("setting", partial(setting, asked))
@@ -104,7 +107,7 @@ def fit(
 
 
 def _created(
-    config: Config, splits: data.Splits, folder: RunFolder | NoFolder, hosts: Hosts
+    config: Config, splits: data.Splits, folder: RunStorage, hosts: Hosts
 ) -> Experiment:
     """The experiment, in micro-batches where its run has begun with these."""
     experiment = Experiment(config, splits, hosts)
@@ -126,7 +129,7 @@ def _resolved(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> C
 
 
 def _loaded(
-    config: Config, splits: Any, folder: RunFolder | NoFolder, hosts: Hosts
+    config: Config, splits: Any, folder: RunStorage, hosts: Hosts
 ) -> tuple[Config, data.Splits]:
     """The splits, prepared by one host for all, and the same as ever; their config."""
     options = config.data
@@ -145,11 +148,11 @@ def _loaded(
 
 
 def _open_checkpoints(
-    folder: RunFolder | NoFolder, config: Config, hosts: Hosts
-) -> Checkpoints | Snapshots:
-    if folder.path is None:
-        return Snapshots(hosts)
-    return Checkpoints(folder.checkpoints, config.train.keep, hosts)
+    folder: RunStorage, config: Config, hosts: Hosts
+) -> CheckpointStore:
+    if isinstance(folder, RunFolder):
+        return CheckpointWriter(folder.checkpoints, config.train.keep, hosts)
+    return InMemoryCheckpoints()
 
 
 @dataclasses.dataclass
@@ -164,9 +167,9 @@ class Training:
 
     asked: Config
     experiment: Experiment
-    folder: RunFolder | NoFolder
+    folder: RunStorage
     console: Reporter
-    checkpoints: Checkpoints | Snapshots
+    checkpoints: CheckpointStore
     interruption: Interruption
     started: float
 
@@ -221,8 +224,9 @@ class Training:
                 tested = found.get("test") or found.get("validation") or {}
                 writer.hyperparameters(self.asked.flat(), tested)
         self.checkpoints.wait()
-        in_memory = isinstance(writer, MemoryWriter)
-        return found, writer.rows if in_memory else self.folder.read_history()
+        if isinstance(writer, MemoryWriter):
+            return found, writer.rows
+        return found, self.folder.read_history()
 
     def _fitting(self, trainer: Trainer, threads: Executor, resumed: bool) -> Trainer:
         """The trainer, or one of as many micro-batches as fit into memory."""
@@ -256,13 +260,13 @@ class Training:
         self.console.say(f"continuing after step {step} of {total}")
         return state, self.checkpoints.metrics(step)
 
-    def _writer(self, step: int, saved: dict) -> Writers | MemoryWriter:
-        if self.folder.path and self.experiment.hosts.lead:
+    def _writer(self, step: int, saved: dict) -> MetricWriter:
+        if isinstance(self.folder, RunFolder) and self.experiment.hosts.lead:
             return Writers(self.folder, step, is_evaluated(saved))
         return MemoryWriter()
 
     def _begun(
-        self, threads: Executor, trainer: Trainer, writer: Writers | MemoryWriter
+        self, threads: Executor, trainer: Trainer, writer: MetricWriter
     ) -> Future[Evaluator | None]:
         """Says how long the first step took to come; makes what it did not wait for."""
         seconds = time.perf_counter() - self.started
@@ -270,11 +274,11 @@ class Training:
 
         def make() -> Evaluator | None:
             evaluator = self.experiment.evaluator(threads)
-            lead = self.experiment.hosts.lead and self.folder.path
-            if lead and not self.folder.augmented.exists():
+            folder, lead = self.folder, self.experiment.hosts.lead
+            if isinstance(folder, RunFolder) and lead and not folder.augmented.exists():
                 grid = startup_report.augmented_images(self.experiment)
                 writer.images("train/augmented", grid, 0)
-                self.folder.augmented.write_bytes(encode_png(grid))
+                folder.augmented.write_bytes(encode_png(grid))
             return evaluator
 
         return threads.submit(make)

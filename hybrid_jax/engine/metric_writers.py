@@ -20,13 +20,13 @@ class MemoryWriter:
       rows: as the lines of `metrics.jsonl`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows: list[dict] = []
 
     def __enter__(self) -> "MemoryWriter":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def rewind(self, step: int, evaluated: bool) -> None:
@@ -71,7 +71,7 @@ class Writers:
     def __enter__(self) -> "Writers":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._events.close()
 
     def rewind(self, step: int, evaluated: bool) -> None:

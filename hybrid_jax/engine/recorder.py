@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from hybrid_jax.engine.metric_writers import MemoryWriter, Writers
+from hybrid_jax.engine.storage import MetricWriter
 
 # Is handed each row of metrics; what returns True ends the run after the row's
 # evaluation.
@@ -20,7 +20,7 @@ class Recorder:
       stops: whether one of them has asked for the end of the run.
     """
 
-    writer: Writers | MemoryWriter
+    writer: MetricWriter
     callbacks: Sequence[Callback] = ()
     stops: bool = False
 

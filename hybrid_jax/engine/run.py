@@ -21,17 +21,16 @@ from hybrid_jax.data.image_io import Form
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.array_checks import check_images, labels_as_classes
 from hybrid_jax.data.sources.arrays import to_form
-from hybrid_jax.engine.checkpoint import Checkpoints, Saved
+from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.experiment import Experiment, with_statistics
-from hybrid_jax.engine.in_memory import NoFolder, Snapshots
 from hybrid_jax.engine.programs import Evaluator, Predictor
 from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.engine.storage import CheckpointStore, RunStorage
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import create_model
 from hybrid_jax.parallel.mesh import create_devices
-from hybrid_jax.training.packed_params import unbundled
 from hybrid_jax.training.step import Network
 
 IN_MEMORY = "arrays"  # `config.data.name` of images that were handed over
@@ -94,25 +93,21 @@ class Run:
     def of(
         cls,
         experiment: Experiment,
-        folder: RunFolder | NoFolder,
-        checkpoints: Checkpoints | Snapshots,
+        folder: RunStorage,
+        checkpoints: CheckpointStore,
         results: dict,
         history: Sequence[dict],
     ) -> "Run":
         """The run of an experiment that has ended."""
         splits, step = experiment.splits, results["checkpoint"]
         statistics = folder.statistics(splits)
-        if isinstance(checkpoints, Snapshots):
-            variables = functools.partial(unbundled, checkpoints.state(step).evaluated)
-        else:
-            variables = functools.partial(checkpoints.evaluated, step)
         return cls(
             config=experiment.config,
             network=with_statistics(experiment.task.network, statistics),
             classes=splits.classes,
             form=splits.form,
             checkpoint=step,
-            variables=variables,
+            variables=functools.partial(checkpoints.load_variables, step),
             splits=lambda: splits,
             results=results,
             history=history,
@@ -349,7 +344,7 @@ def open_run(
     if not folder.checkpoints.is_dir():
         raise UserError(f"--workdir={folder.path} holds no run: train one there first")
     config = folder.changed_config(changed)
-    saved = Saved(folder.checkpoints)
+    saved = CheckpointReader(folder.checkpoints)
     step = folder.choose(saved, checkpoint)
     spec, form = folder.read_model(), folder.read_form()
     network = network_of_spec(spec, config)
@@ -366,7 +361,7 @@ def open_run(
         classes=folder.read_classes(),
         form=form,
         checkpoint=step,
-        variables=functools.partial(saved.evaluated, step),
+        variables=functools.partial(saved.load_variables, step),
         splits=own_splits,
         results=folder.read_results(),
         history=folder.read_history(),

@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.models.strides import as_size
@@ -301,10 +301,10 @@ def _state_dict(content: Any) -> dict[str, Any]:
 
 def _read_run(path: Path, checkpoint: str) -> Weights:
     folder = RunFolder(path)
-    saved = Saved(folder.checkpoints)
+    saved = CheckpointReader(folder.checkpoints)
     if not saved.steps:
         raise UserError(f"{path} is no folder of a run that saved a checkpoint")
-    variables = saved.evaluated(folder.choose(saved, checkpoint))
+    variables = saved.load_variables(folder.choose(saved, checkpoint))
     arrays = {
         name: np.asarray(array)
         for name, array in flatten_dict(variables, sep="/").items()

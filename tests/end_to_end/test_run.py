@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.run_folder import RunFolder
 from tests.commands import hybrid_jax
 
@@ -144,7 +144,7 @@ def test_resumed_runs_equal_uninterrupted_ones(finished, tmp_path):
     os.truncate(largest, largest.stat().st_size // 2)
     resumed = train(copy, *SMALL)
     assert resumed.returncode == 0, resumed.stderr
-    assert "checkpoints/61 is passed over: state/" in resumed.stdout.replace("\n", "")
+    assert "checkpoints/61: state/" in resumed.stdout.replace("\n", "")
     assert "continuing after step 41 of 61" in resumed.stdout
     for split in SPLITS:
         ours, theirs = rows(copy, split), rows(workdir, split)
@@ -224,7 +224,7 @@ def test_the_batches_of_a_loss_that_is_not_finite_are_left_out(finished, tmp_pat
         ours, theirs = rows(workdir, split), rows(finished[0], split)
         assert [row["step"] for row in ours] == [row["step"] for row in theirs]
         assert all(np.isfinite(row["loss"]) for row in ours)
-    assert Saved(workdir / "checkpoints").metrics(61)["skipped"] == [28, 29]
+    assert CheckpointReader(workdir / "checkpoints").metrics(61)["skipped"] == [28, 29]
     # It is known to a run that goes on: there is no batch 30 to fail at.
     shutil.rmtree(workdir / "checkpoints" / "61")
     again = train(workdir, *skipping)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_jax.cli.train import parse
-from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.errors import Gone, UserError
 from hybrid_jax.parallel import distributed
 from tests.parallel.runs import ALL, EXPERIMENT, STEPS, cut_in
@@ -93,7 +93,7 @@ def told(tmp_path_factory):
 def test_a_signal_to_one_ends_both_with_one_step(alone, told):
     """Parameters are cut over both, so that each of them saves a part."""
     workdir, codes, last, outputs = told
-    step = Saved(workdir / "checkpoints").latest()
+    step = CheckpointReader(workdir / "checkpoints").latest()
     assert codes == [143, 143]
     said = f"hybrid-jax: ended by SIGTERM with step {step} saved; run the same "
     assert last == [[f"{said}command to resume"]] * 2
@@ -105,7 +105,7 @@ def test_a_signal_to_one_ends_both_with_one_step(alone, told):
 
 @pytest.mark.skipif(not ALL, reason="only with HYBRID_JAX_KINDS=all")
 def test_both_go_on(alone, told, tmp_path):
-    step = Saved(told[0] / "checkpoints").latest()
+    step = CheckpointReader(told[0] / "checkpoints").latest()
     workdir = shutil.copytree(told[0], tmp_path / "run")
     codes, _, outputs = ended(start(workdir, *SHARED))
     assert codes == [0, 0], outputs
@@ -158,7 +158,7 @@ def test_a_notice_of_the_cloud_ends_both(tmp_path):
     processes[1].send_signal(signal.SIGTERM)
     codes, _, _ = ended(processes)
     assert codes == [143, 143]
-    assert 0 < Saved(workdir / "checkpoints").latest() < STEPS
+    assert 0 < CheckpointReader(workdir / "checkpoints").latest() < STEPS
 
 
 @pytest.mark.parametrize(

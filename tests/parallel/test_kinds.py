@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.main import main
 from tests.parallel.runs import CUT, KINDS, LEFT_OUT, RESUMED, STEPS, cut_in
 
@@ -73,8 +73,10 @@ def test_what_eight_devices_saved_others_continue(folder, name):
 
 
 def test_one_device_reads_what_eight_saved(folder):
-    saved = Saved(folder / "cut" / "checkpoints")
-    kernel = saved.state(CUT)["params"]["stage4_block1"]["attention"]["qkv"]["kernel"]
+    saved = CheckpointReader(folder / "cut" / "checkpoints")
+    kernel = saved.load_state(CUT)["params"]["stage4_block1"]["attention"]["qkv"][
+        "kernel"
+    ]
     assert len(kernel.devices()) == 1
     assert np.isfinite(kernel).all()
 
