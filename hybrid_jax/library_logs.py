@@ -26,8 +26,8 @@ NOISE = (
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Has warnings of libraries told inside, on the standard error."""
+def printed() -> Iterator[None]:
+    """Print the warnings of libraries inside the block to the standard error."""
     root = logging.getLogger()
     before = list(root.handlers)
     # What Python adds for itself, where a library logged something when imported.

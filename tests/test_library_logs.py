@@ -44,7 +44,7 @@ def test_a_warning_is_told_once_in_a_line_with_the_name_of_its_library(capsys):
     ],
 )
 def test_what_is_known_to_concern_nobody_is_left_out(text, name, capsys):
-    with library_logs.told():
+    with library_logs.printed():
         log_from(ORBAX, text, name=name)
     assert capsys.readouterr().err == ""
 
@@ -53,7 +53,7 @@ def test_absl_s_own_warnings_are_heard_and_handlers_go_again(capsys):
     root = logging.getLogger()
     before = list(root.handlers)
     root.addHandler(logging.StreamHandler(sys.stderr))  # as `logging.info` does
-    with library_logs.told():
+    with library_logs.printed():
         absl_logging.warning("the disk is slow")
     root.removeHandler(root.handlers[-1])
     assert root.handlers == before

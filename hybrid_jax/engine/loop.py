@@ -19,7 +19,7 @@ from hybrid_jax.engine.metric_window import Window, Windows
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Recorder
 from hybrid_jax.engine.schedule import learning_rates
-from hybrid_jax.engine.signals import Interrupted, Interruption, wait
+from hybrid_jax.engine.signals import Interrupted, Interruption, wait_until_ready
 from hybrid_jax.engine.storage import CheckpointStore
 from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
@@ -108,7 +108,7 @@ class Loop:
             read=self._trained,
         )
         try:
-            with self.interruption.held():
+            with self.interruption.deferred():
                 due = self._validation is not None and self.plan.is_evaluated(step)
                 if due and not is_evaluated(saved):
                     self._complete()
@@ -165,14 +165,14 @@ class Loop:
 
     def _evaluate(self, variables: dict, split: data.Split) -> dict[str, float]:
         """The metrics of a split; meanwhile what was trained is read."""
-        with self.interruption.held(False):
+        with self.interruption.deferred(False):
             self._evaluator = self._evaluator or self.begun()
             evaluator = self._evaluator.result()
             self.interruption.hosts.meet()
             evaluated = evaluator.start(self.task, variables, split)
         self._windows.finish()
-        with self.interruption.held(False):
-            wait(evaluated)
+        with self.interruption.deferred(False):
+            wait_until_ready(evaluated)
         return metrics.means(*evaluated)
 
     def _test(self) -> dict:
@@ -257,7 +257,7 @@ class Loop:
 
     def _agreed(self, count: int) -> int:
         notice = self.checkpoints.preemption_announced()
-        return self.interruption.agreed(count, notice)
+        return self.interruption.agree_on_steps(count, notice)
 
     def _dispatched(self, step: int) -> None:
         self.console.step(step)

@@ -70,13 +70,13 @@ class Trainer:
 
     def count(self, step: int, last: int) -> int:
         """How many steps to dispatch behind `step`, up to `last` at most."""
-        return self._fault.limited(step, min(self.pace.steps, last - step))
+        return self._fault.limit_steps(step, min(self.pace.steps, last - step))
 
     def __call__(
         self, task: Task, state: TrainState, step: int, count: int
     ) -> tuple[TrainState, metrics.Sums]:
         """Steps `step` to `step + count` from a state, which is used up."""
-        task = self._fault.strike(task, step)
+        task = self._fault.apply(task, step)
         program, chunk = self.program.wait(), self.loader.chunk(step, count)
         start = time.perf_counter()
         done = program(task, state, self.loader.data, chunk, np.int32(count))

@@ -131,10 +131,10 @@ def test_an_evaluation_that_was_left_is_made_up_for(
     def wait(arrays):
         if next(count) == evaluation:
             os.kill(os.getpid(), signal.SIGTERM)
-        signals.wait(arrays)
+        signals.wait_until_ready(arrays)
 
     workdir = tmp_path / "run"
-    monkeypatch.setattr(loop, "wait", wait)
+    monkeypatch.setattr(loop, "wait_until_ready", wait)
     ended = hybrid_jax(*COMMAND[3:], f"--workdir={workdir}")
     assert ended.returncode == 143
     saved = CheckpointReader(workdir / "checkpoints")

@@ -204,7 +204,7 @@ def command(*more):
         (("--coordinator=a:1",), "--process=0 is not one of --processes=0"),
         (
             ("--coordinator=a:1", "--processes=2", "--process=2"),
-            "--process=2 is not one of --processes=2, from 0",
+            "--process=2 is not allowed: give a number below --processes=2",
         ),
     ],
 )
