@@ -1,7 +1,7 @@
-"""What libraries have to say: each warning once, in a line that names who says it.
+"""Print warnings of libraries: each once, in a line that names the library.
 
-A library is never silenced as a whole. What is known to concern nobody is left out by
-its words, each for a reason.
+No library is silenced as a whole. Messages that concern nobody are left out by their
+words, each for a reason.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from hybrid_jax.errors import shown
 from hybrid_jax.paths import in_own_words
 
 NOISE = (
-    # TFDS looks for a data set that is about to be prepared, which we say ourselves.
+    # TFDS looks for a data set that is about to be prepared, as another line says.
     r"Variant folder .* has no dataset_info\.json",
-    # orbax looks for a file of whole steps in the folder of their arrays too.
+    # orbax looks for a file of whole checkpoints in the folder of their arrays too.
     r"Metadata file does not exist: .*_CHECKPOINT_METADATA",
-    # Errors that are raised as well, and told in a line of ours.
+    # Errors that are also raised, and printed in a line of our own.
     r"_SignalingThread\.run\(\) raised an exception",
     r"Save Finalize thread .* failed",
     r"Failed to run \d+ Handler Commit operations",
@@ -30,11 +30,11 @@ def printed() -> Iterator[None]:
     """Print the warnings of libraries inside the block to the standard error."""
     root = logging.getLogger()
     before = list(root.handlers)
-    # What Python adds for itself, where a library logged something when imported.
+    # Python adds a StreamHandler if a library logged something when imported.
     others = [
         handler for handler in before if type(handler) is not logging.StreamHandler
     ]
-    root.handlers[:] = [*others, _Teller()]
+    root.handlers[:] = [*others, _Printer()]
     try:
         yield
     finally:
@@ -42,53 +42,54 @@ def printed() -> Iterator[None]:
 
 
 class Unraisable:
-    """Says nothing of writes that are under way in asyncio when another one fails.
+    """Drop errors of pending writes after another write has failed.
 
-    The error of that other one is raised. Theirs come later, from threads of
-    tensorstore that nobody can wait for, and say that asyncio's loop is closed.
+    The error of that write is raised. The others come later, from threads of
+    tensorstore that nobody can wait for, and say that asyncio's loop is closed. The
+    object replaces `sys.unraisablehook` until `undo`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._before = sys.unraisablehook
         sys.unraisablehook = self
 
-    def __call__(self, error) -> None:
+    def __call__(self, error: "sys.UnraisableHookArgs") -> None:
         if str(error.exc_value) != "Event loop is closed":
             self._before(error)
 
     def undo(self) -> None:
-        """Gives Python its hook back, once everything is written."""
+        """Restore the hook of before, once everything is written."""
         if sys.unraisablehook is self:
             sys.unraisablehook = self._before
 
 
-class _Teller(logging.Handler):
-    """Writes the first line of what is logged, once for each library."""
+class _Printer(logging.Handler):
+    """Print the first line of each warning, once for each library."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes a line, unless it was written before or is noise."""
+        """Print a line, unless it was printed before or is noise."""
         text = re.sub(r"^(\[[^]]*\] ?)+", "", in_own_words(record.getMessage()))
         line = (
             f"{_library(record)}: {text.strip().splitlines()[0][:300]}" if text else ""
         )
-        if not line or line in self._told or _is_noise(record, text):
+        if not line or line in self._printed or _is_noise(record, text):
             return
-        self._told.add(line)
+        self._printed.add(line)
         print(shown(f"hybrid-jax: {line}"), file=sys.stderr, flush=True)
 
 
 def _is_noise(record: logging.LogRecord, text: str) -> bool:
-    # asyncio tells of what nobody waits for any more, once orbax has raised an error.
+    # asyncio reports pending tasks after orbax has raised an error.
     return any(re.search(known, text, re.DOTALL) for known in NOISE) or (
         record.name == "asyncio" and ("orbax" in text or "tensorstore" in text)
     )
 
 
 def _library(record: logging.LogRecord) -> str:
-    """Who logs: the package of the file, since several share absl's logger."""
+    """Return the package of the file that logs, since several share absl's logger."""
     package = re.search(r".*(?:site|dist)-packages/([^/.]+)", record.pathname)
     return package[1] if package else record.name
