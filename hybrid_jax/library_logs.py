@@ -16,7 +16,7 @@ from hybrid_jax.paths import with_user_paths
 IGNORED_MESSAGES = (
     # TFDS looks for a data set that is about to be prepared, which we log ourselves.
     r"Variant folder .* has no dataset_info\.json",
-    # orbax looks for a file of whole steps in the folder of their arrays too.
+    # orbax looks for a file of whole checkpoints in the folder of their arrays too.
     r"Metadata file does not exist: .*_CHECKPOINT_METADATA",
     # These errors are raised as well, and end in an error line of ours.
     r"_SignalingThread\.run\(\) raised an exception",

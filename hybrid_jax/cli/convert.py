@@ -8,14 +8,15 @@ second is the .safetensors file to write. Weights of this project become timm's.
 Weights of timm, and of the released Astroformer, become this project's.
 
   --checkpoint=WHICH  of a run: best on validation, last, or a step [the tested]
-  --model=NAME       model of the weights, which files of timm do not tell;
-                     `hybrid-jax models` lists the names
-  --image-size=SIZE  size of the images that the converted network is for, such
-                     as 224 or 192x256 (height x width) [that of the source]
-  --to=NAMES         whose names to write, timm or hybrid_jax [the other's]
-  --flagfile=FILE    reads more flags from a file, one on each line
+  --model=NAME        model of the weights, which files of timm do not name;
+                      `hybrid-jax models` lists the names
+  --image-size=SIZE   size of images that the converted model is for, such as
+                      224 or 192x256 (height x width) [that of the source]
+  --to=NAMES          whose names to write, timm or hybrid_jax [the other's]
+  --flagfile=FILE     read more flags from a file, one on each line
 
 Train from either kind of file with --config.init_from=FILE.
+Exit code: 0, or 2 for an error that you can fix.
 """
 
 import typing
@@ -24,7 +25,7 @@ from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import IMAGE_SIZE, TEXT, Option, one_of
 from hybrid_jax.errors import UserError, shown
 
-PLACES = ("source", "target")
+POSITIONAL = ("source", "target")
 OPTIONS = (
     Option("checkpoint", TEXT, ""),
     Option("model", TEXT),
@@ -34,10 +35,10 @@ OPTIONS = (
 
 
 def run(call: Call) -> None:
-    """Converts what a command line asks for, and prints what was done.
+    """Convert what a command line asks for, and print what was done.
 
     Raises:
-      UserError: something that the user can mend.
+      UserError: something that the user can fix.
     """
     arguments = parse(call.arguments)
     from hybrid_jax.engine.convert_weights import convert_weights
@@ -46,19 +47,20 @@ def run(call: Call) -> None:
 
 
 def parse(arguments: list[str]) -> dict[str, typing.Any]:
-    """Parses a command line; returns the arguments of `convert_weights`.
+    """Parse a command line; return the arguments of `weights.convert.convert`.
 
     Raises:
-      UserError: a flag, a value or the number of arguments is not right.
+      UserError: a flag, a value or the number of arguments is wrong.
     """
-    from hybrid_jax.cli.flags import parse_plain
+    from hybrid_jax.cli import flags
 
-    parsed = parse_plain(arguments, OPTIONS, len(PLACES))
-    files, values = parsed.others, parsed.values
-    if len(files) < len(PLACES):
-        raise UserError(f"the {PLACES[len(files)]} is missing (see --help)")
+    parsed = flags.parse(arguments, OPTIONS, most=len(POSITIONAL))
+    files, values = parsed.positional, parsed.values
+    if len(files) < len(POSITIONAL):
+        raise UserError(f"the {POSITIONAL[len(files)]} is missing (see --help)")
     return {
-        **dict(zip(PLACES, files, strict=True)),
+        "source": files[0],
+        "target": files[1],
         "name": values["model"],
         "image_size": values["image-size"],
         "to": values["to"],

@@ -1,24 +1,25 @@
 """Look for problems in a data set before you train on it.
 
-  hybrid-jax inspect --config=configs/folder.py --config.data.path=cells
-  hybrid-jax inspect --config=configs/digits.py --output=digits
+  hybrid-jax inspect --config=folder --config.data.path=cells
+  hybrid-jax inspect --config=digits --output=digits
 
 Finds test images that are also trained on, damaged files, slips in names, and
 more. Prints counts and findings, and writes into a folder:
 
   contact_sheet.png  some images of each class
   duplicates.png     copies, if there are any
-  near_copies.csv    all pairs of copies, the surest first; cut off those that
-                     are none, and give the file as --config.data.exclude
+  near_copies.csv    all pairs of likely copies, the surest first; delete wrong
+                     rows, and give the file as --config.data.exclude
   report.json        all findings
 
   --config=FILE[:MODEL]  experiment; only its fields config.data matter
-  --config.FIELD=VALUE   changes a field; `hybrid-jax fields data` lists them
+  --config.FIELD=VALUE   change a field; `hybrid-jax fields data` lists them
   --output=DIR           folder to write to [inspect-NAME]
-  --workdir=DIR          a trained run, to compare images by its features too
-  --flagfile=FILE        reads more flags from a file, one on each line
+  --workdir=DIR          trained run, to compare images by its features too
+  --flagfile=FILE        read more flags from a file, one on each line
 
-Exit code: 0, or 1 if a problem would spoil results; 2 for a wrong command.
+Exit code: 0; 1 if a problem would spoil results; 2 for an error that you can
+fix.
 """
 
 import typing
@@ -35,27 +36,27 @@ OPTIONS = (Option("output", TEXT, ""), Option("workdir", TEXT, ""))
 
 
 def run(call: Call) -> int:
-    """Inspects what a command line asks for; returns the exit code.
+    """Inspect what a command line asks for; return the exit code.
 
     Raises:
-      UserError: something that the user can mend.
+      UserError: something that the user can fix.
     """
     return inspect(*parse(call.arguments))
 
 
 def parse(arguments: list[str]) -> "tuple[Config, str, str]":
-    """Parses a command line.
+    """Parse a command line.
 
     Returns:
-      Config, output and workdir; the last two may be empty.
+      The arguments of `inspect`.
 
     Raises:
-      UserError: a flag, a value or a config file that is not right.
+      UserError: a flag, a value or a config file is wrong.
     """
     from hybrid_jax.cli import flags
 
-    parsed = flags.parse(arguments, OPTIONS)
-    config = flags.needed_config(parsed)
+    parsed = flags.parse(arguments, OPTIONS, takes_config=True)
+    config = flags.required_config(parsed)
     output, workdir = parsed.values["output"], parsed.values["workdir"]
     check_local("--output", output)
     check_local("--workdir", workdir)
@@ -63,16 +64,15 @@ def parse(arguments: list[str]) -> "tuple[Config, str, str]":
 
 
 def inspect(config: "Config", output: str = "", workdir: str = "") -> int:
-    """Looks at the data set of a config, prints what it finds, and writes pictures.
+    """Look for problems in a data set, print them, and write pictures.
 
     Args:
       config: of an experiment; only `config.data` matters.
-      output: a folder; empty is `inspect-<name of the data set>`, here.
-      workdir: of a trained run, whose network's features are compared too; may be
-        empty.
+      output: folder to write to; empty is `inspect-<name of the data set>`.
+      workdir: trained run whose features are compared too, or empty.
 
     Returns:
-      1 if something would spoil a result, else 0.
+      1 if a problem would spoil results, else 0.
 
     Raises:
       UserError: there is no such data set or run, or the output lies among the images.
@@ -85,7 +85,9 @@ def inspect(config: "Config", output: str = "", workdir: str = "") -> int:
     from hybrid_jax.inspection.scan import find, look_at
 
     if workdir and not (expanded(workdir) / "model.json").is_file():
-        raise UserError(f"--workdir={workdir} is no folder of a run: leave it out")
+        raise UserError(
+            f"--workdir={workdir} holds no run: give a trained run, or leave it out"
+        )
     options = config.data
     found = find(options)
     folder = expanded(output or f"inspect-{found.title}")

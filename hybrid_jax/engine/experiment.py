@@ -26,7 +26,7 @@ from hybrid_jax.config.schema import (
 )
 from hybrid_jax.data import Splits
 from hybrid_jax.data.sampler import TrainingOrder
-from hybrid_jax.engine.compile import KEPT, Program
+from hybrid_jax.engine.compile import MAX_CACHED_PROGRAMS, Program
 from hybrid_jax.engine.programs import Evaluator, Trainer, initialization_program
 from hybrid_jax.engine.schedule import Plan, schedule_lengths
 from hybrid_jax.errors import UserError
@@ -223,7 +223,7 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
     )
 
 
-@functools.lru_cache(maxsize=KEPT)
+@functools.lru_cache(maxsize=MAX_CACHED_PROGRAMS)
 def _optimizer(
     create_row: Callable[..., optax.GradientTransformation],
     create_schedule: Callable[..., optax.Schedule],

@@ -18,9 +18,9 @@ from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data.output_folder import check_outside
 from hybrid_jax.data.png import encode_png
-from hybrid_jax.engine import announce, memory_fit, results
-from hybrid_jax.engine.checkpoint import Checkpoints, is_evaluated
-from hybrid_jax.engine.compile import compiler
+from hybrid_jax.engine import memory_fit, results, startup_report
+from hybrid_jax.engine.checkpoint import CheckpointWriter, is_evaluated
+from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import (
     Experiment,
@@ -28,7 +28,7 @@ from hybrid_jax.engine.experiment import (
     shared_settings,
     with_statistics,
 )
-from hybrid_jax.engine.in_memory import NoFolder, Snapshots
+from hybrid_jax.engine.in_memory import InMemoryCheckpoints, InMemoryStorage
 from hybrid_jax.engine.loop import SKIPPED, Loop
 from hybrid_jax.engine.metric_writers import MemoryWriter, Writers
 from hybrid_jax.engine.programs import Evaluator, Trainer
@@ -37,6 +37,7 @@ from hybrid_jax.engine.run import IN_MEMORY, Run, refuse_in_memory
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.engine.run_weights import read_weights
 from hybrid_jax.engine.signals import Interruption
+from hybrid_jax.engine.storage import CheckpointStore, MetricWriter, RunStorage
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.distributed import Hosts, this_process
 from hybrid_jax.training.packed_params import unpack
@@ -83,7 +84,9 @@ def fit(
     if workdir is None and hosts.is_distributed:
         raise UserError("several processes need a workdir: give a folder they share")
     resolved = set_up_process(_resolve(config, splits), hosts)
-    folder = NoFolder() if workdir is None else RunFolder(workdir, hosts)
+    folder: RunStorage = (
+        InMemoryStorage() if workdir is None else RunFolder(workdir, hosts)
+    )
     with hosts.fail_together(), Interruption(hosts) as interruption, folder:
         resolved, notes = folder.resume(resolved)
         hosts.check_equal("setting", partial(shared_settings, resolved))
@@ -121,7 +124,7 @@ def _resolve(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Co
 
 
 def _load_splits(
-    config: Config, splits: Any, folder: RunFolder | NoFolder, hosts: Hosts
+    config: Config, splits: Any, folder: RunStorage, hosts: Hosts
 ) -> tuple[Config, data.Splits]:
     """Load the splits, which one host prepares for all, and refuse another run's."""
     with hosts.main_process_first():
@@ -141,7 +144,7 @@ def _load_splits(
 
 
 def _create_experiment(
-    config: Config, splits: data.Splits, folder: RunFolder | NoFolder, hosts: Hosts
+    config: Config, splits: data.Splits, folder: RunStorage, hosts: Hosts
 ) -> Experiment:
     """Create the experiment, with the micro-batches that its run has begun with."""
     experiment, count = Experiment(config, splits, hosts), 0
@@ -153,12 +156,10 @@ def _create_experiment(
     return experiment
 
 
-def _open_checkpoints(
-    folder: RunFolder | NoFolder, keep: int, hosts: Hosts
-) -> Checkpoints | Snapshots:
-    if folder.path is None:
-        return Snapshots(hosts)
-    return Checkpoints(folder.checkpoints, keep, hosts)
+def _open_checkpoints(folder: RunStorage, keep: int, hosts: Hosts) -> CheckpointStore:
+    if isinstance(folder, RunFolder):
+        return CheckpointWriter(folder.checkpoints, keep, hosts)
+    return InMemoryCheckpoints()
 
 
 @dataclasses.dataclass
@@ -173,9 +174,9 @@ class Training:
 
     config: Config
     experiment: Experiment
-    folder: RunFolder | NoFolder
+    folder: RunStorage
     console: Reporter
-    checkpoints: Checkpoints | Snapshots
+    checkpoints: CheckpointStore
     interruption: Interruption
     started: float
 
@@ -201,8 +202,8 @@ class Training:
         # Read before anything is written, should it turn out to be damaged.
         state, saved = self._resume(step) if step else (None, {})
         pretrained = {} if step else self._read_pretrained()
-        announce.announce(self.console, experiment)
-        with compiler() as threads:
+        startup_report.report_startup(self.console, experiment)
+        with compiler_threads() as threads:
             if step == 0:
                 experiment.initialize.compile(threads)
             trainer = experiment.trainer(threads)
@@ -232,8 +233,9 @@ class Training:
                 tested = found.get("test") or found.get("validation") or {}
                 writer.hyperparameters(self.config.flat(), tested)
         self.checkpoints.wait()
-        in_memory = isinstance(writer, MemoryWriter)
-        return found, writer.rows if in_memory else self.folder.read_history()
+        if isinstance(writer, MemoryWriter):
+            return found, writer.rows
+        return found, self.folder.read_history()
 
     def _fit_into_memory(
         self, trainer: Trainer, threads: Executor, resumed: bool
@@ -269,25 +271,26 @@ class Training:
         self.console.say(f"Resuming after step {step} of {total}")
         return state, self.checkpoints.metrics(step)
 
-    def _open_writer(self, step: int, saved: dict) -> Writers | MemoryWriter:
-        if self.folder.path and self.experiment.hosts.is_main:
+    def _open_writer(self, step: int, saved: dict) -> MetricWriter:
+        if isinstance(self.folder, RunFolder) and self.experiment.hosts.is_main:
             return Writers(self.folder, step, is_evaluated(saved))
         return MemoryWriter()
 
     def _after_first_step(
-        self, threads: Executor, trainer: Trainer, writer: Writers | MemoryWriter
+        self, threads: Executor, trainer: Trainer, writer: MetricWriter
     ) -> Future[Evaluator | None]:
         """Say how long the first step took, and make what it did not wait for."""
         seconds = time.perf_counter() - self.started
-        self.console.say(announce.readiness(trainer, seconds))
+        self.console.say(startup_report.startup_times(trainer, seconds))
 
         def make() -> Evaluator | None:
             evaluator = self.experiment.evaluator(threads)
-            lead = self.experiment.hosts.is_main and self.folder.path
-            if lead and not self.folder.augmented.exists():
-                grid = announce.augmented_images(self.experiment)
+            folder, is_main = self.folder, self.experiment.hosts.is_main
+            writes = isinstance(folder, RunFolder) and is_main
+            if writes and not folder.augmented.exists():
+                grid = startup_report.augmented_images(self.experiment)
                 writer.images("train/augmented", grid, 0)
-                self.folder.augmented.write_bytes(encode_png(grid))
+                folder.augmented.write_bytes(encode_png(grid))
             return evaluator
 
         return threads.submit(make)

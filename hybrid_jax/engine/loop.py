@@ -11,16 +11,16 @@ import jax
 import numpy as np
 
 from hybrid_jax import data
-from hybrid_jax.engine.checkpoint import Checkpoints, best_of, is_evaluated
+from hybrid_jax.engine.checkpoint import best_checkpoint, is_evaluated
 from hybrid_jax.engine.console import Reporter, percent
 from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.fault_injection import Diverged
-from hybrid_jax.engine.in_memory import Snapshots
 from hybrid_jax.engine.metric_window import Window, Windows
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Recorder
 from hybrid_jax.engine.schedule import learning_rates
-from hybrid_jax.engine.signals import Interrupted, Interruption, wait
+from hybrid_jax.engine.signals import Interrupted, Interruption, wait_until_ready
+from hybrid_jax.engine.storage import CheckpointStore
 from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
@@ -49,7 +49,7 @@ class Loop:
     task: Task
     trainer: Trainer
     console: Reporter
-    checkpoints: Checkpoints | Snapshots
+    checkpoints: CheckpointStore
     recorder: Recorder
     interruption: Interruption
     after_first_step: Callable[[], Future[Evaluator | None]]
@@ -108,7 +108,7 @@ class Loop:
             read=self._trained,
         )
         try:
-            with self.interruption.held():
+            with self.interruption.deferred():
                 due = self._validation is not None and self.plan.is_evaluated(step)
                 if due and not is_evaluated(saved):
                     self._evaluate_and_save()
@@ -121,7 +121,7 @@ class Loop:
                 return self._test()
         except Interrupted as interrupted:
             self.interruption.handled = True
-            if self.checkpoints.lasting:
+            if self.checkpoints.persistent:
                 interrupted.saved = self._save_unfinished()
             raise
 
@@ -156,7 +156,9 @@ class Loop:
             about = self._evaluate(self._windows.state.evaluated, self._validation)
             # The last update may have spoilt weights whose loss was still finite.
             self._check_finite(about["loss"], step, range(step - 1, step))
-            self._best = best_of(dict([self._best or (step, {})]) | {step: about})
+            self._best = best_checkpoint(
+                dict([self._best or (step, {})]) | {step: about}
+            )
             said = f"  validation {percent(about['accuracy'])}"
         about[SECONDS] = self._seconds()
         if said:
@@ -166,14 +168,14 @@ class Loop:
 
     def _evaluate(self, variables: dict, split: data.Split) -> dict[str, float]:
         """Return the metrics of a split; meanwhile, read what was trained."""
-        with self.interruption.held(False):
+        with self.interruption.deferred(False):
             self._evaluator = self._evaluator or self.after_first_step()
             evaluator = self._evaluator.result()
             self.interruption.hosts.barrier()
             evaluated = evaluator.start(self.task, variables, split)
         self._windows.finish()
-        with self.interruption.held(False):
-            wait(evaluated)
+        with self.interruption.deferred(False):
+            wait_until_ready(evaluated)
         return metrics.means(*evaluated)
 
     def _test(self) -> dict:
@@ -259,8 +261,8 @@ class Loop:
         return round(time.perf_counter() - self._started, 2)
 
     def _agreed(self, count: int) -> int:
-        notice = self.checkpoints.end_is_announced()
-        return self.interruption.agreed(count, notice)
+        notice = self.checkpoints.preemption_announced()
+        return self.interruption.agree_on_steps(count, notice)
 
     def _dispatched(self, step: int) -> None:
         self.console.step(step)

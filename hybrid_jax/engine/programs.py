@@ -11,7 +11,7 @@ import numpy as np
 from hybrid_jax.data import Split
 from hybrid_jax.data.loader import Loader, Stream, create_loader, padded_rows
 from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
-from hybrid_jax.engine.compile import Program, compiler
+from hybrid_jax.engine.compile import Program, compiler_threads
 from hybrid_jax.engine.fault_injection import Fault
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
@@ -48,7 +48,7 @@ class Trainer:
         """Trace, then bring the split to the devices while `threads` compile.
 
         Args:
-          threads: of `compile.compiler`.
+          threads: of `compile.compiler_threads`.
           devices: that share each batch.
           task: the constants of the steps; of its arrays, shapes will do.
           state: shapes of a state, as they lie on the devices.
@@ -68,13 +68,13 @@ class Trainer:
 
     def count(self, step: int, last: int) -> int:
         """Return how many steps to dispatch behind `step`, up to `last` at most."""
-        return self._fault.limited(step, min(self.pace.steps, last - step))
+        return self._fault.limit_steps(step, min(self.pace.steps, last - step))
 
     def __call__(
         self, task: Task, state: TrainState, step: int, count: int
     ) -> tuple[TrainState, metrics.Sums]:
         """Train steps `step` to `step + count` from a state, which is used up."""
-        task = self._fault.strike(task, step)
+        task = self._fault.apply(task, step)
         program, chunk = self.program.wait(), self.loader.chunk(step, count)
         start = time.perf_counter()
         done = program(task, state, self.loader.data, chunk, np.int32(count))
@@ -123,7 +123,7 @@ def step_compiler(
     def compile_step(micro_batches: int) -> jax.stages.Compiled:
         loader = create_loader(split, order, order.batch_size, devices=devices)
         cut = task.replace(accumulate=micro_batches)
-        with compiler() as threads:
+        with compiler_threads() as threads:
             program = training_program(devices, cut, state, loader)
             return program.compile(threads).wait()
 
@@ -154,7 +154,7 @@ class Evaluator:
         """Trace the program, which `threads` compile.
 
         Args:
-          threads: of `compile.compiler`.
+          threads: of `compile.compiler_threads`.
           devices: that share each batch.
           network: the constants; of its arrays, shapes will do.
           variables: shapes of the model's variables, as they lie on the devices.
@@ -261,7 +261,7 @@ class Predictor:
         """Trace the program, which `threads` compile.
 
         Args:
-          threads: of `compile.compiler`.
+          threads: of `compile.compiler_threads`.
           devices: that share each batch, of the kind jit.
           network: the constants; of its arrays, shapes will do.
           variables: shapes of the model's variables, as they lie on the devices.

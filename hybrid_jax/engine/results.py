@@ -1,4 +1,4 @@
-"""The last word of a run: a table of what it reached, and which split chose it."""
+"""The results of a run as a table: its metrics, and which split chose the weights."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from hybrid_jax.engine.experiment import Experiment
 def report(
     console: Reporter, found: dict, experiment: Experiment, path: Path | None
 ) -> None:
-    """Prints the results of a run.
+    """Print the results of a run.
 
     Args:
-      console: to print with.
+      console: prints the table.
       found: the results, as `Loop.run` returns them.
-      experiment: that was run.
-      path: of the run's folder, if it has one.
+      experiment: the run's experiment.
+      path: the run's folder, or None.
     """
-    rows = {"tested weights": chosen(found, experiment)}
+    rows = {"tested weights": explain_weights(found, experiment)}
     for split in ("validation", "test"):
         if split in found:
             rows |= metric_rows(split, found[split])
@@ -30,8 +30,8 @@ def report(
     console.table(f"{config.model.name} on {experiment.splits.name}", rows)
 
 
-def chosen(found: dict, experiment: Experiment) -> str:
-    """Which weights count, and why these, in words."""
+def explain_weights(found: dict, experiment: Experiment) -> str:
+    """Return in words which weights were tested, and why."""
     step = f"step {found['checkpoint']:,}"
     if found["weights"] == "best":
         return f"{step}, the best on validation"
@@ -41,7 +41,7 @@ def chosen(found: dict, experiment: Experiment) -> str:
 
 
 def metric_rows(split: str, metrics: dict[str, float]) -> dict[str, str]:
-    """The metrics of a split, worded; `split` is empty for images of no split."""
+    """Return the metrics of a split in words; `split` is empty for other images."""
     rows = {
         "accuracy": percent(metrics["accuracy"]),
         "top-5 accuracy": percent(metrics["top5"]),

@@ -22,18 +22,17 @@ from hybrid_jax.data.image_io import Form
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.array_checks import check_images, labels_as_classes
 from hybrid_jax.data.sources.arrays import to_form
-from hybrid_jax.engine.checkpoint import Checkpoints, Saved
-from hybrid_jax.engine.compile import compiler
+from hybrid_jax.engine.checkpoint import CheckpointReader
+from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.experiment import Experiment, with_statistics
-from hybrid_jax.engine.in_memory import NoFolder, Snapshots
 from hybrid_jax.engine.programs import Evaluator, Predictor
 from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.engine.storage import CheckpointStore, RunStorage
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import create_model
 from hybrid_jax.parallel.mesh import Devices, create_devices
 from hybrid_jax.training.losses import LOSSES
-from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.step import Network
 
 IN_MEMORY = "arrays"  # `config.data.name` of images that were handed over
@@ -96,25 +95,21 @@ class Run:
     def from_experiment(
         cls,
         experiment: Experiment,
-        folder: RunFolder | NoFolder,
-        checkpoints: Checkpoints | Snapshots,
+        folder: RunStorage,
+        checkpoints: CheckpointStore,
         results: dict,
         history: Sequence[dict],
     ) -> "Run":
         """Return the run of an experiment that has ended."""
         splits, step = experiment.splits, results["checkpoint"]
         statistics = folder.statistics(splits)
-        if isinstance(checkpoints, Snapshots):
-            variables = functools.partial(unpack, checkpoints.state(step).evaluated)
-        else:
-            variables = functools.partial(checkpoints.evaluated, step)
         return cls(
             config=experiment.config,
             network=with_statistics(experiment.task.network, statistics),
             classes=splits.classes,
             form=splits.form,
             checkpoint=step,
-            variables=variables,
+            variables=functools.partial(checkpoints.load_variables, step),
             splits=lambda: splits,
             results=results,
             history=history,
@@ -168,7 +163,7 @@ class Run:
           UserError: there is no such split, or images and labels do not fit the run.
         """
         split = self._split(images, labels)
-        with compiler() as threads:
+        with compiler_threads() as threads:
             evaluator = self._evaluator(threads, split)
             return evaluator(self.network, self._device_variables, split)
 
@@ -303,7 +298,7 @@ class Run:
         """Return probabilities float32 `[n, classes]` of a batch in the run's form."""
         key = (images.shape[1:], extents is None, batch_size)
         if key not in self._predictors:
-            with compiler() as threads:
+            with compiler_threads() as threads:
                 self._predictors[key] = Predictor(
                     threads,
                     self._devices,
@@ -355,7 +350,7 @@ def open_run(
     if not folder.checkpoints.is_dir():
         raise UserError(f"--workdir={folder.path} holds no run: train one there first")
     config = folder.config_with(changed)
-    saved = Saved(folder.checkpoints)
+    saved = CheckpointReader(folder.checkpoints)
     step = folder.choose(saved, checkpoint)
     spec, form = folder.read_model(), folder.read_form()
     network = network_from_spec(
@@ -376,7 +371,7 @@ def open_run(
         classes=folder.read_classes() or (),
         form=form,
         checkpoint=step,
-        variables=functools.partial(saved.evaluated, step),
+        variables=functools.partial(saved.load_variables, step),
         splits=own_splits,
         results=folder.read_results(),
         history=folder.read_history(),

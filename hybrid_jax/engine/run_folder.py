@@ -36,7 +36,7 @@ from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.paths import check_local, expanded
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.engine.checkpoint import Saved
+    from hybrid_jax.engine.checkpoint import CheckpointReader
 
 VERSION, MICRO_BATCHES = "schema", "micro_batches"  # in config.json, beside the fields
 
@@ -75,7 +75,7 @@ class RunFolder:
                 self._reserve()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lock.release(force=True)
 
     def _check_writable(self) -> None:
@@ -302,7 +302,7 @@ class RunFolder:
         """Read the chosen checkpoint and its metrics; None before the run's end."""
         return read_json(self.results) if self.results.exists() else None
 
-    def choose(self, saved: "Saved", checkpoint: str | int | None) -> int:
+    def choose(self, saved: "CheckpointReader", checkpoint: str | int | None) -> int:
         """Return the step of a checkpoint; without a name, of the one that was tested.
 
         Of a run that has not ended that is the best on validation, or the last.
@@ -316,7 +316,7 @@ class RunFolder:
             tested = results.get("checkpoint")
             usual = "best" if validated and saved.best() else "last"
             checkpoint = tested if tested in saved.steps else usual
-        return saved.choose(checkpoint, validated)
+        return saved.find_step(checkpoint, validated)
 
     def read_history(self) -> list[dict]:
         """Read all lines of metrics, in their order."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
 from hybrid_jax.weights.files import (
@@ -76,10 +76,10 @@ def read_weights(path: str | os.PathLike, checkpoint: str = "") -> Weights:
 
 def _read_run(path: Path, checkpoint: str) -> Weights:
     folder = RunFolder(path)
-    saved = Saved(folder.checkpoints)
+    saved = CheckpointReader(folder.checkpoints)
     if not saved.steps:
         raise UserError(f"{path} is no folder of a run that saved a checkpoint")
-    variables = saved.evaluated(folder.choose(saved, checkpoint))
+    variables = saved.load_variables(folder.choose(saved, checkpoint))
     arrays = {
         name: np.asarray(array)
         for name, array in flatten_dict(variables, sep="/").items()

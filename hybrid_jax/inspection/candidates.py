@@ -3,7 +3,7 @@
 Each image is seen through several windows of a 6x6 grid, mirrored too, without its
 brightness and contrast. The likeness of two views is their correlation, so that of all
 pairs is a matrix product; of two images it is that of their most alike views. Blocks of
-it are computed on the device, and only the `KEPT` best of each image stay.
+it are computed on the device, and only the `MAX_CACHED_PROGRAMS` best of each image stay.
 
 Shapes: `N` images, `M` others to choose from, `B` images of a block, `V` views, `K`
 kept.
@@ -20,7 +20,7 @@ import numpy as np
 from hybrid_jax.data.lazy_images import mapped
 
 SIDE = 6  # of the grid that a window is seen through
-KEPT = 6  # candidates of an image in each split
+MAX_CACHED_PROGRAMS = 6  # candidates of an image in each split
 BLOCK = 256  # images that are compared at once
 GROUPS = 64  # columns of a tile, times as many members as a group has
 MEMBERS = 32  # of a group, at most, of which the best is kept
@@ -122,7 +122,7 @@ def _search(thumbnails: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ..
         views = np.concatenate(
             [_views(some, windows), _views(some[:, :, ::-1], windows)]
         )
-        best = _best(views, others, KEPT + 1)
+        best = _best(views, others, MAX_CACHED_PROGRAMS + 1)
         count = rows.stop - rows.start
         likeness, column, view = (np.asarray(values)[:count] for values in best)
         image = np.arange(rows.start, rows.stop)[:, None]

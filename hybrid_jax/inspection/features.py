@@ -13,7 +13,7 @@ import numpy as np
 from hybrid_jax.augment import normalise, to_float
 from hybrid_jax.data.lazy_images import Encoded, mapped
 from hybrid_jax.engine.run import load_run
-from hybrid_jax.inspection.candidates import KEPT
+from hybrid_jax.inspection.candidates import MAX_CACHED_PROGRAMS
 from hybrid_jax.inspection.near_duplicates import BY_FEATURES, DENSEST, LEAST, Pair
 from hybrid_jax.inspection.scan import Images
 from hybrid_jax.models.features import extract_features
@@ -37,7 +37,9 @@ def find(workdir: str, images: Images) -> list[Pair]:
         count = rows.stop - rows.start
         block = np.resize(features[rows], (BLOCK, features.shape[1]))
         # The image itself is among them.
-        cosine, other = _best(block, features, min(KEPT + 1, len(features)))
+        cosine, other = _best(
+            block, features, min(MAX_CACHED_PROGRAMS + 1, len(features))
+        )
         return np.asarray(other)[:count], 1 - np.asarray(cosine)[:count]
 
     compared = mapped(compare, len(features), "comparing features", BLOCK)

@@ -189,7 +189,7 @@ def _farthest(found: candidates.Candidates, asked: np.ndarray):
     image, pair = image[order], pair[order]
     begin = np.searchsorted(image, asked)
     end = np.searchsorted(image, asked, side="right")
-    return found.take(pair[np.minimum(begin + candidates.KEPT, end) - 1])
+    return found.take(pair[np.minimum(begin + candidates.MAX_CACHED_PROGRAMS, end) - 1])
 
 
 def _pair(found: candidates.Candidates, place: int, rows: np.ndarray, likeness: float):

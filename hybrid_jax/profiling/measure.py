@@ -12,7 +12,7 @@ import numpy as np
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.compile import compiler
+from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.experiment import Experiment, set_up_process, with_statistics
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.profiling.device_peak import peak_flops
@@ -97,13 +97,13 @@ def measure_experiment(
     config = set_up_process(config)
     experiment = Experiment(config, data.load(config.data))
     report_progress("compiling")
-    with compiler() as threads:
+    with compiler_threads() as threads:
         training = start_training(experiment, threads)
         trainer, program = training.trainer, training.trainer.program
         start_up_seconds = {
-            "traced": program.traced,
-            "compiled": program.compiled,
-            "from_cache": program.cached,
+            "traced": program.trace_seconds,
+            "compiled": program.compile_seconds,
+            "from_cache": program.from_disk_cache,
             "first_step": trainer.first,
             "ready": time.perf_counter() - started,
         }

@@ -48,7 +48,7 @@ def test_a_folder_is_trained_on_and_evaluated(run):
     )
     done = run(*options)
     assert done.returncode == 0, done.stderr
-    assert "48 images to train on, 12 to test on, 3 classes" in done.stdout
+    assert "48 training images, 12 test images, 3 classes" in done.stdout
     assert "1 image skipped, which cannot be read: " in done.stdout
     assert "broken.png: it is empty" in done.stdout
     again = run("--mode=eval", *options)

@@ -47,7 +47,7 @@ def test_it_is_opened_and_evaluated(workdir, capsys):
     assert run.evaluate("test")["loss"] == pytest.approx(TESTED["loss"], rel=0.01)
     with pytest.raises(UserError, match="no split 'validation': there are train, test"):
         run.evaluate("validation")
-    with pytest.raises(UserError, match="so none is best: take last"):
+    with pytest.raises(UserError, match="so none is best: give last"):
         hybrid_jax.load_run(workdir, "best")
     images = np.zeros((2, 8, 8), np.uint8)
     np.testing.assert_allclose(run.predict(images).sum(1), 1, atol=1e-5)

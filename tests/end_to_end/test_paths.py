@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.errors import shown
 from hybrid_jax.paths import LINKS
 
@@ -88,7 +88,7 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
     reached = re.findall(r"test accuracy\s+\S+ ([\d.]+ %)", done.stdout)
     assert len(reached) == 2
     assert reached[0] == reached[1]
-    saved = Saved(here / workdir / "checkpoints")
+    saved = CheckpointReader(here / workdir / "checkpoints")
     assert (saved.latest(), saved.notes) == (9, [])
     config = json.loads((here / workdir / "config.json").read_text(encoding="utf-8"))
     assert config["data"]["dir"] == str(here / name / "data")

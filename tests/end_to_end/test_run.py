@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.run_folder import RunFolder
 from tests.commands import hybrid_jax
 
@@ -60,7 +60,7 @@ def test_it_learns_and_prints_a_table(finished):
     accuracy = rows(workdir, "test")[-1]["accuracy"]
     assert accuracy > 0.5  # of ten classes, after three epochs
     assert re.search(rf"test accuracy\s+│ {100 * accuracy:.2f} %", done.stdout)
-    assert "1,293 images to train on, 144 to choose by, 360 to test on" in (
+    assert "1,293 training images, 144 validation images, 360 test images" in (
         done.stdout.replace("\n", " ")
     )
     assert "epoch 3.0/3" in done.stdout
@@ -163,7 +163,7 @@ def test_a_streamed_run_gives_the_same_numbers(finished, tmp_path):
         copy, *SMALL, "--config.data.loader=stream", "--config.data.workers=1"
     )
     assert streamed.returncode == 0, streamed.stderr
-    assert "10 classes, streamed" in streamed.stdout
+    assert "10 classes, streamed to the device" in streamed.stdout
     for split in SPLITS:
         ours, theirs = rows(copy, split), rows(workdir, split)
         assert [row["step"] for row in ours] == [row["step"] for row in theirs]
@@ -224,7 +224,7 @@ def test_the_batches_of_a_loss_that_is_not_finite_are_left_out(finished, tmp_pat
         ours, theirs = rows(workdir, split), rows(finished[0], split)
         assert [row["step"] for row in ours] == [row["step"] for row in theirs]
         assert all(np.isfinite(row["loss"]) for row in ours)
-    assert Saved(workdir / "checkpoints").metrics(61)["skipped"] == [28, 29]
+    assert CheckpointReader(workdir / "checkpoints").metrics(61)["skipped"] == [28, 29]
     # It is known to a run that goes on: there is no batch 30 to fail at.
     shutil.rmtree(workdir / "checkpoints" / "61")
     again = train(workdir, *skipping)

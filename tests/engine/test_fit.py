@@ -74,7 +74,7 @@ def test_arrays_give_the_numbers_of_the_command(arrays, fitted, tmp_path, capsys
     np.testing.assert_array_equal(fitted.predict(test), loaded.predict(test))
     assert fitted.evaluate("test") == loaded.evaluate("test")
     assert fitted.evaluate("test") == pytest.approx(fitted.results["test"])
-    assert "20 to choose by" in capsys.readouterr().out
+    assert "20 validation images" in capsys.readouterr().out
 
 
 def test_one_run_leaves_the_next_alone(arrays, fitted):
@@ -87,7 +87,7 @@ def test_one_run_leaves_the_next_alone(arrays, fitted):
 
 
 def test_runs_share_programs_that_are_the_same_and_no_others(arrays, fitted, capsys):
-    said = "programs kept in memory"
+    said = "reused compiled programs"
     assert without_times(hybrid_jax.fit(small(), arrays).history) == without_times(
         fitted.history
     )
@@ -125,7 +125,7 @@ def test_without_validation_all_images_are_trained_on_and_the_last_weights_count
     said = capsys.readouterr().out
     assert "no validation split (config.data.validation=0)" in said
     assert "the last: no validation split chose" in said
-    assert "200 images to train on, 360 to test on" in said
+    assert "200 training images, 360 test images" in said
     assert run.results["weights"] == "last"
     assert run.results["checkpoint"] == run.results["step"]
     assert {row["split"] for row in run.history} == {"train", "test"}

@@ -74,7 +74,7 @@ def test_dry_run_calls_nothing(stage):
         (("--bucket=my-runs", "--", CONFIG), ["--bucket=my-runs is no URL"]),
         (("--bucket=s3://$(touch pwned)", "--", CONFIG), ["is no URL"]),
         ((BUCKET,), ["-- --config=FILE"]),
-        ((BUCKET, "--run=a b", "--", CONFIG), ["no name of a run"]),
+        ((BUCKET, "--run=a b", "--", CONFIG), ["is not allowed"]),
         ((BUCKET, "--", CONFIG, "--workdir=w"), ["leave it out"]),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_job_whose_time_is_up_goes_back_into_the_queue(stage):
     done = in_job(stage, CONFIG)
     assert done.returncode == 143
     assert ["scontrol", "requeue", "7"] in stage.calls("scontrol")
-    assert "job 7 goes back into the queue" in done.stdout
+    assert "job 7 returns to the queue" in done.stdout
 
 
 @pytest.mark.parametrize("state", ["CANCELLED", "COMPLETING", "TIMEOUT"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_jax.cli.train import parse
-from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.errors import Gone, UserError
 from hybrid_jax.parallel import distributed
 from tests.parallel.runs import ALL, EXPERIMENT, STEPS, environment
@@ -101,11 +101,11 @@ def signaled(tmp_path_factory):
 def test_a_signal_to_one_ends_both_with_one_step(alone, signaled):
     """Parameters are cut over both, so that each of them saves a part."""
     workdir, codes, last, outputs = signaled
-    step = Saved(workdir / "checkpoints").latest()
+    step = CheckpointReader(workdir / "checkpoints").latest()
     assert codes == [143, 143]
     said = f"hybrid-jax: ended by SIGTERM with step {step} saved; run the same "
     assert last == [[f"{said}command to resume"]] * 2
-    assert "on 4 x cpu (cpu) of 2 hosts, by jit, parameters cut over 4" in outputs[0][0]
+    assert "on 4 x cpu of 2 hosts, by jit, parameters sharded over 4" in outputs[0][0]
     assert "step" not in outputs[1][0]  # one of them speaks
     assert 0 < step < STEPS
     assert losses(workdir) == pytest.approx(alone[:step], rel=LATER)
@@ -113,7 +113,7 @@ def test_a_signal_to_one_ends_both_with_one_step(alone, signaled):
 
 @pytest.mark.skipif(not ALL, reason="only with HYBRID_JAX_KINDS=all")
 def test_both_go_on(alone, signaled, tmp_path):
-    step = Saved(signaled[0] / "checkpoints").latest()
+    step = CheckpointReader(signaled[0] / "checkpoints").latest()
     workdir = shutil.copytree(signaled[0], tmp_path / "run")
     codes, _, outputs = ended(start(workdir, *SHARED))
     assert codes == [0, 0], outputs
@@ -166,7 +166,7 @@ def test_a_notice_of_the_cloud_ends_both(tmp_path):
     processes[1].send_signal(signal.SIGTERM)
     codes, _, _ = ended(processes)
     assert codes == [143, 143]
-    assert 0 < Saved(workdir / "checkpoints").latest() < STEPS
+    assert 0 < CheckpointReader(workdir / "checkpoints").latest() < STEPS
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def command(*more):
         (("--coordinator=a:1",), "--process=0 is not one of --processes=0"),
         (
             ("--coordinator=a:1", "--processes=2", "--process=2"),
-            "--process=2 is not one of --processes=2, from 0",
+            "--process=2 is not allowed: give a number below --processes=2",
         ),
     ],
 )

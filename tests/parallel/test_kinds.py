@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.main import main
 from tests.parallel.runs import KINDS, LEFT_OUT, RESUMED, STEPS, STOP, environment
 
@@ -73,8 +73,10 @@ def test_what_eight_devices_saved_others_continue(folder, name):
 
 
 def test_one_device_reads_what_eight_saved(folder):
-    saved = Saved(folder / "stopped" / "checkpoints")
-    kernel = saved.state(STOP)["params"]["stage4_block1"]["attention"]["qkv"]["kernel"]
+    saved = CheckpointReader(folder / "stopped" / "checkpoints")
+    kernel = saved.load_state(STOP)["params"]["stage4_block1"]["attention"]["qkv"][
+        "kernel"
+    ]
     assert len(kernel.devices()) == 1
     assert np.isfinite(kernel).all()
 
@@ -87,4 +89,4 @@ def test_an_evaluation_takes_the_devices_that_are_there(folder, capsys):
 
 def test_a_run_says_what_it_runs_on(folder):
     log = (folder / "jit on 2 x 4" / "log.txt").read_text()
-    assert "on 8 x cpu (cpu), by jit, parameters cut over 4" in log
+    assert "on 8 x cpu, by jit, parameters sharded over 4" in log
