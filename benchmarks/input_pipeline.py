@@ -6,7 +6,7 @@
 Images are tiles of the two photographs that come with scikit-learn, PNG at 32 and 64 px
 and JPEG at 224 px, in a folder of two classes that every contender reads. Contenders
 take turns in processes of their own, each for some seconds a round, and the table shows
-the median over rounds and its ratio to timm's. All crop, flip and normalise; the second
+the median over rounds and its ratio to timm's. All crop, flip and normalize; the second
 recipe adds RandAugment; all mix the batch by mixup or cutmix. Ours augment in the
 compiled program, whose batches are written to memory as the step would read them.
 """
@@ -57,8 +57,8 @@ def ours(
     import jax.numpy as jnp
 
     from hybrid_jax import data, runtime
-    from hybrid_jax.augment import augment, normalise
-    from hybrid_jax.augment.resample import once
+    from hybrid_jax.augment import augment, normalize
+    from hybrid_jax.augment.resample import materialize
     from hybrid_jax.config.schema import AugmentConfig, DataConfig
     from hybrid_jax.data.loader import create_loader
     from hybrid_jax.data.sampler import TrainingOrder
@@ -71,7 +71,7 @@ def ours(
     )
     mean, std = splits.statistics
     crop = {"crop_scale": 0.08} if pixels == 224 else {"crop_padding": pixels // 8}
-    how = AugmentConfig(
+    config = AugmentConfig(
         symmetry="flip",
         policy="rand_augment" if policy else "none",
         mixup=0.8,
@@ -85,9 +85,9 @@ def ours(
             images, labels = loader.pick(data, chunk, i)
             targets = jax.nn.one_hot(labels, 2)
             images, targets = augment(
-                jax.random.fold_in(key, i), images, targets, how, (pixels, pixels)
+                jax.random.fold_in(key, i), images, targets, config, (pixels, pixels)
             )
-            images = once(normalise(images, mean, std), targets[0, 0])
+            images = materialize(normalize(images, mean, std), targets[0, 0])
             return total + images.sum() + targets.sum()
 
         return jax.lax.fori_loop(0, count, one, jnp.float32(0))

@@ -10,7 +10,7 @@ import functools
 import jax
 import numpy as np
 
-from hybrid_jax.augment import normalise, to_float
+from hybrid_jax.augment import normalize, to_float
 from hybrid_jax.data.lazy_images import Encoded, mapped
 from hybrid_jax.engine.run import load_run
 from hybrid_jax.inspection.candidates import KEPT
@@ -68,7 +68,7 @@ def _features(workdir: str, images: Images) -> np.ndarray:
     @jax.jit
     def pooled(pixels: jax.Array) -> jax.Array:
         inputs = to_float(pixels, network.image_size)
-        inputs = normalise(inputs, network.mean, network.std)
+        inputs = normalize(inputs, network.mean, network.std)
         return extract_features(run.model, variables, inputs).pooled
 
     def look(rows: slice) -> np.ndarray:

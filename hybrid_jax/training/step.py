@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hybrid_jax.augment import augment, normalise, to_float
+from hybrid_jax.augment import augment, normalize, to_float
 from hybrid_jax.config.schema import AugmentConfig
 from hybrid_jax.ops.batch_axis import place
 from hybrid_jax.training import metrics
@@ -35,7 +35,7 @@ class Network(flax.struct.PyTreeNode, kw_only=True):
       model: the Flax module.
       image_size: `(height, width)` of its input.
       mean, std: of each channel of the training split, levels 0 to 255.
-      fit: row of `augment.geometry.WINDOWS`: what the model sees of an image of another
+      fit: row of `augment.affine.CROP_BOXES`: what the model sees of an image of another
         shape.
     """
 
@@ -134,7 +134,7 @@ def compute_logits(
       extents: `[B, 2]`, height and width that each image fills; None if all do.
     """
     images = to_float(images, network.image_size, extents, network.fit)
-    images = normalise(images, network.mean, network.std)
+    images = normalize(images, network.mean, network.std)
     variables = unbundled(place().taken(variables))
     return network.model.apply(variables, images)
 
@@ -182,7 +182,7 @@ def training_batch(
         extents,
         task.fit,
     )
-    return normalise(images, task.mean, task.std), targets
+    return normalize(images, task.mean, task.std), targets
 
 
 def _gradients(task, state, images, targets, key):
