@@ -97,7 +97,7 @@ def _blend(
 
 
 def _floor_divide(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Return the exact `a // b` of floats that hold whole numbers, by a fast division."""
+    """Return the exact `a // b` of floats that hold whole numbers."""
     return jnp.floor((a + 0.5) / b)
 
 

@@ -73,11 +73,12 @@ def resize_separably(
         if extents is not None:
             length = extents[:, axis - 1, None]
         index, weights = _triangle_weights(scales, offsets, steps, length, taps)
-        images = sum(
+        products = (
             _broadcast(weights[..., tap], axis)
             * _gather_axis(images, index[..., tap], axis)
             for tap in range(taps)
         )
+        images = jnp.asarray(sum(products))
     return images
 
 

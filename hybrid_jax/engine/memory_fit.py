@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import jax
 
 from hybrid_jax.config.schema import Config
-from hybrid_jax.data.memory_budget import memory
+from hybrid_jax.data.memory_budget import device_memory
 from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.programs import step_compiler
 from hybrid_jax.errors import UserError, megabytes
@@ -44,7 +44,7 @@ def pieces_that_fit(
     """
     config, devices = experiment.config, experiment.devices
     pieces, takes = config.optim.accumulate, bytes_of(step, devices)
-    if experiment.hosts.largest(takes / memory()) > 1:
+    if experiment.hosts.largest(takes / device_memory()) > 1:
         say("a step is larger than the memory: compiling, to see what fits")
         compile_step = step_compiler(
             devices,
@@ -79,7 +79,9 @@ def too_large(
     resumed: bool,
 ) -> UserError:
     """The error of a step that is larger than the memory."""
-    there = f"a step takes {megabytes(takes)} of a device's {megabytes(memory())}"
+    there = (
+        f"a step takes {megabytes(takes)} of a device's {megabytes(device_memory())}"
+    )
     if resumed:
         return UserError(
             f"{there}, and this run has begun with these micro-batches: continue it on "
@@ -125,7 +127,7 @@ def fewest_pieces(
       compile_step: see `Compile`.
       devices: that share a micro-batch.
     """
-    room, batch = SHARE * memory(), config.train.batch_size
+    room, batch = SHARE * device_memory(), config.train.batch_size
     kept, of_an_image = 0, 0.0  # bytes, at the least
     for pieces in _candidates(batch, config.optim.accumulate, devices.shared_by):
         images = batch // pieces

@@ -39,7 +39,7 @@ def predict(
       UserError: no run there, no such images, or the table cannot be written.
     """
     run = load_run(workdir, checkpoint)
-    paths, unread = new_images.find(images), 0
+    paths, unread = new_images.find_files(images), 0
     for note in run.notes:
         print(shown(note), file=sys.stderr)
     with _opened(output) as file:

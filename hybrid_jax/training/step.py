@@ -35,8 +35,8 @@ class Network(flax.struct.PyTreeNode, kw_only=True):
       model: the Flax module.
       image_size: `(height, width)` of its input.
       mean, std: of each channel of the training split, levels 0 to 255.
-      fit: row of `augment.affine.CROP_BOXES`: what the model sees of an image of another
-        shape.
+      fit: row of `augment.affine.CROP_BOXES`: what the model sees of an image of
+        another shape.
     """
 
     model: nn.Module = _fixed()

@@ -10,10 +10,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data import group_splitting
+from hybrid_jax.data import subsets
 from hybrid_jax.data.builders.galaxy10 import split_indices
 from hybrid_jax.data.sources.file_list import list_images
-from hybrid_jax.data.splitting import divide
+from hybrid_jax.data.splitting import make_splits
 from hybrid_jax.errors import UserError
 from tests.data.files import scans, write
 
@@ -32,16 +32,16 @@ def sides(held, of):
 @given(SEEDS, IMAGES, st.floats(0.02, 0.98), st.randoms())
 def test_a_group_is_on_one_side_whatever_the_order(seed, images, share, random):
     labels, of = images.T
-    held = group_splitting.hold_out(labels, of, share, seed)
+    held = subsets.group_holdout(labels, of, share, seed)
     assert {*sides(held, of)} == {1}
     # Groups of several classes may have no place left; alone, two groups have two.
     own = of + 100 * labels
-    held = group_splitting.hold_out(labels, own, share, seed)
+    held = subsets.group_holdout(labels, own, share, seed)
     for label in np.unique(labels):
         if len(np.unique(own[labels == label])) > 1:
             assert 0 < held[labels == label].sum() < (labels == label).sum()
     order = np.array(random.sample(range(len(labels)), len(labels)))
-    permuted = group_splitting.hold_out(labels[order], own[order], share, seed)
+    permuted = subsets.group_holdout(labels[order], own[order], share, seed)
     np.testing.assert_array_equal(permuted, held[order])
 
 
@@ -50,10 +50,10 @@ def test_shares_of_classes_are_kept_as_far_as_groups_allow(share):
     rng = np.random.default_rng(0)
     of = rng.integers(0, 200, 2000)
     labels = rng.choice(3, 2000, p=[0.6, 0.3, 0.1])
-    held = group_splitting.hold_out(labels, of, share, 0)
+    held = subsets.group_holdout(labels, of, share, 0)
     for label in range(3):
         assert abs(held[labels == label].mean() - share) < 0.03
-    assert (held != group_splitting.hold_out(labels, of, share, 1)).any()
+    assert (held != subsets.group_holdout(labels, of, share, 1)).any()
 
 
 def test_galaxies_of_one_place_are_split_as_ever():
@@ -76,7 +76,7 @@ def test_parts_of_the_training_images_leak_no_group(seed, fraction, validation):
     options = DataConfig(
         "made", validation=validation, fraction=fraction, split_seed=seed
     )
-    parts, notes = divide({"train": labels}, ("a", "b"), options, groups=of)
+    parts, notes = make_splits({"train": labels}, ("a", "b"), options, groups=of)
     train, held = (parts[name].rows for name in ("train", "validation"))
     assert not {*of[train]} & {*of[held]}
     assert min(len({*labels[rows]}) for rows in (train, held)) == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_jax.config import resolve as configs
-from hybrid_jax.data.output_folder import check_outside
+from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.data.sources.file_list import find_images
 from hybrid_jax.engine.fit import fit
 from hybrid_jax.errors import UserError

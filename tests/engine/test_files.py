@@ -156,7 +156,9 @@ def test_paths_are_kept_absolute_and_more_epochs_have_a_way(tmp_path, monkeypatc
     with pytest.raises(UserError) as error:
         folder.resume(longer)
     assert f"another workdir and --config.init_from={folder.path}" in str(error.value)
-    other = configs.to_config_dict(configs.flatten(config) | {"init_from": "y", "seed": 1})
+    other = configs.to_config_dict(
+        configs.flatten(config) | {"init_from": "y", "seed": 1}
+    )
     with pytest.raises(UserError, match="init_from") as error:
         folder.resume(other)
     assert "more epochs" not in str(error.value)

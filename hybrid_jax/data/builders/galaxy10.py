@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid_jax.data import group_splitting
+from hybrid_jax.data import subsets
 from hybrid_jax.data.builders.archives import fetch
-from hybrid_jax.data.png import encode_png
+from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.errors import UserError
 
 URL = "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5"
@@ -118,7 +118,7 @@ def split_indices(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which images are for training and which for testing; a place is on one side."""
     _, places = np.unique(np.stack([ra, dec], 1), axis=0, return_inverse=True)
-    held = group_splitting.hold_out(labels, places.reshape(-1), HELD_OUT, SPLIT_SEED)
+    held = subsets.group_holdout(labels, places.reshape(-1), HELD_OUT, SPLIT_SEED)
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 

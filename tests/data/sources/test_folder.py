@@ -31,8 +31,8 @@ def load(place, tmp_path, **options):
     )
 
 
-def names(listing):
-    return [path.name for path in listing.paths]
+def names(files):
+    return [path.name for path in files.paths]
 
 
 def test_a_folder_of_classes_is_split_by_a_share_of_each(place, tmp_path):
@@ -297,18 +297,18 @@ def test_a_broken_pixel_does_not_darken_all_images(place, tmp_path):
 def test_a_second_load_looks_at_new_files_only(place, tmp_path, monkeypatch):
     write_folder(place)
     first = load(place, tmp_path)
-    looked = []
-    look = folder.look_through
+    scanned = []
+    scan = folder.scan_images
     monkeypatch.setattr(
-        folder, "look_through", lambda r, t: looked.extend(r.paths) or look(r, t)
+        folder, "scan_images", lambda r, t: scanned.extend(r.paths) or scan(r, t)
     )
     again = load(place, tmp_path)
-    assert looked == []
+    assert scanned == []
     np.testing.assert_array_equal(again.train.images, first.train.images)
     changed = list_images(str(place), 0.2, 0).train.paths[0]
     write(changed, 1000, compress_level=0)
     changed_splits = load(place, tmp_path)
-    assert looked == [changed]
+    assert scanned == [changed]
     assert (changed_splits.train.images[0] != first.train.images[0]).any()
     np.testing.assert_array_equal(
         changed_splits.train.images[1:], first.train.images[1:]
