@@ -43,7 +43,7 @@ class Stage(NamedTuple):
     ]
 
 
-def _policy(
+def _apply_policy(
     key: jax.Array, images: jax.Array, targets: jax.Array, config: AugmentConfig
 ) -> tuple[jax.Array, jax.Array]:
     draws = auto_augment.draw_operations(key, len(images), config)
@@ -51,37 +51,34 @@ def _policy(
     return auto_augment.apply_color_operations(images, draws, config.policy), targets
 
 
-def _color_jitter(
-    key: jax.Array, images: jax.Array, targets: jax.Array, config: AugmentConfig
-) -> tuple[jax.Array, jax.Array]:
-    images = jnp.round(images)
-    return color_jitter(key, images, config.color_jitter, config.hue_jitter), targets
-
-
-def _random_erasing(
-    key: jax.Array, images: jax.Array, targets: jax.Array, config: AugmentConfig
-) -> tuple[jax.Array, jax.Array]:
-    return erase(key, images, config.erasing), targets
-
-
-def _mixup_cutmix(
-    key: jax.Array, images: jax.Array, targets: jax.Array, config: AugmentConfig
-) -> tuple[jax.Array, jax.Array]:
-    return mix(key, images, targets, config.mixup, config.cutmix)
-
-
 STAGES: list[Stage] = [
-    Stage("policy", lambda config: config.policy != "none", _policy),
     Stage(
-        "color_jitter",
-        lambda config: config.color_jitter > 0 or config.hue_jitter > 0,
-        _color_jitter,
+        name="policy",
+        applies=lambda config: config.policy != "none",
+        apply=_apply_policy,
     ),
-    Stage("random_erasing", lambda config: config.erasing > 0, _random_erasing),
     Stage(
-        "mixup_cutmix",
-        lambda config: config.mixup > 0 or config.cutmix > 0,
-        _mixup_cutmix,
+        name="color_jitter",
+        applies=lambda config: config.color_jitter > 0 or config.hue_jitter > 0,
+        apply=lambda key, images, targets, config: (
+            color_jitter(key, images, config.color_jitter, config.hue_jitter),
+            targets,
+        ),
+    ),
+    Stage(
+        name="random_erasing",
+        applies=lambda config: config.erasing > 0,
+        apply=lambda key, images, targets, config: (
+            erase(key, images, config.erasing),
+            targets,
+        ),
+    ),
+    Stage(
+        name="mixup_cutmix",
+        applies=lambda config: config.mixup > 0 or config.cutmix > 0,
+        apply=lambda key, images, targets, config: mix(
+            key, images, targets, config.mixup, config.cutmix
+        ),
     ),
 ]
 # These take their keys by position, so that older runs resume with the same draws.

@@ -19,7 +19,7 @@ def color_jitter(
 
     Args:
       key: random key.
-      images: whole levels `[B, H, W, C]`.
+      images: levels `[B, H, W, C]`, which are rounded first.
       strength: factors are uniform in `1 - strength` (not below 0) to `1 + strength`.
       hue: largest shift of the hue, either way, as a share of the color circle.
 
@@ -29,7 +29,7 @@ def color_jitter(
     factor_key, hue_key, order_key = random.split(key, 3)
     operations: list[Callable[[jax.Array, jax.Array], jax.Array]] = []
     amounts: list[jax.Array] = []
-    batch = len(images)
+    batch, images = len(images), jnp.round(images)
     if strength:
         operations += [color.brightness, color.contrast, color.saturation]
         least, most = max(0.0, 1 - strength), 1 + strength

@@ -80,11 +80,11 @@ def load(config: DataConfig) -> Splits:
     def part(name: str) -> Split:
         split, rows = parts[name]
         images, part_labels = used[name], labels[split][rows]
-        whole = len(rows) == len(encoded[split])
+        is_complete = len(rows) == len(encoded[split])
 
         def decode() -> np.ndarray:
             pixels = decoded(split)
-            return pixels if whole else pixels[rows]
+            return pixels if is_complete else pixels[rows]
 
         if resident:
             return LazySplit(images.shape, decode, part_labels, images.extents)

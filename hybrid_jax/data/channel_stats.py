@@ -52,11 +52,7 @@ def _sample(
     """Return some of the images, decoding them on all cores where needed."""
     if isinstance(images, np.ndarray):
         return images[rows]
-    from hybrid_jax.data.lazy_images import decode_into
-
-    sample = np.empty((len(rows), *images.shape[1:]), np.uint8)
-    decode_into(sample, images.take(rows), f"{title}, for mean and deviation")
-    return sample
+    return images.take(rows).decode_all(f"{title}, for mean and deviation")
 
 
 def _histograms(images: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import PIL
 
 from hybrid_jax.data.image_io import DECODER_VERSION
-from hybrid_jax.data.lazy_images import LazyImages, decode_into
+from hybrid_jax.data.lazy_images import LazyImages
 from hybrid_jax.errors import UserError
 
 FILE = "images.npy"
@@ -32,18 +32,14 @@ def decoded(encoded: LazyImages, folder: Path, title: str) -> np.ndarray:
         try:
             _decode_to(folder, encoded, title)
         except OSError:
-            images = np.empty(encoded.shape, np.uint8)
-            decode_into(images, encoded, title)
-            return images
+            return encoded.decode_all(title)
     try:
         images = np.load(folder / FILE, mmap_mode="r", allow_pickle=False)
         if images.shape != encoded.shape or images.dtype != np.uint8:
             raise ValueError(f"{images.dtype} {images.shape} for {encoded.shape}")
         return images
     except FileNotFoundError:  # another run deleted it
-        images = np.empty(encoded.shape, np.uint8)
-        decode_into(images, encoded, title)
-        return images
+        return encoded.decode_all(title)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} is damaged ({error}): delete it") from None
 
@@ -53,14 +49,14 @@ def _decode_to(folder: Path, encoded: LazyImages, title: str) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".decoding-"))
     try:
-        # Room is taken before it is written to: a full disk would kill a mapped write.
+        # Check the space first: a full disk would kill a write to mapped memory.
         size = int(np.prod(encoded.shape))
         if shutil.disk_usage(scratch).free < size + 2**20:
             raise OSError("no space left")
         images = np.lib.format.open_memmap(
             scratch / FILE, mode="w+", dtype=np.uint8, shape=encoded.shape
         )
-        decode_into(images, encoded, title)
+        encoded.decode_all(title, out=images)
         images.flush()
         os.rename(scratch, folder)
     finally:

@@ -249,8 +249,8 @@ def silence_decoders() -> None:
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message, module=r"PIL\.")
     packages = Path(PIL.__file__).parents[1]
-    places = ("pillow.libs/libtiff*", "PIL/.dylibs/libtiff*")
-    for path in (path for place in places for path in packages.glob(place)):
+    patterns = ("pillow.libs/libtiff*", "PIL/.dylibs/libtiff*")
+    for path in (path for pattern in patterns for path in packages.glob(pattern)):
         with contextlib.suppress(OSError, AttributeError):
             _silence_libtiff(ctypes.CDLL(str(path)))
 

@@ -75,7 +75,7 @@ def highest_level(image: Image.Image, bits: int) -> int:
         return max(255, int(_deep_levels(image).max()))
     if bits == 8:
         return 255
-    high_bytes = max(most for _, most in image.convert("RGB").getextrema())
+    high_bytes = int(np.asarray(image.convert("RGB")).max())
     return high_bytes << 8 | 255
 
 
@@ -118,7 +118,7 @@ def is_transparent(image: Image.Image) -> bool:
         return False
     if image.mode in DEEP_GRAY:
         return bool((np.asarray(image) == image.info["transparency"]).any())
-    return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+    return bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
 
 
 def composite(image: Image.Image, background: str) -> Image.Image:

@@ -134,15 +134,21 @@ class LazyImages:
         """Return some of the images, in the given order."""
         return dataclasses.replace(self, rows=self.rows[rows])
 
+    def decode_all(self, title: str, out: np.ndarray | None = None) -> np.ndarray:
+        """Decode all images on all cores.
 
-def decode_into(images: np.ndarray, encoded: LazyImages, title: str) -> None:
-    """Decode all images of a split into an array uint8 `[N, H, W, C]`, on all cores."""
+        Args:
+          title: of a progress bar.
+          out: uint8 `[N, H, W, C]` to decode into; None makes an array.
+        """
+        images = np.empty(self.shape, np.uint8) if out is None else out
 
-    def fill(rows: slice) -> None:
-        images[rows] = encoded[rows]
+        def fill(rows: slice) -> None:
+            images[rows] = self[rows]
 
-    for _ in parallel_map(fill, len(encoded), f"decoding {title}"):
-        pass
+        for _ in parallel_map(fill, len(self), f"decoding {title}"):
+            pass
+        return images
 
 
 def scan_images(records: Records, title: str) -> list[ImageInfo]:

@@ -89,15 +89,15 @@ class Resident:
         self._split, self._order, self._devices = split, order, devices
         rows = _round_up(len(split), devices.shared_by)
         self.data_shapes = tuple(
-            devices.shape((rows, *of), dtype, axis=0)
-            for of, dtype in _array_specs(split)
+            devices.shape((rows, *item_shape), dtype, axis=0)
+            for item_shape, dtype in _array_specs(split)
         )
         self.shapes = devices.shape((self.steps, batch_size), jnp.int32, axis=1)
 
     @functools.cached_property
     def data(self) -> tuple[jax.Array, ...]:
         rows = _round_up(len(self._split), self._devices.shared_by)
-        arrays = (self._split.images, *self._split.per_image_arrays)
+        arrays = (np.asanyarray(self._split.images), *self._split.per_image_arrays)
         padded = tuple(pad_rows(array, rows) for array in arrays)
         return self._devices.put(padded, self.data_shapes)
 
@@ -136,8 +136,8 @@ class Stream:
         local = BatchReader(split, lambda step: host_share(order(step), host, hosts))
         self._batches = local if split.resident else PrefetchedBatches(local, workers)
         self.shapes = tuple(
-            devices.shape((self.steps, batch_size, *of), dtype, axis=1)
-            for of, dtype in _array_specs(split)
+            devices.shape((self.steps, batch_size, *item_shape), dtype, axis=1)
+            for item_shape, dtype in _array_specs(split)
         )
 
     def chunk(self, first: int, count: int) -> tuple[jax.Array, ...]:

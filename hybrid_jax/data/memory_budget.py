@@ -52,9 +52,9 @@ def _cgroup_folders(process: Path) -> list[Path]:
     paths = {controllers: path for _, controllers, path in lines}
     folders = []
     for line in _read_text(process / "mountinfo").splitlines():
-        about, _, of_system = line.partition(" - ")
-        kind, _, config = (*of_system.split(" ", 2), "", "")[:3]
-        root, place = map(_unescaped, about.split()[3:5])
+        mount_fields, _, mount_info = line.partition(" - ")
+        kind, _, config = (*mount_info.split(" ", 2), "", "")[:3]
+        root, mount_point = map(_unescaped, mount_fields.split()[3:5])
         if kind == "cgroup2":
             path = paths.get("")
         elif kind == "cgroup" and "memory" in config.split(","):
@@ -65,7 +65,7 @@ def _cgroup_folders(process: Path) -> list[Path]:
             # A container's root is a group, whose path may be that on the host.
             within = PurePosixPath(path).is_relative_to(root)
             inside = PurePosixPath(path).relative_to(root if within else "/")
-            group = Path(place) / inside
+            group = Path(mount_point) / inside
             folders += [group, *group.parents[: len(inside.parts)]]
     return folders
 

@@ -20,7 +20,7 @@ def balanced_epoch(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
     seen a second time before all others of its class were.
     """
     size, classes = len(labels), np.unique(labels)
-    order = []
+    parts = []
     for i, label in enumerate(classes):
         rows = np.flatnonzero(labels == label)
         # floor((x + i) / k) over all i from 0 to below k adds up to x.
@@ -28,8 +28,8 @@ def balanced_epoch(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
         for lap in range(start // len(rows), -(-stop // len(rows))):
             permuted = np.random.default_rng([seed, lap, label, 1]).permutation(rows)
             first = lap * len(rows)
-            order.append(permuted[max(start - first, 0) : stop - first])
-    order = np.concatenate(order)
+            parts.append(permuted[max(start - first, 0) : stop - first])
+    order = np.concatenate(parts)
     return np.random.default_rng([seed, epoch]).permutation(order)
 
 

@@ -157,11 +157,15 @@ def shared_groups(groups: Mapping[str, np.ndarray | None]) -> list[str]:
     Args:
       groups: of the images of each split; None where they have none.
     """
-    known = {name: {*of.tolist()} for name, of in groups.items() if of is not None}
+    group_sets = {
+        name: {*values.tolist()}
+        for name, values in groups.items()
+        if values is not None
+    }
     return [
         f"{shown(str(group))!r} in {one} and {other}"
-        for one, other in itertools.combinations(known, 2)
-        for group in sorted(known[one] & known[other], key=str)
+        for one, other in itertools.combinations(group_sets, 2)
+        for group in sorted(group_sets[one] & group_sets[other], key=str)
     ]
 
 
@@ -210,15 +214,13 @@ def _nearest_folds(
 
     Where groups are few, folds differ in size.
     """
-    folds, best = part.denominator, None
-    for first in range(folds):
-        is_held_out = (fold_index - first) % folds < part.numerator
-        error = abs(is_held_out.mean() - share)
-        if best is None or error < best[0]:
-            best = error, is_held_out
-        if error <= TOLERANCE * share:
-            return is_held_out
-    return best[1]
+    choices = [
+        (fold_index - first) % part.denominator < part.numerator
+        for first in range(part.denominator)
+    ]
+    errors = [abs(is_held_out.mean() - share) for is_held_out in choices]
+    close = [i for i, error in enumerate(errors) if error <= TOLERANCE * share]
+    return choices[close[0] if close else int(np.argmin(errors))]
 
 
 def _cover_both_sides(

@@ -187,16 +187,16 @@ def compare(
 
     def compare_rows(rows: slice) -> None:
         # Blocks of one size: their program is compiled once.
-        chosen = np.resize(np.arange(rows.start, rows.stop), size)
-        some = pairs.take(chosen)
-        image = thumbnails[some.image].astype(np.float32)
-        image = np.where(some.mirrored[:, None, None], image[:, :, ::-1], image)
-        other = thumbnails[some.other].astype(np.float32)
+        indices = np.resize(np.arange(rows.start, rows.stop), size)
+        block = pairs.take(indices)
+        image = thumbnails[block.image].astype(np.float32)
+        image = np.where(block.mirrored[:, None, None], image[:, :, ::-1], image)
+        other = thumbnails[block.other].astype(np.float32)
         if not fine:
             image, other = halved(image), halved(other)
-        level = np.maximum(noise[some.image], noise[some.other]).astype(np.float32)
+        level = np.maximum(noise[block.image], noise[block.other]).astype(np.float32)
         count = rows.stop - rows.start
-        placed = align(image, other, some.start, steps)
+        placed = align(image, other, block.start, steps)
         similarities[rows] = similarity(image, other, placed, level)[:count]
         placements[rows] = placed[:count]
 

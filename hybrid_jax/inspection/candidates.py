@@ -66,9 +66,9 @@ class Candidates(NamedTuple):
     mirrored: np.ndarray
     start: np.ndarray
 
-    def take(self, chosen: np.ndarray) -> "Candidates":
+    def take(self, picked: np.ndarray) -> "Candidates":
         """Return some of the pairs."""
-        return Candidates(*(values[chosen] for values in self))
+        return Candidates(*(values[picked] for values in self))
 
 
 def find(thumbnails: np.ndarray, split_index: np.ndarray) -> Candidates:
@@ -109,20 +109,20 @@ def _search(thumbnails: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ..
     """Return image, other, similarity and view of the best `columns` of every image."""
     members = int(np.clip(len(columns) // EXACT_UP_TO, 1, MEMBERS))
     groups = _round_up(-(-len(columns) // members))
-    others = np.zeros((len(OTHER_REGIONS), members * groups, SIDE**2), np.float32)
+    pixels = np.zeros((len(OTHER_REGIONS), members * groups, SIDE**2), np.float32)
 
     def fill_views(rows: slice) -> None:
-        others[:, rows] = _views(thumbnails[columns[rows]], OTHER_REGIONS)
+        pixels[:, rows] = _views(thumbnails[columns[rows]], OTHER_REGIONS)
 
     for _ in parallel_map(fill_views, len(columns), size=BLOCK):
         pass
-    others = jnp.asarray(others.reshape(len(OTHER_REGIONS), members, groups, SIDE**2))
+    others = jnp.asarray(pixels.reshape(len(OTHER_REGIONS), members, groups, SIDE**2))
     regions = [region for region, _ in VIEWS]
 
     def compare(rows: slice) -> tuple[np.ndarray, ...]:
-        some = _pad_block(thumbnails[rows])
+        block = _pad_block(thumbnails[rows])
         views = np.concatenate(
-            [_views(some, regions), _views(some[:, :, ::-1], regions)]
+            [_views(block, regions), _views(block[:, :, ::-1], regions)]
         )
         best = _best(views, others, CANDIDATES + 1)
         count = rows.stop - rows.start
@@ -201,8 +201,8 @@ def _best(views: jax.Array, others: jax.Array, count: int) -> tuple[jax.Array, .
     best, group = jax.lax.top_k(jax.lax.bitcast_convert_type(bits, jnp.float32), count)
     bits = jax.lax.bitcast_convert_type(best, jnp.int32)
     column = (bits & TAG) * groups + group
-    chosen = others.reshape(regions, -1, size)[:, column]
+    picked = others.reshape(regions, -1, size)[:, column]
     similarities = jnp.stack(
-        [jnp.einsum("bd,bkd->bk", v, chosen[o]) for v, o in compared]
+        [jnp.einsum("bd,bkd->bk", v, picked[o]) for v, o in compared]
     )
     return similarities.max(0), column, similarities.argmax(0)

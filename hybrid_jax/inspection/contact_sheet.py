@@ -1,6 +1,7 @@
 """Pictures of a data set: some images of each class, and its duplicates."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,19 +10,18 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.inspection.checks import Finding
 from hybrid_jax.inspection.near_duplicates import SAME, Pair
 from hybrid_jax.inspection.scan import ScannedImages
 
 Color = tuple[int, int, int]
+Point = tuple[int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 BACKGROUND, TEXT_COLOR, PALE_TEXT_COLOR = (255, 255, 255), (20, 20, 20), (110, 110, 110)
-# Behind the images.
-SPLIT_COLORS = {
-    "train": (228, 236, 246),
-    "validation": (226, 243, 226),
-    "test": (250, 231, 211),
-}
+# Behind the images of each split.
+COLORS: list[Color] = [(228, 236, 246), (226, 243, 226), (250, 231, 211)]
+SPLIT_COLORS = dict(zip(SPLITS, itertools.cycle(COLORS), strict=False))
 GAP, MARGIN = 4, 16
 MAX_PAIRS, PAIR_COLUMNS = 40, 2
 PAIR = 136  # a side of its squares, and the width of what is said of it
@@ -123,7 +123,7 @@ def contact_sheet(images: ScannedImages) -> Image.Image:
         left = MARGIN + column * (width + MARGIN)
         if row == 0:
             _draw_headings(sheet, layout, images.splits, left)
-        _draw_class(sheet, layout, images, label, left, top + row * layout.row)
+        _draw_class(sheet, layout, images, label, (left, top + row * layout.row))
     return sheet
 
 
@@ -143,34 +143,31 @@ def duplicates(images: ScannedImages, pairs: list[tuple]) -> Image.Image:
     sheet = Image.new("RGB", size, BACKGROUND)
     more = f", of which {len(shown)} are shown" if len(pairs) > len(shown) else ""
     title = f"{images.found.title}: {len(pairs):,} pairs{more}"
-    _draw_text(sheet, title, MARGIN, MARGIN, sheet.width - 2 * MARGIN, 16, TEXT_COLOR)
+    _draw_text(sheet, title, (MARGIN, MARGIN), sheet.width - 2 * MARGIN, 16)
     for number, (kind, item) in enumerate(shown):
         row, column = divmod(number, columns)
-        left, y = MARGIN + column * width, top + row * height
-        _draw_pair(sheet, images, kind, item.pair, left, y)
+        corner = MARGIN + column * width, top + row * height
+        _draw_pair(sheet, images, kind, item.pair, corner)
     return sheet
 
 
 def _draw_pair(
-    sheet: Image.Image,
-    images: ScannedImages,
-    kind: str,
-    pair: Pair,
-    left: int,
-    top: int,
+    sheet: Image.Image, images: ScannedImages, kind: str, pair: Pair, corner: Point
 ) -> None:
+    left, top = corner
     x = left + 2 * (PAIR + GAP) + 2 * GAP
     text = pair.band if pair.band == SAME else f"{pair.summary} ({pair.band})"
     lines = [(kind, 14, TEXT_COLOR), (text, 13, TEXT_COLOR)]
     for column, number in enumerate((pair.first, pair.second)):
         color = SPLIT_COLORS[images.split(number)]
         picture = images.picture(number)
-        _paste_image(sheet, picture, left + column * (PAIR + GAP), top, PAIR, color)
+        corner = left + column * (PAIR + GAP), top
+        _paste_image(sheet, picture, corner, PAIR, color)
         where = f"{images.split(number)}, {images.class_of(number)}"
         lines += [(images.name(number), 13, TEXT_COLOR), (where, 12, PALE_TEXT_COLOR)]
     for line, (text, size, color) in enumerate(lines):
         y = top + 21 * line + (line > 1) * GAP + (line > 3) * GAP
-        _draw_text(sheet, text, x, y, PAIR_TEXT, size, color)
+        _draw_text(sheet, text, (x, y), PAIR_TEXT, size, color)
 
 
 def _draw_headings(
@@ -179,35 +176,27 @@ def _draw_headings(
     for number, split in enumerate(splits):
         x = left + layout.start(splits[:number])
         width = layout.count(split) * layout.row
-        _draw_text(sheet, split, x, MARGIN, width, layout.text, TEXT_COLOR)
+        _draw_text(sheet, split, (x, MARGIN), width, layout.text)
 
 
 def _draw_class(
-    sheet: Image.Image,
-    layout: Layout,
-    images: ScannedImages,
-    label: int,
-    left: int,
-    top: int,
+    sheet: Image.Image, layout: Layout, images: ScannedImages, label: int, corner: Point
 ) -> None:
+    left, top = corner
     counts = images.counts()[label]
     middle = top + layout.cell // 2
     width = layout.label - 2 * GAP
     name = images.classes[label]
-    _draw_text(
-        sheet, name, left, middle - layout.text - 2, width, layout.text, TEXT_COLOR
-    )
-    counted = " + ".join(f"{count:,}" for count in counts)
-    _draw_text(
-        sheet, counted, left, middle + 2, width, layout.text - 2, PALE_TEXT_COLOR
-    )
+    _draw_text(sheet, name, (left, middle - layout.text - 2), width, layout.text)
+    numbers = " + ".join(f"{count:,}" for count in counts)
+    below = left, middle + 2
+    _draw_text(sheet, numbers, below, width, layout.text - 2, PALE_TEXT_COLOR)
     for column, split in enumerate(images.splits):
         rows = np.flatnonzero((images.labels == label) & (images.split_index == column))
         x = left + layout.start(images.splits[:column])
         for number in _evenly_spaced(rows, layout.count(split)):
-            _paste_image(
-                sheet, images.picture(number), x, top, layout.cell, SPLIT_COLORS[split]
-            )
+            picture, color = images.picture(number), SPLIT_COLORS[split]
+            _paste_image(sheet, picture, (x, top), layout.cell, color)
             x += layout.row
 
 
@@ -219,9 +208,10 @@ def _evenly_spaced(rows: np.ndarray, count: int) -> Iterable[int]:
 
 
 def _paste_image(
-    sheet: Image.Image, image: Image.Image, left: int, top: int, side: int, color: Color
+    sheet: Image.Image, image: Image.Image, corner: Point, side: int, color: Color
 ) -> None:
     """Paste an image into a colored square, as large as it fits."""
+    left, top = corner
     ImageDraw.Draw(sheet).rectangle((left, top, left + side - 1, top + side - 1), color)
     factor = (side - 2 * GAP) / max(image.size)
     if factor >= 1:
@@ -237,16 +227,15 @@ def _paste_image(
 def _draw_text(
     sheet: Image.Image,
     text: str,
-    left: int,
-    top: int,
+    at: Point,
     width: int,
     size: int,
-    color: Color,
+    color: Color = TEXT_COLOR,
 ) -> None:
-    shown, font = fit_text(text, size, width)
-    # From the top of capitals, whatever font it is.
-    baseline = left, top + size
-    ImageDraw.Draw(sheet).text(baseline, shown, color, font, anchor="ls")
+    """Draw a line of text whose capitals begin at a point, in any font."""
+    text, font = fit_text(text, size, width)
+    baseline = at[0], at[1] + size
+    ImageDraw.Draw(sheet).text(baseline, text, color, font, anchor="ls")
 
 
 def fit_text(text: str, size: int, width: int) -> tuple[str, Font]:

@@ -99,10 +99,10 @@ def show(
         infos.add_row(Text(name, style="bold"), Text(str(value)))
     console.print(infos)
     for severity, title in TITLES.items():
-        chosen = [f for f in findings if f.check.severity == severity]
-        if chosen:
+        matching = [f for f in findings if f.check.severity == severity]
+        if matching:
             console.print(Text(f"\n{title}", style="bold"))
-        for finding in chosen:
+        for finding in matching:
             _show_finding(console, finding)
 
 
@@ -163,8 +163,8 @@ def _class_table(inspection: Inspection) -> Table:
             Bar(max(int(totals.max()), 1), 0, int(totals[label]), width=20),
         )
     table.add_section()
-    whole = (*counts.sum(0), totals.sum())
-    table.add_row("all", *(f"{count:,}" for count in whole), "", "")
+    sums = (*counts.sum(0), totals.sum())
+    table.add_row("all", *(f"{count:,}" for count in sums), "", "")
     return table
 
 

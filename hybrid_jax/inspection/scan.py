@@ -18,7 +18,6 @@ from hybrid_jax.data.lazy_images import Files, Records, parallel_map
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
 from hybrid_jax.data.sources.file_list import find_images
 from hybrid_jax.data.splitting import DEFAULT_VALIDATION, make_splits
-from hybrid_jax.errors import UserError
 from hybrid_jax.inspection.fingerprints import Fingerprints, compute_fingerprints
 from hybrid_jax.paths import expanded
 
@@ -172,31 +171,21 @@ def find(config: DataConfig) -> FoundImages:
       UserError: there is no such data set, or no folder laid out as one.
     """
     if config.name == "folder":
-        if not config.path:
-            raise UserError(
-                "config.data.path is missing: give the folder of your images, or a .csv"
-            )
-        listed = find_images(
-            config.path,
-            config.test_fraction,
-            config.split_seed,
-            exclude=config.exclude,
-            group=config.group,
-        )
+        listed = find_images(config)
         path = expanded(config.path)
         return FoundImages(
             path.resolve().stem if path.is_file() else path.resolve().name,
             listed.classes,
-            {split: Files(of.paths) for split, of in listed.splits.items()},
-            {split: of.labels for split, of in listed.splits.items()},
+            {split: Files(files.paths) for split, files in listed.splits.items()},
+            {split: files.labels for split, files in listed.splits.items()},
             path,
-            groups={split: of.groups for split, of in listed.splits.items()},
+            groups={split: files.groups for split, files in listed.splits.items()},
             background=config.background,
             held_out=listed.held_out,
             notes=listed.notes,
             empty=listed.empty,
         )
-    # A validation split is looked at though it may be left out.
+    # A validation split is inspected even if training leaves it out.
     source = data.open_source(
         dataclasses.replace(config, validation=DEFAULT_VALIDATION)
     )
@@ -264,7 +253,7 @@ def _used_records(
 
     Args:
       found: all images.
-      good: bool `[records]`, which can be read.
+      good: bool `[records]`, whether each can be read.
       config: of the data set.
     """
     sizes = [len(records) for records in found.records.values()]
@@ -274,9 +263,9 @@ def _used_records(
         split: begin + np.flatnonzero(good[begin : begin + size])
         for split, begin, size in zip(found.records, begins, sizes, strict=True)
     }
-    labels = np.concatenate([*found.labels.values()])
+    all_labels = np.concatenate([*found.labels.values()])
+    labels = {split: all_labels[rows] for split, rows in readable.items()}
     config = dataclasses.replace(config, validation=0)
-    labels = {split: labels[rows] for split, rows in readable.items()}
     parts, notes = make_splits(labels, found.classes, config)
     return [readable[part.source][part.rows] for part in parts.values()], notes
 
@@ -285,7 +274,12 @@ def count_ignored_files(found: FoundImages) -> collections.Counter:
     """Count the files below the user's folder that are not its images, by suffix."""
     if found.path is None or not found.path.is_dir():
         return collections.Counter()
-    used = {str(path) for files in found.records.values() for path in files.paths}
+    used = {
+        str(path)
+        for files in found.records.values()
+        if isinstance(files, Files)
+        for path in files.paths
+    }
     return collections.Counter(
         Path(name).suffix.lower() or "without suffix"
         for folder, _, names in os.walk(found.path)

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data import decode_cache, lazy_images
+from hybrid_jax.data import lazy_images
 from hybrid_jax.data.builders import fashion_mnist
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.data.sources import tfds as tfds_source
@@ -47,7 +47,7 @@ def test_statistics_are_those_of_the_training_pixels(digits):
 
 
 def test_the_second_load_reads_the_decoded_arrays(digits, monkeypatch):
-    monkeypatch.setattr(decode_cache, "decode_into", None)
+    monkeypatch.setattr(lazy_images.LazyImages, "decode_all", None)
     again = data.load(DataConfig("digits", validation=0))
     np.testing.assert_array_equal(again.train.images, digits.train.images)
     np.testing.assert_array_equal(again.test.labels, digits.test.labels)

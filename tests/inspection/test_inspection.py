@@ -379,7 +379,7 @@ def test_letters_that_no_font_has_are_marked_and_long_names_fit():
 
 
 def test_the_command_itself(place, tmp_path):
-    run = [sys.executable, "-m", "hybrid_jax.inspection"]
+    run = [sys.executable, "-m", "hybrid_jax.main", "inspect"]
     args = [f"--config={CONFIGS / 'folder.py'}", f"--config.data.path={place}"]
     env = os.environ | {"PYTHONPATH": str(CONFIGS.parent)}
     out = subprocess.run(

@@ -97,8 +97,8 @@ def check_labels(labels: Any, name: str) -> np.ndarray:
                 f"{'is' if missing == 1 else 'are'} NaN or infinite: leave those "
                 "images out"
             )
-        whole = array.astype(np.int64)
-        array = whole if (whole == array).all() else array
+        is_integer = array.astype(np.int64)
+        array = is_integer if (is_integer == array).all() else array
     return array
 
 
@@ -171,17 +171,17 @@ def _check_type(images: np.ndarray, name: str) -> None:
 
 def _conversion(images: np.ndarray, low: float, high: float) -> str:
     """Return the call that converts images of some range to bytes."""
-    whole = images.dtype.kind in "iu"
-    if low >= 0 and high <= 1 and not whole:
+    is_integer = images.dtype.kind in "iu"
+    if low >= 0 and high <= 1 and not is_integer:
         return "np.round(images * 255).astype(np.uint8)"
     if low >= 0 and high <= 255:
-        exact = whole or bool((images == np.round(images)).all())
+        exact = is_integer or bool((images == np.round(images)).all())
         if exact:
             return "images.astype(np.uint8)"
         return "np.clip(np.round(images), 0, 255).astype(np.uint8)"
-    if low >= -1 and high <= 1 and not whole:
+    if low >= -1 and high <= 1 and not is_integer:
         return "np.round((images + 1) * 127.5).astype(np.uint8)"
-    if low >= 0 and high < 2**16 and whole:
+    if low >= 0 and high < 2**16 and is_integer:
         return "(images >> 8).astype(np.uint8), where 65535 is the highest level"
     if low >= -64 and 64 <= high <= 320:  # a little beyond, as resizing leaves it
         return "np.clip(images, 0, 255).astype(np.uint8)"

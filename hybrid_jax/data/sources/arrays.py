@@ -49,28 +49,34 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Spl
     """
     if isinstance(splits, Splits):
         return splits
-    given = {name: _check_split(name, splits[name]) for name in _names(splits)}
-    sizes = {name: len(of.labels) for name, of in given.items()}
+    arrays = {name: _check_split(name, splits[name]) for name in _names(splits)}
+    sizes = {name: len(split.labels) for name, split in arrays.items()}
     notes: tuple[str, ...] = ()
     unused = sizes.keys() - {*used_splits(sizes, config)}
     for name in unused:
         notes += (left_out_note(sizes[name]),)
-        del given[name]
-    _check_shapes(given)
-    classes, labels = _encode_labels({name: of.labels for name, of in given.items()})
+        del arrays[name]
+    _check_shapes(arrays)
+    classes, labels = _encode_labels(
+        {name: split.labels for name, split in arrays.items()}
+    )
     _check_classes(classes, labels)
-    if found := subsets.shared_groups({name: of.groups for name, of in given.items()}):
+    if found := subsets.shared_groups(
+        {name: split.groups for name, split in arrays.items()}
+    ):
         raise UserError(subsets.shared_groups_error(found))
-    parts, more = make_splits(labels, classes, config, given["train"].groups)
-    form = _pixel_format(given["train"].images, config)
+    parts, more = make_splits(labels, classes, config, arrays["train"].groups)
+    form = _pixel_format(arrays["train"].images, config)
     parts_made = {}
     for name, (source, rows) in parts.items():
-        images = given[source].images
+        images = arrays[source].images
         images = images if len(rows) == len(images) else _rows(images, rows)
         images, extents = to_pixel_format(images, form)
         parts_made[name] = Split(images, labels[source][rows], extents)
-    fingerprint = _digest([of.images for of in given.values()])
-    more += notes_on({name: of.labels for name, of in parts_made.items()}, classes)
+    fingerprint = _digest([split.images for split in arrays.values()])
+    more += notes_on(
+        {name: split.labels for name, split in parts_made.items()}, classes
+    )
     return Splits("arrays", parts_made, classes, form, notes + more, fingerprint)
 
 
@@ -156,17 +162,17 @@ def _check_split(name: str, value: Any) -> ArraySplit:
     if groups is not None:  # as tables have them: text
         groups = check_labels(groups, f"{name}, groups")
         groups = np.array([*map(label_name, groups)], object)
-    for what, of in (("labels", labels), ("groups", groups)):
-        if of is not None and len(of) != len(images):
+    for what, values in (("labels", labels), ("groups", groups)):
+        if values is not None and len(values) != len(images):
             raise UserError(
-                f"{name}: {counted(len(images), 'image')} and {len(of):,} {what}: as "
-                "many are needed"
+                f"{name}: {counted(len(images), 'image')} and {len(values):,} {what}: "
+                "as many are needed"
             )
     return ArraySplit(images, labels, groups)
 
 
-def _check_shapes(given: dict[str, ArraySplit]) -> None:
-    shapes = {name: tuple(of.images.shape[1:]) for name, of in given.items()}
+def _check_shapes(arrays: dict[str, ArraySplit]) -> None:
+    shapes = {name: tuple(split.images.shape[1:]) for name, split in arrays.items()}
     for name, shape in shapes.items():
         if shape != shapes["train"]:
             raise UserError(
@@ -180,22 +186,22 @@ def _encode_labels(
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Return the names of all classes, and labels int32 in their order."""
     kinds = {
-        name: "text" if of.dtype.kind in "US" else "numbers"
-        for name, of in labels.items()
+        name: "text" if split.dtype.kind in "US" else "numbers"
+        for name, split in labels.items()
     }
     if len({*kinds.values()}) > 1:
         kinds_found = ", ".join(f"{kind} in {name}" for name, kind in kinds.items())
         raise UserError(
             f"labels are {kinds_found}: give all as numbers, or all as text"
         )
-    values = np.unique(np.concatenate([np.unique(of) for of in labels.values()]))
+    values = np.unique(np.concatenate([np.unique(split) for split in labels.values()]))
     if kinds["train"] == "text" and all(str(v).isdecimal() for v in values):
         values = np.array(sorted(values, key=lambda v: (int(v), v)))
     classes = tuple(map(label_name, values))
     order = np.argsort(values)
     return classes, {
-        name: order[np.searchsorted(values, of, sorter=order)].astype(np.int32)
-        for name, of in labels.items()
+        name: order[np.searchsorted(values, split, sorter=order)].astype(np.int32)
+        for name, split in labels.items()
     }
 
 
@@ -203,9 +209,9 @@ def _check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> N
     if len(classes) < 2:
         raise UserError(f"train: all labels are {classes[0]!r}: two classes are needed")
     counts = np.bincount(labels["train"], minlength=len(classes))
-    for name, of in labels.items():
-        if not counts[of].all():
-            absent = np.unique(of[counts[of] == 0])
+    for name, split in labels.items():
+        if not counts[split].all():
+            absent = np.unique(split[counts[split] == 0])
             missing = [repr(short(classes[label])) for label in absent]
             raise UserError(
                 f"{name}: train lacks {len(missing)} of its classes: {listed(missing)};"
@@ -235,6 +241,6 @@ def _digest(arrays: Sequence[Any]) -> str:
     digest = hashlib.sha256()
     for images in arrays:
         if isinstance(images, np.ndarray):
-            for some in np.array_split(images, max(1, images.size >> 26)):
-                digest.update(np.ascontiguousarray(some).data)
+            for block in np.array_split(images, max(1, images.size >> 26)):
+                digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()

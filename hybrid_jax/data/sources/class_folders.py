@@ -18,20 +18,18 @@ from hybrid_jax.paths import expanded
 
 IMAGE_SUFFIXES = {*SUFFIXES, *UNSUPPORTED_SUFFIXES}
 # Folders of file servers, archivers and operating systems.
-SYSTEM_FOLDERS = frozenset(
-    {
-        "#recycle",
-        "#snapshot",
-        "$recycle.bin",
-        "@eadir",
-        "@recently-snapshot",
-        "@recycle",
-        "__macosx",
-        "__pycache__",
-        "lost+found",
-        "system volume information",
-    }
-)
+SYSTEM_FOLDERS = {
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "@eadir",
+    "@recently-snapshot",
+    "@recycle",
+    "__macosx",
+    "__pycache__",
+    "lost+found",
+    "system volume information",
+}
 
 
 class Entry(NamedTuple):
@@ -111,13 +109,13 @@ def read_folder_split(root: Path, split: str) -> FolderContents:
     """
     walk = _Walk(root, Exclusions())
     roles = _roles(walk)
-    chosen, notes = chosen_split(root, tuple(roles), split)
-    walk.add_classes(roles[chosen] if chosen else root, chosen)
+    role, notes = requested_split(root, tuple(roles), split)
+    walk.add_classes(roles[role] if role else root, role)
     found = walk.found()
     return found._replace(notes=[*notes, *found.notes])
 
 
-def chosen_split(
+def requested_split(
     root: Path, splits: Sequence[str], split: str
 ) -> tuple[str, tuple[str, ...]]:
     """Return the requested split and notes; an empty name where there are no splits.
@@ -134,8 +132,8 @@ def chosen_split(
         has_none = f"{shown(root)} has no splits: all of its images are used"
         return "", (has_none,) if split else ()
     if split not in splits:
-        asked = f"and no {split}" if split else "so one must be named"
-        raise UserError(f"{shown(root)} has the splits {', '.join(splits)}, {asked}")
+        request = f"and no {split}" if split else "so one must be named"
+        raise UserError(f"{shown(root)} has the splits {', '.join(splits)}, {request}")
     return split, ()
 
 
@@ -168,8 +166,8 @@ def check_outside(flag: str, folder: Path, path: str) -> None:
         return  # which is hidden
     folders = {entry.name.casefold() for entry in root.iterdir() if entry.is_dir()}
     roles = {role for role, names in SPLITS.items() if folders & {*names}}
-    known = {name for names in SPLITS.values() for name in names}
-    if "train" in roles and len(roles) > 1 and {*parts[:1]} - known:
+    matches = {name for names in SPLITS.values() for name in names}
+    if "train" in roles and len(roles) > 1 and {*parts[:1]} - matches:
         return  # beside the splits, where no classes are looked for
     raise UserError(
         f"{flag}={folder} lies among the images of config.data.path={path}, where it "
@@ -255,19 +253,19 @@ class _Walk:
         Raises:
           UserError: one of the folders cannot be listed.
         """
-        seen, found = set(), []
-        for here, folders, files in os.walk(
+        visited, found = set(), []
+        for folder_path, folders, files in os.walk(
             folder, followlinks=True, onerror=_refuse_unlisted
         ):
-            real = os.path.realpath(here)
+            real = os.path.realpath(folder_path)
             visible = [f for f in folders if f[0] != "." and not _is_system_folder(f)]
             self._system_folders.update(
-                Path(here, f) for f in folders if _is_system_folder(f)
+                Path(folder_path, f) for f in folders if _is_system_folder(f)
             )
-            folders[:] = [] if real in seen else visible
-            if real not in seen:
-                found += [Path(here, file) for file in files]
-            seen.add(real)
+            folders[:] = [] if real in visited else visible
+            if real not in visited:
+                found += [Path(folder_path, file) for file in files]
+            visited.add(real)
         return filter(_is_image, sorted(found))
 
     def _empty_class(self, folder: Path, excluded: int) -> str:
@@ -300,9 +298,9 @@ def _roles(walk: _Walk) -> dict[str, Path]:
     folders = walk.folders(root)
     for role, names in SPLITS.items():
         named[role] = [f for f in folders if f.name.casefold() in names]
-    known = [folder for found in named.values() for folder in found]
-    others = [folder for folder in folders if folder not in known]
-    classes = all(_holds_images_alone(walk, folder) for folder in known)
+    matches = [folder for found in named.values() for folder in found]
+    others = [folder for folder in folders if folder not in matches]
+    classes = all(_holds_images_alone(walk, folder) for folder in matches)
     if classes and any(map(walk.has_images, others)):
         return {}
     for role, found in named.items():

@@ -8,7 +8,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hybrid_jax.errors import UserError, shown
 
@@ -90,7 +90,7 @@ def read(file: Path, needed: Sequence[str]) -> Table:
     return Table(rows, {name: header[column] for name, column in columns.items()})
 
 
-def _numbered_rows(lines: "csv._reader") -> Iterator[tuple[int, list[str]]]:
+def _numbered_rows(lines: Any) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that is not blank, with its first line, counted from 1."""
     begin = 1
     for cells in lines:

@@ -11,7 +11,7 @@ from hybrid_jax.data.sources import csv_reader
 from hybrid_jax.data.sources.class_folders import (
     Entry,
     FolderContents,
-    chosen_split,
+    requested_split,
 )
 from hybrid_jax.errors import UserError, counted, listed, shown
 
@@ -67,8 +67,8 @@ def read_table_split(file: Path, split: str) -> FolderContents:
     """
     table = _open_table(file)
     roles = split_roles(table)
-    chosen, notes = chosen_split(file, tuple(dict.fromkeys(roles.values())), split)
-    found = _entries(file, table, roles, Exclusions(), {chosen})
+    role, notes = requested_split(file, tuple(dict.fromkeys(roles.values())), split)
+    found = _entries(file, table, roles, Exclusions(), {role})
     return found._replace(notes=[*notes, *found.notes])
 
 
@@ -78,8 +78,8 @@ def split_roles(table: csv_reader.Table) -> dict[str, str]:
     return {
         name: role
         for name in names
-        for role, known in SPLITS.items()
-        if name.casefold() in known
+        for role, aliases in SPLITS.items()
+        if name.casefold() in aliases
     }
 
 
@@ -107,10 +107,10 @@ def _entries(
     for line, cells in table.rows:
         split = roles.get(cells["split"], "")
         if not (cells["path"] and cells["label"]) or (roles and not split):
-            known = ", ".join(name for names in SPLITS.values() for name in names)
+            aliases = ", ".join(name for names in SPLITS.values() for name in names)
             raise UserError(
                 f"{shown(file)}, line {line}: a path, a label and, where there is "
-                f"such a column, a split of {known} are needed"
+                f"such a column, a split of {aliases} are needed"
             )
         image = file.parent / cells["path"]
         if not os.path.lexists(image):

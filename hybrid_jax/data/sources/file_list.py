@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import subsets
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
@@ -73,62 +74,56 @@ class FileSplits(NamedTuple):
         return self.splits["test"]
 
 
-def list_images(path: str, test_fraction: float, seed: int, **config) -> FileSplits:
-    """List the images at `config.data.path`, and check that every class can be learned.
+def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSplits:
+    """List the images at `config.path`, and check that every class can be learned.
 
     Args:
-      path, test_fraction, seed, config: those of `find_images`.
+      config: of the data set.
+      wanted: which of the user's own splits are used.
 
     Raises:
       UserError: of `find_images`, or a class cannot be learned, or a group lies in two
         splits.
     """
-    found = find_images(path, test_fraction, seed, **config)
-    place = shown(expanded(path))
+    found = find_images(config, wanted)
+    path = shown(expanded(config.path))
     if found.empty:
-        raise UserError(f"{place}: {_empty_classes_error(found.empty)}")
-    if shared := subsets.shared_groups(
-        {n: of.groups for n, of in found.splits.items()}
-    ):
-        raise UserError(f"{place}: {subsets.shared_groups_error(shared)}")
-    _check_classes(place, found)
+        raise UserError(f"{path}: {_empty_classes_error(found.empty)}")
+    groups = {name: files.groups for name, files in found.splits.items()}
+    if shared := subsets.shared_groups(groups):
+        raise UserError(f"{path}: {subsets.shared_groups_error(shared)}")
+    _check_classes(path, found)
     return found
 
 
-def find_images(
-    path: str,
-    test_fraction: float,
-    seed: int,
-    exclude: str = "",
-    group: str = "",
-    wanted: Container[str] = SPLITS,
-) -> FileSplits:
-    """List the images at `config.data.path`, whether or not they can be trained on.
+def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSplits:
+    """List the images at `config.path`, whether or not they can be trained on.
 
     Args:
-      path: a folder, or a table whose name ends in `.csv` or `.tsv`.
-      test_fraction: of each class, where the user did not split the images.
-      seed: of that split.
-      exclude: a file that lists images to leave out.
-      group: a regular expression that finds an image's group in its path.
+      config: of the data set.
       wanted: which of the user's own splits are used.
 
     Raises:
-      UserError: it is not laid out as one of the three, or holds one class.
+      UserError: the path is missing or does not exist, is laid out in none of the three
+        ways, or holds one class.
     """
-    place = expanded(path)
-    found = read_entries(path, exclude, group, wanted)
+    if not config.path:
+        raise UserError(
+            "config.data.path is missing: give the folder of your images, or a .csv"
+        )
+    path = expanded(config.path)
+    found = _read_entries(config, wanted)
     names = [class_name(entry.label) for entry in found.entries]
     classes = tuple(sorted({*names}, key=sort_key(names)))
     if len(classes) < 2:
         holds = f"holds one class, {classes[0]!r}" if classes else "holds no class"
         raise UserError(
-            f"{shown(place)} {holds}: two are needed"
+            f"{shown(path)} {holds}: two are needed"
             + (f"; {_empty_classes_error(found.empty)}" if found.empty else "")
         )
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[name] for name in names], np.int32)
-    whole = labeled_files(found.entries, labels)
+    all_files = labeled_files(found.entries, labels)
     notes = (
         *found.notes,
         *(f"classes {pair} may be one" for pair in similar_names(classes)),
@@ -136,36 +131,27 @@ def find_images(
     if found.splits:
         split_index = np.array([entry.split for entry in found.entries])
     else:
-        is_test = _held_out(whole, test_fraction, seed)
+        is_test = _held_out(all_files, config.test_fraction, config.split_seed)
         split_index = np.where(is_test, "test", "train")
-        notes += _held_out_note(is_test, whole.groups)
+        notes += _held_out_note(is_test, all_files.groups)
     splits = {
-        name: whole.take(np.flatnonzero(split_index == name))
+        name: all_files.take(np.flatnonzero(split_index == name))
         for name in found.splits or ("train", "test")
     }
     return FileSplits(splits, classes, not found.splits, notes, (*found.empty,))
 
 
-def read_entries(
-    path: str, exclude: str = "", group: str = "", wanted: Container[str] = SPLITS
-) -> FolderContents:
-    """Read the images of a folder or a table, with class, split and group.
-
-    Args:
-      path, exclude, group, wanted: those of `find_images`.
-
-    Raises:
-      UserError: it is not laid out as one of the three.
-    """
-    place = expanded(path)
-    if not place.exists():
-        raise UserError(f"config.data.path={shown(path)!r} does not exist")
-    exclusions = Exclusions(exclude)
-    read = read_folder if place.is_dir() else read_table
-    found = read(place, exclusions, wanted)
+def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
+    """Read the images of a folder or a table, with class, split and group."""
+    path, group = expanded(config.path), config.group
+    if not path.exists():
+        raise UserError(f"config.data.path={shown(config.path)!r} does not exist")
+    exclusions = Exclusions(config.exclude)
+    read = read_folder if path.is_dir() else read_table
+    found = read(path, exclusions, wanted)
     entries, notes = found.entries, [*found.notes, *exclusions.notes()]
     if group:
-        root = place if place.is_dir() else place.parent
+        root = path if path.is_dir() else path.parent
         entries = _with_groups(entries, group, root)
         count = len({entry.group for entry in entries})
         notes.append(subsets.groups_note(count, f"config.data.group={group}"))
@@ -221,18 +207,18 @@ def sort_key(names: Iterable[str]) -> Callable[[str], Any]:
     return str
 
 
-def _held_out(whole: LabeledFiles, fraction: float, seed: int) -> np.ndarray:
-    if whole.groups is None:
-        return stratified_holdout(whole.labels, fraction, seed)
-    return subsets.group_holdout(whole.labels, whole.groups, fraction, seed)
+def _held_out(all_files: LabeledFiles, fraction: float, seed: int) -> np.ndarray:
+    if all_files.groups is None:
+        return stratified_holdout(all_files.labels, fraction, seed)
+    return subsets.group_holdout(all_files.labels, all_files.groups, fraction, seed)
 
 
 def _held_out_note(is_test: np.ndarray, groups: np.ndarray | None) -> tuple[str, ...]:
     if groups is None:
         return ()
-    of, all_of = (len({*groups[rows]}) for rows in (is_test, slice(None)))
+    held_out_count, all_of = (len({*groups[rows]}) for rows in (is_test, slice(None)))
     return (
-        f"{is_test.sum():,} of {counted(len(is_test), 'image')}, {of:,} of "
+        f"{is_test.sum():,} of {counted(len(is_test), 'image')}, {held_out_count:,} of "
         f"{counted(all_of, 'group')}, are held out for testing",
     )
 
@@ -268,31 +254,30 @@ def _empty_classes_error(empty: Sequence[str]) -> str:
     )
 
 
-def _check_classes(place: str, found: FileSplits) -> None:
+def _check_classes(path: str, found: FileSplits) -> None:
     """Refuse classes that are tested but not trained on: often a misspelled name."""
     counts = {
         split: np.bincount(files.labels, minlength=len(found.classes))
         for split, files in found.splits.items()
     }
     if found.held_out:
-        for number in np.flatnonzero(
-            (counts["train"] == 0) | (counts["test"] == 0)
-        ).tolist():
-            raise UserError(_unsplittable_error(place, found, number))
+        is_missing = (counts["train"] == 0) | (counts["test"] == 0)
+        for number in np.flatnonzero(is_missing).tolist():
+            raise UserError(_unsplittable_error(path, found, number))
     names, trained = np.array(found.classes), counts.pop("train") > 0
     for split, count in counts.items():
         if not count.any():
-            raise UserError(f"{place}: no image is left in the {split} split")
-        for number in np.flatnonzero(~trained & (count > 0)):
+            raise UserError(f"{path}: no image is left in the {split} split")
+        for number in np.flatnonzero(~trained & (count > 0)).tolist():
             verb = {"validation": "validate"}.get(split, split)
             raise UserError(
-                f"{place}: class {found.classes[number]!r} has images to {verb} on and "
+                f"{path}: class {found.classes[number]!r} has images to {verb} on and "
                 "none to train on"
                 f"{suggestion(found.classes[number], names[trained & (count == 0)])}"
             )
 
 
-def _unsplittable_error(place: str, found: FileSplits, number: int) -> str:
+def _unsplittable_error(path: str, found: FileSplits, number: int) -> str:
     """Word the error for a class of which no share can be held out."""
     name = found.classes[number]
     labels = np.concatenate([files.labels for files in found.splits.values()])
@@ -303,4 +288,4 @@ def _unsplittable_error(place: str, found: FileSplits, number: int) -> str:
         )
     groups = np.concatenate([files.groups for files in found.splits.values()])
     reason = one_sided_error(labels, groups, found.classes, number)
-    return f"{place}: {reason}, or split the images yourself"
+    return f"{path}: {reason}, or split the images yourself"

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,10 +56,6 @@ class FolderSource:
             skipped, which those that the user holds out never are.
         """
         path = config.path
-        if not path:
-            raise UserError(
-                "config.data.path is missing: give the folder of your images, or a .csv"
-            )
         listed = _listed(config)
         self.classes, self.splits = listed.classes, tuple(listed.splits)
         self.unused: dict[str, int] = {}
@@ -68,19 +64,16 @@ class FolderSource:
         self._cache = _cache_folder(path, config.dir)
         infos = self._scan(listed.splits)
         _refuse_unreadable(listed, infos, config.on_error)
-        self._files = {s: _readable(of, infos) for s, of in listed.splits.items()}
+        self._files = {s: _readable(files, infos) for s, files in listed.splits.items()}
         self._check_classes(listed)
         good = [info for info in infos.values() if not info.error]
         self._sizes = {path: info[:2] for path, info in infos.items()}
         self.form = choose_pixel_format(
             good, config.image_size, config.fit, config.background, shown(path)
         )
-        skipped = [
-            f"{shown(path)}: {infos[path].error}" for path in infos if infos[path].error
-        ]
         self.notes = (
             *listed.notes,
-            *skipped_note(skipped),
+            *skipped_note(infos),
             *_transparency_note(good, config.background),
         )
 
@@ -162,15 +155,9 @@ def _listed(config: "DataConfig") -> FileSplits:
       UserError: of `list_images` and of `used_splits`.
     """
     wanted = SPLITS if config.validation else SPLITS.keys() - {"validation"}
-    listed = list_images(
-        config.path,
-        config.test_fraction,
-        config.split_seed,
-        exclude=config.exclude,
-        group=config.group,
-        wanted=wanted,
-    )
-    used_splits({split: len(of.labels) for split, of in listed.splits.items()}, config)
+    listed = list_images(config, wanted)
+    sizes = {split: len(files.labels) for split, files in listed.splits.items()}
+    used_splits(sizes, config)
     return listed
 
 
@@ -199,8 +186,9 @@ def _readable(files: LabeledFiles, infos: dict[Path, ImageInfo]) -> LabeledFiles
     return files.take(rows)
 
 
-def skipped_note(skipped: list[str]) -> tuple[str, ...]:
+def skipped_note(infos: Mapping[Path, ImageInfo]) -> tuple[str, ...]:
     """Name the skipped images, each with its reason; nothing if none is."""
+    skipped = [f"{shown(p)}: {info.error}" for p, info in infos.items() if info.error]
     if not skipped:
         return ()
     count = counted(len(skipped), "image")
@@ -220,8 +208,8 @@ def _transparency_note(infos: list[ImageInfo], background: str) -> tuple[str, ..
 
 def _cache_folder(path: str, dir: str) -> Path:
     """Return the cache folder of a user's folder, which lies outside of it."""
-    whole = str(expanded(path).resolve())
-    name = f"{Path(whole).name}-{_digest([whole])[:12]}"
+    resolved = str(expanded(path).resolve())
+    name = f"{Path(resolved).name}-{_digest([resolved])[:12]}"
     root = Path(dir).expanduser() if dir else platformdirs.user_cache_path("hybrid_jax")
     return root / "folders" / name
 

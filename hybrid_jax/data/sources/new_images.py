@@ -6,6 +6,7 @@ With labels, to evaluate them (`load_labeled`); without, to predict them (`find_
 
 import collections
 import dataclasses
+import functools
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,6 @@ from hybrid_jax.data.image_io import Unreadable, decode, size_of
 from hybrid_jax.data.lazy_images import (
     Files,
     LazyImages,
-    decode_into,
     read_file,
     refuse_unreadable,
     scan_images,
@@ -89,35 +89,36 @@ def load_labeled(
     """
     from hybrid_jax.data.memory_budget import is_resident
 
-    place = expanded(path)
+    root = expanded(path)
     check_local("path", path)
-    if not place.exists():
+    if not root.exists():
         raise UserError(f"{shown(path)} does not exist")
-    read = read_folder_split if place.is_dir() else read_table_split
-    entries, notes, empty, _ = read(place, split)
+    read = read_folder_split if root.is_dir() else read_table_split
+    entries, notes, empty, _ = read(root, split)
     labels = _encode_labels(
-        place, [class_name(entry.label) for entry in entries], classes
+        root, [class_name(entry.label) for entry in entries], classes
     )
     paths = [entry.path for entry in entries]
-    infos = scan_images(Files(paths), shown(place.name))
+    infos = scan_images(Files(paths), shown(root.name))
     if on_error != "skip":
         way_out = "mend or remove them, or skip them (--on-error=skip)"
-        refuse_unreadable(Files(paths), infos, shown(place.name), way_out)
+        refuse_unreadable(Files(paths), infos, shown(root.name), way_out)
     good = np.flatnonzero([not info.error for info in infos])
-    skipped = [
-        f"{shown(path)}: {info.error}"
-        for path, info in zip(paths, infos, strict=True)
-        if info.error
-    ]
+    skipped = skipped_note(dict(zip(paths, infos, strict=True)))
     if not len(good):
-        raise UserError(f"{shown(place)} has no image that can be read")
+        raise UserError(f"{shown(root)} has no image that can be read")
     paths, infos = [paths[row] for row in good], [infos[row] for row in good]
     sizes = np.array([info[:2] for info in infos], np.int32)
     images = LazyImages(Files(paths), with_canvas(form), np.arange(len(paths)), sizes)
-    notes = (*notes, *empty, *skipped_note(skipped), *_gray_note(infos, form))
-    notes += _absent_note(labels[good], classes)
-    split_images = _split(images, labels[good], is_resident(loader, [images]), place)
-    return LabeledImages(split_images, paths, notes)
+    all_notes = (
+        *notes,
+        *empty,
+        *skipped,
+        *_gray_note(infos, form),
+        *_absent_note(labels[good], classes),
+    )
+    split_images = _split(images, labels[good], is_resident(loader, [images]), root)
+    return LabeledImages(split_images, paths, all_notes)
 
 
 def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
@@ -134,14 +135,14 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
         check_local("path", os.fspath(given))
         path = expanded(given)
         if os.path.lexists(path):
-            places = [path]
+            matches = [path]
         elif glob.has_magic(os.fspath(given)):
-            places = sorted(map(Path, glob.glob(str(path), recursive=True)))
-            if not places:
+            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+            if not matches:
                 raise UserError(f"{shown(given)} matches no file")
         else:
             raise UserError(f"{shown(given)} does not exist")
-        files = [f for p in places for f in (images_below(p) if p.is_dir() else [p])]
+        files = [f for p in matches for f in (images_below(p) if p.is_dir() else [p])]
         if not files:
             raise UserError(f"{shown(given)} holds no image")
         found |= dict.fromkeys(files)
@@ -167,15 +168,16 @@ def decode_batches(
 
         def submit() -> None:
             if (start := next(starts, None)) is not None:
-                some = [*paths[start : start + size]]
-                waiting.append((some, [pool.submit(_decoded, p, form) for p in some]))
+                batch_paths = [*paths[start : start + size]]
+                futures = [pool.submit(_decoded, p, form) for p in batch_paths]
+                waiting.append((batch_paths, futures))
 
         for _ in range(1 + PREFETCH_BATCHES):
             submit()
         try:
             while waiting:
-                some, futures = waiting.popleft()
-                yield _batch(some, [future.result() for future in futures], form)
+                batch_paths, futures = waiting.popleft()
+                yield _batch(batch_paths, [future.result() for future in futures], form)
                 submit()
         finally:
             pool.shutdown(cancel_futures=True)
@@ -199,8 +201,9 @@ def _decoded(
         if form.target is not None:
             sizes = np.array([size_of(content)])
             (extent,) = stored_extents(sizes, form.target, form.fit)
-        stored_extent = extent if form.target is not None else None
-        return decode(content, form, stored_extent), extent, ""
+            height, width = extent.tolist()
+            return decode(content, form, (height, width)), extent, ""
+        return decode(content, form), extent, ""
     except Unreadable as error:
         return None, extent, str(error)
 
@@ -214,7 +217,7 @@ def _batch(paths: list[Path], decoded: list[tuple], form: PixelFormat) -> Batch:
     return Batch(paths, images, extents, [error for *_, error in decoded])
 
 
-def _encode_labels(place: Path, names: list[str], classes: Sequence[str]) -> np.ndarray:
+def _encode_labels(root: Path, names: list[str], classes: Sequence[str]) -> np.ndarray:
     """Encode class names as labels int32 `[N]`."""
     numbers = {name: number for number, name in enumerate(classes)}
     unknown = collections.Counter(name for name in names if name not in numbers)
@@ -224,7 +227,7 @@ def _encode_labels(place: Path, names: list[str], classes: Sequence[str]) -> np.
             for name, count in unknown.items()
         ]
         raise UserError(
-            f"{shown(place)} has classes that the run does not know: {listed(found)}; "
+            f"{shown(root)} has classes that the run does not know: {listed(found)}; "
             f"those of the run are {listed([*map(repr, classes)])}"
         )
     return np.array([numbers[name] for name in names], np.int32)
@@ -246,15 +249,8 @@ def _gray_note(infos: list[ImageInfo], form: PixelFormat) -> tuple[str, ...]:
     return (f"{counted(count, 'image')} in color turned to gray, as the run's are",)
 
 
-def _split(
-    images: LazyImages, labels: np.ndarray, resident: bool, place: Path
-) -> Split:
+def _split(images: LazyImages, labels: np.ndarray, resident: bool, root: Path) -> Split:
     if not resident:
         return Split(images, labels, images.extents)
-
-    def decode() -> np.ndarray:
-        pixels = np.empty(images.shape, np.uint8)
-        decode_into(pixels, images, shown(place.name))
-        return pixels
-
+    decode = functools.partial(images.decode_all, shown(root.name))
     return LazySplit(images.shape, decode, labels, images.extents)
