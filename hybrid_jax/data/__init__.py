@@ -31,8 +31,8 @@ class Source(typing.Protocol):
       splits: those that are used, of `train`, `validation` and `test`.
       unused: how many images each other one has.
       classes: names, in the order of the labels.
-      form: what images are decoded to.
-      fingerprint: of the user's own files; empty for published sets.
+      form: pixel format of the images.
+      fingerprint: hash of the user's own files; empty for published sets.
       notes: what was skipped or left out, for the user to read.
     """
 
@@ -116,7 +116,7 @@ def open_source(config: DataConfig) -> Source:
     """Open the source of a data set's images.
 
     Raises:
-      UserError: of `load`.
+      UserError: like `load`.
     """
     # TFDS takes half a second to import.
     if config.name == "folder":

@@ -1,4 +1,4 @@
-"""Mean and deviation of a data set's channels, with which images are normalised."""
+"""Mean and standard deviation of a data set's channels, to normalize images."""
 
 import math
 import typing
@@ -8,8 +8,7 @@ import numpy as np
 if typing.TYPE_CHECKING:
     from hybrid_jax.data.lazy_images import LazyImages
 
-# Of so many images at most, of so many bytes; a mean of thousands is right to a level
-# or so.
+# Limits of the sample; a mean of thousands of images is right to about a level.
 MAX_IMAGES, MAX_BYTES = 4096, 1 << 28
 
 
@@ -18,11 +17,11 @@ def channel_statistics(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each channel, levels 0 to 255.
 
-    Where there are many, they are spread evenly, the same for every loader.
+    Of many images an evenly spaced sample is used, the same for every loader.
 
     Args:
       images: uint8 `[N, H, W, C]`.
-      title: what they are called while they are decoded.
+      title: name of the images in a progress bar.
       extents: `[N, 2]`, height and width that each image fills; None if all do.
 
     Returns:
@@ -58,7 +57,7 @@ def _sample(
 def _histograms(images: np.ndarray) -> np.ndarray:
     """Count each of 256 levels in each channel, `[C, 256]`."""
     channels = np.moveaxis(images, -1, 0)
-    # A few images at a time, since counting needs eight bytes a pixel.
+    # Count a few images at a time, since counting needs eight bytes a pixel.
     blocks = max(1, images.size >> 24)
     return np.stack(
         [

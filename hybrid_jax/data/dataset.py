@@ -40,7 +40,7 @@ class Split:
 
     images: "np.ndarray | LazyImages"
     labels: np.ndarray  # int32 [N]
-    # Height and width that each image fills, int32 [N, 2]; None where all fill all.
+    # Height and width that each image fills, int32 [N, 2]; None if all do.
     extents: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -99,9 +99,9 @@ class Splits(Mapping):
       name: of the data set.
       parts: the splits by name.
       classes: names, in the order of the labels.
-      form: how the images were decoded, and others are to be.
+      form: pixel format of the images.
       notes: for the user to read: what was skipped, set aside or left out.
-      fingerprint: tells other files of the user's from these; empty for published sets.
+      fingerprint: hash of the user's own files; empty for published sets.
     """
 
     name: str

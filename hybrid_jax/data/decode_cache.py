@@ -23,10 +23,10 @@ FILE = "images.npy"
 def decoded(encoded: LazyImages, folder: Path, title: str) -> np.ndarray:
     """Return all pixels of a split, uint8 `[N, H, W, C]`, decoded once to `folder`.
 
-    A disk that is full or read-only costs a decoding a run, and nothing else.
+    Where the disk is full or read-only, each run decodes the images again.
 
     Raises:
-      UserError: what the folder holds is damaged, or an image cannot be read.
+      UserError: the cache is damaged, or an image cannot be read.
     """
     if not folder.is_dir():
         try:
@@ -71,8 +71,8 @@ def read_cache(file: Path, length: int) -> dict[str, list]:
     """Return the rows of a file by name.
 
     Args:
-      file: the file; one that is damaged or not there has no rows.
-      length: of a row; those that another version wrote are left out.
+      file: a missing or damaged file has no rows.
+      length: of a row; rows of another length, from another version, are left out.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

@@ -3,9 +3,9 @@
 FILE.txt               a path a line; lines that begin with # are comments
 FILE.csv or FILE.tsv   the column path, as the inspection's near_copies.csv has it
 
-Paths are those of the data set: of a user's own images from `config.data.path` on, or
-beside the table there; `train/123` is image 123 of a prepared set's training split. A
-folder stands for everything below it.
+Paths of the user's images are relative to `config.data.path`, or to the folder of the
+table there; `train/123` is image 123 of a prepared set's training split. A folder
+stands for everything below it.
 """
 
 import os
@@ -59,7 +59,7 @@ class Exclusions:
         """Report how many images were left out, after all images were matched.
 
         Raises:
-          UserError: something of the list was not found; names it.
+          UserError: some of the list was not found; names it.
         """
         missing = [shown(name) for name, count in self._found.items() if not count]
         if missing:
@@ -81,7 +81,7 @@ def _read(file: Path) -> list[str]:
     if file.suffix.lower() in csv_reader.SUFFIXES:
         names = [row.cells["path"] for row in csv_reader.read(file, ("path",)).rows]
     else:
-        # Names of files need not be UTF-8.
+        # File names need not be UTF-8.
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
         lines = (line.strip() for line in text.split("\n"))
         names = [line for line in lines if line and not line.startswith("#")]

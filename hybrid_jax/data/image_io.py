@@ -21,8 +21,8 @@ from hybrid_jax.data import image_modes
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat, resize_and_pad
 from hybrid_jax.errors import first_line
 
-# What Pillow may try, and the names of such files: its other decoders serve an attacker
-# more than our users.
+# Pillow's decoders that are used, and their suffixes. Other decoders would only add
+# surface for attacks.
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo"),
     "PNG": (".png", ".apng"),
@@ -33,14 +33,14 @@ FORMATS = {
     "AVIF": (".avif",),
 }
 SUFFIXES = tuple(suffix for names in FORMATS.values() for suffix in names)
-# Names of image files that are not read here.
+# Suffixes of image files that are not supported.
 _UNSUPPORTED = (
     ".arw .cr2 .cr3 .czi .dcm .dng .eps .exr .fit .fits .fts .hdr .heic .heif .ico "
     ".icns .j2k .jp2 .jpf .jpx .jxl .lif .lsm .nd2 .ndpi .nef .nii .orf .pbm .pcx .pgm "
     ".pict .pnm .ppm .psd .qoi .raf .ras .raw .rw2 .sgi .svg .svs .tga .vsi .xbm .xpm"
 )
 UNSUPPORTED_SUFFIXES = frozenset(_UNSUPPORTED.split())
-# What their files begin with.
+# First bytes of files by format.
 MAGIC_BYTES = {
     **{b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"},
     **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"},
@@ -50,17 +50,17 @@ TRANSPOSED_ORIENTATIONS = (
     6,
     7,
     8,
-)  # rotation marks of an image that lies on its side
-DECODER_VERSION = 2  # raised where other pixels come from the same bytes
+)  # EXIF orientations that swap height and width
+DECODER_VERSION = 2  # increased whenever decoding gives other pixels
 
-# How an image of another shape comes to a size: PIL images and `(width, height)`.
+# Ways to resize a Pillow image of another shape to `(width, height)`.
 FITS: dict[str, Callable] = {
     "crop": lambda image, size: ImageOps.fit(image, size, Image.Resampling.BICUBIC),
     "pad": lambda image, size: ImageOps.pad(image, size, Image.Resampling.BICUBIC),
     "stretch": lambda image, size: image.resize(size, Image.Resampling.BICUBIC),
 }
 
-# How Pillow's warnings begin that say nothing about pixels.
+# Beginnings of Pillow's warnings that say nothing about pixels.
 IGNORED_WARNINGS = (
     "Corrupt EXIF data",
     "Image appears to be a malformed MPO file",
@@ -86,9 +86,9 @@ def decode(
     """Decode an image file to pixels uint8 `[H, W, C]`.
 
     Args:
-      content: of the file, or why there is none.
-      form: of the result.
-      extent: height and width that the image fills, where images are kept whole.
+      content: bytes of the file, or why they cannot be read.
+      form: pixel format of the result.
+      extent: height and width that the image fills, where images are stored whole.
 
     Raises:
       Unreadable: says why.
@@ -100,7 +100,7 @@ def decode(
     if bits == 16 and form.bits < 16 and stored.mode in image_modes.COLOR:
         low_bytes = _upright(image_modes.read_lower_bytes(_open(content)))
     if stored.format == "JPEG":
-        # A large photograph is decoded at a fraction of its size, twice what is needed.
+        # Decode a large photograph at a fraction of its size, twice what is needed.
         stored.draft(None, (2 * max(form.size), 2 * max(form.size)))
     image = _upright(stored)
     try:
@@ -118,8 +118,8 @@ def convert_array(
 
     Args:
       pixels: uint8 `[h, w, C]`.
-      form: of the result.
-      extent: height and width that the image fills, where images are kept whole.
+      form: pixel format of the result.
+      extent: height and width that the image fills, where images are stored whole.
     """
     gray = pixels.shape[-1] == 1
     image = Image.fromarray(pixels[..., 0] if gray else pixels)
@@ -170,8 +170,8 @@ def read_info_and_image(
     """Return what is known of an image, and the upright image; None if unreadable.
 
     Args:
-      content: of a file, or why there is none.
-      background: color behind what is transparent.
+      content: bytes of a file, or why they cannot be read.
+      background: color behind transparent pixels.
     """
     try:
         stored = _open(content)
@@ -208,7 +208,7 @@ def _open(content: bytes | Unreadable) -> Image.Image:
         raise Unreadable(_unidentified(content)) from None
     except Exception as error:  # Pillow's readers raise many kinds
         raise Unreadable(first_line(error)) from None
-    if frames > 1 and image.format != "MPO":  # a photograph with its previews
+    if frames > 1 and image.format != "MPO":  # a photograph with previews
         raise Unreadable(f"it holds {frames} images")
     if reason := image_modes.unsupported_reason(image):
         raise Unreadable(reason)
@@ -244,7 +244,7 @@ def encode_png(image: np.ndarray) -> bytes:
 def silence_decoders() -> None:
     """Silence warnings of Pillow and libtiff that say nothing about pixels.
 
-    libtiff can be reached in Pillow's wheels; elsewhere it goes on printing.
+    libtiff is found in Pillow's wheels; elsewhere it keeps printing.
     """
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message, module=r"PIL\.")

@@ -1,7 +1,7 @@
-"""What the pixels of a Pillow image mean: how deep they are, and what shows through.
+"""Modes of Pillow images: bit depth and transparency.
 
-Pillow keeps gray levels of more than 8 bits, and of colors the upper 8 alone. Their
-lower 8 are read here by a second decoding, in the other order of bytes.
+Pillow reads gray levels of up to 16 bits, but only the upper 8 bits of colors. A second
+decoding in the other byte order reads their lower 8 bits.
 """
 
 import sys
@@ -20,7 +20,7 @@ def stored_bits(image: Image.Image) -> int:
     """Return the bits of a level in the file: 8 for 8 or fewer, else 12 or 16.
 
     Args:
-      image: opened, and not yet loaded.
+      image: opened but not loaded.
     """
     raw_mode = _raw_mode(image)
     if raw_mode.endswith((";12", ";12F")):
@@ -46,7 +46,7 @@ def read_lower_bytes(image: Image.Image) -> Image.Image:
     """Swap byte orders, so that Pillow reads the lower 8 of 16 bits of each color.
 
     Args:
-      image: opened, and not yet loaded; its mode is a color's.
+      image: opened but not loaded, of a mode in `COLOR`.
     """
     other = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
@@ -55,7 +55,7 @@ def read_lower_bytes(image: Image.Image) -> Image.Image:
         raw_mode = raw_mode[:-1] + other[raw_mode[-1]]
         return raw_mode if isinstance(args, str) else (raw_mode, *rest)
 
-    # Pillow sets `tile` on images that were opened and not yet loaded.
+    # Pillow sets `tile` on images that are opened but not loaded.
     tiles = image.tile  # type: ignore[attr-defined]  # is in a subclass
     vars(image)["tile"] = [tile._replace(args=swapped(tile.args)) for tile in tiles]
     return image
@@ -65,8 +65,8 @@ def highest_level(image: Image.Image, bits: int) -> int:
     """Return the highest level of a loaded image, at least 255.
 
     Args:
-      image: of a gray mode, or of a color's, with the upper 8 bits.
-      bits: as the file stores them.
+      image: gray, or color with its upper 8 bits.
+      bits: of a level in the file.
 
     Raises:
       ValueError: levels go beyond 16 bits.
@@ -87,7 +87,7 @@ def to_8_bits(
     Args:
       image: loaded.
       bits: of the level that becomes 255; higher ones become 255 too.
-      low_bytes: of a color, its lower 8 bits, where it has 16.
+      low_bytes: lower 8 bits of a 16-bit color image.
 
     Raises:
       ValueError: levels go beyond 16 bits.
@@ -102,7 +102,7 @@ def to_8_bits(
     image_8_bit = Image.fromarray(
         np.clip(levels >> (bits - 8), 0, 255).astype(np.uint8)
     )
-    if "transparency" in image.info:  # a level that is one of a deep gray image
+    if "transparency" in image.info:  # the transparent level of a deep gray image
         is_opaque = levels != image.info["transparency"]
         image_8_bit.putalpha(
             Image.fromarray(np.where(is_opaque, 255, 0).astype(np.uint8))

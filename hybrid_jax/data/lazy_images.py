@@ -25,15 +25,15 @@ from hybrid_jax.data.pixel_format import (
 )
 from hybrid_jax.errors import UserError, first_line, listed, shown
 
-# Asked for together, records of TFDS come faster than one at a time; but a photograph
-# takes fifty megabytes, and every core has so many of them.
+# Images read at once: TFDS reads records faster together, but a photograph takes fifty
+# megabytes, and every core holds a block.
 BLOCK = 32
 
 
 class Records(Protocol):
     """Define the interface of encoded images, read by number.
 
-    In place of the bytes of a file that cannot be opened is why it cannot.
+    A file that cannot be opened is read as an `Unreadable` that says why.
     """
 
     def __len__(self) -> int: ...
@@ -63,7 +63,7 @@ def read_file(path: Path) -> bytes | Unreadable:
     """Return the bytes of a file, or why it cannot be opened."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            return Unreadable("it is no file")  # a pipe would be waited for
+            return Unreadable("it is no file")  # reading a pipe would block
         return path.read_bytes()
     except FileNotFoundError:
         gone = "it is a link to nothing" if path.is_symlink() else "it is gone"
@@ -77,11 +77,11 @@ class LazyImages:
     """Decode the images of a split at every access.
 
     Attributes:
-      records: where they lie.
-      form: what they are decoded to.
-      rows: which records, in which order.
+      records: the encoded images.
+      form: pixel format to decode to.
+      rows: numbers of the records, in order.
       sizes: int32 `[records, 2]`, height and width of each record, where images are
-        kept whole; else None.
+        stored whole; else None.
     """
 
     records: Records

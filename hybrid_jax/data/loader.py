@@ -1,4 +1,4 @@
-"""From splits to batches inside a compiled program: one interface, two loaders.
+"""Loaders: batches of a split inside a compiled program.
 
 The host asks a loader for a `chunk`, which holds what a dispatch of several steps
 needs, and the program takes each step's batch out of it with `pick`:
@@ -6,8 +6,8 @@ needs, and the program takes each step's batch out of it with `pick`:
     Resident   data: all images, on the device    chunk: indices of each batch
     Stream     data: nothing                      chunk: the batches themselves
 
-Both take the order of the images from the same function of the step, so they give the
-same batches, with any number of workers, devices and hosts.
+Both order images by one function of the step. So they give equal batches with any
+number of workers, devices and hosts.
 """
 
 import functools
@@ -32,7 +32,7 @@ Order = Callable[[int], np.ndarray]  # from a step to the indices of its batch
 class Loader(Protocol):
     """Attributes:
     steps: at most, in one chunk.
-    data: arrays that every dispatch is given; put on the device when first asked for.
+    data: arrays that every dispatch gets; put on the device at the first access.
     data_shapes: of these.
     shapes: of a chunk.
     """
@@ -80,8 +80,8 @@ def create_loader(
 class Resident:
     """Load batches from a split that lies on the devices, sharded over them.
 
-    A small data set is a small array (CIFAR is 154 MB). Gathering a batch there, inside
-    the step, costs less than handing one over would.
+    A small data set is a small array (CIFAR is 154 MB). Gathering a batch inside the
+    step costs less than a transfer from the host.
     """
 
     def __init__(self, split: Split, order: Order, batch_size: int, devices: Devices):
@@ -116,8 +116,8 @@ class Resident:
 class Stream:
     """Load batches from the host, decoding while the device is busy.
 
-    Handing a chunk over and running it are both asynchronous, so the next chunk is on
-    its way while the device is busy with the one before.
+    Transfers and programs are asynchronous, so the next chunk is transferred while the
+    device runs the one before.
     """
 
     def __init__(

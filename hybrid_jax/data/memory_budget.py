@@ -1,4 +1,4 @@
-"""Whether a data set lies on the device whole, or is streamed to it."""
+"""Memory budget: whether a data set fits on the device, or is streamed to it."""
 
 import math
 import re
@@ -10,8 +10,8 @@ import psutil
 
 from hybrid_jax.data.lazy_images import LazyImages
 
-SHARE = 0.25  # of the memory, for pixels; the rest is the network's
-UNLIMITED = 2**62  # how the first version of cgroups writes that there is no limit
+SHARE = 0.25  # of the memory for pixels; the rest is for the network
+UNLIMITED = 2**62  # cgroups v1 writes larger numbers for no limit
 
 
 def is_resident(loader: str, splits: Iterable[LazyImages]) -> bool:
@@ -31,11 +31,11 @@ def device_memory() -> int:
 def _cgroup_limit(process: Path = Path("/proc/self")) -> float:
     """Return the bytes that a container or a scheduler's job may use (Linux cgroups).
 
-    A group may have as much as the tightest of the groups around it: Slurm's limits are
-    those of a step, some groups above the process's own.
+    The tightest limit of a cgroup and its parents counts: Slurm limits a step, some
+    levels above the process's cgroup.
 
     Args:
-      process: what Linux tells of a process.
+      process: folder of the process in `/proc`.
     """
     limits = [
         int(limit)
@@ -62,7 +62,7 @@ def _cgroup_folders(process: Path) -> list[Path]:
         else:
             continue
         if path is not None:
-            # A container's root is a group, whose path may be that on the host.
+            # A container's root is a cgroup, whose path may be the one on the host.
             within = PurePosixPath(path).is_relative_to(root)
             inside = PurePosixPath(path).relative_to(root if within else "/")
             group = Path(mount_point) / inside

@@ -16,7 +16,7 @@ from PIL import Image, ImageColor, ImageOps
 
 from hybrid_jax.errors import UserError
 
-CANVAS_SCALE = 2  # sides of a stored array, in those of the network's input
+CANVAS_SCALE = 2  # largest side of a stored array, relative to the network's input
 
 
 def _is_copy(stored: tuple[int, int], size: tuple[int, int]) -> bool:
@@ -32,9 +32,9 @@ class ImageInfo(NamedTuple):
       gray: whether it is gray.
       peak: its highest level, at least 255.
       error: why it cannot be read; empty if it can.
-      format: Pillow's name of the format; empty where nobody looked for it.
-      bits: of a level, as the file stores them: 8, 12 or 16.
-      transparent: whether something shows through.
+      format: Pillow's name of the format; empty if it was not read.
+      bits: of a level in the file: 8, 12 or 16.
+      transparent: whether any pixel is transparent.
     """
 
     height: int
@@ -54,11 +54,10 @@ class PixelFormat:
     Attributes:
       size: `(height, width)`.
       channels: 1 or 3.
-      bits: of the highest level of images that store 16; others have their own. 0 is
-        not known.
+      bits: bits in use of 16-bit images; 0 if unknown.
       fit: row of `FITS`, for images of another size.
-      background: color behind what is transparent.
-      target: `(height, width)` that images come to later, where they are kept whole;
+      background: color behind transparent pixels.
+      target: `(height, width)` of the network's input, where images are stored whole;
         None where they fill the size.
     """
 
@@ -81,8 +80,8 @@ class PixelFormat:
         return cls(**values | tuples)
 
 
-# Share of the 16-bit images whose depth counts, since one broken pixel of a camera must
-# not darken all others.
+# Quantile of the 16-bit images' highest levels that sets the depth: one broken pixel of
+# a camera must not darken all images.
 DEPTH_QUANTILE = 0.9
 
 
@@ -95,8 +94,8 @@ def stored_extents(sizes: np.ndarray, target: tuple[int, int], fit: str) -> np.n
 
     Args:
       sizes: `[N, 2]`, height and width of the images in their files.
-      target: `(height, width)` that they come to later.
-      fit: row of `pixels.FITS`, the way in which they do.
+      target: `(height, width)` of the network's input.
+      fit: row of `image_io.FITS`.
 
     Returns:
       int32 `[N, 2]`.
@@ -117,7 +116,7 @@ def are_cropped(sizes: np.ndarray, extents: np.ndarray) -> np.ndarray:
 
     Args:
       sizes: height and width of the images in their files, `[N, 2]`.
-      extents: of `stored_extents`, for a crop.
+      extents: result of `stored_extents` for a crop.
     """
     scales = extents / np.maximum(sizes, 1)
     return scales.min(-1) < 0.95 * scales.max(-1) - 1 / extents.min(-1)
@@ -132,7 +131,7 @@ def resize_and_pad(
       image: gray or RGB.
       extent: height and width that it fills.
       size: `(H, W)` of the array.
-      fit: row of `pixels.FITS`.
+      fit: row of `image_io.FITS`.
 
     Returns:
       uint8 `[H, W]` or `[H, W, 3]`.
@@ -164,9 +163,9 @@ def choose_pixel_format(
 ) -> PixelFormat:
     """Choose the pixel format of a data set from its readable images.
 
-    They stay as they are if all have one size, and a network's input would only be a
-    smaller or larger copy of them, at least half as large. Others are kept whole, in
-    arrays of up to twice the input's size.
+    Images of one size keep it if the network's input has their shape and at least half
+    their side. Other images are stored whole, in arrays of up to twice the input's
+    sides.
 
     Raises:
       UserError: they have several sizes and no `image_size` was chosen.

@@ -1,4 +1,4 @@
-"""Decoded batches by step, made ahead of time in threads or processes (grain)."""
+"""Decoded batches by step, prefetched in threads or processes by grain."""
 
 import contextlib
 import math
@@ -16,8 +16,8 @@ from absl import flags
 from hybrid_jax.data import Split
 
 PREFETCH_BATCHES = 2  # batches, for each thread or process
-MAX_THREADS = 16  # beyond them they wait for each other
-PREFETCH_BYTES = 1 << 30  # of batches that threads have ready
+MAX_THREADS = 16  # more threads wait for each other
+PREFETCH_BYTES = 1 << 30  # of prefetched batches
 WARNING_FILTER = "ignore:resource_tracker:UserWarning"
 
 
@@ -28,7 +28,7 @@ class PrefetchedBatches:
         """Store the arguments; decoding starts at the first step.
 
         Args:
-          rows: gives the batch of any step.
+          rows: reads the batch of any step.
           workers: processes that decode; 0 decodes in threads.
         """
         self._rows, self._workers = rows, workers
@@ -52,10 +52,10 @@ class PrefetchedBatches:
             prefetch = max(min(PREFETCH_BATCHES * threads, budget), 1)
             read_options = grain.ReadOptions(threads, prefetch_buffer_size=prefetch)
             return iter(batches.to_iter_dataset(read_options))
-        if not flags.FLAGS.is_parsed():  # grain's processes are handed the flags
+        if not flags.FLAGS.is_parsed():  # grain passes the flags to its processes
             flags.FLAGS.mark_as_parsed()
-        # Batches that nobody took lie in shared memory, where Python's tracker removes
-        # them at the end, and would complain. It takes its filters from here.
+        # Unread batches lie in shared memory. Python's resource tracker removes them at
+        # the end with a warning; it inherits its filters from here.
         if WARNING_FILTER not in sys.warnoptions:
             sys.warnoptions.append(WARNING_FILTER)
         read_options = grain.ReadOptions(
@@ -93,7 +93,7 @@ def _exit_with_parent(parent: BaseProcess) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
-    with contextlib.suppress(ValueError):  # in a thread, which gets no signals
-        # They reach a whole group.
+    with contextlib.suppress(ValueError):  # outside of the main thread
+        # The terminal and schedulers signal the whole process group.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)

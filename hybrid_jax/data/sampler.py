@@ -1,8 +1,8 @@
-"""Which images make batch `t`: a pure function of the seed and `t`.
+"""Order of the images: batch `t` is a pure function of the seed and `t`.
 
-Training walks an endless row of epochs, each as long as the split, and batch `t` is the
-`t`-th piece of that row. So every image is seen once an epoch whatever the batch size,
-and resuming needs no state but the step.
+Training concatenates endless epochs, each as long as the split, and batch `t` is the
+`t`-th block of the result. So every image is used once an epoch whatever the batch
+size, and resuming needs no state but the step.
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ def uniform_epoch(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
 def balanced_epoch(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
     """Return every class equally often, to one image, in random order.
 
-    Each class walks an endless row of permutations of its own images, so that none is
-    seen a second time before all others of its class were.
+    The images of each class are permuted endlessly, so that none is used again before
+    all others of its class were.
     """
     size, classes = len(labels), np.unique(labels)
     parts = []
@@ -40,7 +40,7 @@ class TrainingOrder:
     """Return the image indices of every training step; can be pickled.
 
     Attributes:
-      skipped: batches that are left out, counted from 0; those behind move up.
+      skipped: batches to leave out, counted from 0; later ones move up.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class TrainingOrder:
         return batch
 
     def _epoch(self, epoch: int) -> np.ndarray:
-        epochs = self._epochs  # threads may replace the table meanwhile
+        epochs = self._epochs  # other threads may replace it
         if epoch not in epochs:
             order = SAMPLINGS[self._sampling](self._seed, epoch, self._labels)
             latest = dict(sorted(epochs.items())[-1:])
@@ -84,8 +84,7 @@ class TrainingOrder:
 class EvaluationOrder:
     """Return every image once, in order; the last batch is padded with image 0.
 
-    The steps of a second evaluation follow those of the first, so that a stream is
-    never interrupted.
+    The steps of a second evaluation follow those of the first, so a stream continues.
     """
 
     def __init__(self, size: int, batch_size: int):

@@ -1,8 +1,8 @@
-"""Which images are trained on, validated on and tested on.
+"""Assignment of images to the training, validation and test split.
 
-The splits that a source has stay what they are. A part of the training images may be
-used alone (`fraction`, `per_class`), and a part of those is for validation where the
-source has no such split: a share, or a fold.
+The splits of a source are used as they are. Training may use a subset of its images
+(`fraction`, `per_class`). Where the source has no validation split, a share or a fold
+of them becomes one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ def make_splits(
       unused: how many images the splits have that are not used.
 
     Returns:
-      A part for each split of the result, and notes.
+      Rows of each split of the result, and notes.
 
     Raises:
       UserError: names the class of which nothing would be left to train on.

@@ -1,7 +1,11 @@
-"""Parts of a split, each with its share of every class, by a seed.
+"""Subsets of a split, stratified by class, and whole groups such as patients.
 
-All go by one thing: the place of an image in a seeded row of its class's images. So a
-smaller subset lies inside every larger one.
+A stratified subset takes images by their rank in a random order of their class. So a
+smaller subset lies inside every larger one. scikit-learn's splitters lack that.
+
+Groups are assigned by scikit-learn's `StratifiedGroupKFold`, which keeps the shares of
+the classes as far as groups allow; `GroupShuffleSplit` does not. Shares of images are
+approximate, since a group is never divided.
 """
 
 import fractions
@@ -13,11 +17,11 @@ import numpy as np
 
 from hybrid_jax.errors import counted, listed, shown
 
-# Rows of different purposes must differ, or a subset would favor a fold.
+# Orders of different purposes must differ, or a subset would favor a fold.
 HOLD_OUT, SUBSET, FOLD = range(3)
-MAX_VALIDATION = 5000  # images that are enough to choose by
-MAX_FOLDS = 20  # of which a share takes some
-TOLERANCE = 0.1  # of a share that folds may miss
+MAX_VALIDATION = 5000  # images that are enough to select weights
+MAX_FOLDS = 20  # a share is made of some of them
+TOLERANCE = 0.1  # relative error of a share made of folds
 
 
 def stratified_holdout(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -39,7 +43,7 @@ def stratified_subset(
       labels: `[N]`.
       fraction: from above 0 to 1.
       per_class: images of each class at most; 0 is no limit.
-      seed: of the choice.
+      seed: of the random draw.
     """
     counts = np.bincount(labels)
     limits = np.ceil(fraction * counts - 1e-9)
@@ -53,13 +57,13 @@ def apportion(
 ) -> np.ndarray:
     """Return how many images of each class make a share of all, int64 `[classes]`.
 
-    Each class has one at least. The others follow their quotas, by the method of the
-    largest remainder (Hamilton), so that the total is right.
+    Each class has at least one. The rest follows quotas by the largest remainder method
+    (Hamilton), so that the total is exact.
 
     Args:
       counts: images of each class, `[classes]`; a class of none gets none.
       share: of all images, from 0 to below 1.
-      most: images in all, where there are no more classes.
+      most: largest total, unless there are more classes.
     """
     counts = np.asarray(counts, np.int64)
     apportioned = (counts > 0).astype(np.int64)
@@ -83,11 +87,10 @@ def stratified_fold(
 ) -> np.ndarray:
     """Return which images are in fold `number` of 1 to `folds`, bool `[N]`.
 
-    Every image is in one fold. A class's numbers in two folds differ by one image at
-    most.
+    Every image is in one fold. Two folds differ by at most one image of a class.
     """
     counts = np.bincount(labels)
-    # Each class begins where the one before it ended, so that folds have one size.
+    # A class starts at the fold where the one before it ended: folds have equal sizes.
     begun = np.cumsum(counts) - counts
     return (class_ranks(labels, seed, FOLD) + begun[labels]) % folds == number - 1
 
@@ -107,15 +110,15 @@ def group_holdout(
 ) -> np.ndarray:
     """Return which images are held out, bool `[N]`: whole groups of about a share.
 
-    The images are parted into folds, a tenth into ten, and some folds are held out.
-    Where that leaves a class on one side alone, its smallest group that can be spared
+    The images are divided into folds, ten for a tenth, and some folds are held out.
+    Where a class then lies on one side only, its smallest group that can be spared
     changes sides. A class of one group stays on one side.
 
     Args:
       labels: int `[N]`.
       groups: of the images, anything that sorts, `[N]`.
       share: above 0 and below 1.
-      seed: of the choice.
+      seed: of the random draw.
     """
     _, numbers = np.unique(groups, return_inverse=True)
     numbers = numbers.reshape(-1)
@@ -173,8 +176,8 @@ def groups_note(count: int, where: str) -> str:
     """Word the note on groups that were found.
 
     Args:
-      count: how many they are.
-      where: they come from, such as a column.
+      count: number of groups.
+      where: their origin, such as a column.
     """
     return f"{counted(count, 'group')} ({where}): images of one group are in one split"
 
@@ -183,7 +186,7 @@ def shared_groups_error(found: list[str]) -> str:
     """Word the error for groups that lie in two splits.
 
     Args:
-      found: of `shared_groups`.
+      found: result of `shared_groups`.
     """
     return (
         f"{counted(len(found), 'group')} {'lies' if len(found) == 1 else 'lie'} in two "
@@ -195,7 +198,9 @@ def _assign_folds(
     labels: np.ndarray, groups: np.ndarray, folds: int, seed: int
 ) -> np.ndarray:
     """Return the fold of each image, int `[N]`, counted from 0."""
-    from sklearn.model_selection import StratifiedGroupKFold  # takes a second
+    from sklearn.model_selection import (
+        StratifiedGroupKFold,
+    )  # importing it takes a second
 
     parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fold_index = np.empty(len(labels), int)

@@ -1,4 +1,4 @@
-"""Lays one image over another, and measures how alike they are where both are seen.
+"""Alignment of two images, and their similarity where they overlap.
 
 A point `u` of an image, from -0.5 to 0.5 of its side, lies in the other image at
 `exp(s) u + t`. The shift `t` and the zoom `s` are found by Gauss-Newton steps on the
@@ -19,14 +19,14 @@ from scipy.ndimage import gaussian_filter1d
 from hybrid_jax.data.lazy_images import parallel_map
 from hybrid_jax.inspection.candidates import Candidates
 
-FINE_SIGMA, BROAD_SIGMA = 0.7, 2.0  # pixels of blurring, between which details lie
-NOISE_GAIN = 0.33  # of white noise: what these details keep of it
-DETAILS = 2 / 3  # weight of details in a likeness; the other third is of shapes
+FINE_SIGMA, BROAD_SIGMA = 0.7, 2.0  # pixels of blur, between which details lie
+NOISE_GAIN = 0.33  # share of white noise that remains in details
+DETAILS = 2 / 3  # weight of details in a similarity; shapes have the rest
 MAX_SHIFT, MAX_ZOOM, MAX_STEP = 0.25, 0.5, 0.06
 DAMPING = 0.01
-FRAME = 0.125  # of a side that a frame may cover
+FRAME = 0.125  # share of a side that a frame may cover
 BLOCK, SMALL_BLOCK = 2048, 256  # compared at once
-MIN_VISIBLE = 0.02  # of a side: shifts and zooms that are worth words
+MIN_VISIBLE = 0.02  # share of a side: smaller shifts and zooms are not reported
 
 
 @jax.jit
@@ -45,7 +45,8 @@ def similarity(
 ) -> jax.Array:
     """Return the similarity of shapes and details, 1 for equal images, `[P]`.
 
-    Of all that is seen in both, or of their middles alone, which may lie in frames.
+    The larger of two: over all that is visible in both, and over the centers, since
+    borders may be frames.
 
     Args:
       image, other: `[P, S, S]`, in levels of 0 to 255.
@@ -73,7 +74,7 @@ def halved(thumbnails: np.ndarray) -> np.ndarray:
 def _step(image: jax.Array, other: jax.Array, placement: jax.Array) -> jax.Array:
     pixels, zoom = image.shape[-1], jnp.exp(placement[:, 2])[:, None, None]
     warped, mask = _warp(other, placement, 1.0)
-    # What a pixel's neighbors outside of the image would be is not known.
+    # Pixels at the border lack neighbors.
     mask = mask.at[:, [0, -1]].set(0.0).at[:, :, [0, -1]].set(0.0)
     other_normalized, length = _normalized(warped, mask)
     image_normalized, _ = _normalized(image, mask)
@@ -82,7 +83,7 @@ def _step(image: jax.Array, other: jax.Array, placement: jax.Array) -> jax.Array
     right = (jnp.roll(warped, -1, 2) - jnp.roll(warped, 1, 2)) * slope
     u = _positions(pixels)
     changes = jnp.stack([down, right, (down * u[:, None] + right * u) * zoom], 1)
-    # Changes of brightness and of contrast are none.
+    # Ignore changes of brightness and contrast.
     changes = jax.vmap(_centered, (1, None), 1)(changes, mask) / length[:, None]
     along = jnp.einsum("pkij,pij->pk", changes, other_normalized)
     changes = changes - along[..., None, None] * other_normalized[:, None]
@@ -179,7 +180,7 @@ def compare(
       title: of a progress bar.
 
     Returns:
-      The pairs, with better placements, and their likeness `[P]`.
+      The pairs, with better placements, and their similarity `[P]`.
     """
     placements = np.empty_like(pairs.start)
     similarities = np.empty(len(pairs.start), np.float32)

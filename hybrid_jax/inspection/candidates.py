@@ -1,12 +1,11 @@
-"""For every image the few others that it may be a copy of.
+"""Candidates: for every image the few others that it may be a copy of.
 
-Each image is seen through several windows of a 6x6 grid, mirrored too, without its
-brightness and contrast. The likeness of two views is their correlation, so that of all
-pairs is a matrix product; of two images it is that of their most alike views. Blocks of
-it are computed on the device, and only the `CANDIDATES` best of each image stay.
+Each image has several views: regions resized to a 6x6 grid, mirrored too, without
+brightness and contrast. The similarity of two views is their correlation, so that of
+all pairs is a matrix product. Two images are as similar as their most similar views.
+The device computes blocks of the product, and keeps the best `CANDIDATES` an image.
 
-Shapes: `N` images, `M` others to choose from, `B` images of a block, `V` views, `K`
-kept.
+Shapes: `N` images, `B` images of a block, `V` views, `D` values of a view.
 """
 
 import functools
@@ -19,13 +18,13 @@ import numpy as np
 
 from hybrid_jax.data.lazy_images import parallel_map
 
-SIDE = 6  # of the grid that a window is seen through
-CANDIDATES = 6  # candidates of an image in each split
+SIDE = 6  # of a view, in values
+CANDIDATES = 6  # of an image in each split
 BLOCK = 256  # images that are compared at once
 GROUPS = 64  # columns of a tile, times as many members as a group has
 MEMBERS = 32  # of a group, at most, of which the best is kept
 EXACT_UP_TO = 4096  # columns without groups
-TAG = 63  # bits of a likeness that hold a member's number
+TAG = 63  # bits of a similarity that hold a member's number
 
 
 class Region(NamedTuple):
@@ -52,7 +51,7 @@ class Candidates(NamedTuple):
     """Hold pairs of images that may be copies, each once.
 
     Attributes:
-      image: int `[P]`, the one that is seen through windows.
+      image: int `[P]`, the one with several views.
       other: int `[P]`.
       similarity: float `[P]`, of their most alike views.
       mirrored: bool `[P]`, whether `image` was mirrored first.
@@ -189,8 +188,8 @@ def _best(views: jax.Array, others: jax.Array, count: int) -> tuple[jax.Array, .
         similarities = functools.reduce(
             jnp.maximum, (v @ tile[o].T for v, o in compared)
         )
-        # The bits of positive numbers are in their order: the last ones give way to
-        # the member's number, so that one maximum finds both.
+        # Bits of positive floats sort like the floats. The last bits hold the member's
+        # number, so that one maximum finds both.
         bits = jax.lax.bitcast_convert_type(similarities + 2, jnp.int32)
         bits = (bits.reshape(-1, members, GROUPS) & ~TAG) | member
         return bits.max(1)

@@ -1,4 +1,4 @@
-"""What may be wrong with a data set, a row each, and whether it spoils results."""
+"""Checks of a data set, a row each. To add a check, add a row to `CHECKS`."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ class Inspection:
 
     images: ScannedImages
     config: DataConfig
-    run: str = ""  # of a network whose features are compared too
+    run: str = ""  # workdir of a network whose features are compared too
 
     @functools.cached_property
     def copies(self) -> Copies:
@@ -50,7 +50,7 @@ class Inspection:
             find_exact.within_split + find_near.within_split,
         )
         if self.run:
-            # It brings networks with it, which nobody else here needs.
+            # It imports models and the engine.
             from hybrid_jax.inspection import features
 
             known = {pair[:2] for pair in between_splits + within_split}
@@ -138,7 +138,7 @@ def _without(split: str) -> Callable[[Inspection], Iterable[Item]]:
                 for other, count in counts_by_split
                 if count
             ]
-            # A slip leaves the right name here, and not where the wrong one is.
+            # A misspelled class is missing where its right name is found.
             lacks = (counts[:, counts[label] > 0] == 0).any(1)
             only = (counts[:, column] > 0) & lacks
             slip = suggestion(images.classes[label], np.array(images.classes)[only])

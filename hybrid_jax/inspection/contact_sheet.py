@@ -24,11 +24,10 @@ COLORS: list[Color] = [(228, 236, 246), (226, 243, 226), (250, 231, 211)]
 SPLIT_COLORS = dict(zip(SPLITS, itertools.cycle(COLORS), strict=False))
 GAP, MARGIN = 4, 16
 MAX_PAIRS, PAIR_COLUMNS = 40, 2
-PAIR = 136  # a side of its squares, and the width of what is said of it
+PAIR = 136  # side of a square, and width of the text, in pixels
 PAIR_TEXT = 330
 
-# Pillow's own font has no Greek, Cyrillic, Chinese and others; these are looked for
-# where the system keeps its fonts.
+# Fonts of the system, for scripts that Pillow's font lacks.
 SYSTEM_FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -39,13 +38,13 @@ SYSTEM_FONTS = (
     "msyh.ttc",
     "segoeui.ttf",
 )
-NO_CHARACTER = "\uffff"  # drawn as the box that stands for what a font lacks
+NO_CHARACTER = "\uffff"  # drawn as the box for a missing glyph
 
 
 class Layout(NamedTuple):
     """Hold the sizes of a contact sheet in pixels; more classes have smaller images.
 
-    It has so many images of the training split, and of each split that is held out.
+    `train` and `held_out` are numbers of images in a row, of each split.
     """
 
     cell: int
@@ -67,7 +66,7 @@ class Layout(NamedTuple):
         return self.label + sum(self.count(s) * self.row + 2 * GAP for s in splits)
 
 
-# Up to so many classes: the first row that fits.
+# The first row with enough classes is used.
 LAYOUTS = {
     12: Layout(cell=104, train=8, held_out=3),
     40: Layout(cell=72, train=7, held_out=3),
@@ -90,7 +89,7 @@ def write(folder: Path, images: ScannedImages, findings: list[Finding]) -> list[
     pictures = {"contact_sheet.png": contact_sheet(images)}
     if pairs:
         pictures["duplicates.png"] = duplicates(images, pairs)
-    else:  # of an earlier look
+    else:  # of an earlier inspection
         (folder / "duplicates.png").unlink(missing_ok=True)
     for name, picture in pictures.items():
         picture.save(folder / name, optimize=True)
@@ -100,8 +99,7 @@ def write(folder: Path, images: ScannedImages, findings: list[Finding]) -> list[
 def contact_sheet(images: ScannedImages) -> Image.Image:
     """Draw some images of each class in a row: training images, then held-out ones.
 
-    Many classes stand in several columns. Small images are enlarged by whole factors,
-    their pixels left square.
+    Many classes have several columns. Small images are enlarged by whole factors.
     """
     classes = len(images.classes)
     layout = next(layout for most, layout in LAYOUTS.items() if classes <= most)
@@ -242,7 +240,7 @@ def fit_text(text: str, size: int, width: int) -> tuple[str, Font]:
     """Return a text that fits one line, and the font to draw it in.
 
     Args:
-      text: in any script; what no font here has becomes `?`.
+      text: in any script; characters that all fonts lack become `?`.
       size: of the font, in pixels.
       width: pixels at most; the middle of a longer text is left out.
     """

@@ -1,7 +1,7 @@
-"""Copies that a trained network tells, where pixels do not lie over each other.
+"""Copies found by a trained network, where pixels do not overlap.
 
-Images are as alike as the pooled features of a run's network, without the mean of all:
-their cosine. As with pixels, a pair is judged by how far other images are.
+The similarity of images is the cosine of their pooled features, without the mean of all
+features. As with pixels, it is relative to the distance of other images.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Fingerprints of images, small enough to keep those of all."""
+"""Fingerprints of images, small enough for all to stay in memory."""
 
 import hashlib
 from collections.abc import Sequence
@@ -41,19 +41,19 @@ def compute_fingerprints(images: Sequence[Image.Image | None]) -> Fingerprints:
 def _thumbnail(image: Image.Image) -> np.ndarray:
     """Return gray levels of 0 to 255, float32 `[THUMBNAIL, THUMBNAIL]`.
 
-    Not rounded: rounding alone would hide what a faint image shows.
+    They are not rounded, since rounding would hide the content of a faint image.
     """
     is_deep = image.mode.startswith("I")
     gray = image.convert("I") if is_deep else image.convert("L")
     size = THUMBNAIL, THUMBNAIL
     small = gray.convert("F").resize(size, Image.Resampling.BICUBIC)
     levels = np.asarray(small) / 256 if is_deep else np.asarray(small)
-    return levels.clip(0, 255)  # as other programs do where edges overshoot
+    return levels.clip(0, 255)  # bicubic edges overshoot
 
 
 def _digest(image: Image.Image) -> int:
     """Hash the size and the pixels, whatever the file's format and metadata are."""
-    if image.mode.startswith("I"):  # 16 bits, which no color has here
+    if image.mode.startswith("I"):  # 16-bit gray
         levels = np.asarray(image).astype(np.int32)
     else:
         levels = np.asarray(image.convert("RGB"))

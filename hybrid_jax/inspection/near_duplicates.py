@@ -1,9 +1,9 @@
-"""Images that occur more than once, as they are or changed.
+"""Exact and near duplicates of images.
 
 Exact copies have the same decoded pixels. Near copies are searched for in three steps,
 on gray thumbnails of 32x32 pixels without their mean: every image's few most alike
-others (`candidates`), how each is shifted and zoomed to lie over the other, and how
-alike they are where they overlap (`alignment`).
+others (`candidates`), how each is shifted and zoomed to align with the other, and how
+similar they are where they overlap (`alignment`).
 
 Measured by benchmarks/near_duplicates.py: how many changed copies of 200 images, or of
 all 120 tiles, are paired with their own original, almost surely, in percent.
@@ -50,18 +50,18 @@ from hybrid_jax.inspection import alignment, candidates
 from hybrid_jax.inspection.candidates import Candidates
 from hybrid_jax.inspection.scan import ScannedImages
 
-# Bands, the surest first, and their least likeness: see `Pair`.
+# Bands, the surest first, and their least similarity.
 SURE, PROBABLE, POSSIBLE = "almost surely", "probably", "possibly"
 BANDS = {SURE: 0.9, PROBABLE: 0.8, POSSIBLE: 0.7}
 MIN_SIMILARITY = BANDS[POSSIBLE]
 SAME, BY_FEATURES = "same pixels", "by features"
-MIN_CONTRAST = 1.0  # stored levels of contrast that a comparison needs at least
-NOISE = 0.5  # stored levels of a pixel, by rounding and compression
-SAMPLE = 1000  # images that tell how alike different ones are
-DENSE_QUANTILE = 0.05  # the share of them that have the nearest neighbors
-MIN_DISTANCE = 0.02  # different images differ by so much at least
-MIN_IMAGES = 20  # images, of which one cannot tell how alike different ones are
-DEFAULT_DISTANCE = 0.3  # how much they differ then
+MIN_CONTRAST = 1.0  # least contrast that can be compared, in stored levels
+NOISE = 0.5  # of a pixel by rounding and compression, in stored levels
+SAMPLE = 1000  # images that sample the distances of different images
+DENSE_QUANTILE = 0.05  # quantile of these distances that bounds them from below
+MIN_DISTANCE = 0.02  # least distance of different images
+MIN_IMAGES = 20  # fewer images cannot sample distances
+DEFAULT_DISTANCE = 0.3  # distance of different images then
 
 
 class Pair(NamedTuple):
@@ -115,7 +115,7 @@ def find_exact(images: ScannedImages) -> Copies:
 
 def find_near(images: ScannedImages) -> Copies:
     """Find images that look alike but are no exact copies, the most similar first."""
-    # One image stands for its exact copies: a training image, where one of them is.
+    # One image represents its exact copies: a training image if there is one.
     _, rows = np.unique(images.fingerprints.pixels, return_index=True)
     rows = np.sort(rows)
     rows = rows[contrast(images)[rows] >= MIN_CONTRAST]
@@ -173,7 +173,7 @@ def _align_and_compare(
     pairs, distances = distance(all_pairs.take(chosen), 3, True, "comparing copies")
     is_likely = distances < 1 - MIN_SIMILARITY
     pairs, distances = pairs.take(is_likely), distances[is_likely]
-    # How far others are: of these images, and of a sample of all.
+    # Distances of other images, for these images and a sample of all.
     sample = np.random.default_rng(0).permutation(len(rows))[:SAMPLE]
     needed = np.unique(np.concatenate([pairs.image, pairs.other, sample]))
     if len(rows) < MIN_IMAGES:
@@ -205,7 +205,7 @@ def _pair(found: Candidates, index: int, rows: np.ndarray, similarity: float) ->
     image, other = int(rows[found.image[index]]), int(rows[found.other[index]])
     mirrored = bool(found.mirrored[index])
     down, right, zoom = (float(value) for value in found.start[index])
-    if image > other:  # told of the first, and not of the second
+    if image > other:  # the change is that of the first image
         zoom, down, right = -zoom, -down * np.exp(-zoom), -right * np.exp(-zoom)
         right = -right if mirrored else right
     change = alignment.placement_text(mirrored, down, right, zoom)

@@ -1,4 +1,4 @@
-"""What an inspection found: on the screen, and as JSON."""
+"""Reports of an inspection: on the screen, as JSON, and as a table of copies."""
 
 import collections
 import csv
@@ -20,7 +20,7 @@ from hybrid_jax.inspection.checks import NOTICE, SPOILS, Finding, Inspection, It
 from hybrid_jax.inspection.near_duplicates import BY_FEATURES, Copies, Pair
 from hybrid_jax.inspection.scan import ScannedImages, count_ignored_files
 
-MAX_CLASSES = 40  # in the table; of more, the largest and the smallest are shown
+MAX_CLASSES = 40  # of the table; of more, the largest and smallest are shown
 AT_EACH_END = 10
 MAX_ITEMS = 5  # of a finding; the others are in report.json
 TITLES = {SPOILS: "This would spoil results", NOTICE: "Worth knowing"}
@@ -85,7 +85,7 @@ def write_json(
         ],
     }
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    # Names of files need not be text.
+    # File names need not be UTF-8.
     path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
@@ -114,12 +114,12 @@ def write_copies(folder: Path, images: ScannedImages, copies: Copies) -> list[st
     """
     pairs = [(pair, pair.first, pair.second) for pair in copies.between_splits]
     pairs += [(pair, pair.second, pair.first) for pair in copies.within_split]
-    if not pairs:  # of an earlier look
+    if not pairs:  # of an earlier inspection
         (folder / COPIES_FILE).unlink(missing_ok=True)
         return []
-    # Likeness by features is another one, and less sure.
+    # Similarities by features differ, and are less certain.
     pairs.sort(key=lambda row: (row[0].band == BY_FEATURES, -row[0].similarity))
-    # Names of files need not be text; this way their bytes are kept.
+    # File names need not be UTF-8; their bytes are written unchanged.
     path = folder / COPIES_FILE
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file)

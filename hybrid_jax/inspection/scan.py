@@ -1,4 +1,4 @@
-"""Every image of a data set, looked at once: facts, fingerprints, what is broken."""
+"""Scan of a data set: every image is decoded once and fingerprinted."""
 
 import collections
 import dataclasses
@@ -26,14 +26,14 @@ class FoundImages(NamedTuple):
     """Hold the images of all splits as the source has them, not yet decoded.
 
     Attributes:
-      title: what the data set is called.
+      title: name of the data set.
       classes: their names, in the order of the labels.
       records: of each split, `train` first.
       labels: int32 `[N]` of each split.
       path: of the user's own images; None of others.
-      groups: what belongs together in each split, where anything says so.
-      background: color behind what is transparent.
-      held_out: whether the test split is a share that was held out here.
+      groups: of the images of each split, where there are any.
+      background: color behind transparent pixels.
+      held_out: whether the test split was held out from the training images.
       notes: in words, what was left out.
       empty: in words, each class folder without images.
     """
@@ -64,14 +64,14 @@ class ScannedImages:
     """Hold the images that are used, the training images first.
 
     Attributes:
-      found: where they come from.
+      found: the images before the scan.
       records: of all splits, one after the other.
       rows: int64 `[N]`, which of the records.
-      split_index: int64 `[N]`, the split of each, a place of `splits`.
+      split_index: int64 `[N]`, index into `splits` of each.
       labels: int32 `[N]`.
-      infos: of each.
-      fingerprints: of each.
-      unreadable: what cannot be read and is therefore not among them.
+      infos: what is known of each.
+      fingerprints: those of each.
+      unreadable: images that cannot be read and are left out.
       notes: what was left out on purpose.
     """
 
@@ -203,7 +203,7 @@ def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
     """Decode every image once, on all cores.
 
     Raises:
-      UserError: of `make_splits`.
+      UserError: like `make_splits`.
     """
     records = ConcatenatedRecords([*found.records.values()])
 
@@ -249,7 +249,7 @@ def _used_records(
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Return which records of each split are used, and notes.
 
-    A share for validation stays with the training images that it is of.
+    Images held out for validation count as training images.
 
     Args:
       found: all images.
@@ -258,7 +258,7 @@ def _used_records(
     """
     sizes = [len(records) for records in found.records.values()]
     begins = np.cumsum(sizes) - sizes
-    # Training leaves out what cannot be read before it divides the rest.
+    # Training leaves out unreadable images before it makes splits.
     readable = {
         split: begin + np.flatnonzero(good[begin : begin + size])
         for split, begin, size in zip(found.records, begins, sizes, strict=True)

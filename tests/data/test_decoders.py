@@ -359,10 +359,10 @@ def test_what_is_not_read_is_refused_by_name(content, said, capfd):
 READ = """
 import io, sys
 from PIL import Image
-from hybrid_jax.data.image_io import examine
+from hybrid_jax.data.image_io import read_info
 content = sys.stdin.buffer.read()
 if sys.argv[1] == "here":
-    assert examine(content).error
+    assert read_info(content).error
 else:
     try:
         Image.open(io.BytesIO(content)).load()

@@ -151,7 +151,7 @@ def test_the_users_validation_split_is_used_or_left_out(tmp_path):
     assert [*alone] == ["train", "test"]
     assert "6 images in val left out: only train and test are used" in alone.notes
     for validation in (0.25, "1/2"):
-        with pytest.raises(UserError, match="has a validation split of its own, of 6"):
+        with pytest.raises(UserError, match="has a validation split, of 6"):
             data.load(DataConfig("folder", **fields, validation=validation))
 
 

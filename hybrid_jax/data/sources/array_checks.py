@@ -1,4 +1,4 @@
-"""Arrays that somebody hands over, checked: images, labels, and what they mean."""
+"""Checks of images and labels that are passed as arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,7 @@ def check_images(
     """Check images that a caller passes as arrays.
 
     Args:
-      images: uint8 `[N, h, w]` or `[N, h, w, C]`, C being 1 or 3; what NumPy makes an
-        array of.
+      images: uint8 `[N, h, w]` or `[N, h, w, C]`, C being 1 or 3; array-like.
       name: what they are called in errors, such as `train`.
       shape: `(h, w, C)` that they must have.
 

@@ -1,4 +1,4 @@
-"""Data sets that are handed over as arrays, checked before anything is made of them."""
+"""Data sets that are passed as arrays."""
 
 import collections
 import hashlib
@@ -39,10 +39,10 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Spl
         `[N, h, w]` or `[N, h, w, C]` of 1 or 3 channels. Labels are numbers or names;
         the classes are those of all splits, numbers in their order. A `Splits` is
         returned as it is.
-        All of them stay in memory, whatever `config.loader` says.
+        All images stay in memory, whatever `config.loader` says.
       config: `validation`, `fraction`, `per_class`, `split_seed`, `image_size`, `fit`
-        and `background` mean what they do for files, and choose the same images for
-        the same labels.
+        and `background` have the same meaning as for files, and select the same
+        images for the same labels.
 
     Raises:
       UserError: names the split, what is wrong with it, and the way out.
@@ -87,11 +87,11 @@ def to_pixel_format(
 
     Args:
       images: uint8 `[N, h, w, C]`.
-      form: of the result.
+      form: pixel format of the result.
 
     Returns:
       uint8 `[N, H, W, C]`, and int32 `[N, 2]`, height and width that each image fills;
-      None where all fill all. Images of the form's size are returned as they are.
+      None if all do. Images of the form's size are returned as they are.
     """
     from hybrid_jax.data.lazy_images import parallel_map
     from hybrid_jax.data.pixel_format import stored_extents
@@ -159,7 +159,7 @@ def _check_split(name: str, value: Any) -> ArraySplit:
         images, labels, groups = (*value, None)[:3]
         images = check_images(images, name)
     labels = check_labels(labels, name)
-    if groups is not None:  # as tables have them: text
+    if groups is not None:  # text, as in tables
         groups = check_labels(groups, f"{name}, groups")
         groups = np.array([*map(label_name, groups)], object)
     for what, values in (("labels", labels), ("groups", groups)):
@@ -223,7 +223,7 @@ def _pixel_format(images: Any, config: DataConfig) -> PixelFormat:
     """Choose the pixel format of images of one size."""
     from hybrid_jax.data.pixel_format import choose_pixel_format
 
-    if not isinstance(images, np.ndarray):  # they are files, and have a form
+    if not isinstance(images, np.ndarray):  # lazy images have a pixel format
         return images.form
     _, height, width, channels = images.shape
     infos = [ImageInfo(int(height), int(width), gray=channels == 1)]

@@ -1,4 +1,4 @@
-"""Images in folders: which are classes, which are splits, and what is neither.
+"""Images in folders of classes, with or without splits.
 
 DIR/train/<class>/*  beside  DIR/val/<class>/*  or  DIR/test/<class>/*,  or both
 DIR/<class>/*                                    to be split by a share of each class
@@ -68,10 +68,10 @@ def read_folder(
     Args:
       root: the folder.
       exclusions: what to leave out.
-      wanted: splits that are used; others are counted in the notes.
+      wanted: splits to use; others are counted in the notes.
 
     Raises:
-      UserError: it is not laid out as either of the two, or cannot be listed.
+      UserError: the folder has neither layout, or cannot be listed.
     """
     walk = _Walk(root, exclusions)
     roles = _roles(walk)
@@ -101,11 +101,10 @@ def read_folder_split(root: Path, split: str) -> FolderContents:
 
     Args:
       root: the folder.
-      split: which; it must be empty or one that the folder has, if it has any.
+      split: name of a split that the folder has; empty if it has none.
 
     Raises:
-      UserError: the split is not there, there are no classes, or a folder cannot be
-        listed.
+      UserError: the split or the classes are missing, or a folder cannot be listed.
     """
     walk = _Walk(root, Exclusions())
     roles = _roles(walk)
@@ -123,10 +122,10 @@ def requested_split(
     Args:
       root: a folder or a table.
       splits: splits that it has.
-      split: that somebody asked for, or empty.
+      split: requested split, or empty.
 
     Raises:
-      UserError: it has splits, and not this one.
+      UserError: it has splits, but not this one.
     """
     if not splits:
         has_none = f"{shown(root)} has no splits: all of its images are used"
@@ -150,9 +149,9 @@ def check_outside(flag: str, folder: Path, path: str) -> None:
     """Refuse an output folder that a later start would take for a class.
 
     Args:
-      flag: that names it, such as `--workdir`.
-      folder: for output; it need not exist.
-      path: `config.data.path`. A table lists its images, so all else is harmless there.
+      flag: that sets the folder, such as `--workdir`.
+      folder: output folder; it need not exist.
+      path: `config.data.path`. A table lists its images, so any folder suits it.
 
     Raises:
       UserError: names both.
@@ -163,12 +162,12 @@ def check_outside(flag: str, folder: Path, path: str) -> None:
         return
     parts = inside.relative_to(root).parts
     if any(part.startswith(".") for part in parts):
-        return  # which is hidden
+        return  # a hidden folder
     folders = {entry.name.casefold() for entry in root.iterdir() if entry.is_dir()}
     roles = {role for role, names in SPLITS.items() if folders & {*names}}
     matches = {name for names in SPLITS.values() for name in names}
     if "train" in roles and len(roles) > 1 and {*parts[:1]} - matches:
-        return  # beside the splits, where no classes are looked for
+        return  # beside the splits, where no class is expected
     raise UserError(
         f"{flag}={folder} lies among the images of config.data.path={path}, where it "
         "would become a class: give a folder elsewhere"
@@ -288,8 +287,7 @@ class _Walk:
 def _roles(walk: _Walk) -> dict[str, Path]:
     """Return the folder of each split; none where the folders are classes.
 
-    A folder called `train` is a class where it holds images itself and lies among
-    others that do.
+    A folder named `train` is a class if it and folders beside it hold images directly.
 
     Raises:
       UserError: two folders have one role.

@@ -1,7 +1,6 @@
-"""Tables of users: comma-separated, semicolon-separated or tab-separated text.
+"""Reader of the user's tables, separated by commas, semicolons or tabs.
 
-Columns are found by any of the names that are common for them. Mistakes are told with
-the line that an editor shows them at.
+Columns are found by any of their common names. Errors name the line in an editor.
 """
 
 import csv
@@ -33,7 +32,7 @@ COLUMNS = {
 class Row(NamedTuple):
     """Hold one row: its first line, and its cells by the names in `COLUMNS`.
 
-    A column that the table has not got is an empty cell.
+    The cell of a missing column is empty.
     """
 
     line: int
@@ -58,7 +57,7 @@ def read(file: Path, needed: Sequence[str]) -> Table:
       UserError: it is no table, lacks a column, or has a row that does not fit its
         header; names the line.
     """
-    # Names of files need not be UTF-8.
+    # File names need not be UTF-8.
     text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     if "\0" in text:
         raise UserError(f"{shown(file)} cannot be read as a table: save it in UTF-8")

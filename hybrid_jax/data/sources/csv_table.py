@@ -1,4 +1,4 @@
-"""Images that a table names: their files, splits, classes and groups."""
+"""Images that a table names, with their splits, classes and groups."""
 
 import os
 from collections.abc import Container
@@ -24,7 +24,7 @@ def read_table(
     Args:
       file: the table.
       exclusions: what to leave out.
-      wanted: splits that are used; others are counted in the notes.
+      wanted: splits to use; others are counted in the notes.
 
     Raises:
       UserError: it is no table, has images of one split alone, or has a row that names
@@ -59,7 +59,7 @@ def read_table_split(file: Path, split: str) -> FolderContents:
 
     Args:
       file: the table.
-      split: which; it must be empty or one that the table has, if it has any.
+      split: name of a split that the table has; empty if it has none.
 
     Raises:
       UserError: it is no table, the split is not there, or a row names no image or

@@ -1,4 +1,4 @@
-"""Which images a user has, and of what class: a folder of folders, or a table.
+"""Lists of the user's images with their classes: from a folder of folders, or a table.
 
 DIR/train/<class>/*  beside  DIR/val/<class>/*  or  DIR/test/<class>/*,  or both
 DIR/<class>/*                                    split by a seeded share of each class
@@ -54,7 +54,7 @@ class FileSplits(NamedTuple):
     Attributes:
       splits: by name, `train` first.
       classes: names.
-      held_out: whether the test split is a share that was held out here.
+      held_out: whether the test split was held out from the training images.
       notes: in words, what was left out.
       empty: in words, each class folder without images.
     """
@@ -79,11 +79,11 @@ def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
 
     Args:
       config: of the data set.
-      wanted: which of the user's own splits are used.
+      wanted: which of the user's splits to use.
 
     Raises:
-      UserError: of `find_images`, or a class cannot be learned, or a group lies in two
-        splits.
+      UserError: like `find_images`; or a class cannot be learned, or a group lies in
+        two splits.
     """
     found = find_images(config, wanted)
     path = shown(expanded(config.path))
@@ -101,7 +101,7 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
 
     Args:
       config: of the data set.
-      wanted: which of the user's own splits are used.
+      wanted: which of the user's splits to use.
 
     Raises:
       UserError: the path is missing or does not exist, is laid out in none of the three
@@ -168,7 +168,7 @@ def labeled_files(entries: Sequence[Entry], labels: np.ndarray) -> LabeledFiles:
 def similar_names(classes: Sequence[str]) -> list[str]:
     """Find classes whose names differ only in case, spaces or underscores.
 
-    Names of one letter are left alone: alphabets have both cases.
+    Names of one letter are ignored: alphabets have both cases.
     """
     first: dict[str, str] = {}
     found = []
@@ -184,8 +184,8 @@ def suggestion(name: str, classes: Sequence[str]) -> str:
     """Return `", did you mean 'Cats'?"` for a misspelled class, or nothing.
 
     Args:
-      name: found in one split alone.
-      classes: found in the other alone, since a slip leaves the right name there.
+      name: a class found in one split only.
+      classes: those found in the other split only, where the right name would be.
     """
     others = [str(c) for c in classes if c != name]
     same = next((c for c in others if c.lower() == name.lower()), None)
@@ -195,7 +195,7 @@ def suggestion(name: str, classes: Sequence[str]) -> str:
 def class_name(name: str) -> str:
     """Return a class name for display, normalized to one Unicode form.
 
-    Names need not be UTF-8 either.
+    Bytes that are not UTF-8 are escaped.
     """
     return shown(unicodedata.normalize("NFC", name))
 

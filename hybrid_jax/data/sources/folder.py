@@ -1,4 +1,4 @@
-"""A user's own images: files listed, looked through once, decoded to one form."""
+"""Source of the user's images: files listed, scanned once, decoded to one format."""
 
 import hashlib
 import os
@@ -33,8 +33,8 @@ from hybrid_jax.paths import expanded
 if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import DataConfig
 
-MAX_NAMED = 20  # of images that are skipped
-MAX_OLD_CACHES = 3  # decoded splits of other seeds or shares; older ones are deleted
+MAX_NAMED = 20  # skipped images that a note names
+MAX_OLD_CACHES = 3  # caches of other seeds or shares; older ones are deleted
 
 
 class FileState(NamedTuple):
@@ -52,8 +52,8 @@ class FolderSource:
         """List the images and read what is known of each.
 
         Raises:
-          UserError: of `list_images`; images that cannot be read, unless they are
-            skipped, which those that the user holds out never are.
+          UserError: like `list_images`; or images cannot be read and may not be
+            skipped, as in splits that the user holds out.
         """
         path = config.path
         listed = _listed(config)
@@ -129,7 +129,7 @@ class FolderSource:
         new = [path for path in self._file_states if path not in infos]
         infos |= zip(new, scan_images(Files(new), self._title), strict=True)
         if new or len(cached) != len(infos):
-            # What could not be read may be mended without a trace, as by `chmod`.
+            # Scan unreadable files again: `chmod` repairs them without a trace.
             good = {path: info for path, info in infos.items() if not info.error}
             rows = {str(path): [*self._file_states[path], *good[path]] for path in good}
             write_cache(cache_file, rows)
@@ -152,7 +152,7 @@ def _listed(config: "DataConfig") -> FileSplits:
     """List the user's images, without a validation split that is not to be used.
 
     Raises:
-      UserError: of `list_images` and of `used_splits`.
+      UserError: like `list_images` and `used_splits`.
     """
     wanted = SPLITS if config.validation else SPLITS.keys() - {"validation"}
     listed = list_images(config, wanted)
@@ -215,7 +215,7 @@ def _cache_folder(path: str, dir: str) -> Path:
 
 
 def _digest(lines: Iterable[str]) -> str:
-    # Names of files need not be text.
+    # File names need not be UTF-8.
     content = "\n".join(lines).encode(errors="surrogateescape")
     return hashlib.sha256(content).hexdigest()
 
@@ -230,6 +230,6 @@ def _age(folder: Path) -> float:
 def _file_state(path: Path) -> FileState:
     try:
         found = path.stat()
-    except OSError:  # reading it will tell why
+    except OSError:  # reading the file will raise the reason
         return FileState(0, 0, READER_VERSION)
     return FileState(found.st_size, found.st_mtime_ns, READER_VERSION)

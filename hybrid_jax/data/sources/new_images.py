@@ -1,7 +1,7 @@
-"""Other images than a run was trained on, in the run's pixel form.
+"""New images in the pixel format of a run.
 
-With labels, to evaluate them (`load_labeled`); without, to predict them (`find_files`,
-`decode_batches`). Nothing is written anywhere.
+Images with labels are for evaluation (`load_labeled`), images without for prediction
+(`find_files`, `decode_batches`). Nothing is written to disk.
 """
 
 import collections
@@ -38,7 +38,7 @@ from hybrid_jax.data.sources.folder import skipped_note
 from hybrid_jax.errors import UserError, counted, listed, shown
 from hybrid_jax.paths import check_local, expanded
 
-PREFETCH_BATCHES = 2  # batches that are decoded while one is looked at
+PREFETCH_BATCHES = 2  # batches that are decoded ahead
 
 
 class LabeledImages(NamedTuple):
@@ -77,7 +77,7 @@ def load_labeled(
 
     Args:
       path: of the folder or the table.
-      form: of the run.
+      form: pixel format of the run.
       classes: names, in the order of the run's labels.
       split: `train`, `validation` or `test`, where the images are split.
       on_error: `stop` at images that cannot be read, or `skip` them.
@@ -124,8 +124,8 @@ def load_labeled(
 def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     """Find image files by paths, folders or patterns.
 
-    A folder stands for all images below it, in the order of their paths. A pattern such
-    as `cells/*.png` is one where no such file exists.
+    A folder stands for all images below it, sorted by path. `cells/*.png` is a pattern
+    unless a file has this name.
 
     Raises:
       UserError: names what is not there, or holds no image.
@@ -158,7 +158,7 @@ def decode_batches(
 
     Args:
       paths: of the files.
-      form: of the run.
+      form: pixel format of the run.
       size: images of a batch, at most; the last one may have fewer.
     """
     form = with_canvas(form)

@@ -1,7 +1,6 @@
-"""From the name of a data set to its records: TFDS in ArrayRecord form, no TensorFlow.
+"""Source of TFDS data sets in ArrayRecord files, without TensorFlow.
 
-Records that another program prepared are read as they are; this project's own builders
-prepare theirs.
+Records that another program prepared are read; this project's builders prepare theirs.
 """
 
 import contextlib
@@ -45,7 +44,7 @@ class TfdsSource:
         """Open the data set and choose its pixel format.
 
         Raises:
-          UserError: no such set, not to be had, or no image classification set.
+          UserError: the set does not exist, is not available, or has no labeled images.
         """
         self.fingerprint = ""
         self.builder = open_builder(config.name, config.dir, config.manual_dir)
@@ -77,7 +76,7 @@ class TfdsSource:
         source = self._records(split).source
         with contextlib.suppress(OSError, ValueError, EOFError):
             labels = np.load(path, allow_pickle=False)
-            if len(labels) == len(source):  # else its writing was cut off
+            if len(labels) == len(source):  # else writing was interrupted
                 return labels
         labels = np.empty(len(source), np.int32)
         for start in range(0, len(source), BLOCK):
@@ -88,7 +87,7 @@ class TfdsSource:
             raise UserError(
                 f"the {split} split of {self.builder.name} has no labelled images"
             )
-        with contextlib.suppress(OSError):  # a read-only disk costs time alone
+        with contextlib.suppress(OSError):  # a read-only disk only costs time
             np.save(path, labels, allow_pickle=False)
         return labels
 
@@ -114,7 +113,7 @@ class TfdsSource:
             scanned = {
                 split: infos * len(self._records(split)) for split in self.splits
             }
-        else:  # the sizes are only known from the images
+        else:  # only the images tell their sizes
             scanned = self._scan()
             infos = [
                 f
@@ -150,7 +149,7 @@ class TfdsSource:
             split: [ImageInfo(*info) for info in rows[split][1]]
             for split in self.splits
         }
-        # What could not be read may be read once a decoder is there.
+        # Scan again after unreadable images: a decoder may be installed meanwhile.
         if rows != cached and not any(
             f.error for infos in scanned.values() for f in infos
         ):
@@ -187,7 +186,7 @@ class TfdsRecords:
         return len(self.source)
 
     def read(self, rows: Sequence[int]) -> list[bytes]:
-        # TFDS reads many records together, which its interface does not say.
+        # TFDS's sources have this method, which `Sequence` lacks.
         return [record["image"] for record in self.source.__getitems__(rows)]
 
     def name(self, row: int) -> str:
@@ -237,7 +236,7 @@ def split_sizes(builder: tfds.core.DatasetBuilder) -> dict[str, int]:
     """Return the number of images of each split that the builder has.
 
     Raises:
-      UserError: there is none to train on, or none beside it.
+      UserError: there is no training split, or no other one.
     """
     splits = builder.info.splits
     sizes = {name: splits[name].num_examples for name in SPLITS if name in splits}
@@ -260,7 +259,7 @@ def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
             "image classification set of TFDS, or one that TFDS prepared in "
             f"{given(folder) / name}"
         ) from None
-    except Exception as error:  # of a version, a configuration, a remote catalogue
+    except Exception as error:  # unknown versions, configurations and remote catalogs
         raise UserError(
             f"config.data.name={name!r} cannot be opened: {first_line(error)}"
         ) from None
@@ -285,8 +284,9 @@ def _prepare(
         raise UserError(f"config.data.manual_dir={manual_dir!r} is no folder")
     builder.manual_dir = manual
     try:
-        given(folder).mkdir(parents=True, exist_ok=True)  # or a link to it is none
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself too
+        # A link to a missing folder is no folder.
+        given(folder).mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints the same
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(
                     try_download_gcs=False, manual_dir=manual

@@ -85,5 +85,5 @@ def test_a_file_that_is_no_table_is_told(name, tmp_path):
 
 def test_columns_are_found_by_their_common_names(table):
     table.write_text("ID,Image,Target\n7,0.png,x\n")
-    (row,) = csv_reader.read(table, ("path", "label"))
+    (row,) = csv_reader.read(table, ("path", "label")).rows
     assert row == (2, {"path": "0.png", "label": "x", "split": "", "group": ""})

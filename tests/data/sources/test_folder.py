@@ -316,7 +316,7 @@ def test_a_second_load_looks_at_new_files_only(place, tmp_path, monkeypatch):
     for seed in range(6):
         _ = load(place, tmp_path, split_seed=seed).train.images
     kept = [p for p in (tmp_path / "kept").rglob("decoded-train*") if p.is_dir()]
-    assert len(kept) == 1 + folder.KEPT_BESIDE  # the older ones are gone
+    assert len(kept) == 1 + folder.MAX_OLD_CACHES  # the older ones are gone
 
 
 def test_files_that_changed_have_another_fingerprint(place, tmp_path):
