@@ -26,7 +26,7 @@ from sklearn.datasets import load_sample_images
 
 from hybrid_jax import create_model, runtime
 from hybrid_jax.augment import augment
-from hybrid_jax.augment.resample import once
+from hybrid_jax.augment.resample import materialize
 from hybrid_jax.config.schema import AugmentConfig, OptimConfig
 from hybrid_jax.data import Split
 from hybrid_jax.data.loader import create_loader
@@ -116,7 +116,7 @@ def training(split: Split) -> Callable[[], float]:
     return seconds
 
 
-def augmentation(split: Split, how: AugmentConfig) -> Callable[[], float]:
+def augmentation(split: Split, config: AugmentConfig) -> Callable[[], float]:
     """Return a function that measures the gathering and augmentation of a batch."""
     loader = create_loader(split, TrainingOrder(split.labels, BATCH, 0), BATCH)
 
@@ -126,8 +126,8 @@ def augmentation(split: Split, how: AugmentConfig) -> Callable[[], float]:
             images, labels = loader.pick(data, chunk, i)
             key = jax.random.fold_in(jax.random.key(0), i)
             targets = jax.nn.one_hot(labels, CLASSES)
-            images, targets = augment(key, images, targets, how, (PIXELS, PIXELS))
-            images = once(images, targets[0, 0])
+            images, targets = augment(key, images, targets, config, (PIXELS, PIXELS))
+            images = materialize(images, targets[0, 0])
             return total + images.sum() + targets.sum()
 
         return jax.lax.fori_loop(0, count, one, jnp.float32(0))
@@ -149,8 +149,8 @@ def main() -> None:
     runtime.set_up(compilation_cache=True)
     split = tiles()
     contenders = {"step": training(split), "none": augmentation(split, AugmentConfig())}
-    for name, how in AUGMENTATIONS.items():
-        contenders[name] = augmentation(split, how)
+    for name, config in AUGMENTATIONS.items():
+        contenders[name] = augmentation(split, config)
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in track(range(rounds + 1), "measuring"):
         for name, seconds in contenders.items():

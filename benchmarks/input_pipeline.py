@@ -56,8 +56,8 @@ def ours(
     import jax.numpy as jnp
 
     from hybrid_jax import data, runtime
-    from hybrid_jax.augment import augment, normalise
-    from hybrid_jax.augment.resample import once
+    from hybrid_jax.augment import augment, normalize
+    from hybrid_jax.augment.resample import materialize
     from hybrid_jax.config.schema import AugmentConfig, DataConfig
     from hybrid_jax.data.loader import create_loader
     from hybrid_jax.data.sampler import TrainingOrder
@@ -70,7 +70,7 @@ def ours(
     )
     mean, std = splits.statistics
     crop = {"crop_scale": 0.08} if pixels == 224 else {"crop_padding": pixels // 8}
-    how = AugmentConfig(
+    config = AugmentConfig(
         symmetry="flip",
         policy="rand_augment" if policy else "none",
         mixup=0.8,
@@ -84,9 +84,9 @@ def ours(
             images, labels = loader.pick(data, chunk, i)
             targets = jax.nn.one_hot(labels, 2)
             images, targets = augment(
-                jax.random.fold_in(key, i), images, targets, how, (pixels, pixels)
+                jax.random.fold_in(key, i), images, targets, config, (pixels, pixels)
             )
-            images = once(normalise(images, mean, std), targets[0, 0])
+            images = materialize(normalize(images, mean, std), targets[0, 0])
             return total + images.sum() + targets.sum()
 
         return jax.lax.fori_loop(0, count, one, jnp.float32(0))

@@ -31,7 +31,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.inspection import near_duplicates
-from hybrid_jax.inspection.scan import Found, Images, find, look_at
+from hybrid_jax.inspection.scan import FoundImages, ScannedImages, find, scan
 
 COPIES = 200
 SHOWN, COLUMNS, SIDE = 100, 10, 80
@@ -182,7 +182,7 @@ def changed_copies() -> None:
         alone = looked_at({"train": InMemory(originals), "test": InMemory([])})
         made_up = sum(
             pair.band == near_duplicates.SURE
-            for pair in near_duplicates.near(alone).within
+            for pair in near_duplicates.find_near(alone).within_split
         )
         took = time.monotonic() - started
         some = np.random.default_rng(0).permutation(len(originals))[:COPIES]
@@ -202,14 +202,14 @@ def known_pairs(folder: str, table: str, sheet: str) -> None:
         rows = [*csv.DictReader(file)]
     known = {(row["train"], row["test"]): row.get("kind") or "known" for row in rows}
     totals = collections.Counter(known.values())
-    images = look_at(find(options), options)
+    images = scan(find(options), options)
     started = time.monotonic()
-    across = near_duplicates.near(images).across
+    between_splits = near_duplicates.find_near(images).between_splits
     Console().print(f"{len(images):,} images in {time.monotonic() - started:.0f} s")
     shown = Table("up to", "pairs", "test images", *(f"kind {k}" for k in totals))
     seen: list[near_duplicates.Pair] = []
     for band in near_duplicates.BANDS:
-        chosen = [pair for pair in across if pair.band == band]
+        chosen = [pair for pair in between_splits if pair.band == band]
         seen += chosen
         names = {(images.name(p.first), images.name(p.second)) for p in seen}
         kinds = collections.Counter(known[name] for name in names if name in known)
@@ -222,7 +222,7 @@ def known_pairs(folder: str, table: str, sheet: str) -> None:
     Console().print(shown)
 
 
-def draw(images: Images, pairs: list[near_duplicates.Pair], path: Path) -> None:
+def draw(images: ScannedImages, pairs: list[near_duplicates.Pair], path: Path) -> None:
     """Some of the pairs, from the first to the last, in rows of ten."""
     places = np.linspace(0, len(pairs) - 1, min(SHOWN, len(pairs))).astype(int)
     rows = -(-len(places) // COLUMNS)
@@ -238,8 +238,8 @@ def draw(images: Images, pairs: list[near_duplicates.Pair], path: Path) -> None:
 
 def looked_at(records: dict[str, InMemory]):
     labels = {split: np.zeros(len(r), np.int32) for split, r in records.items()}
-    source = Found("copies", ("all",), records, labels)
-    return look_at(source, DataConfig("copies"))
+    source = FoundImages("copies", ("all",), records, labels)
+    return scan(source, DataConfig("copies"))
 
 
 def found(originals: InMemory, copies: InMemory) -> float:
@@ -247,8 +247,11 @@ def found(originals: InMemory, copies: InMemory) -> float:
     images = looked_at({"train": originals, "test": copies})
     pairs = {
         (pair.first, pair.second - len(originals))
-        for copies in (near_duplicates.exact(images), near_duplicates.near(images))
-        for pair in copies.across
+        for copies in (
+            near_duplicates.find_exact(images),
+            near_duplicates.find_near(images),
+        )
+        for pair in copies.between_splits
         if pair.band in (near_duplicates.SAME, near_duplicates.SURE)
     }
     return sum(first == second for first, second in pairs) / len(originals)

@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -60,6 +60,13 @@ def _escaped(surrogate: re.Match) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun: `1 image`, `2,000 images`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(items: Sequence[str], limit: int = 5, separator: str = ", ") -> str:
+    """Join items, and count those beyond a limit: `a, b, and 3 more`."""
+    more = len(items) - limit
+    rest = f"{separator}and {more:,} more" if more > 0 else ""
+    return separator.join(items[:limit]) + rest
 
 
 def megabytes(count: int) -> str:

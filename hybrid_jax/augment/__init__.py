@@ -1,80 +1,135 @@
 """Augmentation of a whole batch on the device, inside the jitted step.
 
-No Python runs per image, and the same key gives the same batch. Every stage maps float
-images `[B, H, W, C]`, levels 0 to 255 and `C` 1 or 3, to the same:
+No Python runs per image, and one key always gives one result. The warp comes first: it
+crops, flips, rotates and resizes images, and applies the policy's geometric operations.
+The rows of `STAGES` follow in their order.
 
-    geometry    crop, symmetry, resize and the policy's shifts and turns, in one warp
-    policy      the colour operations of RandAugment or TrivialAugment
-    jitter      brightness, contrast, saturation and hue
-    erasing     a box of random levels
-    mixing      mixup and cutmix
+To add an augmentation, write its function, give it a field in `AugmentConfig`, and add
+a row to `STAGES`. A stage that is off costs nothing.
 
-A stage that is not asked for costs nothing.
+Shapes: `B` images of height `H`, width `W` and `C` channels, 1 or 3.
 """
+
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import random
 
-from hybrid_jax.augment.affine import fitted, place
-from hybrid_jax.augment.auto_augment import draw_steps, matrices_of, recolour
-from hybrid_jax.augment.color_jitter import jitter
+from hybrid_jax.augment import auto_augment
+from hybrid_jax.augment.affine import resize_to_fit, warp
+from hybrid_jax.augment.color_jitter import color_jitter
 from hybrid_jax.augment.mixup_cutmix import mix
 from hybrid_jax.augment.random_erasing import erase
 from hybrid_jax.config.schema import AugmentConfig
+
+
+class Stage(NamedTuple):
+    """A row of `STAGES`.
+
+    Attributes:
+      name: determines the random key of the stage.
+      applies: whether a config turns the stage on.
+      apply: maps a key, images float32 `[B, H, W, C]` in levels 0 to 255, class
+        probabilities `[B, classes]` and the config to new images and probabilities.
+    """
+
+    name: str
+    applies: Callable[[AugmentConfig], bool]
+    apply: Callable[
+        [jax.Array, jax.Array, jax.Array, AugmentConfig], tuple[jax.Array, jax.Array]
+    ]
+
+
+def _apply_policy(
+    key: jax.Array, images: jax.Array, targets: jax.Array, config: AugmentConfig
+) -> tuple[jax.Array, jax.Array]:
+    draws = auto_augment.draw_operations(key, len(images), config)
+    images = jnp.round(images)  # color operations are defined on 8-bit levels
+    return auto_augment.apply_color_operations(images, draws, config.policy), targets
+
+
+STAGES: list[Stage] = [
+    Stage(
+        name="policy",
+        applies=lambda config: config.policy != "none",
+        apply=_apply_policy,
+    ),
+    Stage(
+        name="color_jitter",
+        applies=lambda config: config.color_jitter > 0 or config.hue_jitter > 0,
+        apply=lambda key, images, targets, config: (
+            color_jitter(key, images, config.color_jitter, config.hue_jitter),
+            targets,
+        ),
+    ),
+    Stage(
+        name="random_erasing",
+        applies=lambda config: config.erasing > 0,
+        apply=lambda key, images, targets, config: (
+            erase(key, images, config.erasing),
+            targets,
+        ),
+    ),
+    Stage(
+        name="mixup_cutmix",
+        applies=lambda config: config.mixup > 0 or config.cutmix > 0,
+        apply=lambda key, images, targets, config: mix(
+            key, images, targets, config.mixup, config.cutmix
+        ),
+    ),
+]
+# These take their keys by position, so that older runs resume with the same draws.
+SPLIT_KEYS = ("policy", "warp", "color_jitter", "random_erasing", "mixup_cutmix")
 
 
 def augment(
     key: jax.Array,
     images: jax.Array,
     targets: jax.Array,
-    how: AugmentConfig,
+    config: AugmentConfig,
     size: tuple[int, int],
     extents: jax.Array | None = None,
     fit: str = "crop",
 ) -> tuple[jax.Array, jax.Array]:
-    """One augmented batch.
+    """Augment one batch.
 
     Args:
-      key: of this step.
-      images: uint8 `[B, h, w, C]`, `C` 1 or 3.
+      key: random key of this step.
+      images: uint8 `[B, h, w, C]`.
       targets: class probabilities `[B, classes]`.
-      how: the settings.
+      config: which augmentations to apply.
       size: `(H, W)` to resize to.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
-      fit: row of `geometry.WINDOWS`, for images with extents.
+      fit: row of `affine.CROP_BOXES`, for images with extents.
 
     Returns:
       Images, float32 `[B, H, W, C]` in levels 0 to 255, and targets `[B, classes]`.
     """
-    keys = random.split(key, 5)
-    colours, moves = how.color_jitter > 0 or how.hue_jitter > 0, ()
-    if how.policy != "none":
-        steps = draw_steps(
-            keys[0], len(images), how.policy, how.operations, how.magnitude
-        )
-        moves = matrices_of(steps, how.policy, size)
-    images = place(
-        keys[1],
+    keys = dict(zip(SPLIT_KEYS, random.split(key, len(SPLIT_KEYS)), strict=True))
+    matrices: jax.Array | tuple[()] = ()
+    if config.policy != "none":
+        draws = auto_augment.draw_operations(keys["policy"], len(images), config)
+        matrices = auto_augment.affine_matrices(draws, config.policy, size)
+    images = warp(
+        keys["warp"],
         images,
         size,
-        padding=how.crop_padding,
-        scale=how.crop_scale,
-        symmetry=how.symmetry,
-        moves=moves,
+        padding=config.crop_padding,
+        scale=config.crop_scale,
+        symmetry=config.symmetry,
+        matrices=matrices,
         extents=extents,
         fit=fit,
     )
-    if colours or how.policy != "none":
-        images = jnp.round(images)  # colour operations are those of 8-bit images
-    if how.policy != "none":
-        images = recolour(images, steps, how.policy)
-    if colours:
-        images = jitter(keys[2], images, how.color_jitter, how.hue_jitter)
-    if how.erasing:
-        images = erase(keys[3], images, how.erasing)
-    if how.mixup or how.cutmix:
-        images, targets = mix(keys[4], images, targets, how.mixup, how.cutmix)
+    for stage in STAGES:
+        if stage.applies(config):
+            stage_key = keys.get(stage.name)
+            if stage_key is None:
+                stage_key = random.fold_in(key, zlib.crc32(stage.name.encode()))
+            images, targets = stage.apply(stage_key, images, targets, config)
     return images, targets
 
 
@@ -84,19 +139,19 @@ def to_float(
     extents: jax.Array | None = None,
     fit: str = "crop",
 ) -> jax.Array:
-    """What the network sees of images that are not augmented, bilinear.
+    """Resize images without augmentation, bilinearly, as evaluation sees them.
 
     Args:
       images: uint8 `[B, h, w, C]`.
       size: `(H, W)` of the result.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
-      fit: row of `geometry.WINDOWS`, for images with extents.
+      fit: row of `affine.CROP_BOXES`, for images with extents.
 
     Returns:
       float32 `[B, H, W, C]`.
     """
     if extents is not None:
-        return fitted(images, extents, size, fit)
+        return resize_to_fit(images, extents, size, fit)
     images = images.astype(jnp.float32)
     if images.shape[1:3] != tuple(size):
         shape = (images.shape[0], *size, images.shape[-1])
@@ -104,6 +159,6 @@ def to_float(
     return images
 
 
-def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    """Each channel to mean 0 and deviation 1 of the training split."""
+def normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """Subtract the mean of each channel, and divide by its standard deviation."""
     return (images - mean) / std

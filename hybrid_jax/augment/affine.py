@@ -1,10 +1,9 @@
-"""Where each pixel of an augmented image comes from: one matrix an image.
+"""Crop, symmetry, resize and affine operations as one warp, by a matrix an image.
 
-A matrix `[2, 3]` maps a place `(y, x, 1)` of the new image to a place `(y, x)` of the
-stored one. Places are continuous: pixel `i` covers `[i, i + 1]`. Crop, symmetry, resize
-and the moves of a policy are multiplied into one matrix, so that an image is resampled
-once, and black comes in only from outside of the stored image: where a crop is turned,
-what lay beside it comes in.
+A matrix `[2, 3]` maps a point `(y, x, 1)` of the new image to a point `(y, x)` of the
+stored one. Coordinates are continuous: pixel `i` covers `[i, i + 1]`. All geometric
+operations are multiplied into one matrix, so an image is interpolated once. Black fills
+what lies outside of the stored image; a rotated crop shows what lies beside it.
 """
 
 import math
@@ -14,131 +13,141 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
-from hybrid_jax.augment.resample import bilinear, once, resample, whole_pixels
+from hybrid_jax.augment.resample import (
+    bilinear,
+    gather_pixels,
+    materialize,
+    resize_separably,
+)
 
-_KEPT, _LEFT_RIGHT, _UP_DOWN = np.eye(2), np.diag([1, -1]), np.diag([-1, 1])
-_STRAIGHT = [_KEPT, _LEFT_RIGHT, _UP_DOWN, -_KEPT]
+_IDENTITY, _FLIP_X, _FLIP_Y = np.eye(2), np.diag([1, -1]), np.diag([-1, 1])
+_FLIPS = [_IDENTITY, _FLIP_X, _FLIP_Y, -_IDENTITY]
 
-# What an image may be mapped to, each by the same chance, about the crop's centre. In
-# pixels of the stored image, so that shapes stay: an oblong one turned by 90 degrees
-# loses its ends and is black beside them.
-SYMMETRIES = {
-    "none": [_KEPT],
-    "flip": [_KEPT, _LEFT_RIGHT],
-    "flips": _STRAIGHT,
-    "dihedral": [*_STRAIGHT, *(matrix[::-1] for matrix in _STRAIGHT)],
-    "rotation": "any angle, reflected or not",
+# Linear maps about the crop's center, each with the same probability; `rotation` draws
+# any angle, reflected or not. Units are pixels of the stored image, so shapes stay: an
+# oblong crop turned by 90 degrees loses its ends and is black beside them.
+SYMMETRIES: dict[str, list[np.ndarray]] = {
+    "none": [_IDENTITY],
+    "flip": [_IDENTITY, _FLIP_X],
+    "flips": _FLIPS,
+    "dihedral": [*_FLIPS, *(matrix[::-1] for matrix in _FLIPS)],
+    "rotation": [],
 }
 ASPECTS = (3 / 4, 4 / 3)  # of a resized crop, as in Szegedy et al. (2015)
 
 
-def place(
+def warp(
     key: jax.Array,
     images: jax.Array,
     size: tuple[int, int],
     padding: int = 0,
     scale: float = 0.0,
     symmetry: str = "none",
-    moves: jax.Array | tuple = (),
+    matrices: jax.Array | tuple[()] = (),
     extents: jax.Array | None = None,
     fit: str = "crop",
 ) -> jax.Array:
-    """Crops, maps by a symmetry, resizes and moves images, in one warp.
+    """Crop, flip or rotate, resize and transform images, interpolating once.
 
     Args:
-      key: of the crops and symmetries.
+      key: random key of the crops and symmetries.
       images: uint8 `[B, h, w, C]`.
       size: `(H, W)` of the result.
       padding: pixels by which a crop of the image's own size may leave it.
-      scale: least share of the area of a resized crop; 0 is off.
-      symmetry: a row of `SYMMETRIES`.
-      moves: `[steps, B, 2, 3]`, from the image after a move to the one before it, in
-        pixels of the result; the first acts first.
+      scale: least share of the area of a random resized crop; 0 is off.
+      symmetry: row of `SYMMETRIES`.
+      matrices: `[steps, B, 2, 3]`, from the image after a step to the one before it, in
+        pixels of the result; the first step is applied first.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
-      fit: row of `WINDOWS`, for images with extents.
+      fit: row of `CROP_BOXES`, for images with extents.
 
     Returns:
       float32 `[B, H, W, C]`.
     """
     batch, *stored, _ = images.shape
-    same = stored == [*size] and extents is None
-    if same and not (padding or scale or symmetry != "none" or len(moves)):
+    same_size = stored == [*size] and extents is None
+    if same_size and not (padding or scale or symmetry != "none" or len(matrices)):
         return images.astype(jnp.float32)
     crop_key, symmetry_key = random.split(key)
     lengths = jnp.float32(stored) if extents is None else extents.astype(jnp.float32)
     lengths = jnp.broadcast_to(lengths, (batch, 2))
     if scale:
-        corners, sides = resized_crops(crop_key, lengths, scale)
+        corners, sides = random_resized_crops(crop_key, lengths, scale)
     else:
         corners, sides = jnp.zeros_like(lengths), lengths
         if extents is not None:
-            corners, sides = WINDOWS[fit](lengths, jnp.float32(size))
+            corners, sides = CROP_BOXES[fit](lengths, jnp.float32(size))
         corners += random.randint(crop_key, (batch, 2), -padding, padding + 1)
-    turns = draw_symmetries(symmetry_key, batch, symmetry)
-    matrices = view(corners, sides, turns, size)
-    for move in moves:
-        matrices = compose(matrices, move)
-    straight = symmetry not in ("dihedral", "rotation")
-    if same and not (len(moves) or scale or symmetry == "rotation"):
-        seen = whole_pixels(images, matrices)
-    elif straight and not len(moves):
-        seen = resample(images, matrices, size, extents)
+    linear = draw_symmetries(symmetry_key, batch, symmetry)
+    matrix = crop_matrices(corners, sides, linear, size)
+    for step in matrices:
+        matrix = compose(matrix, step)
+    axis_aligned = symmetry not in ("dihedral", "rotation")
+    if same_size and not (len(matrices) or scale or symmetry == "rotation"):
+        warped = gather_pixels(images, matrix)
+    elif axis_aligned and not len(matrices):
+        warped = resize_separably(images, matrix, size, extents)
     else:
-        seen = bilinear(images, matrices, size, extents)
-    return once(seen, matrices[0, 0, 2]).astype(jnp.float32)
+        warped = bilinear(images, matrix, size, extents)
+    return materialize(warped, matrix[0, 0, 2]).astype(jnp.float32)
 
 
-def fitted(
+def resize_to_fit(
     images: jax.Array, extents: jax.Array, size: tuple[int, int], fit: str
 ) -> jax.Array:
-    """Images that fill a part of their arrays, brought to one size.
+    """Resize images that fill a part of their arrays to one size.
 
     Args:
       images: uint8 `[B, h, w, C]`.
       extents: `[B, 2]`, height and width that each image fills.
       size: `(H, W)` of the result.
-      fit: row of `WINDOWS`.
+      fit: row of `CROP_BOXES`.
 
     Returns:
       float32 `[B, H, W, C]`.
     """
-    corners, sides = WINDOWS[fit](extents.astype(jnp.float32), jnp.float32(size))
-    upright = jnp.broadcast_to(jnp.eye(2), (len(images), 2, 2))
-    return resample(images, view(corners, sides, upright, size), size, extents)
+    corners, sides = CROP_BOXES[fit](extents.astype(jnp.float32), jnp.float32(size))
+    identity = jnp.broadcast_to(jnp.eye(2), (len(images), 2, 2))
+    matrix = crop_matrices(corners, sides, identity, size)
+    return resize_separably(images, matrix, size, extents)
 
 
-def _cropped(lengths: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The largest window of a size's shape in the middle of an image."""
+def _largest_inside(lengths: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
     sides = (lengths / size).min(-1, keepdims=True) * size
     return (lengths - sides) / 2, sides
 
 
-def _padded(lengths: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The smallest window of a size's shape that an image fits in the middle of."""
+def _smallest_around(
+    lengths: jax.Array, size: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     sides = (lengths / size).max(-1, keepdims=True) * size
     return (lengths - sides) / 2, sides
 
 
-def _stretched(lengths: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A whole image, whatever its shape."""
+def _whole_image(lengths: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.zeros_like(lengths), lengths
 
 
-# What is seen of an image of another shape, from lengths `[B, 2]` and a size `[2]`:
-# corners and sides of windows, `(y, x)` in pixels, `[B, 2]` each.
-WINDOWS = {"crop": _cropped, "pad": _padded, "stretch": _stretched}
+# The box of an image that is resized to another shape: the largest centered one inside
+# of it, the smallest centered one around it, or the image itself. Each maps lengths
+# `[B, 2]` and a size `[2]` to corners and sides, `(y, x)` in pixels, `[B, 2]` each.
+CROP_BOXES = {
+    "crop": _largest_inside,
+    "pad": _smallest_around,
+    "stretch": _whole_image,
+}
 
 
-def resized_crops(
+def random_resized_crops(
     key: jax.Array, lengths: jax.Array, scale: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Windows of a random resized crop (Szegedy et al. 2015), not rounded to pixels.
+    """Draw boxes of random resized crops (Szegedy et al. 2015), not rounded to pixels.
 
-    A window that is longer than the image is cut to it, where torchvision draws again
-    up to ten times; only large, oblong windows differ.
+    A box that is longer than the image is clipped to it, where torchvision draws again
+    up to ten times; only large, oblong boxes differ.
 
     Args:
-      key: of the draw.
+      key: random key.
       lengths: height and width of the images, float32 `[B, 2]`.
       scale: least share of the area.
 
@@ -157,46 +166,53 @@ def resized_crops(
 
 
 def draw_symmetries(key: jax.Array, batch: int, symmetry: str) -> jax.Array:
-    """Matrices `[B, 2, 2]` of a row of `SYMMETRIES`, uniform over it."""
+    """Draw matrices `[B, 2, 2]` uniformly from a row of `SYMMETRIES`."""
     if symmetry != "rotation":
         matrices = jnp.float32(np.stack(SYMMETRIES[symmetry]))
         return matrices[random.randint(key, (batch,), 0, len(matrices))]
     angle_key, reflection_key = random.split(key)
-    turned = rotation(random.uniform(angle_key, (batch,), maxval=2 * math.pi))
-    reflected = random.bernoulli(reflection_key, 0.5, (batch, 1, 1))
-    return jnp.where(reflected, turned[:, :, ::-1], turned)
+    rotated = rotation(random.uniform(angle_key, (batch,), maxval=2 * math.pi))
+    is_reflected = random.bernoulli(reflection_key, 0.5, (batch, 1, 1))
+    return jnp.where(is_reflected, rotated[:, :, ::-1], rotated)
 
 
 def rotation(angle: jax.Array) -> jax.Array:
-    """`[..., 2, 2]`: what turns the image counterclockwise, by radians `[...]`."""
+    """Return matrices `[..., 2, 2]` that rotate counterclockwise by radians `[...]`."""
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2)
 
 
-def view(
-    corners: jax.Array, sides: jax.Array, turns: jax.Array, size: tuple[int, int]
+def crop_matrices(
+    corners: jax.Array, sides: jax.Array, linear: jax.Array, size: tuple[int, int]
 ) -> jax.Array:
-    """Matrices `[B, 2, 3]` of windows, turned about their centres, seen as `size`.
+    """Return matrices `[B, 2, 3]` that resize boxes, mapped about their centers.
 
     Args:
       corners, sides: `(y, x)` in pixels of the stored image, `[B, 2]`.
-      turns: linear maps of places, `[B, 2, 2]`.
+      linear: linear maps of points, `[B, 2, 2]`.
       size: `(H, W)` of the result.
     """
-    linear = turns * (sides / jnp.float32(size))[:, None]
-    centres = corners + sides / 2
-    return about(linear, centres, jnp.float32(size) / 2)
+    linear = linear * (sides / jnp.float32(size))[:, None]
+    centers = corners + sides / 2
+    return affine_through(linear, centers, jnp.float32(size) / 2)
 
 
-def about(linear: jax.Array, there: jax.Array, here: jax.Array) -> jax.Array:
-    """`[..., 2, 3]` with the linear part `[..., 2, 2]` that maps `here` to `there`."""
-    # Products of floats, for which `@` is not exact on every device.
-    offset = there - (linear * here[..., None, :]).sum(-1)
+def affine_through(
+    linear: jax.Array, target: jax.Array, source: jax.Array
+) -> jax.Array:
+    """Return `[..., 2, 3]` with a linear part `[..., 2, 2]` that maps source to target.
+
+    Args:
+      linear: the linear part, `[..., 2, 2]`.
+      target, source: points `(y, x)`, `[..., 2]`.
+    """
+    # A sum of products: `@` of floats is not exact on every device.
+    offset = target - (linear * source[..., None, :]).sum(-1)
     return jnp.concatenate([linear, offset[..., None]], -1)
 
 
-def compose(first: jax.Array, second: jax.Array) -> jax.Array:
-    """The matrix that maps as `second` does and then as `first`, `[B, 2, 3]` all."""
-    linear, offset = first[..., :2], first[..., 2:]
-    product = (linear[..., None] * second[..., None, :, :]).sum(-2)
+def compose(outer: jax.Array, inner: jax.Array) -> jax.Array:
+    """Return the matrix that applies `inner` and then `outer`, `[B, 2, 3]` all."""
+    linear, offset = outer[..., :2], outer[..., 2:]
+    product = (linear[..., None] * inner[..., None, :, :]).sum(-2)
     return jnp.concatenate([product[..., :2], product[..., 2:] + offset], -1)

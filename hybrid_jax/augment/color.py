@@ -1,4 +1,4 @@
-"""Operations on colours, as PIL's: on 8-bit levels, of a whole batch.
+"""Color operations of Pillow, on 8-bit levels, of a whole batch.
 
 Each maps float images `[B, H, W, C]` that hold whole levels, and a strength `[B]`, to
 images of the same kind. Gray images have one channel, and no saturation or hue.
@@ -14,7 +14,7 @@ def brightness(images: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def contrast(images: jax.Array, factor: jax.Array) -> jax.Array:
-    """`ImageEnhance.Contrast`: 0 is all of the mean level, 1 the image itself."""
+    """`ImageEnhance.Contrast`: 0 is the mean level everywhere, 1 the image itself."""
     mean = jnp.floor(gray(images).mean((1, 2, 3), keepdims=True) + 0.5)
     return _blend(mean, images, factor)
 
@@ -27,7 +27,7 @@ def saturation(images: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def sharpness(images: jax.Array, factor: jax.Array) -> jax.Array:
-    """`ImageEnhance.Sharpness`: 0 is smoothed, 1 the image itself; edges stay."""
+    """`ImageEnhance.Sharpness`: 0 is smoothed, 1 the image itself; borders stay."""
     rows = images[:, :-2] + images[:, 1:-1] + images[:, 2:]
     total = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
     inner = images[:, 1:-1, 1:-1]
@@ -36,26 +36,26 @@ def sharpness(images: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def posterize(images: jax.Array, bits: jax.Array) -> jax.Array:
-    """`ImageOps.posterize`: keeps so many of the upper bits."""
+    """`ImageOps.posterize`: keep the given number of upper bits."""
     step = _each(jnp.left_shift(1, 8 - bits.astype(jnp.int32)).astype(images.dtype))
-    return _whole_quotient(images, step) * step
+    return _floor_divide(images, step) * step
 
 
 def solarize(images: jax.Array, threshold: jax.Array) -> jax.Array:
-    """`ImageOps.solarize`: inverts the levels from a threshold on."""
+    """`ImageOps.solarize`: invert the levels from a threshold on."""
     return jnp.where(images < _each(threshold), images, 255 - images)
 
 
 def autocontrast(images: jax.Array, _: jax.Array) -> jax.Array:
-    """`ImageOps.autocontrast`: stretches each channel to 0 to 255."""
+    """`ImageOps.autocontrast`: stretch each channel to 0 to 255."""
     least = images.min((1, 2), keepdims=True)
     span = images.max((1, 2), keepdims=True) - least
-    stretched = _whole_quotient((images - least) * 255, jnp.maximum(span, 1))
+    stretched = _floor_divide((images - least) * 255, jnp.maximum(span, 1))
     return jnp.where(span > 0, stretched, images)
 
 
 def equalize(images: jax.Array, _: jax.Array) -> jax.Array:
-    """`ImageOps.equalize`: each channel to a flat histogram."""
+    """`ImageOps.equalize`: flatten the histogram of each channel."""
     batch, height, width, channels = images.shape
     levels = images.astype(jnp.int32).transpose(0, 3, 1, 2)
     levels = levels.reshape(batch * channels, height * width)
@@ -64,23 +64,23 @@ def equalize(images: jax.Array, _: jax.Array) -> jax.Array:
     largest = levels.max(-1, keepdims=True)
     step = (height * width - jnp.take_along_axis(counts, largest, 1)) // 255
     before = jnp.cumsum(counts, -1) - counts + step // 2
-    table = _whole_quotient(before.astype(images.dtype), jnp.maximum(step, 1))
+    table = _floor_divide(before.astype(images.dtype), jnp.maximum(step, 1))
     table = jnp.where(step > 0, jnp.minimum(table, 255), jnp.arange(256))
     flat = table[rows, levels]
     return flat.reshape(batch, channels, height, width).transpose(0, 2, 3, 1)
 
 
-def hue(images: jax.Array, turn: jax.Array) -> jax.Array:
-    """Turns the hue by a share of the colour circle, through PIL's 8-bit HSV."""
+def hue(images: jax.Array, shift: jax.Array) -> jax.Array:
+    """Shift the hue by a share of the color circle, in Pillow's 8-bit HSV."""
     if images.shape[-1] == 1:
         return images
     h, s, v = _to_hsv(images)
-    h += jnp.mod(jnp.trunc(turn * 255), 256)[:, None, None]
+    h += jnp.mod(jnp.trunc(shift * 255), 256)[:, None, None]
     return _from_hsv(jnp.where(h > 255, h - 256, h), s, v)
 
 
 def gray(images: jax.Array) -> jax.Array:
-    """`convert("L")`, ITU-R 601-2 luma in fixed point, `[B, H, W, 1]`."""
+    """Return `convert("L")`, ITU-R 601-2 luma in fixed point, `[B, H, W, 1]`."""
     if images.shape[-1] == 1:
         return images
     r, g, b = (images[..., i].astype(jnp.int32) for i in range(3))
@@ -88,24 +88,26 @@ def gray(images: jax.Array) -> jax.Array:
     return luma[..., None].astype(images.dtype)
 
 
-def _blend(degenerate, images, factor):
-    """From a degenerate image at 0 through the image at 1 and on, cut to 0 to 255."""
+def _blend(
+    degenerate: jax.Array | float, images: jax.Array, factor: jax.Array
+) -> jax.Array:
+    """Blend a degenerate image (factor 0) with the image (1), clipped to 0 to 255."""
     blended = degenerate + _each(factor) * (images - degenerate)
     return jnp.floor(blended.clip(0, 255))
 
 
-def _whole_quotient(a, b):
-    """Exact `a // b` of floats that hold whole numbers, by a fast division."""
+def _floor_divide(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return the exact `a // b` of floats that hold whole numbers."""
     return jnp.floor((a + 0.5) / b)
 
 
-def _each(values):
-    """`[B]` shaped to go with images."""
+def _each(values: jax.Array) -> jax.Array:
+    """Reshape `[B]` to multiply images `[B, H, W, C]`."""
     return values[:, None, None, None]
 
 
-def _to_hsv(images):
-    """Whole levels of hue, saturation and value, `[B, H, W]` each."""
+def _to_hsv(images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return whole levels of hue, saturation and value, `[B, H, W]` each."""
     r, g, b = (images[..., i] for i in range(3))
     v, least = images.max(-1), images.min(-1)
     span = v - least
@@ -117,13 +119,13 @@ def _to_hsv(images):
     return jnp.where(span > 0, h, 0), s, v
 
 
-def _from_hsv(h, s, v):
-    """The inverse of `_to_hsv`, `[B, H, W, 3]`."""
-    # A channel falls with the distance of its own hue on the circle of six.
-    place = h * (6 / 255)
+def _from_hsv(h: jax.Array, s: jax.Array, v: jax.Array) -> jax.Array:
+    """Return images `[B, H, W, 3]`: the inverse of `_to_hsv`."""
+    # A channel falls with the distance from its hue on a circle of length six.
+    position = h * (6 / 255)
     shares = []
-    for own in (0, 2, 4):
-        distance = jnp.abs(place - own)
+    for channel_hue in (0, 2, 4):
+        distance = jnp.abs(position - channel_hue)
         shares.append((jnp.minimum(distance, 6 - distance) - 1).clip(0, 1))
     missing = jnp.stack(shares, -1) * (s / 255)[..., None]
     return jnp.floor(v[..., None] * (1 - missing) + 0.5)

@@ -79,10 +79,10 @@ def inspect(config: "Config", output: str = "", workdir: str = "") -> int:
     """
     from rich.console import Console
 
-    from hybrid_jax.data.output_folder import check_outside
-    from hybrid_jax.inspection import contact_sheet, near_duplicate_table, report
+    from hybrid_jax.data.sources.class_folders import check_outside
+    from hybrid_jax.inspection import contact_sheet, report
     from hybrid_jax.inspection.checks import SPOILS, Inspection, run_checks
-    from hybrid_jax.inspection.scan import find, look_at
+    from hybrid_jax.inspection.scan import find, scan
 
     if workdir and not (expanded(workdir) / "model.json").is_file():
         raise UserError(
@@ -94,14 +94,14 @@ def inspect(config: "Config", output: str = "", workdir: str = "") -> int:
     if options.name == "folder":
         check_outside("--output", folder, options.path)
     folder.mkdir(parents=True, exist_ok=True)
-    inspection = Inspection(look_at(found, options), options, workdir)
+    inspection = Inspection(scan(found, options), options, workdir)
     findings = run_checks(inspection)
     summary = report.summarize(inspection)
     console = Console(highlight=False)
     report.show(console, inspection, summary, findings)
     report.write_json(folder / "report.json", inspection, summary, findings)
     written = contact_sheet.write(folder, inspection.images, findings)
-    written += near_duplicate_table.write(folder, inspection.images, inspection.copies)
+    written += report.write_copies(folder, inspection.images, inspection.copies)
     names = ", ".join([*written, "report.json"])
     console.print(f"\nwrote {names} into {folder}", markup=False, soft_wrap=True)
     console.print(report.verdict(findings), markup=False, soft_wrap=True)

@@ -12,38 +12,40 @@ import typing
 import numpy as np
 
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data.dataset import Split, Splits, Undecoded
-from hybrid_jax.data.image_io import Form
+from hybrid_jax.data.dataset import LazySplit, Split, Splits
+from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources.arrays import from_arrays
-from hybrid_jax.data.splitting import divide, notes_on
+from hybrid_jax.data.splitting import make_splits, notes_on
 from hybrid_jax.errors import counted
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.data.lazy_images import Encoded
+    from hybrid_jax.data.lazy_images import LazyImages
 
 __all__ = ["Split", "Splits", "from_arrays", "load"]
 
 
 class Source(typing.Protocol):
-    """The place that a data set comes from.
+    """Define the interface of a source of images: splits, pixels and labels.
 
     Attributes:
       splits: those that are used, of `train`, `validation` and `test`.
       unused: how many images each other one has.
       classes: names, in the order of the labels.
-      form: what images are decoded to.
-      fingerprint: of the user's own files; empty for published sets.
+      form: pixel format of the images.
+      fingerprint: hash of the user's own files; empty for published sets.
       notes: what was skipped or left out, for the user to read.
     """
 
     splits: tuple[str, ...]
     unused: dict[str, int]
     classes: tuple[str, ...]
-    form: Form
-    fingerprint: str
+    form: PixelFormat
     notes: tuple[str, ...]
 
-    def images(self, split: str) -> "Encoded": ...
+    @property
+    def fingerprint(self) -> str: ...
+
+    def images(self, split: str) -> "LazyImages": ...
 
     def decoded(self, split: str) -> np.ndarray: ...
 
@@ -53,7 +55,7 @@ class Source(typing.Protocol):
 
 
 def load(config: DataConfig) -> Splits:
-    """A data set of this project, of TFDS or of the user, prepared if need be.
+    """Load a data set of this project, of TFDS or of the user, preparing it if need be.
 
     Sizes and labels are known at once; pixels are decoded when they are asked for.
 
@@ -69,7 +71,7 @@ def load(config: DataConfig) -> Splits:
     source = open_source(config)
     labels = {split: source.labels(split) for split in source.splits}
     groups = source.groups("train")
-    parts, notes = divide(labels, source.classes, config, groups, source.unused)
+    parts, notes = make_splits(labels, source.classes, config, groups, source.unused)
     encoded = {split: source.images(split) for split in source.splits}
     used = {name: encoded[split].take(rows) for name, (split, rows) in parts.items()}
     resident = is_resident(config.loader, used.values())
@@ -77,25 +79,29 @@ def load(config: DataConfig) -> Splits:
 
     def part(name: str) -> Split:
         split, rows = parts[name]
-        images, of = used[name], labels[split][rows]
-        whole = len(rows) == len(encoded[split])
+        images, part_labels = used[name], labels[split][rows]
+        is_complete = len(rows) == len(encoded[split])
 
         def decode() -> np.ndarray:
             pixels = decoded(split)
-            return pixels if whole else pixels[rows]
+            return pixels if is_complete else pixels[rows]
 
         if resident:
-            return Undecoded(images.shape, decode, of, images.extents)
-        return Split(images, of, images.extents)
+            return LazySplit(images.shape, decode, part_labels, images.extents)
+        return Split(images, part_labels, images.extents)
 
-    if cut := sum(images.cut for images in used.values()):
+    if cropped := sum(images.cropped_count for images in used.values()):
+        verb = "is" if cropped == 1 else "are"
         notes += (
-            f"{counted(cut, 'image')} {'is' if cut == 1 else 'are'} more than twice as "
-            "long as config.data.image_size is for its width: their ends are left out, "
-            "which config.data.fit=pad keeps",
+            f"{counted(cropped, 'image')} {verb} more than twice as long as "
+            "config.data.image_size is for its width: their ends are left out, which "
+            "config.data.fit=pad keeps",
         )
     splits = {name: part(name) for name in parts}
-    notes += notes_on({name: of.labels for name, of in splits.items()}, source.classes)
+    notes += notes_on(
+        {name: part_labels.labels for name, part_labels in splits.items()},
+        source.classes,
+    )
     return Splits(
         config.name,
         splits,
@@ -106,17 +112,17 @@ def load(config: DataConfig) -> Splits:
     )
 
 
-def open_source(options: DataConfig) -> Source:
-    """The place that the images of a data set come from.
+def open_source(config: DataConfig) -> Source:
+    """Open the source of a data set's images.
 
     Raises:
-      UserError: of `load`.
+      UserError: like `load`.
     """
     # TFDS takes half a second to import.
-    if options.name == "folder":
-        from hybrid_jax.data.sources.folder import OwnImages
+    if config.name == "folder":
+        from hybrid_jax.data.sources.folder import FolderSource
 
-        return OwnImages(options)
-    from hybrid_jax.data.sources.tfds import Prepared
+        return FolderSource(config)
+    from hybrid_jax.data.sources.tfds import TfdsSource
 
-    return Prepared(options)
+    return TfdsSource(config)

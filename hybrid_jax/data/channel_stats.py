@@ -1,4 +1,4 @@
-"""Mean and deviation of a data set's channels, with which images are normalised."""
+"""Mean and standard deviation of a data set's channels, to normalize images."""
 
 import math
 import typing
@@ -6,37 +6,37 @@ import typing
 import numpy as np
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.data.lazy_images import Encoded
+    from hybrid_jax.data.lazy_images import LazyImages
 
-# Of so many images at most, of so many bytes; a mean of thousands is right to a level
-# or so.
-MOST_IMAGES, MOST_BYTES = 4096, 1 << 28
+# Limits of the sample; a mean of thousands of images is right to about a level.
+MAX_IMAGES, MAX_BYTES = 4096, 1 << 28
 
 
-def of_channels(
-    images: "np.ndarray | Encoded", title: str, extents: np.ndarray | None = None
+def channel_statistics(
+    images: "np.ndarray | LazyImages", title: str, extents: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the channels of some images, levels 0 to 255.
+    """Return mean and standard deviation of each channel, levels 0 to 255.
 
-    Where there are many, they are spread evenly, the same for every loader.
+    Of many images an evenly spaced sample is used, the same for every loader.
 
     Args:
       images: uint8 `[N, H, W, C]`.
-      title: what they are called while they are decoded.
+      title: name of the images in a progress bar.
       extents: `[N, 2]`, height and width that each image fills; None if all do.
 
     Returns:
       float32 `[C]` each.
     """
-    most = min(MOST_IMAGES, MOST_BYTES // math.prod(images.shape[1:]))
-    count = min(len(images), max(most, 64))
+    max_count = min(MAX_IMAGES, MAX_BYTES // math.prod(images.shape[1:]))
+    count = min(len(images), max(max_count, 64))
     rows = np.linspace(0, len(images) - 1, count).astype(int)
     sample = _sample(images, rows, title)
     if extents is None:
         counts = _histograms(sample)
     else:
-        filled = zip(sample, extents[rows], strict=True)
-        counts = sum(_histograms(image[None, :h, :w]) for image, (h, w) in filled)
+        pairs = zip(sample, extents[rows], strict=True)
+        visible = [image[None, :h, :w] for image, (h, w) in pairs]
+        counts = np.sum([_histograms(image) for image in visible], 0)
     levels = np.arange(256)
     mean = counts @ levels / counts.sum(-1)
     variance = counts @ levels**2 / counts.sum(-1) - mean**2
@@ -45,27 +45,25 @@ def of_channels(
     return mean.astype(np.float32), std.astype(np.float32)
 
 
-def _sample(images: "np.ndarray | Encoded", rows: np.ndarray, title: str):
-    """Some of the images, decoded on all cores where they must be."""
+def _sample(
+    images: "np.ndarray | LazyImages", rows: np.ndarray, title: str
+) -> np.ndarray:
+    """Return some of the images, decoding them on all cores where needed."""
     if isinstance(images, np.ndarray):
         return images[rows]
-    from hybrid_jax.data.lazy_images import decode_into
-
-    sample = np.empty((len(rows), *images.shape[1:]), np.uint8)
-    decode_into(sample, images.take(rows), f"{title}, for mean and deviation")
-    return sample
+    return images.take(rows).decode_all(f"{title}, for mean and deviation")
 
 
 def _histograms(images: np.ndarray) -> np.ndarray:
-    """How often each of 256 levels occurs in each channel, `[C, 256]`."""
+    """Count each of 256 levels in each channel, `[C, 256]`."""
     channels = np.moveaxis(images, -1, 0)
-    # A few images at a time, since counting needs eight bytes a pixel.
-    pieces = max(1, images.size >> 24)
+    # Count a few images at a time, since counting needs eight bytes a pixel.
+    blocks = max(1, images.size >> 24)
     return np.stack(
         [
             sum(
-                np.bincount(piece.ravel(), minlength=256)
-                for piece in np.array_split(channel, pieces)
+                np.bincount(block.ravel(), minlength=256)
+                for block in np.array_split(channel, blocks)
             )
             for channel in channels
         ]

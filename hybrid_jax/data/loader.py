@@ -1,4 +1,4 @@
-"""From splits to batches inside a compiled program: one interface, two loaders.
+"""Loaders: batches of a split inside a compiled program.
 
 The host asks a loader for a `chunk`, which holds what a dispatch of several steps
 needs, and the program takes each step's batch out of it with `pick`:
@@ -6,8 +6,8 @@ needs, and the program takes each step's batch out of it with `pick`:
     Resident   data: all images, on the device    chunk: indices of each batch
     Stream     data: nothing                      chunk: the batches themselves
 
-Both take the order of the images from the same function of the step, so they give the
-same batches, with any number of workers, devices and hosts.
+Both order images by one function of the step. So they give equal batches with any
+number of workers, devices and hosts.
 """
 
 import functools
@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybrid_jax.data import Split
-from hybrid_jax.data.prefetch import Batches, Rows
-from hybrid_jax.data.sampler import share_of
+from hybrid_jax.data.prefetch import BatchReader, PrefetchedBatches
+from hybrid_jax.data.sampler import host_share
 from hybrid_jax.parallel.mesh import Devices, create_devices
 
 MAX_STEPS = 64  # of one dispatch
@@ -32,21 +32,23 @@ Order = Callable[[int], np.ndarray]  # from a step to the indices of its batch
 class Loader(Protocol):
     """Attributes:
     steps: at most, in one chunk.
-    data: arrays that every dispatch is given; put on the device when first asked for.
+    data: arrays that every dispatch gets; put on the device at the first access.
     data_shapes: of these.
     shapes: of a chunk.
     """
 
     steps: int
-    data: Any
     data_shapes: Any
     shapes: Any
 
+    @property
+    def data(self) -> Any: ...
+
     def chunk(self, first: int, count: int) -> Any:
-        """What steps `first` to `first + count` need."""
+        """Return what steps `first` to `first + count` need."""
 
     def pick(self, data: Any, chunk: Any, i: jax.Array) -> tuple[jax.Array, ...]:
-        """Images uint8 `[B, h, w, C]`, labels `[B]` of step `i` of a chunk; traced.
+        """Return images uint8 `[B, h, w, C]` and labels `[B]` of a step; traced.
 
         Where images fill a part of their arrays, their extents `[B, 2]` too.
         """
@@ -59,7 +61,7 @@ def create_loader(
     workers: int = 0,
     devices: Devices | None = None,
 ) -> Loader:
-    """The loader that suits a split.
+    """Create the loader that suits a split.
 
     Args:
       split: resident or not.
@@ -76,44 +78,46 @@ def create_loader(
 
 
 class Resident:
-    """A split that lies on the devices, its images spread over them.
+    """Load batches from a split that lies on the devices, sharded over them.
 
-    A small data set is a small array (CIFAR is 154 MB). Gathering a batch there, inside
-    the step, costs less than handing one over would.
+    A small data set is a small array (CIFAR is 154 MB). Gathering a batch inside the
+    step costs less than a transfer from the host.
     """
 
     def __init__(self, split: Split, order: Order, batch_size: int, devices: Devices):
         self.steps = MAX_STEPS
         self._split, self._order, self._devices = split, order, devices
-        rows = _filled(len(split), devices.count)
+        rows = _round_up(len(split), devices.count)
         self.data_shapes = tuple(
-            devices.batch_shape((rows, *of), dtype, axis=0)
-            for of, dtype in _arrays_of(split)
+            devices.batch_shape((rows, *item_shape), dtype, axis=0)
+            for item_shape, dtype in _array_specs(split)
         )
         self.shapes = devices.batch_shape((self.steps, batch_size), jnp.int32, axis=1)
 
     @functools.cached_property
     def data(self) -> tuple[jax.Array, ...]:
-        rows = _filled(len(self._split), self._devices.count)
-        arrays = (self._split.images, *self._split.beside_images)
-        padded = tuple(padded_rows(array, rows) for array in arrays)
+        rows = _round_up(len(self._split), self._devices.count)
+        arrays = (np.asanyarray(self._split.images), *self._split.per_image_arrays)
+        padded = tuple(pad_rows(array, rows) for array in arrays)
         return self._devices.put(padded, self.data_shapes)
 
     def chunk(self, first: int, count: int) -> jax.Array:
         rows = np.stack([self._order(step) for step in range(first, first + count)])
-        return self._devices.put(padded_rows(rows, self.steps), self.shapes)
+        return self._devices.put(pad_rows(rows, self.steps), self.shapes)
 
-    def pick(self, data, chunk, i):
+    def pick(
+        self, data: tuple[jax.Array, ...], chunk: jax.Array, i: jax.Array
+    ) -> tuple[jax.Array, ...]:
         axis = self._devices.batch_axis
         numbers = axis.all_gather(chunk[i])
         return tuple(axis.take_rows(array, numbers) for array in data)
 
 
 class Stream:
-    """A split whose images are handed over, decoded while the device is busy.
+    """Load batches from the host, decoding while the device is busy.
 
-    Handing a chunk over and running it are both asynchronous, so the next chunk is on
-    its way while the device is busy with the one before.
+    Transfers and programs are asynchronous, so the next chunk is transferred while the
+    device runs the one before.
     """
 
     def __init__(
@@ -129,43 +133,49 @@ class Stream:
         self.steps = int(np.clip(CHUNK_BYTES // np.prod(shape), 1, MAX_STEPS))
         self.data = self.data_shapes = ()
         self._batch_axis = devices.batch_axis
-        mine = Rows(split, lambda step: share_of(order(step), host, hosts))
-        self._batches = mine if split.resident else Batches(mine, workers)
+        local = BatchReader(split, lambda step: host_share(order(step), host, hosts))
+        self._batches = local if split.resident else PrefetchedBatches(local, workers)
         self.shapes = tuple(
-            devices.batch_shape((self.steps, batch_size, *of), dtype, axis=1)
-            for of, dtype in _arrays_of(split)
+            devices.batch_shape((self.steps, batch_size, *item_shape), dtype, axis=1)
+            for item_shape, dtype in _array_specs(split)
         )
 
     def chunk(self, first: int, count: int) -> tuple[jax.Array, ...]:
         batches = [self._batches[step] for step in range(first, first + count)]
         columns = zip(*batches, strict=True)
         return tuple(
-            self._handed_over(np.stack(column), shape)
+            self._global_array(np.stack(column), shape)
             for column, shape in zip(columns, self.shapes, strict=True)
         )
 
-    def _handed_over(self, mine: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
-        """This host's part of an array as the whole array."""
-        mine = padded_rows(mine, self.steps).reshape(self.steps, -1, *shape.shape[2:])
-        return jax.make_array_from_process_local_data(shape.sharding, mine, shape.shape)
+    def _global_array(
+        self, local: np.ndarray, shape: jax.ShapeDtypeStruct
+    ) -> jax.Array:
+        """Make a global array of this host's part."""
+        local = pad_rows(local, self.steps).reshape(self.steps, -1, *shape.shape[2:])
+        return jax.make_array_from_process_local_data(
+            shape.sharding, local, shape.shape
+        )
 
-    def pick(self, data, chunk, i):
+    def pick(
+        self, data: tuple[()], chunk: tuple[jax.Array, ...], i: jax.Array
+    ) -> tuple[jax.Array, ...]:
         return tuple(self._batch_axis.all_gather(array[i]) for array in chunk)
 
 
-def _arrays_of(split: Split) -> list[tuple[tuple[int, ...], Any]]:
-    """Shape and type of what a step gets of one image."""
-    beside = [(array.shape[1:], jnp.int32) for array in split.beside_images]
+def _array_specs(split: Split) -> list[tuple[tuple[int, ...], Any]]:
+    """Return shape and type of each array of one image."""
+    beside = [(array.shape[1:], jnp.int32) for array in split.per_image_arrays]
     return [(split.shape[1:], jnp.uint8), *beside]
 
 
-def _filled(rows: int, devices: int) -> int:
-    """The next multiple of the number of devices."""
+def _round_up(rows: int, devices: int) -> int:
+    """Round up to a multiple of the number of devices."""
     return -(-rows // devices) * devices
 
 
-def padded_rows(rows: np.ndarray, length: int) -> np.ndarray:
-    """Rows `[count, ...]` filled up to `[length, ...]`; the rest is never looked at."""
+def pad_rows(rows: np.ndarray, length: int) -> np.ndarray:
+    """Pad rows `[count, ...]` to `[length, ...]`; the padding is never read."""
     if len(rows) == length:
         return rows
     padded = np.zeros((length, *rows.shape[1:]), rows.dtype)

@@ -1,35 +1,35 @@
-"""Which images make batch `t`: a pure function of the seed and `t`.
+"""Order of the images: batch `t` is a pure function of the seed and `t`.
 
-Training walks an endless row of epochs, each as long as the split, and batch `t` is the
-`t`-th piece of that row. So every image is seen once an epoch whatever the batch size,
-and resuming needs no state but the step.
+Training concatenates endless epochs, each as long as the split, and batch `t` is the
+`t`-th block of the result. So every image is used once an epoch whatever the batch
+size, and resuming needs no state but the step.
 """
 
 import numpy as np
 
 
 def uniform_epoch(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
-    """Every image once, in a fresh order."""
+    """Return every image once, in random order."""
     return np.random.default_rng([seed, epoch]).permutation(len(labels))
 
 
 def balanced_epoch(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
-    """Every class equally often, to one image, in a fresh order.
+    """Return every class equally often, to one image, in random order.
 
-    Each class walks an endless row of permutations of its own images, so that none is
-    seen a second time before all others of its class were.
+    The images of each class are permuted endlessly, so that none is used again before
+    all others of its class were.
     """
     size, classes = len(labels), np.unique(labels)
-    drawn = []
+    parts = []
     for i, label in enumerate(classes):
         rows = np.flatnonzero(labels == label)
         # floor((x + i) / k) over all i from 0 to below k adds up to x.
         start, stop = ((e * size + i) // len(classes) for e in (epoch, epoch + 1))
         for lap in range(start // len(rows), -(-stop // len(rows))):
-            lapped = np.random.default_rng([seed, lap, label, 1]).permutation(rows)
+            permuted = np.random.default_rng([seed, lap, label, 1]).permutation(rows)
             first = lap * len(rows)
-            drawn.append(lapped[max(start - first, 0) : stop - first])
-    order = np.concatenate(drawn)
+            parts.append(permuted[max(start - first, 0) : stop - first])
+    order = np.concatenate(parts)
     return np.random.default_rng([seed, epoch]).permutation(order)
 
 
@@ -37,17 +37,18 @@ SAMPLINGS = {"uniform": uniform_epoch, "balanced": balanced_epoch}
 
 
 class TrainingOrder:
-    """The images of every step of training; can be handed to another process.
+    """Return the image indices of every training step; can be pickled.
 
     Attributes:
-      skipped: batches that are left out, counted from 0; those behind move up.
+      skipped: batches to leave out, counted from 0; later ones move up.
     """
 
     def __init__(
         self, labels: np.ndarray, batch_size: int, seed: int, sampling: str = "uniform"
     ):
-        """`sampling` is a row of `SAMPLINGS`."""
-        self.batch_size, self.skipped = batch_size, ()
+        """Set the order up; `sampling` is a row of `SAMPLINGS`."""
+        self.batch_size = batch_size
+        self.skipped: tuple[int, ...] = ()
         self._labels, self._seed = np.asarray(labels), seed
         self._sampling = sampling
         self._epochs: dict[int, np.ndarray] = {}  # the latest two
@@ -55,43 +56,42 @@ class TrainingOrder:
     def __call__(self, step: int) -> np.ndarray:
         """Indices int32 `[batch_size]` of the images of a step, counted from 0."""
         position, missing = self.batch(step) * self.batch_size, self.batch_size
-        pieces = []
+        parts = []
         while missing:
             epoch, start = divmod(position, len(self._labels))
-            piece = self._epoch(epoch)[start : start + missing]
-            pieces.append(piece)
-            position, missing = position + len(piece), missing - len(piece)
-        return np.concatenate(pieces)
+            part = self._epoch(epoch)[start : start + missing]
+            parts.append(part)
+            position, missing = position + len(part), missing - len(part)
+        return np.concatenate(parts)
 
     def batch(self, step: int) -> int:
-        """Which piece of the row a step takes."""
+        """Return the index of the batch that a step trains on, after skipped ones."""
         batch = step
         for skipped in sorted(self.skipped):
             batch += skipped <= batch
         return batch
 
     def _epoch(self, epoch: int) -> np.ndarray:
-        known = self._epochs  # threads may replace the table meanwhile
-        if epoch not in known:
-            drawn = SAMPLINGS[self._sampling](self._seed, epoch, self._labels)
-            latest = dict(sorted(known.items())[-1:])
-            known = latest | {epoch: drawn.astype(np.int32)}
-            self._epochs = known
-        return known[epoch]
+        epochs = self._epochs  # other threads may replace it
+        if epoch not in epochs:
+            order = SAMPLINGS[self._sampling](self._seed, epoch, self._labels)
+            latest = dict(sorted(epochs.items())[-1:])
+            epochs = latest | {epoch: order.astype(np.int32)}
+            self._epochs = epochs
+        return epochs[epoch]
 
 
 class EvaluationOrder:
-    """Every image once, in order; the last batch is filled up with image 0.
+    """Return every image once, in order; the last batch is padded with image 0.
 
-    The steps of a second evaluation follow those of the first, so that a stream is
-    never interrupted.
+    The steps of a second evaluation follow those of the first, so a stream continues.
     """
 
     def __init__(self, size: int, batch_size: int):
         self.size, self.batch_size = size, batch_size
 
     def __len__(self) -> int:
-        """The batches of one evaluation."""
+        """Return the number of batches of one evaluation."""
         return -(-self.size // self.batch_size)
 
     def __call__(self, step: int) -> np.ndarray:
@@ -100,7 +100,7 @@ class EvaluationOrder:
         return np.where(rows < self.size, rows, 0).astype(np.int32)
 
     def mask(self, step: int) -> np.ndarray:
-        """1 for each image of a batch, 0 where it was filled up; float32."""
+        """Return 1 for each image of a batch and 0 for padding, float32."""
         return (self._rows(step) < self.size).astype(np.float32)
 
     def _rows(self, step: int) -> np.ndarray:
@@ -108,6 +108,6 @@ class EvaluationOrder:
         return np.arange(first, first + self.batch_size)
 
 
-def share_of(rows: np.ndarray, host: int, hosts: int) -> np.ndarray:
-    """The images of a batch that one of several hosts reads."""
+def host_share(rows: np.ndarray, host: int, hosts: int) -> np.ndarray:
+    """Return the rows of a batch that one of several hosts reads."""
     return np.split(rows, hosts)[host]

@@ -16,8 +16,8 @@ from hybrid_jax import data
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import Config
-from hybrid_jax.data.output_folder import check_outside
-from hybrid_jax.data.png import encode_png
+from hybrid_jax.data.image_io import encode_png
+from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.engine import memory_fit, results, startup_report
 from hybrid_jax.engine.checkpoint import CheckpointWriter, is_evaluated
 from hybrid_jax.engine.compile import compiler_threads

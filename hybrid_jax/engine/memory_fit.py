@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import jax
 
 from hybrid_jax.config.schema import Config
-from hybrid_jax.data.memory_budget import memory
+from hybrid_jax.data.memory_budget import device_memory
 from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.programs import step_compiler
 from hybrid_jax.errors import UserError, megabytes
@@ -45,7 +45,7 @@ def find_micro_batches(
     config, devices, hosts = experiment.config, experiment.devices, experiment.hosts
     batch_size, count = config.train.batch_size, config.optim.accumulate
     needed = bytes_needed(step, devices)
-    if hosts.max(needed / memory()) > 1:
+    if hosts.max(needed / device_memory()) > 1:
         say("A step is larger than the memory: compiling smaller ones to see what fits")
         compile_step = step_compiler(
             devices=devices,
@@ -82,7 +82,7 @@ def fewest_micro_batches(
       compile_step: see `Compile`.
       devices: that share a micro-batch.
     """
-    budget = SHARE * memory()
+    budget = SHARE * device_memory()
     resident, of_an_image = 0, 0.0  # bytes, at the least
     for count in _candidates(batch_size, least, devices.count):
         images = batch_size // count
@@ -112,7 +112,8 @@ def too_large(
       micro_batches: that would fit; None if none would.
       resumed: whether the run has begun.
     """
-    facts = f"a step takes {megabytes(needed)} of a device's {megabytes(memory())}"
+    available = megabytes(device_memory())
+    facts = f"a step takes {megabytes(needed)} of a device's {available}"
     if resumed:
         return UserError(
             f"{facts}, and this run has begun with these micro-batches: continue it on "

@@ -39,7 +39,7 @@ def predict(
       UserError: there is no such run or image, or the table cannot be written.
     """
     run = load_run(workdir, checkpoint)
-    paths, unreadable = new_images.find(images), 0
+    paths, unreadable = new_images.find_files(images), 0
     for note in run.notes:
         print(shown(note), file=sys.stderr)
     with _open_table(output) as file:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybrid_jax.data import Split
-from hybrid_jax.data.loader import Loader, Stream, create_loader, padded_rows
+from hybrid_jax.data.loader import Loader, Stream, create_loader, pad_rows
 from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
 from hybrid_jax.engine.compile import Program, compiler_threads
 from hybrid_jax.engine.fault_injection import Fault
@@ -299,7 +299,7 @@ class Predictor:
           extents: int32 `[n, 2]`, height and width that each image fills, if any do.
         """
         given = (images,) if extents is None else (images, extents)
-        padded = tuple(padded_rows(array, self.batch_size) for array in given)
+        padded = tuple(pad_rows(array, self.batch_size) for array in given)
         arrays = self._devices.put(padded, self._shapes)
         return np.asarray(self.program(network, variables, *arrays))[: len(images)]
 

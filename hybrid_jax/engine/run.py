@@ -18,10 +18,10 @@ import numpy as np
 
 from hybrid_jax import data, runtime
 from hybrid_jax.config.schema import Config, LossConfig
-from hybrid_jax.data.image_io import Form
+from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import new_images
-from hybrid_jax.data.sources.array_checks import check_images, labels_as_classes
-from hybrid_jax.data.sources.arrays import to_form
+from hybrid_jax.data.sources.array_checks import check_images, encode_labels
+from hybrid_jax.data.sources.arrays import to_pixel_format
 from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.console import percent
@@ -73,7 +73,7 @@ class Run:
         config: Config,
         network: Network,
         classes: Sequence[str],
-        form: Form,
+        form: PixelFormat,
         checkpoint: int,
         variables: Callable[[], dict],
         splits: Callable[[], data.Splits],
@@ -179,7 +179,7 @@ class Run:
           UserError: they are no such images.
         """
         images = check_images(images, "images")
-        images, extents = to_form(images, new_images.roomy(self.form))
+        images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
         batch_size = _batch_size_for(batch_size, len(images))
         parts = []
         for i in range(0, len(images), batch_size):
@@ -202,7 +202,7 @@ class Run:
         """
         files = [*map(Path, paths)]
         batch_size = _batch_size_for(batch_size, len(files))
-        for batch in new_images.batches(files, self.form, batch_size):
+        for batch in new_images.decode_batches(files, self.form, batch_size):
             rows = self._probabilities(batch.images, batch.extents, batch_size)
             found = zip(batch.paths, rows, batch.errors, strict=True)
             for path, row, error in found:
@@ -221,7 +221,7 @@ class Run:
         Raises:
           UserError: there are no such images, or classes that the run does not know.
         """
-        found = new_images.labelled(
+        found = new_images.load_labeled(
             os.fspath(path), self.form, self.classes, split=split, on_error=on_error
         )
         self.notes += found.notes
@@ -250,13 +250,13 @@ class Run:
         if labels is None:
             raise UserError("labels are missing: give one for each image")
         images = check_images(images, "images")
-        labels = labels_as_classes(labels, self.classes, "images")
+        labels = encode_labels(labels, self.classes, "images")
         if len(labels) != len(images):
             raise UserError(
                 f"there are {len(labels)} labels for {len(images)} images: give one "
                 "for each"
             )
-        images, extents = to_form(images, new_images.roomy(self.form))
+        images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
         return data.Split(images, labels, extents)
 
     @functools.cached_property

@@ -27,7 +27,7 @@ from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.data import Splits
-from hybrid_jax.data.image_io import Form
+from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.engine import stored_data
 from hybrid_jax.engine.json_files import read_json, read_lines, write_json
 from hybrid_jax.engine.stored_data import STATISTICS
@@ -269,7 +269,7 @@ class RunFolder:
         """Read the class names in the order of the logits; None if it has none yet."""
         return read_json(self.data).get("classes") if self.data.exists() else None
 
-    def read_form(self) -> Form:
+    def read_form(self) -> PixelFormat:
         """Read how the run's images are decoded, and others are to be.
 
         Of a run of the older layout it is put together from what is known, and images
@@ -290,7 +290,7 @@ class RunFolder:
         """Read how images are decoded and normalized; None if it has none yet.
 
         Returns:
-          The entries of a `Form`, and `mean` and `deviation` of each channel.
+          The entries of a `PixelFormat`, and `mean` and `deviation` of each channel.
         """
         if not self.data.exists():
             return None

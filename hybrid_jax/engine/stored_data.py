@@ -11,7 +11,7 @@ import numpy as np
 
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Splits
-from hybrid_jax.data.image_io import Form
+from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.errors import short
 
 STATISTICS, PIXELS = "mean and deviation", "pixels"  # names of entries
@@ -39,7 +39,7 @@ def statistics(stored: dict[str, Any], channels: int) -> tuple[np.ndarray, np.nd
     return mean, std
 
 
-def form(stored: dict[str, Any], config: DataConfig) -> Form:
+def form(stored: dict[str, Any], config: DataConfig) -> PixelFormat:
     """Return how images are decoded; in the older layout, 16-bit images have no depth.
 
     Args:
@@ -50,9 +50,9 @@ def form(stored: dict[str, Any], config: DataConfig) -> Form:
       KeyError, TypeError, ValueError: they do not say it.
     """
     if is_described(stored):
-        return Form.from_json(stored[PIXELS])
+        return PixelFormat.from_json(stored[PIXELS])
     height, width, channels = stored["height, width and channels"]
-    return Form(
+    return PixelFormat(
         size=(height, width),
         channels=channels,
         bits=0,

@@ -1,4 +1,4 @@
-"""Looks at a data set before a network does: counts, problems, pictures.
+"""Inspection of a data set before training: counts, problems and pictures.
 
-Imports data and config; `features` alone imports models and training, when asked for.
+Only `features` imports models and the engine, when a run is given.
 """

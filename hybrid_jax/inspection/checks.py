@@ -1,4 +1,4 @@
-"""What may be wrong with a data set, a row each, and whether it spoils results."""
+"""Checks of a data set, a row each. To add a check, add a row to `CHECKS`."""
 
 import dataclasses
 import functools
@@ -9,9 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data.group_splitting import shared
+from hybrid_jax.data.dataset import images_of_split
 from hybrid_jax.data.image_io import FORMATS, SUFFIXES
-from hybrid_jax.data.sources.file_list import alike, meant
+from hybrid_jax.data.sources.file_list import similar_names, suggestion
+from hybrid_jax.data.subsets import shared_groups
+from hybrid_jax.errors import counted
 from hybrid_jax.inspection import near_duplicates
 from hybrid_jax.inspection.near_duplicates import (
     BY_FEATURES,
@@ -21,44 +23,49 @@ from hybrid_jax.inspection.near_duplicates import (
     Copies,
     Pair,
 )
-from hybrid_jax.inspection.scan import Broken, Images
+from hybrid_jax.inspection.scan import ScannedImages, UnreadableImage
 
 SPOILS, NOTICE = "spoils", "notice"
 UNEVEN = 10  # times as many images in one class as in another
 FEW = 10  # training images a class
-KINDS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What the checks look at; copies are searched for once, when first asked for."""
+    """Hold what the checks read; copies are searched for at the first access."""
 
-    images: Images
-    options: DataConfig
-    run: str = ""  # of a network whose features are compared too
+    images: ScannedImages
+    config: DataConfig
+    run: str = ""  # workdir of a network whose features are compared too
 
     @functools.cached_property
     def copies(self) -> Copies:
-        """The exact ones, and then the near ones, the most alike first."""
-        exact, near = (
-            near_duplicates.exact(self.images),
-            near_duplicates.near(self.images),
+        """Exact copies, and then near ones, the most similar first."""
+        find_exact, find_near = (
+            near_duplicates.find_exact(self.images),
+            near_duplicates.find_near(self.images),
         )
-        across, within = exact.across + near.across, exact.within + near.within
+        between_splits, within_split = (
+            find_exact.between_splits + find_near.between_splits,
+            find_exact.within_split + find_near.within_split,
+        )
         if self.run:
-            # It brings networks with it, which nobody else here needs.
+            # It imports models and the engine.
             from hybrid_jax.inspection import features
 
-            known = {pair[:2] for pair in across + within}
+            known = {pair[:2] for pair in between_splits + within_split}
             pairs = features.find(self.run, self.images)
             new = [pair for pair in pairs if pair[:2] not in known]
-            more = near_duplicates.divided(new, self.images.of_split)
-            across, within = across + more.across, within + more.within
-        return Copies(across, within)
+            more = near_duplicates.group_by_split(new, self.images.split_index)
+            between_splits, within_split = (
+                between_splits + more.between_splits,
+                within_split + more.within_split,
+            )
+        return Copies(between_splits, within_split)
 
 
 class Item(NamedTuple):
-    """One thing that a check found, in words, and the pair of images that it is."""
+    """Hold one thing that a check found, in words, and its pair of images."""
 
     text: str
     pair: Pair | None = None
@@ -81,33 +88,33 @@ class Check(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A check that found something."""
+    """Hold a check that found something."""
 
     check: Check
     items: list[Item]
 
 
 def run_checks(inspection: Inspection) -> list[Finding]:
-    """What the checks found, in their order."""
+    """Return what the checks found, in their order."""
     findings = (Finding(check, [*check.find(inspection)]) for check in CHECKS)
     return [finding for finding in findings if finding.items]
 
 
 def _unreadable(skipped: bool) -> Callable[[Inspection], Iterable[Item]]:
     def find(inspection: Inspection) -> Iterable[Item]:
-        skips = inspection.options.on_error == "skip"
+        skips_errors = inspection.config.on_error == "skip"
         held_out = inspection.images.found.held_out
-        for broken in inspection.images.broken:
-            may_skip = held_out or broken.split == "train"
-            if (skips and may_skip) == skipped:
-                yield Item(_described(broken, inspection.images))
+        for unreadable in inspection.images.unreadable:
+            may_skip = held_out or unreadable.split == "train"
+            if (skips_errors and may_skip) == skipped:
+                yield Item(_caption(unreadable, inspection.images))
 
     return find
 
 
-def _described(broken: Broken, images: Images) -> str:
-    where = f"{broken.split}, {images.classes[broken.label]}"
-    return f"{broken.name} ({where}): {broken.reason}"
+def _caption(unreadable: UnreadableImage, images: ScannedImages) -> str:
+    where = f"{unreadable.split}, {images.classes[unreadable.label]}"
+    return f"{unreadable.name} ({where}): {unreadable.reason}"
 
 
 def _empty(inspection: Inspection) -> Iterable[Item]:
@@ -115,7 +122,7 @@ def _empty(inspection: Inspection) -> Iterable[Item]:
 
 
 def _alike(inspection: Inspection) -> Iterable[Item]:
-    return map(Item, alike(inspection.images.classes))
+    return map(Item, similar_names(inspection.images.classes))
 
 
 def _without(split: str) -> Callable[[Inspection], Iterable[Item]]:
@@ -123,18 +130,18 @@ def _without(split: str) -> Callable[[Inspection], Iterable[Item]]:
         images = inspection.images
         if split not in images.splits:
             return
-        counts, place = images.counts(), images.splits.index(split)
-        for label in np.flatnonzero(counts[:, place] == 0):
-            mine = zip(images.splits, counts[label].tolist(), strict=True)
+        counts, column = images.counts(), images.splits.index(split)
+        for label in np.flatnonzero(counts[:, column] == 0):
+            counts_by_split = zip(images.splits, counts[label].tolist(), strict=True)
             has = [
-                f"{count:,} {KINDS[other]} image{'s' * (count > 1)}"
-                for other, count in mine
+                counted(count, images_of_split(other).removesuffix("s"))
+                for other, count in counts_by_split
                 if count
             ]
-            # A slip leaves the right name here, and not where the wrong one is.
+            # A misspelled class is missing where its right name is found.
             lacks = (counts[:, counts[label] > 0] == 0).any(1)
-            only = (counts[:, place] > 0) & lacks
-            slip = meant(images.classes[label], np.array(images.classes)[only])
+            only = (counts[:, column] > 0) & lacks
+            slip = suggestion(images.classes[label], np.array(images.classes)[only])
             yield Item(
                 f"{images.classes[label]!r} has {' and '.join(has) or 'no image'}{slip}"
             )
@@ -143,22 +150,24 @@ def _without(split: str) -> Callable[[Inspection], Iterable[Item]]:
 
 
 def _shared_groups(inspection: Inspection) -> Iterable[Item]:
-    return map(Item, shared(inspection.images.found.groups))
+    return map(Item, shared_groups(inspection.images.found.groups))
 
 
-def _across(band: str) -> Callable[[Inspection], Iterable[Item]]:
+def _copies_between_splits(band: str) -> Callable[[Inspection], Iterable[Item]]:
     def find(inspection: Inspection) -> Iterable[Item]:
-        return _items(inspection.images, inspection.copies.across, band)
+        return _items(inspection.images, inspection.copies.between_splits, band)
 
     return find
 
 
-def _within(band: str, contradict: bool) -> Callable[[Inspection], Iterable[Item]]:
+def _copies_within_split(
+    band: str, contradict: bool
+) -> Callable[[Inspection], Iterable[Item]]:
     def find(inspection: Inspection) -> Iterable[Item]:
         labels = inspection.images.labels
         pairs = [
             pair
-            for pair in inspection.copies.within
+            for pair in inspection.copies.within_split
             if (labels[pair.first] != labels[pair.second]) == contradict
         ]
         return _items(inspection.images, pairs, band)
@@ -166,16 +175,16 @@ def _within(band: str, contradict: bool) -> Callable[[Inspection], Iterable[Item
     return find
 
 
-def _items(images: Images, pairs: list[Pair], band: str) -> Iterable[Item]:
-    """Of every second image the pair that is most alike, if it is of this band."""
+def _items(images: ScannedImages, pairs: list[Pair], band: str) -> Iterable[Item]:
+    """Yield the most similar pair of every second image, if it is of this band."""
     best: dict[int, Pair] = {}
     for pair in pairs:
         best.setdefault(pair.second, pair)
     for pair in best.values():
         if pair.band != band:
             continue
-        sign, more = ("=", "") if band == SAME else ("~", f": {pair.described}")
-        first, second = images.described(pair.first), images.described(pair.second)
+        sign, more = ("=", "") if band == SAME else ("~", f": {pair.summary}")
+        first, second = images.caption(pair.first), images.caption(pair.second)
         yield Item(f"{second} {sign} {first}{more}", pair)
 
 
@@ -197,32 +206,32 @@ def _few(inspection: Inspection) -> Iterable[Item]:
 
 
 def _small(inspection: Inspection) -> Iterable[Item]:
-    if not inspection.options.image_size:
+    if not inspection.config.image_size:
         return
-    height, width = inspection.options.image_size
-    for number, facts in enumerate(inspection.images.facts):
-        if 2 * facts.height < height or 2 * facts.width < width:
-            name = inspection.images.described(number)
-            yield Item(f"{name}: {facts.height}x{facts.width} for {height}x{width}")
+    height, width = inspection.config.image_size
+    for number, infos in enumerate(inspection.images.infos):
+        if 2 * infos.height < height or 2 * infos.width < width:
+            name = inspection.images.caption(number)
+            yield Item(f"{name}: {infos.height}x{infos.width} for {height}x{width}")
 
 
 def _misnamed(inspection: Inspection) -> Iterable[Item]:
-    for number, facts in enumerate(inspection.images.facts):
+    for number, infos in enumerate(inspection.images.infos):
         suffix = PurePath(inspection.images.name(number)).suffix.lower()
-        kind = "JPEG" if facts.format == "MPO" else facts.format
+        kind = "JPEG" if infos.format == "MPO" else infos.format
         if suffix in SUFFIXES and suffix not in FORMATS[kind]:
-            yield Item(f"{inspection.images.described(number)}: it is {facts.format}")
+            yield Item(f"{inspection.images.caption(number)}: it is {infos.format}")
 
 
 def _blank(inspection: Inspection) -> Iterable[Item]:
     images = inspection.images
     for number in np.flatnonzero(near_duplicates.contrast(images) < 0.01):
-        yield Item(images.described(int(number)))
+        yield Item(images.caption(int(number)))
 
 
 def _sizes(inspection: Inspection) -> Iterable[Item]:
-    sizes = {(facts.height, facts.width) for facts in inspection.images.facts}
-    if len(sizes) > 1 and not inspection.options.image_size:
+    sizes = {(infos.height, infos.width) for infos in inspection.images.infos}
+    if len(sizes) > 1 and not inspection.config.image_size:
         (h, w), (tall, wide) = min(sizes), max(sizes)
         yield Item(f"{len(sizes)} sizes from {h}x{w} to {tall}x{wide}")
 
@@ -275,50 +284,50 @@ CHECKS = (
     Check(
         "images that are in two splits",
         SPOILS,
-        _across(SAME),
+        _copies_between_splits(SAME),
         "the accuracy would be too high: remove them from one of the splits",
     ),
     Check(
         "copies with different labels",
         SPOILS,
-        _within(SAME, contradict=True),
+        _copies_within_split(SAME, contradict=True),
         "one label is wrong: remove the image with it",
     ),
     Check(
         "images that look like one of another split",
         SPOILS,
-        _across(SURE),
+        _copies_between_splits(SURE),
         "look at duplicates.png, and keep what shows one thing in one split: "
         "near_copies.csv lists those to leave out",
     ),
     Check(
         "images that may show what one of another split shows",
         NOTICE,
-        _across(PROBABLE),
+        _copies_between_splits(PROBABLE),
         "look at duplicates.png: in CIFAR-10 most were copies, in plainer sets few",
     ),
     Check(
         "images whose features are those of one of another split",
         NOTICE,
-        _across(BY_FEATURES),
+        _copies_between_splits(BY_FEATURES),
         "look at duplicates.png: the network of --workdir finds them alike",
     ),
     Check(
         "near copies with different labels",
         NOTICE,
-        _within(SURE, contradict=True),
+        _copies_within_split(SURE, contradict=True),
         "look at duplicates.png: a label may be wrong",
     ),
     Check(
         "copies within a split",
         NOTICE,
-        _within(SAME, contradict=False),
+        _copies_within_split(SAME, contradict=False),
         "they count twice",
     ),
     Check(
         "near copies within a split",
         NOTICE,
-        _within(SURE, contradict=False),
+        _copies_within_split(SURE, contradict=False),
         "they nearly count twice",
     ),
     Check(

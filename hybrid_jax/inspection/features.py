@@ -1,7 +1,7 @@
-"""Copies that a trained network tells, where pixels do not lie over each other.
+"""Copies found by a trained network, where pixels do not overlap.
 
-Images are as alike as the pooled features of a run's network, without the mean of all:
-their cosine. As with pixels, a pair is judged by how far other images are.
+The similarity of images is the cosine of their pooled features, without the mean of all
+features. As with pixels, it is relative to the distance of other images.
 """
 
 import dataclasses
@@ -10,19 +10,24 @@ import functools
 import jax
 import numpy as np
 
-from hybrid_jax.augment import normalise, to_float
-from hybrid_jax.data.lazy_images import Encoded, mapped
+from hybrid_jax.augment import normalize, to_float
+from hybrid_jax.data.lazy_images import LazyImages, parallel_map
 from hybrid_jax.engine.run import load_run
-from hybrid_jax.inspection.candidates import MAX_CACHED_PROGRAMS
-from hybrid_jax.inspection.near_duplicates import BY_FEATURES, DENSEST, LEAST, Pair
-from hybrid_jax.inspection.scan import Images
+from hybrid_jax.inspection.candidates import CANDIDATES
+from hybrid_jax.inspection.near_duplicates import (
+    BY_FEATURES,
+    DENSE_QUANTILE,
+    MIN_SIMILARITY,
+    Pair,
+)
+from hybrid_jax.inspection.scan import ScannedImages
 from hybrid_jax.models.features import extract_features
 
 BLOCK = 128
 
 
-def find(workdir: str, images: Images) -> list[Pair]:
-    """Pairs that the network of a run finds alike, the most alike first.
+def find(workdir: str, images: ScannedImages) -> list[Pair]:
+    """Find pairs with similar features of a run's network, the most similar first.
 
     Args:
       workdir: the folder of a run that saved a checkpoint.
@@ -37,49 +42,52 @@ def find(workdir: str, images: Images) -> list[Pair]:
         count = rows.stop - rows.start
         block = np.resize(features[rows], (BLOCK, features.shape[1]))
         # The image itself is among them.
-        cosine, other = _best(
-            block, features, min(MAX_CACHED_PROGRAMS + 1, len(features))
-        )
+        cosine, other = _best(block, features, min(CANDIDATES + 1, len(features)))
         return np.asarray(other)[:count], 1 - np.asarray(cosine)[:count]
 
-    compared = mapped(compare, len(features), "comparing features", BLOCK)
-    others, apart = map(np.concatenate, zip(*compared, strict=True))
-    usual = apart[:, -1]
-    usual = np.maximum(usual, max(float(np.quantile(usual, DENSEST)), 1e-6))
-    likeness = 1 - apart / np.sqrt(usual[:, None] * usual[others])
+    compared = parallel_map(compare, len(features), "comparing features", BLOCK)
+    others, distances = map(np.concatenate, zip(*compared, strict=True))
+    neighbor_distance = distances[:, -1]
+    neighbor_distance = np.maximum(
+        neighbor_distance,
+        max(float(np.quantile(neighbor_distance, DENSE_QUANTILE)), 1e-6),
+    )
+    similarity = 1 - distances / np.sqrt(
+        neighbor_distance[:, None] * neighbor_distance[others]
+    )
     found = {
         Pair(
-            min(row, int(others[row, place])),
-            max(row, int(others[row, place])),
-            round(float(likeness[row, place]), 4),
+            min(row, int(others[row, column])),
+            max(row, int(others[row, column])),
+            round(float(similarity[row, column]), 4),
             band=BY_FEATURES,
         )
-        for row, place in np.argwhere(likeness >= LEAST).tolist()
-        if others[row, place] != row
+        for row, column in np.argwhere(similarity >= MIN_SIMILARITY).tolist()
+        if others[row, column] != row
     }
-    return sorted(found, key=lambda pair: (-pair.likeness, pair))
+    return sorted(found, key=lambda pair: (-pair.similarity, pair))
 
 
-def _features(workdir: str, images: Images) -> np.ndarray:
-    """Features without their mean and of unit norm, float32 `[N, D]`."""
+def _features(workdir: str, images: ScannedImages) -> np.ndarray:
+    """Return features without their mean and of unit norm, float32 `[N, D]`."""
     run = load_run(workdir)
     network, variables = run.network, run.variables
     form = dataclasses.replace(run.form, size=network.image_size, target=None)
-    encoded = Encoded(images.records, form, images.rows)
+    encoded = LazyImages(images.records, form, images.rows)
 
     @jax.jit
     def pooled(pixels: jax.Array) -> jax.Array:
         inputs = to_float(pixels, network.image_size)
-        inputs = normalise(inputs, network.mean, network.std)
+        inputs = normalize(inputs, network.mean, network.std)
         return extract_features(run.model, variables, inputs).pooled
 
-    def look(rows: slice) -> np.ndarray:
+    def extract(rows: slice) -> np.ndarray:
         pixels = encoded[rows]
         pixels = np.resize(pixels, (BLOCK, *pixels.shape[1:]))
         return np.asarray(pooled(pixels), np.float32)[: rows.stop - rows.start]
 
-    looked = mapped(look, len(images), "looking with the network", BLOCK)
-    features = np.concatenate([*looked])
+    extracted = parallel_map(extract, len(images), "looking with the network", BLOCK)
+    features = np.concatenate([*extracted])
     features -= features.mean(0)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
 

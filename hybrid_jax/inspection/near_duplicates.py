@@ -1,9 +1,9 @@
-"""Images that occur more than once, as they are or changed.
+"""Exact and near duplicates of images.
 
 Exact copies have the same decoded pixels. Near copies are searched for in three steps,
 on gray thumbnails of 32x32 pixels without their mean: every image's few most alike
-others (`candidates`), how each is shifted and zoomed to lie over the other, and how
-alike they are where they overlap (`alignment`).
+others (`candidates`), how each is shifted and zoomed to align with the other, and how
+similar they are where they overlap (`alignment`).
 
 Measured by benchmarks/near_duplicates.py: how many changed copies of 200 images, or of
 all 120 tiles, are paired with their own original, almost surely, in percent.
@@ -47,20 +47,21 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid_jax.inspection import alignment, candidates
-from hybrid_jax.inspection.scan import Images
+from hybrid_jax.inspection.candidates import Candidates
+from hybrid_jax.inspection.scan import ScannedImages
 
-# Bands, the surest first, and their least likeness: see `Pair`.
+# Bands, the surest first, and their least similarity.
 SURE, PROBABLE, POSSIBLE = "almost surely", "probably", "possibly"
 BANDS = {SURE: 0.9, PROBABLE: 0.8, POSSIBLE: 0.7}
-LEAST = BANDS[POSSIBLE]
+MIN_SIMILARITY = BANDS[POSSIBLE]
 SAME, BY_FEATURES = "same pixels", "by features"
-FLAT = 1.0  # stored levels of contrast that a comparison needs at least
-NOISE = 0.5  # stored levels of a pixel, by rounding and compression
-SAMPLE = 1000  # images that tell how alike different ones are
-DENSEST = 0.05  # the share of them that have the nearest neighbors
-NEAREST = 0.02  # different images differ by so much at least
-FEW = 20  # images, of which one cannot tell how alike different ones are
-USUAL = 0.3  # how much they differ then
+MIN_CONTRAST = 1.0  # least contrast that can be compared, in stored levels
+NOISE = 0.5  # of a pixel by rounding and compression, in stored levels
+SAMPLE = 1000  # images that sample the distances of different images
+DENSE_QUANTILE = 0.05  # quantile of these distances that bounds them from below
+MIN_DISTANCE = 0.02  # least distance of different images
+MIN_IMAGES = 20  # fewer images cannot sample distances
+DEFAULT_DISTANCE = 0.3  # distance of different images then
 
 
 class Pair(NamedTuple):
@@ -69,7 +70,7 @@ class Pair(NamedTuple):
     Attributes:
       first: the earlier one of the data set: of two splits that of the first.
       second: the other one.
-      likeness: 1 for equal ones, 0 for those that differ as much as either does from
+      similarity: 1 for equal ones, 0 for those that differ as much as either does from
         its sixth most alike other image.
       change: what was done to the first, in words; empty if nothing is seen of it.
       band: `SAME`, how sure it is that they are copies, or `BY_FEATURES`.
@@ -77,128 +78,136 @@ class Pair(NamedTuple):
 
     first: int
     second: int
-    likeness: float
+    similarity: float
     change: str = ""
     band: str = SAME
 
     @property
-    def described(self) -> str:
-        """The likeness, and the change if there is any."""
-        return ", ".join([f"{self.likeness:.2f}", *filter(None, [self.change])])
+    def summary(self) -> str:
+        """The similarity, and the change if there is any, in words."""
+        return ", ".join([f"{self.similarity:.2f}", *filter(None, [self.change])])
 
 
 class Copies(NamedTuple):
-    """Pairs across two splits, and within a split, the most alike first."""
+    """Hold pairs between two splits, and within a split, the most similar first."""
 
-    across: list[Pair]
-    within: list[Pair]
+    between_splits: list[Pair]
+    within_split: list[Pair]
 
 
-def exact(images: Images) -> Copies:
-    """Images with the same pixels, each beside the first of its kind."""
-    across, within = [], []
-    order = np.argsort(images.prints.pixels, kind="stable")
-    digests = images.prints.pixels[order]
+def find_exact(images: ScannedImages) -> Copies:
+    """Find images with the same pixels, each paired with the first such image."""
+    between_splits, within_split = [], []
+    order = np.argsort(images.fingerprints.pixels, kind="stable")
+    digests = images.fingerprints.pixels[order]
     starts = np.flatnonzero(np.diff(digests, prepend=~digests[:1]))
     for group in np.split(order, starts[1:]):
-        of_split = images.of_split[group]
-        for split in np.unique(of_split):
-            same = group[of_split == split]
-            within += [Pair(int(same[0]), int(o), 1.0) for o in same[1:]]
-        across += [
+        split_index = images.split_index[group]
+        for split in np.unique(split_index):
+            same = group[split_index == split]
+            within_split += [Pair(int(same[0]), int(o), 1.0) for o in same[1:]]
+        between_splits += [
             Pair(int(group[0]), int(other), 1.0)
-            for other in group[of_split != of_split[:1]]
+            for other in group[split_index != split_index[:1]]
         ]
-    return Copies(sorted(across), sorted(within))
+    return Copies(sorted(between_splits), sorted(within_split))
 
 
-def near(images: Images) -> Copies:
-    """Images that look the same and are no exact copies, the most alike pairs first."""
-    # One image stands for its exact copies: a training image, where one of them is.
-    _, rows = np.unique(images.prints.pixels, return_index=True)
+def find_near(images: ScannedImages) -> Copies:
+    """Find images that look alike but are no exact copies, the most similar first."""
+    # One image represents its exact copies: a training image if there is one.
+    _, rows = np.unique(images.fingerprints.pixels, return_index=True)
     rows = np.sort(rows)
-    rows = rows[contrast(images)[rows] >= FLAT]
+    rows = rows[contrast(images)[rows] >= MIN_CONTRAST]
     if len(rows) < 2:
         return Copies([], [])
-    found, likeness = _most_alike(images, rows)
+    found, similarity = _align_and_compare(images, rows)
     pairs = []
-    for place in np.argsort(-likeness, kind="stable"):
-        if likeness[place] < LEAST:
+    for index in np.argsort(-similarity, kind="stable"):
+        if similarity[index] < MIN_SIMILARITY:
             break
-        pairs.append(_pair(found, place, rows, float(likeness[place])))
-    return divided(pairs, images.of_split)
+        pairs.append(_pair(found, index, rows, float(similarity[index])))
+    return group_by_split(pairs, images.split_index)
 
 
-def divided(pairs: list[Pair], of_split: np.ndarray) -> Copies:
-    """Pairs by whether their images are of two splits, `[N]`, or of one."""
+def group_by_split(pairs: list[Pair], split_index: np.ndarray) -> Copies:
+    """Group pairs by whether their images are of two splits, `[N]`, or of one."""
     split: dict[bool, list[Pair]] = {True: [], False: []}
     for pair in pairs:
-        split[bool(of_split[pair.first] != of_split[pair.second])].append(pair)
-    return Copies(across=split[True], within=split[False])
+        split[bool(split_index[pair.first] != split_index[pair.second])].append(pair)
+    return Copies(between_splits=split[True], within_split=split[False])
 
 
-def contrast(images: Images) -> np.ndarray:
-    """Standard deviation of each thumbnail, `[N]`, in stored levels."""
-    return images.prints.contrast / _level(images)
+def contrast(images: ScannedImages) -> np.ndarray:
+    """Return the standard deviation of each thumbnail, `[N]`, in stored levels."""
+    return images.fingerprints.contrast / _level_size(images)
 
 
-def _level(images: Images) -> np.ndarray:
-    """What one stored level of each image is of 256: less in 16 bits, `[N]`."""
-    deep = [facts.gray and facts.peak > 255 for facts in images.facts]
+def _level_size(images: ScannedImages) -> np.ndarray:
+    """Return the size of a stored level out of 256, `[N]`: smaller for 16 bits."""
+    deep = [infos.gray and infos.peak > 255 for infos in images.infos]
     return np.where(deep, 1 / 256, 1.0)
 
 
-def _most_alike(images: Images, rows: np.ndarray) -> tuple:
-    """As many pairs as there are images, aligned, and the likeness of each.
+def _align_and_compare(
+    images: ScannedImages, rows: np.ndarray
+) -> tuple[Candidates, np.ndarray]:
+    """Align as many pairs as there are images, and return the similarity of each.
 
-    A likeness is how much closer two images are than others are to them: the ratio of
+    A similarity is how much closer two images are than others are to them: the ratio of
     distances by which Lowe (2004) tells matches, as in the local scaling of
     Zelnik-Manor and Perona (2004).
     """
-    thumbnails = images.prints.thumbnails[rows]
-    noise = NOISE * _level(images)[rows]
-    everything = candidates.find(thumbnails, images.of_split[rows])
+    thumbnails = images.fingerprints.thumbnails[rows]
+    noise = NOISE * _level_size(images)[rows]
+    all_pairs = candidates.find(thumbnails, images.split_index[rows])
 
-    def distance(pairs, steps, fine: bool, title: str = ""):
+    def distance(
+        pairs: Candidates, steps: int, fine: bool, title: str = ""
+    ) -> tuple[Candidates, np.ndarray]:
         found = alignment.compare(thumbnails, noise, pairs, steps, fine, title)
         return found[0], 1 - found[1]
 
-    everything, rough = distance(everything, 4, False, "aligning images")
+    all_pairs, rough = distance(all_pairs, 4, False, "aligning images")
     chosen = np.argsort(rough, kind="stable")[: len(rows)]
-    pairs, apart = distance(everything.take(chosen), 3, True, "comparing copies")
-    likely = apart < 1 - LEAST
-    pairs, apart = pairs.take(likely), apart[likely]
-    # How far others are: of these images, and of a sample of all.
+    pairs, distances = distance(all_pairs.take(chosen), 3, True, "comparing copies")
+    is_likely = distances < 1 - MIN_SIMILARITY
+    pairs, distances = pairs.take(is_likely), distances[is_likely]
+    # Distances of other images, for these images and a sample of all.
     sample = np.random.default_rng(0).permutation(len(rows))[:SAMPLE]
-    asked = np.unique(np.concatenate([pairs.image, pairs.other, sample]))
-    if len(rows) < FEW:
-        return pairs, 1 - apart / USUAL
-    usual = np.full(len(rows), np.nan, np.float32)
-    _, usual[asked] = distance(_farthest(everything, asked), 3, True)
-    least = max(NEAREST, float(np.quantile(usual[sample], DENSEST)))
-    usual = np.maximum(usual, least)
-    scale = np.sqrt(usual[pairs.image] * usual[pairs.other])
-    return pairs, 1 - apart / scale
+    needed = np.unique(np.concatenate([pairs.image, pairs.other, sample]))
+    if len(rows) < MIN_IMAGES:
+        return pairs, 1 - distances / DEFAULT_DISTANCE
+    neighbor_distance = np.full(len(rows), np.nan, np.float32)
+    _, neighbor_distance[needed] = distance(
+        _last_candidates(all_pairs, needed), 3, True
+    )
+    least = max(
+        MIN_DISTANCE, float(np.quantile(neighbor_distance[sample], DENSE_QUANTILE))
+    )
+    neighbor_distance = np.maximum(neighbor_distance, least)
+    scale = np.sqrt(neighbor_distance[pairs.image] * neighbor_distance[pairs.other])
+    return pairs, 1 - distances / scale
 
 
-def _farthest(found: candidates.Candidates, asked: np.ndarray):
-    """For each of some images its pair with the last of its nearest others."""
+def _last_candidates(found: Candidates, needed: np.ndarray) -> Candidates:
+    """Return the pair of each image with the last of its nearest candidates."""
     image = np.concatenate([found.image, found.other])
     pair = np.tile(np.arange(len(found.image)), 2)
-    order = np.lexsort((-found.likeness[pair], image))
+    order = np.lexsort((-found.similarity[pair], image))
     image, pair = image[order], pair[order]
-    begin = np.searchsorted(image, asked)
-    end = np.searchsorted(image, asked, side="right")
-    return found.take(pair[np.minimum(begin + candidates.MAX_CACHED_PROGRAMS, end) - 1])
+    begin = np.searchsorted(image, needed)
+    end = np.searchsorted(image, needed, side="right")
+    return found.take(pair[np.minimum(begin + candidates.CANDIDATES, end) - 1])
 
 
-def _pair(found: candidates.Candidates, place: int, rows: np.ndarray, likeness: float):
-    image, other = int(rows[found.image[place]]), int(rows[found.other[place]])
-    mirrored = bool(found.mirrored[place])
-    down, right, zoom = (float(value) for value in found.start[place])
-    if image > other:  # told of the first, and not of the second
+def _pair(found: Candidates, index: int, rows: np.ndarray, similarity: float) -> Pair:
+    image, other = int(rows[found.image[index]]), int(rows[found.other[index]])
+    mirrored = bool(found.mirrored[index])
+    down, right, zoom = (float(value) for value in found.start[index])
+    if image > other:  # the change is that of the first image
         zoom, down, right = -zoom, -down * np.exp(-zoom), -right * np.exp(-zoom)
         right = -right if mirrored else right
-    change = alignment.described(mirrored, down, right, zoom)
-    band = next(band for band, least in BANDS.items() if likeness >= least)
-    return Pair(min(image, other), max(image, other), likeness, change, band)
+    change = alignment.placement_text(mirrored, down, right, zoom)
+    band = next(band for band, least in BANDS.items() if similarity >= least)
+    return Pair(min(image, other), max(image, other), similarity, change, band)

@@ -1,4 +1,4 @@
-"""Every image of a data set, looked at once: facts, fingerprints, what is broken."""
+"""Scan of a data set: every image is decoded once and fingerprinted."""
 
 import collections
 import dataclasses
@@ -13,27 +13,27 @@ from PIL import Image
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data.image_io import Facts, Form, decode, look
-from hybrid_jax.data.lazy_images import Files, Records, mapped
+from hybrid_jax.data.image_io import Unreadable, decode, read_info_and_image
+from hybrid_jax.data.lazy_images import Files, Records, parallel_map
+from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
 from hybrid_jax.data.sources.file_list import find_images
-from hybrid_jax.data.splitting import DEFAULT, divide
-from hybrid_jax.errors import UserError
-from hybrid_jax.inspection.fingerprints import Prints, take_prints
+from hybrid_jax.data.splitting import DEFAULT_VALIDATION, make_splits
+from hybrid_jax.inspection.fingerprints import Fingerprints, compute_fingerprints
 from hybrid_jax.paths import expanded
 
 
-class Found(NamedTuple):
-    """Images that nobody has looked at yet, all splits as the source has them.
+class FoundImages(NamedTuple):
+    """Hold the images of all splits as the source has them, not yet decoded.
 
     Attributes:
-      title: what the data set is called.
+      title: name of the data set.
       classes: their names, in the order of the labels.
       records: of each split, `train` first.
       labels: int32 `[N]` of each split.
-      place: of the user's own images; None of others.
-      groups: what belongs together in each split, where anything says so.
-      background: color behind what is transparent.
-      held_out: whether the test split is a share that was held out here.
+      path: of the user's own images; None of others.
+      groups: of the images of each split, where there are any.
+      background: color behind transparent pixels.
+      held_out: whether the test split was held out from the training images.
       notes: in words, what was left out.
       empty: in words, each class folder without images.
     """
@@ -42,7 +42,7 @@ class Found(NamedTuple):
     classes: tuple[str, ...]
     records: dict[str, Records]
     labels: dict[str, np.ndarray]
-    place: Path | None = None
+    path: Path | None = None
     groups: Mapping[str, np.ndarray | None] = MappingProxyType({})
     background: str = "white"
     held_out: bool = False
@@ -50,8 +50,8 @@ class Found(NamedTuple):
     empty: tuple[str, ...] = ()
 
 
-class Broken(NamedTuple):
-    """An image that cannot be read."""
+class UnreadableImage(NamedTuple):
+    """Hold an image that cannot be read, and why."""
 
     name: str
     split: str
@@ -60,29 +60,29 @@ class Broken(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
-    """The images that are used, the training images first.
+class ScannedImages:
+    """Hold the images that are used, the training images first.
 
     Attributes:
-      found: where they come from.
+      found: the images before the scan.
       records: of all splits, one after the other.
       rows: int64 `[N]`, which of the records.
-      of_split: int64 `[N]`, the split of each, a place of `splits`.
+      split_index: int64 `[N]`, index into `splits` of each.
       labels: int32 `[N]`.
-      facts: of each.
-      prints: of each.
-      broken: what cannot be read and is therefore not among them.
+      infos: what is known of each.
+      fingerprints: those of each.
+      unreadable: images that cannot be read and are left out.
       notes: what was left out on purpose.
     """
 
-    found: Found
-    records: "Joined"
+    found: FoundImages
+    records: "ConcatenatedRecords"
     rows: np.ndarray
-    of_split: np.ndarray
+    split_index: np.ndarray
     labels: np.ndarray
-    facts: list[Facts]
-    prints: Prints
-    broken: list[Broken]
+    infos: list[ImageInfo]
+    fingerprints: Fingerprints
+    unreadable: list[UnreadableImage]
     notes: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -98,46 +98,46 @@ class Images:
         return tuple(self.found.records)
 
     def name(self, number: int) -> str:
-        """The file, from the user's folder on; of others `train/123`, a split's row."""
-        place, row = self.found.place, int(self.rows[number])
-        if place is None:
-            part, row = self.records.place(row)
+        """Return the path in the user's folder, or `train/123` of a prepared set."""
+        path, row = self.found.path, int(self.rows[number])
+        if path is None:
+            part, row = self.records.locate(row)
             return f"{self.splits[part]}/{row}"
         name = self.records.name(row)
-        folder = place if place.is_dir() else place.parent
+        folder = path if path.is_dir() else path.parent
         return name.removeprefix(f"{folder}{os.sep}")
 
-    def described(self, number: int) -> str:
-        """`train/cats/1.png (train, cats)`."""
+    def caption(self, number: int) -> str:
+        """Return `train/cats/1.png (train, cats)`."""
         return f"{self.name(number)} ({self.split(number)}, {self.class_of(number)})"
 
     def split(self, number: int) -> str:
-        return self.splits[self.of_split[number]]
+        return self.splits[self.split_index[number]]
 
     def class_of(self, number: int) -> str:
         return self.classes[self.labels[number]]
 
     def counts(self) -> np.ndarray:
-        """Images of each class in each split, int64 `[classes, splits]`."""
+        """Count the images of each class in each split, int64 `[classes, splits]`."""
         counts = np.zeros((len(self.classes), len(self.splits)), np.int64)
-        np.add.at(counts, (self.labels, self.of_split), 1)
+        np.add.at(counts, (self.labels, self.split_index), 1)
         return counts
 
     def picture(self, number: int) -> Image.Image:
-        """One image, upright, in 8 bits, gray or color; decoded again."""
-        facts = self.facts[number]
-        form = Form(
-            (facts.height, facts.width),
-            channels=1 if facts.gray else 3,
-            bits=max(8, facts.peak.bit_length()),
+        """Decode one image again, upright, in 8 bits, gray or color."""
+        infos = self.infos[number]
+        form = PixelFormat(
+            (infos.height, infos.width),
+            channels=1 if infos.gray else 3,
+            bits=max(8, infos.peak.bit_length()),
             background=self.found.background,
         )
         levels = decode(self.records.read([self.rows[number]])[0], form)
-        return Image.fromarray(levels.squeeze(-1) if facts.gray else levels)
+        return Image.fromarray(levels.squeeze(-1) if infos.gray else levels)
 
 
-class Joined:
-    """Records of several splits, one after the other."""
+class ConcatenatedRecords:
+    """Concatenate the records of several splits."""
 
     def __init__(self, parts: Sequence[Records]):
         self._parts = parts
@@ -146,140 +146,143 @@ class Joined:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def read(self, rows: Sequence[int]) -> list[bytes]:
-        """Contents of some records; their rows ascend."""
-        contents = []
+    def read(self, rows: Sequence[int]) -> list[bytes | Unreadable]:
+        """Return the contents of some records, whose rows ascend."""
+        contents: list[bytes | Unreadable] = []
         for part, end in zip(self._parts, self._ends, strict=True):
             begin = end - len(part)
             contents += part.read([int(r - begin) for r in rows if begin <= r < end])
         return contents
 
     def name(self, row: int) -> str:
-        part, row = self.place(row)
+        part, row = self.locate(row)
         return self._parts[part].name(row)
 
-    def place(self, row: int) -> tuple[int, int]:
-        """The number of a record's part, and its row there."""
+    def locate(self, row: int) -> tuple[int, int]:
+        """Return the number of a record's split, and its row there."""
         number = int(np.searchsorted(self._ends, row, side="right"))
         return number, int(row - self._ends[number] + len(self._parts[number]))
 
 
-def find(options: DataConfig) -> Found:
-    """Where the images are; of the user's own, whatever a training would say to them.
+def find(config: DataConfig) -> FoundImages:
+    """Find the images of a data set, whether or not they can be trained on.
 
     Raises:
       UserError: there is no such data set, or no folder laid out as one.
     """
-    if options.name == "folder":
-        if not options.path:
-            raise UserError(
-                "config.data.path is missing: give the folder of your images, or a .csv"
-            )
-        listed = find_images(
-            options.path,
-            options.test_fraction,
-            options.split_seed,
-            exclude=options.exclude,
-            group=options.group,
-        )
-        place = expanded(options.path)
-        return Found(
-            place.resolve().stem if place.is_file() else place.resolve().name,
+    if config.name == "folder":
+        listed = find_images(config)
+        path = expanded(config.path)
+        return FoundImages(
+            path.resolve().stem if path.is_file() else path.resolve().name,
             listed.classes,
-            {split: Files(of.paths) for split, of in listed.splits.items()},
-            {split: of.labels for split, of in listed.splits.items()},
-            place,
-            groups={split: of.groups for split, of in listed.splits.items()},
-            background=options.background,
+            {split: Files(files.paths) for split, files in listed.splits.items()},
+            {split: files.labels for split, files in listed.splits.items()},
+            path,
+            groups={split: files.groups for split, files in listed.splits.items()},
+            background=config.background,
             held_out=listed.held_out,
             notes=listed.notes,
             empty=listed.empty,
         )
-    # A validation split is looked at though it may be left out.
-    source = data.open_source(dataclasses.replace(options, validation=DEFAULT))
-    return Found(
-        options.name,
+    # A validation split is inspected even if training leaves it out.
+    source = data.open_source(
+        dataclasses.replace(config, validation=DEFAULT_VALIDATION)
+    )
+    return FoundImages(
+        config.name,
         source.classes,
         {split: source.images(split).records for split in source.splits},
         {split: source.labels(split) for split in source.splits},
-        background=options.background,
+        background=config.background,
         notes=source.notes,
     )
 
 
-def look_at(found: Found, options: DataConfig) -> Images:
-    """Decodes every image once, on all cores.
+def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
+    """Decode every image once, on all cores.
 
     Raises:
-      UserError: of `divide`.
+      UserError: like `make_splits`.
     """
-    records = Joined([*found.records.values()])
+    records = ConcatenatedRecords([*found.records.values()])
 
-    def look_at_some(rows: slice) -> tuple[list[Facts], Prints]:
+    def scan_rows(rows: slice) -> tuple[list[ImageInfo], Fingerprints]:
         contents = records.read(range(len(records))[rows])
-        looks = [look(content, options.background) for content in contents]
-        return [facts for facts, _ in looks], take_prints([image for _, image in looks])
+        scanned = [
+            read_info_and_image(content, config.background) for content in contents
+        ]
+        return [infos for infos, _ in scanned], compute_fingerprints(
+            [image for _, image in scanned]
+        )
 
-    blocks = list(mapped(look_at_some, len(records), f"looking at {found.title}"))
-    facts = [fact for block, _ in blocks for fact in block]
-    prints = Prints(*map(np.concatenate, zip(*(p for _, p in blocks), strict=True)))
+    blocks = list(parallel_map(scan_rows, len(records), f"looking at {found.title}"))
+    infos = [info for block, _ in blocks for info in block]
+    fingerprints = Fingerprints(
+        *map(np.concatenate, zip(*(p for _, p in blocks), strict=True))
+    )
     labels = np.concatenate([*found.labels.values()])
-    good = np.array([not fact.error for fact in facts])
-    parts, notes = _used(found, good, options)
+    good = np.array([not info.error for info in infos])
+    parts, notes = _used_records(found, good, config)
     rows = np.concatenate(parts)
-    images = Images(
+    images = ScannedImages(
         found,
         records,
         rows,
         np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
         labels[rows],
-        [facts[row] for row in rows],
-        Prints(*(values[rows] for values in prints)),
+        [infos[row] for row in rows],
+        Fingerprints(*(values[rows] for values in fingerprints)),
         [],
         found.notes + notes,
     )
     everything = dataclasses.replace(images, rows=np.arange(len(records)))
-    for row in np.flatnonzero(~good):
-        split = images.splits[records.place(row)[0]]
-        name, reason = everything.name(row), facts[row].error
-        images.broken.append(Broken(name, split, int(labels[row]), reason))
+    for row in np.flatnonzero(~good).tolist():
+        split = images.splits[records.locate(row)[0]]
+        name, reason = everything.name(row), infos[row].error
+        images.unreadable.append(UnreadableImage(name, split, int(labels[row]), reason))
     return images
 
 
-def _used(
-    found: Found, good: np.ndarray, options: DataConfig
+def _used_records(
+    found: FoundImages, good: np.ndarray, config: DataConfig
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """Which records of each split are used, and notes.
+    """Return which records of each split are used, and notes.
 
-    A share for validation stays with the training images that it is of.
+    Images held out for validation count as training images.
 
     Args:
       found: all images.
-      good: bool `[records]`, which can be read.
-      options: of the data set.
+      good: bool `[records]`, whether each can be read.
+      config: of the data set.
     """
     sizes = [len(records) for records in found.records.values()]
     begins = np.cumsum(sizes) - sizes
-    # Training leaves out what cannot be read before it divides the rest.
+    # Training leaves out unreadable images before it makes splits.
     readable = {
         split: begin + np.flatnonzero(good[begin : begin + size])
         for split, begin, size in zip(found.records, begins, sizes, strict=True)
     }
-    labels = np.concatenate([*found.labels.values()])
-    options = dataclasses.replace(options, validation=0)
-    labels = {split: labels[rows] for split, rows in readable.items()}
-    parts, notes = divide(labels, found.classes, options)
+    all_labels = np.concatenate([*found.labels.values()])
+    labels = {split: all_labels[rows] for split, rows in readable.items()}
+    config = dataclasses.replace(config, validation=0)
+    parts, notes = make_splits(labels, found.classes, config)
     return [readable[part.source][part.rows] for part in parts.values()], notes
 
 
-def ignored(found: Found) -> collections.Counter:
-    """How many files below the user's folder are none of its images, by suffix."""
-    if found.place is None or not found.place.is_dir():
+def count_ignored_files(found: FoundImages) -> collections.Counter:
+    """Count the files below the user's folder that are not its images, by suffix."""
+    if found.path is None or not found.path.is_dir():
         return collections.Counter()
-    used = {str(path) for files in found.records.values() for path in files.paths}
+    used = {
+        str(path)
+        for files in found.records.values()
+        if isinstance(files, Files)
+        for path in files.paths
+    }
     return collections.Counter(
         Path(name).suffix.lower() or "without suffix"
-        for folder, _, names in os.walk(found.place)
+        for folder, _, names in os.walk(found.path)
         for name in names
         if os.path.join(folder, name) not in used and not name.startswith(".")
     )

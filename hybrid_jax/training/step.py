@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hybrid_jax.augment import augment, normalise, to_float
+from hybrid_jax.augment import augment, normalize, to_float
 from hybrid_jax.config.schema import AugmentConfig, LossConfig
 from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.training import metrics
@@ -38,8 +38,8 @@ class Network(flax.struct.PyTreeNode, kw_only=True):
       model: the Flax module.
       image_size: `(height, width)` of its input.
       mean, std: float32 `[channels]` of the training split, levels 0 to 255.
-      fit: row of `augment.geometry.WINDOWS`: what the model sees of an image of another
-        shape.
+      fit: row of `augment.affine.CROP_BOXES`: what the model sees of an image of
+        another shape.
       loss: names the loss, which decides how logits become probabilities.
     """
 
@@ -146,7 +146,7 @@ def compute_logits(
       extents: `[B, 2]`, height and width that each image fills; None if all do.
     """
     images = to_float(images, network.image_size, extents, network.fit)
-    images = normalise(images, network.mean, network.std)
+    images = normalize(images, network.mean, network.std)
     variables = unpack(current_axis().gather_params(variables))
     return cast(jax.Array, network.model.apply(variables, images))
 
@@ -206,7 +206,7 @@ def training_batch(
         extents,
         task.fit,
     )
-    return normalise(images, task.mean, task.std), targets
+    return normalize(images, task.mean, task.std), targets
 
 
 def _gradients(

@@ -1,5 +1,7 @@
 """All of it together: what goes in and out, and what decides."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hybrid_jax import augment as package
-from hybrid_jax.augment import normalise, to_float
+from hybrid_jax.augment import normalize, to_float
 from hybrid_jax.augment.affine import SYMMETRIES
 from hybrid_jax.config.schema import AugmentConfig
 from tests.augment.images import labels, noise
@@ -29,7 +31,7 @@ augment = jax.jit(package.augment, static_argnums=(3, 4))
 
 
 @pytest.mark.parametrize(
-    "how",
+    "config",
     [
         AugmentConfig(crop_padding=2, symmetry="flip", mixup=0.2, cutmix=1.0),
         AugmentConfig(policy="trivial_augment", symmetry="rotation"),
@@ -37,10 +39,10 @@ augment = jax.jit(package.augment, static_argnums=(3, 4))
     ],
     ids=["shift", "turn", "all"],
 )
-def test_the_same_key_repeats_and_another_differs(how):
+def test_the_same_key_repeats_and_another_differs(config):
     images, targets = noise(64, (8, 8)), labels(64)
-    once, again = (augment(KEY, images, targets, how, (8, 8)) for _ in range(2))
-    other, _ = augment(jax.random.key(1), images, targets, how, (8, 8))
+    once, again = (augment(KEY, images, targets, config, (8, 8)) for _ in range(2))
+    other, _ = augment(jax.random.key(1), images, targets, config, (8, 8))
     for a, b in zip(once, again, strict=True):
         np.testing.assert_array_equal(a, b)
     assert (np.asarray(once[0]) != np.asarray(other)).any((1, 2, 3)).mean() > 0.8
@@ -48,8 +50,8 @@ def test_the_same_key_repeats_and_another_differs(how):
 
 def test_images_of_a_batch_are_augmented_each_its_own_way():
     same, targets = noise(1, (12, 12)).repeat(32, 0), labels(32)
-    how = AugmentConfig(symmetry="rotation")
-    out, _ = augment(KEY, same, targets, how, (12, 12))
+    config = AugmentConfig(symmetry="rotation")
+    out, _ = augment(KEY, same, targets, config, (12, 12))
     assert len(np.unique(np.asarray(out).mean((1, 2, 3)))) == 32
 
 
@@ -79,9 +81,9 @@ def test_nothing_asked_for_is_what_evaluation_sees(size):
 def test_any_settings_give_levels_and_probabilities(
     stored, size, channels, batch, crop, symmetry, policy, rest
 ):
-    how = AugmentConfig(symmetry=symmetry, policy=policy, **crop, **rest)
+    config = AugmentConfig(symmetry=symmetry, policy=policy, **crop, **rest)
     images, targets = noise(batch, stored, channels), labels(batch)
-    images, targets = augment(KEY, images, targets, how, size)
+    images, targets = augment(KEY, images, targets, config, size)
     assert images.shape == (batch, *size, channels)
     assert images.dtype == targets.dtype == np.float32
     assert float(images.min()) >= 0
@@ -100,6 +102,29 @@ def test_resize_is_bilinear_and_skipped_where_sizes_agree():
 
 def test_normalised_training_images_have_mean_0_and_deviation_1(digits):
     mean, std = digits.statistics
-    images = np.asarray(normalise(to_float(digits.train.images, (8, 8)), mean, std))
+    images = np.asarray(normalize(to_float(digits.train.images, (8, 8)), mean, std))
     assert abs(images.mean()) < 1e-4
     assert abs(images.std() - 1) < 1e-4
+
+
+def test_a_stage_is_added_by_a_row_and_leaves_the_other_draws_alone(monkeypatch):
+    images, targets = noise(8, (8, 8)), labels(8)
+
+    def run(config):
+        function = jax.jit(package.augment, static_argnums=(3, 4))
+        return function(KEY, images, targets, config, (8, 8))
+
+    before = run(dataclasses.replace(ALL, mixup=0.0, cutmix=0.0))
+    keys = []
+
+    def add_one(key, images, targets, config):
+        keys.append(key)
+        return images + 1, targets
+
+    row = package.Stage("add_one", lambda config: config.erasing > 0, add_one)
+    monkeypatch.setattr(package, "STAGES", [*package.STAGES, row])
+    after = run(dataclasses.replace(ALL, mixup=0.0, cutmix=0.0))
+    np.testing.assert_array_equal(after[0], before[0] + 1)
+    np.testing.assert_array_equal(after[1], before[1])
+    run(AugmentConfig())
+    assert len(keys) == 1  # off, it is not traced

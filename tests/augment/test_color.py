@@ -1,4 +1,4 @@
-"""Every operation on colours against PIL's."""
+"""Every operation on colors against PIL's."""
 
 import colorsys
 from functools import partial

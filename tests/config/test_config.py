@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_jax.augment.affine import SYMMETRIES
-from hybrid_jax.augment.auto_augment import HIGHEST, SPACES
+from hybrid_jax.augment.auto_augment import MAX_MAGNITUDE, SPACES
 from hybrid_jax.config import files
 from hybrid_jax.config import resolve as configs
 from hybrid_jax.config.schema import FIELDS, Config
@@ -199,7 +199,7 @@ def test_the_names_of_symmetries_and_policies_are_those_of_their_tables():
         flat = configs.flatten(configs.default()) | {f"augment.{field}": "other"}
         with pytest.raises(UserError, match=", ".join(rows)):
             configs.resolve(configs.to_config_dict(flat))
-    assert f"0 to {HIGHEST}" in FIELDS["augment.magnitude"].rule.allowed
+    assert f"0 to {MAX_MAGNITUDE}" in FIELDS["augment.magnitude"].rule.allowed
 
 
 def test_a_config_is_checked_without_jax():

@@ -14,9 +14,9 @@ from sklearn.datasets import load_digits
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data import decode_cache, lazy_images
+from hybrid_jax.data import lazy_images
 from hybrid_jax.data.builders import fashion_mnist
-from hybrid_jax.data.png import encode_png
+from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.data.sources import tfds as tfds_source
 from hybrid_jax.errors import UserError, shown
 
@@ -47,7 +47,7 @@ def test_statistics_are_those_of_the_training_pixels(digits):
 
 
 def test_the_second_load_reads_the_decoded_arrays(digits, monkeypatch):
-    monkeypatch.setattr(decode_cache, "decode_into", None)
+    monkeypatch.setattr(lazy_images.LazyImages, "decode_all", None)
     again = data.load(DataConfig("digits", validation=0))
     np.testing.assert_array_equal(again.train.images, digits.train.images)
     np.testing.assert_array_equal(again.test.labels, digits.test.labels)
@@ -162,22 +162,22 @@ def test_any_prepared_tfds_set_is_read_with_the_splits_that_it_has(held, tmp_pat
         )
 
 
-def test_images_that_vary_in_size_are_looked_through_once(tmp_path, monkeypatch):
+def test_images_that_vary_in_size_are_scanned_once(tmp_path, monkeypatch):
     """Again where the records or the reader are other ones."""
-    looked = []
+    scanned = []
 
-    def look_through(records, title):
-        looked.append(title)
-        return lazy_images.look_through(records, title)
+    def scan_images(records, title):
+        scanned.append(title)
+        return lazy_images.scan_images(records, title)
 
-    monkeypatch.setattr(tfds_source, "look_through", look_through)
+    monkeypatch.setattr(tfds_source, "scan_images", scan_images)
 
     def load():
-        looked.clear()
+        scanned.clear()
         splits = data.load(
             DataConfig("small", str(tmp_path), image_size=(16, 16), validation=0)
         )
-        return splits.train.shape, list(looked)
+        return splits.train.shape, list(scanned)
 
     write_small_builder(tmp_path, [20, 24, 20])
     shape = (3, 24, 24, 3)
@@ -187,7 +187,7 @@ def test_images_that_vary_in_size_are_looked_through_once(tmp_path, monkeypatch)
     record = next(tmp_path.rglob("*train*record*"))
     os.utime(record, ns=(1, 1))
     assert load() == (shape, ["small train"])
-    monkeypatch.setattr(tfds_source, "READ_BY", "another reader")
+    monkeypatch.setattr(tfds_source, "READER_VERSION", "another reader")
     assert load() == (shape, both)
     (memory,) = tmp_path.rglob("facts.json")
     memory.write_text('{"train": [1')

@@ -11,9 +11,9 @@ from PIL import Image
 from hybrid_jax import data
 from hybrid_jax.augment import augment, to_float
 from hybrid_jax.config.schema import AugmentConfig, DataConfig
-from hybrid_jax.data.extents import ROOM, extents_of
 from hybrid_jax.data.image_io import FITS
 from hybrid_jax.data.loader import create_loader
+from hybrid_jax.data.pixel_format import CANVAS_SCALE, stored_extents
 from hybrid_jax.data.sampler import TrainingOrder
 
 SIDES = some.integers(1, 3000)
@@ -25,16 +25,16 @@ SHAPES = [(90, 40), (25, 70), (60, 60), (16, 18), (300, 50)]  # height and width
 def test_extents_are_as_large_as_need_be_and_no_larger(size, target):
     sizes = np.array([size])
     for fit in FITS:
-        (kept,) = extents_of(sizes, target, fit)
+        (kept,) = stored_extents(sizes, target, fit)
         assert (kept >= 1).all()
-        assert (kept <= np.minimum(ROOM * np.array(target), size)).all()
+        assert (kept <= np.minimum(CANVAS_SCALE * np.array(target), size)).all()
     # What is cropped out later has as many pixels as the target, or as the file.
-    (kept,) = extents_of(sizes, target, "crop")
+    (kept,) = stored_extents(sizes, target, "crop")
     window, in_file = ((of / np.array(target)).min() for of in (kept, size))
     assert window >= min(in_file, 1) - 0.51 / min(target)
     # Unless one side is more than twice too long, all of the image is there.
     shape = np.array(size) / target
-    if max(shape) <= ROOM * min(shape):
+    if max(shape) <= CANVAS_SCALE * min(shape):
         scale = kept / size
         assert abs(scale[0] - scale[1]) <= 0.51 * (1 / np.array(size)).sum()
 

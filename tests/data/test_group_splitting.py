@@ -10,12 +10,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data import group_splitting
+from hybrid_jax.data import subsets
 from hybrid_jax.data.builders.galaxy10 import split_indices
 from hybrid_jax.data.sources.file_list import list_images
-from hybrid_jax.data.splitting import divide
+from hybrid_jax.data.splitting import make_splits
 from hybrid_jax.errors import UserError
-from tests.data.files import scans, write
+from tests.data.files import folder_config, scans, write
 
 SEEDS = st.integers(0, 2**31 - 1)
 IMAGES = st.lists(
@@ -32,16 +32,16 @@ def sides(held, of):
 @given(SEEDS, IMAGES, st.floats(0.02, 0.98), st.randoms())
 def test_a_group_is_on_one_side_whatever_the_order(seed, images, share, random):
     labels, of = images.T
-    held = group_splitting.hold_out(labels, of, share, seed)
+    held = subsets.group_holdout(labels, of, share, seed)
     assert {*sides(held, of)} == {1}
     # Groups of several classes may have no place left; alone, two groups have two.
     own = of + 100 * labels
-    held = group_splitting.hold_out(labels, own, share, seed)
+    held = subsets.group_holdout(labels, own, share, seed)
     for label in np.unique(labels):
         if len(np.unique(own[labels == label])) > 1:
             assert 0 < held[labels == label].sum() < (labels == label).sum()
     order = np.array(random.sample(range(len(labels)), len(labels)))
-    permuted = group_splitting.hold_out(labels[order], own[order], share, seed)
+    permuted = subsets.group_holdout(labels[order], own[order], share, seed)
     np.testing.assert_array_equal(permuted, held[order])
 
 
@@ -50,10 +50,10 @@ def test_shares_of_classes_are_kept_as_far_as_groups_allow(share):
     rng = np.random.default_rng(0)
     of = rng.integers(0, 200, 2000)
     labels = rng.choice(3, 2000, p=[0.6, 0.3, 0.1])
-    held = group_splitting.hold_out(labels, of, share, 0)
+    held = subsets.group_holdout(labels, of, share, 0)
     for label in range(3):
         assert abs(held[labels == label].mean() - share) < 0.03
-    assert (held != group_splitting.hold_out(labels, of, share, 1)).any()
+    assert (held != subsets.group_holdout(labels, of, share, 1)).any()
 
 
 def test_galaxies_of_one_place_are_split_as_ever():
@@ -76,7 +76,7 @@ def test_parts_of_the_training_images_leak_no_group(seed, fraction, validation):
     options = DataConfig(
         "made", validation=validation, fraction=fraction, split_seed=seed
     )
-    parts, notes = divide({"train": labels}, ("a", "b"), options, groups=of)
+    parts, notes = make_splits({"train": labels}, ("a", "b"), options, groups=of)
     train, held = (parts[name].rows for name in ("train", "validation"))
     assert not {*of[train]} & {*of[held]}
     assert min(len({*labels[rows]}) for rows in (train, held)) == 2
@@ -106,7 +106,7 @@ def write_table(path, rows, *columns):
 def test_a_column_keeps_people_together(column, tmp_path):
     rows = patients(tmp_path / "cells")
     table = write_table(tmp_path / "cells" / "t.csv", rows, column)
-    found = list_images(table, 0.2, 0)
+    found = list_images(folder_config(table))
     people = [{*found.splits[name].groups} for name in ("train", "test")]
     assert not people[0] & people[1]
     assert people[0] | people[1] == {f"p{n}" for n in range(6)}
@@ -122,14 +122,14 @@ def test_a_column_keeps_people_together(column, tmp_path):
 def test_an_expression_finds_groups_in_paths(tmp_path):
     place = tmp_path / "cells"
     table = write_table(tmp_path / "cells" / "t.csv", patients(place), "patient")
-    by_column = list_images(table, 0.2, 3)
+    by_column = list_images(folder_config(table, 0.2, 3))
     (place / "t.csv").unlink()
     for expression in (r"p\d+", r"/(p\d+)_", "[^/_]+(?=_)"):
-        found = list_images(str(place), 0.2, 3, group=expression)
+        found = list_images(folder_config(place, 0.2, 3, group=expression))
         tested = ({p.name for p in of.test.paths} for of in (found, by_column))
         assert len({*map(frozenset, tested)}) == 1
     with pytest.raises(UserError, match=r"finds no group in 32 of 36 paths: 0/p0_0"):
-        list_images(str(place), 0.2, 3, group=r"(p4)_1[^4]")
+        list_images(folder_config(place, 0.2, 3, group=r"(p4)_1[^4]"))
 
 
 @pytest.mark.parametrize("lost", ["train", "validation", "test"])
@@ -138,13 +138,13 @@ def test_groups_in_two_splits_of_the_user_are_refused(lost, tmp_path):
     rows = patients(tmp_path, each=2, people=3)
     rows = [(*row, of_person[row[2][1]]) for row in rows]
     table = write_table(tmp_path / "t.csv", rows, "patient", "split")
-    assert [*list_images(table, 0.2, 0).splits] == [*of_person.values()]
+    assert [*list_images(folder_config(table)).splits] == [*of_person.values()]
     # One image of the last person of another split goes astray.
     other = next(n for n, row in enumerate(rows) if row[3] != lost)
     rows[other] = (*rows[other][:3], lost)
     table = write_table(tmp_path / "t.csv", rows, "patient", "split")
     with pytest.raises(UserError, match="1 group lies in two splits") as error:
-        list_images(table, 0.2, 0)
+        list_images(folder_config(table))
     assert f"'{rows[other][2]}' in" in str(error.value)
     assert lost in str(error.value)
 
@@ -154,7 +154,7 @@ def test_a_group_that_covers_a_class_is_refused(tmp_path):
     covered = [(*r[:2], "p0") if r[1] == "1" else r for r in rows]
     table = write_table(tmp_path / "t.csv", covered, "patient")
     with pytest.raises(UserError, match=r"class '1' lies in 1 group \('p0'\)"):
-        list_images(table, 0.2, 0)
+        list_images(folder_config(table))
     two = [(*r[:2], f"q{int(r[2][1:]) % 2}") if r[1] == "1" else r for r in rows]
     table = write_table(tmp_path / "t.csv", two, "patient")
     fields = {"dir": str(tmp_path / "kept"), "path": table}
@@ -172,4 +172,4 @@ def test_a_row_without_its_group_is_named(tmp_path):
     rows = [(*row[:2], row[2] * (n != 3)) for n, row in enumerate(patients(tmp_path))]
     table = write_table(tmp_path / "t.csv", rows, "patient")
     with pytest.raises(UserError, match="line 5: it has no patient"):
-        list_images(table, 0.2, 0)
+        list_images(folder_config(table))

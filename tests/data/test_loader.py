@@ -144,7 +144,7 @@ def test_processes_of_a_stream_end_with_the_one_that_started_them(both, signal_)
 def test_what_fits_is_resident(digits, monkeypatch):
     size = 1797 * 64
     for room, resident in ((size, False), (5 * size, True)):
-        monkeypatch.setattr(memory_budget, "memory", lambda room=room: room)
+        monkeypatch.setattr(memory_budget, "device_memory", lambda room=room: room)
         assert data.load(DataConfig("digits", validation=0)).train.resident is resident
     assert data.load(
         DataConfig("digits", loader="resident", validation=0)
@@ -168,7 +168,7 @@ def test_pixels_are_decoded_once_when_they_are_asked_for():
         decoded.append(1)
         return np.zeros((5, 4, 4, 3), np.uint8)
 
-    split = data.Undecoded((5, 4, 4, 3), decode, np.zeros(5, np.int32))
+    split = data.LazySplit((5, 4, 4, 3), decode, np.zeros(5, np.int32))
     assert (len(split), split.shape, split.resident) == (5, (5, 4, 4, 3), True)
     assert not decoded
     assert split.images is split.images

@@ -33,7 +33,7 @@ def allowed(tmp_path):
             path = tmp_path / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{limit}\n")
-        return memory_budget._allowed(process)
+        return memory_budget._cgroup_limit(process)
 
     return allowed
 
@@ -102,9 +102,9 @@ def test_the_tightest_of_all_groups_around_counts(
 
 
 def test_without_cgroups_there_is_no_limit(tmp_path):
-    assert memory_budget._allowed(tmp_path / "nowhere") == math.inf
+    assert memory_budget._cgroup_limit(tmp_path / "nowhere") == math.inf
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/cgroup"), reason="of Linux")
 def test_this_process_may_have_no_more_than_the_machine():
-    assert 0 < memory_budget.memory() <= psutil.virtual_memory().total
+    assert 0 < memory_budget.device_memory() <= psutil.virtual_memory().total

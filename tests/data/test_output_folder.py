@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from hybrid_jax.config import resolve as configs
-from hybrid_jax.data.output_folder import check_outside
+from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.data.sources.file_list import find_images
 from hybrid_jax.engine.fit import fit
 from hybrid_jax.errors import UserError
-from tests.data.files import write, write_folder
+from tests.data.files import folder_config, write, write_folder
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_only_what_would_become_a_class_is_refused(tmp_path, layout, below, refu
             look()
     else:
         look()
-    before = find_images(str(place), 0.2, 0).train.paths
+    before = find_images(folder_config(place)).train.paths
     write(folder / "augmented.png", 3)
     write(folder / "more" / "augmented.png", 3)
-    after = find_images(str(place), 0.2, 0).train.paths
+    after = find_images(folder_config(place)).train.paths
     assert (before != after) is refused
 
 

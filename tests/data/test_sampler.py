@@ -6,7 +6,7 @@ from hybrid_jax.data.sampler import (
     SAMPLINGS,
     EvaluationOrder,
     TrainingOrder,
-    share_of,
+    host_share,
 )
 
 SIZES = st.integers(1, 60)
@@ -86,6 +86,6 @@ def test_evaluation_counts_every_image_once(size, batch_size):
 @given(st.sampled_from([1, 2, 4]), st.integers(1, 20))
 def test_hosts_share_a_batch_in_order(hosts, each):
     rows = np.arange(hosts * each)
-    shares = [share_of(rows, host, hosts) for host in range(hosts)]
+    shares = [host_share(rows, host, hosts) for host in range(hosts)]
     assert {len(share) for share in shares} == {each}
     np.testing.assert_array_equal(np.concatenate(shares), rows)

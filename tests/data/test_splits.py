@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hybrid_jax import data
 from hybrid_jax.config import resolve as configs
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data.splitting import divide
-from hybrid_jax.data.subsets import MOST, allot
+from hybrid_jax.data.splitting import make_splits
+from hybrid_jax.data.subsets import MAX_VALIDATION, apportion
 from hybrid_jax.errors import UserError
 from tests.data.files import write_folder
 
@@ -26,27 +26,27 @@ def options(**fields):
 
 
 def rows_of(labels, **fields):
-    parts, _ = divide({"train": labels}, CLASSES, options(**fields))
+    parts, _ = make_splits({"train": labels}, CLASSES, options(**fields))
     return {name: part.rows for name, part in parts.items()}
 
 
 @given(COUNTS, SHARES, st.integers(1, 300))
 def test_a_share_has_the_right_total_and_one_image_of_each_class(counts, share, most):
-    allotted = allot(counts, share, most)
+    apportioned = apportion(counts, share, most)
     classes = (counts > 0).sum()
-    assert allotted.sum() == max(min(round(share * counts.sum()), most), classes)
-    assert (allotted[counts > 0] >= 1).all()
-    assert not allotted[counts == 0].any()
+    assert apportioned.sum() == max(min(round(share * counts.sum()), most), classes)
+    assert (apportioned[counts > 0] >= 1).all()
+    assert not apportioned[counts == 0].any()
     # Larger classes get no less.
     order = np.argsort(counts, kind="stable")
-    assert (np.diff(allotted[order]) >= -1).all()
+    assert (np.diff(apportioned[order]) >= -1).all()
 
 
 def test_a_share_follows_its_quotas_and_ends_at_five_thousand():
-    np.testing.assert_array_equal(allot([70, 20, 10], 0.1), [7, 2, 1])
-    np.testing.assert_array_equal(allot([25, 25, 25, 25], 0.1), [3, 3, 2, 2])
-    assert allot([60_000, 40_000], 0.25).tolist() == [3000, 2000]
-    assert MOST == 5000
+    np.testing.assert_array_equal(apportion([70, 20, 10], 0.1), [7, 2, 1])
+    np.testing.assert_array_equal(apportion([25, 25, 25, 25], 0.1), [3, 3, 2, 2])
+    assert apportion([60_000, 40_000], 0.25).tolist() == [3000, 2000]
+    assert MAX_VALIDATION == 5000
 
 
 @given(SEEDS, st.lists(st.integers(0, 3), min_size=40, max_size=200).map(np.array))
@@ -151,7 +151,7 @@ def test_the_users_validation_split_is_used_or_left_out(tmp_path):
     assert [*alone] == ["train", "test"]
     assert "6 images in val left out: only train and test are used" in alone.notes
     for validation in (0.25, "1/2"):
-        with pytest.raises(UserError, match="has a validation split of its own, of 6"):
+        with pytest.raises(UserError, match="has a validation split, of 6"):
             data.load(DataConfig("folder", **fields, validation=validation))
 
 

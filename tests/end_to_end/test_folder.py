@@ -7,7 +7,7 @@ from PIL import Image
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.inspection import features
 from hybrid_jax.inspection.near_duplicates import BY_FEATURES
-from hybrid_jax.inspection.scan import find, look_at
+from hybrid_jax.inspection.scan import find, scan
 from tests.commands import hybrid_jax
 from tests.data.files import write_folder
 
@@ -66,10 +66,10 @@ def assert_its_features_find_a_copy(place, workdir):
     copy[12, 12] ^= 1
     Image.fromarray(copy).save(place / "digit 2" / "copy.png")
     options = DataConfig("folder", path=str(place))
-    images = look_at(find(options), options)
+    images = scan(find(options), options)
     best = features.find(workdir, images)[0]
     assert {images.name(best.first), images.name(best.second)} == {
         f"digit 0/{original.name}",
         "digit 2/copy.png",
     }
-    assert (best.likeness > 0.9, best.band) == (True, BY_FEATURES)
+    assert (best.similarity > 0.9, best.band) == (True, BY_FEATURES)

@@ -111,7 +111,7 @@ def test_tensorboard_reads_the_same_numbers(finished):
             scalars = events.Scalars(f"{split}/{name}")
             expected = [(row["step"], row[name]) for row in rows(workdir, split)]
             assert [(s.step, pytest.approx(s.value)) for s in scalars] == expected
-    assert len(events.Images("train/augmented")) == 1
+    assert len(events.ScannedImages("train/augmented")) == 1
     assert list((workdir / "tensorboard" / "hparams").glob("events*"))
 
 

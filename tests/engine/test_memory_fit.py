@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from hybrid_jax.config.schema import Config
-from hybrid_jax.data.memory_budget import memory
+from hybrid_jax.data.memory_budget import device_memory
 from hybrid_jax.engine import memory_fit
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.main import main
@@ -121,7 +121,7 @@ def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
 
 
 def test_there_is_memory():
-    assert 10**8 < memory() < 10**15
+    assert 10**8 < device_memory() < 10**15
 
 
 COMMAND = [

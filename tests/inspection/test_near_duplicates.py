@@ -13,9 +13,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.inspection import alignment, candidates, near_duplicate_table
-from hybrid_jax.inspection.near_duplicates import SURE, exact, near
-from hybrid_jax.inspection.scan import Found, find, look_at
+from hybrid_jax.inspection import alignment, candidates, report
+from hybrid_jax.inspection.near_duplicates import SURE, find_exact, find_near
+from hybrid_jax.inspection.scan import FoundImages, find, scan
 from tests.data.files import digit, encoded, write
 
 
@@ -43,21 +43,24 @@ class InMemory:
 def looked_at(train, test=()):
     records = {"train": InMemory(train), "test": InMemory(test)}
     labels = {split: np.zeros(len(r), np.int32) for split, r in records.items()}
-    return look_at(Found("made", ("all",), records, labels), DataConfig("made"))
+    return scan(FoundImages("made", ("all",), records, labels), DataConfig("made"))
 
 
 def test_exact_copies_are_those_that_sorting_finds():
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 60, 300)
     images = looked_at([digit(row) for row in rows[:200]], map(digit, rows[200:]))
-    copies = exact(images)
+    copies = find_exact(images)
     assert (images.name(7), images.name(207)) == ("train/7", "test/7")
     train, test = rows[:200], rows[200:]
     expected = {200 + i for i, row in enumerate(test) if row in train}
-    assert {pair.second for pair in copies.across} == expected
-    assert all(rows[p.first] == rows[p.second] for p in copies.across + copies.within)
+    assert {pair.second for pair in copies.between_splits} == expected
+    assert all(
+        rows[p.first] == rows[p.second]
+        for p in copies.between_splits + copies.within_split
+    )
     repeats = len(train) - len({*train}) + len(test) - len({*test})
-    assert len(copies.within) == repeats
+    assert len(copies.within_split) == repeats
 
 
 def recompressed(image):
@@ -89,9 +92,9 @@ def test_each_kind_of_change_pairs_with_its_original_alone():
     train = [digit(row, 32) for row in range(600)]
     rows = [0, 255, 256, 511, 512, 599, 100, 200, 300, 400]
     changed = zip(CHANGES.values(), rows, strict=True)
-    found = near(looked_at(train, [change(train[row]) for change, row in changed]))
+    found = find_near(looked_at(train, [change(train[row]) for change, row in changed]))
     likeliest = {}
-    for pair in found.across:
+    for pair in found.between_splits:
         likeliest.setdefault(pair.second - 600, pair)
     missed = {
         name
@@ -99,7 +102,9 @@ def test_each_kind_of_change_pairs_with_its_original_alone():
         if test not in likeliest or likeliest[test].first != row
     }
     assert not missed
-    surely = [pair for pair in found.across + found.within if pair.band == SURE]
+    surely = [
+        pair for pair in found.between_splits + found.within_split if pair.band == SURE
+    ]
     assert {(pair.first, pair.second) for pair in surely} <= {
         (row, 600 + test) for test, row in enumerate(rows)
     }
@@ -132,11 +137,11 @@ def test_the_most_alike_of_all_is_found_whatever_its_group():
     kinds = [kind for _, kind in candidates.VIEWS] * 2
     every = np.stack([v @ others[k].T for v, k in zip(views, kinds, strict=True)])
     grouped = others.reshape(2, members, groups, size)
-    likeness, column, view = candidates._best(views, grouped, 4)
+    similarity, column, view = candidates._best(views, grouped, 4)
     np.testing.assert_array_equal(column[:, 0], every.max(0).argmax(1))
-    np.testing.assert_allclose(likeness[:, 0], every.max((0, 2)), rtol=1e-5)
+    np.testing.assert_allclose(similarity[:, 0], every.max((0, 2)), rtol=1e-5)
     found = every[view, np.arange(20)[:, None], column]
-    np.testing.assert_allclose(likeness, found, rtol=1e-5)
+    np.testing.assert_allclose(similarity, found, rtol=1e-5)
 
 
 def test_a_search_never_holds_the_likeness_of_all_pairs():
@@ -167,8 +172,8 @@ def test_a_table_of_copies_names_files_whose_names_are_no_text(tmp_path):
     with open(name, "wb") as file:
         file.write(encoded(digit(4), "PNG"))
     options = DataConfig("folder", path=str(place))
-    images = look_at(find(options), options)
-    assert near_duplicate_table.write(tmp_path, images, exact(images)) == [
+    images = scan(find(options), options)
+    assert report.write_copies(tmp_path, images, find_exact(images)) == [
         "near_copies.csv"
     ]
     path = tmp_path / "near_copies.csv"
@@ -187,5 +192,5 @@ def test_sixteen_bits_are_compared_whole():
     ]
     changed = Image.fromarray(np.asarray(faint[2]) + np.uint16(500))
     images = looked_at(faint, [faint[1], changed])
-    assert [pair[:2] for pair in exact(images).across] == [(1, 4)]
-    assert [pair[:2] for pair in near(images).across] == [(2, 5)]
+    assert [pair[:2] for pair in find_exact(images).between_splits] == [(1, 4)]
+    assert [pair[:2] for pair in find_near(images).between_splits] == [(2, 5)]

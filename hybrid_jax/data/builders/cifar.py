@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders.archives import check_member, fetch
 from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
-from hybrid_jax.data.png import encode_png
+from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.errors import UserError
 
 URL = "https://www.cs.toronto.edu/~kriz/"

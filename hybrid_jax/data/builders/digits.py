@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
-from hybrid_jax.data.png import encode_png
+from hybrid_jax.data.image_io import encode_png
 
 _CITATION = """\
 @misc{alpaydin1998optical,

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders.archives import fetch
 from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
-from hybrid_jax.data.png import encode_png
+from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.errors import UserError
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid_jax.data import group_splitting
+from hybrid_jax.data import subsets
 from hybrid_jax.data.builders.archives import fetch
 from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
-from hybrid_jax.data.png import encode_png
+from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.errors import UserError
 from hybrid_jax.extras import import_extra
 
@@ -133,9 +133,7 @@ def split_indices(
     Images of one point of the sky are in the same split.
     """
     _, points = np.unique(np.stack([ra, dec], 1), axis=0, return_inverse=True)
-    test = group_splitting.hold_out(
-        labels, points.reshape(-1), TEST_FRACTION, SPLIT_SEED
-    )
+    test = subsets.group_holdout(labels, points.reshape(-1), TEST_FRACTION, SPLIT_SEED)
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 

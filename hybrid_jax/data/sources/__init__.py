@@ -1,1 +1,1 @@
-"""Where images come from: TFDS, folders, tables, arrays."""
+"""Sources of images: TFDS, folders, tables and arrays."""

@@ -1,23 +1,20 @@
-"""Arrays that somebody hands over, checked: images, labels, and what they mean."""
+"""Checks of images and labels that are passed as arrays."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from hybrid_jax.errors import UserError, closest, counted, shown
-
-NAMED_AT_MOST = 5
+from hybrid_jax.errors import UserError, closest, counted, listed, shown
 
 
 def check_images(
     images: Any, name: str, shape: tuple[int, int, int] | None = None
 ) -> np.ndarray:
-    """Checks images that somebody hands over.
+    """Check images that a caller passes as arrays.
 
     Args:
-      images: uint8 `[N, h, w]` or `[N, h, w, C]`, C being 1 or 3; what NumPy makes an
-        array of.
+      images: uint8 `[N, h, w]` or `[N, h, w, C]`, C being 1 or 3; array-like.
       name: what they are called in errors, such as `train`.
       shape: `(h, w, C)` that they must have.
 
@@ -41,13 +38,14 @@ def check_images(
         raise UserError(f"{name}: there is no image in it")
     if shape is not None and images.shape[1:] != tuple(shape):
         raise UserError(
-            f"{name}: images are {by(images.shape[1:])}, and {by(shape)} is needed"
+            f"{name}: images are {shape_text(images.shape[1:])}, and "
+            f"{shape_text(shape)} is needed"
         )
     return images
 
 
-def labels_as_classes(labels: Any, classes: Sequence[str], name: str) -> np.ndarray:
-    """Numbers of classes, int32 `[N]`, of labels that name them.
+def encode_labels(labels: Any, classes: Sequence[str], name: str) -> np.ndarray:
+    """Encode labels that name classes as indices int32 `[N]`.
 
     Args:
       labels: `[N]`, names of classes; numbers where classes are named by numbers.
@@ -59,12 +57,10 @@ def labels_as_classes(labels: Any, classes: Sequence[str], name: str) -> np.ndar
     """
     values = check_labels(labels, name)
     numbers = {class_name: number for number, class_name in enumerate(classes)}
-    found, places = np.unique(values, return_inverse=True)
-    names = [named(value) for value in found]
+    found, inverse = np.unique(values, return_inverse=True)
+    names = [label_name(value) for value in found]
     unknown = [label for label in names if label not in numbers]
     if unknown:
-        known = ", ".join(map(repr, classes[:NAMED_AT_MOST]))
-        more = ", …" if len(classes) > NAMED_AT_MOST else ""
         way_out = (
             "; give names: np.array(classes)[labels]"
             if values.dtype.kind in "iu"
@@ -72,25 +68,26 @@ def labels_as_classes(labels: Any, classes: Sequence[str], name: str) -> np.ndar
         )
         raise UserError(
             f"{name}: {counted(len(unknown), 'label')} of no class of this run: "
-            f"{', '.join(map(repr, unknown[:NAMED_AT_MOST]))}; its classes are {known}"
-            f"{more}{way_out}"
+            f"{listed([*map(repr, unknown)])}; its classes are "
+            f"{listed([*map(repr, classes)])}{way_out}"
         )
-    return np.array([numbers[n] for n in names], np.int32)[places.reshape(-1)]
+    return np.array([numbers[n] for n in names], np.int32)[inverse.reshape(-1)]
 
 
 def check_labels(labels: Any, name: str) -> np.ndarray:
-    """Labels as an array `[N]` of numbers or of text.
+    """Check labels, and return them as an array `[N]` of numbers or text.
 
     Raises:
       UserError: says what is wrong with them.
     """
-    array = _one_kind(labels, name)
+    array = _to_array(labels, name)
     if array.ndim != 1:
         one_hot = (
             ": take the class of each, labels.argmax(1)" if array.ndim == 2 else ""
         )
         raise UserError(
-            f"{name}: labels are {by(array.shape)}, and one a row is needed{one_hot}"
+            f"{name}: labels are {shape_text(array.shape)}, and one a row is "
+            f"needed{one_hot}"
         )
     if array.dtype.kind == "f":
         if missing := int((~np.isfinite(array)).sum()):
@@ -99,13 +96,13 @@ def check_labels(labels: Any, name: str) -> np.ndarray:
                 f"{'is' if missing == 1 else 'are'} NaN or infinite: leave those "
                 "images out"
             )
-        whole = array.astype(np.int64)
-        array = whole if (whole == array).all() else array
+        is_integer = array.astype(np.int64)
+        array = is_integer if (is_integer == array).all() else array
     return array
 
 
-def _one_kind(labels: Any, name: str) -> np.ndarray:
-    """Labels as an array; NumPy alone would make text of numbers beside text."""
+def _to_array(labels: Any, name: str) -> np.ndarray:
+    """Convert labels to an array; NumPy would turn numbers among text into text."""
     if not hasattr(labels, "dtype"):
         try:
             labels = np.array([*labels], object)
@@ -141,8 +138,8 @@ def _kind(value: Any) -> str:
     return type(value).__name__
 
 
-def named(value: Any) -> str:
-    """The name of a class; names of files' classes are made in the same way."""
+def label_name(value: Any) -> str:
+    """Return the name of a class, formed like the names of class folders."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     return shown(text)
 
@@ -166,23 +163,24 @@ def _check_type(images: np.ndarray, name: str) -> None:
     low, high = images.min(), images.max()
     raise UserError(
         f"{name}: images are {images.dtype} from {low:.6g} to {high:.6g}, and bytes "
-        "from 0 to 255 (uint8) are needed: " + _call(images, float(low), float(high))
+        "from 0 to 255 (uint8) are needed: "
+        + _conversion(images, float(low), float(high))
     )
 
 
-def _call(images: np.ndarray, low: float, high: float) -> str:
-    """The call that makes bytes of numbers in some range."""
-    whole = images.dtype.kind in "iu"
-    if low >= 0 and high <= 1 and not whole:
+def _conversion(images: np.ndarray, low: float, high: float) -> str:
+    """Return the call that converts images of some range to bytes."""
+    is_integer = images.dtype.kind in "iu"
+    if low >= 0 and high <= 1 and not is_integer:
         return "np.round(images * 255).astype(np.uint8)"
     if low >= 0 and high <= 255:
-        exact = whole or bool((images == np.round(images)).all())
+        exact = is_integer or bool((images == np.round(images)).all())
         if exact:
             return "images.astype(np.uint8)"
         return "np.clip(np.round(images), 0, 255).astype(np.uint8)"
-    if low >= -1 and high <= 1 and not whole:
+    if low >= -1 and high <= 1 and not is_integer:
         return "np.round((images + 1) * 127.5).astype(np.uint8)"
-    if low >= 0 and high < 2**16 and whole:
+    if low >= 0 and high < 2**16 and is_integer:
         return "(images >> 8).astype(np.uint8), where 65535 is the highest level"
     if low >= -64 and 64 <= high <= 320:  # a little beyond, as resizing leaves it
         return "np.clip(images, 0, 255).astype(np.uint8)"
@@ -195,7 +193,7 @@ def _call(images: np.ndarray, low: float, high: float) -> str:
 def _check_rank(
     images: np.ndarray, name: str, shape: tuple[int, int, int] | None
 ) -> None:
-    rank, of = images.ndim, by(images.shape)
+    rank, of = images.ndim, shape_text(images.shape)
     needed = f"{name}: images are {of}, and [N, h, w] or [N, h, w, C] is needed"
     if rank == 3 and (
         images.shape[-1] in (1, 3, 4) or (shape and images.shape == tuple(shape))
@@ -219,5 +217,6 @@ def _check_rank(
         raise UserError(f"{name}: images are {of}, and have no pixels")
 
 
-def by(shape: Sequence[int]) -> str:
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape as text, such as `[28, 28, 1]`."""
     return f"[{', '.join(map(str, shape))}]"

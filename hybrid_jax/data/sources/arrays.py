@@ -1,4 +1,4 @@
-"""Data sets that are handed over as arrays, checked before anything is made of them."""
+"""Data sets that are passed as arrays."""
 
 import collections
 import hashlib
@@ -8,27 +8,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data import group_splitting as grouped
+from hybrid_jax.data import subsets
 from hybrid_jax.data.dataset import SPLITS, Split, Splits
-from hybrid_jax.data.image_io import Facts, Form, bring
-from hybrid_jax.data.sources.array_checks import by, check_images, check_labels, named
-from hybrid_jax.data.sources.class_folders import SPLITS as NAMES
-from hybrid_jax.data.splitting import divide, left_out_note, notes_on, used_splits
-from hybrid_jax.errors import UserError, closest, counted, short
+from hybrid_jax.data.image_io import convert_array
+from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
+from hybrid_jax.data.sources.array_checks import (
+    check_images,
+    check_labels,
+    label_name,
+    shape_text,
+)
+from hybrid_jax.data.splitting import left_out_note, make_splits, notes_on, used_splits
+from hybrid_jax.errors import UserError, closest, counted, listed, short
 
-NAMED_AT_MOST = 5
 
-
-class Given(NamedTuple):
-    """One split as it was handed over: images, labels, and groups if there are any."""
+class ArraySplit(NamedTuple):
+    """Hold one split as passed: images, labels, and groups if there are any."""
 
     images: Any  # uint8 [N, h, w, C], an array or what is indexed like one
     labels: np.ndarray  # of any values [N]
     groups: np.ndarray | None
 
 
-def from_arrays(splits: "Splits | Mapping[str, Any]", options: DataConfig) -> Splits:
-    """Makes a data set of arrays.
+def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Splits:
+    """Make a data set of arrays.
 
     Args:
       splits: a mapping from `train` and maybe `validation` and `test` to a `Split`, to
@@ -36,72 +39,81 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", options: DataConfig) -> Sp
         `[N, h, w]` or `[N, h, w, C]` of 1 or 3 channels. Labels are numbers or names;
         the classes are those of all splits, numbers in their order. A `Splits` is
         returned as it is.
-        All of them stay in memory, whatever `options.loader` says.
-      options: `validation`, `fraction`, `per_class`, `split_seed`, `image_size`, `fit`
-        and `background` mean what they do for files, and choose the same images for
-        the same labels.
+        All images stay in memory, whatever `config.loader` says.
+      config: `validation`, `fraction`, `per_class`, `split_seed`, `image_size`, `fit`
+        and `background` have the same meaning as for files, and select the same
+        images for the same labels.
 
     Raises:
       UserError: names the split, what is wrong with it, and the way out.
     """
     if isinstance(splits, Splits):
         return splits
-    given = {name: _given(name, splits[name]) for name in _names(splits)}
-    sizes = {name: len(of.labels) for name, of in given.items()}
-    notes, unused = (), sizes.keys() - {*used_splits(sizes, options)}
+    arrays = {name: _check_split(name, splits[name]) for name in _names(splits)}
+    sizes = {name: len(split.labels) for name, split in arrays.items()}
+    notes: tuple[str, ...] = ()
+    unused = sizes.keys() - {*used_splits(sizes, config)}
     for name in unused:
         notes += (left_out_note(sizes[name]),)
-        del given[name]
-    _check_shapes(given)
-    classes, labels = _numbered({name: of.labels for name, of in given.items()})
+        del arrays[name]
+    _check_shapes(arrays)
+    classes, labels = _encode_labels(
+        {name: split.labels for name, split in arrays.items()}
+    )
     _check_classes(classes, labels)
-    if found := grouped.shared({name: of.groups for name, of in given.items()}):
-        raise UserError(grouped.refusal(found))
-    parts, more = divide(labels, classes, options, given["train"].groups)
-    form = _form(given["train"].images, options)
-    taken = {}
+    if found := subsets.shared_groups(
+        {name: split.groups for name, split in arrays.items()}
+    ):
+        raise UserError(subsets.shared_groups_error(found))
+    parts, more = make_splits(labels, classes, config, arrays["train"].groups)
+    form = _pixel_format(arrays["train"].images, config)
+    parts_made = {}
     for name, (source, rows) in parts.items():
-        images = given[source].images
+        images = arrays[source].images
         images = images if len(rows) == len(images) else _rows(images, rows)
-        images, extents = to_form(images, form)
-        taken[name] = Split(images, labels[source][rows], extents)
-    fingerprint = _digest([of.images for of in given.values()])
-    more += notes_on({name: of.labels for name, of in taken.items()}, classes)
-    return Splits("arrays", taken, classes, form, notes + more, fingerprint)
+        images, extents = to_pixel_format(images, form)
+        parts_made[name] = Split(images, labels[source][rows], extents)
+    fingerprint = _digest([split.images for split in arrays.values()])
+    more += notes_on(
+        {name: split.labels for name, split in parts_made.items()}, classes
+    )
+    return Splits("arrays", parts_made, classes, form, notes + more, fingerprint)
 
 
-def to_form(images: np.ndarray, form: Form) -> tuple[np.ndarray, np.ndarray | None]:
-    """Brings images of one size to the form of a data set.
+def to_pixel_format(
+    images: np.ndarray, form: PixelFormat
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Convert images of one size to the pixel format of a data set.
 
     Args:
       images: uint8 `[N, h, w, C]`.
-      form: of the result.
+      form: pixel format of the result.
 
     Returns:
       uint8 `[N, H, W, C]`, and int32 `[N, 2]`, height and width that each image fills;
-      None where all fill all. Images of the form's size are returned as they are.
+      None if all do. Images of the form's size are returned as they are.
     """
-    from hybrid_jax.data.extents import extents_of
-    from hybrid_jax.data.lazy_images import mapped
+    from hybrid_jax.data.lazy_images import parallel_map
+    from hybrid_jax.data.pixel_format import stored_extents
 
     size = images.shape[1:3]
     if form.target is None and images.shape[1:] == (*form.size, form.channels):
         return images, None
     extent = None
     if form.target is not None:
-        (extent,) = extents_of(np.array([size]), form.target, form.fit)
-    brought = np.empty((len(images), *form.size, form.channels), np.uint8)
+        (extent,) = stored_extents(np.array([size]), form.target, form.fit)
+    converted = np.empty((len(images), *form.size, form.channels), np.uint8)
 
     def fill(rows: slice) -> None:
         for row in range(len(images))[rows]:
-            brought[row] = bring(images[row], form, extent)
+            converted[row] = convert_array(images[row], form, extent)
 
-    collections.deque(mapped(fill, len(images)), 0)
-    return brought, None if extent is None else np.tile(extent, (len(images), 1))
+    collections.deque(parallel_map(fill, len(images)), 0)
+    return converted, None if extent is None else np.tile(extent, (len(images), 1))
 
 
 def _names(splits: Any) -> list[str]:
-    """The names of the splits, in their order."""
+    """Return the names of the splits, in their order."""
     if not isinstance(splits, Mapping):
         raise UserError(
             f"splits are {type(splits).__name__}: give a mapping such as "
@@ -111,22 +123,24 @@ def _names(splits: Any) -> list[str]:
         if name not in SPLITS:
             raise UserError(
                 f"splits have {name!r}, which is none of {', '.join(SPLITS)}"
-                f"{meant(name)}"
+                f"{split_suggestion(name)}"
             )
     if "train" not in splits:
-        held = ", ".join(splits) or "nothing"
-        raise UserError(f"splits have {held}, and no 'train' to learn from: add it")
+        names_found = ", ".join(splits) or "nothing"
+        raise UserError(
+            f"splits have {names_found}, and no 'train' to learn from: add it"
+        )
     return [name for name in SPLITS if name in splits]
 
 
-def meant(name: Any) -> str:
-    """`", did you mean 'validation'?"`: the split that is meant by another name."""
+def split_suggestion(name: Any) -> str:
+    """Return `", did you mean 'test'?"` for another name of a split, or nothing."""
     plain = str(name).casefold()
-    known = (role for role, names in NAMES.items() if plain in names)
-    return closest(next(known, plain), SPLITS)
+    matching = (role for role, names in SPLITS.items() if plain in names)
+    return closest(next(matching, plain), SPLITS)
 
 
-def _given(name: str, value: Any) -> Given:
+def _check_split(name: str, value: Any) -> ArraySplit:
     if isinstance(value, Split):
         if value.extents is not None:
             raise UserError(
@@ -145,47 +159,49 @@ def _given(name: str, value: Any) -> Given:
         images, labels, groups = (*value, None)[:3]
         images = check_images(images, name)
     labels = check_labels(labels, name)
-    if groups is not None:  # as tables have them: text
+    if groups is not None:  # text, as in tables
         groups = check_labels(groups, f"{name}, groups")
-        groups = np.array([*map(named, groups)], object)
-    for what, of in (("labels", labels), ("groups", groups)):
-        if of is not None and len(of) != len(images):
+        groups = np.array([*map(label_name, groups)], object)
+    for what, values in (("labels", labels), ("groups", groups)):
+        if values is not None and len(values) != len(images):
             raise UserError(
-                f"{name}: {counted(len(images), 'image')} and {len(of):,} {what}: as "
-                "many are needed"
+                f"{name}: {counted(len(images), 'image')} and {len(values):,} {what}: "
+                "as many are needed"
             )
-    return Given(images, labels, groups)
+    return ArraySplit(images, labels, groups)
 
 
-def _check_shapes(given: dict[str, Given]) -> None:
-    shapes = {name: tuple(of.images.shape[1:]) for name, of in given.items()}
+def _check_shapes(arrays: dict[str, ArraySplit]) -> None:
+    shapes = {name: tuple(split.images.shape[1:]) for name, split in arrays.items()}
     for name, shape in shapes.items():
         if shape != shapes["train"]:
             raise UserError(
-                f"{name}: images are {by(shape)}, and those of train are "
-                f"{by(shapes['train'])}: bring them to one size"
+                f"{name}: images are {shape_text(shape)}, and those of train are "
+                f"{shape_text(shapes['train'])}: bring them to one size"
             )
 
 
-def _numbered(
+def _encode_labels(
     labels: dict[str, np.ndarray],
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Names of all classes, and labels int32 by their order."""
+    """Return the names of all classes, and labels int32 in their order."""
     kinds = {
-        name: "text" if of.dtype.kind in "US" else "numbers"
-        for name, of in labels.items()
+        name: "text" if split.dtype.kind in "US" else "numbers"
+        for name, split in labels.items()
     }
     if len({*kinds.values()}) > 1:
-        told = ", ".join(f"{kind} in {name}" for name, kind in kinds.items())
-        raise UserError(f"labels are {told}: give all as numbers, or all as text")
-    values = np.unique(np.concatenate([np.unique(of) for of in labels.values()]))
+        kinds_found = ", ".join(f"{kind} in {name}" for name, kind in kinds.items())
+        raise UserError(
+            f"labels are {kinds_found}: give all as numbers, or all as text"
+        )
+    values = np.unique(np.concatenate([np.unique(split) for split in labels.values()]))
     if kinds["train"] == "text" and all(str(v).isdecimal() for v in values):
         values = np.array(sorted(values, key=lambda v: (int(v), v)))
-    classes = tuple(map(named, values))
+    classes = tuple(map(label_name, values))
     order = np.argsort(values)
     return classes, {
-        name: order[np.searchsorted(values, of, sorter=order)].astype(np.int32)
-        for name, of in labels.items()
+        name: order[np.searchsorted(values, split, sorter=order)].astype(np.int32)
+        for name, split in labels.items()
     }
 
 
@@ -193,29 +209,26 @@ def _check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> N
     if len(classes) < 2:
         raise UserError(f"train: all labels are {classes[0]!r}: two classes are needed")
     counts = np.bincount(labels["train"], minlength=len(classes))
-    for name, of in labels.items():
-        if not counts[of].all():
-            missing = [
-                short(classes[label]) for label in np.unique(of[counts[of] == 0])
-            ]
+    for name, split in labels.items():
+        if not counts[split].all():
+            absent = np.unique(split[counts[split] == 0])
+            missing = [repr(short(classes[label])) for label in absent]
             raise UserError(
-                f"{name}: train lacks {len(missing)} of its classes: "
-                + ", ".join(map(repr, missing[:NAMED_AT_MOST]))
-                + (", …" if missing[NAMED_AT_MOST:] else "")
-                + "; add images of them to train, or leave them out"
+                f"{name}: train lacks {len(missing)} of its classes: {listed(missing)};"
+                " add images of them to train, or leave them out"
             )
 
 
-def _form(images: Any, options: DataConfig) -> Form:
-    """What images of one size are kept as: `encoded.choose_form` says it for files."""
-    from hybrid_jax.data.lazy_images import choose_form
+def _pixel_format(images: Any, config: DataConfig) -> PixelFormat:
+    """Choose the pixel format of images of one size."""
+    from hybrid_jax.data.pixel_format import choose_pixel_format
 
-    if not isinstance(images, np.ndarray):  # they are files, and have a form
+    if not isinstance(images, np.ndarray):  # lazy images have a pixel format
         return images.form
     _, height, width, channels = images.shape
-    facts = [Facts(int(height), int(width), gray=channels == 1)]
-    return choose_form(
-        facts, options.image_size, options.fit, options.background, "arrays"
+    infos = [ImageInfo(int(height), int(width), gray=channels == 1)]
+    return choose_pixel_format(
+        infos, config.image_size, config.fit, config.background, "arrays"
     )
 
 
@@ -224,10 +237,10 @@ def _rows(images: Any, rows: np.ndarray) -> Any:
 
 
 def _digest(arrays: Sequence[Any]) -> str:
-    """What tells pixels from others; images that lie in files are told by those."""
+    """Hash the pixels of arrays; lazy images are identified by their files."""
     digest = hashlib.sha256()
     for images in arrays:
         if isinstance(images, np.ndarray):
-            for some in np.array_split(images, max(1, images.size >> 26)):
-                digest.update(np.ascontiguousarray(some))
+            for block in np.array_split(images, max(1, images.size >> 26)):
+                digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()

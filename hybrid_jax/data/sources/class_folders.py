@@ -1,4 +1,4 @@
-"""Images in folders: which are classes, which are splits, and what is neither.
+"""Images in folders of classes, with or without splits.
 
 DIR/train/<class>/*  beside  DIR/val/<class>/*  or  DIR/test/<class>/*,  or both
 DIR/<class>/*                                    to be split by a share of each class
@@ -10,29 +10,30 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
-from hybrid_jax.data.image_io import OTHER_SUFFIXES, SUFFIXES
+from hybrid_jax.data.image_io import SUFFIXES, UNSUPPORTED_SUFFIXES
 from hybrid_jax.errors import UserError, counted, shown
+from hybrid_jax.paths import expanded
 
-# Names of splits, in any case.
-SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
+IMAGE_SUFFIXES = {*SUFFIXES, *UNSUPPORTED_SUFFIXES}
+# Folders of file servers, archivers and operating systems.
+SYSTEM_FOLDERS = {
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "@eadir",
+    "@recently-snapshot",
+    "@recycle",
+    "__macosx",
+    "__pycache__",
+    "lost+found",
+    "system volume information",
 }
-KNOWN = {*SUFFIXES, *OTHER_SUFFIXES}
-# What file servers, archivers and systems leave in folders.
-FOREIGN = frozenset(
-    {
-        *("@eadir", "@recently-snapshot", "@recycle", "#recycle", "#snapshot"),
-        *("$recycle.bin", "__macosx", "__pycache__", "lost+found"),
-        "system volume information",
-    }
-)
 
 
 class Entry(NamedTuple):
-    """One image: its split or nothing yet, its file, and its class's name.
+    """Hold one image: its file, class, split and group; the last two may be empty.
 
     Its group, too, where it has one.
     """
@@ -43,8 +44,8 @@ class Entry(NamedTuple):
     group: str = ""
 
 
-class Folder(NamedTuple):
-    """What a folder holds.
+class FolderContents(NamedTuple):
+    """Hold the images of a folder or a table, and what was left out.
 
     Attributes:
       entries: the images that are used.
@@ -60,82 +61,83 @@ class Folder(NamedTuple):
 
 
 def read_folder(
-    place: Path, exclusions: Exclusions, wanted: Container[str] = SPLITS
-) -> Folder:
-    """The images below a folder, by split and class.
+    root: Path, exclusions: Exclusions, wanted: Container[str] = SPLITS
+) -> FolderContents:
+    """List the images below a folder, by split and class.
 
     Args:
-      place: the folder.
+      root: the folder.
       exclusions: what to leave out.
-      wanted: splits that are used; others are counted in the notes.
+      wanted: splits to use; others are counted in the notes.
 
     Raises:
-      UserError: it is not laid out as either of the two, or cannot be listed.
+      UserError: the folder has neither layout, or cannot be listed.
     """
-    walk = _Walk(place, exclusions)
+    walk = _Walk(root, exclusions)
     roles = _roles(walk)
     if not roles:
-        walk.add_classes(place, "")
+        walk.add_classes(root, "")
         return walk.found()
     if "train" not in roles or len(roles) < 2:
-        raise _lacks_a_split(place, roles)
+        raise _lacks_a_split(root, roles)
     used = {role: folder for role, folder in roles.items() if role in wanted}
     for role, folder in used.items():
         walk.add_classes(folder, role)
-    taken = " and ".join(shown(folder.name) for folder in used.values())
-    others = [f for f in walk.folders(place) if f not in used.values()]
+    used_names = " and ".join(shown(folder.name) for folder in used.values())
+    others = [f for f in walk.folders(root) if f not in used.values()]
     for folder in others:
-        if images := walk.left_in(walk.images(folder)):
+        if images := walk.not_excluded(walk.images(folder)):
             count, name = counted(len(images), "image"), shown(folder.name)
             verb = "is" if len(used) == 1 else "are"
-            walk.notes.append(f"{count} in {name} left out: only {taken} {verb} used")
-    walk.note_loose(place)
+            walk.notes.append(
+                f"{count} in {name} left out: only {used_names} {verb} used"
+            )
+    walk.note_loose_images(root)
     return walk.found()._replace(splits=tuple(used))
 
 
-def read_folder_split(place: Path, split: str) -> Folder:
-    """The images of one split of a folder, or of all where it has none, by class.
+def read_folder_split(root: Path, split: str) -> FolderContents:
+    """List the images of one split of a folder, or all where it has no splits.
 
     Args:
-      place: the folder.
-      split: which; it must be empty or one that the folder has, if it has any.
+      root: the folder.
+      split: name of a split that the folder has; empty if it has none.
 
     Raises:
-      UserError: the split is not there, there are no classes, or a folder cannot be
-        listed.
+      UserError: the split or the classes are missing, or a folder cannot be listed.
     """
-    walk = _Walk(place, Exclusions())
+    walk = _Walk(root, Exclusions())
     roles = _roles(walk)
-    chosen, notes = chosen_split(place, tuple(roles), split)
-    walk.add_classes(roles[chosen] if chosen else place, chosen)
+    role, notes = requested_split(root, tuple(roles), split)
+    walk.add_classes(roles[role] if role else root, role)
     found = walk.found()
     return found._replace(notes=[*notes, *found.notes])
 
 
-def chosen_split(
-    place: Path, there: Sequence[str], split: str
+def requested_split(
+    root: Path, splits: Sequence[str], split: str
 ) -> tuple[str, tuple[str, ...]]:
-    """The split that is meant, and notes; empty where there are none.
+    """Return the requested split and notes; an empty name where there are no splits.
 
     Args:
-      place: a folder or a table.
-      there: splits that it has.
-      split: that somebody asked for, or empty.
+      root: a folder or a table.
+      splits: splits that it has.
+      split: requested split, or empty.
 
     Raises:
-      UserError: it has splits, and not this one.
+      UserError: it has splits, but not this one.
     """
-    if not there:
-        has_none = f"{shown(place)} has no splits: all of its images are used"
+    if not splits:
+        has_none = f"{shown(root)} has no splits: all of its images are used"
         return "", (has_none,) if split else ()
-    if split not in there:
-        asked = f"and no {split}" if split else "so one must be named"
-        raise UserError(f"{shown(place)} has the splits {', '.join(there)}, {asked}")
+    if split not in splits:
+        request = f"and no {split}" if split else "so one must be named"
+        raise UserError(f"{shown(root)} has the splits {', '.join(splits)}, {request}")
     return split, ()
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Image files in a folder and its folders, in the order of their paths.
+    """List image files in a folder and its subfolders, sorted by path.
 
     Raises:
       UserError: one of the folders cannot be listed.
@@ -143,92 +145,130 @@ def images_below(folder: Path) -> list[Path]:
     return [*_Walk(folder, Exclusions()).images(folder)]
 
 
-class _Walk:
-    """Images below a folder, and what is met on the way to them."""
+def check_outside(flag: str, folder: Path, path: str) -> None:
+    """Refuse an output folder that a later start would take for a class.
 
-    def __init__(self, place: Path, exclusions: Exclusions):
-        self.place, self._exclusions = place, exclusions
-        self._foreign: set[Path] = set()
+    Args:
+      flag: that sets the folder, such as `--workdir`.
+      folder: output folder; it need not exist.
+      path: `config.data.path`. A table lists its images, so any folder suits it.
+
+    Raises:
+      UserError: names both.
+    """
+    root = expanded(path).resolve()
+    inside = folder.resolve()
+    if not root.is_dir() or not inside.is_relative_to(root):
+        return
+    parts = inside.relative_to(root).parts
+    if any(part.startswith(".") for part in parts):
+        return  # a hidden folder
+    folders = {entry.name.casefold() for entry in root.iterdir() if entry.is_dir()}
+    roles = {role for role, names in SPLITS.items() if folders & {*names}}
+    matches = {name for names in SPLITS.values() for name in names}
+    if "train" in roles and len(roles) > 1 and {*parts[:1]} - matches:
+        return  # beside the splits, where no class is expected
+    raise UserError(
+        f"{flag}={folder} lies among the images of config.data.path={path}, where it "
+        "would become a class: give a folder elsewhere"
+    )
+
+
+class _Walk:
+    """Collect images below a folder, and notes on what is left out."""
+
+    def __init__(self, root: Path, exclusions: Exclusions):
+        self.root, self._exclusions = root, exclusions
+        self._system_folders: set[Path] = set()
         self._entries: list[Entry] = []
         self._empty: list[str] = []
         self.notes: list[str] = []
 
-    def found(self) -> Folder:
-        """All that was met."""
-        if self._foreign:
-            names = collections.Counter(shown(path.name) for path in self._foreign)
+    def found(self) -> FolderContents:
+        """Return all that was collected."""
+        if self._system_folders:
+            names = collections.Counter(
+                shown(path.name) for path in self._system_folders
+            )
             named = ", ".join(f"{n:,} {name}" for name, n in sorted(names.items()))
             self.notes.append(f"folders of file servers or systems left out: {named}")
-        return Folder(self._entries, self.notes, self._empty)
+        return FolderContents(self._entries, self.notes, self._empty)
 
-    def add_classes(self, place: Path, split: str) -> None:
-        """Takes every folder in `place` for a class.
+    def add_classes(self, root: Path, split: str) -> None:
+        """Add every folder in `root` as a class.
 
         Raises:
           UserError: it has no images.
         """
         before = len(self._entries)
-        for folder in self.folders(place):
+        for folder in self.folders(root):
             images = [*self.images(folder)]
-            kept = self.left_in(images)
-            if not kept and not self._exclusions.lists(folder.relative_to(self.place)):
+            included = self.not_excluded(images)
+            if not included and not self._exclusions.matches_folder(
+                folder.relative_to(self.root)
+            ):
                 self._empty.append(self._empty_class(folder, len(images)))
-            self._entries += (Entry(split, path, folder.name) for path in kept)
+            self._entries += (Entry(split, path, folder.name) for path in included)
         self._empty += (
-            f"class folder {shown(link.relative_to(self.place))!r} is a link to nothing"
-            for link in _shown_entries(place)
-            if _is_dead(link) and link.suffix.lower() not in KNOWN
+            f"class folder {shown(link.relative_to(self.root))!r} is a link to nothing"
+            for link in _visible_entries(root)
+            if _is_dangling_link(link) and link.suffix.lower() not in IMAGE_SUFFIXES
         )
-        loose = self.note_loose(place)
+        loose_count = self.note_loose_images(root)
         if len(self._entries) == before and not self._empty:
-            raise _no_images(place, loose, split)
+            raise _no_images(root, loose_count, split)
 
-    def left_in(self, images: Iterable[Path]) -> list[Path]:
-        """Those images that the user does not leave out."""
-        hold = self._exclusions.hold
-        return [path for path in images if not hold(path.relative_to(self.place))]
+    def not_excluded(self, images: Iterable[Path]) -> list[Path]:
+        """Return the images that the user does not leave out."""
+        matches = self._exclusions.matches
+        return [path for path in images if not matches(path.relative_to(self.root))]
 
-    def note_loose(self, place: Path) -> int:
-        """Says how many images lie beside the folders of `place`; their number."""
-        loose = sum(path.suffix.lower() in KNOWN for path in _shown_files(place))
-        if loose:
-            where = shown(place.relative_to(self.place.parent))
+    def note_loose_images(self, root: Path) -> int:
+        """Count the images beside the folders of `root`, and note them."""
+        loose_count = sum(
+            path.suffix.lower() in IMAGE_SUFFIXES for path in _visible_files(root)
+        )
+        if loose_count:
+            where = shown(root.relative_to(self.root.parent))
             self.notes.append(
-                f"{counted(loose, 'image')} in {where} left out, beside its folders"
+                f"{counted(loose_count, 'image')} in {where} left out, beside its "
+                "folders"
             )
-        return loose
+        return loose_count
 
-    def folders(self, place: Path) -> list[Path]:
-        """Folders in a folder that are the user's own, by name."""
-        found = [entry for entry in _shown_entries(place) if entry.is_dir()]
-        self._foreign.update(f for f in found if _is_foreign(f.name))
-        return [folder for folder in found if not _is_foreign(folder.name)]
+    def folders(self, root: Path) -> list[Path]:
+        """List the folders in a folder, without those of file servers and systems."""
+        found = [entry for entry in _visible_entries(root) if entry.is_dir()]
+        self._system_folders.update(f for f in found if _is_system_folder(f.name))
+        return [folder for folder in found if not _is_system_folder(folder.name)]
 
     def has_images(self, folder: Path) -> bool:
-        """Whether images lie anywhere below a folder."""
+        """Return whether any image lies below a folder."""
         return any(True for _ in self.images(folder))
 
     def images(self, folder: Path) -> Iterator[Path]:
-        """Image files in a folder and its folders, in the order of their paths.
+        """Yield image files in a folder and its subfolders, sorted by path.
 
         Raises:
           UserError: one of the folders cannot be listed.
         """
-        seen, found = set(), []
-        for here, folders, files in os.walk(
+        visited, found = set(), []
+        for folder_path, folders, files in os.walk(
             folder, followlinks=True, onerror=_refuse_unlisted
         ):
-            real = os.path.realpath(here)
-            own = [f for f in folders if f[0] != "." and not _is_foreign(f)]
-            self._foreign.update(Path(here, f) for f in folders if _is_foreign(f))
-            folders[:] = [] if real in seen else own
-            if real not in seen:
-                found += [Path(here, file) for file in files]
-            seen.add(real)
+            real = os.path.realpath(folder_path)
+            visible = [f for f in folders if f[0] != "." and not _is_system_folder(f)]
+            self._system_folders.update(
+                Path(folder_path, f) for f in folders if _is_system_folder(f)
+            )
+            folders[:] = [] if real in visited else visible
+            if real not in visited:
+                found += [Path(folder_path, file) for file in files]
+            visited.add(real)
         return filter(_is_image, sorted(found))
 
     def _empty_class(self, folder: Path, excluded: int) -> str:
-        where = shown(folder.relative_to(self.place))
+        where = shown(folder.relative_to(self.root))
         if excluded:
             return (
                 f"class folder {where!r} has no image left that config.data.exclude "
@@ -239,33 +279,32 @@ class _Walk:
             for _, _, names in os.walk(folder, onerror=_refuse_unlisted)
             for name in names
         )
-        held = ", ".join(f"{n:,} {shown(kind)}" for kind, n in others.most_common())
-        but = f", but {held}" if held else ""
-        return f"class folder {where!r} holds no image{but}"
+        contents = ", ".join(f"{n:,} {shown(kind)}" for kind, n in others.most_common())
+        detail = f", but {contents}" if contents else ""
+        return f"class folder {where!r} holds no image{detail}"
 
 
 def _roles(walk: _Walk) -> dict[str, Path]:
-    """The folder of each split; none where the folders are classes.
+    """Return the folder of each split; none where the folders are classes.
 
-    A folder called `train` is a class where it holds images itself and lies among
-    others that do.
+    A folder named `train` is a class if it and folders beside it hold images directly.
 
     Raises:
       UserError: two folders have one role.
     """
-    place, roles, named = walk.place, {}, {}
-    folders = walk.folders(place)
+    root, roles, named = walk.root, {}, {}
+    folders = walk.folders(root)
     for role, names in SPLITS.items():
         named[role] = [f for f in folders if f.name.casefold() in names]
-    known = [folder for found in named.values() for folder in found]
-    others = [folder for folder in folders if folder not in known]
-    classes = all(_holds_images_alone(walk, folder) for folder in known)
+    matches = [folder for found in named.values() for folder in found]
+    others = [folder for folder in folders if folder not in matches]
+    classes = all(_holds_images_alone(walk, folder) for folder in matches)
     if classes and any(map(walk.has_images, others)):
         return {}
     for role, found in named.items():
         if len(found) > 1:
             raise UserError(
-                f"{shown(place)} has more than one folder for {role}: "
+                f"{shown(root)} has more than one folder for {role}: "
                 f"{', '.join(shown(f.name) for f in found)}; leave one of them there"
             )
         if found:
@@ -274,43 +313,43 @@ def _roles(walk: _Walk) -> dict[str, Path]:
 
 
 def _holds_images_alone(walk: _Walk, folder: Path) -> bool:
-    """Whether a folder has images in it, and none in folders of its own."""
-    inside = any(map(_is_image, _shown_files(folder)))
+    """Return whether images lie in a folder, and none in its subfolders."""
+    inside = any(map(_is_image, _visible_files(folder)))
     return inside and not any(map(walk.has_images, walk.folders(folder)))
 
 
-def _lacks_a_split(place: Path, roles: dict[str, Path]) -> UserError:
-    """The error of a folder with images for training or for testing alone."""
+def _lacks_a_split(root: Path, roles: dict[str, Path]) -> UserError:
+    """Return the error for a folder that has only training or only test images."""
     names = " and ".join(repr(shown(folder.name)) for folder in roles.values())
     if "train" not in roles:
         return UserError(
-            f"{shown(place)} has images to test on in {names}, and no folder 'train': "
+            f"{shown(root)} has images to test on in {names}, and no folder 'train': "
             "add it"
         )
     name = shown(roles["train"].name)
     return UserError(
-        f"{shown(place)} has images to train on in {names}, and no folder 'test' or "
+        f"{shown(root)} has images to train on in {names}, and no folder 'test' or "
         f"'val': add it, or have a share held out with "
-        f"--config.data.path={shown(place)}/{name}; if {names} is a class, name the "
+        f"--config.data.path={shown(root)}/{name}; if {names} is a class, name the "
         "images in a table, a .csv with the columns path and label"
     )
 
 
-def _no_images(place: Path, loose: int, split: str) -> UserError:
-    """The error of a folder that has no class."""
-    expected = f"expected {shown(place)}/<class>/<image>, of {', '.join(SUFFIXES)}"
-    if not loose:
-        return UserError(f"{shown(place)} holds no images: {expected}")
+def _no_images(root: Path, loose_count: int, split: str) -> UserError:
+    """Return the error for a folder without classes."""
+    expected = f"expected {shown(root)}/<class>/<image>, of {', '.join(SUFFIXES)}"
+    if not loose_count:
+        return UserError(f"{shown(root)} holds no images: {expected}")
     others = "; or have a share of the training images held out" if split else ""
     return UserError(
-        f"{shown(place)} holds images, but not in folders by class: {expected}; or "
+        f"{shown(root)} holds images, but not in folders by class: {expected}; or "
         f"name them in a table, a .csv with the columns path and label{others}"
     )
 
 
-def _shown_entries(place: Path) -> list[Path]:
+def _visible_entries(root: Path) -> list[Path]:
     try:
-        entries = [entry for entry in place.iterdir() if entry.name[0] != "."]
+        entries = [entry for entry in root.iterdir() if entry.name[0] != "."]
     except OSError as error:
         _refuse_unlisted(error)
     return sorted(entries, key=lambda entry: entry.name)
@@ -323,20 +362,22 @@ def _refuse_unlisted(error: OSError) -> None:
     ) from None
 
 
-def _shown_files(place: Path) -> list[Path]:
-    return [entry for entry in _shown_entries(place) if not entry.is_dir()]
+def _visible_files(root: Path) -> list[Path]:
+    return [entry for entry in _visible_entries(root) if not entry.is_dir()]
 
 
 def _is_image(file: Path) -> bool:
-    """Whether a name is that of an image, or may be, whatever there is behind it."""
+    """Return whether a file is named like an image, or is a dangling link."""
     if file.name.startswith("."):
         return False
-    return file.suffix.lower() in KNOWN or (not file.suffix and _is_dead(file))
+    return file.suffix.lower() in IMAGE_SUFFIXES or (
+        not file.suffix and _is_dangling_link(file)
+    )
 
 
-def _is_dead(path: Path) -> bool:
+def _is_dangling_link(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def _is_foreign(name: str) -> bool:
-    return name.casefold() in FOREIGN
+def _is_system_folder(name: str) -> bool:
+    return name.casefold() in SYSTEM_FOLDERS

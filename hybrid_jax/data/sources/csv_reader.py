@@ -1,14 +1,13 @@
-"""Tables of users: comma-separated, semicolon-separated or tab-separated text.
+"""Reader of the user's tables, separated by commas, semicolons or tabs.
 
-Columns are found by any of the names that are common for them. Mistakes are told with
-the line that an editor shows them at.
+Columns are found by any of their common names. Errors name the line in an editor.
 """
 
 import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hybrid_jax.errors import UserError, shown
 
@@ -18,16 +17,22 @@ COLUMNS = {
     "label": ("label", "class", "target", "category"),
     "split": ("split", "subset", "set"),
     "group": (
-        *("group", "group_id", "patient", "patient_id", "subject", "subject_id"),
-        *("slide", "slide_id"),
+        "group",
+        "group_id",
+        "patient",
+        "patient_id",
+        "subject",
+        "subject_id",
+        "slide",
+        "slide_id",
     ),
 }
 
 
 class Row(NamedTuple):
-    """One row: the line that it begins at, and its cells by our names of the columns.
+    """Hold one row: its first line, and its cells by the names in `COLUMNS`.
 
-    A column that the table has not got is an empty cell.
+    The cell of a missing column is empty.
     """
 
     line: int
@@ -35,17 +40,14 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows of a table, and what it calls those of our columns that it has."""
+    """Hold the rows of a table, and its own names of the columns in `COLUMNS`."""
 
     rows: list[Row]
     columns: dict[str, str]
 
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self.rows)
-
 
 def read(file: Path, needed: Sequence[str]) -> Table:
-    """The rows of a table in UTF-8.
+    """Read the rows of a table in UTF-8.
 
     Args:
       file: its name ends in one of `SUFFIXES`.
@@ -55,7 +57,7 @@ def read(file: Path, needed: Sequence[str]) -> Table:
       UserError: it is no table, lacks a column, or has a row that does not fit its
         header; names the line.
     """
-    # Names of files need not be UTF-8.
+    # File names need not be UTF-8.
     text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     if "\0" in text:
         raise UserError(f"{shown(file)} cannot be read as a table: save it in UTF-8")
@@ -66,29 +68,29 @@ def read(file: Path, needed: Sequence[str]) -> Table:
         strict=True,
     )
     try:
-        numbered = [*_numbered(lines)]
+        rows_by_line = [*_numbered_rows(lines)]
     except csv.Error as error:
         raise UserError(
             f"{shown(file)}, line {lines.line_num}: {error}; is a quotation mark "
             "missing?"
         ) from None
-    header = [cell.strip() for cell in numbered[0][1]] if numbered else []
-    places = _places(file, header, needed)
+    header = [cell.strip() for cell in rows_by_line[0][1]] if rows_by_line else []
+    columns = _find_columns(file, header, needed)
     rows = []
-    for line, cells in numbered[1:]:
+    for line, cells in rows_by_line[1:]:
         if len(cells) > len(header):
             raise UserError(
                 f"{shown(file)}, line {line}: it has {len(cells)} cells for "
                 f"{len(header)} columns; quote a cell that has the separator in it"
             )
         filled = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
-        named = {name: filled[place] for name, place in places.items()}
+        named = {name: filled[column] for name, column in columns.items()}
         rows.append(Row(line, dict.fromkeys(COLUMNS, "") | named))
-    return Table(rows, {name: header[place] for name, place in places.items()})
+    return Table(rows, {name: header[column] for name, column in columns.items()})
 
 
-def _numbered(lines) -> Iterator[tuple[int, list[str]]]:
-    """Each row but blank ones, with the line that it begins at, counted from 1."""
+def _numbered_rows(lines: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row that is not blank, with its first line, counted from 1."""
     begin = 1
     for cells in lines:
         if len(cells) > 1 or "".join(cells).strip():
@@ -103,19 +105,21 @@ def _delimiter(file: Path, text: str) -> str:
     return ";" if ";" in header and "," not in header else ","
 
 
-def _places(file: Path, header: list[str], needed: Sequence[str]) -> dict[str, int]:
-    """Where each of our columns stands in the header."""
-    plain = [name.lower() for name in header]
-    places = {
-        ours: next(plain.index(name) for name in names if name in plain)
-        for ours, names in COLUMNS.items()
-        if {*names} & {*plain}
+def _find_columns(
+    file: Path, header: list[str], needed: Sequence[str]
+) -> dict[str, int]:
+    """Return the index of each known column in the header."""
+    lower = [name.lower() for name in header]
+    columns = {
+        column_name: next(lower.index(name) for name in names if name in lower)
+        for column_name, names in COLUMNS.items()
+        if {*names} & {*lower}
     }
-    for ours in needed:
-        if ours not in places:
+    for column_name in needed:
+        if column_name not in columns:
             raise UserError(
                 f"{shown(file)} has the columns "
                 f"{', '.join(map(shown, header)) or 'of nothing'}, and none is called "
-                f"{' or '.join(COLUMNS[ours])}"
+                f"{' or '.join(COLUMNS[column_name])}"
             )
-    return places
+    return columns

@@ -1,118 +1,121 @@
-"""Images that a table names: their files, splits, classes and groups."""
+"""Images that a table names, with their splits, classes and groups."""
 
 import os
 from collections.abc import Container
 from pathlib import Path
 
-from hybrid_jax.data import group_splitting
+from hybrid_jax.data import subsets
+from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
 from hybrid_jax.data.sources import csv_reader
-from hybrid_jax.data.sources.class_folders import SPLITS, Entry, Folder, chosen_split
-from hybrid_jax.errors import UserError, counted, shown
-
-NAMED_AT_MOST = 5
+from hybrid_jax.data.sources.class_folders import (
+    Entry,
+    FolderContents,
+    requested_split,
+)
+from hybrid_jax.errors import UserError, counted, listed, shown
 
 
 def read_table(
-    place: Path, exclusions: Exclusions, wanted: Container[str] = SPLITS
-) -> Folder:
-    """The images that a table names, by split and class.
+    file: Path, exclusions: Exclusions, wanted: Container[str] = SPLITS
+) -> FolderContents:
+    """List the images that a table names, by split and class.
 
     Args:
-      place: the table.
+      file: the table.
       exclusions: what to leave out.
-      wanted: splits that are used; others are counted in the notes.
+      wanted: splits to use; others are counted in the notes.
 
     Raises:
       UserError: it is no table, has images of one split alone, or has a row that names
         no image, class, split or group.
     """
-    table = _opened(place)
-    roles = roles_of(table)
+    table = _open_table(file)
+    roles = split_roles(table)
     if "split" in table.columns and (
         "train" not in roles.values() or len({*roles.values()}) < 2
     ):
         raise UserError(
-            f"{shown(place)} needs rows of train and of test or validation, or no "
+            f"{shown(file)} needs rows of train and of test or validation, or no "
             "split column"
         )
-    for line, cells in table:
+    for line, cells in table.rows:
         if "group" in table.columns and not cells["group"]:
             column = shown(table.columns["group"])
             raise UserError(
-                f"{shown(place)}, line {line}: it has no {column}; give one, such as "
+                f"{shown(file)}, line {line}: it has no {column}; give one, such as "
                 "the path of an image that belongs to no other"
             )
-    found = _entries(place, table, roles, exclusions, wanted)
+    found = _entries(file, table, roles, exclusions, wanted)
     if "group" in table.columns:
         count = len({entry.group for entry in found.entries})
         column = f"column {shown(table.columns['group'])}"
-        found.notes.append(group_splitting.note(count, column))
+        found.notes.append(subsets.groups_note(count, column))
     return found
 
 
-def read_table_split(place: Path, split: str) -> Folder:
-    """The images of one split of a table, or of all where it has none.
+def read_table_split(file: Path, split: str) -> FolderContents:
+    """List the images of one split of a table, or all where it has no splits.
 
     Args:
-      place: the table.
-      split: which; it must be empty or one that the table has, if it has any.
+      file: the table.
+      split: name of a split that the table has; empty if it has none.
 
     Raises:
       UserError: it is no table, the split is not there, or a row names no image or
         class.
     """
-    table = _opened(place)
-    roles = roles_of(table)
-    chosen, notes = chosen_split(place, tuple(dict.fromkeys(roles.values())), split)
-    found = _entries(place, table, roles, Exclusions(), {chosen})
+    table = _open_table(file)
+    roles = split_roles(table)
+    role, notes = requested_split(file, tuple(dict.fromkeys(roles.values())), split)
+    found = _entries(file, table, roles, Exclusions(), {role})
     return found._replace(notes=[*notes, *found.notes])
 
 
-def roles_of(table: csv_reader.Table) -> dict[str, str]:
-    """The split that each name of a split means; none without a column."""
-    names = dict.fromkeys(row.cells["split"] for row in table)
+def split_roles(table: csv_reader.Table) -> dict[str, str]:
+    """Map the cells of the split column to splits; empty without that column."""
+    names = dict.fromkeys(row.cells["split"] for row in table.rows)
     return {
         name: role
         for name in names
-        for role, known in SPLITS.items()
-        if name.casefold() in known
+        for role, aliases in SPLITS.items()
+        if name.casefold() in aliases
     }
 
 
-def _opened(place: Path) -> csv_reader.Table:
-    if place.suffix.lower() not in csv_reader.SUFFIXES:
+def _open_table(file: Path) -> csv_reader.Table:
+    if file.suffix.lower() not in csv_reader.SUFFIXES:
         raise UserError(
-            f"{shown(place)} is neither a folder nor a table whose name ends in "
+            f"{shown(file)} is neither a folder nor a table whose name ends in "
             f"{' or '.join(csv_reader.SUFFIXES)}"
         )
-    table = csv_reader.read(place, needed=("path", "label"))
+    table = csv_reader.read(file, needed=("path", "label"))
     if not table.rows:
-        raise UserError(f"{shown(place)} has no rows")
+        raise UserError(f"{shown(file)} has no rows")
     return table
 
 
 def _entries(
-    place: Path,
+    file: Path,
     table: csv_reader.Table,
     roles: dict[str, str],
     exclusions: Exclusions,
     wanted: Container[str],
-) -> Folder:
-    """The images of a table that are wanted, if every row of it is right."""
+) -> FolderContents:
+    """List the wanted images of a table, after checking every row."""
     entries, missing, unused = [], [], dict.fromkeys(SPLITS, 0)
-    for line, cells in table:
+    for line, cells in table.rows:
         split = roles.get(cells["split"], "")
         if not (cells["path"] and cells["label"]) or (roles and not split):
-            known = ", ".join(name for names in SPLITS.values() for name in names)
+            aliases = ", ".join(name for names in SPLITS.values() for name in names)
             raise UserError(
-                f"{shown(place)}, line {line}: a path, a label and, where there is "
-                f"such a column, a split of {known} are needed"
+                f"{shown(file)}, line {line}: a path, a label and, where there is "
+                f"such a column, a split of {aliases} are needed"
             )
-        image = place.parent / cells["path"]
+        image = file.parent / cells["path"]
         if not os.path.lexists(image):
             missing.append(f"{shown(cells['path'])} (line {line})")
-        elif exclusions.hold(os.path.relpath(image, place.parent)):
+        elif exclusions.matches(os.path.relpath(image, file.parent)):
             continue
         elif split and split not in wanted:
             unused[split] += 1
@@ -120,8 +123,8 @@ def _entries(
             entries.append(Entry(split, image, cells["label"], cells["group"]))
     if missing:
         raise UserError(
-            f"{shown(place)} names {len(missing)} images that do not exist, beside it "
-            f"or by their whole path: {', '.join(missing[:NAMED_AT_MOST])}"
+            f"{shown(file)} names {len(missing)} images that do not exist, beside it "
+            f"or by their whole path: {listed(missing)}"
         )
     notes = [
         f"{counted(count, 'image')} of the {split} split left out"
@@ -129,4 +132,4 @@ def _entries(
         if count
     ]
     used = tuple(s for s in SPLITS if s in roles.values() and s in wanted)
-    return Folder(entries, notes, [], used)
+    return FolderContents(entries, notes, [], used)

@@ -1,4 +1,4 @@
-"""Which images a user has, and of what class: a folder of folders, or a table.
+"""Lists of the user's images with their classes: from a folder of folders, or a table.
 
 DIR/train/<class>/*  beside  DIR/val/<class>/*  or  DIR/test/<class>/*,  or both
 DIR/<class>/*                                    split by a seeded share of each class
@@ -8,26 +8,30 @@ FILE.csv with the columns path and label         and split or group, where there
 import os
 import re
 import unicodedata
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from hybrid_jax.data import group_splitting as grouped
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data import subsets
+from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
-from hybrid_jax.data.sources.class_folders import SPLITS, Entry, Folder, read_folder
+from hybrid_jax.data.sources.class_folders import (
+    Entry,
+    FolderContents,
+    read_folder,
+)
 from hybrid_jax.data.sources.csv_table import read_table
-from hybrid_jax.data.splitting import one_sided
-from hybrid_jax.data.subsets import hold_out
-from hybrid_jax.errors import UserError, closest, counted, shown
+from hybrid_jax.data.splitting import one_sided_error
+from hybrid_jax.data.subsets import stratified_holdout
+from hybrid_jax.errors import UserError, closest, counted, listed, shown
 from hybrid_jax.paths import expanded
 
-NAMED_AT_MOST = 5
 
-
-class Listing(NamedTuple):
-    """Image files of one split, in a fixed order, labels int32 `[N]`, and groups.
+class LabeledFiles(NamedTuple):
+    """Hold the image files of one split, labels int32 `[N]`, and groups.
 
     Groups are text `[N]`; None where there are none.
     """
@@ -36,143 +40,135 @@ class Listing(NamedTuple):
     labels: np.ndarray
     groups: np.ndarray | None = None
 
-    def take(self, rows: np.ndarray) -> "Listing":
-        """Some of the images, in the order given."""
+    def take(self, rows: np.ndarray) -> "LabeledFiles":
+        """Return some of the images, in the given order."""
         groups = None if self.groups is None else self.groups[rows]
-        return Listing([self.paths[row] for row in rows], self.labels[rows], groups)
+        return LabeledFiles(
+            [self.paths[row] for row in rows], self.labels[rows], groups
+        )
 
 
-class Listings(NamedTuple):
-    """All splits, and the union of their classes in the order of the labels.
+class FileSplits(NamedTuple):
+    """Hold all splits, and the union of their classes in the order of the labels.
 
     Attributes:
       splits: by name, `train` first.
       classes: names.
-      held_out: whether the test split is a share that was held out here.
+      held_out: whether the test split was held out from the training images.
       notes: in words, what was left out.
       empty: in words, each class folder without images.
     """
 
-    splits: dict[str, Listing]
+    splits: dict[str, LabeledFiles]
     classes: tuple[str, ...]
     held_out: bool
     notes: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
 
     @property
-    def train(self) -> Listing:
+    def train(self) -> LabeledFiles:
         return self.splits["train"]
 
     @property
-    def test(self) -> Listing:
+    def test(self) -> LabeledFiles:
         return self.splits["test"]
 
 
-def list_images(path: str, test_fraction: float, seed: int, **options) -> Listings:
-    """What lies at `config.data.path`, if every class of it can be learned.
+def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSplits:
+    """List the images at `config.path`, and check that every class can be learned.
 
     Args:
-      path, test_fraction, seed, options: those of `find_images`.
+      config: of the data set.
+      wanted: which of the user's splits to use.
 
     Raises:
-      UserError: of `find_images`, or a class cannot be learned, or a group lies in two
-        splits.
+      UserError: like `find_images`; or a class cannot be learned, or a group lies in
+        two splits.
     """
-    found = find_images(path, test_fraction, seed, **options)
-    place = shown(expanded(path))
+    found = find_images(config, wanted)
+    path = shown(expanded(config.path))
     if found.empty:
-        raise UserError(f"{place}: {_no_class(found.empty)}")
-    if shared := grouped.shared({n: of.groups for n, of in found.splits.items()}):
-        raise UserError(f"{place}: {grouped.refusal(shared)}")
-    _check_classes(place, found)
+        raise UserError(f"{path}: {_empty_classes_error(found.empty)}")
+    groups = {name: files.groups for name, files in found.splits.items()}
+    if shared := subsets.shared_groups(groups):
+        raise UserError(f"{path}: {subsets.shared_groups_error(shared)}")
+    _check_classes(path, found)
     return found
 
 
-def find_images(
-    path: str,
-    test_fraction: float,
-    seed: int,
-    exclude: str = "",
-    group: str = "",
-    wanted: Container[str] = SPLITS,
-) -> Listings:
-    """What lies at `config.data.path`, whatever a training would say to it.
+def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSplits:
+    """List the images at `config.path`, whether or not they can be trained on.
 
     Args:
-      path: a folder, or a table whose name ends in `.csv` or `.tsv`.
-      test_fraction: of each class, where the user did not split the images.
-      seed: of that split.
-      exclude: a file that lists images to leave out.
-      group: a regular expression that finds an image's group in its path.
-      wanted: which of the user's own splits are used.
+      config: of the data set.
+      wanted: which of the user's splits to use.
 
     Raises:
-      UserError: it is not laid out as one of the three, or holds one class.
+      UserError: the path is missing or does not exist, is laid out in none of the three
+        ways, or holds one class.
     """
-    place = expanded(path)
-    found = read_entries(path, exclude, group, wanted)
-    named = [class_name(entry.label) for entry in found.entries]
-    classes = tuple(sorted({*named}, key=order_of(named)))
+    if not config.path:
+        raise UserError(
+            "config.data.path is missing: give the folder of your images, or a .csv"
+        )
+    path = expanded(config.path)
+    found = _read_entries(config, wanted)
+    names = [class_name(entry.label) for entry in found.entries]
+    classes = tuple(sorted({*names}, key=sort_key(names)))
     if len(classes) < 2:
         holds = f"holds one class, {classes[0]!r}" if classes else "holds no class"
         raise UserError(
-            f"{shown(place)} {holds}: two are needed"
-            + (f"; {_no_class(found.empty)}" if found.empty else "")
+            f"{shown(path)} {holds}: two are needed"
+            + (f"; {_empty_classes_error(found.empty)}" if found.empty else "")
         )
     numbers = {name: number for number, name in enumerate(classes)}
-    labels = np.array([numbers[name] for name in named], np.int32)
-    whole = listing_of(found.entries, labels)
-    notes = (*found.notes, *(f"classes {pair} may be one" for pair in alike(classes)))
+    labels = np.array([numbers[name] for name in names], np.int32)
+    all_files = labeled_files(found.entries, labels)
+    notes = (
+        *found.notes,
+        *(f"classes {pair} may be one" for pair in similar_names(classes)),
+    )
     if found.splits:
-        of_split = np.array([entry.split for entry in found.entries])
+        split_index = np.array([entry.split for entry in found.entries])
     else:
-        tested = _held_out(whole, test_fraction, seed)
-        of_split = np.where(tested, "test", "train")
-        notes += _held_out_note(tested, whole.groups)
+        is_test = _held_out(all_files, config.test_fraction, config.split_seed)
+        split_index = np.where(is_test, "test", "train")
+        notes += _held_out_note(is_test, all_files.groups)
     splits = {
-        name: whole.take(np.flatnonzero(of_split == name))
+        name: all_files.take(np.flatnonzero(split_index == name))
         for name in found.splits or ("train", "test")
     }
-    return Listings(splits, classes, not found.splits, notes, (*found.empty,))
+    return FileSplits(splits, classes, not found.splits, notes, (*found.empty,))
 
 
-def read_entries(
-    path: str, exclude: str = "", group: str = "", wanted: Container[str] = SPLITS
-) -> Folder:
-    """The images of a folder or a table, each with what is known of it.
-
-    Args:
-      path, exclude, group, wanted: those of `find_images`.
-
-    Raises:
-      UserError: it is not laid out as one of the three.
-    """
-    place = expanded(path)
-    if not place.exists():
-        raise UserError(f"config.data.path={shown(path)!r} does not exist")
-    exclusions = Exclusions(exclude)
-    read = read_folder if place.is_dir() else read_table
-    found = read(place, exclusions, wanted)
+def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
+    """Read the images of a folder or a table, with class, split and group."""
+    path, group = expanded(config.path), config.group
+    if not path.exists():
+        raise UserError(f"config.data.path={shown(config.path)!r} does not exist")
+    exclusions = Exclusions(config.exclude)
+    read = read_folder if path.is_dir() else read_table
+    found = read(path, exclusions, wanted)
     entries, notes = found.entries, [*found.notes, *exclusions.notes()]
     if group:
-        root = place if place.is_dir() else place.parent
-        entries = _grouped(entries, group, root)
+        root = path if path.is_dir() else path.parent
+        entries = _with_groups(entries, group, root)
         count = len({entry.group for entry in entries})
-        notes.append(grouped.note(count, f"config.data.group={group}"))
+        notes.append(subsets.groups_note(count, f"config.data.group={group}"))
     return found._replace(entries=entries, notes=notes)
 
 
-def listing_of(entries: Sequence[Entry], labels: np.ndarray) -> Listing:
-    """The files of some entries, with the labels given."""
+def labeled_files(entries: Sequence[Entry], labels: np.ndarray) -> LabeledFiles:
+    """Return the files of some entries with the given labels."""
     groups = np.array([entry.group for entry in entries], object)
     paths = [entry.path for entry in entries]
-    return Listing(paths, labels, groups if any(groups) else None)
+    return LabeledFiles(paths, labels, groups if any(groups) else None)
 
 
-def alike(classes: Sequence[str]) -> list[str]:
-    """Classes whose names differ in case, spaces or underscores alone, in words.
+def similar_names(classes: Sequence[str]) -> list[str]:
+    """Find classes whose names differ only in case, spaces or underscores.
 
-    Names of one letter are left alone: alphabets have both cases.
+    Names of one letter are ignored: alphabets have both cases.
     """
     first: dict[str, str] = {}
     found = []
@@ -184,12 +180,12 @@ def alike(classes: Sequence[str]) -> list[str]:
     return found
 
 
-def meant(name: str, classes: Sequence[str]) -> str:
-    """`", did you mean 'Cats'?"`: the class that was meant by a slip, or nothing.
+def suggestion(name: str, classes: Sequence[str]) -> str:
+    """Return `", did you mean 'Cats'?"` for a misspelled class, or nothing.
 
     Args:
-      name: found in one split alone.
-      classes: found in the other alone, since a slip leaves the right name there.
+      name: a class found in one split only.
+      classes: those found in the other split only, where the right name would be.
     """
     others = [str(c) for c in classes if c != name]
     same = next((c for c in others if c.lower() == name.lower()), None)
@@ -197,38 +193,38 @@ def meant(name: str, classes: Sequence[str]) -> str:
 
 
 def class_name(name: str) -> str:
-    """The name of a class, for people: two systems write the same letters differently.
+    """Return a class name for display, normalized to one Unicode form.
 
-    Names need not be UTF-8 either.
+    Bytes that are not UTF-8 are escaped.
     """
     return shown(unicodedata.normalize("NFC", name))
 
 
-def order_of(names: Iterable[str]):
-    """A sort key: by number where all names are numbers, else by letters."""
+def sort_key(names: Iterable[str]) -> Callable[[str], Any]:
+    """Return a sort key: by number where all names are numbers, else by text."""
     if all(name.isdecimal() for name in names):
         return lambda name: (int(name), name)
     return str
 
 
-def _held_out(whole: Listing, fraction: float, seed: int) -> np.ndarray:
-    if whole.groups is None:
-        return hold_out(whole.labels, fraction, seed)
-    return grouped.hold_out(whole.labels, whole.groups, fraction, seed)
+def _held_out(all_files: LabeledFiles, fraction: float, seed: int) -> np.ndarray:
+    if all_files.groups is None:
+        return stratified_holdout(all_files.labels, fraction, seed)
+    return subsets.group_holdout(all_files.labels, all_files.groups, fraction, seed)
 
 
-def _held_out_note(tested: np.ndarray, groups: np.ndarray | None) -> tuple[str, ...]:
+def _held_out_note(is_test: np.ndarray, groups: np.ndarray | None) -> tuple[str, ...]:
     if groups is None:
         return ()
-    of, all_of = (len({*groups[rows]}) for rows in (tested, slice(None)))
+    held_out_count, all_of = (len({*groups[rows]}) for rows in (is_test, slice(None)))
     return (
-        f"{tested.sum():,} of {counted(len(tested), 'image')}, {of:,} of "
+        f"{is_test.sum():,} of {counted(len(is_test), 'image')}, {held_out_count:,} of "
         f"{counted(all_of, 'group')}, are held out for testing",
     )
 
 
-def _grouped(entries: list[Entry], group: str, root: Path) -> list[Entry]:
-    """Entries with the groups that an expression finds in their paths.
+def _with_groups(entries: list[Entry], group: str, root: Path) -> list[Entry]:
+    """Return entries with the groups that an expression finds in their paths.
 
     Raises:
       UserError: names those in which it finds none.
@@ -242,56 +238,54 @@ def _grouped(entries: list[Entry], group: str, root: Path) -> list[Entry]:
         if not name:
             missing.append(shown(path))
     if missing:
-        more = len(missing) - NAMED_AT_MOST
         raise UserError(
             f"config.data.group={group!r} finds no group in {len(missing):,} of "
-            f"{len(entries):,} paths: {', '.join(missing[:NAMED_AT_MOST])}"
-            + (f", and {more:,} more" if more > 0 else "")
-            + r"; a pattern such as (patient\d+) finds one in a/patient07_2.png"
+            f"{len(entries):,} paths: {listed(missing)}; "
+            r"a pattern such as (patient\d+) finds one in a/patient07_2.png"
         )
     return found
 
 
-def _no_class(empty: Sequence[str]) -> str:
-    """What is said of class folders without images."""
-    more = f"; and {len(empty) - NAMED_AT_MOST} more" if empty[NAMED_AT_MOST:] else ""
+def _empty_classes_error(empty: Sequence[str]) -> str:
+    """Word the error for class folders without images."""
     return (
-        f"{'; '.join(empty[:NAMED_AT_MOST])}{more}: add images, remove the folder, or "
-        "list it in a file for config.data.exclude"
+        f"{listed(empty, separator='; ')}: add images, remove the folder, or list it "
+        "in a file for config.data.exclude"
     )
 
 
-def _check_classes(place: str, found: Listings) -> None:
-    """Refuses classes that are tested and cannot be learned: often a slip of a name."""
+def _check_classes(path: str, found: FileSplits) -> None:
+    """Refuse classes that are tested but not trained on: often a misspelled name."""
     counts = {
-        split: np.bincount(listing.labels, minlength=len(found.classes))
-        for split, listing in found.splits.items()
+        split: np.bincount(files.labels, minlength=len(found.classes))
+        for split, files in found.splits.items()
     }
     if found.held_out:
-        for number in np.flatnonzero((counts["train"] == 0) | (counts["test"] == 0)):
-            raise UserError(_not_parted(place, found, number))
+        is_missing = (counts["train"] == 0) | (counts["test"] == 0)
+        for number in np.flatnonzero(is_missing).tolist():
+            raise UserError(_unsplittable_error(path, found, number))
     names, trained = np.array(found.classes), counts.pop("train") > 0
     for split, count in counts.items():
         if not count.any():
-            raise UserError(f"{place}: no image is left in the {split} split")
-        for number in np.flatnonzero(~trained & (count > 0)):
+            raise UserError(f"{path}: no image is left in the {split} split")
+        for number in np.flatnonzero(~trained & (count > 0)).tolist():
             verb = {"validation": "validate"}.get(split, split)
             raise UserError(
-                f"{place}: class {found.classes[number]!r} has images to {verb} on and "
+                f"{path}: class {found.classes[number]!r} has images to {verb} on and "
                 "none to train on"
-                f"{meant(found.classes[number], names[trained & (count == 0)])}"
+                f"{suggestion(found.classes[number], names[trained & (count == 0)])}"
             )
 
 
-def _not_parted(place: str, found: Listings, number: int) -> str:
-    """What is said of a class of which no share can be held out."""
+def _unsplittable_error(path: str, found: FileSplits, number: int) -> str:
+    """Word the error for a class of which no share can be held out."""
     name = found.classes[number]
-    labels = np.concatenate([listing.labels for listing in found.splits.values()])
+    labels = np.concatenate([files.labels for files in found.splits.values()])
     if found.train.groups is None:
         return (
             f"class {name!r} has {int((labels == number).sum())} image(s): two are "
             "needed, one to train on and one to test on"
         )
-    groups = np.concatenate([listing.groups for listing in found.splits.values()])
-    said = one_sided(labels, groups, found.classes, number)
-    return f"{place}: {said}, or split the images yourself"
+    groups = np.concatenate([files.groups for files in found.splits.values()])
+    reason = one_sided_error(labels, groups, found.classes, number)
+    return f"{path}: {reason}, or split the images yourself"

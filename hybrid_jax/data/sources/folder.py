@@ -1,144 +1,142 @@
-"""A user's own images: files listed, looked through once, decoded to one form."""
+"""Source of the user's images: files listed, scanned once, decoded to one format."""
 
 import hashlib
 import os
 import shutil
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import platformdirs
 
-from hybrid_jax.data.decode_cache import decoded
-from hybrid_jax.data.image_io import Facts
-from hybrid_jax.data.lazy_images import (
-    Encoded,
-    Files,
-    choose_form,
-    look_through,
-    refuse_unreadable,
+from hybrid_jax.data.dataset import SPLITS
+from hybrid_jax.data.decode_cache import (
+    READER_VERSION,
+    decoded,
+    read_cache,
+    write_cache,
 )
-from hybrid_jax.data.scan_cache import READ_BY, remember, remembered
-from hybrid_jax.data.sources.class_folders import SPLITS
-from hybrid_jax.data.sources.file_list import Listing, Listings, list_images
+from hybrid_jax.data.lazy_images import (
+    Files,
+    LazyImages,
+    refuse_unreadable,
+    scan_images,
+)
+from hybrid_jax.data.pixel_format import ImageInfo, choose_pixel_format
+from hybrid_jax.data.sources.file_list import FileSplits, LabeledFiles, list_images
 from hybrid_jax.data.splitting import used_splits
-from hybrid_jax.errors import UserError, counted, shown
+from hybrid_jax.errors import UserError, counted, listed, shown
 from hybrid_jax.paths import expanded
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import DataConfig
 
-NAMED_AT_MOST = 20  # of images that are skipped
-KEPT_BESIDE = 3  # decoded splits of other seeds or shares; older ones are deleted
+MAX_NAMED = 20  # skipped images that a note names
+MAX_OLD_CACHES = 3  # caches of other seeds or shares; older ones are deleted
 
 
-class Stamp(NamedTuple):
-    """What tells a file from what it was, and its pixels from another reader's."""
+class FileState(NamedTuple):
+    """Identify the content of a file and the version of the reader of its pixels."""
 
     size: int
     changed: int
     reader: str
 
 
-class OwnImages:
-    """The images at `config.data.path`, with the interface of `Prepared`."""
+class FolderSource:
+    """Read the user's images at `config.data.path`; a `Source`."""
 
-    def __init__(self, options: "DataConfig"):
-        """See the fields of `config.data`.
+    def __init__(self, config: "DataConfig"):
+        """List the images and read what is known of each.
 
         Raises:
-          UserError: of `list_images`; images that cannot be read, unless they are
-            skipped, which those that the user holds out never are.
+          UserError: like `list_images`; or images cannot be read and may not be
+            skipped, as in splits that the user holds out.
         """
-        path = options.path
-        if not path:
-            raise UserError(
-                "config.data.path is missing: give the folder of your images, or a .csv"
-            )
-        listed = _listed(options)
-        self.classes, self.splits, self.unused = listed.classes, (*listed.splits,), {}
+        path = config.path
+        listed = _listed(config)
+        self.classes, self.splits = listed.classes, tuple(listed.splits)
+        self.unused: dict[str, int] = {}
         self._root = expanded(path)
         self._title = shown(self._root.name) or path
-        self._kept = _place_of(path, options.dir)
-        facts = self._look_through(listed.splits)
-        _refuse_unreadable(listed, facts, options.on_error)
-        self._listings = {s: _readable(of, facts) for s, of in listed.splits.items()}
+        self._cache = _cache_folder(path, config.dir)
+        infos = self._scan(listed.splits)
+        _refuse_unreadable(listed, infos, config.on_error)
+        self._files = {s: _readable(files, infos) for s, files in listed.splits.items()}
         self._check_classes(listed)
-        good = [fact for fact in facts.values() if not fact.error]
-        self._sizes = {path: fact[:2] for path, fact in facts.items()}
-        self.form = choose_form(
-            good, options.image_size, options.fit, options.background, shown(path)
+        good = [info for info in infos.values() if not info.error]
+        self._sizes = {path: info[:2] for path, info in infos.items()}
+        self.form = choose_pixel_format(
+            good, config.image_size, config.fit, config.background, shown(path)
         )
-        skipped = [
-            f"{shown(path)}: {facts[path].error}" for path in facts if facts[path].error
-        ]
         self.notes = (
             *listed.notes,
-            *skipped_note(skipped),
-            *_transparency_note(good, options.background),
+            *skipped_note(infos),
+            *_transparency_note(good, config.background),
         )
 
-    def images(self, split: str) -> Encoded:
-        """The images of a split."""
-        paths = self._listings[split].paths
+    def images(self, split: str) -> LazyImages:
+        """Return the images of a split."""
+        paths = self._files[split].paths
         sizes = np.array([self._sizes[path] for path in paths], np.int32)
-        return Encoded(Files(paths), self.form, np.arange(len(paths)), sizes)
+        return LazyImages(Files(paths), self.form, np.arange(len(paths)), sizes)
 
     def decoded(self, split: str) -> np.ndarray:
-        """All of their pixels, uint8 `[N, H, W, C]`; what is outdated is deleted."""
-        paths = self._listings[split].paths
-        state = [f"{path} {self._stamps[path]}" for path in paths]
+        """Return all pixels of a split, uint8 `[N, H, W, C]`; delete old caches."""
+        paths = self._files[split].paths
+        state = [f"{path} {self._file_states[path]}" for path in paths]
         digest = _digest([repr(self.form), *state])[:16]
         shape = "x".join(map(str, (*self.form.size, self.form.channels)))
         name = f"decoded-{split}-{shape}-{self.form.fit}"
-        others = [p for p in self._kept.glob(f"{name}-*") if p.name[-16:] != digest]
-        newest = sorted(others, key=_age)[:KEPT_BESIDE]
+        others = [p for p in self._cache.glob(f"{name}-*") if p.name[-16:] != digest]
+        newest = sorted(others, key=_age)[:MAX_OLD_CACHES]
         for old in {*others} - {*newest}:
             shutil.rmtree(old, ignore_errors=True)
-        folder = self._kept / f"{name}-{digest}"
+        folder = self._cache / f"{name}-{digest}"
         return decoded(self.images(split), folder, f"{self._title} {split}")
 
     @property
     def fingerprint(self) -> str:
-        """Of names and sizes of all files, wherever the folder lies."""
+        """Hash the names and sizes of all files, wherever the folder lies."""
+        sizes = {path: state.size for path, state in self._file_states.items()}
         return _digest(
-            f"{split} {os.path.relpath(path, self._root)} {self._stamps[path].size}"
+            f"{split} {os.path.relpath(path, self._root)} {sizes[path]}"
             for split in self.splits
-            for path in self._listings[split].paths
+            for path in self._files[split].paths
         )
 
     def labels(self, split: str) -> np.ndarray:
-        """Labels int32 `[N]`, in the order of the images."""
-        return self._listings[split].labels
+        """Return labels int32 `[N]`, in the order of the images."""
+        return self._files[split].labels
 
     def groups(self, split: str) -> np.ndarray | None:
-        """What images belong to, text `[N]`; None where nothing says so."""
-        return self._listings[split].groups
+        """Return the group of each image, text `[N]`; None if there are none."""
+        return self._files[split].groups
 
-    def _look_through(self, listings: dict[str, Listing]) -> dict[Path, Facts]:
-        """The facts of every file; those of unchanged files are remembered."""
-        memory = self._kept / "facts.json"
-        known = remembered(memory, len(Stamp._fields) + len(Facts._fields))
-        paths = [path for listing in listings.values() for path in listing.paths]
-        self._stamps = {path: _stamp(path) for path in paths}
-        facts = {
-            path: Facts(*known[str(path)][len(stamp) :])
-            for path, stamp in self._stamps.items()
-            if known.get(str(path), [])[: len(stamp)] == [*stamp]
+    def _scan(self, file_lists: dict[str, LabeledFiles]) -> dict[Path, ImageInfo]:
+        """Return what is known of every file, cached while it is unchanged."""
+        cache_file = self._cache / "facts.json"
+        cached = read_cache(cache_file, len(FileState._fields) + len(ImageInfo._fields))
+        paths = [path for files in file_lists.values() for path in files.paths]
+        self._file_states = {path: _file_state(path) for path in paths}
+        infos = {
+            path: ImageInfo(*cached[str(path)][len(state) :])
+            for path, state in self._file_states.items()
+            if cached.get(str(path), [])[: len(state)] == [*state]
         }
-        new = [path for path in self._stamps if path not in facts]
-        facts |= zip(new, look_through(Files(new), self._title), strict=True)
-        if new or len(known) != len(facts):
-            # What could not be read may be mended without a trace, as by `chmod`.
-            good = {path: fact for path, fact in facts.items() if not fact.error}
-            rows = {str(path): [*self._stamps[path], *good[path]] for path in good}
-            remember(memory, rows)
-        return facts
+        new = [path for path in self._file_states if path not in infos]
+        infos |= zip(new, scan_images(Files(new), self._title), strict=True)
+        if new or len(cached) != len(infos):
+            # Scan unreadable files again: `chmod` repairs them without a trace.
+            good = {path: info for path, info in infos.items() if not info.error}
+            rows = {str(path): [*self._file_states[path], *good[path]] for path in good}
+            write_cache(cache_file, rows)
+        return infos
 
-    def _check_classes(self, listed: Listings) -> None:
-        """Refuses classes of which skipping has left nothing to train or test on."""
+    def _check_classes(self, listed: FileSplits) -> None:
+        """Refuse classes that have lost all images to train or test on by skipping."""
         needed = self.splits if listed.held_out else ("train",)
         for split in needed:
             count = np.bincount(self.labels(split), minlength=len(self.classes))
@@ -150,29 +148,23 @@ class OwnImages:
                 )
 
 
-def _listed(options: "DataConfig") -> Listings:
-    """The user's images, without a validation split that is not to be used.
+def _listed(config: "DataConfig") -> FileSplits:
+    """List the user's images, without a validation split that is not to be used.
 
     Raises:
-      UserError: of `list_images` and of `used_splits`.
+      UserError: like `list_images` and `used_splits`.
     """
-    wanted = SPLITS if options.validation else SPLITS.keys() - {"validation"}
-    listed = list_images(
-        options.path,
-        options.test_fraction,
-        options.split_seed,
-        exclude=options.exclude,
-        group=options.group,
-        wanted=wanted,
-    )
-    used_splits({split: len(of.labels) for split, of in listed.splits.items()}, options)
+    wanted = SPLITS if config.validation else SPLITS.keys() - {"validation"}
+    listed = list_images(config, wanted)
+    sizes = {split: len(files.labels) for split, files in listed.splits.items()}
+    used_splits(sizes, config)
     return listed
 
 
 def _refuse_unreadable(
-    listed: Listings, facts: dict[Path, Facts], on_error: str
+    listed: FileSplits, infos: dict[Path, ImageInfo], on_error: str
 ) -> None:
-    """Raises a `UserError` that names images which cannot be read and are not skipped.
+    """Raise a `UserError` that names unreadable images which may not be skipped.
 
     Splits that the user holds out are never shortened.
     """
@@ -182,32 +174,30 @@ def _refuse_unreadable(
             continue
         refuse_unreadable(
             Files(paths),
-            [facts[path] for path in paths],
+            [infos[path] for path in paths],
             split,
             "mend or remove them, list them in a file for config.data.exclude"
             + (", or --config.data.on_error=skip" if may_skip else ""),
         )
 
 
-def _readable(listing: Listing, facts: dict[Path, Facts]) -> Listing:
-    rows = np.flatnonzero([not facts[path].error for path in listing.paths])
-    return listing.take(rows)
+def _readable(files: LabeledFiles, infos: dict[Path, ImageInfo]) -> LabeledFiles:
+    rows = np.flatnonzero([not infos[path].error for path in files.paths])
+    return files.take(rows)
 
 
-def skipped_note(skipped: list[str]) -> tuple[str, ...]:
-    """Says which images are skipped, each with its reason; nothing if none is."""
+def skipped_note(infos: Mapping[Path, ImageInfo]) -> tuple[str, ...]:
+    """Name the skipped images, each with its reason; nothing if none is."""
+    skipped = [f"{shown(p)}: {info.error}" for p, info in infos.items() if info.error]
     if not skipped:
         return ()
-    more = len(skipped) - NAMED_AT_MOST
-    return (
-        f"{counted(len(skipped), 'image')} skipped, which cannot be read: "
-        + "; ".join(skipped[:NAMED_AT_MOST])
-        + (f"; and {more:,} more" if more > 0 else ""),
-    )
+    count = counted(len(skipped), "image")
+    names = listed(skipped, MAX_NAMED, "; ")
+    return (f"{count} skipped, which cannot be read: {names}",)
 
 
-def _transparency_note(facts: list[Facts], background: str) -> tuple[str, ...]:
-    count = sum(fact.transparent for fact in facts)
+def _transparency_note(infos: list[ImageInfo], background: str) -> tuple[str, ...]:
+    count = sum(info.transparent for info in infos)
     if not count:
         return ()
     return (
@@ -216,16 +206,16 @@ def _transparency_note(facts: list[Facts], background: str) -> tuple[str, ...]:
     )
 
 
-def _place_of(path: str, dir: str) -> Path:
-    """Where things about a user's folder are kept; never in that folder."""
-    whole = str(expanded(path).resolve())
-    name = f"{Path(whole).name}-{_digest([whole])[:12]}"
+def _cache_folder(path: str, dir: str) -> Path:
+    """Return the cache folder of a user's folder, which lies outside of it."""
+    resolved = str(expanded(path).resolve())
+    name = f"{Path(resolved).name}-{_digest([resolved])[:12]}"
     root = Path(dir).expanduser() if dir else platformdirs.user_cache_path("hybrid_jax")
     return root / "folders" / name
 
 
 def _digest(lines: Iterable[str]) -> str:
-    # Names of files need not be text.
+    # File names need not be UTF-8.
     content = "\n".join(lines).encode(errors="surrogateescape")
     return hashlib.sha256(content).hexdigest()
 
@@ -237,9 +227,9 @@ def _age(folder: Path) -> float:
         return 0.0
 
 
-def _stamp(path: Path) -> Stamp:
+def _file_state(path: Path) -> FileState:
     try:
         found = path.stat()
-    except OSError:  # reading it will tell why
-        return Stamp(0, 0, READ_BY)
-    return Stamp(found.st_size, found.st_mtime_ns, READ_BY)
+    except OSError:  # reading the file will raise the reason
+        return FileState(0, 0, READER_VERSION)
+    return FileState(found.st_size, found.st_mtime_ns, READER_VERSION)

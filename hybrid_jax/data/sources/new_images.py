@@ -1,11 +1,12 @@
-"""Other images than a run was trained on, in the run's pixel form.
+"""New images in the pixel format of a run.
 
-With labels, to evaluate them (`labelled`); without, to predict them (`find`,
-`batches`). Nothing is written anywhere.
+Images with labels are for evaluation (`load_labeled`), images without for prediction
+(`find_files`, `decode_batches`). Nothing is written to disk.
 """
 
 import collections
 import dataclasses
+import functools
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,30 +16,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybrid_jax.data.dataset import Split, Undecoded
-from hybrid_jax.data.extents import ROOM, extents_of
-from hybrid_jax.data.image_io import Facts, Form, Unreadable, decode, size_of
+from hybrid_jax.data.dataset import LazySplit, Split
+from hybrid_jax.data.image_io import Unreadable, decode, size_of
 from hybrid_jax.data.lazy_images import (
-    Encoded,
     Files,
-    content_of,
-    decode_into,
-    look_through,
+    LazyImages,
+    read_file,
     refuse_unreadable,
+    scan_images,
+)
+from hybrid_jax.data.pixel_format import (
+    CANVAS_SCALE,
+    ImageInfo,
+    PixelFormat,
+    stored_extents,
 )
 from hybrid_jax.data.sources.class_folders import images_below, read_folder_split
 from hybrid_jax.data.sources.csv_table import read_table_split
-from hybrid_jax.data.sources.file_list import class_name, meant
+from hybrid_jax.data.sources.file_list import class_name, suggestion
 from hybrid_jax.data.sources.folder import skipped_note
-from hybrid_jax.errors import UserError, counted, shown
+from hybrid_jax.errors import UserError, counted, listed, shown
 from hybrid_jax.paths import check_local, expanded
 
-NAMED_AT_MOST = 5
-AHEAD = 2  # batches that are decoded while one is looked at
+PREFETCH_BATCHES = 2  # batches that are decoded ahead
 
 
-class Labelled(NamedTuple):
-    """Images with labels: the split, the file of each image, and notes for the user."""
+class LabeledImages(NamedTuple):
+    """Hold images with labels: the split, the file of each image, and notes."""
 
     split: Split
     paths: list[Path]
@@ -46,7 +50,7 @@ class Labelled(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images without labels.
+    """Hold images without labels.
 
     Attributes:
       paths: their files.
@@ -61,19 +65,19 @@ class Batch(NamedTuple):
     errors: list[str]
 
 
-def labelled(
+def load_labeled(
     path: str,
-    form: Form,
+    form: PixelFormat,
     classes: Sequence[str],
     split: str = "",
     on_error: str = "stop",
     loader: str = "auto",
-) -> Labelled:
-    """Images of a folder of class folders or of a table, with labels.
+) -> LabeledImages:
+    """Load images with labels from class folders or a table.
 
     Args:
       path: of the folder or the table.
-      form: of the run.
+      form: pixel format of the run.
       classes: names, in the order of the run's labels.
       split: `train`, `validation` or `test`, where the images are split.
       on_error: `stop` at images that cannot be read, or `skip` them.
@@ -85,40 +89,43 @@ def labelled(
     """
     from hybrid_jax.data.memory_budget import is_resident
 
-    place = expanded(path)
+    root = expanded(path)
     check_local("path", path)
-    if not place.exists():
+    if not root.exists():
         raise UserError(f"{shown(path)} does not exist")
-    read = read_folder_split if place.is_dir() else read_table_split
-    entries, notes, empty, _ = read(place, split)
-    labels = _labels(place, [class_name(entry.label) for entry in entries], classes)
+    read = read_folder_split if root.is_dir() else read_table_split
+    entries, notes, empty, _ = read(root, split)
+    labels = _encode_labels(
+        root, [class_name(entry.label) for entry in entries], classes
+    )
     paths = [entry.path for entry in entries]
-    facts = look_through(Files(paths), shown(place.name))
+    infos = scan_images(Files(paths), shown(root.name))
     if on_error != "skip":
         way_out = "mend or remove them, or skip them (--on-error=skip)"
-        refuse_unreadable(Files(paths), facts, shown(place.name), way_out)
-    good = np.flatnonzero([not fact.error for fact in facts])
-    skipped = [
-        f"{shown(path)}: {fact.error}"
-        for path, fact in zip(paths, facts, strict=True)
-        if fact.error
-    ]
+        refuse_unreadable(Files(paths), infos, shown(root.name), way_out)
+    good = np.flatnonzero([not info.error for info in infos])
+    skipped = skipped_note(dict(zip(paths, infos, strict=True)))
     if not len(good):
-        raise UserError(f"{shown(place)} has no image that can be read")
-    paths, facts = [paths[row] for row in good], [facts[row] for row in good]
-    sizes = np.array([fact[:2] for fact in facts], np.int32)
-    images = Encoded(Files(paths), roomy(form), np.arange(len(paths)), sizes)
-    notes = (*notes, *empty, *skipped_note(skipped), *_gray_note(facts, form))
-    notes += _absent_note(labels[good], classes)
-    made = _split(images, labels[good], is_resident(loader, [images]), place)
-    return Labelled(made, paths, notes)
+        raise UserError(f"{shown(root)} has no image that can be read")
+    paths, infos = [paths[row] for row in good], [infos[row] for row in good]
+    sizes = np.array([info[:2] for info in infos], np.int32)
+    images = LazyImages(Files(paths), with_canvas(form), np.arange(len(paths)), sizes)
+    all_notes = (
+        *notes,
+        *empty,
+        *skipped,
+        *_gray_note(infos, form),
+        *_absent_note(labels[good], classes),
+    )
+    split_images = _split(images, labels[good], is_resident(loader, [images]), root)
+    return LabeledImages(split_images, paths, all_notes)
 
 
-def find(paths: Iterable[str | os.PathLike]) -> list[Path]:
-    """Image files that are named by their paths, by folders, or by patterns.
+def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
+    """Find image files by paths, folders or patterns.
 
-    A folder stands for all images below it, in the order of their paths. A pattern such
-    as `cells/*.png` is one where no such file exists.
+    A folder stands for all images below it, sorted by path. `cells/*.png` is a pattern
+    unless a file has this name.
 
     Raises:
       UserError: names what is not there, or holds no image.
@@ -128,74 +135,80 @@ def find(paths: Iterable[str | os.PathLike]) -> list[Path]:
         check_local("path", os.fspath(given))
         path = expanded(given)
         if os.path.lexists(path):
-            places = [path]
+            matches = [path]
         elif glob.has_magic(os.fspath(given)):
-            places = sorted(map(Path, glob.glob(str(path), recursive=True)))
-            if not places:
+            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+            if not matches:
                 raise UserError(f"{shown(given)} matches no file")
         else:
             raise UserError(f"{shown(given)} does not exist")
-        below = [f for p in places for f in (images_below(p) if p.is_dir() else [p])]
-        if not below:
+        files = [f for p in matches for f in (images_below(p) if p.is_dir() else [p])]
+        if not files:
             raise UserError(f"{shown(given)} holds no image")
-        found |= dict.fromkeys(below)
+        found |= dict.fromkeys(files)
     if not found:
         raise UserError("no image is named: give files, folders or patterns")
     return [*found]
 
 
-def batches(paths: Sequence[Path], form: Form, size: int) -> Iterator[Batch]:
-    """Decodes image files on all cores, some batches ahead.
+def decode_batches(
+    paths: Sequence[Path], form: PixelFormat, size: int
+) -> Iterator[Batch]:
+    """Decode image files on all cores, some batches ahead.
 
     Args:
       paths: of the files.
-      form: of the run.
+      form: pixel format of the run.
       size: images of a batch, at most; the last one may have fewer.
     """
-    form = roomy(form)
+    form = with_canvas(form)
     starts = iter(range(0, len(paths), size))
     waiting: collections.deque[tuple[list[Path], list[Future]]] = collections.deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def send() -> None:
+        def submit() -> None:
             if (start := next(starts, None)) is not None:
-                some = [*paths[start : start + size]]
-                waiting.append((some, [pool.submit(_decoded, p, form) for p in some]))
+                batch_paths = [*paths[start : start + size]]
+                futures = [pool.submit(_decoded, p, form) for p in batch_paths]
+                waiting.append((batch_paths, futures))
 
-        for _ in range(1 + AHEAD):
-            send()
+        for _ in range(1 + PREFETCH_BATCHES):
+            submit()
         try:
             while waiting:
-                some, futures = waiting.popleft()
-                yield _batch(some, [future.result() for future in futures], form)
-                send()
+                batch_paths, futures = waiting.popleft()
+                yield _batch(batch_paths, [future.result() for future in futures], form)
+                submit()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def roomy(form: Form) -> Form:
-    """A form with room for images of any size, where those are kept whole."""
+def with_canvas(form: PixelFormat) -> PixelFormat:
+    """Return a pixel format with room for images of any size stored whole."""
     if form.target is None:
         return form
     height, width = form.target
-    return dataclasses.replace(form, size=(ROOM * height, ROOM * width))
+    return dataclasses.replace(form, size=(CANVAS_SCALE * height, CANVAS_SCALE * width))
 
 
-def _decoded(path: Path, form: Form) -> tuple[np.ndarray | None, np.ndarray, str]:
-    """Pixels, extent and error of a file; without an error the last is empty."""
+def _decoded(
+    path: Path, form: PixelFormat
+) -> tuple[np.ndarray | None, np.ndarray, str]:
+    """Return pixels, extent and error of a file; the error is empty on success."""
     extent = np.array(form.size, np.int32)
     try:
-        content = content_of(path)
+        content = read_file(path)
         if form.target is not None:
             sizes = np.array([size_of(content)])
-            (extent,) = extents_of(sizes, form.target, form.fit)
-        whole = extent if form.target is not None else None
-        return decode(content, form, whole), extent, ""
+            (extent,) = stored_extents(sizes, form.target, form.fit)
+            height, width = extent.tolist()
+            return decode(content, form, (height, width)), extent, ""
+        return decode(content, form), extent, ""
     except Unreadable as error:
         return None, extent, str(error)
 
 
-def _batch(paths: list[Path], decoded: list[tuple], form: Form) -> Batch:
+def _batch(paths: list[Path], decoded: list[tuple], form: PixelFormat) -> Batch:
     images = np.zeros((len(paths), *form.size, form.channels), np.uint8)
     for row, (pixels, _, _) in enumerate(decoded):
         if pixels is not None:
@@ -204,53 +217,40 @@ def _batch(paths: list[Path], decoded: list[tuple], form: Form) -> Batch:
     return Batch(paths, images, extents, [error for *_, error in decoded])
 
 
-def _labels(place: Path, names: list[str], classes: Sequence[str]) -> np.ndarray:
-    """Labels int32 `[N]` of images whose classes are named."""
+def _encode_labels(root: Path, names: list[str], classes: Sequence[str]) -> np.ndarray:
+    """Encode class names as labels int32 `[N]`."""
     numbers = {name: number for number, name in enumerate(classes)}
     unknown = collections.Counter(name for name in names if name not in numbers)
     if unknown:
-        listed = [
-            f"{name!r} ({counted(count, 'image')}{meant(name, classes)})"
-            for name, count in [*unknown.items()][:NAMED_AT_MOST]
+        found = [
+            f"{name!r} ({counted(count, 'image')}{suggestion(name, classes)})"
+            for name, count in unknown.items()
         ]
-        more = len(unknown) - len(listed)
-        known = ", ".join(map(repr, classes[:NAMED_AT_MOST]))
         raise UserError(
-            f"{shown(place)} has classes that the run does not know: "
-            + ", ".join(listed)
-            + (f", and {more} more" if more else "")
-            + f"; those of the run are {known}"
-            + (", …" if len(classes) > NAMED_AT_MOST else "")
+            f"{shown(root)} has classes that the run does not know: {listed(found)}; "
+            f"those of the run are {listed([*map(repr, classes)])}"
         )
     return np.array([numbers[name] for name in names], np.int32)
 
 
 def _absent_note(labels: np.ndarray, classes: Sequence[str]) -> tuple[str, ...]:
-    missing = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)
-    if not len(missing):
+    counts = np.bincount(labels, minlength=len(classes))
+    missing = np.flatnonzero(counts == 0).tolist()
+    if not missing:
         return ()
-    names = ", ".join(repr(classes[label]) for label in missing[:NAMED_AT_MOST])
-    more = len(missing) - NAMED_AT_MOST
-    return (
-        f"{len(missing)} of {len(classes)} classes have no image here: {names}"
-        + (f", and {more} more" if more > 0 else ""),
-    )
+    names = listed([repr(classes[label]) for label in missing])
+    return (f"{len(missing)} of {len(classes)} classes have no image here: {names}",)
 
 
-def _gray_note(facts: list[Facts], form: Form) -> tuple[str, ...]:
-    count = sum(not fact.gray for fact in facts)
+def _gray_note(infos: list[ImageInfo], form: PixelFormat) -> tuple[str, ...]:
+    count = sum(not info.gray for info in infos)
     if form.channels == 3 or not count:
         return ()
     return (f"{counted(count, 'image')} in color turned to gray, as the run's are",)
 
 
-def _split(images: Encoded, labels: np.ndarray, resident: bool, place: Path) -> Split:
+def _split(images: LazyImages, labels: np.ndarray, resident: bool, root: Path) -> Split:
     if not resident:
         return Split(images, labels, images.extents)
-
-    def decode_all() -> np.ndarray:
-        pixels = np.empty(images.shape, np.uint8)
-        decode_into(pixels, images, shown(place.name))
-        return pixels
-
-    return Undecoded(images.shape, decode_all, labels, images.extents)
+    decode = functools.partial(images.decode_all, shown(root.name))
+    return LazySplit(images.shape, decode, labels, images.extents)

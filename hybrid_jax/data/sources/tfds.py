@@ -1,28 +1,32 @@
-"""From the name of a data set to its records: TFDS in ArrayRecord form, no TensorFlow.
+"""Source of TFDS data sets in ArrayRecord files, without TensorFlow.
 
-Records that another program prepared are read as they are; this project's own builders
-prepare theirs.
+Records that another program prepared are read; this project's builders prepare theirs.
 """
 
 import contextlib
 import hashlib
-import importlib
 import importlib.util
 import io
 import sys
 import typing
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid_jax.data.builders import BUILDERS
+from hybrid_jax.data.builders import builder_class, builder_names
 from hybrid_jax.data.dataset import SPLITS
-from hybrid_jax.data.decode_cache import decoded
-from hybrid_jax.data.image_io import READER, Facts, Form
-from hybrid_jax.data.lazy_images import Encoded, choose_form, look_through
-from hybrid_jax.data.scan_cache import READ_BY, remember, remembered
+from hybrid_jax.data.decode_cache import (
+    READER_VERSION,
+    decoded,
+    read_cache,
+    write_cache,
+)
+from hybrid_jax.data.image_io import DECODER_VERSION
+from hybrid_jax.data.lazy_images import LazyImages, scan_images
+from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat, choose_pixel_format
 from hybrid_jax.data.splitting import left_out_note, used_splits
 from hybrid_jax.errors import UserError, closest, first_line, shown
 from hybrid_jax.paths import expanded, given, plain, with_user_paths
@@ -30,24 +34,24 @@ from hybrid_jax.paths import expanded, given, plain, with_user_paths
 if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import DataConfig
 
-RECORDS_AT_ONCE = 2048
+BLOCK = 2048
 
 
-class Prepared:
-    """A data set that TFDS has prepared, or that is prepared here and now."""
+class TfdsSource:
+    """Read a data set that TFDS has prepared, preparing it if need be; a `Source`."""
 
-    def __init__(self, options: "DataConfig"):
-        """See the fields of `config.data`.
+    def __init__(self, config: "DataConfig"):
+        """Open the data set and choose its pixel format.
 
         Raises:
-          UserError: no such set, not to be had, or no image classification set.
+          UserError: the set does not exist, is not available, or has no labeled images.
         """
         self.fingerprint = ""
-        self.builder = open_builder(options.name, options.dir, options.manual_dir)
-        self.label, self._options = options.label, options
-        self.classes = class_names(self.builder, options.label)
+        self.builder = open_builder(config.name, config.dir, config.manual_dir)
+        self.label, self._options = config.label, config
+        self.classes = class_names(self.builder, config.label)
         given = split_sizes(self.builder)
-        self.splits = used_splits(given, options)
+        self.splits = used_splits(given, config)
         self.unused = {n: size for n, size in given.items() if n not in self.splits}
         others = [name for name in self.builder.info.splits if name not in given]
         self.notes = (
@@ -56,39 +60,39 @@ class Prepared:
         )
         self.form = self._choose_form()
 
-    def images(self, split: str) -> Encoded:
-        """The images of a split."""
+    def images(self, split: str) -> LazyImages:
+        """Return the images of a split."""
         records = self._records(split)
         rows = np.arange(len(records))
-        return Encoded(records, self.form, rows, self._sizes[split])
+        return LazyImages(records, self.form, rows, self._sizes[split])
 
     def decoded(self, split: str) -> np.ndarray:
-        """All of their pixels, uint8 `[N, H, W, C]`."""
+        """Return all pixels of a split, uint8 `[N, H, W, C]`."""
         return decoded(self.images(split), self._folder(split), self._title(split))
 
     def labels(self, split: str) -> np.ndarray:
-        """Labels int32 `[N]`, in the order of the images."""
+        """Return labels int32 `[N]`, in the order of the images."""
         path = self._folder(split).with_name(f"{self.label}-{split}.npy")
         source = self._records(split).source
         with contextlib.suppress(OSError, ValueError, EOFError):
             labels = np.load(path, allow_pickle=False)
-            if len(labels) == len(source):  # else its writing was cut off
+            if len(labels) == len(source):  # else writing was interrupted
                 return labels
         labels = np.empty(len(source), np.int32)
-        for start in range(0, len(source), RECORDS_AT_ONCE):
-            rows = range(start, min(start + RECORDS_AT_ONCE, len(source)))
+        for start in range(0, len(source), BLOCK):
+            rows = range(start, min(start + BLOCK, len(source)))
             records = source.__getitems__(rows)
             labels[start : start + len(rows)] = [r[self.label] for r in records]
         if not len(labels) or labels.min() < 0:
             raise UserError(
                 f"the {split} split of {self.builder.name} has no labelled images"
             )
-        with contextlib.suppress(OSError):  # a read-only disk costs time alone
+        with contextlib.suppress(OSError):  # a read-only disk only costs time
             np.save(path, labels, allow_pickle=False)
         return labels
 
     def groups(self, split: str) -> None:
-        """Nothing says what belongs together."""
+        """Return None: TFDS knows no groups."""
 
     def _records(self, split: str) -> "TfdsRecords":
         if self.builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
@@ -102,59 +106,69 @@ class Prepared:
         )
         return TfdsRecords(source, self._title(split))
 
-    def _choose_form(self) -> Form:
+    def _choose_form(self) -> PixelFormat:
         height, width, channels = self.builder.info.features["image"].shape
         if height and width:
-            facts = [Facts(height, width, channels == 1)]
-            looked = {split: facts * len(self._records(split)) for split in self.splits}
-        else:  # the sizes are only known from the images
-            looked = self._look_through()
-            facts = [f for of_split in looked.values() for f in of_split if not f.error]
+            infos = [ImageInfo(height, width, channels == 1)]
+            scanned = {
+                split: infos * len(self._records(split)) for split in self.splits
+            }
+        else:  # only the images tell their sizes
+            scanned = self._scan()
+            infos = [
+                f
+                for split_index in scanned.values()
+                for f in split_index
+                if not f.error
+            ]
         self._sizes = {
-            split: np.array([fact[:2] for fact in of_split], np.int32)
-            for split, of_split in looked.items()
+            split: np.array([info[:2] for info in split_index], np.int32)
+            for split, split_index in scanned.items()
         }
-        options = self._options
-        return choose_form(
-            facts,
-            options.image_size,
-            options.fit,
-            options.background,
+        config = self._options
+        return choose_pixel_format(
+            infos,
+            config.image_size,
+            config.fit,
+            config.background,
             self.builder.name,
         )
 
-    def _look_through(self) -> dict[str, list[Facts]]:
-        """The facts of every image; those of the same records are remembered."""
-        memory = given(self.builder.data_path) / "facts.json"
-        known, rows = remembered(memory, 2), {}
+    def _scan(self) -> dict[str, list[ImageInfo]]:
+        """Return what is known of every image, cached while records are unchanged."""
+        cache_file = given(self.builder.data_path) / "facts.json"
+        cached, rows = read_cache(cache_file, 2), {}
         for split in self.splits:
-            stamp = self._stamp(split)
-            if known.get(split, [None])[0] == stamp:
-                rows[split] = known[split]
+            file_states = self._records_state(split)
+            if cached.get(split, [None])[0] == file_states:
+                rows[split] = cached[split]
             else:
-                facts = look_through(self._records(split), self._title(split))
-                rows[split] = [stamp, facts]
-        looked = {
-            split: [Facts(*fact) for fact in rows[split][1]] for split in self.splits
+                infos = scan_images(self._records(split), self._title(split))
+                rows[split] = [file_states, infos]
+        scanned = {
+            split: [ImageInfo(*info) for info in rows[split][1]]
+            for split in self.splits
         }
-        # What could not be read may be read once a decoder is there.
-        if rows != known and not any(
-            f.error for facts in looked.values() for f in facts
+        # Scan again after unreadable images: a decoder may be installed meanwhile.
+        if rows != cached and not any(
+            f.error for infos in scanned.values() for f in infos
         ):
-            remember(memory, rows)
-        return looked
+            write_cache(cache_file, rows)
+        return scanned
 
-    def _stamp(self, split: str) -> str:
-        """What tells the records of a split, and how they are read, from others."""
+    def _records_state(self, split: str) -> str:
+        """Identify the records of a split, and how they are read."""
         files = [Path(path) for path in self.builder.info.splits[split].filepaths]
         stats = [(path.name, path.stat()) for path in files]
-        state = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
-        return "\n".join([READ_BY, " ".join(Facts._fields), *state])
+        file_states = [
+            f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats
+        ]
+        return "\n".join([READER_VERSION, " ".join(ImageInfo._fields), *file_states])
 
     def _folder(self, split: str) -> Path:
         form = self.form
         shape = "x".join(map(str, (*form.size, form.channels)))
-        digest = hashlib.sha256(f"{form} {READER}".encode()).hexdigest()[:8]
+        digest = hashlib.sha256(f"{form} {DECODER_VERSION}".encode()).hexdigest()[:8]
         name = f"decoded-{split}-{shape}-{digest}"
         return given(self.builder.data_path) / name
 
@@ -163,15 +177,16 @@ class Prepared:
 
 
 class TfdsRecords:
-    """The encoded images of a split; can be handed to another process."""
+    """Read the encoded images of a split; can be pickled."""
 
-    def __init__(self, source: Sequence, title: str):
+    def __init__(self, source: Any, title: str):
         self.source, self._title = source, title
 
     def __len__(self) -> int:
         return len(self.source)
 
     def read(self, rows: Sequence[int]) -> list[bytes]:
+        # TFDS's sources have this method, which `Sequence` lacks.
         return [record["image"] for record in self.source.__getitems__(rows)]
 
     def name(self, row: int) -> str:
@@ -181,12 +196,10 @@ class TfdsRecords:
 def open_builder(
     name: str, data_dir: str, manual_dir: str = ""
 ) -> tfds.core.DatasetBuilder:
-    """A builder whose records lie on disk, preparing them first if need be."""
+    """Open a builder, preparing its records on disk if need be."""
     folder = plain(expanded(data_dir or tfds.core.constants.DATA_DIR))
-    if name in BUILDERS:
-        module, cls = BUILDERS[name]
-        builder_cls = getattr(importlib.import_module(module), cls)
-        builder = builder_cls(data_dir=folder, file_format="array_record")
+    if name in builder_names():
+        builder = builder_class(name)(data_dir=folder, file_format="array_record")
     else:
         builder = _open_tfds(name, folder)
     if not builder.is_prepared():
@@ -197,7 +210,7 @@ def open_builder(
 def class_names(
     builder: tfds.core.DatasetBuilder, label: str = "label"
 ) -> tuple[str, ...]:
-    """Names in the order of the labels, of the feature that is the label."""
+    """Return the class names of the label feature, in the order of the labels."""
     features = dict(builder.info.features)
     image = features.get("image")
     if not isinstance(image, tfds.features.Image):
@@ -205,11 +218,11 @@ def class_names(
             f"config.data.name={builder.name!r} is no image classification set: it has "
             f"{', '.join(features)} instead of an image and a label"
         )
-    kinds = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
-    if label not in kinds:
+    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    if label not in labels:
         raise UserError(
             f"config.data.label={label!r} is no label of {builder.name}, which has "
-            f"{', '.join(kinds) or 'none'}{closest(label, kinds)}"
+            f"{', '.join(labels) or 'none'}{closest(label, labels)}"
         )
     if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3, None):
         raise UserError(
@@ -220,10 +233,10 @@ def class_names(
 
 
 def split_sizes(builder: tfds.core.DatasetBuilder) -> dict[str, int]:
-    """How many images the training, validation and test split have, if they are there.
+    """Return the number of images of each split that the builder has.
 
     Raises:
-      UserError: there is none to train on, or none beside it.
+      UserError: there is no training split, or no other one.
     """
     splits = builder.info.splits
     sizes = {name: splits[name].num_examples for name in SPLITS if name in splits}
@@ -239,14 +252,14 @@ def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
     try:
         return tfds.builder(name, data_dir=folder, file_format="array_record")
     except tfds.core.registered.DatasetNotFoundError:
-        known = [*BUILDERS, *tfds.list_builders(with_community_datasets=False)]
+        known = [*builder_names(), *tfds.list_builders(with_community_datasets=False)]
         raise UserError(
             f"config.data.name={name!r} is no data set{closest(name, known)}; "
-            f"valid: {', '.join(BUILDERS)}, folder (configs/folder.py), any image "
-            "classification set of TFDS, or one that TFDS prepared in "
+            f"valid: {', '.join(builder_names())}, folder (configs/folder.py), any "
+            "image classification set of TFDS, or one that TFDS prepared in "
             f"{given(folder) / name}"
         ) from None
-    except Exception as error:  # of a version, a configuration, a remote catalogue
+    except Exception as error:  # unknown versions, configurations and remote catalogs
         raise UserError(
             f"config.data.name={name!r} cannot be opened: {first_line(error)}"
         ) from None
@@ -255,7 +268,7 @@ def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
 def _prepare(
     builder: tfds.core.DatasetBuilder, folder: Path, manual_dir: str = ""
 ) -> None:
-    ours = builder.name in BUILDERS
+    ours = builder.name in builder_names()
     if not ours and importlib.util.find_spec("tensorflow") is None:
         raise UserError(
             f"{builder.name} is not in {given(builder.data_path)}. Put a copy there "
@@ -271,8 +284,9 @@ def _prepare(
         raise UserError(f"config.data.manual_dir={manual_dir!r} is no folder")
     builder.manual_dir = manual
     try:
-        given(folder).mkdir(parents=True, exist_ok=True)  # or a link to it is none
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself too
+        # A link to a missing folder is no folder.
+        given(folder).mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints the same
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(
                     try_download_gcs=False, manual_dir=manual

@@ -7,9 +7,9 @@ import pytest
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data.image_io import Form
-from hybrid_jax.data.sources.array_checks import check_images, labels_as_classes
-from hybrid_jax.data.sources.arrays import to_form
+from hybrid_jax.data.pixel_format import PixelFormat
+from hybrid_jax.data.sources.array_checks import check_images, encode_labels
+from hybrid_jax.data.sources.arrays import to_pixel_format
 from hybrid_jax.errors import UserError
 from tests.data.files import digit
 
@@ -67,9 +67,9 @@ def test_arrays_come_to_a_size_as_files_do(size, fit, tmp_path):
     assert {image.tobytes() for image in files.train.images} <= ours
     if files.train.extents is not None:
         np.testing.assert_array_equal(arrays.train.extents[0], files.train.extents[0])
-    again, _ = to_form(IMAGES[..., None], arrays.form)
+    again, _ = to_pixel_format(IMAGES[..., None], arrays.form)
     np.testing.assert_array_equal(again, arrays.train.images)
-    color, _ = to_form(np.stack([IMAGES] * 3, -1), arrays.form)
+    color, _ = to_pixel_format(np.stack([IMAGES] * 3, -1), arrays.form)
     assert color.shape == again.shape
 
 
@@ -78,8 +78,11 @@ def test_pixels_are_not_copied_where_all_are_used():
 
 
 def test_a_form_is_kept_in_json():
-    for form in (Form((8, 9), 1), Form((8, 9), 3, 12, "pad", "black", (4, 5))):
-        assert Form.from_json(json.loads(json.dumps(form.to_json()))) == form
+    for form in (
+        PixelFormat((8, 9), 1),
+        PixelFormat((8, 9), 3, 12, "pad", "black", (4, 5)),
+    ):
+        assert PixelFormat.from_json(json.loads(json.dumps(form.to_json()))) == form
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_labels_of_any_values_are_classes(labels, classes):
     assert len({*zip(names, [str(label) for label in labels], strict=True)}) == len(
         classes
     )
-    back = labels_as_classes(labels, classes, "test")
+    back = encode_labels(labels, classes, "test")
     np.testing.assert_array_equal(back, splits.train.labels)
 
 
@@ -275,9 +278,9 @@ def test_groups_stay_together_and_may_not_leak():
 )
 def test_labels_of_other_images_are_names_of_classes(labels, said):
     with pytest.raises(UserError) as error:
-        labels_as_classes(labels, ("cat", "dog"), "mine")
+        encode_labels(labels, ("cat", "dog"), "mine")
     assert said in str(error.value)
-    found = labels_as_classes(np.array(["dog", "cat", "dog"]), ("cat", "dog"), "mine")
+    found = encode_labels(np.array(["dog", "cat", "dog"]), ("cat", "dog"), "mine")
     assert found.tolist() == [1, 0, 1]
 
 

@@ -7,11 +7,12 @@ import pytest
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
 from hybrid_jax.data.sources.class_folders import read_folder
 from hybrid_jax.data.sources.file_list import find_images, list_images
 from hybrid_jax.errors import UserError
-from tests.data.files import digit, encoded, write_folder
+from tests.data.files import digit, encoded, folder_config, write_folder
 
 PNG = encoded(digit(0), "PNG")
 
@@ -29,14 +30,14 @@ def lay_out(place, *names):
         path.write_bytes(PNG)
 
 
-def classes_and_notes(place, **options):
-    found = list_images(str(place), 0.5, 0, **options)
+def classes_and_notes(place, wanted=SPLITS, **options):
+    found = list_images(folder_config(place, 0.5, 0, **options), wanted)
     return found.classes, found.notes
 
 
-def refused(place, **options):
+def refused(place, wanted=SPLITS, **options):
     with pytest.raises(UserError) as error:
-        list_images(str(place), 0.5, 0, **options)
+        list_images(folder_config(place, 0.5, 0, **options), wanted)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -65,7 +66,7 @@ def test_a_class_without_images_is_named(make, said, place):
     make(place)
     assert said in refused(place)
     assert "config.data.exclude" in refused(place)
-    (empty,) = find_images(str(place), 0.5, 0).empty
+    (empty,) = find_images(folder_config(place, 0.5, 0)).empty
     assert said in empty
     listed = place.parent / "leave out.txt"
     listed.write_text("# not yet\nbird\n")

@@ -5,7 +5,7 @@ import pytest
 from hybrid_jax.data.sources import csv_reader
 from hybrid_jax.data.sources.file_list import list_images
 from hybrid_jax.errors import UserError
-from tests.data.files import write
+from tests.data.files import folder_config, write
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def table(tmp_path):
 def said(table, text):
     table.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError) as error:
-        list_images(str(table), 0.5, 0)
+        list_images(folder_config(table, 0.5, 0))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -52,7 +52,7 @@ def test_mistakes_are_told_by_the_line_of_an_editor(text, line, why, table):
 )
 def test_tables_as_people_write_them(text, table):
     table.write_text(text)
-    found = list_images(str(table), 0.5, 0)
+    found = list_images(folder_config(table, 0.5, 0))
     assert found.classes == ("a", "b")
     paths = sorted(p.name for part in found.splits.values() for p in part.paths)
     assert paths == ["0.png", "1.png", "2.png", "3.png"]
@@ -62,8 +62,8 @@ def test_a_validation_split_that_is_not_wanted_is_counted(table):
     splits = ("train", "train", "Val", "valid", "test", "test")
     rows = [f"{row}.png,{row % 2},{split}" for row, split in enumerate(splits)]
     table.write_text("\n".join(["path,label,split", *rows]))
-    assert list_images(str(table), 0.5, 0).notes == ()
-    assert list_images(str(table), 0.5, 0, wanted={"train", "test"}).notes == (
+    assert list_images(folder_config(table, 0.5, 0)).notes == ()
+    assert list_images(folder_config(table, 0.5, 0), {"train", "test"}).notes == (
         "2 images of the validation split left out",
     )
 
@@ -72,7 +72,7 @@ def test_names_that_are_not_utf8_are_found(table):
     write(table.parent / "caf\udce9.png", 7)
     text = "path,label\n0.png,a\n1.png,a\n2.png,b\ncaf\udce9.png,b\n"
     table.write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert list_images(str(table), 0.5, 0).classes == ("a", "b")
+    assert list_images(folder_config(table, 0.5, 0)).classes == ("a", "b")
     assert r"caf\xe8.png (line 2)" in said(table, "path,label\ncaf\udce8.png,b\n")
 
 
@@ -80,10 +80,10 @@ def test_names_that_are_not_utf8_are_found(table):
 def test_a_file_that_is_no_table_is_told(name, tmp_path):
     (tmp_path / name).write_text("path,label\n")
     with pytest.raises(UserError, match="neither a folder nor a table"):
-        list_images(str(tmp_path / name), 0.5, 0)
+        list_images(folder_config(str(tmp_path / name), 0.5, 0))
 
 
 def test_columns_are_found_by_their_common_names(table):
     table.write_text("ID,Image,Target\n7,0.png,x\n")
-    (row,) = csv_reader.read(table, ("path", "label"))
+    (row,) = csv_reader.read(table, ("path", "label")).rows
     assert row == (2, {"path": "0.png", "label": "x", "split": "", "group": ""})

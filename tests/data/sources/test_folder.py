@@ -12,7 +12,7 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources import folder
 from hybrid_jax.data.sources.file_list import list_images
 from hybrid_jax.errors import UserError
-from tests.data.files import digit, encoded, write, write_folder
+from tests.data.files import digit, encoded, folder_config, write, write_folder
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def load(place, tmp_path, **options):
     )
 
 
-def names(listing):
-    return [path.name for path in listing.paths]
+def names(files):
+    return [path.name for path in files.paths]
 
 
 def test_a_folder_of_classes_is_split_by_a_share_of_each(place, tmp_path):
@@ -42,13 +42,13 @@ def test_a_folder_of_classes_is_split_by_a_share_of_each(place, tmp_path):
     assert np.bincount(splits.train.labels).tolist() == [8, 8, 8]
     assert np.bincount(splits.test.labels).tolist() == [2, 2, 2]
     assert splits.train.images.shape == (24, 24, 24, 1)  # gray, as they are
-    listed = list_images(str(place), 0.2, 0)
+    listed = list_images(folder_config(place))
     for split in ("train", "test"):
         for path, pixels in zip(
             getattr(listed, split).paths, getattr(splits, split).images, strict=True
         ):
             np.testing.assert_array_equal(pixels[..., 0], np.asarray(Image.open(path)))
-    other = list_images(str(place), 0.2, 1)
+    other = list_images(folder_config(place, 0.2, 1))
     assert names(other.test) != names(listed.test)
 
 
@@ -61,7 +61,7 @@ def test_splits_of_the_user_are_kept_and_classes_are_their_union(folder, split, 
     write(place / "train" / "a" / "0.png", 0)
     write(place / "train" / "c" / "deeper" / "2.PNG", 2)
     write(place / folder / "c" / "3.png", 3)  # a and b are missing there
-    listed = list_images(str(place), 0.2, 0)
+    listed = list_images(folder_config(place))
     assert listed.classes == ("a", "b", "c")
     assert names(listed.train) == ["0.png", "1.png", "2.PNG"]
     assert listed.train.labels.tolist() == [0, 1, 2]
@@ -74,7 +74,7 @@ def test_splits_of_the_user_are_kept_and_classes_are_their_union(folder, split, 
 def test_splits_are_known_in_any_case(names, place):
     for name in names:
         lay_out(place / name, "a/1.png", "b/2.png")
-    listed = list_images(str(place), 0.2, 0)
+    listed = list_images(folder_config(place))
     assert listed.classes == ("a", "b")
     assert (len(listed.train.paths), len(listed.test.paths)) == (2, 2)
 
@@ -88,7 +88,7 @@ def test_the_three_splits_of_a_table_and_of_folders(place):
     for split, row in (("train", 0), ("val", 2), ("test", 4)):
         for label in (0, 1):
             write(place / "deep" / split / str(label) / f"{row + label}.png", row)
-    for listed in (list_images(str(p), 0.2, 0) for p in (table, place / "deep")):
+    for listed in (list_images(folder_config(p)) for p in (table, place / "deep")):
         assert {split: names(of) for split, of in listed.splits.items()} == {
             "train": ["0.png", "1.png"],
             "validation": ["2.png", "3.png"],
@@ -105,7 +105,7 @@ def test_names_with_spaces_and_in_other_scripts(place):
     write(place / "train" / "細胞 2" / "像.png", 1)
     write(place / "test" / decomposed / "bild.png", 2)
     write(place / "test" / "細胞 2" / "bild.png", 3)
-    listed = list_images(str(place), 0.2, 0)
+    listed = list_images(folder_config(place))
     assert listed.classes == (composed, "細胞 2")
     assert listed.test.labels.tolist() == [0, 1]
 
@@ -119,7 +119,7 @@ def test_a_table_of_paths_and_labels(place, tmp_path):
     ]
     lines += [f'"{place}/images/{row}.png",{row * 5},train' for row in (1, 2)]
     table.write_text("\ufefffilename,Label,split\n" + "\n".join(lines) + "\n")
-    listed = list_images(str(table), 0.2, 0)
+    listed = list_images(folder_config(table))
     assert listed.classes == ("0", "5", "10")  # by number
     assert listed.train.labels.tolist() == [0, 1, 2]
     assert listed.test.labels.tolist() == [2]
@@ -128,7 +128,7 @@ def test_a_table_of_paths_and_labels(place, tmp_path):
     table.write_text("path\tlabel\nimages/0.png\ta\nimages/9.png\tb\n")
     shutil.move(table, table.with_suffix(".tsv"))
     with pytest.raises(UserError, match=r"names 1 images .*: images/9.png \(line 3\)"):
-        list_images(str(table.with_suffix(".tsv")), 0.2, 0)
+        list_images(folder_config(str(table.with_suffix(".tsv"))))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_tables_that_are_none(content, said, tmp_path):
     table = tmp_path / "labels.csv"
     table.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError) as error:
-        list_images(str(table), 0.2, 0)
+        list_images(folder_config(table))
     assert said in str(error.value)
 
 
@@ -179,7 +179,7 @@ def lay_out(place, *names):
 def test_folders_that_are_laid_out_otherwise(files, said, place):
     lay_out(place, *files)
     with pytest.raises(UserError) as error:
-        list_images(str(place), 0.2, 0)
+        list_images(folder_config(place))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -297,18 +297,18 @@ def test_a_broken_pixel_does_not_darken_all_images(place, tmp_path):
 def test_a_second_load_looks_at_new_files_only(place, tmp_path, monkeypatch):
     write_folder(place)
     first = load(place, tmp_path)
-    looked = []
-    look = folder.look_through
+    scanned = []
+    scan = folder.scan_images
     monkeypatch.setattr(
-        folder, "look_through", lambda r, t: looked.extend(r.paths) or look(r, t)
+        folder, "scan_images", lambda r, t: scanned.extend(r.paths) or scan(r, t)
     )
     again = load(place, tmp_path)
-    assert looked == []
+    assert scanned == []
     np.testing.assert_array_equal(again.train.images, first.train.images)
-    changed = list_images(str(place), 0.2, 0).train.paths[0]
+    changed = list_images(folder_config(place)).train.paths[0]
     write(changed, 1000, compress_level=0)
     changed_splits = load(place, tmp_path)
-    assert looked == [changed]
+    assert scanned == [changed]
     assert (changed_splits.train.images[0] != first.train.images[0]).any()
     np.testing.assert_array_equal(
         changed_splits.train.images[1:], first.train.images[1:]
@@ -316,7 +316,7 @@ def test_a_second_load_looks_at_new_files_only(place, tmp_path, monkeypatch):
     for seed in range(6):
         _ = load(place, tmp_path, split_seed=seed).train.images
     kept = [p for p in (tmp_path / "kept").rglob("decoded-train*") if p.is_dir()]
-    assert len(kept) == 1 + folder.KEPT_BESIDE  # the older ones are gone
+    assert len(kept) == 1 + folder.MAX_OLD_CACHES  # the older ones are gone
 
 
 def test_files_that_changed_have_another_fingerprint(place, tmp_path):
@@ -324,7 +324,7 @@ def test_files_that_changed_have_another_fingerprint(place, tmp_path):
     first = load(place, tmp_path)
     moved = place.rename(place.with_name("moved"))
     assert load(moved, tmp_path).fingerprint == first.fingerprint
-    one = list_images(str(moved), 0.2, 0).train.paths[0]
+    one = list_images(folder_config(moved)).train.paths[0]
     write(one, 1000, compress_level=0)
     assert load(moved, tmp_path).fingerprint != first.fingerprint
 

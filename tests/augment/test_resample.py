@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hybrid_jax.augment.resample import bilinear, resample, whole_pixels
+from hybrid_jax.augment.resample import bilinear, gather_pixels, resize_separably
 from tests.augment.images import each_channel, noise
 
 TURNED = np.float32([[0.91, -0.5, 3.13], [0.42, 1.1, -2.27]])  # (y, x) from (y, x, 1)
@@ -46,12 +46,12 @@ def test_bilinear_is_pils_transform(channels, size):
 @pytest.mark.parametrize("size", [(9, 12), (18, 24), (12, 5), (4, 7)])
 @pytest.mark.parametrize("box", [(0, 0, 12, 9), (1, 2, 9, 8), (0.3, 1.7, 11.2, 6.9)])
 @pytest.mark.parametrize("flipped", [False, True])
-def test_resample_is_pils_resize_of_a_box(size, box, flipped):
+def test_resize_separably_is_pils_resize_of_a_box(size, box, flipped):
     images = noise()
     left, upper, right, lower = box
     scale_y, scale_x = (lower - upper) / size[0], (right - left) / size[1]
     row = [0, -scale_x, right] if flipped else [0, scale_x, left]
-    ours = see(resample, images, [[scale_y, 0, upper], row], size)
+    ours = see(resize_separably, images, [[scale_y, 0, upper], row], size)
     for image, our in zip(images, ours, strict=True):
         theirs = each_channel(
             lambda band: band.resize(size[::-1], Image.Resampling.BILINEAR, box), image
@@ -67,10 +67,10 @@ def shifted(image, y, x):
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (2, -3), (-4, 1), (8, 11), (9, 0), (0, -15)])
-@pytest.mark.parametrize("function", [whole_pixels, resample, bilinear])
+@pytest.mark.parametrize("function", [gather_pixels, resize_separably, bilinear])
 def test_whole_shifts_are_exact(function, shift):
     images = noise()
-    size = () if function is whole_pixels else (images.shape[1:3],)
+    size = () if function is gather_pixels else (images.shape[1:3],)
     ours = see(function, images, [[1, 0, shift[0]], [0, 1, shift[1]]], *size)
     expected = np.stack([shifted(image, *shift) for image in images])
     np.testing.assert_array_equal(ours, expected)
@@ -89,12 +89,12 @@ SQUARE = {  # (y, x) of the image from (y, x) of the result, 8 px wide
 
 
 @pytest.mark.parametrize("name", SQUARE)
-@pytest.mark.parametrize("function", [whole_pixels, bilinear])
+@pytest.mark.parametrize("function", [gather_pixels, bilinear])
 def test_symmetries_of_the_square_are_exact(function, name):
     matrix, expected = SQUARE[name]
     images = noise(size=(8, 8))
     ours = see(
-        function, images, matrix, *(() if function is whole_pixels else ((8, 8),))
+        function, images, matrix, *(() if function is gather_pixels else ((8, 8),))
     )
     np.testing.assert_array_equal(ours, np.stack([expected(i) for i in images]))
 

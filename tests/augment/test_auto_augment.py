@@ -1,5 +1,6 @@
 """The policies: what is drawn, how far it goes, and that it is what PIL does."""
 
+import functools
 import importlib.util
 import math
 
@@ -11,35 +12,41 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from hybrid_jax.augment import auto_augment, color
 from hybrid_jax.augment.auto_augment import (
-    COLOURS,
-    MOVES,
+    COLOR_OPERATIONS,
+    GEOMETRIC_OPERATIONS,
     OPERATIONS,
     SPACES,
-    Steps,
-    draw_steps,
-    matrices_of,
-    recolour,
+    Draws,
+    affine_matrices,
+    apply_color_operations,
+    draw_operations,
 )
 from hybrid_jax.augment.resample import bilinear
+from hybrid_jax.config.schema import AugmentConfig
 from tests.augment.images import each_channel, from_pil, noise, smooth, to_pil
 from tests.timm_oracle import import_timm
 
 KEY = jax.random.key(0)
 SIZE = (9, 12)
-draw = jax.jit(draw_steps, static_argnums=(1, 2, 3, 4))
 
 
-def only(operation, amount) -> Steps:
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def draw(key, batch, policy, operations, magnitude) -> Draws:
+    config = AugmentConfig(policy=policy, operations=operations, magnitude=magnitude)
+    return draw_operations(key, batch, config)
+
+
+def only(operation, amount) -> Draws:
     """One step of one image."""
-    return Steps(
+    return Draws(
         slots=jnp.full((1, 1), OPERATIONS.index(operation)),
-        owners=jnp.zeros((1, len(OPERATIONS)), int),
+        images=jnp.zeros((1, len(OPERATIONS)), int),
         amounts=jnp.full((1, 1), amount),
     )
 
 
 @pytest.mark.parametrize("batch", [3, 14, 64])
-def test_every_image_has_every_operation_by_the_same_chance(batch):
+def test_every_image_has_every_operation_with_the_same_probability(batch):
     draws = jax.vmap(lambda key: draw(key, batch, "rand_augment", 2, 9).operations)
     operations = np.asarray(draws(jax.random.split(KEY, 2000)))
     assert operations.shape == (2000, 2, batch)
@@ -53,11 +60,11 @@ def test_every_image_has_every_operation_by_the_same_chance(batch):
     assert same == pytest.approx(1 / 14, abs=0.02)  # steps know nothing of each other
 
 
-def test_places_are_taken_once_and_owners_are_who_took_them():
+def test_each_slot_is_used_once_and_images_are_those_in_the_slots():
     steps = draw(KEY, 64, "rand_augment", 3, 9)
-    for slots, owners in zip(np.asarray(steps.slots), steps.owners, strict=True):
+    for slots, in_slot in zip(np.asarray(steps.slots), steps.images, strict=True):
         assert len(set(slots)) == 64
-        np.testing.assert_array_equal(np.asarray(owners)[slots], np.arange(64))
+        np.testing.assert_array_equal(np.asarray(in_slot)[slots], np.arange(64))
     shares = [np.bincount(row, minlength=14) for row in np.asarray(steps.operations)]
     assert np.max(shares) <= steps.share == 5
 
@@ -75,10 +82,14 @@ def test_amounts():
 
 def reaches(name: str, size) -> dict[str, float]:
     """How far operations go at magnitude 30, read off from matrices and strengths."""
-    moved = {move: matrices_of(only(move, 1.0), name, size)[0, 0] for move in MOVES}
+    moved = {
+        move: affine_matrices(only(move, 1.0), name, size)[0, 0]
+        for move in GEOMETRIC_OPERATIONS
+    }
     one = jnp.ones(1)
     strength = {
-        o: float(auto_augment._strength(o, one, SPACES[name])[0]) for o in COLOURS
+        o: float(auto_augment._strength(o, one, SPACES[name])[0])
+        for o in COLOR_OPERATIONS
     }
     return {
         "ShearX": float(moved["shear_x"][1, 0]),
@@ -142,7 +153,7 @@ def test_strengths_are_timms_where_conventions_agree(level):
             lambda *a: [np.sin(np.radians(theirs._rotate_level_to_arg(*a)))][0],
         ),
     ):
-        matrix = matrices_of(only(move, amount), "rand_augment", SIZE)[0, 0]
+        matrix = affine_matrices(only(move, amount), "rand_augment", SIZE)[0, 0]
         [value] = np.ravel(function(level, {}))
         assert abs(value) == pytest.approx(abs(float(matrix[entry])), abs=1e-6)
 
@@ -169,7 +180,7 @@ def affine(*coefficients):
 )
 def test_moves_are_pils(move, amount, theirs):
     image = noise(1, SIZE)
-    matrices = matrices_of(only(move, amount), "rand_augment", SIZE)[0]
+    matrices = affine_matrices(only(move, amount), "rand_augment", SIZE)[0]
     ours = np.asarray(jax.jit(bilinear, static_argnums=2)(image, matrices, SIZE))[0]
     expected = each_channel(theirs, image[0])
     np.testing.assert_allclose(ours, expected, atol=0.01)
@@ -194,10 +205,12 @@ def by_pil(image, operation, amount):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_each_image_gets_the_colours_of_its_own_operation(channels):
+def test_each_image_gets_the_colors_of_its_operation(channels):
     images = smooth(40, channels=channels)
     steps = draw(KEY, 40, "rand_augment", 1, 15)
-    out = jax.jit(recolour, static_argnums=2)(np.float32(images), steps, "rand_augment")
+    out = jax.jit(apply_color_operations, static_argnums=2)(
+        np.float32(images), steps, "rand_augment"
+    )
     drawn = np.asarray(steps.operations[0])
     assert len(set(drawn)) == 14
     for i, (image, ours) in enumerate(zip(images, out, strict=True)):
@@ -209,7 +222,7 @@ def test_each_image_gets_the_colours_of_its_own_operation(channels):
 def test_steps_act_in_their_order():
     images = np.float32(smooth(40))
     steps = draw(KEY, 40, "rand_augment", 2, 15)
-    run = jax.jit(recolour, static_argnums=2)
+    run = jax.jit(apply_color_operations, static_argnums=2)
     both = run(images, steps, "rand_augment")
     for i in (0, 1):
         one = jax.tree.map(lambda x, i=i: x[i : i + 1], steps)

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from hybrid_jax.augment import affine, to_float
-from hybrid_jax.augment.affine import compose, draw_symmetries, resized_crops
+from hybrid_jax.augment.affine import compose, draw_symmetries, random_resized_crops
 from hybrid_jax.augment.resample import bilinear
 from tests.augment.images import noise, smooth
 
 KEY = jax.random.key(0)
-place = jax.jit(
-    affine.place, static_argnums=2, static_argnames=("padding", "scale", "symmetry")
+warp = jax.jit(
+    affine.warp, static_argnums=2, static_argnames=("padding", "scale", "symmetry")
 )
 
 
 def test_crop_is_a_shift_with_black_coming_in():
     images = noise(64, (8, 10))
-    cropped = np.asarray(place(KEY, jnp.asarray(images), (8, 10), padding=2))
+    cropped = np.asarray(warp(KEY, jnp.asarray(images), (8, 10), padding=2))
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
     seen = set()
     for image, around in zip(cropped, padded, strict=True):
@@ -48,9 +48,9 @@ def test_symmetries_are_all_drawn_alike(symmetry, members, size):
     """At another size too: a symmetry and a resize can be swapped."""
     count = 80 * members
     image = noise(1, (6, 6), 1)
-    plain = np.asarray(place(KEY, jnp.asarray(image), size))[0]
+    plain = np.asarray(warp(KEY, jnp.asarray(image), size))[0]
     images = jnp.asarray(np.repeat(image, count, 0))
-    out = np.asarray(place(KEY, images, size, symmetry=symmetry))
+    out = np.asarray(warp(KEY, images, size, symmetry=symmetry))
     eight = np.stack(oriented(plain))
     matches = np.isclose(out[:, None], eight[None], atol=1e-3).all((2, 3, 4))
     assert (matches.sum(1) == 1).all()
@@ -63,7 +63,7 @@ def test_symmetries_are_all_drawn_alike(symmetry, members, size):
 
 def test_quarter_turns_of_oblong_images_keep_shapes():
     images = noise(32, (4, 8), 1)
-    out = np.asarray(place(KEY, jnp.asarray(images), (4, 8), symmetry="dihedral"))
+    out = np.asarray(warp(KEY, jnp.asarray(images), (4, 8), symmetry="dihedral"))
     turned = (out[:, :, :2] == 0).all((1, 2, 3))
     assert 4 < turned.sum() < 28
     for image, result in zip(images[turned], out[turned], strict=True):
@@ -94,9 +94,10 @@ def test_rotation_by_quarters_is_exact(quarters):
     np.testing.assert_allclose(out[0], np.rot90(image[0], quarters), atol=0.01)
 
 
-def test_resized_crops_have_the_areas_and_aspects_asked_for():
+def test_random_resized_crops_have_the_areas_and_aspects_asked_for():
     corners, sides = map(
-        np.asarray, resized_crops(KEY, jnp.tile(jnp.float32([30, 40]), (4000, 1)), 0.25)
+        np.asarray,
+        random_resized_crops(KEY, jnp.tile(jnp.float32([30, 40]), (4000, 1)), 0.25),
     )
     assert (corners >= 0).all()
     assert (corners + sides <= [30.001, 40.001]).all()
@@ -121,7 +122,7 @@ def test_without_settings_a_resize_is_that_of_evaluation():
     ):
         images = jnp.asarray(noise(1, stored))
         np.testing.assert_allclose(
-            place(KEY, images, size), to_float(images, size), atol=0.01
+            warp(KEY, images, size), to_float(images, size), atol=0.01
         )
 
 
@@ -140,7 +141,7 @@ def test_moves_act_in_their_order_on_the_finished_image():
     images = jnp.asarray(noise(1, (8, 8)))
     double = jnp.float32([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]])
     shift = jnp.float32([[[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]])
-    out = place(KEY, images, (16, 16), moves=jnp.stack([double, shift]))
+    out = warp(KEY, images, (16, 16), matrices=jnp.stack([double, shift]))
     # Twice the size for the resize, twice again for the first move, then up by 2.
     matrix = jnp.float32([[[0.25, 0.0, 0.5], [0.0, 0.25, 0.0]]])
     np.testing.assert_allclose(out, bilinear(images, matrix, (16, 16)), atol=1e-3)
