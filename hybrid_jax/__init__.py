@@ -9,6 +9,7 @@ Importing the package is free; jax is imported when a name that needs it is used
 """
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -25,7 +26,7 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'hybrid_jax' has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")

@@ -48,7 +48,7 @@ def source_version() -> str:
     return f"{hybrid_jax.__version__} ({digest.hexdigest()[:12]})"
 
 
-def jit_once(fn: Callable, **options: Any) -> Callable:
+def jit_once(fn: Callable, **options: Any) -> Any:
     """Return `jax.jit` of a function that runs once, compiled with little optimization.
 
     Initializing a network draws from the random generator for every parameter, and on

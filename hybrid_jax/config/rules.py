@@ -73,7 +73,8 @@ def _table(address: str) -> Mapping[str, Any]:
 
 def _is_fold(text: str) -> bool:
     match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
-    return bool(match) and 1 <= int(match[1]) <= int(match[2]) and int(match[2]) >= 2
+    number, folds = map(int, match.groups()) if match else (0, 0)
+    return 1 <= number <= folds and folds >= 2
 
 
 def _is_validation(value: float | str) -> bool:

@@ -85,7 +85,7 @@ class LazySplit(Split):
         return True
 
     @functools.cached_property
-    def images(self) -> np.ndarray:  # type: ignore[override]  # read once, never set
+    def images(self) -> np.ndarray:
         return self._decode()
 
 

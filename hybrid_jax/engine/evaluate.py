@@ -19,7 +19,7 @@ def evaluate(
     split: str = "",
     images: str = "",
     on_error: str = "stop",
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Evaluate a checkpoint of a run, and print the results.
 
     Args:

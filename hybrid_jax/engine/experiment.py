@@ -41,6 +41,8 @@ from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Network, Task
 from hybrid_jax.weights.timm_models import Model
 
+N = typing.TypeVar("N", bound=Network)
+
 
 def set_up_process(config: Config, hosts: Hosts | None = None) -> Config:
     """Set the process up, and resolve what the config leaves to the machine.
@@ -107,6 +109,11 @@ class Experiment:
         """Hold a training step's constants; mean and deviation are shapes alone."""
         return build_task(self.config, self.splits, self.plan)
 
+    @property
+    def model(self) -> Model:
+        """Return the network."""
+        return typing.cast(Model, self.task.model)
+
     @functools.cached_property
     def initialize(self) -> Program:
         """Return the program that makes the state at step 0, traced."""
@@ -122,7 +129,7 @@ class Experiment:
     @functools.cached_property
     def spec(self) -> dict[str, typing.Any]:
         """Return the arguments of `create_model` for the network, and its channels."""
-        return model_spec(self.config.model, self.task.model, self.splits.channels)
+        return model_spec(self.config.model, self.model, self.splits.channels)
 
     def check(self) -> None:
         """Build what a run needs, before anything is written.
@@ -176,28 +183,32 @@ class Experiment:
 
 
 def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
-    """The network, its optimizer and its inputs, as a resolved config says.
+    """Build the network, its optimizer and its inputs, as a resolved config says.
 
     Mean and deviation are shapes alone, enough to compile; see `with_statistics`.
 
     Raises:
       UserError: images of a size that the strides cannot serve, or too few steps.
     """
-    size = config.data.image_size or splits.image_size
+    height, width = config.data.image_size or splits.image_size
     try:
         model = create_model(
             **_changed_fields(config.model),
             num_classes=len(splits.classes),
-            image_size=tuple(map(int, size)),
+            image_size=(int(height), int(width)),
             dtype=jnp.dtype(config.dtype),
             scan=config.train.scan,
             remat=config.train.remat,
         )
     except ValueError as error:
         raise UserError(
-            f"{error} (config.model, config.data.image_size={size})"
+            f"{error} (config.model, config.data.image_size={height},{width})"
         ) from None
-    levels = jax.ShapeDtypeStruct((splits.channels,), jnp.float32)
+    # A shape will do to compile.
+    levels: typing.Any = jax.ShapeDtypeStruct((splits.channels,), jnp.float32)
+    class_weights: typing.Any = losses.CLASS_WEIGHTS[config.loss.class_weights](
+        splits.train.labels, len(splits.classes)
+    )
     return Task(
         model=model,
         optimizer=_optimizer(
@@ -209,9 +220,7 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
             config.freeze,
         ),
         freeze=config.freeze,
-        class_weights=losses.CLASS_WEIGHTS[config.loss.class_weights](
-            splits.train.labels, len(splits.classes)
-        ),
+        class_weights=class_weights,
         image_size=model.image_size,
         mean=levels,
         std=levels,
@@ -236,12 +245,11 @@ def _optimizer(
     return optimizers.create_optimizer(create_row, learning_rate, optim, freeze)
 
 
-def with_statistics(
-    network: Network, statistics: tuple[np.ndarray, np.ndarray]
-) -> Network:
+def with_statistics(network: N, statistics: tuple[np.ndarray, np.ndarray]) -> N:
     """Return a network or task with the mean and deviation float32 `[C]` given."""
     mean, std = statistics
-    return network.replace(mean=mean, std=std)
+    replaced: N = network.replace(mean=mean, std=std)
+    return replaced
 
 
 def create_run_devices(

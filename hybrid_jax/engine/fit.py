@@ -286,8 +286,9 @@ class Training:
         def make() -> Evaluator | None:
             evaluator = self.experiment.evaluator(threads)
             folder, is_main = self.folder, self.experiment.hosts.is_main
-            writes = isinstance(folder, RunFolder) and is_main
-            if writes and not folder.augmented.exists():
+            if not (isinstance(folder, RunFolder) and is_main):
+                return evaluator
+            if not folder.augmented.exists():
                 grid = startup_report.augmented_images(self.experiment)
                 writer.images("train/augmented", grid, 0)
                 folder.augmented.write_bytes(encode_png(grid))
@@ -303,7 +304,7 @@ class Training:
         weights = read_weights(config.init_from, config.init_checkpoint)
         variables = jax.eval_shape(unpack, self.experiment.shapes.variables)
         fitted = fit_weights(
-            self.experiment.task.model, weights, shapes_of(variables), splits.classes
+            self.experiment.model, weights, shapes_of(variables), splits.classes
         )
         notes = "".join(f"; {note}" for note in fitted.notes)
         self.console.say(f"Starting from {weights.path}{notes}")

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 import jax
 import numpy as np
@@ -166,11 +167,12 @@ class Loop:
         self._save(about)
         self._report(step, said, own_line=True)
 
-    def _evaluate(self, variables: dict, split: data.Split) -> dict[str, float]:
+    def _evaluate(self, variables: dict, split: data.Split) -> dict[str, Any]:
         """Return the metrics of a split; meanwhile, read what was trained."""
         with self.interruption.deferred(False):
             self._evaluator = self._evaluator or self.after_first_step()
             evaluator = self._evaluator.result()
+            assert evaluator is not None, "there is a split to evaluate"
             self.interruption.hosts.barrier()
             evaluated = evaluator.start(self.task, variables, split)
         self._windows.finish()

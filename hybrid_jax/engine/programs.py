@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -271,7 +272,9 @@ class Predictor:
         """
         self.batch_size = -(-batch_size // devices.count) * devices.count
         self._devices = devices
-        arrays = [((self.batch_size, *shape), jnp.uint8)]
+        arrays: list[tuple[tuple[int, ...], Any]] = [
+            ((self.batch_size, *shape), jnp.uint8)
+        ]
         if has_extents:
             arrays.append(((self.batch_size, 2), jnp.int32))
         self._shapes = tuple(devices.batch_shape(*array, axis=0) for array in arrays)
@@ -307,7 +310,7 @@ class Predictor:
 def initialization_program(devices: Devices, task: Task, channels: int) -> Program:
     """Trace the state at step 0 from a seed; `shapes` are those of a state."""
 
-    def create(seed):
+    def create(seed: jax.Array) -> TrainState:
         state = create_state(
             task.model,
             task.optimizer,
@@ -327,8 +330,8 @@ def initialization_program(devices: Devices, task: Task, channels: int) -> Progr
 def _bind_loader(steps: Callable, loader: Loader) -> Callable:
     """Return steps of a task and a loader as a function of the task alone."""
 
-    def of_loader(task, *given):
-        return steps(task, loader, *given)
+    def bound(task: Any, *arguments: Any) -> Any:
+        return steps(task, loader, *arguments)
 
-    of_loader.__name__ = steps.__name__  # which the profiler and the cache show
-    return of_loader
+    bound.__name__ = steps.__name__  # which the profiler and the cache show
+    return bound

@@ -1,6 +1,7 @@
 """The results of a run as a table: its metrics, and which split chose the weights."""
 
 from pathlib import Path
+from typing import Any
 
 from hybrid_jax.engine.console import Reporter, duration, percent
 from hybrid_jax.engine.experiment import Experiment
@@ -40,7 +41,7 @@ def explain_weights(found: dict, experiment: Experiment) -> str:
     return f"{step}, the last: no validation split chose"
 
 
-def metric_rows(split: str, metrics: dict[str, float]) -> dict[str, str]:
+def metric_rows(split: str, metrics: dict[str, Any]) -> dict[str, str]:
     """Return the metrics of a split in words; `split` is empty for other images."""
     rows = {
         "accuracy": percent(metrics["accuracy"]),

@@ -32,6 +32,7 @@ from hybrid_jax.engine.storage import CheckpointStore, RunStorage
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import create_model
 from hybrid_jax.parallel.mesh import Devices, create_devices
+from hybrid_jax.training import metrics
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.step import Network
 
@@ -131,7 +132,7 @@ class Run:
         return f"<Run: {', '.join(about + reached)}>"
 
     @property
-    def model(self):
+    def model(self) -> Any:
         """Return the Flax module: `model.apply(run.variables, normalized_images)`."""
         return self.network.model
 
@@ -151,7 +152,7 @@ class Run:
 
     def evaluate(
         self, images: str | np.ndarray | data.Split = "test", labels: Any = None
-    ) -> dict[str, float]:
+    ) -> dict[str, metrics.Number]:
         """Return loss, accuracy and other metrics of a split of the run's, or of yours.
 
         Args:
@@ -312,7 +313,7 @@ class Run:
             self.network, self._device_variables, images, extents
         )
         loss = LOSSES[self.network.loss.name]
-        return np.asarray(loss.probabilities(logits))
+        return np.asarray(loss.probabilities(jnp.asarray(logits)))
 
 
 def _batch_size_for(batch_size: int, count: int) -> int:
@@ -402,8 +403,8 @@ def network_from_spec(
     return Network(
         model=model,
         image_size=model.image_size,
-        mean=np.zeros(spec["channels"], np.float32),
-        std=np.ones(spec["channels"], np.float32),
+        mean=jnp.zeros(spec["channels"]),
+        std=jnp.ones(spec["channels"]),
         fit=fit,
         loss=loss,
     )

@@ -123,7 +123,7 @@ class Interruption:
         if preempted:
             self.hosts.report_signal(signal.SIGTERM)
         number, count = self.hosts.broadcast(
-            lambda: (self.hosts.reported_signal(), count), together=True
+            lambda: (self.hosts.reported_signal(), count), barrier=True
         )
         if number is not None:
             raise Interrupted(number)

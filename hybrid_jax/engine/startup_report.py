@@ -11,7 +11,7 @@ from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.metric_writers import image_grid
 from hybrid_jax.engine.programs import Trainer
 from hybrid_jax.runtime import jit_once
-from hybrid_jax.training import optimizers
+from hybrid_jax.training import freezing
 from hybrid_jax.training.packed_params import unpack
 
 IMAGES_SHOWN = 64
@@ -51,7 +51,7 @@ def report_startup(console: Reporter, experiment: Experiment) -> None:
         f"feature maps of {maps}"
     )
     if config.freeze:
-        frozen = jax.tree.leaves(optimizers.frozen(params, config.freeze))
+        frozen = jax.tree.leaves(freezing.frozen_mask(params, config.freeze))
         console.say(
             f"{np.dot(sizes, frozen):,} of {sum(sizes):,} parameters are frozen"
         )

@@ -73,7 +73,7 @@ def differences(
       splits: as they are now.
       normalized_with: mean and deviation of the run.
     """
-    theirs, names = dict(stored), splits.identity.keys()
+    theirs, names = dict(stored), {*splits.identity}
     if not is_described(stored):
         if splits.validation is not None:
             theirs["validation images"] = theirs.pop("test images", None)
