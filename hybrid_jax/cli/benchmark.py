@@ -1,7 +1,7 @@
-"""Measure how fast an experiment trains and evaluates on this machine.
+r"""Measure how fast an experiment trains and evaluates on this machine.
 
   hybrid-jax benchmark --config=digits
-  hybrid-jax benchmark --config=cifar10:coatnet_0 \\
+  hybrid-jax benchmark --config=cifar10:coatnet_0 \
       --config.train.batch_size=256 --json=speed.json --profile=profiles/c0
 
 Loads the data, compiles and runs steps as training does. Prints images per

@@ -30,11 +30,13 @@ Order = Callable[[int], np.ndarray]  # from a step to the indices of its batch
 
 
 class Loader(Protocol):
-    """Attributes:
-    steps: at most, in one chunk.
-    data: arrays that every dispatch gets; put on the device at the first access.
-    data_shapes: of these.
-    shapes: of a chunk.
+    """How batches of a split come into a compiled program.
+
+    Attributes:
+      steps: at most, in one chunk.
+      data: arrays that every dispatch gets; put on the device at the first access.
+      data_shapes: of these.
+      shapes: of a chunk.
     """
 
     steps: int

@@ -54,7 +54,7 @@ class TrainingOrder:
         self._epochs: dict[int, np.ndarray] = {}  # the latest two
 
     def __call__(self, step: int) -> np.ndarray:
-        """Indices int32 `[batch_size]` of the images of a step, counted from 0."""
+        """Return indices int32 `[batch_size]` of the images of a step."""
         position, missing = self.batch(step) * self.batch_size, self.batch_size
         parts = []
         while missing:
@@ -95,7 +95,7 @@ class EvaluationOrder:
         return -(-self.size // self.batch_size)
 
     def __call__(self, step: int) -> np.ndarray:
-        """Indices int32 `[batch_size]` of a batch, counted from 0."""
+        """Return indices int32 `[batch_size]` of the images of a batch."""
         rows = self._rows(step)
         return np.where(rows < self.size, rows, 0).astype(np.int32)
 

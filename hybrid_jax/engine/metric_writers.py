@@ -84,7 +84,7 @@ class Writers:
         self._open(step, evaluated)
 
     def write(self, row: dict) -> None:
-        """Writes a line of JSON, and a scalar `split/name` for each single number.
+        """Write a line of JSON, and a scalar `split/name` for each single number.
 
         Args:
           row: `split`, `step` and `epoch`, and metrics by name.
