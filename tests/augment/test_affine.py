@@ -88,7 +88,7 @@ def test_rotation_by_quarters_is_exact(quarters):
     image = noise(1, (8, 8))
     turn = affine.rotation(jnp.float32([quarters * np.pi / 2]))
     corners, sides = jnp.zeros((1, 2)), jnp.full((1, 2), 8.0)
-    matrices = affine.view(corners, sides, turn, (8, 8))
+    matrices = affine.crop_matrices(corners, sides, turn, (8, 8))
     out = np.asarray(bilinear(jnp.asarray(image), matrices, (8, 8)))
     # A last bit decides which of the outermost half pixels are black.
     np.testing.assert_allclose(out[0], np.rot90(image[0], quarters), atol=0.01)
@@ -153,5 +153,7 @@ def test_a_turned_crop_shows_what_lay_beside_it_and_black_outside_of_the_image()
     sides = jnp.full((1, 2), 8.0)
     for corner, black in ((10.0, False), (0.0, True)):
         corners = jnp.full((1, 2), corner)
-        seen = bilinear(image, affine.view(corners, sides, turn, (8, 8)), (8, 8))
+        seen = bilinear(
+            image, affine.crop_matrices(corners, sides, turn, (8, 8)), (8, 8)
+        )
         assert (seen == 0).any() == black

@@ -50,7 +50,7 @@ def room(monkeypatch):
 
     def allow(megabytes):
         bytes_there = int(megabytes * MB / memory_fit.SHARE) + 1
-        monkeypatch.setattr(memory_fit, "memory", lambda: bytes_there)
+        monkeypatch.setattr(memory_fit, "device_memory", lambda: bytes_there)
 
     return allow
 
@@ -135,7 +135,7 @@ COMMAND = [
 
 def test_a_run_takes_what_fits_and_keeps_to_it(monkeypatch, tmp_path, capsys):
     """Of the real program: 64 images take 73 MB, 32 of them 39."""
-    monkeypatch.setattr(memory_fit, "memory", lambda: 60 * MB)
+    monkeypatch.setattr(memory_fit, "device_memory", lambda: 60 * MB)
     command = [*COMMAND, f"--workdir={tmp_path / 'run'}"]
     assert main([*command, "--config.train.micro_batch=off"]) == 2
     said = capsys.readouterr().err

@@ -226,7 +226,9 @@ def test_splits_that_are_given_are_used():
     alone = made(others=others, validation=0)
     assert [*alone] == ["train", "test"]
     assert "9 images of the validation split left out" in alone.notes[0]
-    assert "has a validation split of its own" in refusal(others=others, validation=0.2)
+    assert "the data set has a validation split" in refusal(
+        others=others, validation=0.2
+    )
     others = {"test": (IMAGES[::4], LABELS[::4])}
     assert "lacks 3 of 4 classes: '1', '2', '3'" in made(others=others).notes[-1]
 
