@@ -1,4 +1,4 @@
-"""Runs of every part of an optimizer go on from a checkpoint as if never interrupted."""
+"""Every part of an optimizer goes on from a checkpoint as if never interrupted."""
 
 import shutil
 
