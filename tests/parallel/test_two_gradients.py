@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from hybrid_jax.config.schema import OptimConfig
+from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.parallel.mesh import create_devices
 from hybrid_jax.training import optimizers
 from hybrid_jax.training.packed_params import unpack
@@ -40,6 +41,10 @@ class Perceptron(nn.Module):
         return nn.Dense(self.num_classes, name="head")(x)
 
 
+def step_of_shares(task, state, images, labels):
+    return train_step(task, state, current_axis().all_gather(images), current_axis().all_gather(labels))
+
+
 def final_weights(kind, name):
     """All parameters, and those evaluated, after three steps."""
     config = OptimConfig(
@@ -64,12 +69,15 @@ def final_weights(kind, name):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (16, 4, 4, 1), np.uint8)
     labels = rng.integers(0, 3, 16).astype(np.int32)
-    whole = devices.state_shapes(jax.eval_shape(lambda: (task, images, labels)))
-    task, images, labels = devices.put((task, images, labels), whole)
-    trace = devices.tracer(train_step, results=(shapes, None))
-    step = trace(whole[0], shapes, *whole[1:]).lower().compile()
+    task_shapes = devices.state_shapes(jax.eval_shape(lambda: task))
+    task = devices.put(task, task_shapes)
+    batch = (images, labels)
+    batch_shapes = tuple(devices.batch_shape(x.shape, x.dtype, axis=0) for x in batch)
+    batch = devices.put(batch, batch_shapes)
+    trace = devices.tracer(step_of_shares, results=(shapes, None))
+    step = trace(task_shapes, shapes, *batch_shapes).lower().compile()
     for _ in range(3):
-        state, _ = step(task, state, images, labels)
+        state, _ = step(task, state, *batch)
     trees = unpack(state.params), unpack(state.evaluated)
     return [np.asarray(x).ravel().tolist() for x in jax.tree.leaves(trees)]
 
