@@ -403,7 +403,10 @@ def test_dry_run_shows_lines_that_a_shell_can_read_and_runs_none(stage, command)
         (("run", "--bucket=gs://b/$(touch pwned)", "--", CONFIG), ["no name of a"]),
         (("run",), ["add -- --config=FILE"]),
         (("babysit", "--bucket=b-1"), ["add -- --config=FILE"]),
-        (("run", "--", CONFIG, "--workdir=w"), ["--workdir=w is not allowed", "leave it out"]),
+        (
+            ("run", "--", CONFIG, "--workdir=w"),
+            ["--workdir=w is not"],
+        ),
         (("logs", "--worker=first"), ["no number"]),
         (("babysit", "--poll=often"), ["no number"]),
     ],
