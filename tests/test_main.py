@@ -166,19 +166,23 @@ def test_evaluation_refuses_fields_that_the_run_was_trained_with(tmp_path):
         (["get_config = lambda model: 1"], "", "takes a model: give one behind a col"),
         (
             ["def get_config():", "    config.train.batchsize = 3"],
-            *("", "line 3: config.batchsize does not exist, did you mean config.train"),
+            "",
+            "line 3: config.batchsize does not exist, did you mean config.train",
         ),
         (
             ["def get_config():", "    config.optimm.learning_rate = 3"],
-            *("", "line 3: config.optimm does not exist, did you mean config.optim?"),
+            "",
+            "line 3: config.optimm does not exist, did you mean config.optim?",
         ),
         (
             ["def get_config():", "    config.train.epochs = 'ten'"],
-            *("", "line 3: TypeError"),
+            "",
+            "line 3: TypeError",
         ),
         (
             ["config.unlock().optim.lr = 1", "get_config = lambda: config"],
-            *("", "config.optim.lr does not exist, did you mean config.optim.learning"),
+            "",
+            "config.optim.lr does not exist, did you mean config.optim.learning",
         ),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else None,

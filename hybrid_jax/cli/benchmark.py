@@ -20,7 +20,6 @@ Exit code: 0, or 2 for an error that you can fix.
 """
 
 import json
-import typing
 from pathlib import Path
 
 from hybrid_jax.cli.common import Call, Command, report_out_of_memory
@@ -28,82 +27,47 @@ from hybrid_jax.cli.options import TEXT, Option, number
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import check_local
 
-if typing.TYPE_CHECKING:
-    from hybrid_jax.config.schema import Config
-
-SECONDS = 10.0
 OPTIONS = (
-    Option("seconds", number(1e-3, 3600), SECONDS),
+    Option("seconds", number(1e-3, 3600), 10.0),
     Option("json", TEXT, ""),
     Option("profile", TEXT, ""),
 )
 
 
 def run(call: Call) -> None:
-    """Measure what a command line asks for.
+    """Measure the speed of an experiment, and print it.
 
     Raises:
       UserError: something that the user can fix.
     """
-    benchmark(*parse(call.arguments))
-
-
-def parse(arguments: list[str]) -> "tuple[Config, float, str, str]":
-    """Parse a command line.
-
-    Returns:
-      The arguments of `benchmark`.
-
-    Raises:
-      UserError: a flag, a value or a config file is wrong.
-    """
+    # Imported here, so that help is instant and mistakes are found before jax loads.
     from hybrid_jax.cli import flags
 
-    parsed = flags.parse(arguments, OPTIONS, takes_config=True)
+    parsed = flags.parse(call.arguments, OPTIONS, takes_config=True)
     config, values = flags.required_config(parsed), parsed.values
-    check_local("--json", values["json"])
-    check_local("--profile", values["profile"])
-    if not Path(values["json"]).expanduser().parent.is_dir():
+    target, profile = values["json"], values["profile"]
+    check_local("--json", target)
+    check_local("--profile", profile)
+    path = Path(target).expanduser()
+    if not path.parent.is_dir():
         raise UserError(
-            f"--json={values['json']} lies in a folder that does not exist: make it"
+            f"--json={target} lies in a folder that does not exist: make it"
         )
-    return config, values["seconds"], values["json"], values["profile"]
-
-
-def benchmark(
-    config: "Config", seconds: float = SECONDS, to: str = "", profile: str = ""
-) -> dict[str, typing.Any]:
-    """Measure the speed of an experiment and print it.
-
-    Args:
-      config: of the experiment.
-      seconds: time to train, and at most to evaluate, once both are compiled.
-      to: file for the numbers as JSON, or empty. `-` is the standard output; the tables
-        then go to the standard error.
-      profile: folder for a trace of some steps, or empty.
-
-    Returns:
-      The numbers, as in the JSON.
-
-    Raises:
-      UserError: something that the user can fix.
-    """
     from rich.console import Console
 
     from hybrid_jax.profiling.measure import measure_experiment
     from hybrid_jax.profiling.report import print_report
 
-    console = Console(highlight=False, stderr=to == "-")
+    # The numbers alone go to the standard output if that is their target.
+    console = Console(highlight=False, stderr=target == "-")
     with report_out_of_memory(), console.status("loading data") as status:
-        numbers = measure_experiment(config, seconds, profile, status.update)
+        numbers = measure_experiment(config, values["seconds"], profile, status.update)
     print_report(console, numbers)
-    if to:
-        text = json.dumps(numbers, indent=1) + "\n"
-        if to == "-":
-            print(text, end="", flush=True)
-        else:
-            Path(to).expanduser().write_text(text, encoding="utf-8")
-    return numbers
+    text = json.dumps(numbers, indent=1) + "\n"
+    if target == "-":
+        print(text, end="", flush=True)
+    elif target:
+        path.write_text(text, encoding="utf-8")
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was measured", huge_pages=True)

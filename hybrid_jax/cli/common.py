@@ -1,4 +1,4 @@
-"""What all commands share: how they start, show help, and report errors."""
+"""Start commands, show their help, and report errors in one line."""
 
 import contextlib
 import os

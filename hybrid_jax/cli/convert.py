@@ -19,13 +19,10 @@ Train from either kind of file with --config.init_from=FILE.
 Exit code: 0, or 2 for an error that you can fix.
 """
 
-import typing
-
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import IMAGE_SIZE, TEXT, Option, one_of
 from hybrid_jax.errors import UserError, shown
 
-POSITIONAL = ("source", "target")
 OPTIONS = (
     Option("checkpoint", TEXT, ""),
     Option("model", TEXT),
@@ -35,37 +32,30 @@ OPTIONS = (
 
 
 def run(call: Call) -> None:
-    """Convert what a command line asks for, and print what was done.
+    """Convert weights, and print what was done.
 
     Raises:
       UserError: something that the user can fix.
     """
-    arguments = parse(call.arguments)
-    from hybrid_jax.engine.convert_weights import convert_weights
-
-    print(shown("\n".join(convert_weights(**arguments))))
-
-
-def parse(arguments: list[str]) -> dict[str, typing.Any]:
-    """Parse a command line; return the arguments of `weights.convert.convert`.
-
-    Raises:
-      UserError: a flag, a value or the number of arguments is wrong.
-    """
+    # Imported here, so that help is instant and mistakes are found before jax loads.
     from hybrid_jax.cli import flags
 
-    parsed = flags.parse(arguments, OPTIONS, most=len(POSITIONAL))
+    parsed = flags.parse(call.arguments, OPTIONS, most=2)
     files, values = parsed.positional, parsed.values
-    if len(files) < len(POSITIONAL):
-        raise UserError(f"the {POSITIONAL[len(files)]} is missing (see --help)")
-    return {
-        "source": files[0],
-        "target": files[1],
-        "name": values["model"],
-        "image_size": values["image-size"],
-        "to": values["to"],
-        "checkpoint": values["checkpoint"],
-    }
+    if len(files) < 2:
+        missing = "target" if files else "source"
+        raise UserError(f"the {missing} is missing: give source and target")
+    from hybrid_jax.engine.convert_weights import convert_weights
+
+    lines = convert_weights(
+        source=files[0],
+        target=files[1],
+        name=values["model"],
+        image_size=values["image-size"],
+        to=values["to"],
+        checkpoint=values["checkpoint"],
+    )
+    print(shown("\n".join(lines)))
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was written")

@@ -70,12 +70,9 @@ def format_field(name: str) -> str:
     wrap = textwrap.TextWrapper(
         COLUMNS, initial_indent="    ", subsequent_indent="      "
     )
+    meaning, allowed = field.meaning, f"allowed: {field.rule.words}"
     return "\n".join(
-        [
-            f"--config.{name}={default}",
-            wrap.fill(field.meaning),
-            wrap.fill(f"allowed: {field.rule.words}"),
-        ]
+        [f"--config.{name}={default}", *map(wrap.fill, (meaning, allowed))]
     )
 
 

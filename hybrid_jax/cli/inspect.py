@@ -22,54 +22,16 @@ Exit code: 0; 1 if a problem would spoil results; 2 for an error that you can
 fix.
 """
 
-import typing
-
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import check_local, expanded
 
-if typing.TYPE_CHECKING:
-    from hybrid_jax.config.schema import Config
-
 OPTIONS = (Option("output", TEXT, ""), Option("workdir", TEXT, ""))
 
 
 def run(call: Call) -> int:
-    """Inspect what a command line asks for; return the exit code.
-
-    Raises:
-      UserError: something that the user can fix.
-    """
-    return inspect(*parse(call.arguments))
-
-
-def parse(arguments: list[str]) -> "tuple[Config, str, str]":
-    """Parse a command line.
-
-    Returns:
-      The arguments of `inspect`.
-
-    Raises:
-      UserError: a flag, a value or a config file is wrong.
-    """
-    from hybrid_jax.cli import flags
-
-    parsed = flags.parse(arguments, OPTIONS, takes_config=True)
-    config = flags.required_config(parsed)
-    output, workdir = parsed.values["output"], parsed.values["workdir"]
-    check_local("--output", output)
-    check_local("--workdir", workdir)
-    return config, output, workdir
-
-
-def inspect(config: "Config", output: str = "", workdir: str = "") -> int:
     """Look for problems in a data set, print them, and write pictures.
-
-    Args:
-      config: of an experiment; only `config.data` matters.
-      output: folder to write to; empty is `inspect-<name of the data set>`.
-      workdir: trained run whose features are compared too, or empty.
 
     Returns:
       1 if a problem would spoil results, else 0.
@@ -77,6 +39,18 @@ def inspect(config: "Config", output: str = "", workdir: str = "") -> int:
     Raises:
       UserError: there is no such data set or run, or the output lies among the images.
     """
+    # Imported here, so that help is instant and mistakes are found before jax loads.
+    from hybrid_jax.cli import flags
+
+    parsed = flags.parse(call.arguments, OPTIONS, takes_config=True)
+    options = flags.required_config(parsed).data
+    output, workdir = parsed.values["output"], parsed.values["workdir"]
+    check_local("--output", output)
+    check_local("--workdir", workdir)
+    if workdir and not (expanded(workdir) / "model.json").is_file():
+        raise UserError(
+            f"--workdir={workdir} holds no run: give a trained run, or leave it out"
+        )
     from rich.console import Console
 
     from hybrid_jax.data.sources.class_folders import check_outside
@@ -84,11 +58,6 @@ def inspect(config: "Config", output: str = "", workdir: str = "") -> int:
     from hybrid_jax.inspection.checks import SPOILS, Inspection, run_checks
     from hybrid_jax.inspection.scan import find, scan
 
-    if workdir and not (expanded(workdir) / "model.json").is_file():
-        raise UserError(
-            f"--workdir={workdir} holds no run: give a trained run, or leave it out"
-        )
-    options = config.data
     found = find(options)
     folder = expanded(output or f"inspect-{found.title}")
     if options.name == "folder":
@@ -108,4 +77,4 @@ def inspect(config: "Config", output: str = "", workdir: str = "") -> int:
     return int(any(finding.check.severity == SPOILS for finding in findings))
 
 
-COMMAND = Command(__doc__.strip(), run, "nothing was changed but the output")
+COMMAND = Command(__doc__.strip(), run, "only the output folder was changed")

@@ -18,7 +18,6 @@ Exit code: 0, or 1 if an image cannot be read; 2 for an error that you can fix.
 """
 
 import sys
-import typing
 
 from hybrid_jax.cli.common import Call, Command, report_out_of_memory
 from hybrid_jax.cli.options import TEXT, Option, integer
@@ -34,27 +33,15 @@ OPTIONS = (
 
 
 def run(call: Call) -> int:
-    """Predict what a command line asks for; return the exit code.
+    """Predict the classes of images; return 1 if an image cannot be read, else 0.
 
     Raises:
       UserError: something that the user can fix.
     """
-    arguments = parse(call.arguments)
-    from hybrid_jax.engine.predict import predict
-
-    with report_out_of_memory():
-        return int(predict(**arguments) > 0)
-
-
-def parse(arguments: list[str]) -> dict[str, typing.Any]:
-    """Parse a command line; return the arguments of `engine.predict.predict`.
-
-    Raises:
-      UserError: a flag or a value is wrong, or no image is given.
-    """
+    # Imported here, so that help is instant and mistakes are found before jax loads.
     from hybrid_jax.cli import flags
 
-    parsed = flags.parse(arguments, OPTIONS, most=sys.maxsize)
+    parsed = flags.parse(call.arguments, OPTIONS, most=sys.maxsize)
     values = parsed.values
     if not values["workdir"]:
         raise UserError("--workdir is missing: give the folder of the run")
@@ -62,13 +49,17 @@ def parse(arguments: list[str]) -> dict[str, typing.Any]:
         raise UserError("images are missing: give files, folders or patterns")
     for name in ("workdir", "output"):
         check_local(f"--{name}", values[name])
-    return {
-        "workdir": values["workdir"],
-        "images": parsed.positional,
-        "output": values["output"],
-        "checkpoint": values["checkpoint"],
-        "batch_size": values["batch-size"],
-    }
+    from hybrid_jax.engine.predict import predict
+
+    with report_out_of_memory():
+        unreadable = predict(
+            workdir=values["workdir"],
+            images=parsed.positional,
+            output=values["output"],
+            checkpoint=values["checkpoint"],
+            batch_size=values["batch-size"],
+        )
+    return int(unreadable > 0)
 
 
 COMMAND = Command(__doc__.strip(), run, "the rows so far are kept", huge_pages=True)

@@ -44,7 +44,7 @@ OPTIONS = (
 
 
 class Arguments(typing.NamedTuple):
-    """What a command line asks for.
+    """The parsed command line.
 
     Attributes:
       config: of the experiment; None takes that of the run in the workdir.

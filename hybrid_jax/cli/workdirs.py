@@ -2,7 +2,6 @@
 
 import os
 import re
-from pathlib import Path
 
 from hybrid_jax.cli.common import Call, quoted
 from hybrid_jax.config.files import find
@@ -98,8 +97,8 @@ def _without_workdir(arguments: list[str]) -> list[str]:
     ]
 
 
-def check_run(workdir: str) -> Path:
-    """Return the path of a folder that holds a run.
+def check_run(workdir: str) -> None:
+    """Refuse a folder that holds no run.
 
     Raises:
       UserError: the folder holds no run.
@@ -112,4 +111,3 @@ def check_run(workdir: str) -> Path:
             f"--workdir={path} holds no run: give --config too, such as "
             "--config=digits, to start one there"
         )
-    return path

@@ -1,4 +1,4 @@
-"""What a person sees of a run: lines, and on a terminal a progress bar."""
+"""Show a run to a person: lines, and on a terminal a progress bar."""
 
 import time
 from pathlib import Path

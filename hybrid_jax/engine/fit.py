@@ -19,7 +19,8 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.engine import memory_fit, results, startup_report
-from hybrid_jax.engine.checkpoint import CheckpointWriter, is_evaluated
+from hybrid_jax.engine.checkpoint import is_evaluated
+from hybrid_jax.engine.checkpoint_writer import CheckpointWriter
 from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import (

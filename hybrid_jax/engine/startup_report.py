@@ -56,7 +56,7 @@ def report_startup(console: Reporter, experiment: Experiment) -> None:
             f"{np.dot(sizes, frozen):,} of {sum(sizes):,} parameters are frozen"
         )
     console.say(
-        f"{plan.total_steps:,} steps of {plan.batch_size} images in "
+        f"{plan.total_steps:,} steps of {plan.batch_size:,} images in "
         f"{np.dtype(model.dtype).name} on {_hardware(experiment)}"
     )
     overview = parameter_overview.get_parameter_overview(

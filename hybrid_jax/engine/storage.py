@@ -1,4 +1,4 @@
-"""What a run is stored in: the interfaces that a folder and memory both have.
+"""Interfaces of the storage of a run, which folders and memory have in common.
 
 RunStorage        RunFolder          InMemoryStorage
 CheckpointStore   CheckpointWriter   InMemoryCheckpoints

@@ -21,8 +21,10 @@ from hybrid_jax.main import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = (  # as in tests/end_to_end/test_paths.py, whose programs are compiled
-    *("--config.data.per_class=10", "--config.train.batch_size=20"),
-    *("--config.train.epochs=2", "--config.optim.warmup_epochs=1"),
+    "--config.data.per_class=10",
+    "--config.train.batch_size=20",
+    "--config.train.epochs=2",
+    "--config.optim.warmup_epochs=1",
     "--config.train.eval_every=1",
 )
 

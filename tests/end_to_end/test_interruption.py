@@ -26,10 +26,16 @@ KILLS = int(os.environ.get("HYBRID_JAX_KILLS", "2"))
 EPOCHS = 12
 # Long enough to be met at work: as many evaluations, 4 lines of metrics between two.
 COMMAND = (
-    *(sys.executable, "-m", "hybrid_jax.main", "--config=configs/digits.py"),
-    *(f"--config.train.epochs={EPOCHS}", "--config.optim.warmup_epochs=1"),
-    *("--config.train.eval_every=1", "--config.train.log_every=7"),
-    *("--config.data.per_class=40", "--config.train.batch_size=16"),
+    sys.executable,
+    "-m",
+    "hybrid_jax.main",
+    "--config=configs/digits.py",
+    f"--config.train.epochs={EPOCHS}",
+    "--config.optim.warmup_epochs=1",
+    "--config.train.eval_every=1",
+    "--config.train.log_every=7",
+    "--config.data.per_class=40",
+    "--config.train.batch_size=16",
 )
 STREAM = ("--config.data.loader=stream", "--config.data.workers=2")
 

@@ -23,9 +23,14 @@ from hybrid_jax.main import main
 HERE = Path(__file__).parent
 CONFIG = f"--config={HERE.parents[1] / 'configs' / 'digits.py'}"
 COMMAND = (
-    *("hybrid-jax", CONFIG, "--config.train.epochs=3", "--config.train.eval_every=1"),
-    *("--config.optim.warmup_epochs=1", "--config.optim.ema_decay=0"),
-    *("--config.data.per_class=20", "--config.freeze=('stem','stage','head/hidden')"),
+    "hybrid-jax",
+    CONFIG,
+    "--config.train.epochs=3",
+    "--config.train.eval_every=1",
+    "--config.optim.warmup_epochs=1",
+    "--config.optim.ema_decay=0",
+    "--config.data.per_class=20",
+    "--config.freeze=('stem','stage','head/hidden')",
 )
 # What that version's own continuation wrote as its last line, on the machine of before.
 TRAINED = {"loss": 2.291566848754883, "accuracy": 0.11979166666666667}

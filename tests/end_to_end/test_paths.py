@@ -59,10 +59,14 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
     (here / name).symlink_to(real) if name == "link" else (here / name).mkdir()
     workdir = Path(name, "run", name)
     train = [
-        *(f"--config={CONFIG}:astroformer_pico", f"--workdir={workdir}"),
-        *(f"--config.data.dir={name}/data", "--config.data.per_class=10"),
-        *("--config.train.epochs=2", "--config.optim.warmup_epochs=1"),
-        *("--config.train.batch_size=20", "--config.train.eval_every=1"),
+        f"--config={CONFIG}:astroformer_pico",
+        f"--workdir={workdir}",
+        f"--config.data.dir={name}/data",
+        "--config.data.per_class=10",
+        "--config.train.epochs=2",
+        "--config.optim.warmup_epochs=1",
+        "--config.train.batch_size=20",
+        "--config.train.eval_every=1",
     ]
     whole = str(here / workdir)
     commands = [

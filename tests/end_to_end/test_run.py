@@ -79,9 +79,8 @@ def test_the_workdir_holds_what_it_should(finished):
     assert stored["validation images"] == 144
     assert stored["pixels"]["size"] == [8, 8]
     assert [row["step"] for row in rows(workdir, "validation")] == [21, 41, 61]
-    assert [row["step"] for row in rows(workdir, "train")] == [
-        *(10, 20, 21, 30, 40, 41, 50, 60, 61)
-    ]
+    logged = [row["step"] for row in rows(workdir, "train")]
+    assert logged == [10, 20, 21, 30, 40, 41, 50, 60, 61]
     assert steps(workdir)[-2:] == [41, 61]
     results = json.loads((workdir / "results.json").read_text())
     assert [row["step"] for row in rows(workdir, "test")] == [results["checkpoint"]]
@@ -269,8 +268,11 @@ def test_a_workdir_that_cannot_be_written_to_is_told_at_once(name):
         workdir = Path(folder, name)
         ended = subprocess.run(
             [
-                *(sys.executable, "-c", AS_NOBODY),
-                *("--config=configs/digits.py", f"--workdir={workdir}"),
+                sys.executable,
+                "-c",
+                AS_NOBODY,
+                "--config=configs/digits.py",
+                f"--workdir={workdir}",
             ],
             cwd=ROOT,
             capture_output=True,

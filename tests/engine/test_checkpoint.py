@@ -11,11 +11,8 @@ import optax
 import pytest
 
 from hybrid_jax.engine import checkpoint_manifest
-from hybrid_jax.engine.checkpoint import (
-    CheckpointReader,
-    CheckpointWriter,
-    is_evaluated,
-)
+from hybrid_jax.engine.checkpoint import CheckpointReader, is_evaluated
+from hybrid_jax.engine.checkpoint_writer import CheckpointWriter
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.mesh import create_devices
 from hybrid_jax.training.state import TrainState

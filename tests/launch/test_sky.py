@@ -22,9 +22,21 @@ def test_it_launches_a_managed_job(stage):
     assert done.returncode == 0, done.stderr
     assert stage.calls() == [
         [
-            *("sky", "jobs", "launch", "--name", "r1", "--workdir", f"{LAUNCH}/.."),
-            *("--env", "BUCKET=s3://my-runs", "--env", "RUN=r1"),
-            *("--env", f"ARGUMENTS={CONFIG}", *options, f"{LAUNCH}/sky.yaml"),
+            "sky",
+            "jobs",
+            "launch",
+            "--name",
+            "r1",
+            "--workdir",
+            f"{LAUNCH}/..",
+            "--env",
+            "BUCKET=s3://my-runs",
+            "--env",
+            "RUN=r1",
+            "--env",
+            f"ARGUMENTS={CONFIG}",
+            *options,
+            f"{LAUNCH}/sky.yaml",
         ]
     ]
 

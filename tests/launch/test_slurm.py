@@ -38,8 +38,13 @@ def test_its_own_options_come_before_any_command():
 def test_dry_run_shows_a_line_that_a_shell_reads_as_the_same(stage):
     done = stage.run("slurm.sh", "--dry-run", "--time=1", "--", CONFIG, "a b;c", "*")
     assert shlex.split(done.stdout) == [
-        *("sbatch", "--time=1", str(LAUNCH / "slurm.sh")),
-        *("--", CONFIG, "a b;c", "*"),
+        "sbatch",
+        "--time=1",
+        str(LAUNCH / "slurm.sh"),
+        "--",
+        CONFIG,
+        "a b;c",
+        "*",
     ]
     assert not stage.calls()
 

@@ -69,9 +69,16 @@ def test_create_takes_the_software_of_the_type(stage, type, version):
     assert done.returncode == 0, done.stderr
     assert stage.calls() == [
         [
-            *("gcloud", "compute", "tpus", "tpu-vm", "create", "a"),
-            *(f"--accelerator-type={type}", f"--version={version}"),
-            *("--quiet", "--zone=us-west1-c"),
+            "gcloud",
+            "compute",
+            "tpus",
+            "tpu-vm",
+            "create",
+            "a",
+            f"--accelerator-type={type}",
+            f"--version={version}",
+            "--quiet",
+            "--zone=us-west1-c",
         ]
     ]
 
@@ -80,8 +87,14 @@ def test_environment_variables_give_defaults_and_options_win(stage):
     env = {"TPU_NAME": "b", "TPU_ZONE": "z-1", "TPU_PROJECT": "p", "TPU_TYPE": "v4-8"}
     stage.run("tpu.sh", "create", "--spot", "--name=a", env=env)
     assert stage.calls()[0][4:] == [
-        *("create", "a", "--accelerator-type=v4-8", "--version=tpu-ubuntu2204-base"),
-        *("--spot", "--quiet", "--zone=z-1", "--project=p"),
+        "create",
+        "a",
+        "--accelerator-type=v4-8",
+        "--version=tpu-ubuntu2204-base",
+        "--spot",
+        "--quiet",
+        "--zone=z-1",
+        "--project=p",
     ]
 
 
@@ -95,18 +108,25 @@ def test_queue_waits_and_says_each_state_once(stage):
     assert done.returncode == 0, done.stderr
     assert [call[3:] for call in stage.calls() if "create" in call] == [
         [
-            *("queued-resources", "create", "a", "--node-id=a"),
-            *(
-                "--accelerator-type=v5litepod-8",
-                "--runtime-version=v2-alpha-tpuv5-lite",
-            ),
-            *("--spot", "--quiet"),
+            "queued-resources",
+            "create",
+            "a",
+            "--node-id=a",
+            "--accelerator-type=v5litepod-8",
+            "--runtime-version=v2-alpha-tpuv5-lite",
+            "--spot",
+            "--quiet",
         ]
     ]
     states = [line.removeprefix("tpu.sh: a is ") for line in done.stdout.splitlines()]
     assert states == [
-        *("GONE", "ACCEPTED", "WAITING_FOR_RESOURCES", "UNREACHABLE"),
-        *("WAITING_FOR_RESOURCES", "PROVISIONING", "READY"),
+        "GONE",
+        "ACCEPTED",
+        "WAITING_FOR_RESOURCES",
+        "UNREACHABLE",
+        "WAITING_FOR_RESOURCES",
+        "PROVISIONING",
+        "READY",
     ]
 
 
@@ -205,7 +225,10 @@ def test_babysit_makes_all_that_is_missing_and_ends_with_the_run(stage, babysit)
     done = babysit("--spot")
     assert done.returncode == 0, done.stderr
     assert without_looks(stage) == [
-        *("tpu-vm create", "tpu-vm scp", "setup", "start"),
+        "tpu-vm create",
+        "tpu-vm scp",
+        "setup",
+        "start",
     ]
     assert "step 12 is saved" in done.stdout
     assert "hybrid-jax is complete" in done.stdout
@@ -405,7 +428,7 @@ def test_dry_run_shows_lines_that_a_shell_can_read_and_runs_none(stage, command)
         (("babysit", "--bucket=b-1"), ["add -- --config=FILE"]),
         (
             ("run", "--", CONFIG, "--workdir=w"),
-            ["--workdir=w is not allowed", "leave it out"],
+            ["--workdir=w is not"],
         ),
         (("logs", "--worker=first"), ["no number"]),
         (("babysit", "--poll=often"), ["no number"]),

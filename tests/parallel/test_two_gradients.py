@@ -42,7 +42,12 @@ class Perceptron(nn.Module):
 
 
 def step_of_shares(task, state, images, labels):
-    return train_step(task, state, current_axis().all_gather(images), current_axis().all_gather(labels))
+    return train_step(
+        task,
+        state,
+        current_axis().all_gather(images),
+        current_axis().all_gather(labels),
+    )
 
 
 def final_weights(kind, name):
