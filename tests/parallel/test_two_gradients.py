@@ -19,7 +19,7 @@ from hybrid_jax.training import optimizers
 from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, train_step
-from tests.parallel.runs import cut_in
+from tests.parallel.runs import environment
 
 ROOT = Path(__file__).parents[2]
 KINDS = {
@@ -92,7 +92,7 @@ def weights():
     ended = subprocess.run(
         [sys.executable, "-m", "tests.parallel.test_two_gradients"],
         cwd=ROOT,
-        env=cut_in(4),
+        env=environment(4),
         capture_output=True,
         text=True,
     )
