@@ -136,6 +136,8 @@ def _check_hosts(coordinator: str, processes: int, process: int) -> None:
             raise UserError("--coordinator is missing: give host:port of process 0")
     elif not re.fullmatch(r"\S+:\d{1,5}", coordinator):
         raise UserError(f"--coordinator={coordinator} is not allowed: give host:port")
+    elif not processes:
+        raise UserError("--processes is missing: give the number of processes")
     elif not 0 <= process < processes:
         raise UserError(
             f"--process={process} is not allowed: give a number below "
