@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 import hybrid_jax
-from hybrid_jax.models import catalog, summary
+from hybrid_jax.models import catalog
+from hybrid_jax.models import cost as cost_module
 from tests.models import test_parity
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +94,7 @@ def test_tables_of_the_readme_are_those_of_the_command(monkeypatch):
     row = r"^\| `(\w+)` \|.* ([\d.]+) M \| ([\d.]+) \|"
     counts = {name: numbers for name, *numbers in re.findall(row, written, re.M)}
     assert sorted(counts) == sorted(hybrid_jax.list_models())
-    asked, create, count = [], catalog.create_model, summary.cost
+    asked, create, count = [], catalog.create_model, cost_module.cost
 
     def cost(model):
         if SMALL.fullmatch(asked[-1]) or os.environ.get("HYBRID_JAX_TABLES") == "all":
@@ -101,7 +102,7 @@ def test_tables_of_the_readme_are_those_of_the_command(monkeypatch):
         parameters, macs = map(float, counts[asked[-1]])
         return SimpleNamespace(parameters=1e6 * parameters, macs=1e9 * macs)
 
-    monkeypatch.setattr(summary, "cost", cost)
+    monkeypatch.setattr(cost_module, "cost", cost)
     monkeypatch.setattr(
         catalog, "create_model", lambda name: asked.append(name) or create(name)
     )

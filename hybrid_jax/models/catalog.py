@@ -135,7 +135,7 @@ def _table(names: list[str]) -> str:
 
 def _columns(name: str) -> dict[str, str]:
     """Return a model's cells by the heads of their columns."""
-    from hybrid_jax.models.summary import cost
+    from hybrid_jax.models.cost import cost
 
     model, row = create_model(name), MODELS[name]
     counted = cost(model)

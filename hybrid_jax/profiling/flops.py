@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hybrid_jax.models.summary import macs_by_part
+from hybrid_jax.models.cost import macs_by_part
 from hybrid_jax.ops.backend import reference_implementations
 from hybrid_jax.training.freezing import stop_frozen_gradients
 from hybrid_jax.training.packed_params import unpack

@@ -8,9 +8,9 @@ import pytest
 from hybrid_jax.config import resolve
 from hybrid_jax.models import create_model, list_models
 from hybrid_jax.models.catalog import listing
+from hybrid_jax.models.cost import cost
 from hybrid_jax.models.layers import Shortcut
 from hybrid_jax.models.registry import LETTERS, MODELS, HybridRow, Letter
-from hybrid_jax.models.summary import cost
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.weights.timm_models import timm_arguments
 

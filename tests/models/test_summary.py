@@ -9,7 +9,8 @@ import pytest
 from hybrid_jax.main import main
 from hybrid_jax.models import create_model
 from hybrid_jax.models.catalog import END, START
-from hybrid_jax.models.summary import cost, macs_by_part, summary
+from hybrid_jax.models.cost import cost, macs_by_part
+from hybrid_jax.models.summary import summary
 from tests.models.test_parity import SMALL
 from tests.timm_oracle import import_timm, pair, random_images, to_torch
 

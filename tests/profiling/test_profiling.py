@@ -15,7 +15,7 @@ from jax.profiler import ProfileData
 from hybrid_jax.engine.programs import initialization_program
 from hybrid_jax.main import main
 from hybrid_jax.models import create_model
-from hybrid_jax.models.summary import cost
+from hybrid_jax.models.cost import cost
 from hybrid_jax.parallel.mesh import create_devices
 from hybrid_jax.profiling.device_peak import data_sheet_flops
 from hybrid_jax.profiling.flops import count_flops, count_step_flops
