@@ -68,6 +68,12 @@ class PixelFormat:
     background: str = "white"
     target: tuple[int, int] | None = None
 
+    @property
+    def cache_key(self) -> str:
+        """Return the name of decoded pixels in caches, which outlive the program."""
+        values = (f"{name}={value!r}" for name, value in vars(self).items())
+        return f"Form({', '.join(values)})"
+
     def to_json(self) -> dict[str, typing.Any]:
         """Return the values as JSON holds them, lists for tuples."""
         values = dataclasses.asdict(self)

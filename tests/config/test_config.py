@@ -9,7 +9,7 @@ import pytest
 
 from hybrid_jax.augment.affine import SYMMETRIES
 from hybrid_jax.augment.auto_augment import MAX_MAGNITUDE, SPACES
-from hybrid_jax.config import files
+from hybrid_jax.config import files, stored
 from hybrid_jax.config import resolve as configs
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.errors import UserError
@@ -97,6 +97,29 @@ def test_a_config_is_frozen_and_changes_into_another_one():
     assert Config.from_flat(config.flat()) == config == configs.resolve(config)
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.seed = 5
+
+
+def test_a_config_that_was_stored_before_fields_moved_means_the_same():
+    optim = {"label_smoothing": 0.2, "class_weights": "balanced", "clip_norm": 0.0}
+    config = stored.read({"seed": 3, "optim": optim, "data": {"validation": 0}}, 2)
+    assert config == Config.from_flat(
+        {
+            "seed": 3,
+            "data.validation": 0,
+            "loss.label_smoothing": 0.2,
+            "loss.class_weights": "balanced",
+            "optim.clip_norm": 0.0,
+        }
+    )
+    assert config.optim.name == "adamw"  # there was no other
+    assert stored.read(stored.nested(config), stored.SCHEMA) == config
+    assert (
+        stored.read(stored.nested(config), 2) == config
+    )  # a run that keeps its layout
+    assert stored.read({"data": {"fold": "2/5"}}, 1).data.validation == "2/5"
+    assert stored.read({}, 1).data.validation == 0
+    with pytest.raises(UserError, match=r"config\.optim\.qqq does not exist"):
+        stored.read({"optim": {"qqq": 1}}, 2)
 
 
 def test_default_is_valid_and_survives_flattening():

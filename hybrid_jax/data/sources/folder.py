@@ -87,7 +87,7 @@ class FolderSource:
         """Return all pixels of a split, uint8 `[N, H, W, C]`; delete old caches."""
         paths = self._files[split].paths
         state = [f"{path} {self._file_states[path]}" for path in paths]
-        digest = _digest([repr(self.form), *state])[:16]
+        digest = _digest([self.form.cache_key, *state])[:16]
         shape = "x".join(map(str, (*self.form.size, self.form.channels)))
         name = f"decoded-{split}-{shape}-{self.form.fit}"
         others = [p for p in self._cache.glob(f"{name}-*") if p.name[-16:] != digest]

@@ -168,7 +168,9 @@ class TfdsSource:
     def _folder(self, split: str) -> Path:
         form = self.form
         shape = "x".join(map(str, (*form.size, form.channels)))
-        digest = hashlib.sha256(f"{form} {DECODER_VERSION}".encode()).hexdigest()[:8]
+        digest = hashlib.sha256(
+            f"{form.cache_key} {DECODER_VERSION}".encode()
+        ).hexdigest()[:8]
         name = f"decoded-{split}-{shape}-{digest}"
         return given(self.builder.data_path) / name
 
