@@ -18,7 +18,7 @@ _HOMES = {
     "default_config": "hybrid_jax.config.resolve:default",
     "extract_features": "hybrid_jax.models.features",
     "fit": "hybrid_jax.engine.fit",
-    "load_run": "hybrid_jax.engine.run",
+    "load_run": "hybrid_jax.engine.load_run",
     "list_models": "hybrid_jax.models",
     "load_weights": "hybrid_jax.engine.run_weights",
     "summary": "hybrid_jax.models.summary",

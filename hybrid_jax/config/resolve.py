@@ -13,7 +13,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, FieldReference
 
-from hybrid_jax.config.schema import FIELDS, Config, Field
+from hybrid_jax.config.field import Field
+from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models.registry import (

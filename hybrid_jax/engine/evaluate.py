@@ -5,8 +5,8 @@ from typing import Any
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import set_up_process
+from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.results import metric_rows
-from hybrid_jax.engine.run import open_run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import counted, shown
 

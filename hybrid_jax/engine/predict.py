@@ -9,7 +9,8 @@ from typing import TextIO
 from rich.progress import track
 
 from hybrid_jax.data.sources import new_images
-from hybrid_jax.engine.run import Prediction, load_run
+from hybrid_jax.engine.load_run import load_run
+from hybrid_jax.engine.run import Prediction
 from hybrid_jax.errors import UserError, counted, shown
 from hybrid_jax.paths import expanded
 

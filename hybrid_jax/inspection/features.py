@@ -12,7 +12,7 @@ import numpy as np
 
 from hybrid_jax.augment import normalize, to_float
 from hybrid_jax.data.lazy_images import LazyImages, parallel_map
-from hybrid_jax.engine.run import load_run
+from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.inspection.candidates import CANDIDATES
 from hybrid_jax.inspection.near_duplicates import (
     BY_FEATURES,
