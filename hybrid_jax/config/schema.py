@@ -98,9 +98,7 @@ class AugmentConfig:
     """Augmentation of training batches, on the device."""
 
     crop_padding: int = field(
-        0,
-        rules.whole_number(0),
-        "random crop after padding by so many black pixels",
+        0, rules.whole_number(0), "black pixels around images before random crops"
     )
     crop_scale: float = field(
         0.0, rules.SHARE, "least share of the area of a random resized crop; 0 is off"
@@ -218,9 +216,7 @@ class OptimConfig:
     )
     clip_norm: float = field(1.0, rules.NOT_NEGATIVE, "global gradient norm; 0 is off")
     sam_rho: float = field(
-        0.0,
-        rules.NOT_NEGATIVE,
-        "radius of sharpness-aware minimization, such as 0.05; 0 is off",
+        0.0, rules.NOT_NEGATIVE, "radius of SAM (sharpness), such as 0.05; 0 is off"
     )
     lookahead_steps: int = field(
         0,
@@ -360,9 +356,7 @@ class Config:
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     init_from: str = field(
-        "",
-        rules.PATH,
-        "weights to start from: .safetensors, .pth, or the folder of a run",
+        "", rules.PATH, "weights to start from: .safetensors, .pth, or a run's folder"
     )
     init_checkpoint: str = field(
         "",
