@@ -16,13 +16,13 @@ class UserError(Exception):
     code = 2
 
 
-class Gone(UserError):
+class ProcessDied(UserError):
     """Another process of the run has died; run the same command to resume."""
 
     code = 4
 
 
-class OtherRun(UserError):
+class ConfigMismatch(UserError):
     """A workdir holds a run of another config.
 
     Attributes:
@@ -40,13 +40,13 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def short(value: object) -> str:
+def elide(value: object) -> str:
     """Return a value as text, cut to 50 characters if it has more than 60."""
     text = str(value)
     return text if len(text) <= 60 else f"{text[:50]}…"
 
 
-def shown(path: str | os.PathLike) -> str:
+def escape(path: str | os.PathLike) -> str:
     r"""Return a path or name in printable form; a byte that is not UTF-8 is `\xe9`."""
     return re.sub("[\ud800-\udfff]", _escaped, os.fspath(path))
 
@@ -57,7 +57,7 @@ def _escaped(surrogate: re.Match) -> str:
     return f"\\x{byte:02x}" if 0x80 <= byte < 0x100 else f"\\u{code:x}"
 
 
-def counted(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     """Return a count with its noun: `1 image`, `2,000 images`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 
-from hybrid_jax.errors import shown
+from hybrid_jax.errors import escape
 from hybrid_jax.paths import with_user_paths
 
 IGNORED_MESSAGES = (
@@ -79,7 +79,7 @@ class _OneLineHandler(logging.Handler):
         line = f"{_library_name(record)}: {text.strip().splitlines()[0][:300]}"
         if line not in self._printed:
             self._printed.add(line)
-            print(shown(f"hybrid-jax: {line}"), file=sys.stderr, flush=True)
+            print(escape(f"hybrid-jax: {line}"), file=sys.stderr, flush=True)
 
 
 def _is_ignored(record: logging.LogRecord, text: str) -> bool:

@@ -40,12 +40,12 @@ def check_local(name: str, path: str) -> None:
         raise UserError(f"{name}={path} is not allowed: {LOCAL_ONLY}")
 
 
-def expanded(path: str | os.PathLike) -> Path:
+def expand_user(path: str | os.PathLike) -> Path:
     """Return a path with its `~` replaced by the home folder that it names."""
     return Path(os.path.expanduser(path))
 
 
-def plain(folder: Path) -> Path:
+def library_path(folder: Path) -> Path:
     """Return an absolute path of a folder that libraries read as it is.
 
     orbax and TFDS look for files by patterns that begin with the whole path, where
@@ -60,7 +60,7 @@ def plain(folder: Path) -> Path:
     return folder if _is_plain(folder) else _link(folder)
 
 
-def given(path: str | os.PathLike) -> Path:
+def user_path(path: str | os.PathLike) -> Path:
     """Return the user's path of a file at or below a path that `plain` returned."""
     path = Path(path)
     for link in (path, *path.parents):
@@ -77,7 +77,7 @@ def with_user_paths(text: str) -> str:
     return text
 
 
-def mirror(folder: Path) -> Path:
+def mirror_by_links(folder: Path) -> Path:
     """Return a temporary folder with a link to each entry of another folder.
 
     Files that are written there leave the other folder as it is.

@@ -61,7 +61,10 @@ def run(capsys, *args):
         (["--config.optim.learning_rate=nan"], "config.optim.learning_rate=nan"),
         (["--config.optim.learning_rate=fast"], "config.optim.learning_rate=fast"),
         (["--config.train.batch_size=-64"], "config.train.batch_size=-64"),
-        (["--config.train.batch_size=100000"], "leaves 1 steps"),
+        (
+            ["--config.train.batch_size=100000"],
+            "warm-up takes all of the run's 1 step: lower",
+        ),
         (["--config.seed=2147483648"], "below 2**31"),
         (["--config.data.name=../x"], "a name such as digits"),
         (["--config.data.name=mnist:9.9.9"], "cannot be opened"),

@@ -18,22 +18,22 @@ ODD = "a[1] *?'\"%#{}\\é $x " + os.fsdecode(b"caf\xe9") + " end."
 
 def test_a_folder_of_any_name_has_a_path_that_patterns_take_letter_for_letter(tmp_path):
     folder = tmp_path / ODD / "below"
-    plain = paths.plain(folder)
+    plain = paths.library_path(folder)
     folder.mkdir(parents=True)  # later is early enough
     (plain / "file").write_text("mine")
     assert glob.glob(f"{plain}/fil*") == [f"{plain}/file"]
     str(plain).encode()
     assert (folder / "file").read_text() == "mine"
-    assert paths.plain(folder) == plain
-    assert paths.given(plain / "file") == folder / "file"
+    assert paths.library_path(folder) == plain
+    assert paths.user_path(plain / "file") == folder / "file"
     said = f'no file "{plain}/x" here'
     assert paths.with_user_paths(said) == f'no file "{folder}/x" here'
 
 
 def test_a_plain_path_stays_itself(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert paths.plain(Path("a b/é")) == tmp_path / "a b" / "é"
-    assert paths.given(tmp_path / "x") == tmp_path / "x"
+    assert paths.library_path(Path("a b/é")) == tmp_path / "a b" / "é"
+    assert paths.user_path(tmp_path / "x") == tmp_path / "x"
 
 
 def test_links_end_with_their_process_and_need_a_plain_place(tmp_path):
@@ -70,8 +70,8 @@ def test_links_outlive_forks_and_end_with_a_process_that_ends_at_once(tmp_path):
 
 def test_a_tilde_that_names_nobody_is_a_letter(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    assert paths.expanded("~/runs") == Path("/home/me/runs")
-    assert paths.expanded("~nobody-of-that-name/x") == Path("~nobody-of-that-name/x")
+    assert paths.expand_user("~/runs") == Path("/home/me/runs")
+    assert paths.expand_user("~nobody-of-that-name/x") == Path("~nobody-of-that-name/x")
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ No Python runs per image, and one key always gives one result. The warp comes fi
 crops, flips, rotates and resizes images, and applies the policy's geometric operations.
 The rows of `STAGES` follow in their order.
 
-To add an augmentation, write its function, give it a field in `AugmentConfig`, and add
-a row to `STAGES`. A stage that is off costs nothing.
+To add an augmentation, write its function in a file here, give it a field in
+`AugmentConfig`, and add a row to `STAGES` where it is to happen: colors, then erasing,
+then mixing. A stage that is off costs nothing.
 
 Shapes: `B` images of height `H`, width `W` and `C` channels, 1 or 3.
 """
@@ -34,6 +35,7 @@ class Stage(NamedTuple):
       applies: whether a config turns the stage on.
       apply: maps a key, images float32 `[B, H, W, C]` in levels 0 to 255, class
         probabilities `[B, classes]` and the config to new images and probabilities.
+        Levels are fractional after the warp; the operations of `color` take whole ones.
     """
 
     name: str
@@ -81,7 +83,8 @@ STAGES: list[Stage] = [
         ),
     ),
 ]
-# These take their keys by position, so that older runs resume with the same draws.
+# Stages of older runs, which resume with the same draws since they take their keys by
+# position. A new stage takes its key from its name, and is not added here.
 SPLIT_KEYS = ("policy", "warp", "color_jitter", "random_erasing", "mixup_cutmix")
 
 

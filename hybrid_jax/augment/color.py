@@ -80,7 +80,7 @@ def hue(images: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def gray(images: jax.Array) -> jax.Array:
-    """Return `convert("L")`, ITU-R 601-2 luma in fixed point, `[B, H, W, 1]`."""
+    """Return `convert("L")` of whole levels, ITU-R 601-2 luma, `[B, H, W, 1]`."""
     if images.shape[-1] == 1:
         return images
     r, g, b = (images[..., i].astype(jnp.int32) for i in range(3))

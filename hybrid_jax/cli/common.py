@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_jax import library_logs
-from hybrid_jax.errors import UserError, shown
+from hybrid_jax.errors import UserError, escape
 from hybrid_jax.paths import remove_links
 
 HELP = {"--help", "-h", "-?", "--helpfull", "--helpshort", "-help"}
@@ -214,5 +214,5 @@ def report_out_of_memory() -> Iterator[None]:
 
 
 def _print_error(text: str, code: int) -> int:
-    print(shown(f"hybrid-jax: {text}"), file=sys.stderr)
+    print(escape(f"hybrid-jax: {text}"), file=sys.stderr)
     return code

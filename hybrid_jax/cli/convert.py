@@ -21,7 +21,7 @@ Exit code: 0, or 2 for an error that you can fix.
 
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import IMAGE_SIZE, TEXT, Option, one_of
-from hybrid_jax.errors import UserError, shown
+from hybrid_jax.errors import UserError, escape
 
 OPTIONS = (
     Option("checkpoint", TEXT, ""),
@@ -55,7 +55,7 @@ def run(call: Call) -> None:
         to=values["to"],
         checkpoint=values["checkpoint"],
     )
-    print(shown("\n".join(lines)))
+    print(escape("\n".join(lines)))
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was written")

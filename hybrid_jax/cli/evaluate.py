@@ -4,7 +4,7 @@
   hybrid-jax evaluate --workdir=runs/cells --data=new_cells
   hybrid-jax evaluate --workdir=runs/cells --config.data.path=/elsewhere/cells
 
-Prints loss, accuracy and top-5 accuracy, and writes nothing to the run's
+Prints loss, accuracies and balanced accuracy, and writes nothing to the run's
 folder. Other images lie in one folder per class, or are listed in a table; the
 images that the run was trained on are not needed for them.
 
@@ -24,7 +24,7 @@ import typing
 
 from hybrid_jax.cli.common import Call, Command, report_out_of_memory
 from hybrid_jax.cli.options import TEXT, Option, one_of
-from hybrid_jax.errors import OtherRun, UserError
+from hybrid_jax.errors import ConfigMismatch, UserError
 from hybrid_jax.paths import check_local
 
 OPTIONS = (
@@ -52,7 +52,7 @@ def run(call: Call) -> None:
     with report_out_of_memory():
         try:
             evaluate(**arguments)
-        except OtherRun as error:
+        except ConfigMismatch as error:
             line = call.line("evaluate", f"--workdir={workdir}")
             raise UserError(f"{error.what}. Evaluate that run with `{line}`") from None
 

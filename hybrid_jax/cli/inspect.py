@@ -25,7 +25,7 @@ fix.
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option
 from hybrid_jax.errors import UserError
-from hybrid_jax.paths import check_local, expanded
+from hybrid_jax.paths import check_local, expand_user
 
 OPTIONS = (Option("output", TEXT, ""), Option("workdir", TEXT, ""))
 
@@ -47,7 +47,7 @@ def run(call: Call) -> int:
     output, workdir = parsed.values["output"], parsed.values["workdir"]
     check_local("--output", output)
     check_local("--workdir", workdir)
-    if workdir and not (expanded(workdir) / "model.json").is_file():
+    if workdir and not (expand_user(workdir) / "model.json").is_file():
         raise UserError(
             f"--workdir={workdir} holds no run: give a trained run, or leave it out"
         )
@@ -59,7 +59,7 @@ def run(call: Call) -> int:
     from hybrid_jax.inspection.scan import find, scan
 
     found = find(options)
-    folder = expanded(output or f"inspect-{found.title}")
+    folder = expand_user(output or f"inspect-{found.title}")
     if options.name == "folder":
         check_outside("--output", folder, options.path)
     folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ import typing
 
 from hybrid_jax.cli.common import Call, Command, report_out_of_memory
 from hybrid_jax.cli.options import TEXT, Option, integer
-from hybrid_jax.errors import OtherRun, UserError
+from hybrid_jax.errors import ConfigMismatch, UserError
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import Config
@@ -86,7 +86,7 @@ def run(call: Call) -> None:
             print(f"No --workdir given: using {workdir}", flush=True)
         try:
             fit(config, workdir=workdir, hosts=hosts)
-        except OtherRun as error:
+        except ConfigMismatch as error:
             flags = _host_flags(arguments.hosts)
             raise workdirs.with_commands(error, call, workdir, flags) from None
 

@@ -5,8 +5,8 @@ import re
 
 from hybrid_jax.cli.common import Call, quoted
 from hybrid_jax.config.files import find
-from hybrid_jax.errors import OtherRun, UserError
-from hybrid_jax.paths import check_local, expanded
+from hybrid_jax.errors import ConfigMismatch, UserError
+from hybrid_jax.paths import check_local, expand_user
 
 RUNS = "runs"  # in the current folder
 
@@ -51,15 +51,15 @@ def next_free_workdir(workdir: str) -> str:
     """Return `workdir-2`, or the first higher number that is free."""
     base, number = workdir, 2
     match = re.fullmatch(r"(.+)-(\d+)", workdir)
-    if match and expanded(match[1]).is_dir():
+    if match and expand_user(match[1]).is_dir():
         base, number = match[1], int(match[2]) + 1
-    while os.path.lexists(expanded(f"{base}-{number}")):
+    while os.path.lexists(expand_user(f"{base}-{number}")):
         number += 1
     return f"{base}-{number}"
 
 
 def with_commands(
-    error: OtherRun, call: Call, workdir: str, hosts: list[str]
+    error: ConfigMismatch, call: Call, workdir: str, hosts: list[str]
 ) -> UserError:
     """Return an error that also names the commands that a user may have meant.
 
@@ -103,7 +103,7 @@ def check_run(workdir: str) -> None:
     Raises:
       UserError: the folder holds no run.
     """
-    path = expanded(workdir)
+    path = expand_user(workdir)
     if path.exists() and not path.is_dir():
         raise UserError(f"--workdir={path} is a file; give a folder")
     if not (path / "config.json").exists():

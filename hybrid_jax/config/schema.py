@@ -114,9 +114,11 @@ class AugmentConfig:
         "random operations on places and colors",
     )
     operations: int = field(
-        2, rules.whole_number(1), "how many of them rand_augment applies to an image"
+        2, rules.whole_number(1), "that rand_augment applies to an image"
     )
-    magnitude: int = field(9, rules.MAGNITUDE, "how far those of rand_augment go")
+    magnitude: int = field(
+        9, rules.MAGNITUDE, "of rand_augment: how strong its operations are"
+    )
     color_jitter: float = field(
         0.0,
         rules.NOT_NEGATIVE,
@@ -166,7 +168,7 @@ class LossConfig:
     name: str = field(
         "softmax",
         rules.row_of("hybrid_jax.training.losses:LOSSES"),
-        "cross-entropy over classes (softmax), of each class (sigmoid), or focal",
+        "cross-entropy over all classes (softmax), of each (sigmoid), or focal",
     )
     label_smoothing: float = field(
         0.1, rules.RATE, "share of a label's mass that all classes get alike"
@@ -188,7 +190,7 @@ class OptimConfig:
     name: str = field(
         "adamw",
         rules.row_of("hybrid_jax.training.optimizers:OPTIMIZERS"),
-        "the optimizer",
+        "what updates weights; learning rates start at 1e-3 for adamw, 0.1 for sgd",
     )
     learning_rate: float = field(1e-3, rules.POSITIVE, "peak, at the end of warm-up")
     schedule: str = field(

@@ -7,7 +7,7 @@ from hybrid_jax.config.resolve import flatten
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.errors import UserError
-from hybrid_jax.paths import expanded
+from hybrid_jax.paths import expand_user
 
 SCHEMA = 3  # of what is written today
 WITH_VALIDATION = 2  # the first schema whose runs have a validation split
@@ -50,7 +50,7 @@ def nested(config: Config) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in config.flat().items():
         if value and _is_path(name):
-            value = str(expanded(value).absolute())
+            value = str(expand_user(value).absolute())
         group, _, leaf = name.rpartition(".")
         (tree.setdefault(group, {}) if group else tree)[leaf] = value
     return tree
@@ -82,7 +82,7 @@ def _is_alike(name: str, theirs: Any, ours: Any) -> bool:
     """
     if not (_is_path(name) and theirs and ours):
         return theirs == ours
-    theirs, ours = expanded(theirs), expanded(ours)
+    theirs, ours = expand_user(theirs), expand_user(ours)
     if theirs.absolute() == ours.absolute():
         return True
     return not ours.is_absolute() and theirs.parts[-len(ours.parts) :] == ours.parts

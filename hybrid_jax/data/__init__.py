@@ -16,7 +16,7 @@ from hybrid_jax.data.dataset import LazySplit, Split, Splits
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources.arrays import from_arrays
 from hybrid_jax.data.splitting import make_splits, notes_on
-from hybrid_jax.errors import counted
+from hybrid_jax.errors import plural
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.data.lazy_images import LazyImages
@@ -93,7 +93,7 @@ def load(config: DataConfig) -> Splits:
     if cropped := sum(images.cropped_count for images in used.values()):
         verb = "is" if cropped == 1 else "are"
         notes += (
-            f"{counted(cropped, 'image')} {verb} more than twice as long as "
+            f"{plural(cropped, 'image')} {verb} more than twice as long as "
             "config.data.image_size is for its width: their ends are left out, which "
             "config.data.fit=pad keeps",
         )

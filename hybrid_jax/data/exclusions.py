@@ -12,8 +12,8 @@ import os
 from pathlib import Path, PurePosixPath
 
 from hybrid_jax.data.sources import csv_reader
-from hybrid_jax.errors import UserError, counted, listed, shown
-from hybrid_jax.paths import expanded
+from hybrid_jax.errors import UserError, escape, listed, plural
+from hybrid_jax.paths import expand_user
 
 
 class Exclusions:
@@ -30,7 +30,7 @@ class Exclusions:
           UserError: the file cannot be read, or lists nothing.
         """
         self._file, self.count = file, 0
-        self._found = dict.fromkeys(_read(expanded(file)), 0) if file else {}
+        self._found = dict.fromkeys(_read(expand_user(file)), 0) if file else {}
 
     def matches(self, name: str | os.PathLike) -> bool:
         """Return whether an image or a folder above it is left out; count it if so.
@@ -61,23 +61,23 @@ class Exclusions:
         Raises:
           UserError: some of the list was not found; names it.
         """
-        missing = [shown(name) for name, count in self._found.items() if not count]
+        missing = [escape(name) for name, count in self._found.items() if not count]
         if missing:
             raise UserError(
-                f"config.data.exclude={shown(self._file)} names {len(missing)} of its "
+                f"config.data.exclude={escape(self._file)} names {len(missing)} of its "
                 f"{len(self._found)} images that are not there: {listed(missing)}; "
                 "give paths from config.data.path on, or train/NUMBER"
             )
         if not self.count:
             return ()
         return (
-            f"{counted(self.count, 'image')} left out, listed in {shown(self._file)}",
+            f"{plural(self.count, 'image')} left out, listed in {escape(self._file)}",
         )
 
 
 def _read(file: Path) -> list[str]:
     if not file.is_file():
-        raise UserError(f"config.data.exclude={shown(file)} is no file")
+        raise UserError(f"config.data.exclude={escape(file)} is no file")
     if file.suffix.lower() in csv_reader.SUFFIXES:
         names = [row.cells["path"] for row in csv_reader.read(file, ("path",)).rows]
     else:
@@ -86,5 +86,5 @@ def _read(file: Path) -> list[str]:
         lines = (line.strip() for line in text.split("\n"))
         names = [line for line in lines if line and not line.startswith("#")]
     if not names:
-        raise UserError(f"config.data.exclude={shown(file)} lists nothing")
+        raise UserError(f"config.data.exclude={escape(file)} lists nothing")
     return [os.path.normpath(name) for name in names]

@@ -23,7 +23,7 @@ from hybrid_jax.data.pixel_format import (
     are_cropped,
     stored_extents,
 )
-from hybrid_jax.errors import UserError, first_line, listed, shown
+from hybrid_jax.errors import UserError, escape, first_line, listed
 
 # Images read at once: TFDS reads records faster together, but a photograph takes fifty
 # megabytes, and every core holds a block.
@@ -112,7 +112,7 @@ class LazyImages:
             try:
                 images[i] = decode(content, self.form, extent)
             except Unreadable as error:
-                name = shown(self.records.name(row))
+                name = escape(self.records.name(row))
                 raise UserError(f"{name} cannot be read: {error}") from None
         return images
 
@@ -189,7 +189,7 @@ def refuse_unreadable(
     bad = [row for row, info in enumerate(infos) if info.error]
     if not bad:
         return
-    named = [f"{shown(records.name(row))} ({infos[row].error})" for row in bad]
+    named = [f"{escape(records.name(row))} ({infos[row].error})" for row in bad]
     raise UserError(
         f"{len(bad)} of the {len(infos):,} {title} images cannot be read: "
         f"{listed(named)}; {way_out}"

@@ -14,7 +14,7 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import subsets
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
-from hybrid_jax.errors import UserError, counted, listed, shown
+from hybrid_jax.errors import UserError, escape, listed, plural
 
 DEFAULT_VALIDATION = DataConfig.validation
 TRAIN_ON_ALL = "--config.data.validation=0 trains on all"
@@ -41,7 +41,7 @@ def used_splits(sizes: Mapping[str, int], config: DataConfig) -> tuple[str, ...]
     if "validation" in sizes and config.validation not in (DEFAULT_VALIDATION, 0):
         raise UserError(
             f"config.data.validation={config.validation}: the data set has a "
-            f"validation split, of {counted(sizes['validation'], 'image')}; leave the "
+            f"validation split, of {plural(sizes['validation'], 'image')}; leave the "
             "field out to use it, or set it to 0 to leave the split out"
         )
     if config.validation == 0:
@@ -52,7 +52,7 @@ def used_splits(sizes: Mapping[str, int], config: DataConfig) -> tuple[str, ...]
 def left_out_note(count: int) -> str:
     """Word the note on a validation split that is not used."""
     return (
-        f"{counted(count, 'image')} of the validation split left out "
+        f"{plural(count, 'image')} of the validation split left out "
         "(config.data.validation=0)"
     )
 
@@ -188,7 +188,7 @@ def _check_folds(
         if count < folds:
             raise UserError(
                 f"config.data.validation={requested}: class {classes[label]!r} has "
-                f"{counted(count, noun)} for {folds} folds; take fewer folds"
+                f"{plural(count, noun)} for {folds} folds; take fewer folds"
             )
 
 
@@ -214,8 +214,8 @@ def one_sided_error(
     """Word the error for a class whose groups cannot be on two sides."""
     names = subsets.groups_in_class(labels, groups, label)
     return (
-        f"class {classes[label]!r} lies in {counted(len(names), 'group')} "
-        f"({listed([repr(shown(name)) for name in names])}), which cannot be split: "
+        f"class {classes[label]!r} lies in {plural(len(names), 'group')} "
+        f"({listed([repr(escape(name)) for name in names])}), which cannot be split: "
         "images of one group stay on one side; add images of other groups"
     )
 
@@ -229,7 +229,7 @@ def _validation_note(
         number, folds = requested.split("/")
         text = (
             f"fold {number} of {folds} of the {total:,} training images is the "
-            f"validation split: {counted(count, 'image')}"
+            f"validation split: {plural(count, 'image')}"
         )
     else:
         is_limited = requested * total > subsets.MAX_VALIDATION
@@ -241,7 +241,7 @@ def _validation_note(
     if groups is None:
         return text
     held_out = len(np.unique(groups[is_validation]))
-    return f"{text}, {held_out:,} of {counted(len(np.unique(groups)), 'group')}"
+    return f"{text}, {held_out:,} of {plural(len(np.unique(groups)), 'group')}"
 
 
 def _not_excluded(

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hybrid_jax.errors import counted, listed, shown
+from hybrid_jax.errors import escape, listed, plural
 
 # Orders of different purposes must differ, or a subset would favor a fold.
 HOLD_OUT, SUBSET, FOLD = range(3)
@@ -166,7 +166,7 @@ def shared_groups(groups: Mapping[str, np.ndarray | None]) -> list[str]:
         if values is not None
     }
     return [
-        f"{shown(str(group))!r} in {one} and {other}"
+        f"{escape(str(group))!r} in {one} and {other}"
         for one, other in itertools.combinations(group_sets, 2)
         for group in sorted(group_sets[one] & group_sets[other], key=str)
     ]
@@ -179,7 +179,7 @@ def groups_note(count: int, where: str) -> str:
       count: number of groups.
       where: their origin, such as a column.
     """
-    return f"{counted(count, 'group')} ({where}): images of one group are in one split"
+    return f"{plural(count, 'group')} ({where}): images of one group are in one split"
 
 
 def shared_groups_error(found: list[str]) -> str:
@@ -189,7 +189,7 @@ def shared_groups_error(found: list[str]) -> str:
       found: result of `shared_groups`.
     """
     return (
-        f"{counted(len(found), 'group')} {'lies' if len(found) == 1 else 'lie'} in two "
+        f"{plural(len(found), 'group')} {'lies' if len(found) == 1 else 'lie'} in two "
         f"splits: {listed(found)}; keep each in one of them"
     )
 

@@ -19,7 +19,7 @@ from hybrid_jax.engine import checkpoint_arrays, checkpoint_manifest
 from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Devices
-from hybrid_jax.paths import mirror, with_user_paths
+from hybrid_jax.paths import mirror_by_links, with_user_paths
 from hybrid_jax.training.packed_params import pack_like, unpack
 from hybrid_jax.training.state import TrainState
 
@@ -88,7 +88,7 @@ class CheckpointReader:
 
     def _merge(self, step: int) -> None:
         """Merge the arrays of a step in another folder, which links to its files."""
-        self._merged[step] = mirror(self._path(step) / STATE)
+        self._merged[step] = mirror_by_links(self._path(step) / STATE)
         checkpoint_arrays.merge(self._merged[step])
 
     def _skip(self, step: int, problem: str) -> str:

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 from etils import epath
 
-from hybrid_jax.paths import plain
+from hybrid_jax.paths import library_path
 
 INDEX, TREE, PROCESS = "manifest.ocdbt", "_METADATA", "ocdbt.process_"
 ARRAY_KEYS = (b"/.zarray", b"/zarr.json")  # ends of the keys of arrays' metadata
@@ -41,7 +41,9 @@ def read(folder: Path, template: Any = None) -> Any:
         check_matches(saved, template)
     handler = ocp.StandardCheckpointHandler(**options)
     with ocp.Checkpointer(handler, **options) as reader:
-        return reader.restore(plain(folder), args=ocp.args.StandardRestore(template))
+        return reader.restore(
+            library_path(folder), args=ocp.args.StandardRestore(template)
+        )
 
 
 def read_entries(folder: Path, names: Sequence[str]) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def read_entries(folder: Path, names: Sequence[str]) -> dict[str, Any]:
     options = _single_process()
     handler = ocp.PyTreeCheckpointHandler(**options)
     with ocp.Checkpointer(handler, **options) as reader:
-        return reader.restore(plain(folder), args=arguments)
+        return reader.restore(library_path(folder), args=arguments)
 
 
 def check_complete(folder: Path, count: int) -> None:
@@ -87,7 +89,7 @@ def check_complete(folder: Path, count: int) -> None:
     for name in (INDEX, TREE):
         if not (folder / name).exists():
             raise ValueError(f"orbax wrote no {name}")
-    files = {"driver": "file", "path": f"{plain(folder)}/"}
+    files = {"driver": "file", "path": f"{library_path(folder)}/"}
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": files}).result()
     found = sum(key.endswith(ARRAY_KEYS) for key in store.list().result())
     if found != count:
@@ -106,7 +108,7 @@ def merge(folder: Path) -> None:
       Exception: of many kinds, from orbax and tensorstore, if an index is damaged.
     """
     handler = ocp.StandardCheckpointHandler(**_single_process())
-    handler.finalize(epath.Path(plain(folder)))
+    handler.finalize(epath.Path(library_path(folder)))
 
 
 def check_matches(saved: Any, template: Any) -> None:
@@ -130,7 +132,7 @@ def check_matches(saved: Any, template: Any) -> None:
 def _metadata(folder: Path) -> Any:
     """Open every array, and return the tree of their shapes and dtypes."""
     handler = ocp.StandardCheckpointHandler(**_single_process())
-    return handler.metadata(epath.Path(plain(folder))).tree
+    return handler.metadata(epath.Path(library_path(folder))).tree
 
 
 def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:

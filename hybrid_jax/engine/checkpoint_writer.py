@@ -29,7 +29,7 @@ from hybrid_jax.engine.checkpoint import (
 from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.errors import UserError, megabytes
 from hybrid_jax.parallel.distributed import Hosts
-from hybrid_jax.paths import plain
+from hybrid_jax.paths import library_path
 from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import TrainState
 
@@ -68,7 +68,9 @@ class CheckpointWriter(CheckpointReader):
             cleanup_tmp_directories=True,
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(plain(self.folder), options=options)
+        self._manager = ocp.CheckpointManager(
+            library_path(self.folder), options=options
+        )
         self._threads = ThreadPoolExecutor(1, "checkpoint")
         self._unfinished: Future[None] | None = None
         self._polls = itertools.count()

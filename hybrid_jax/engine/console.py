@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hybrid_jax.errors import shown
+from hybrid_jax.errors import escape
 
 SECONDS_BETWEEN_LINES = 30.0  # without a progress bar
 
@@ -43,13 +43,13 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Print a line to the screen and the log."""
-        self._console.print(shown(text))
+        self._console.print(escape(text))
         self.note(text)
 
     def note(self, text: str) -> None:
         """Print a text to the log only."""
         if self._log:
-            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shown(text)}\n")
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {escape(text)}\n")
             self._log.flush()
 
     def start(self, step: int, total: int) -> None:
@@ -95,14 +95,14 @@ class Reporter:
         elif evaluated or due:
             self._last_line = time.monotonic()
             line = f"epoch {epoch}  {text}  {self._time_left(step)} left"
-            self._console.print(shown(line))
+            self._console.print(escape(line))
 
     def table(self, title: str, rows: dict[str, str]) -> None:
         """Stop the bar, and print a table of names and values."""
         self._stop_bar()
-        table = Table(title=shown(title), title_justify="left", show_header=False)
+        table = Table(title=escape(title), title_justify="left", show_header=False)
         for name, value in rows.items():
-            table.add_row(name, shown(value))
+            table.add_row(name, escape(value))
             self.note(f"{name}: {value}")
         self._console.print(table)
 

@@ -8,7 +8,7 @@ from hybrid_jax.engine.experiment import set_up_process
 from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.results import metric_rows
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.errors import counted, shown
+from hybrid_jax.errors import escape, plural
 
 
 def evaluate(
@@ -49,7 +49,7 @@ def evaluate(
     with Reporter() as console:
         if images:
             evaluated = run.open_images(images, split, on_error)
-            source = shown(images)
+            source = escape(images)
         else:
             split = split or ("test" if "test" in run.splits else [*run.splits][-1])
             evaluated, source = run.get_split(split), run.splits.name
@@ -58,7 +58,7 @@ def evaluate(
         metrics = run.evaluate(evaluated)
         title = (
             f"{run.config.model.name} on {source}, "
-            f"{counted(len(evaluated), 'image')}, step {run.checkpoint:,}"
+            f"{plural(len(evaluated), 'image')}, step {run.checkpoint:,}"
         )
         console.table(title, metric_rows(split, metrics))
     return metrics

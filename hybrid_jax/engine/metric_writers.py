@@ -8,7 +8,7 @@ import numpy as np
 
 from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.errors import shown
+from hybrid_jax.errors import escape
 from hybrid_jax.training.metrics import scalars
 
 ABOUT = ("split", "step", "epoch", "weights")  # what a row says beside its metrics
@@ -105,7 +105,7 @@ class Writers:
     def hyperparameters(self, config: dict, results: dict[str, float]) -> None:
         """Write config and final results for TensorBoard's HPARAMS tab."""
         values = {
-            name: value if isinstance(value, (bool, int, float)) else shown(str(value))
+            name: value if isinstance(value, (bool, int, float)) else escape(str(value))
             for name, value in config.items()
         }
         self._events.add_hparams(values, scalars(results), name="hparams")

@@ -11,8 +11,8 @@ from rich.progress import track
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.engine.run import Prediction
-from hybrid_jax.errors import UserError, counted, shown
-from hybrid_jax.paths import expanded
+from hybrid_jax.errors import UserError, escape, plural
+from hybrid_jax.paths import expand_user
 
 COLUMNS = ("path", "class", "probability", "error")
 
@@ -42,13 +42,13 @@ def predict(
     run = load_run(workdir, checkpoint)
     paths, unreadable = new_images.find_files(images), 0
     for note in run.notes:
-        print(shown(note), file=sys.stderr)
+        print(escape(note), file=sys.stderr)
     with _open_table(output) as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow([*COLUMNS, *run.classes])
         predictions = track(
             run.predict_files(paths, batch_size),
-            f"predicting {counted(len(paths), 'image')}",
+            f"predicting {plural(len(paths), 'image')}",
             total=len(paths),
             transient=True,
             disable=not (output and sys.stderr.isatty()),
@@ -58,7 +58,7 @@ def predict(
             unreadable += bool(prediction.error)
     if unreadable:
         print(
-            f"{unreadable:,} of {counted(len(paths), 'image')} cannot be read: see the "
+            f"{unreadable:,} of {plural(len(paths), 'image')} cannot be read: see the "
             "column error",
             file=sys.stderr,
         )
@@ -75,12 +75,12 @@ def _open_table(output: str) -> Iterator[TextIO]:
     if not output:
         yield sys.stdout
         return
-    path = expanded(output)
+    path = expand_user(output)
     if path.is_dir() or not path.parent.is_dir():
         problem = (
             "is a folder" if path.is_dir() else "lies in a folder that does not exist"
         )
-        raise UserError(f"--output={shown(path)} {problem}: give a file to write")
+        raise UserError(f"--output={escape(path)} {problem}: give a file to write")
     with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         yield file
 
@@ -89,7 +89,7 @@ def _row(prediction: Prediction, classes: Sequence[str]) -> list[str]:
     """Return a row of the table: `COLUMNS`, and a probability for each class."""
     path, probabilities, error = prediction
     if probabilities is None:
-        return [shown(path), "", "", error, *[""] * len(classes)]
+        return [escape(path), "", "", error, *[""] * len(classes)]
     best = int(probabilities.argmax())
     numbers = [f"{p:.6f}" for p in probabilities]
-    return [shown(path), classes[best], numbers[best], "", *numbers]
+    return [escape(path), classes[best], numbers[best], "", *numbers]

@@ -5,6 +5,7 @@ from typing import Any
 
 from hybrid_jax.engine.console import Reporter, duration, percent
 from hybrid_jax.engine.experiment import Experiment
+from hybrid_jax.training.metrics import METRICS
 
 
 def report(
@@ -24,7 +25,10 @@ def report(
             rows |= metric_rows(split, found[split])
     if "test" not in found:
         rows["test accuracy"] = "no test split"
-    rows |= {"steps": f"{found['step']:,}", "time": duration(found["seconds"])}
+    rows |= {
+        "steps": f"{found['step']:,}",
+        "time after start-up": duration(found["seconds"]),
+    }
     if path:
         rows["workdir"] = str(path)
     config = experiment.config
@@ -41,13 +45,12 @@ def explain_weights(found: dict, experiment: Experiment) -> str:
     return f"{step}, the last: no validation split chose"
 
 
-def metric_rows(split: str, metrics: dict[str, Any]) -> dict[str, str]:
+def metric_rows(split: str, values: dict[str, Any]) -> dict[str, str]:
     """Return the metrics of a split in words; `split` is empty for other images."""
-    rows = {
-        "accuracy": percent(metrics["accuracy"]),
-        "top-5 accuracy": percent(metrics["top5"]),
-        "loss": f"{metrics['loss']:.4f}",
+    return {
+        f"{split} {row.title}".strip(): (
+            percent(values[name]) if row.is_share else f"{values[name]:.4f}"
+        )
+        for name, row in METRICS.items()
+        if row.title and name in values  # earlier versions had fewer
     }
-    if "balanced_accuracy" in metrics:  # not in runs of earlier versions
-        rows["balanced accuracy"] = percent(metrics["balanced_accuracy"])
-    return {f"{split} {name}".strip(): row for name, row in rows.items()}

@@ -31,9 +31,9 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.engine import stored_data
 from hybrid_jax.engine.json_files import read_json, read_lines, write_json
 from hybrid_jax.engine.stored_data import STATISTICS
-from hybrid_jax.errors import OtherRun, UserError, short
+from hybrid_jax.errors import ConfigMismatch, UserError, elide
 from hybrid_jax.parallel.distributed import Hosts
-from hybrid_jax.paths import check_local, expanded
+from hybrid_jax.paths import check_local, expand_user
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.engine.checkpoint import CheckpointReader
@@ -51,7 +51,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike, hosts: Hosts | None = None):
         check_local("--workdir", os.fspath(path))
-        self.path, self._hosts = expanded(path), hosts or Hosts()
+        self.path, self._hosts = expand_user(path), hosts or Hosts()
         self.config = self.path / "config.json"
         self.model = self.path / "model.json"
         self.data = self.path / "data.json"
@@ -139,7 +139,7 @@ class RunFolder:
             "; to train its weights for more epochs, give another workdir and "
             f"--config.init_from={self.path}"
         )
-        raise OtherRun(
+        raise ConfigMismatch(
             f"--workdir={self.path} holds a run of another config: "
             f"{'; '.join(differing)}",
             f"Give another workdir, or that config{more if longer else ''}",
@@ -220,7 +220,7 @@ class RunFolder:
         found = read_json(self.config).get(VERSION, 1)
         if type(found) is not int or found > stored.SCHEMA:
             raise UserError(
-                f"{self.path} holds a run of layout {short(found)}, and this version "
+                f"{self.path} holds a run of layout {elide(found)}, and this version "
                 f"of hybrid_jax reads up to {stored.SCHEMA}: update hybrid_jax"
             )
         return found

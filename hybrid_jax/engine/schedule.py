@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from hybrid_jax.config.schema import Config, TrainConfig
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, plural
 from hybrid_jax.training import schedules
 
 
@@ -63,9 +63,9 @@ def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
     warmup = plan.step_of(config.optim.warmup_epochs)
     if warmup >= plan.total_steps:
         raise UserError(
-            f"config.train.batch_size={plan.batch_size} leaves {plan.total_steps} "
-            "steps, and warm-up takes them all: lower it, or "
-            f"config.optim.warmup_epochs={config.optim.warmup_epochs}"
+            f"warm-up takes all of the run's {plural(plan.total_steps, 'step')}: lower "
+            f"config.train.batch_size ({plan.batch_size}) or "
+            f"config.optim.warmup_epochs ({config.optim.warmup_epochs})"
         )
     decays = tuple(plan.step_of(epoch) for epoch in config.optim.decay_epochs)
     return schedules.Lengths(warmup, plan.total_steps, decays)

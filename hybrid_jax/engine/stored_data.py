@@ -12,7 +12,7 @@ import numpy as np
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Splits
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.errors import short
+from hybrid_jax.errors import elide
 
 STATISTICS, PIXELS = "mean and deviation", "pixels"  # names of entries
 LEVELS = 1.0  # of 255, by which they may differ: decoders round by far less
@@ -81,7 +81,7 @@ def differences(
                 theirs.pop(name, None)
         names = names & theirs.keys()
     differing = [
-        f"{name} were {short(theirs.get(name))} and are {short(value)} now"
+        f"{name} were {elide(theirs.get(name))} and are {elide(value)} now"
         for name, value in splits.identity.items()
         if name in names and theirs.get(name) != value
     ]

@@ -13,7 +13,7 @@ from hybrid_jax.data.dataset import images_of_split
 from hybrid_jax.data.image_io import FORMATS, SUFFIXES
 from hybrid_jax.data.sources.file_list import similar_names, suggestion
 from hybrid_jax.data.subsets import shared_groups
-from hybrid_jax.errors import counted
+from hybrid_jax.errors import plural
 from hybrid_jax.inspection import near_duplicates
 from hybrid_jax.inspection.near_duplicates import (
     BY_FEATURES,
@@ -134,7 +134,7 @@ def _without(split: str) -> Callable[[Inspection], Iterable[Item]]:
         for label in np.flatnonzero(counts[:, column] == 0):
             counts_by_split = zip(images.splits, counts[label].tolist(), strict=True)
             has = [
-                counted(count, images_of_split(other).removesuffix("s"))
+                plural(count, images_of_split(other).removesuffix("s"))
                 for other, count in counts_by_split
                 if count
             ]

@@ -19,7 +19,7 @@ from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
 from hybrid_jax.data.sources.file_list import find_images
 from hybrid_jax.data.splitting import DEFAULT_VALIDATION, make_splits
 from hybrid_jax.inspection.fingerprints import Fingerprints, compute_fingerprints
-from hybrid_jax.paths import expanded
+from hybrid_jax.paths import expand_user
 
 
 class FoundImages(NamedTuple):
@@ -172,7 +172,7 @@ def find(config: DataConfig) -> FoundImages:
     """
     if config.name == "folder":
         listed = find_images(config)
-        path = expanded(config.path)
+        path = expand_user(config.path)
         return FoundImages(
             path.resolve().stem if path.is_file() else path.resolve().name,
             listed.classes,

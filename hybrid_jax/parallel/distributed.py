@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hybrid_jax.errors import Gone, UserError, first_line, short
+from hybrid_jax.errors import ProcessDied, UserError, elide, first_line
 
 TIMEOUT = 300  # seconds to find each other, since imports take a while
 POLL_SECONDS = 2  # between checks whether another process has failed
@@ -129,8 +129,8 @@ class Hosts:
         )
         for number, other in enumerate(others, 1):
             differing = [
-                f"{name} is {short(other.get(name))} there and "
-                f"{short(first.get(name))} on host 0"
+                f"{name} is {elide(other.get(name))} there and "
+                f"{elide(first.get(name))} on host 0"
                 for name in {**first, **other}
                 if other.get(name) != first.get(name)
             ]
@@ -173,7 +173,7 @@ class Hosts:
             return
         try:
             yield
-        except (ProcessFailed, Gone):  # the process that failed tells the others
+        except (ProcessFailed, ProcessDied):  # the process that failed tells the others
             raise
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" in str(error):
@@ -181,7 +181,7 @@ class Hosts:
                 raise
             with contextlib.suppress(jax.errors.JaxRuntimeError):
                 self._raise_failure()
-            raise Gone(
+            raise ProcessDied(
                 f"another process of the run is gone ({first_line(error)}): start the "
                 "same command on all hosts to resume"
             ) from None

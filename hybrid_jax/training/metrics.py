@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybrid_jax.config.schema import LossConfig
-from hybrid_jax.training.losses import compute_loss
+from hybrid_jax.training.losses import LOSSES, compute_loss
 
 Sums = dict[str, jax.Array]
 Number = float | list[float | None]
@@ -28,12 +28,14 @@ class Predictions(NamedTuple):
 
     Attributes:
       logits: float32 `[B, C]`.
+      probabilities: float32 `[B, C]`, as the loss makes them of logits.
       labels: int32 `[B]`; of mixed images, the class with the largest share.
       loss: float32 `[B]`, nats.
       mask: float32 `[B]`, 0 for padding and 1 for images.
     """
 
     logits: jax.Array
+    probabilities: jax.Array
     labels: jax.Array
     loss: jax.Array
     mask: jax.Array
@@ -44,14 +46,18 @@ class Metric(NamedTuple):
 
     Attributes:
       sums: what to add up over batches: a number, or an array such as one of classes.
+      title: what tables call it; empty leaves it out of them.
       value: maps these sums, added up, and the number of images to what users see. A
         list has None where there is no number.
+      is_share: whether tables show it in percent.
       training: whether it is computed for batches of training.
       evaluation: whether it is computed for splits that are evaluated.
     """
 
     sums: Callable[[Predictions], jax.Array]
     value: Callable[[np.ndarray, float], Number]
+    title: str = ""
+    is_share: bool = True
     training: bool = False
     evaluation: bool = True
 
@@ -86,11 +92,28 @@ def balanced_accuracy(sums: np.ndarray, images: float) -> float:
 
 
 METRICS: dict[str, Metric] = {
-    "loss": Metric(lambda b: (b.mask * b.loss).sum(), _mean, training=True),
-    "accuracy": Metric(lambda b: (b.mask * _is_right(b)).sum(), _mean, training=True),
-    "top5": Metric(lambda b: (b.mask * _is_in_top(b)).sum(), _mean),
-    "balanced_accuracy": Metric(class_sums, balanced_accuracy),
-    "class_accuracy": Metric(class_sums, class_accuracy),
+    "loss": Metric(
+        sums=lambda batch: (batch.mask * batch.loss).sum(),
+        value=_mean,
+        title="loss",
+        is_share=False,
+        training=True,
+    ),
+    "accuracy": Metric(
+        sums=lambda batch: (batch.mask * _is_right(batch)).sum(),
+        value=_mean,
+        title="accuracy",
+        training=True,
+    ),
+    "top5": Metric(
+        sums=lambda batch: (batch.mask * _is_in_top(batch)).sum(),
+        value=_mean,
+        title="top-5 accuracy",
+    ),
+    "balanced_accuracy": Metric(
+        sums=class_sums, value=balanced_accuracy, title="balanced accuracy"
+    ),
+    "class_accuracy": Metric(sums=class_sums, value=class_accuracy),
 }
 
 
@@ -109,7 +132,9 @@ def batch_sums(batch: Predictions, *, training: bool) -> Sums:
     return {IMAGES: batch.mask.sum(), **rows}
 
 
-def training_sums(logits: jax.Array, targets: jax.Array, loss: jax.Array) -> Sums:
+def training_sums(
+    logits: jax.Array, targets: jax.Array, loss: jax.Array, config: LossConfig
+) -> Sums:
     """Return the sums of a training batch.
 
     An image counts as right when the class with the largest share is predicted.
@@ -118,8 +143,15 @@ def training_sums(logits: jax.Array, targets: jax.Array, loss: jax.Array) -> Sum
       logits: float32 `[B, C]`.
       targets: float32 `[B, C]`, shares of the classes.
       loss: float32 `[B]`.
+      config: names the loss.
     """
-    batch = Predictions(logits, targets.argmax(-1), loss, jnp.ones(len(logits)))
+    batch = Predictions(
+        logits=logits,
+        probabilities=LOSSES[config.name].probabilities(logits),
+        labels=targets.argmax(-1),
+        loss=loss,
+        mask=jnp.ones(len(logits)),
+    )
     return batch_sums(batch, training=True)
 
 
@@ -130,13 +162,21 @@ def evaluation_sums(
 
     Args:
       logits: float32 `[B, C]`.
+      probabilities: float32 `[B, C]`, as the loss makes them of logits.
       labels: int32 `[B]`.
       mask: float32 `[B]`, 0 for padding.
       config: names the loss.
     """
     targets = jax.nn.one_hot(labels, logits.shape[-1])
     loss = compute_loss(logits, targets, config)
-    return batch_sums(Predictions(logits, labels, loss, mask), training=False)
+    batch = Predictions(
+        logits=logits,
+        probabilities=LOSSES[config.name].probabilities(logits),
+        labels=labels,
+        loss=loss,
+        mask=mask,
+    )
+    return batch_sums(batch, training=False)
 
 
 def zeros(classes: int, *, training: bool, steps: tuple[int, ...] = ()) -> Sums:
@@ -149,6 +189,7 @@ def zeros(classes: int, *, training: bool, steps: tuple[int, ...] = ()) -> Sums:
     """
     empty = Predictions(
         logits=jnp.zeros((1, classes)),
+        probabilities=jnp.zeros((1, classes)),
         labels=jnp.zeros(1, jnp.int32),
         loss=jnp.zeros(1),
         mask=jnp.zeros(1),

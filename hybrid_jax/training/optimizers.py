@@ -1,9 +1,13 @@
 """Optimizers, and what goes around each of them.
 
 A row of `OPTIMIZERS` maps a schedule and a config to an optax transformation. To add an
-optimizer, add a row. `create_optimizer` puts around every row: a clip of the gradient
-norm, slower learning the further a layer is from the head, frozen parameters, Lookahead
-and sharpness-aware minimization (SAM).
+optimizer, add such a function and its row. Biases and norms of a block share one array
+(`packed_params`), so whatever an optimizer computes per array, such as a norm, must be
+masked to weights by `decay_mask`.
+
+`create_optimizer` puts around every row: a clip of the gradient norm, slower learning
+the further a layer is from the head, frozen parameters, Lookahead and sharpness-aware
+minimization (SAM).
 
 Weight decay acts on weights alone (`models.weight_rule`). Norms, biases, relative bias
 tables, tokens and positions are left alone, as in CoAtNet and timm.
@@ -58,7 +62,8 @@ def lamb(
 ) -> optax.GradientTransformation:
     """Return LAMB (You et al. 2020): Adam scaled by each weight's trust ratio.
 
-    Only weights have a trust ratio, as in timm, and so as vectors share an array here.
+    Only weights have a trust ratio, as in timm. Vectors could not have one, since those
+    of a block share an array.
     """
     return optax.chain(
         optax.scale_by_adam(eps=1e-6),

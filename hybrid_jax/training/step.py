@@ -277,7 +277,7 @@ def _mean_loss(
     if task.class_weights is not None:
         weighted = targets * task.class_weights
     loss = compute_loss(logits, weighted, task.loss)
-    sums = metrics.training_sums(logits, targets, loss)
+    sums = metrics.training_sums(logits, targets, loss, task.loss)
     # A network without batch norms has no statistics.
     batch_stats = pack_like(updated.get("batch_stats", {}), batch_stats)
     return loss.mean(), (batch_stats, sums)

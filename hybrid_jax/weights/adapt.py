@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from hybrid_jax.errors import short
+from hybrid_jax.errors import elide
 from hybrid_jax.models.strides import format_size
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.weights.timm_models import Arrays, Model
@@ -180,7 +180,7 @@ def _adapt_classifier(
     new = [name for name in ours if name not in theirs] or ours
     return (
         f"new classifier: {len(new)} of the {len(ours)} classes are not the file's, "
-        f"such as {short(new[0])!r}"
+        f"such as {elide(new[0])!r}"
     ), None
 
 

@@ -16,7 +16,7 @@ from hybrid_jax.cli import train, workdirs
 from hybrid_jax.cli.common import Call
 from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.errors import OtherRun, UserError
+from hybrid_jax.errors import ConfigMismatch, UserError
 from hybrid_jax.main import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -180,7 +180,7 @@ def test_the_first_free_number_is_taken(tmp_path, monkeypatch):
     ids=str,
 )
 def test_a_new_run_is_started_by_the_users_own_command(arguments, anew, tmp_path):
-    error = OtherRun("w holds a run of another config: a", "Give another", True)
+    error = ConfigMismatch("w holds a run of another config: a", "Give another", True)
     call = Call(("x",), "", arguments)
     told = str(workdirs.with_commands(error, call, "w", ["--process=1"]))
     resume, new, longer = re.findall("`(.+?)`", told)

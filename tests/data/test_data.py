@@ -18,7 +18,7 @@ from hybrid_jax.data import lazy_images
 from hybrid_jax.data.builders import fashion_mnist
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.data.sources import tfds as tfds_source
-from hybrid_jax.errors import UserError, shown
+from hybrid_jax.errors import UserError, escape
 
 
 def test_digits_are_scikit_learns(digits):
@@ -57,7 +57,7 @@ def test_a_set_is_prepared_once_in_a_folder_of_any_name(tmp_path, monkeypatch, c
     place = tmp_path / os.fsdecode(b"td[1] *? %# caf\xe9 .")
     first = data.load(DataConfig("digits", str(place), validation=0))
     assert (
-        f"preparing digits in {shown(place)}/digits/1.0.0, on"
+        f"preparing digits in {escape(place)}/digits/1.0.0, on"
         in capsys.readouterr().out
     )
     pixels = first.train.images.copy()

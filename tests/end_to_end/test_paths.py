@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_jax.engine.checkpoint import CheckpointReader
-from hybrid_jax.errors import shown
+from hybrid_jax.errors import escape
 from hybrid_jax.paths import LINKS
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits.py"
@@ -97,7 +97,7 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
     config = json.loads((here / workdir / "config.json").read_text(encoding="utf-8"))
     assert config["data"]["dir"] == str(here / name / "data")
     log = (here / workdir / "log.txt").read_text(encoding="utf-8")
-    assert f"workdir: {shown(str(workdir))}" in log
+    assert f"workdir: {escape(str(workdir))}" in log
     assert not list(tmp_path.glob(f"{LINKS}*"))
     assert {path.name for path in (here / name).iterdir()} == {"data", "run"}
     assert [path.name for path in here.iterdir()] == [name]

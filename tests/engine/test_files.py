@@ -18,7 +18,7 @@ from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.metric_writers import Writers, image_grid
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
-from hybrid_jax.paths import plain
+from hybrid_jax.paths import library_path
 
 
 def test_workdir_tells_its_config_from_another(tmp_path):
@@ -235,7 +235,7 @@ def test_names_that_are_not_utf8_are_written_escaped(tmp_path, capsys):
     assert "training on caf\\xe9\n" in out
     assert out.count("caf\\xe9") >= 3  # the table may cut what is long
     assert folder.log.read_text(encoding="utf-8").count("caf\\xe9") == 3
-    events = plain(folder.tensorboard)  # since TensorBoard reads UTF-8 alone
+    events = library_path(folder.tensorboard)  # since TensorBoard reads UTF-8 alone
     assert read_scalars(events, "test/loss")[0] == [(10, 0.5)]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from hybrid_jax.cli.train import parse
 from hybrid_jax.engine.checkpoint import CheckpointReader
-from hybrid_jax.errors import Gone, UserError
+from hybrid_jax.errors import ProcessDied, UserError
 from hybrid_jax.parallel import distributed
 from tests.parallel.runs import ALL, EXPERIMENT, STEPS, environment
 from tests.parallel.test_kinds import LATER, losses
@@ -141,7 +141,7 @@ def test_when_one_is_killed_the_other_ends_too(alone, tmp_path, victim):
     codes = [process.wait() for process in processes]
     assert time.monotonic() - killed < 150
     assert codes[victim] == -signal.SIGKILL
-    assert codes[1 - victim] in (Gone.code, -signal.SIGABRT)
+    assert codes[1 - victim] in (ProcessDied.code, -signal.SIGABRT)
     codes, _, _ = ended(start(workdir, *SHARED))
     assert codes == [0, 0]
     assert losses(workdir) == pytest.approx(alone, rel=LATER)

@@ -75,7 +75,13 @@ def test_sums_of_several_steps_add_up_as_those_of_one(split):
 @pytest.mark.parametrize("training", [True, False])
 def test_sums_over_no_images_change_nothing(split, training):
     logits, labels = map(jnp.asarray, split)
-    batch = metrics.Predictions(logits, labels, jnp.ones(50), jnp.ones(50))
+    batch = metrics.Predictions(
+        logits=logits,
+        probabilities=logits,
+        labels=labels,
+        loss=jnp.ones(50),
+        mask=jnp.ones(50),
+    )
     found = metrics.batch_sums(batch, training=training)
     zeros = metrics.zeros(CLASSES, training=training)
     assert jax.tree.map(jnp.shape, zeros) == jax.tree.map(jnp.shape, found)
@@ -87,7 +93,9 @@ def test_sums_over_no_images_change_nothing(split, training):
 def test_a_mixed_image_counts_as_its_largest_part():
     logits = jnp.float32([[1, 0, 0], [0, 1, 0]])
     targets = jnp.float32([[0.6, 0.4, 0], [0.6, 0.4, 0]])
-    found = metrics.means(metrics.training_sums(logits, targets, jnp.float32([1, 3])))
+    found = metrics.means(
+        metrics.training_sums(logits, targets, jnp.float32([1, 3]), LossConfig())
+    )
     assert found == {"loss": 2.0, "accuracy": 0.5}
 
 

@@ -10,7 +10,7 @@ import requests
 import tensorflow_datasets as tfds
 
 from hybrid_jax.errors import UserError
-from hybrid_jax.paths import given
+from hybrid_jax.paths import user_path
 
 CONNECT_SECONDS = 10
 
@@ -29,7 +29,7 @@ def fetch(
     urls = {info.filename: url for url, info in builder.url_infos.items()}
     manual = Path(
         getattr(builder, "manual_dir", "")
-        or given(builder.data_path).parents[1] / "downloads" / "manual"
+        or user_path(builder.data_path).parents[1] / "downloads" / "manual"
     )
     way_out = f"put the published {', '.join(urls)} into {manual}"
     if hint := getattr(builder, "HINT", ""):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_jax.errors import UserError, closest, counted, listed, shown
+from hybrid_jax.errors import UserError, closest, escape, listed, plural
 
 
 def check_images(
@@ -67,7 +67,7 @@ def encode_labels(labels: Any, classes: Sequence[str], name: str) -> np.ndarray:
             else closest(unknown[0], classes)
         )
         raise UserError(
-            f"{name}: {counted(len(unknown), 'label')} of no class of this run: "
+            f"{name}: {plural(len(unknown), 'label')} of no class of this run: "
             f"{listed([*map(repr, unknown)])}; its classes are "
             f"{listed([*map(repr, classes)])}{way_out}"
         )
@@ -92,7 +92,7 @@ def check_labels(labels: Any, name: str) -> np.ndarray:
     if array.dtype.kind == "f":
         if missing := int((~np.isfinite(array)).sum()):
             raise UserError(
-                f"{name}: {counted(missing, 'label')} of {len(array):,} "
+                f"{name}: {plural(missing, 'label')} of {len(array):,} "
                 f"{'is' if missing == 1 else 'are'} NaN or infinite: leave those "
                 "images out"
             )
@@ -141,7 +141,7 @@ def _kind(value: Any) -> str:
 def label_name(value: Any) -> str:
     """Return the name of a class, formed like the names of class folders."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return shown(text)
+    return escape(text)
 
 
 def _check_type(images: np.ndarray, name: str) -> None:
@@ -156,7 +156,7 @@ def _check_type(images: np.ndarray, name: str) -> None:
     if kind == "f" and (bad := images.size - int(np.isfinite(images).sum())):
         rows = int((~np.isfinite(images)).reshape(len(images), -1).any(1).sum())
         raise UserError(
-            f"{name}: {counted(bad, 'value')} of {counted(rows, 'image')} "
+            f"{name}: {plural(bad, 'value')} of {plural(rows, 'image')} "
             f"{'is' if bad == 1 else 'are'} NaN or infinite: leave those images out, "
             "and give bytes from 0 to 255 (uint8)"
         )

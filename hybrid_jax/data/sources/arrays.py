@@ -19,7 +19,7 @@ from hybrid_jax.data.sources.array_checks import (
     shape_text,
 )
 from hybrid_jax.data.splitting import left_out_note, make_splits, notes_on, used_splits
-from hybrid_jax.errors import UserError, closest, counted, listed, short
+from hybrid_jax.errors import UserError, closest, elide, listed, plural
 
 
 class ArraySplit(NamedTuple):
@@ -165,7 +165,7 @@ def _check_split(name: str, value: Any) -> ArraySplit:
     for what, values in (("labels", labels), ("groups", groups)):
         if values is not None and len(values) != len(images):
             raise UserError(
-                f"{name}: {counted(len(images), 'image')} and {len(values):,} {what}: "
+                f"{name}: {plural(len(images), 'image')} and {len(values):,} {what}: "
                 "as many are needed"
             )
     return ArraySplit(images, labels, groups)
@@ -212,7 +212,7 @@ def _check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> N
     for name, split in labels.items():
         if not counts[split].all():
             absent = np.unique(split[counts[split] == 0])
-            missing = [repr(short(classes[label])) for label in absent]
+            missing = [repr(elide(classes[label])) for label in absent]
             raise UserError(
                 f"{name}: train lacks {len(missing)} of its classes: {listed(missing)};"
                 " add images of them to train, or leave them out"

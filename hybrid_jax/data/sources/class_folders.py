@@ -13,8 +13,8 @@ from typing import NamedTuple
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
 from hybrid_jax.data.image_io import SUFFIXES, UNSUPPORTED_SUFFIXES
-from hybrid_jax.errors import UserError, counted, shown
-from hybrid_jax.paths import expanded
+from hybrid_jax.errors import UserError, escape, plural
+from hybrid_jax.paths import expand_user
 
 IMAGE_SUFFIXES = {*SUFFIXES, *UNSUPPORTED_SUFFIXES}
 # Folders of file servers, archivers and operating systems.
@@ -83,11 +83,11 @@ def read_folder(
     used = {role: folder for role, folder in roles.items() if role in wanted}
     for role, folder in used.items():
         walk.add_classes(folder, role)
-    used_names = " and ".join(shown(folder.name) for folder in used.values())
+    used_names = " and ".join(escape(folder.name) for folder in used.values())
     others = [f for f in walk.folders(root) if f not in used.values()]
     for folder in others:
         if images := walk.not_excluded(walk.images(folder)):
-            count, name = counted(len(images), "image"), shown(folder.name)
+            count, name = plural(len(images), "image"), escape(folder.name)
             verb = "is" if len(used) == 1 else "are"
             walk.notes.append(
                 f"{count} in {name} left out: only {used_names} {verb} used"
@@ -128,11 +128,11 @@ def requested_split(
       UserError: it has splits, but not this one.
     """
     if not splits:
-        has_none = f"{shown(root)} has no splits: all of its images are used"
+        has_none = f"{escape(root)} has no splits: all of its images are used"
         return "", (has_none,) if split else ()
     if split not in splits:
         request = f"and no {split}" if split else "so one must be named"
-        raise UserError(f"{shown(root)} has the splits {', '.join(splits)}, {request}")
+        raise UserError(f"{escape(root)} has the splits {', '.join(splits)}, {request}")
     return split, ()
 
 
@@ -156,7 +156,7 @@ def check_outside(flag: str, folder: Path, path: str) -> None:
     Raises:
       UserError: names both.
     """
-    root = expanded(path).resolve()
+    root = expand_user(path).resolve()
     inside = folder.resolve()
     if not root.is_dir() or not inside.is_relative_to(root):
         return
@@ -188,7 +188,7 @@ class _Walk:
         """Return all that was collected."""
         if self._system_folders:
             names = collections.Counter(
-                shown(path.name) for path in self._system_folders
+                escape(path.name) for path in self._system_folders
             )
             named = ", ".join(f"{n:,} {name}" for name, n in sorted(names.items()))
             self.notes.append(f"folders of file servers or systems left out: {named}")
@@ -210,7 +210,7 @@ class _Walk:
                 self._empty.append(self._empty_class(folder, len(images)))
             self._entries += (Entry(split, path, folder.name) for path in included)
         self._empty += (
-            f"class folder {shown(link.relative_to(self.root))!r} is a link to nothing"
+            f"class folder {escape(link.relative_to(self.root))!r} is a link to nothing"
             for link in _visible_entries(root)
             if _is_dangling_link(link) and link.suffix.lower() not in IMAGE_SUFFIXES
         )
@@ -229,9 +229,9 @@ class _Walk:
             path.suffix.lower() in IMAGE_SUFFIXES for path in _visible_files(root)
         )
         if loose_count:
-            where = shown(root.relative_to(self.root.parent))
+            where = escape(root.relative_to(self.root.parent))
             self.notes.append(
-                f"{counted(loose_count, 'image')} in {where} left out, beside its "
+                f"{plural(loose_count, 'image')} in {where} left out, beside its "
                 "folders"
             )
         return loose_count
@@ -268,7 +268,7 @@ class _Walk:
         return filter(_is_image, sorted(found))
 
     def _empty_class(self, folder: Path, excluded: int) -> str:
-        where = shown(folder.relative_to(self.root))
+        where = escape(folder.relative_to(self.root))
         if excluded:
             return (
                 f"class folder {where!r} has no image left that config.data.exclude "
@@ -279,7 +279,9 @@ class _Walk:
             for _, _, names in os.walk(folder, onerror=_refuse_unlisted)
             for name in names
         )
-        contents = ", ".join(f"{n:,} {shown(kind)}" for kind, n in others.most_common())
+        contents = ", ".join(
+            f"{n:,} {escape(kind)}" for kind, n in others.most_common()
+        )
         detail = f", but {contents}" if contents else ""
         return f"class folder {where!r} holds no image{detail}"
 
@@ -304,8 +306,8 @@ def _roles(walk: _Walk) -> dict[str, Path]:
     for role, found in named.items():
         if len(found) > 1:
             raise UserError(
-                f"{shown(root)} has more than one folder for {role}: "
-                f"{', '.join(shown(f.name) for f in found)}; leave one of them there"
+                f"{escape(root)} has more than one folder for {role}: "
+                f"{', '.join(escape(f.name) for f in found)}; leave one of them there"
             )
         if found:
             roles[role] = found[0]
@@ -320,29 +322,29 @@ def _holds_images_alone(walk: _Walk, folder: Path) -> bool:
 
 def _lacks_a_split(root: Path, roles: dict[str, Path]) -> UserError:
     """Return the error for a folder that has only training or only test images."""
-    names = " and ".join(repr(shown(folder.name)) for folder in roles.values())
+    names = " and ".join(repr(escape(folder.name)) for folder in roles.values())
     if "train" not in roles:
         return UserError(
-            f"{shown(root)} has images to test on in {names}, and no folder 'train': "
+            f"{escape(root)} has images to test on in {names}, and no folder 'train': "
             "add it"
         )
-    name = shown(roles["train"].name)
+    name = escape(roles["train"].name)
     return UserError(
-        f"{shown(root)} has images to train on in {names}, and no folder 'test' or "
+        f"{escape(root)} has images to train on in {names}, and no folder 'test' or "
         f"'val': add it, or have a share held out with "
-        f"--config.data.path={shown(root)}/{name}; if {names} is a class, name the "
+        f"--config.data.path={escape(root)}/{name}; if {names} is a class, name the "
         "images in a table, a .csv with the columns path and label"
     )
 
 
 def _no_images(root: Path, loose_count: int, split: str) -> UserError:
     """Return the error for a folder without classes."""
-    expected = f"expected {shown(root)}/<class>/<image>, of {', '.join(SUFFIXES)}"
+    expected = f"expected {escape(root)}/<class>/<image>, of {', '.join(SUFFIXES)}"
     if not loose_count:
-        return UserError(f"{shown(root)} holds no images: {expected}")
+        return UserError(f"{escape(root)} holds no images: {expected}")
     others = "; or have a share of the training images held out" if split else ""
     return UserError(
-        f"{shown(root)} holds images, but not in folders by class: {expected}; or "
+        f"{escape(root)} holds images, but not in folders by class: {expected}; or "
         f"name them in a table, a .csv with the columns path and label{others}"
     )
 
@@ -357,7 +359,7 @@ def _visible_entries(root: Path) -> list[Path]:
 
 def _refuse_unlisted(error: OSError) -> None:
     raise UserError(
-        f"{shown(error.filename)} cannot be listed ({error.strerror}): make it "
+        f"{escape(error.filename)} cannot be listed ({error.strerror}): make it "
         "readable, or move it elsewhere"
     ) from None
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hybrid_jax.errors import UserError, shown
+from hybrid_jax.errors import UserError, escape
 
 SUFFIXES = (".csv", ".tsv")
 COLUMNS = {
@@ -60,7 +60,7 @@ def read(file: Path, needed: Sequence[str]) -> Table:
     # File names need not be UTF-8.
     text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     if "\0" in text:
-        raise UserError(f"{shown(file)} cannot be read as a table: save it in UTF-8")
+        raise UserError(f"{escape(file)} cannot be read as a table: save it in UTF-8")
     lines = csv.reader(
         io.StringIO(text, newline=""),
         delimiter=_delimiter(file, text),
@@ -71,7 +71,7 @@ def read(file: Path, needed: Sequence[str]) -> Table:
         rows_by_line = [*_numbered_rows(lines)]
     except csv.Error as error:
         raise UserError(
-            f"{shown(file)}, line {lines.line_num}: {error}; is a quotation mark "
+            f"{escape(file)}, line {lines.line_num}: {error}; is a quotation mark "
             "missing?"
         ) from None
     header = [cell.strip() for cell in rows_by_line[0][1]] if rows_by_line else []
@@ -80,7 +80,7 @@ def read(file: Path, needed: Sequence[str]) -> Table:
     for line, cells in rows_by_line[1:]:
         if len(cells) > len(header):
             raise UserError(
-                f"{shown(file)}, line {line}: it has {len(cells)} cells for "
+                f"{escape(file)}, line {line}: it has {len(cells)} cells for "
                 f"{len(header)} columns; quote a cell that has the separator in it"
             )
         filled = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
@@ -118,8 +118,8 @@ def _find_columns(
     for column_name in needed:
         if column_name not in columns:
             raise UserError(
-                f"{shown(file)} has the columns "
-                f"{', '.join(map(shown, header)) or 'of nothing'}, and none is called "
+                f"{escape(file)} has the columns "
+                f"{', '.join(map(escape, header)) or 'of nothing'}, and none is called "
                 f"{' or '.join(COLUMNS[column_name])}"
             )
     return columns

@@ -13,7 +13,7 @@ from hybrid_jax.data.sources.class_folders import (
     FolderContents,
     requested_split,
 )
-from hybrid_jax.errors import UserError, counted, listed, shown
+from hybrid_jax.errors import UserError, escape, listed, plural
 
 
 def read_table(
@@ -36,20 +36,20 @@ def read_table(
         "train" not in roles.values() or len({*roles.values()}) < 2
     ):
         raise UserError(
-            f"{shown(file)} needs rows of train and of test or validation, or no "
+            f"{escape(file)} needs rows of train and of test or validation, or no "
             "split column"
         )
     for line, cells in table.rows:
         if "group" in table.columns and not cells["group"]:
-            column = shown(table.columns["group"])
+            column = escape(table.columns["group"])
             raise UserError(
-                f"{shown(file)}, line {line}: it has no {column}; give one, such as "
+                f"{escape(file)}, line {line}: it has no {column}; give one, such as "
                 "the path of an image that belongs to no other"
             )
     found = _entries(file, table, roles, exclusions, wanted)
     if "group" in table.columns:
         count = len({entry.group for entry in found.entries})
-        column = f"column {shown(table.columns['group'])}"
+        column = f"column {escape(table.columns['group'])}"
         found.notes.append(subsets.groups_note(count, column))
     return found
 
@@ -86,12 +86,12 @@ def split_roles(table: csv_reader.Table) -> dict[str, str]:
 def _open_table(file: Path) -> csv_reader.Table:
     if file.suffix.lower() not in csv_reader.SUFFIXES:
         raise UserError(
-            f"{shown(file)} is neither a folder nor a table whose name ends in "
+            f"{escape(file)} is neither a folder nor a table whose name ends in "
             f"{' or '.join(csv_reader.SUFFIXES)}"
         )
     table = csv_reader.read(file, needed=("path", "label"))
     if not table.rows:
-        raise UserError(f"{shown(file)} has no rows")
+        raise UserError(f"{escape(file)} has no rows")
     return table
 
 
@@ -109,12 +109,12 @@ def _entries(
         if not (cells["path"] and cells["label"]) or (roles and not split):
             aliases = ", ".join(name for names in SPLITS.values() for name in names)
             raise UserError(
-                f"{shown(file)}, line {line}: a path, a label and, where there is "
+                f"{escape(file)}, line {line}: a path, a label and, where there is "
                 f"such a column, a split of {aliases} are needed"
             )
         image = file.parent / cells["path"]
         if not os.path.lexists(image):
-            missing.append(f"{shown(cells['path'])} (line {line})")
+            missing.append(f"{escape(cells['path'])} (line {line})")
         elif exclusions.matches(os.path.relpath(image, file.parent)):
             continue
         elif split and split not in wanted:
@@ -123,11 +123,11 @@ def _entries(
             entries.append(Entry(split, image, cells["label"], cells["group"]))
     if missing:
         raise UserError(
-            f"{shown(file)} names {len(missing)} images that do not exist, beside it "
+            f"{escape(file)} names {len(missing)} images that do not exist, beside it "
             f"or by their whole path: {listed(missing)}"
         )
     notes = [
-        f"{counted(count, 'image')} of the {split} split left out"
+        f"{plural(count, 'image')} of the {split} split left out"
         for split, count in unused.items()
         if count
     ]

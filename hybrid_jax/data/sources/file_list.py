@@ -26,8 +26,8 @@ from hybrid_jax.data.sources.class_folders import (
 from hybrid_jax.data.sources.csv_table import read_table
 from hybrid_jax.data.splitting import one_sided_error
 from hybrid_jax.data.subsets import stratified_holdout
-from hybrid_jax.errors import UserError, closest, counted, listed, shown
-from hybrid_jax.paths import expanded
+from hybrid_jax.errors import UserError, closest, escape, listed, plural
+from hybrid_jax.paths import expand_user
 
 
 class LabeledFiles(NamedTuple):
@@ -86,7 +86,7 @@ def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
         two splits.
     """
     found = find_images(config, wanted)
-    path = shown(expanded(config.path))
+    path = escape(expand_user(config.path))
     if found.empty:
         raise UserError(f"{path}: {_empty_classes_error(found.empty)}")
     groups = {name: files.groups for name, files in found.splits.items()}
@@ -111,14 +111,14 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
         raise UserError(
             "config.data.path is missing: give the folder of your images, or a .csv"
         )
-    path = expanded(config.path)
+    path = expand_user(config.path)
     found = _read_entries(config, wanted)
     names = [class_name(entry.label) for entry in found.entries]
     classes = tuple(sorted({*names}, key=sort_key(names)))
     if len(classes) < 2:
         holds = f"holds one class, {classes[0]!r}" if classes else "holds no class"
         raise UserError(
-            f"{shown(path)} {holds}: two are needed"
+            f"{escape(path)} {holds}: two are needed"
             + (f"; {_empty_classes_error(found.empty)}" if found.empty else "")
         )
     numbers = {name: number for number, name in enumerate(classes)}
@@ -143,9 +143,9 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
 
 def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
     """Read the images of a folder or a table, with class, split and group."""
-    path, group = expanded(config.path), config.group
+    path, group = expand_user(config.path), config.group
     if not path.exists():
-        raise UserError(f"config.data.path={shown(config.path)!r} does not exist")
+        raise UserError(f"config.data.path={escape(config.path)!r} does not exist")
     exclusions = Exclusions(config.exclude)
     read = read_folder if path.is_dir() else read_table
     found = read(path, exclusions, wanted)
@@ -197,7 +197,7 @@ def class_name(name: str) -> str:
 
     Bytes that are not UTF-8 are escaped.
     """
-    return shown(unicodedata.normalize("NFC", name))
+    return escape(unicodedata.normalize("NFC", name))
 
 
 def sort_key(names: Iterable[str]) -> Callable[[str], Any]:
@@ -218,8 +218,8 @@ def _held_out_note(is_test: np.ndarray, groups: np.ndarray | None) -> tuple[str,
         return ()
     held_out_count, all_of = (len({*groups[rows]}) for rows in (is_test, slice(None)))
     return (
-        f"{is_test.sum():,} of {counted(len(is_test), 'image')}, {held_out_count:,} of "
-        f"{counted(all_of, 'group')}, are held out for testing",
+        f"{is_test.sum():,} of {plural(len(is_test), 'image')}, {held_out_count:,} of "
+        f"{plural(all_of, 'group')}, are held out for testing",
     )
 
 
@@ -236,7 +236,7 @@ def _with_groups(entries: list[Entry], group: str, root: Path) -> list[Entry]:
         name = match and match[1 if expression.groups else 0]
         found.append(entry._replace(group=name or ""))
         if not name:
-            missing.append(shown(path))
+            missing.append(escape(path))
     if missing:
         raise UserError(
             f"config.data.group={group!r} finds no group in {len(missing):,} of "

@@ -27,8 +27,8 @@ from hybrid_jax.data.lazy_images import (
 from hybrid_jax.data.pixel_format import ImageInfo, choose_pixel_format
 from hybrid_jax.data.sources.file_list import FileSplits, LabeledFiles, list_images
 from hybrid_jax.data.splitting import used_splits
-from hybrid_jax.errors import UserError, counted, listed, shown
-from hybrid_jax.paths import expanded
+from hybrid_jax.errors import UserError, escape, listed, plural
+from hybrid_jax.paths import expand_user
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import DataConfig
@@ -59,8 +59,8 @@ class FolderSource:
         listed = _listed(config)
         self.classes, self.splits = listed.classes, tuple(listed.splits)
         self.unused: dict[str, int] = {}
-        self._root = expanded(path)
-        self._title = shown(self._root.name) or path
+        self._root = expand_user(path)
+        self._title = escape(self._root.name) or path
         self._cache = _cache_folder(path, config.dir)
         infos = self._scan(listed.splits)
         _refuse_unreadable(listed, infos, config.on_error)
@@ -69,7 +69,7 @@ class FolderSource:
         good = [info for info in infos.values() if not info.error]
         self._sizes = {path: info[:2] for path, info in infos.items()}
         self.form = choose_pixel_format(
-            good, config.image_size, config.fit, config.background, shown(path)
+            good, config.image_size, config.fit, config.background, escape(path)
         )
         self.notes = (
             *listed.notes,
@@ -144,7 +144,8 @@ class FolderSource:
                 name = self.classes[int(count.argmin())]
                 kind = "" if split == "train" else " that was held out for testing"
                 raise UserError(
-                    f"{shown(self._root)}: no image of class {name!r}{kind} can be read"
+                    f"{escape(self._root)}: no image of class {name!r}{kind} can be "
+                    "read"
                 )
 
 
@@ -188,10 +189,10 @@ def _readable(files: LabeledFiles, infos: dict[Path, ImageInfo]) -> LabeledFiles
 
 def skipped_note(infos: Mapping[Path, ImageInfo]) -> tuple[str, ...]:
     """Name the skipped images, each with its reason; nothing if none is."""
-    skipped = [f"{shown(p)}: {info.error}" for p, info in infos.items() if info.error]
+    skipped = [f"{escape(p)}: {info.error}" for p, info in infos.items() if info.error]
     if not skipped:
         return ()
-    count = counted(len(skipped), "image")
+    count = plural(len(skipped), "image")
     names = listed(skipped, MAX_NAMED, "; ")
     return (f"{count} skipped, which cannot be read: {names}",)
 
@@ -201,14 +202,14 @@ def _transparency_note(infos: list[ImageInfo], background: str) -> tuple[str, ..
     if not count:
         return ()
     return (
-        f"{counted(count, 'image')} with transparent parts, which lie on {background} "
+        f"{plural(count, 'image')} with transparent parts, which lie on {background} "
         "(config.data.background)",
     )
 
 
 def _cache_folder(path: str, dir: str) -> Path:
     """Return the cache folder of a user's folder, which lies outside of it."""
-    resolved = str(expanded(path).resolve())
+    resolved = str(expand_user(path).resolve())
     name = f"{Path(resolved).name}-{_digest([resolved])[:12]}"
     root = Path(dir).expanduser() if dir else platformdirs.user_cache_path("hybrid_jax")
     return root / "folders" / name

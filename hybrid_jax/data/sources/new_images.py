@@ -35,8 +35,8 @@ from hybrid_jax.data.sources.class_folders import images_below, read_folder_spli
 from hybrid_jax.data.sources.csv_table import read_table_split
 from hybrid_jax.data.sources.file_list import class_name, suggestion
 from hybrid_jax.data.sources.folder import skipped_note
-from hybrid_jax.errors import UserError, counted, listed, shown
-from hybrid_jax.paths import check_local, expanded
+from hybrid_jax.errors import UserError, escape, listed, plural
+from hybrid_jax.paths import check_local, expand_user
 
 PREFETCH_BATCHES = 2  # batches that are decoded ahead
 
@@ -89,24 +89,24 @@ def load_labeled(
     """
     from hybrid_jax.data.memory_budget import is_resident
 
-    root = expanded(path)
+    root = expand_user(path)
     check_local("path", path)
     if not root.exists():
-        raise UserError(f"{shown(path)} does not exist")
+        raise UserError(f"{escape(path)} does not exist")
     read = read_folder_split if root.is_dir() else read_table_split
     entries, notes, empty, _ = read(root, split)
     labels = _encode_labels(
         root, [class_name(entry.label) for entry in entries], classes
     )
     paths = [entry.path for entry in entries]
-    infos = scan_images(Files(paths), shown(root.name))
+    infos = scan_images(Files(paths), escape(root.name))
     if on_error != "skip":
         way_out = "mend or remove them, or skip them (--on-error=skip)"
-        refuse_unreadable(Files(paths), infos, shown(root.name), way_out)
+        refuse_unreadable(Files(paths), infos, escape(root.name), way_out)
     good = np.flatnonzero([not info.error for info in infos])
     skipped = skipped_note(dict(zip(paths, infos, strict=True)))
     if not len(good):
-        raise UserError(f"{shown(root)} has no image that can be read")
+        raise UserError(f"{escape(root)} has no image that can be read")
     paths, infos = [paths[row] for row in good], [infos[row] for row in good]
     sizes = np.array([info[:2] for info in infos], np.int32)
     images = LazyImages(Files(paths), with_canvas(form), np.arange(len(paths)), sizes)
@@ -133,18 +133,18 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     found: dict[Path, None] = {}
     for given in paths:
         check_local("path", os.fspath(given))
-        path = expanded(given)
+        path = expand_user(given)
         if os.path.lexists(path):
             matches = [path]
         elif glob.has_magic(os.fspath(given)):
             matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
             if not matches:
-                raise UserError(f"{shown(given)} matches no file")
+                raise UserError(f"{escape(given)} matches no file")
         else:
-            raise UserError(f"{shown(given)} does not exist")
+            raise UserError(f"{escape(given)} does not exist")
         files = [f for p in matches for f in (images_below(p) if p.is_dir() else [p])]
         if not files:
-            raise UserError(f"{shown(given)} holds no image")
+            raise UserError(f"{escape(given)} holds no image")
         found |= dict.fromkeys(files)
     if not found:
         raise UserError("no image is named: give files, folders or patterns")
@@ -223,11 +223,11 @@ def _encode_labels(root: Path, names: list[str], classes: Sequence[str]) -> np.n
     unknown = collections.Counter(name for name in names if name not in numbers)
     if unknown:
         found = [
-            f"{name!r} ({counted(count, 'image')}{suggestion(name, classes)})"
+            f"{name!r} ({plural(count, 'image')}{suggestion(name, classes)})"
             for name, count in unknown.items()
         ]
         raise UserError(
-            f"{shown(root)} has classes that the run does not know: {listed(found)}; "
+            f"{escape(root)} has classes that the run does not know: {listed(found)}; "
             f"those of the run are {listed([*map(repr, classes)])}"
         )
     return np.array([numbers[name] for name in names], np.int32)
@@ -246,11 +246,11 @@ def _gray_note(infos: list[ImageInfo], form: PixelFormat) -> tuple[str, ...]:
     count = sum(not info.gray for info in infos)
     if form.channels == 3 or not count:
         return ()
-    return (f"{counted(count, 'image')} in color turned to gray, as the run's are",)
+    return (f"{plural(count, 'image')} in color turned to gray, as the run's are",)
 
 
 def _split(images: LazyImages, labels: np.ndarray, resident: bool, root: Path) -> Split:
     if not resident:
         return Split(images, labels, images.extents)
-    decode = functools.partial(images.decode_all, shown(root.name))
+    decode = functools.partial(images.decode_all, escape(root.name))
     return LazySplit(images.shape, decode, labels, images.extents)

@@ -28,8 +28,8 @@ from hybrid_jax.data.image_io import DECODER_VERSION
 from hybrid_jax.data.lazy_images import LazyImages, scan_images
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat, choose_pixel_format
 from hybrid_jax.data.splitting import left_out_note, used_splits
-from hybrid_jax.errors import UserError, closest, first_line, shown
-from hybrid_jax.paths import expanded, given, plain, with_user_paths
+from hybrid_jax.errors import UserError, closest, escape, first_line
+from hybrid_jax.paths import expand_user, library_path, user_path, with_user_paths
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import DataConfig
@@ -97,7 +97,7 @@ class TfdsSource:
     def _records(self, split: str) -> "TfdsRecords":
         if self.builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
             raise UserError(
-                f"{given(self.builder.data_path)} holds "
+                f"{user_path(self.builder.data_path)} holds "
                 f"{self.builder.info.file_format.value} files; prepare it again with "
                 "file_format=array_record"
             )
@@ -136,7 +136,7 @@ class TfdsSource:
 
     def _scan(self) -> dict[str, list[ImageInfo]]:
         """Return what is known of every image, cached while records are unchanged."""
-        cache_file = given(self.builder.data_path) / "facts.json"
+        cache_file = user_path(self.builder.data_path) / "facts.json"
         cached, rows = read_cache(cache_file, 2), {}
         for split in self.splits:
             file_states = self._records_state(split)
@@ -172,7 +172,7 @@ class TfdsSource:
             f"{form.cache_key} {DECODER_VERSION}".encode()
         ).hexdigest()[:8]
         name = f"decoded-{split}-{shape}-{digest}"
-        return given(self.builder.data_path) / name
+        return user_path(self.builder.data_path) / name
 
     def _title(self, split: str) -> str:
         return f"{self.builder.name} {split}"
@@ -199,7 +199,7 @@ def open_builder(
     name: str, data_dir: str, manual_dir: str = ""
 ) -> tfds.core.DatasetBuilder:
     """Open a builder, preparing its records on disk if need be."""
-    folder = plain(expanded(data_dir or tfds.core.constants.DATA_DIR))
+    folder = library_path(expand_user(data_dir or tfds.core.constants.DATA_DIR))
     if name in builder_names():
         builder = builder_class(name)(data_dir=folder, file_format="array_record")
     else:
@@ -259,7 +259,7 @@ def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
             f"config.data.name={name!r} is no data set{closest(name, known)}; "
             f"valid: {', '.join(builder_names())}, folder (configs/folder.py), any "
             "image classification set of TFDS, or one that TFDS prepared in "
-            f"{given(folder) / name}"
+            f"{user_path(folder) / name}"
         ) from None
     except Exception as error:  # unknown versions, configurations and remote catalogs
         raise UserError(
@@ -273,21 +273,21 @@ def _prepare(
     ours = builder.name in builder_names()
     if not ours and importlib.util.find_spec("tensorflow") is None:
         raise UserError(
-            f"{builder.name} is not in {given(builder.data_path)}. Put a copy there "
-            "that TFDS prepared with file_format=array_record, or install TensorFlow, "
-            "which TFDS needs to prepare this set (pip install tensorflow)"
+            f"{builder.name} is not in {user_path(builder.data_path)}. Put a copy "
+            "there that TFDS prepared with file_format=array_record, or install "
+            "TensorFlow, which TFDS needs to prepare this set (pip install tensorflow)"
         )
-    place = given(builder.data_path)
-    print(f"preparing {builder.name} in {shown(place)}, once", flush=True)
+    place = user_path(builder.data_path)
+    print(f"preparing {builder.name} in {escape(place)}, once", flush=True)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    manual = expanded(manual_dir) if manual_dir else None
+    manual = expand_user(manual_dir) if manual_dir else None
     if manual and not manual.is_dir():
         raise UserError(f"config.data.manual_dir={manual_dir!r} is no folder")
     builder.manual_dir = manual
     try:
         # A link to a missing folder is no folder.
-        given(folder).mkdir(parents=True, exist_ok=True)
+        user_path(folder).mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints the same
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(
@@ -299,7 +299,7 @@ def _prepare(
         raise
     except OSError as error:
         raise UserError(
-            f"{builder.name} cannot be written to {given(folder)}: "
+            f"{builder.name} cannot be written to {user_path(folder)}: "
             f"{with_user_paths(str(error))}"
         ) from None
     except Exception as error:  # TFDS and its writers raise many kinds
