@@ -331,10 +331,7 @@ class DebugConfig:
     """Faults on purpose, to see what a run makes of them."""
 
     inject: str = field(
-        "",
-        rules.FAULT,
-        "a fault with the batch of a step: nan@30 or term@30",
-        free=True,
+        "", rules.FAULT, "a fault with a step's batch: nan@30 or term@30", free=True
     )
 
 
