@@ -25,7 +25,7 @@ SETUP = Path(__file__).parents[1] / "setup.py"
         ),
         (
             "torch",
-            lambda folder: files.read(folder / "model.pth"),
+            lambda folder: files.read_file(folder / "model.pth"),
             "{folder}/model.pth needs torch: pip install 'hybrid_jax[torch]', or "
             "convert the file to .safetensors where torch is installed",
         ),

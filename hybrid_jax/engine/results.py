@@ -41,7 +41,7 @@ def explain_weights(found: dict, experiment: Experiment) -> str:
     if found["weights"] == "best":
         return f"{step}, the best on validation"
     if "validation" in found:
-        return f"{step}, the last (config.train.checkpoint=last)"
+        return f"{step}, the last (train.checkpoint=last)"
     return f"{step}, the last: no validation split chose"
 
 

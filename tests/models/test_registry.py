@@ -48,7 +48,7 @@ def test_a_letter_and_a_model_from_outside_are_built_and_applied(monkeypatch):
     assert "C-X-XT-W" in listing(["mine"])
     config = resolve.default()
     config.model.name, config.model.stack = "mine", "C-X-XT-W"
-    resolve.validate(config)
+    resolve.resolve(config)
 
     model = create_model("mine", 3, 32)
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)

@@ -99,13 +99,13 @@ def lowered(depth, scan, rate=0.3):
 def test_a_scanned_program_does_not_grow_with_depth():
     small, large = (lowered(depth, "on") for depth in (6, 12))
     assert small.count("dot_general") == large.count("dot_general")
-    assert small.count("call @_apply_block") == large.count("call @_block")
+    assert small.count("call @_apply_block") == large.count("call @_apply_block")
 
 
 def test_alike_blocks_are_traced_once_even_if_they_are_not_scanned():
     small, large = (lowered(depth, "off") for depth in (6, 12))
     assert small.count("dot_general") == large.count("dot_general")
-    assert small.count("call @_apply_block") == large.count("call @_block") - 6
+    assert small.count("call @_apply_block") == large.count("call @_apply_block") - 6
 
 
 def test_variables_do_not_tell_whether_blocks_are_scanned():

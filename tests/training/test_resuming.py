@@ -36,7 +36,7 @@ def test_muon_with_sam_and_lookahead_resumes_bit_by_bit(tmp_path):
     shutil.rmtree(workdir / "checkpoints" / str(steps[-1]))
     fit(config, workdir=workdir)
     again = flatten_dict(
-        CheckpointReader(workdir / "checkpoints").evaluated(steps[-1]), sep="/"
+        CheckpointReader(workdir / "checkpoints").load_variables(steps[-1]), sep="/"
     )
     for path in whole:
         np.testing.assert_array_equal(again[path], whole[path], err_msg=path)
