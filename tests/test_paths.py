@@ -37,7 +37,7 @@ def test_a_plain_path_stays_itself(tmp_path, monkeypatch):
 
 
 def test_links_end_with_their_process_and_need_a_plain_place(tmp_path):
-    show = "from hybrid_jax import paths; print(paths.plain('x[1]').parent)"
+    show = "from hybrid_jax import paths; print(paths.library_path('x[1]').parent)"
     start = [sys.executable, "-c", show]
     odd = tmp_path / "odd[1]"
     odd.mkdir()
@@ -53,7 +53,7 @@ def test_links_end_with_their_process_and_need_a_plain_place(tmp_path):
 def test_links_outlive_forks_and_end_with_a_process_that_ends_at_once(tmp_path):
     show = (
         "import os, sys; from hybrid_jax import paths\n"
-        "links = paths.plain('x[1]').parent\n"
+        "links = paths.library_path('x[1]').parent\n"
         "if not os.fork(): sys.exit()\n"
         "os.wait()\n"
         "print(links, links.exists(), flush=True)\n"

@@ -157,10 +157,10 @@ _PARSERS: dict[type, Callable[[str, Field], Any]] = {
 
 
 def _check_together(config: Config) -> None:
-    batch, pieces = config.train.batch_size, config.optim.accumulate
-    if batch % pieces:
+    batch, micro_batches = config.train.batch_size, config.optim.accumulate
+    if batch % micro_batches:
         raise UserError(
-            f"config.optim.accumulate={pieces} does not divide "
+            f"config.optim.accumulate={micro_batches} does not divide "
             f"config.train.batch_size={batch}"
         )
     warmup, epochs = config.optim.warmup_epochs, config.train.epochs

@@ -1,8 +1,10 @@
 """Every part of an optimizer goes on from a checkpoint as if never interrupted."""
 
+import os
 import shutil
 
 import numpy as np
+import pytest
 from flax.traverse_util import flatten_dict
 
 from hybrid_jax.engine.checkpoint import CheckpointReader
@@ -10,6 +12,11 @@ from hybrid_jax.engine.fit import fit
 from tests.engine.experiments import small
 
 
+# Its programs take minutes to compile.
+@pytest.mark.skipif(
+    os.environ.get("HYBRID_JAX_KINDS") != "all",
+    reason="only with HYBRID_JAX_KINDS=all",
+)
 def test_muon_with_sam_and_lookahead_resumes_bit_by_bit(tmp_path):
     """Slow weights and the moments of matrices alone are in a checkpoint."""
     config = small(
