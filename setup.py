@@ -4,11 +4,36 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
     r'__version__ = "(.+)"', (ROOT / "hybrid_jax" / "__init__.py").read_text()
 ).group(1)
+
+
+class BuildWithConfigs(build_py):
+    """Ship the experiments of `configs/` in the wheel, as `hybrid_jax/configs/`.
+
+    An editable install reads them from the checkout.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "hybrid_jax", "configs")
+            self.mkpath(str(target))
+            for name in self._configs():
+                self.copy_file(name, str(target))
+
+    def get_source_files(self) -> list[str]:
+        """Return what a source distribution holds."""
+        return [*super().get_source_files(), *self._configs()]
+
+    @staticmethod
+    def _configs() -> list[str]:
+        return sorted(str(path) for path in Path("configs").glob("*.py"))
+
 
 setup(
     name="hybrid_jax",
@@ -19,16 +44,17 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["hybrid_jax", "hybrid_jax.*"]),
+    package_data={"hybrid_jax": ["py.typed"]},
+    cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.11",
+    # What we import ourselves is named here, even where another package brings it.
     install_requires=[
         "absl-py",
-        "array_record>=0.7",  # the records of TFDS, without TensorFlow
         "clu>=0.0.12",
-        "etils[epath]",  # this and tensorstore are orbax's too
+        "etils[epath]",
         "filelock",  # one run a workdir; jax bounds its compilation cache with it
         "flax>=0.12",
-        "grain>=0.2.18",  # streams of images
-        "h5py",  # Galaxy10
+        "grain>=0.2.18",  # streams of images; brings array_record, which TFDS reads
         "jax>=0.10",
         "ml_collections>=1.1",
         "numpy",
@@ -40,8 +66,8 @@ setup(
         "requests",
         "rich",
         "safetensors>=0.5",
-        "scikit-learn",  # the digits, and stratified splits
-        "scipy",  # blurs thumbnails of near duplicates
+        "scikit-learn",  # the digits, and splits by group
+        "scipy",
         "tensorboardX",  # event files without TensorFlow
         "tensorflow-datasets>=4.9.9",
         "tensorstore",
@@ -49,17 +75,22 @@ setup(
     extras_require={
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "galaxy10": ["h5py"],
+        "torch": ["torch"],  # weights in .pth files
+        "timm": ["timm", "torch"],  # the oracle of the parity tests
         "test": [
+            "h5py",
             "hypothesis",
             "ipykernel",  # this and the next two run launch/colab.ipynb
             "matplotlib",
+            "mypy",
             "nbclient",
             "pytest",
             "pytest-xdist",
             "ruff",
+            "setuptools>=68",  # builds what a test looks into
             "tensorboard",
         ],
-        "torch": ["torch", "timm"],  # the oracle of the parity tests
     },
     entry_points={"console_scripts": ["hybrid-jax = hybrid_jax.main:main"]},
     classifiers=[

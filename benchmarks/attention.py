@@ -10,8 +10,8 @@ positions from which it is chosen.
 from functools import partial
 from typing import NamedTuple
 
-from contenders import Measure, measured
-from turns import Contender, compare
+from contenders import Measure, step_timer
+from interleaved import Contender, compare
 
 HEAD_DIM = 32
 EINSUMS, FUSED = "einsums", "fused"
@@ -29,7 +29,7 @@ class Map(NamedTuple):
 
 
 def attend(case: Map, form: str) -> Measure:
-    """Gradients of everything that goes in."""
+    """Measure the gradients of all arguments."""
     import jax
     import jax.numpy as jnp
 
@@ -38,24 +38,25 @@ def attend(case: Map, form: str) -> Measure:
     fn = {EINSUMS: attention_reference, FUSED: attention_fused}[form]
     positions, keys = case.side**2, jax.random.split(jax.random.key(0), 4)
     shape = (case.batch, positions, case.heads, HEAD_DIM)
-    given = [jax.random.normal(key, shape, jnp.bfloat16) for key in keys[:3]]
-    given.append(jax.random.normal(keys[3], (case.heads, positions, positions)))
+    arguments = [jax.random.normal(key, shape, jnp.bfloat16) for key in keys[:3]]
+    arguments.append(jax.random.normal(keys[3], (case.heads, positions, positions)))
 
     @jax.jit
-    def gradients(*given):
+    def gradients(*arguments):
         return jax.grad(lambda *args: fn(*args).astype(jnp.float32).sum(), range(4))(
-            *given
+            *arguments
         )
 
     def steps(count: int) -> None:
         for _ in range(count):
-            result = gradients(*given)
+            result = gradients(*arguments)
         jax.block_until_ready(result)
 
-    return measured(steps)
+    return step_timer(steps)
 
 
 def contenders(case: Map) -> dict[str, Contender]:
+    """Return both forms of attention by name."""
     return {form: partial(attend, case, form) for form in (EINSUMS, FUSED)}
 
 

@@ -25,12 +25,13 @@ from rich.table import Table
 from sklearn.datasets import load_sample_images
 
 from hybrid_jax import create_model, runtime
+from hybrid_jax.augment import augment
+from hybrid_jax.augment.resample import materialize
+from hybrid_jax.config.schema import AugmentConfig, OptimConfig
 from hybrid_jax.data import Split
-from hybrid_jax.data.augment import Augmentation, augment
-from hybrid_jax.data.augment.warp import once
-from hybrid_jax.data.loaders import create_loader
-from hybrid_jax.data.order import TrainingOrder
-from hybrid_jax.training import dispatch, optim
+from hybrid_jax.data.loader import create_loader
+from hybrid_jax.data.sampler import TrainingOrder
+from hybrid_jax.training import multi_step, optimizers
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task
 
@@ -38,28 +39,28 @@ PIXELS, BATCH, CLASSES = 32, 64, 10
 STEPS = {"step": 4, "augmentation": 64}  # in one call
 
 
-def recipe(name: str) -> Augmentation:
+def recipe(name: str) -> AugmentConfig:
     """The augmentation of an experiment."""
-    return Augmentation(**experiment(name).augment)
+    return AugmentConfig(**experiment(name).augment)
 
 
 AUGMENTATIONS = {
-    "crop_padding=4": Augmentation(crop_padding=4),
-    "crop_scale=0.08": Augmentation(crop_scale=0.08),
-    "symmetry=flip": Augmentation(symmetry="flip"),
-    "symmetry=dihedral": Augmentation(symmetry="dihedral"),
-    "symmetry=rotation": Augmentation(symmetry="rotation"),
-    "policy=rand_augment": Augmentation(policy="rand_augment"),
-    "policy=trivial_augment": Augmentation(policy="trivial_augment"),
-    "color_jitter=0.4": Augmentation(color_jitter=0.4),
-    "hue_jitter=0.1": Augmentation(hue_jitter=0.1),
-    "erasing=0.25": Augmentation(erasing=0.25),
-    "mixup=0.8": Augmentation(mixup=0.8),
-    "cutmix=1.0": Augmentation(cutmix=1.0),
-    "mixup=0.8 cutmix=1.0": Augmentation(mixup=0.8, cutmix=1.0),
+    "crop_padding=4": AugmentConfig(crop_padding=4),
+    "crop_scale=0.08": AugmentConfig(crop_scale=0.08),
+    "symmetry=flip": AugmentConfig(symmetry="flip"),
+    "symmetry=dihedral": AugmentConfig(symmetry="dihedral"),
+    "symmetry=rotation": AugmentConfig(symmetry="rotation"),
+    "policy=rand_augment": AugmentConfig(policy="rand_augment"),
+    "policy=trivial_augment": AugmentConfig(policy="trivial_augment"),
+    "color_jitter=0.4": AugmentConfig(color_jitter=0.4),
+    "hue_jitter=0.1": AugmentConfig(hue_jitter=0.1),
+    "erasing=0.25": AugmentConfig(erasing=0.25),
+    "mixup=0.8": AugmentConfig(mixup=0.8),
+    "cutmix=1.0": AugmentConfig(cutmix=1.0),
+    "mixup=0.8 cutmix=1.0": AugmentConfig(mixup=0.8, cutmix=1.0),
     "configs/cifar10.py": recipe("cifar10"),
     "configs/galaxy10.py": recipe("galaxy10"),
-    "all of them": Augmentation(
+    "all of them": AugmentConfig(
         crop_scale=0.08,
         symmetry="rotation",
         policy="rand_augment",
@@ -73,7 +74,7 @@ AUGMENTATIONS = {
 
 
 def tiles() -> Split:
-    """1,000 windows of scikit-learn's photographs, as one array."""
+    """Return 1,000 tiles of scikit-learn's photographs."""
     rng = np.random.default_rng(0)
     photographs = np.stack(load_sample_images().images)
     images = np.empty((1000, PIXELS, PIXELS, 3), np.uint8)
@@ -84,10 +85,12 @@ def tiles() -> Split:
 
 
 def training(split: Split) -> Callable[[], float]:
-    """Seconds of a step of training without augmentation, each time it is called."""
+    """Return a function that measures a training step without augmentation."""
     task = Task(
         model=create_model("astroformer_0", CLASSES, PIXELS, strides=(2,) * 5),
-        optimiser=optim.adamw(lambda step: 1e-4, 0.05, 1.0),
+        optimizer=optimizers.create_optimizer(
+            optimizers.adamw, lambda step: 1e-4, OptimConfig()
+        ),
         image_size=(PIXELS, PIXELS),
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),
@@ -95,10 +98,10 @@ def training(split: Split) -> Callable[[], float]:
     loader = create_loader(split, TrainingOrder(split.labels, BATCH, 0), BATCH)
     shape = (PIXELS, PIXELS, 3)
     create = runtime.jit_once(
-        lambda: create_state(task.model, task.optimiser, jnp.int32(0), shape, False)
+        lambda: create_state(task.model, task.optimizer, jnp.int32(0), shape, False)
     )
     run = jax.jit(
-        lambda *args: dispatch.train_steps(task, loader, *args), donate_argnums=0
+        lambda *args: multi_step.train_steps(task, loader, *args), donate_argnums=0
     )
     state, count = create(), STEPS["step"]
 
@@ -113,8 +116,8 @@ def training(split: Split) -> Callable[[], float]:
     return seconds
 
 
-def augmentation(split: Split, how: Augmentation) -> Callable[[], float]:
-    """Seconds that a batch takes to be gathered and augmented, at each call."""
+def augmentation(split: Split, config: AugmentConfig) -> Callable[[], float]:
+    """Return a function that measures the gathering and augmentation of a batch."""
     loader = create_loader(split, TrainingOrder(split.labels, BATCH, 0), BATCH)
 
     @jax.jit
@@ -123,8 +126,8 @@ def augmentation(split: Split, how: Augmentation) -> Callable[[], float]:
             images, labels = loader.pick(data, chunk, i)
             key = jax.random.fold_in(jax.random.key(0), i)
             targets = jax.nn.one_hot(labels, CLASSES)
-            images, targets = augment(key, images, targets, how, (PIXELS, PIXELS))
-            images = once(images, targets[0, 0])
+            images, targets = augment(key, images, targets, config, (PIXELS, PIXELS))
+            images = materialize(images, targets[0, 0])
             return total + images.sum() + targets.sum()
 
         return jax.lax.fori_loop(0, count, one, jnp.float32(0))
@@ -145,10 +148,10 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     runtime.set_up(compilation_cache=True)
     split = tiles()
-    contenders = {"step": training(split), "none": augmentation(split, Augmentation())}
-    for name, how in AUGMENTATIONS.items():
-        contenders[name] = augmentation(split, how)
-    times = {name: [] for name in contenders}
+    contenders = {"step": training(split), "none": augmentation(split, AugmentConfig())}
+    for name, config in AUGMENTATIONS.items():
+        contenders[name] = augmentation(split, config)
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in track(range(rounds + 1), "measuring"):
         for name, seconds in contenders.items():
             taken = seconds()

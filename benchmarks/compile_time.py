@@ -23,11 +23,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from interleaved import table_title
 from rich.console import Console
 from rich.table import Table
-from turns import headline
 
 ROOT = Path(__file__).parents[1]
 MODELS, COMPILE_ONLY = ["astroformer_1", "astroformer_0"], ["astroformer_5"]
@@ -41,9 +43,12 @@ READY = re.compile(
 
 
 def ours(model: str, environment: dict[str, str], folder: str) -> tuple[float, ...]:
-    """The seconds of `COLUMNS`, of the command up to its line about the start."""
+    """Return the seconds of `COLUMNS`, up to the command's line about its start."""
     command = [
-        *(sys.executable, "-m", "hybrid_jax.main", f"--workdir={folder}/{time.time()}"),
+        sys.executable,
+        "-m",
+        "hybrid_jax.main",
+        f"--workdir={folder}/{time.time()}",
         f"--config={ROOT}/configs/digits.py:{model}",
         f"--config.data.image_size={PIXELS},{PIXELS}",
         "--config.model.strides=2,2,2,2,2",
@@ -62,7 +67,10 @@ def ours(model: str, environment: dict[str, str], folder: str) -> tuple[float, .
 
 
 def child(what: str, model: str, environment: dict[str, str]) -> tuple[float, ...]:
-    """The same of a function of this file in its own process; none if it cannot run."""
+    """Return the seconds of `COLUMNS` for a function of `CHILDREN` in a new process.
+
+    An empty tuple says that a package is missing.
+    """
     start = time.perf_counter()
     done = subprocess.run(  # noqa: S603
         [sys.executable, __file__, "--child", what, model],
@@ -77,7 +85,7 @@ def child(what: str, model: str, environment: dict[str, str]) -> tuple[float, ..
 
 
 def theirs(model: str) -> tuple[float, ...]:
-    """Traces, compiles and runs one step of timm's network."""
+    """Trace, compile and run one step of timm's network."""
     from contenders import Case, steps_of_theirs
 
     steps = steps_of_theirs(Case(model, PIXELS, BATCH), compiled=True)
@@ -87,36 +95,39 @@ def theirs(model: str) -> tuple[float, ...]:
 
 
 def compile_only(model: str) -> tuple[float, ...]:
-    """Traces and compiles our scanned training step; nothing of its size is made."""
+    """Trace and compile our scanned training step, without arrays of its size."""
     import jax
     import jax.numpy as jnp
     from contenders import Case
     from contenders import ours as make
 
-    from hybrid_jax.engine.compile import Program, compiler
-    from hybrid_jax.engine.programs import initialiser
+    from hybrid_jax.engine.compile import Program, compiler_threads
+    from hybrid_jax.engine.programs import initialization_program
     from hybrid_jax.parallel.mesh import create_devices
-    from hybrid_jax.training import dispatch
+    from hybrid_jax.training import multi_step
+    from hybrid_jax.training.step import Task
 
     task, loader = make(Case(model, PIXELS, BATCH), scan="on")
 
-    def train_steps(task, *given):
-        return dispatch.train_steps(task, loader, *given)
+    def train_steps(task: Task, *arguments: Any) -> Any:
+        return multi_step.train_steps(task, loader, *arguments)
 
-    shapes = initialiser(create_devices(count=1), task, 3).shapes
+    shapes = initialization_program(create_devices(count=1), task, 3).shapes
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    given = (task, shapes, loader.data_shapes, loader.shapes, count)
-    with compiler() as threads:
-        program = Program(jax.jit(train_steps, donate_argnums=1).trace, *given)
+    arguments = (task, shapes, loader.data_shapes, loader.shapes, count)
+    with compiler_threads() as threads:
+        program = Program(jax.jit(train_steps, donate_argnums=1).trace, *arguments)
         program.compile(threads).wait()
-    return program.traced, program.compiled, 0.0
+    return program.trace_seconds, program.compile_seconds, 0.0
 
 
 CHILDREN = {"timm, torch.compile": theirs, "scanned, compiled only": compile_only}
 
 
-def rows(options: argparse.Namespace):
-    """Model, contender and cache, and the seconds of `COLUMNS`, as they come."""
+def rows(
+    options: argparse.Namespace,
+) -> Iterator[tuple[tuple[str, str, str], tuple[float, ...]]]:
+    """Yield model, contender and cache with the seconds of `COLUMNS`, one by one."""
     names = ("hybrid_jax", "timm, torch.compile")
     cases = [(model, name) for model in options.models for name in names]
     cases += [(model, "scanned, compiled only") for model in options.compile_only]
@@ -153,7 +164,7 @@ def main() -> None:
             print(f"left out: {what} ({error})", file=sys.stderr)
             raise SystemExit(LACKING) from None
         return
-    title = headline("seconds to the first step")
+    title = table_title("seconds to the first step")
     table = Table("", "", "cache", *COLUMNS, title=title)
     for names, times in rows(options):
         table.add_row(*names, *(f"{t:.1f}" if t else "" for t in times))

@@ -1,22 +1,24 @@
-"""The same network and the same work, here and in timm on PyTorch.
+"""Contenders of the benchmarks: one network and one task, here and in timm on PyTorch.
 
-Each function makes what `turns.Contender` calls: it sets up in the contender's process
-and returns a function that measures the seconds of one step, over about a second of
-steps. Strides are 2 everywhere, as timm's are.
+Each function is called in the contender's process (`interleaved.Contender`). It sets up
+and returns a function that measures the seconds of one step over about a second of
+steps. All strides are 2, as in timm.
 """
 
 import contextlib
-import importlib.util
+import runpy
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
 
 CLASSES = 10
 SECONDS = 1.5  # that one measurement takes, or one step if that is longer
-BATCHES = 4  # of images, random: what they show costs nothing
+BATCHES = 4  # of random images, whose content does not change the cost
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
@@ -34,26 +36,35 @@ class Case(NamedTuple):
 Measure = Callable[[], float]
 
 
-def experiment(name: str):
-    """The config of `configs/<name>.py`."""
-    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
+def experiment(name: str) -> ConfigDict:
+    """Return the config of `configs/<name>.py`."""
+    return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]()
 
 
-def ours(case: Case, batches: int = BATCHES, augment=None, **overrides):
-    """The task of a network, fields of it changed, and a loader of random images."""
+def ours(
+    case: Case,
+    batches: int = BATCHES,
+    augment: dict[str, Any] | None = None,
+    **overrides: Any,
+) -> tuple[Any, Any]:
+    """Return the training task of a network and a loader of random images.
+
+    Args:
+      case: model, image size and batch size.
+      batches: of random images.
+      augment: fields of `Augmentation`.
+      **overrides: fields of the model.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     from hybrid_jax import create_model, runtime
+    from hybrid_jax.config.schema import AugmentConfig, OptimConfig
     from hybrid_jax.data import Split
-    from hybrid_jax.data.augment import Augmentation
-    from hybrid_jax.data.loaders import create_loader
-    from hybrid_jax.data.order import TrainingOrder
-    from hybrid_jax.training import optim
+    from hybrid_jax.data.loader import create_loader
+    from hybrid_jax.data.sampler import TrainingOrder
+    from hybrid_jax.training import optimizers
     from hybrid_jax.training.step import Task
 
     runtime.set_up(compilation_cache=True)
@@ -62,11 +73,11 @@ def ours(case: Case, batches: int = BATCHES, augment=None, **overrides):
     model = create_model(case.model, CLASSES, case.pixels, **fields)
     task = Task(
         model=model,
-        optimiser=optim.adamw(lambda step: 1e-4, 0.05, clip_norm=0.0),
+        optimizer=optimizers.adamw(lambda step: 1e-4, OptimConfig()),
         image_size=model.image_size,
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),
-        augmentation=Augmentation(**(augment or {})),
+        augmentation=AugmentConfig(**(augment or {})),
     )
     rng, count = np.random.default_rng(0), batches * case.batch
     images = rng.integers(0, 256, (count, case.pixels, case.pixels, 3), np.uint8)
@@ -75,22 +86,28 @@ def ours(case: Case, batches: int = BATCHES, augment=None, **overrides):
     return task, create_loader(split, order, case.batch)
 
 
-def train_ours(case: Case, steps: int | None = None, **how) -> Measure:
-    """Steps as a run takes them, several in one dispatch; `how` is of `ours`."""
+def train_ours(case: Case, steps: int | None = None, **options: Any) -> Measure:
+    """Measure training steps, several in one dispatch as in a run.
+
+    Args:
+      case: model, image size and batch size.
+      steps: how many to measure; None measures for about `SECONDS`.
+      **options: arguments of `ours`.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     from hybrid_jax import runtime
-    from hybrid_jax.training import dispatch
+    from hybrid_jax.training import multi_step
     from hybrid_jax.training.state import create_state
 
-    task, loader = ours(case, **how)
+    task, loader = ours(case, **options)
     shape = (*task.image_size, 3)
     create = runtime.jit_once(
-        lambda: create_state(task.model, task.optimiser, jnp.int32(0), shape, False)
+        lambda: create_state(task.model, task.optimizer, jnp.int32(0), shape, False)
     )
-    run = jax.jit(partial(dispatch.train_steps, task, loader), donate_argnums=0)
+    run = jax.jit(partial(multi_step.train_steps, task, loader), donate_argnums=0)
     state = create()
 
     def train(count: int) -> None:
@@ -101,11 +118,11 @@ def train_ours(case: Case, steps: int | None = None, **how) -> Measure:
             state, sums = run(state, loader.data, chunk, np.int32(most))
         jax.block_until_ready(sums)
 
-    return measured(train, steps)
+    return step_timer(train, steps)
 
 
 def infer_ours(case: Case) -> Measure:
-    """Logits of float images."""
+    """Measure the logits of float images."""
     import jax
     import jax.numpy as jnp
 
@@ -122,19 +139,19 @@ def infer_ours(case: Case) -> Measure:
             logits = apply(variables, images)
         logits.block_until_ready()
 
-    return measured(steps)
+    return step_timer(steps)
 
 
-def theirs(case: Case):
-    """torch, its device, timm's network there in channels_last, and images."""
+def theirs(case: Case) -> tuple[Any, Any, Any, Any]:
+    """Return torch, its device, and there timm's network and images, channels last."""
     import timm
     import torch
 
     from hybrid_jax import create_model
-    from hybrid_jax.models.counterpart import timm_arguments
+    from hybrid_jax.weights.timm_models import timm_arguments
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_float32_matmul_precision("high")  # of what autocast leaves in float32
+    torch.set_float32_matmul_precision("high")  # for what autocast leaves in float32
     model = create_model(case.model, CLASSES, case.pixels, strides=(2,) * 5)
     name, arguments = timm_arguments(model)
     network = timm.create_model(name, **arguments)
@@ -145,40 +162,40 @@ def theirs(case: Case):
 
 
 def train_theirs(case: Case, compiled: bool) -> Measure:
-    """Steps one by one, as a loop over batches takes them."""
-    return measured(steps_of_theirs(case, compiled))
+    """Measure training steps, one by one as in a loop over batches."""
+    return step_timer(steps_of_theirs(case, compiled))
 
 
 def steps_of_theirs(case: Case, compiled: bool) -> Callable[[int], None]:
-    """Forward, backward and fused AdamW; under autocast on a GPU."""
+    """Return forward, backward and fused AdamW; under autocast on a GPU."""
     torch, device, network, images = theirs(case)
     network.train()
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         network.parameters(), lr=1e-4, weight_decay=0.05, fused=True
     )
     labels = torch.arange(case.batch, device=device) % CLASSES
     half = device.type == "cuda"
 
-    def loss_of(images, labels):
+    def compute_loss(images: Any, labels: Any) -> Any:
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             logits = network(images)
         return torch.nn.functional.cross_entropy(logits.float(), labels)
 
-    loss_of = torch.compile(loss_of) if compiled else loss_of
+    compute_loss = torch.compile(compute_loss) if compiled else compute_loss
 
     def steps(count: int) -> None:
         for _ in range(count):
-            optimiser.zero_grad(set_to_none=True)
-            loss = loss_of(images, labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss = compute_loss(images, labels)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         loss.item()  # waits for the device
 
     return steps
 
 
 def infer_theirs(case: Case, compiled: bool) -> Measure:
-    """Logits; under autocast on a GPU. Compiled ones have their weights frozen in."""
+    """Measure logits, under autocast on a GPU; compiled ones with frozen weights."""
     torch, device, network, images = theirs(case)
     if compiled:
         torch._inductor.config.freezing = True
@@ -191,11 +208,11 @@ def infer_theirs(case: Case, compiled: bool) -> Measure:
                 logits = network(images)
         logits.float().sum().item()  # waits for the device
 
-    return measured(steps)
+    return step_timer(steps)
 
 
-def memory_of(make: Callable[[], Measure]) -> Measure:
-    """Bytes that a contender's steps take at most, behind all imports."""
+def peak_memory(make: Callable[[], Measure]) -> Measure:
+    """Measure the peak of bytes that a contender's steps take after all imports."""
     import resource
 
     import jax
@@ -215,12 +232,12 @@ def memory_of(make: Callable[[], Measure]) -> Measure:
     return lambda: float(in_use)
 
 
-def measured(steps: Callable[[int], None], count: int | None = None) -> Measure:
-    """Seconds a step that follows another, once compiled.
+def step_timer(steps: Callable[[int], None], count: int | None = None) -> Measure:
+    """Return a function that measures the seconds of a compiled step.
 
     Args:
-      steps: takes as many as it is told.
-      count: how many to measure; None is as many as take about `SECONDS`.
+      steps: runs a number of steps.
+      count: how many to measure; None measures for about `SECONDS`.
     """
 
     def seconds(count: int) -> float:
@@ -230,19 +247,19 @@ def measured(steps: Callable[[int], None], count: int | None = None) -> Measure:
 
     seconds(1)
     seconds(1)
-    count = count or max(round(SECONDS / seconds(1)), 1)
+    steps_per_round = count or max(round(SECONDS / seconds(1)), 1)
 
-    def turn() -> float:
-        # While others had their turn, the machine may have taken back what was freed.
+    def measure() -> float:
+        # Between two rounds the machine may have taken back freed memory.
         seconds(1)
-        return seconds(count)
+        return seconds(steps_per_round)
 
-    return turn
+    return measure
 
 
 PEERS = {"timm, eager": False, "timm, torch.compile": True}
 
-# What is compared, by platform.
+# Compared networks by platform.
 CASES = {
     "cpu": (
         Case("astroformer_0", 32, 64),
@@ -256,7 +273,7 @@ CASES = {
 def beside_timm(
     ours: Callable[..., Measure], theirs: Callable[..., Measure], case: Case
 ) -> dict[str, Callable[[], Measure]]:
-    """A function of a case, and one of a case and how PyTorch runs, by contender."""
+    """Return contenders by name: ours, and PyTorch's in eager and compiled form."""
     return {
         **{name: partial(theirs, case, how) for name, how in PEERS.items()},
         "hybrid_jax": partial(ours, case),

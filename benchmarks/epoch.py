@@ -1,10 +1,10 @@
-"""What a whole epoch costs beyond its bare steps.
+"""Cost of a whole epoch beyond its bare steps.
 
     python benchmarks/epoch.py [--images 50000]
 
 astroformer_nano at 32 px, as configs/cifar10.py trains it, on random images in as many
 batches as CIFAR has: they are picked, augmented and put through all steps of an epoch
-as in a run. It takes turns with the same number of steps on a few batches without
+as in a run. It alternates with the same number of steps on a few batches without
 augmentation; the ratio is the bare step's time to the epoch's.
 """
 
@@ -12,9 +12,9 @@ import argparse
 from functools import partial
 
 from contenders import Case, experiment, train_ours
+from interleaved import measure_interleaved, summary_rows, table_title
 from rich.console import Console
 from rich.table import Table
-from turns import headline, summarised, take_turns
 
 CIFAR = 50_000  # images to train on
 BARE, WHOLE = "bare steps", "an epoch, augmented"
@@ -32,13 +32,13 @@ def main() -> None:
     steps = max(options.images // case.batch, 1)
     augment = config.augment.to_dict()
     train = partial(train_ours, case, steps, strides=config.model.strides)
-    measured = take_turns(
+    measured = measure_interleaved(
         {BARE: train, WHOLE: partial(train, batches=steps, augment=augment)},
         options.rounds,
     )
-    title = headline(f"{steps} steps of {case}")
+    title = table_title(f"{steps} steps of {case}")
     table = Table("", "ms a step", "range", "ratio", title=title)
-    for row in summarised(measured, (BARE,), 1000):
+    for row in summary_rows(measured, (BARE,), 1000):
         table.add_row(*row)
     Console(width=110).print(table)
 

@@ -29,7 +29,7 @@ measure compile_time benchmarks/compile_time.py
 measure attention benchmarks/attention.py
 measure scaling benchmarks/scaling.py
 measure epoch benchmarks/epoch.py
-measure nano -m hybrid_jax.benchmark --config=configs/digits.py:astroformer_nano \
+measure nano -m hybrid_jax.main benchmark --config=configs/digits.py:astroformer_nano \
   --config.data.image_size=32,32 --json="$folder/nano.json" \
   --profile="$folder/nano-profile"
 exit "$status"

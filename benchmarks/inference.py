@@ -11,7 +11,7 @@ under autocast. Ratios are to the faster of PyTorch's two.
 from functools import partial
 
 from contenders import CASES, PEERS, beside_timm, infer_ours, infer_theirs
-from turns import compare
+from interleaved import compare
 
 if __name__ == "__main__":
     contenders = partial(beside_timm, infer_ours, infer_theirs)

@@ -5,8 +5,8 @@
 
 Images are tiles of the two photographs that come with scikit-learn, PNG at 32 and 64 px
 and JPEG at 224 px, in a folder of two classes that every contender reads. Contenders
-take turns in processes of their own, each for some seconds a round, and the table shows
-the median over rounds and its ratio to timm's. All crop, flip and normalise; the second
+alternate in processes of their own, each for some seconds a round, and the table shows
+the median over rounds and its ratio to timm's. All crop, flip and normalize; the second
 recipe adds RandAugment; all mix the batch by mixup or cutmix. Ours augment in the
 compiled program, whose batches are written to memory as the step would read them.
 """
@@ -22,11 +22,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from interleaved import measure_interleaved
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_sample_images
-from turns import take_turns
 
 WORKERS = 2
 # pixels: (images, batch size, kind of file)
@@ -35,42 +35,42 @@ RECIPES = {"crop, flip, mix": False, "and RandAugment": True}
 
 
 def write_tiles(folder: Path, pixels: int, count: int, kind: str) -> None:
-    """`folder/<photograph>/*`: windows of the two photographs at random places."""
+    """Write tiles of the two photographs at random positions: `<photograph>/*`."""
     rng = np.random.default_rng(0)
     photographs = load_sample_images()
     for photograph, name in zip(photographs.images, photographs.filenames, strict=True):
-        place = folder / Path(name).stem
-        place.mkdir(parents=True)
+        class_folder = folder / Path(name).stem
+        class_folder.mkdir(parents=True)
         for i in range(count // 2):
             y, x = (rng.integers(0, side - pixels) for side in photograph.shape[:2])
             tile = Image.fromarray(photograph[y : y + pixels, x : x + pixels])
-            tile.save(
-                place / f"{i}.{kind}", **({"quality": 90} if kind == "jpg" else {})
-            )
+            options = {"quality": 90} if kind == "jpg" else {}
+            tile.save(class_folder / f"{i}.{kind}", **options)
 
 
 def ours(
     folder: str, pixels: int, policy: bool, batch: int, **options
 ) -> Iterator[int]:
-    """One of our loaders and the augmentation behind it."""
+    """Yield batch sizes of one of our loaders, with augmentation."""
     import jax
     import jax.numpy as jnp
 
     from hybrid_jax import data, runtime
-    from hybrid_jax.data.augment import Augmentation, augment, normalise
-    from hybrid_jax.data.augment.warp import once
-    from hybrid_jax.data.loaders import create_loader
-    from hybrid_jax.data.order import TrainingOrder
+    from hybrid_jax.augment import augment, normalize
+    from hybrid_jax.augment.resample import materialize
+    from hybrid_jax.config.schema import AugmentConfig, DataConfig
+    from hybrid_jax.data.loader import create_loader
+    from hybrid_jax.data.sampler import TrainingOrder
 
     runtime.set_up(compilation_cache=True)
-    splits = data.load("folder", f"{folder}.kept", path=folder, **options)
+    splits = data.load(DataConfig("folder", f"{folder}.kept", path=folder, **options))
     order = TrainingOrder(splits.train.labels, batch, seed=0)
     loader = create_loader(
         splits.train, order, batch, workers=options.get("workers", 0)
     )
     mean, std = splits.statistics
     crop = {"crop_scale": 0.08} if pixels == 224 else {"crop_padding": pixels // 8}
-    how = Augmentation(
+    config = AugmentConfig(
         symmetry="flip",
         policy="rand_augment" if policy else "none",
         mixup=0.8,
@@ -84,9 +84,9 @@ def ours(
             images, labels = loader.pick(data, chunk, i)
             targets = jax.nn.one_hot(labels, 2)
             images, targets = augment(
-                jax.random.fold_in(key, i), images, targets, how, (pixels, pixels)
+                jax.random.fold_in(key, i), images, targets, config, (pixels, pixels)
             )
-            images = once(normalise(images, mean, std), targets[0, 0])
+            images = materialize(normalize(images, mean, std), targets[0, 0])
             return total + images.sum() + targets.sum()
 
         return jax.lax.fori_loop(0, count, one, jnp.float32(0))
@@ -104,7 +104,7 @@ def ours(
 
 
 def timms(folder: str, pixels: int, policy: bool, batch: int) -> Iterator[int]:
-    """timm's loader with its own augmentation, or torchvision's padded crop."""
+    """Yield batch sizes of timm's loader and augmentation, or torchvision's crop."""
     from timm.data import Mixup, create_dataset, create_loader, create_transform
     from torchvision import transforms
 
@@ -143,7 +143,7 @@ def timms(folder: str, pixels: int, policy: bool, batch: int) -> Iterator[int]:
 
 
 def tf_data(folder: str, pixels: int, policy: bool, batch: int) -> Iterator[int]:
-    """tf.data with crop and flip; it has no RandAugment of its own."""
+    """Yield batch sizes of tf.data with crop and flip; it has no RandAugment."""
     import tensorflow as tf
 
     if policy:
@@ -201,10 +201,10 @@ CONTENDERS: dict[str, Callable[..., Iterator[int]]] = {
 }
 
 
-def rate_of(
+def throughput_timer(
     make: Callable[..., Iterator[int]], args: tuple, seconds: float
 ) -> Callable[[], float]:
-    """Measures images a second, over some seconds."""
+    """Return a function that measures images a second, over some seconds."""
     batches = make(*args)
     next(batches)
 
@@ -218,11 +218,12 @@ def rate_of(
 
 
 def compare(args: tuple, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Images a second of each contender in each round, of those that can run here."""
+    """Return images a second of each contender that can run here, by round."""
     contenders = {
-        name: partial(rate_of, make, args, seconds) for name, make in CONTENDERS.items()
+        name: partial(throughput_timer, make, args, seconds)
+        for name, make in CONTENDERS.items()
     }
-    return take_turns(contenders, rounds)
+    return measure_interleaved(contenders, rounds)
 
 
 def rows(args: tuple, rates: dict[str, list[float]]) -> Iterator[tuple[str, ...]]:

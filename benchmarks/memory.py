@@ -1,4 +1,4 @@
-"""Most memory that training steps take: ours against the same network of timm.
+"""Peak memory of training steps: ours against the same network of timm.
 
     pip install torch timm
     python benchmarks/memory.py
@@ -15,16 +15,17 @@ from contenders import (
     PEERS,
     Case,
     beside_timm,
-    memory_of,
+    peak_memory,
     train_ours,
     train_theirs,
 )
-from turns import compare
+from interleaved import Contender, compare
 
 
-def contenders(case: Case) -> dict:
+def contenders(case: Case) -> dict[str, Contender]:
+    """Return the contenders of a case by name."""
     steps = beside_timm(train_ours, train_theirs, case)
-    return {name: partial(memory_of, make) for name, make in steps.items()}
+    return {name: partial(peak_memory, make) for name, make in steps.items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How many changed copies `hybrid_jax.inspect_data` finds, and how many it makes up.
+"""How many changed copies `hybrid_jax.inspection` finds, and how many it makes up.
 
     python benchmarks/near_duplicates.py
     python benchmarks/near_duplicates.py --folder=cifar10 --pairs=known.csv
@@ -29,8 +29,9 @@ from rich.table import Table
 from sklearn.datasets import load_digits, load_sample_images
 
 from hybrid_jax import data
-from hybrid_jax.inspect_data import duplicates
-from hybrid_jax.inspect_data.images import Found, Images, find, look_at
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.inspection import near_duplicates
+from hybrid_jax.inspection.scan import FoundImages, ScannedImages, find, scan
 
 COPIES = 200
 SHOWN, COLUMNS, SIDE = 100, 10, 80
@@ -147,7 +148,7 @@ def digits(size: int) -> list[Image.Image]:
 
 
 def fashion() -> list[Image.Image]:
-    splits = data.load("fashion_mnist", loader="resident")
+    splits = data.load(DataConfig("fashion_mnist", loader="resident"))
     pixels = np.asarray(splits.test.images)
     return [Image.fromarray(image[..., 0]) for image in pixels]
 
@@ -180,7 +181,8 @@ def changed_copies() -> None:
         started = time.monotonic()
         alone = looked_at({"train": InMemory(originals), "test": InMemory([])})
         made_up = sum(
-            pair.band == duplicates.SURE for pair in duplicates.near(alone).within
+            pair.band == near_duplicates.SURE
+            for pair in near_duplicates.find_near(alone).within_split
         )
         took = time.monotonic() - started
         some = np.random.default_rng(0).permutation(len(originals))[:COPIES]
@@ -195,19 +197,19 @@ def changed_copies() -> None:
 
 
 def known_pairs(folder: str, table: str, sheet: str) -> None:
-    options = data.Options("folder", path=folder)
+    options = DataConfig("folder", path=folder)
     with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = [*csv.DictReader(file)]
     known = {(row["train"], row["test"]): row.get("kind") or "known" for row in rows}
     totals = collections.Counter(known.values())
-    images = look_at(find(options), options)
+    images = scan(find(options), options)
     started = time.monotonic()
-    across = duplicates.near(images).across
+    between_splits = near_duplicates.find_near(images).between_splits
     Console().print(f"{len(images):,} images in {time.monotonic() - started:.0f} s")
     shown = Table("up to", "pairs", "test images", *(f"kind {k}" for k in totals))
-    seen: list[duplicates.Pair] = []
-    for band in duplicates.BANDS:
-        chosen = [pair for pair in across if pair.band == band]
+    seen: list[near_duplicates.Pair] = []
+    for band in near_duplicates.BANDS:
+        chosen = [pair for pair in between_splits if pair.band == band]
         seen += chosen
         names = {(images.name(p.first), images.name(p.second)) for p in seen}
         kinds = collections.Counter(known[name] for name in names if name in known)
@@ -220,7 +222,7 @@ def known_pairs(folder: str, table: str, sheet: str) -> None:
     Console().print(shown)
 
 
-def draw(images: Images, pairs: list[duplicates.Pair], path: Path) -> None:
+def draw(images: ScannedImages, pairs: list[near_duplicates.Pair], path: Path) -> None:
     """Some of the pairs, from the first to the last, in rows of ten."""
     places = np.linspace(0, len(pairs) - 1, min(SHOWN, len(pairs))).astype(int)
     rows = -(-len(places) // COLUMNS)
@@ -236,8 +238,8 @@ def draw(images: Images, pairs: list[duplicates.Pair], path: Path) -> None:
 
 def looked_at(records: dict[str, InMemory]):
     labels = {split: np.zeros(len(r), np.int32) for split, r in records.items()}
-    source = Found("copies", ("all",), records, labels)
-    return look_at(source, data.Options("copies"))
+    source = FoundImages("copies", ("all",), records, labels)
+    return scan(source, DataConfig("copies"))
 
 
 def found(originals: InMemory, copies: InMemory) -> float:
@@ -245,9 +247,12 @@ def found(originals: InMemory, copies: InMemory) -> float:
     images = looked_at({"train": originals, "test": copies})
     pairs = {
         (pair.first, pair.second - len(originals))
-        for copies in (duplicates.exact(images), duplicates.near(images))
-        for pair in copies.across
-        if pair.band in (duplicates.SAME, duplicates.SURE)
+        for copies in (
+            near_duplicates.find_exact(images),
+            near_duplicates.find_near(images),
+        )
+        for pair in copies.between_splits
+        if pair.band in (near_duplicates.SAME, near_duplicates.SURE)
     }
     return sum(first == second for first, second in pairs) / len(originals)
 

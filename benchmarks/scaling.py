@@ -1,10 +1,10 @@
-"""Whether a step's cost grows in proportion: with images, and with blocks.
+"""Growth of a step's cost with the number of images, and of blocks.
 
     python benchmarks/scaling.py
 
 Training steps of astroformer_0 at 32 px in batches of 8 to 64, and with 2 to 16 blocks
-in its third stage, taking turns. A line is fitted to the medians of each; printed are
-its slope, a cost an image or a block, and how far the furthest median is from it.
+in its third stage, alternating. A line is fitted to the medians of each. The table has
+its slope, the cost of an image or a block, and the largest deviation from it.
 """
 
 import argparse
@@ -13,9 +13,9 @@ from functools import partial
 
 import numpy as np
 from contenders import Case, train_ours
+from interleaved import measure_interleaved, table_title
 from rich.console import Console
 from rich.table import Table
-from turns import headline, take_turns
 
 MODEL, PIXELS = "astroformer_0", 32
 BATCHES = (8, 16, 32, 64)
@@ -31,7 +31,7 @@ GROWTHS = {
 
 
 def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
-    """Slope and intercept by least squares, and the largest relative deviation."""
+    """Return slope and intercept by least squares, and largest relative deviation."""
     slope, intercept = np.polyfit(x, y, 1)
     deviations = np.abs(np.polyval((slope, intercept), x) / np.asarray(y) - 1)
     return float(slope), float(intercept), float(deviations.max())
@@ -44,9 +44,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     columns = ("growing", "ms a step", "slope", "at none", "worst point")
-    table = Table(*columns, title=headline("growth of a training step"))
+    table = Table(*columns, title=table_title("growth of a training step"))
     for unit, contenders in GROWTHS.items():
-        measured = take_turns(contenders, rounds)
+        measured = measure_interleaved(contenders, rounds)
         medians = [1000 * statistics.median(measured[n]) for n in contenders]
         slope, intercept, worst = line([*contenders], medians)
         steps = zip(contenders, medians, strict=True)

@@ -12,7 +12,7 @@ PyTorch under autocast. Ratios are to the faster of PyTorch's two.
 from functools import partial
 
 from contenders import CASES, PEERS, beside_timm, train_ours, train_theirs
-from turns import compare
+from interleaved import compare
 
 if __name__ == "__main__":
     contenders = partial(beside_timm, train_ours, train_theirs)

@@ -25,7 +25,15 @@ def get_config(model: str = "astroformer_nano"):
     config.augment.mixup = 0.8
     config.augment.cutmix = 1.0
 
+    config.loss.name = "softmax"
+    config.loss.label_smoothing = 0.1
+    config.optim.name = "adamw"
     config.optim.learning_rate = 1e-3
+    config.optim.schedule = "cosine"
+    config.optim.warmup_epochs = 5.0
+    config.optim.weight_decay = 0.05
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.999
     config.train.epochs = 300
     config.train.batch_size = 256
     config.train.eval_every = 5

@@ -15,6 +15,7 @@ from hybrid_jax.config import default
 def get_config(model: str = "astroformer_pico"):
     config = default()
     config.data.name = "digits"
+    config.data.validation = 0.1
     config.data.image_size = (16, 16)  # strokes are two pixels wide then
     config.model.name = model
     config.model.strides = (2, 1, 1, 2, 1)  # 8x8 and 4x4: no finer than the scans
@@ -23,8 +24,17 @@ def get_config(model: str = "astroformer_pico"):
     config.augment.crop_scale = 0.7
     config.augment.mixup = 0.2
 
+    config.loss.name = "softmax"
+    config.loss.label_smoothing = 0.1
+    config.optim.name = "adamw"
     config.optim.learning_rate = 2e-3
+    config.optim.schedule = "cosine"
+    config.optim.warmup_epochs = 5.0
+    config.optim.weight_decay = 0.05
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.999
     config.train.epochs = 40
     config.train.batch_size = 64
     config.train.eval_every = 5
+    config.train.checkpoint = "best"
     return config

@@ -25,8 +25,15 @@ def get_config(model: str = "astroformer_pico"):
     config.augment.symmetry = "flip"
     config.augment.mixup = 0.2
 
+    config.loss.name = "softmax"
+    config.loss.label_smoothing = 0.1
+    config.optim.name = "adamw"
     config.optim.learning_rate = 2e-3
+    config.optim.schedule = "cosine"
     config.optim.warmup_epochs = 1.0
+    config.optim.weight_decay = 0.05
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.999
     config.train.epochs = 20
     config.train.batch_size = 128
     return config

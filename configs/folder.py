@@ -13,7 +13,7 @@ weights (`--config.data.validation`); 0 trains on all.
 
 Look at them first, for leaks, damaged files and slips of names:
 
-    python -m hybrid_jax.inspect_data --config=configs/folder.py \\
+    hybrid-jax inspect --config=configs/folder.py \\
         --config.data.path=cells --config.data.image_size=64,64
 
 The recipe suits a few thousand images. Take `--config.augment.symmetry=rotation` where
@@ -26,14 +26,24 @@ from hybrid_jax.config import default
 def get_config(model: str = "astroformer_nano"):
     config = default()
     config.data.name = "folder"
+    config.data.validation = 0.1
     config.model.name = model
     config.model.drop_path = 0.1
 
     config.augment.symmetry = "flip"
     config.augment.mixup = 0.2
 
+    config.loss.name = "softmax"
+    config.loss.label_smoothing = 0.1
+    config.optim.name = "adamw"
     config.optim.learning_rate = 1e-3
+    config.optim.schedule = "cosine"
+    config.optim.warmup_epochs = 5.0
+    config.optim.weight_decay = 0.05
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.999
     config.train.epochs = 100
     config.train.batch_size = 64
     config.train.eval_every = 5
+    config.train.checkpoint = "best"
     return config

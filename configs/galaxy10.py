@@ -22,7 +22,15 @@ def get_config(model: str = "astroformer_0"):
     config.augment.symmetry = "rotation"  # the sky has no up
     config.augment.mixup = 0.8  # cutmix hurts here (Dagli 2023)
 
+    config.loss.name = "softmax"
+    config.loss.label_smoothing = 0.1
+    config.optim.name = "adamw"
     config.optim.learning_rate = 5e-4
+    config.optim.schedule = "cosine"
+    config.optim.warmup_epochs = 5.0
+    config.optim.weight_decay = 0.05
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.999
     config.train.epochs = 300
     config.train.batch_size = 64
     config.train.eval_every = 5

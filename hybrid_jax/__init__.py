@@ -9,23 +9,24 @@ Importing the package is free; jax is imported when a name that needs it is used
 """
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "create_model": "hybrid_jax.models",
-    "default_config": "hybrid_jax.config:default",
+    "default_config": "hybrid_jax.config.resolve:default",
     "extract_features": "hybrid_jax.models.features",
     "fit": "hybrid_jax.engine.fit",
-    "load_run": "hybrid_jax.engine.run",
+    "load_run": "hybrid_jax.engine.load_run",
     "list_models": "hybrid_jax.models",
-    "load_weights": "hybrid_jax.training.weights",
+    "load_weights": "hybrid_jax.engine.run_weights",
     "summary": "hybrid_jax.models.summary",
 }
 __all__ = ["__version__", *_HOMES]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'hybrid_jax' has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")

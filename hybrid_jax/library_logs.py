@@ -1,7 +1,7 @@
-"""What libraries have to say: each warning once, in a line that names who says it.
+"""Warnings of libraries: each one once, in a line that names the library.
 
-A library is never silenced as a whole. What is known to concern nobody is left out by
-its words, each for a reason.
+No library is silenced as a whole. Messages that concern nobody are matched by their
+words, each for a reason.
 """
 
 import contextlib
@@ -10,15 +10,15 @@ import re
 import sys
 from collections.abc import Iterator
 
-from hybrid_jax.errors import shown
-from hybrid_jax.paths import in_own_words
+from hybrid_jax.errors import escape
+from hybrid_jax.paths import with_user_paths
 
-NOISE = (
-    # TFDS looks for a data set that is about to be prepared, which we say ourselves.
+IGNORED_MESSAGES = (
+    # TFDS looks for a data set that is about to be prepared, which we log ourselves.
     r"Variant folder .* has no dataset_info\.json",
-    # orbax looks for a file of whole steps in the folder of their arrays too.
+    # orbax looks for a file of whole checkpoints in the folder of their arrays too.
     r"Metadata file does not exist: .*_CHECKPOINT_METADATA",
-    # Errors that are raised as well, and told in a line of ours.
+    # These errors are raised as well, and end in an error line of ours.
     r"_SignalingThread\.run\(\) raised an exception",
     r"Save Finalize thread .* failed",
     r"Failed to run \d+ Handler Commit operations",
@@ -26,69 +26,70 @@ NOISE = (
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Has warnings of libraries told inside, on the standard error."""
+def print_library_warnings() -> Iterator[None]:
+    """Print the warnings of libraries on the standard error while in this context."""
     root = logging.getLogger()
     before = list(root.handlers)
-    # What Python adds for itself, where a library logged something when imported.
+    # Python adds a plain StreamHandler where a library logged something when imported.
     others = [
         handler for handler in before if type(handler) is not logging.StreamHandler
     ]
-    root.handlers[:] = [*others, _Teller()]
+    root.handlers[:] = [*others, _OneLineHandler()]
     try:
         yield
     finally:
         root.handlers[:] = before
 
 
-class Unraisable:
-    """Says nothing of writes that are under way in asyncio when another one fails.
+class ClosedLoopFilter:
+    """Hook for unraisable exceptions that ignores asyncio's closed event loop.
 
-    The error of that other one is raised. Theirs come later, from threads of
-    tensorstore that nobody can wait for, and say that asyncio's loop is closed.
+    When a write of a checkpoint fails, its error is raised. Other writes that were
+    pending in asyncio then fail in threads of tensorstore that nobody can wait for,
+    and say that the event loop is closed.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._before = sys.unraisablehook
         sys.unraisablehook = self
 
-    def __call__(self, error) -> None:
-        if str(error.exc_value) != "Event loop is closed":
-            self._before(error)
+    def __call__(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Pass an exception to the previous hook unless it is of a closed loop."""
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self._before(unraisable)
 
-    def undo(self) -> None:
-        """Gives Python its hook back, once everything is written."""
+    def uninstall(self) -> None:
+        """Restore the previous hook, once everything is written."""
         if sys.unraisablehook is self:
             sys.unraisablehook = self._before
 
 
-class _Teller(logging.Handler):
-    """Writes the first line of what is logged, once for each library."""
+class _OneLineHandler(logging.Handler):
+    """Prints the first line of a warning, once for each library."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes a line, unless it was written before or is noise."""
-        text = re.sub(r"^(\[[^]]*\] ?)+", "", in_own_words(record.getMessage()))
-        line = (
-            f"{_library(record)}: {text.strip().splitlines()[0][:300]}" if text else ""
-        )
-        if not line or line in self._told or _is_noise(record, text):
+        """Print a line, unless it was printed before or is to be ignored."""
+        text = re.sub(r"^(\[[^]]*\] ?)+", "", with_user_paths(record.getMessage()))
+        if not text or _is_ignored(record, text):
             return
-        self._told.add(line)
-        print(shown(f"hybrid-jax: {line}"), file=sys.stderr, flush=True)
+        line = f"{_library_name(record)}: {text.strip().splitlines()[0][:300]}"
+        if line not in self._printed:
+            self._printed.add(line)
+            print(escape(f"hybrid-jax: {line}"), file=sys.stderr, flush=True)
 
 
-def _is_noise(record: logging.LogRecord, text: str) -> bool:
-    # asyncio tells of what nobody waits for any more, once orbax has raised an error.
-    return any(re.search(known, text, re.DOTALL) for known in NOISE) or (
+def _is_ignored(record: logging.LogRecord, text: str) -> bool:
+    # asyncio warns of tasks that nobody waits for, once orbax has raised an error.
+    return any(re.search(known, text, re.DOTALL) for known in IGNORED_MESSAGES) or (
         record.name == "asyncio" and ("orbax" in text or "tensorstore" in text)
     )
 
 
-def _library(record: logging.LogRecord) -> str:
-    """Who logs: the package of the file, since several share absl's logger."""
+def _library_name(record: logging.LogRecord) -> str:
+    """Return the package of the logging file, since several share absl's logger."""
     package = re.search(r".*(?:site|dist)-packages/([^/.]+)", record.pathname)
     return package[1] if package else record.name

@@ -1,4 +1,4 @@
-"""Paths as users write them, and as libraries take them."""
+"""Paths as users write them, and paths that libraries read as they are."""
 
 import atexit
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hybrid_jax.errors import UserError
 
-PLAIN = re.compile(r"[\w/.+ -]*")  # letters that no library takes for others
+PLAIN = re.compile(r"[\w/.+ -]*")  # characters that every library reads as they are
 REMOTE = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # C:/ is a disk
 LINKS = "hybrid_jax-links-"
 LOCAL_ONLY = (
@@ -22,46 +22,46 @@ LOCAL_ONLY = (
 
 
 def is_local(path: str) -> bool:
-    """Whether a path is none of a bucket or another service, such as `gs://bucket`."""
+    """Return whether a path is of this machine, unlike `gs://bucket`."""
     return REMOTE.match(path) is None
 
 
 def check_local(name: str, path: str) -> None:
-    """Refuses a path that is not on this machine.
+    """Refuse a path that is not on this machine.
 
     Args:
       name: of the flag or argument, such as `--workdir`.
-      path: as given.
+      path: as the user wrote it.
 
     Raises:
-      UserError: names the way, a mounted bucket.
+      UserError: the path is remote; the message says how to mount a bucket.
     """
     if not is_local(path):
         raise UserError(f"{name}={path} is not allowed: {LOCAL_ONLY}")
 
 
-def expanded(path: str | os.PathLike) -> Path:
-    """A path with its `~` replaced, where that names somebody's home folder."""
+def expand_user(path: str | os.PathLike) -> Path:
+    """Return a path with its `~` replaced by the home folder that it names."""
     return Path(os.path.expanduser(path))
 
 
-def plain(folder: Path) -> Path:
-    """An absolute path of a folder that libraries take letter for letter.
+def library_path(folder: Path) -> Path:
+    """Return an absolute path of a folder that libraries read as it is.
 
     orbax and TFDS look for files by patterns that begin with the whole path, where
-    `[1]` means `1`; tensorstore takes UTF-8 alone, and a backslash for a slash. Such a
-    folder is given to them by a symbolic link, which lasts as long as this process. The
-    folder itself may be made later.
+    `[1]` means `1`. tensorstore reads UTF-8 alone, and a backslash as a slash. For
+    such a folder the path is that of a symbolic link, which lasts as long as this
+    process. The folder itself may be made later.
 
     Raises:
-      UserError: there is nowhere to put a link.
+      UserError: no folder for temporary files is fit for a link.
     """
     folder = Path(folder).absolute()
     return folder if _is_plain(folder) else _link(folder)
 
 
-def given(path: str | os.PathLike) -> Path:
-    """The user's own path of what lies at, or below, a path of `plain`."""
+def user_path(path: str | os.PathLike) -> Path:
+    """Return the user's path of a file at or below a path that `plain` returned."""
     path = Path(path)
     for link in (path, *path.parents):
         if link.parent.name.startswith(LINKS) and link.is_symlink():
@@ -69,21 +69,21 @@ def given(path: str | os.PathLike) -> Path:
     return path
 
 
-def in_own_words(text: str) -> str:
-    """A text of a library's with the user's own paths in the place of our links."""
+def with_user_paths(text: str) -> str:
+    """Replace our links in a library's message by the user's paths."""
     if _links.cache_info().currsize:
         for link in filter(Path.is_symlink, _links().iterdir()):
             text = text.replace(str(link), os.readlink(link))
     return text
 
 
-def mirror(folder: Path) -> Path:
-    """A folder of this process alone, with a link to everything that another holds.
+def mirror_by_links(folder: Path) -> Path:
+    """Return a temporary folder with a link to each entry of another folder.
 
-    What is written there leaves the other as it is.
+    Files that are written there leave the other folder as it is.
 
     Raises:
-      UserError: as `plain`.
+      UserError: no folder for temporary files is fit for a link.
     """
     copy = Path(tempfile.mkdtemp(dir=_links()))
     for entry in Path(folder).absolute().iterdir():
@@ -92,13 +92,13 @@ def mirror(folder: Path) -> Path:
 
 
 def remove_links() -> None:
-    """Removes what the process would remove at its end, where it ends at once."""
+    """Remove the links now, before `os._exit`, which runs no exit handlers."""
     if _links.cache_info().currsize:
         _remove(_links(), os.getpid())
 
 
 def _remove(links: Path, owner: int) -> None:
-    if os.getpid() == owner:  # not a process that it has forked
+    if os.getpid() == owner:  # not in a forked process
         shutil.rmtree(links, ignore_errors=True)
 
 
@@ -109,20 +109,21 @@ def _is_plain(path: Path) -> bool:
 def _link(folder: Path) -> Path:
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     link = _links() / name
-    with contextlib.suppress(FileExistsError):  # it is asked for again
+    with contextlib.suppress(FileExistsError):  # the link exists already
         link.symlink_to(folder)
     return link
 
 
 @functools.cache
 def _links() -> Path:
-    """A folder of this process alone, gone when it ends."""
-    for place in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):  # noqa: S108
-        if _is_plain(Path(place)) and os.access(place, os.W_OK | os.X_OK):
-            links = Path(tempfile.mkdtemp(prefix=LINKS, dir=place))
+    """Make a temporary folder, which is removed when this process ends."""
+    candidates = [tempfile.gettempdir(), "/tmp", "/var/tmp"]  # noqa: S108
+    for parent in candidates:
+        if _is_plain(Path(parent)) and os.access(parent, os.W_OK | os.X_OK):
+            links = Path(tempfile.mkdtemp(prefix=LINKS, dir=parent))
             atexit.register(_remove, links, os.getpid())
             return links
     raise UserError(
-        "a path with signs such as *?[ needs a folder for temporary files without "
-        "them: set TMPDIR to one that you may write to"
+        "a path with characters such as *?[ needs a folder for temporary files "
+        "whose path has none of them: set TMPDIR to one that you may write to"
     )

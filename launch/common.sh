@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# What the scripts of this folder share: options, mistakes, and commands for --dry-run.
-# They keep to what bash 3.2 has, for Macs.
+# Options, errors and --dry-run for the scripts of this folder. They need only bash 3.2,
+# which Macs have.
 
 dry_run='' run=''
-words=()     # of the command line, options aside
-pass_on=''   # whether options of others are among them
-arguments=() # of hybrid-jax, behind --
-exec 3>&1    # the screen, also inside of $(...)
+words=()     # of the command line, without our options
+pass_on=''   # whether options of other programs may be among them
+arguments=() # of hybrid-jax, after --
+exec 3>&1    # the screen, even inside $(...)
 
-# A mistake that the user can mend: one line, exit code 2.
+# Print an error that the user can fix in one line, and exit with 2.
 die() {
   local line="$*"
   printf '%s: %s\n' "${0##*/}" "${line//$'\n'/ }" >&2
@@ -19,19 +19,19 @@ say() {
   [[ -n $dry_run ]] || printf '%s: %s\n' "${0##*/}" "$*" >&3
 }
 
-# need COMMAND WAY_OUT
+# Usage: need COMMAND HINT. Refuse to go on without a program.
 need() {
   [[ -n $dry_run ]] || command -v "$1" >/dev/null || die "$1 is not installed: $2"
 }
 
-# Its arguments as one line that a shell reads as these arguments.
+# Print the arguments as one line that a shell reads as these arguments.
 quoted() {
   local line
   printf -v line '%q ' "$@"
   printf '%s' "${line% }"
 }
 
-# Runs a command, or shows it.
+# Run a command; with --dry-run, show it.
 execute() {
   if [[ -n $dry_run ]]; then
     quoted "$@" >&3
@@ -41,14 +41,14 @@ execute() {
   fi
 }
 
-# Shows the comment at the head of a script.
+# Show the comment at the head of a script.
 show_help() {
   sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0"
   exit 0
 }
 
-# parse VALUES FLAGS ARGUMENT...
-# Each option is a variable of its name: --dry-run sets dry_run to yes.
+# Usage: parse VALUES FLAGS ARGUMENT...
+# Set a variable for each option: --dry-run sets dry_run to yes.
 parse() {
   local values=" $1 " flags=" $2 dry-run " option
   shift 2
@@ -78,28 +78,28 @@ parse() {
   done
 }
 
-# A word, or an option that is not ours.
+# Add a word, or an option of another program.
 other() {
   [[ $1 != -* || -n $pass_on ]] || die "unknown option $1: see --help"
   words+=("$1")
 }
 
-# A run's name is that of a folder.
+# The name of a run must be fit for a folder.
 check_run() {
   [[ $run =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] ||
-    die "--run=$run is no name of a run: take letters, digits, dots, - and _"
+    die "--run=$run is not allowed: use letters, digits, dots, - and _"
 }
 
-# needs_arguments EXAMPLE...
+# Usage: needs_arguments EXAMPLE...
 needs_arguments() {
-  ((${#arguments[@]})) || die "hybrid-jax's arguments are missing: add -- $*"
+  ((${#arguments[@]})) || die "arguments of hybrid-jax are missing: add -- $*"
 }
 
-# Those of hybrid-jax: the workdir follows from the run's name.
+# Refuse --workdir, which follows from the name of the run.
 check_arguments() {
   local argument
   for argument in ${arguments[@]+"${arguments[@]}"}; do
     [[ $argument != --workdir* && $argument != -workdir* ]] ||
-      die "$argument: leave it out, the workdir is that of --run=$run"
+      die "$argument is not allowed: leave it out, since --run=$run names the workdir"
   done
 }

@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# Trains on machines of any cloud that are cheap and can be preempted, with SkyPilot:
-# pip install skypilot, then sky check.
+# Train on cheap, preemptible machines of any cloud, with SkyPilot: pip install skypilot,
+# then sky check.
 #
 #   launch/sky.sh --bucket=s3://my-runs --gpus L4:1 -- --config=configs/cifar10.py
 #
-# SkyPilot finds a machine (launch/sky.yaml), copies what git does not ignore here, starts
-# the run, and goes on with it elsewhere when the machine is preempted. It is a managed
-# job: sky jobs queue, sky jobs logs, sky jobs cancel.
+# SkyPilot finds a machine (launch/sky.yaml), copies what git does not ignore here, and
+# starts the run. When the machine is preempted, the run resumes on another one. It is a
+# managed job: sky jobs queue, sky jobs logs, sky jobs cancel.
 #
 # Options, with [defaults]:
-#   --bucket=URL  where workdirs outlive the machine: s3://, gs://, ... [$SKY_BUCKET]
+#   --bucket=URL  bucket for workdirs, which outlive machines: s3://, gs://, ...
+#                 [$SKY_BUCKET]
 #   --run=RUN     name of the run, and of its workdir [hybrid-jax]
-#   --dry-run     shows the command and runs none
-#   --help
+#   --dry-run     show the command, and run nothing
+#   --help        show this text
 #
-# Others that precede -- are those of sky jobs launch, such as --infra gcp. What follows
-# is hybrid-jax's, but for --workdir: that is the folder RUN of the bucket.
+# Other options before -- are those of sky jobs launch, such as --infra gcp. Options after
+# -- are those of hybrid-jax, without --workdir: that is the folder RUN of the bucket.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=launch/common.sh
@@ -28,9 +29,9 @@ check_run
 check_arguments
 needs_arguments --config=FILE
 [[ $bucket =~ ^[a-z0-9]+://[A-Za-z0-9][A-Za-z0-9._/-]*$ ]] ||
-  die "--bucket=$bucket is no URL of a bucket, such as s3://my-runs: without one, all that" \
-    "was trained is lost with a machine that is preempted"
-need sky "pip install skypilot, with the clouds that you have: 'skypilot[aws,gcp]'"
+  die "--bucket=$bucket is no URL of a bucket: give one, such as s3://my-runs, since a" \
+    "preempted machine loses all that was trained"
+need sky "run pip install 'skypilot[aws,gcp]', with the clouds that you use"
 
 execute sky jobs launch --name "$run" --workdir "$here/.." \
   --env "BUCKET=$bucket" --env "RUN=$run" --env "ARGUMENTS=$(quoted "${arguments[@]}")" \

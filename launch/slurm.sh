@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# Trains on a Slurm cluster, and goes on when the time of a job is up.
+# Train on a Slurm cluster, and resume after the time limit of a job.
 #
 #   launch/slurm.sh --time=4:00:00 --gpus-per-node=4 --nodes=2 -- \
 #       --config=configs/cifar10.py --workdir=runs/cifar10
 #
-# What precedes -- is sbatch's: options of your own go before those below. What follows
-# is hybrid-jax's, which is taken from where you are, as sbatch does. --workdir must be a
-# folder that all nodes share. --dry-run shows the command and runs none; --help helps.
+# Options before -- are those of sbatch; they override the ones below. Options after --
+# are those of hybrid-jax, which is found from the current environment. --workdir must be
+# a folder that all nodes share. --dry-run shows the command and runs nothing. --help
+# shows this text.
 #
-# The job has one process for each GPU. Two minutes before its end Slurm sends SIGTERM to
-# them; they save their step, and the job is put back into the queue, as it is when it is
-# preempted. It ends when the run does, with its exit code: 0 done, 2 and 3 to be mended.
-# Inside of a job (salloc), it starts the processes there.
+# The job has one process for each GPU. Two minutes before the time limit, Slurm sends
+# SIGTERM to them. They save their step, and the job returns to the queue, as it does when
+# it is preempted. The job ends when the run does, with its exit code: 0 if it is
+# complete, 2 or 3 for an error that you can fix.
+# Inside a job (salloc), the script starts the processes there.
 #
 #SBATCH --job-name=hybrid-jax
 #SBATCH --gpus-per-node=1
@@ -21,26 +23,26 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 
-# Slurm copies this file alone to where the job begins, so nothing of common.sh is here.
+# Slurm copies this file alone to the node of the job, so common.sh is not available.
 in_job() {
   local gpus=${SLURM_GPUS_ON_NODE:-1} code=0
   while (($#)) && [[ $1 != -- ]]; do shift; done
-  # The shell waits for srun, whatever signal it gets itself, to see how the run ends. A
-  # signal that it ignored would be ignored by hybrid-jax too.
+  # The shell must survive SIGTERM, to see how the run ends. If it ignored the signal,
+  # hybrid-jax would ignore it too.
   trap : TERM
-  # Every process sees all GPUs of its node, of which jax takes the one of its number.
-  # Who ends first may not end the others at once, since they may be saving.
+  # Every process sees all GPUs of its node, and jax uses the one of its number. The
+  # first process to end must not end the others at once, since they may be saving.
   srun --nodes="${SLURM_JOB_NUM_NODES:-1}" --ntasks-per-node="$gpus" --gpu-bind=none \
     --kill-on-bad-exit=0 --wait=60 hybrid-jax "${@:2}" || code=$?
-  if ((code == 143)) && goes_on; then
-    echo "slurm.sh: job $SLURM_JOB_ID goes back into the queue"
+  if ((code == 143)) && is_running; then
+    echo "slurm.sh: job $SLURM_JOB_ID returns to the queue"
     scontrol requeue "$SLURM_JOB_ID"
   fi
   exit "$code"
 }
 
-# Whether Slurm has other plans for the job than to end it: scancel gives 143 too.
-goes_on() {
+# Check that Slurm has not cancelled the job: scancel leads to 143 too.
+is_running() {
   [[ $(scontrol show job "$SLURM_JOB_ID") == *JobState=RUNNING* ]]
 }
 
@@ -53,7 +55,7 @@ submit() {
   pass_on=yes
   parse "" "" "$@"
   needs_arguments --config=FILE --workdir=DIR
-  need sbatch "call this on a login node of a Slurm cluster"
+  need sbatch "run this on a login node of a Slurm cluster"
   execute sbatch ${words[@]+"${words[@]}"} "$here/slurm.sh" -- "${arguments[@]}"
 }
 

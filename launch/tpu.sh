@@ -1,44 +1,44 @@
 #!/usr/bin/env bash
-# Trains on a TPU VM, or on a pod of them, and goes on when it has been preempted.
+# Train on a TPU VM, or on a pod of them, and resume after a preemption.
 #
 #   launch/tpu.sh babysit --spot --bucket=BUCKET -- --config=configs/cifar10.py
 #
 # Commands:
-#   create    makes a TPU VM, at once or not at all
-#   queue     asks for one, and waits until there is one (a queued resource)
-#   setup     copies what git tracks here to all workers, and installs it there
-#   run       starts hybrid-jax on all workers and follows its log; Ctrl-C leaves it alone
-#   babysit   all of this, again and again until the run has ended; Ctrl-C leaves machine
-#             and run alone, and the same command resumes with them
-#   logs      follows the log of a worker
-#   status    of the machine and of the run
-#   stop      has the run save its step and end; babysit would start it again
-#   delete    deletes the machine, once you have typed its name
+#   create    make a TPU VM now, or fail
+#   queue     request one (a queued resource), and wait until it is ready
+#   setup     copy what git tracks here to all workers, and install it there
+#   run       start hybrid-jax on all workers and follow its log; it survives Ctrl-C
+#   babysit   make the machine, set it up and run, until the run has ended; machine and run
+#             survive Ctrl-C, and the same command finds them again
+#   logs      follow the log of a worker
+#   status    print the state of the machine and of the run
+#   stop      let the run save its step and end; babysit would restart it
+#   delete    delete the machine, after you have typed its name
 #
 # Options, with [defaults]:
-#   --name=NAME        of the machine [$TPU_NAME, or hybrid-jax]
-#   --zone=ZONE        [$TPU_ZONE, or gcloud's]
-#   --project=PROJECT  [$TPU_PROJECT, or gcloud's]
-#   --type=TYPE        of the accelerator [$TPU_TYPE, or v5litepod-8]
-#   --version=VERSION  of the TPU's software [what Google names for the type]
-#   --bucket=BUCKET    where workdirs outlive the machine; its region should be the
-#                      zone's, with a hierarchical namespace [$TPU_BUCKET]
+#   --name=NAME        name of the machine [$TPU_NAME, or hybrid-jax]
+#   --zone=ZONE        zone of Google Cloud [$TPU_ZONE, or gcloud's]
+#   --project=PROJECT  project of Google Cloud [$TPU_PROJECT, or gcloud's]
+#   --type=TYPE        type of accelerator [$TPU_TYPE, or v5litepod-8]
+#   --version=VERSION  version of the TPU software [Google's for the type]
+#   --bucket=BUCKET    bucket for workdirs, which outlive the machine; best in the region
+#                      of the zone, with a hierarchical namespace [$TPU_BUCKET]
 #   --run=RUN          name of the run, and of its workdir [the machine's name]
-#   --spot             takes a machine that is cheap and can be preempted
+#   --spot             use a cheap machine that can be preempted
 #   --queued           the machine comes from queue: for babysit, status and delete
-#   --worker=N         whose log is shown [0]
-#   --poll=SECONDS     between two looks [30]
-#   --attempts=N       failures in a row, without a step saved, that babysit bears [3]
-#   --yes              deletes without asking
-#   --dry-run          shows the commands and runs none
-#   --help
+#   --worker=N         number of the worker whose log is shown [0]
+#   --poll=SECONDS     time between two checks [30]
+#   --attempts=N       failures in a row, without a step saved, that babysit accepts [3]
+#   --yes              delete without asking
+#   --dry-run          show the commands, and run nothing
+#   --help             show this text
 #
-# What follows -- is hybrid-jax's, but for --workdir: it is BUCKET/RUN, or on a machine
+# Options after -- are those of hybrid-jax, without --workdir: that is BUCKET/RUN, or
 # without a bucket ~/hybrid_jax/workdirs/RUN. A pod of several hosts needs a bucket, and
-# gcloud needs its key in the agent then: ssh-add ~/.ssh/google_compute_engine
+# gcloud needs its key in the agent: ssh-add ~/.ssh/google_compute_engine
 #
-# run, logs and babysit end with the run's exit code, or with 1 where there is none. The
-# machine stays, and costs, until you delete it:
+# Exit code of run, logs and babysit: that of the run, or 1 if it has none; 2 for an error
+# that you can fix. The machine stays, and costs, until you delete it:
 #
 #   launch/tpu.sh babysit ... -- ... && launch/tpu.sh delete --yes
 set -euo pipefail
@@ -64,30 +64,30 @@ version_of() {
 
 check() {
   [[ $name =~ ^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$ ]] ||
-    die "--name=$name is no name of a machine: take small letters, digits and -"
-  [[ $poll =~ ^[0-9]+$ ]] || die "--poll=$poll is no number of seconds"
-  [[ $worker =~ ^[0-9]+$ ]] || die "--worker=$worker is no number of a worker"
-  [[ $attempts =~ ^[0-9]+$ ]] || die "--attempts=$attempts is no number"
+    die "--name=$name is no name of a machine: use small letters, digits and -"
+  [[ $poll =~ ^[0-9]+$ ]] || die "--poll=$poll is no number: give seconds"
+  [[ $worker =~ ^[0-9]+$ ]] || die "--worker=$worker is no number: give that of a worker"
+  [[ $attempts =~ ^[0-9]+$ ]] || die "--attempts=$attempts is no number: give one"
   run=${run:-$name}
   check_run
   check_bucket
   check_arguments
   version=${version:-$(version_of "$type")}
-  need gcloud "see https://cloud.google.com/sdk/docs/install"
+  need gcloud "install it from https://cloud.google.com/sdk/docs/install"
 }
 
-# Something that is nobody's mistake.
+# Print an error that is not the user's, and exit with 1.
 fail() {
   printf '%s: %s\n' "${0##*/}" "$*" >&2
   exit 1
 }
 
-# By its bare name.
+# Reduce a bucket to its bare name, and check it.
 check_bucket() {
   bucket=${bucket#gs://}
   bucket=${bucket%/}
   [[ $bucket =~ ^([a-z0-9][a-z0-9._-]+)?$ ]] ||
-    die "--bucket=$bucket is no name of a bucket, such as my-runs or gs://my-runs"
+    die "--bucket=$bucket is no name of a bucket: give one, such as my-runs or gs://my-runs"
 }
 
 tpus() {
@@ -95,21 +95,21 @@ tpus() {
     ${zone:+"--zone=$zone"} ${project:+"--project=$project"}
 }
 
-# on WORKER LINE: has a worker's shell run a line. Where the machine is gone meanwhile,
-# ssh would wait for ever.
+# Usage: on WORKER LINE. Run a line in the shell of a worker. Without a limit, ssh would
+# wait forever for a machine that is gone.
 on() {
   tpus tpu-vm ssh "$name" "--worker=$1" "--command=$2" \
     --ssh-flag=-oServerAliveInterval=15 --ssh-flag=-oServerAliveCountMax=4
 }
 
-# on_worker WORKER BARE COMMAND [ARG ...]: of worker.sh, or the line BARE where there was
-# no setup.
+# Usage: on_worker WORKER BARE COMMAND [ARG ...]. Run a command of worker.sh, or the line
+# BARE on workers without setup.
 on_worker() {
   on "$1" "if [ ! -e hybrid_jax/ready ]; then $2; \
 else bash hybrid_jax/source/launch/worker.sh $(quoted "$3" "$run" "${@:4}"); fi"
 }
 
-refuse="echo 'nothing is installed here: launch/tpu.sh setup first' >&2; exit 2"
+refuse="echo 'nothing is installed here: run launch/tpu.sh setup first' >&2; exit 2"
 
 # --- the machine
 
@@ -123,7 +123,7 @@ request() {
     "--runtime-version=$version" ${spot:+--spot}
 }
 
-# Called again, it goes on waiting.
+# Request a machine and wait for it. Another call continues to wait.
 queue() {
   queued=yes
   [[ -z $dry_run ]] || request
@@ -137,17 +137,17 @@ queue() {
   done
 }
 
-# What a state of a VM or of a queued resource means here, a row each.
+# Reduce a state of a VM or of a queued resource to ready, lost, failed or wait.
 meaning() {
   case $1 in
     READY | ACTIVE) echo ready ;;
     PREEMPTED | TERMINATED | STOPPED | UNKNOWN | SUSPENDED | GONE) echo lost ;;
     FAILED) echo failed ;;
-    *) echo wait ;; # it is on its way, or gcloud cannot be reached
+    *) echo wait ;; # it is being made, or gcloud cannot be reached
   esac
 }
 
-# ask KIND FIELD: its state, GONE, or UNREACHABLE.
+# Usage: ask KIND FIELD. Print the state of the machine, GONE or UNREACHABLE.
 ask() {
   local answer
   if answer=$(tpus "$1" describe "$name" "--format=value($2)" 2>"$scratch/errors"); then
@@ -159,26 +159,26 @@ ask() {
   fi
 }
 
-# What gcloud said, which is several lines long.
+# Print the one line of gcloud's message that names the error.
 complaint() {
   grep -m 1 ERROR "$scratch/errors" || tail -n 1 "$scratch/errors"
 }
 
 state='' # of the machine
-left=''  # of what there is to delete
+left=''  # state of what there is to delete
 
 look_at_machine() {
   local before=$state
   if [[ -n $queued ]]; then
     state=$(ask queued-resources state.state)
     left=$state
-    # Its VM may be gone before it knows.
+    # A queued resource may still be active when its VM is gone.
     [[ $(meaning "$state") != ready ]] || state=$(ask tpu-vm state)
   else
     state=$(ask tpu-vm state)
     left=$state
   fi
-  # Without an account or a project there is no sense in asking on.
+  # Without an account or a project, asking again is useless.
   [[ $state != UNREACHABLE || -n $before ]] ||
     fail "gcloud does not answer: $(complaint)"
   [[ $state == "$before" ]] || say "$name is $state"
@@ -195,17 +195,17 @@ delete() {
 confirm() {
   local answer=''
   [[ -z $yes && -z $dry_run ]] || return 0
-  read -r -p "Type $name to delete it, with what is on its disk: " answer || true
-  [[ $answer == "$name" ]] || die "nothing is deleted: that was not $name"
+  read -r -p "Type $name to delete the machine and its disk: " answer || true
+  [[ $answer == "$name" ]] || die "nothing was deleted: type $name to confirm"
 }
 
 # --- the run
 
 setup() {
   local archive=$scratch/hybrid_jax.tar.gz tree
-  # A commit of what is tracked as it is now, which nothing refers to.
-  [[ -e $here/../.git ]] || die "$here is in no clone of git, whose files setup copies"
-  # Each waits for success itself, since babysit calls it where set -e means nothing.
+  [[ -e $here/../.git ]] || die "$here is in no git clone: setup copies the files of one"
+  # `git stash create` commits the tracked files as they are, on no branch. The steps are
+  # joined by &&, because set -e has no effect where babysit calls this.
   tree=$(execute git -C "$here/.." stash create) &&
     execute git -C "$here/.." archive --format=tar.gz "--output=$archive" \
       "${tree:-HEAD}" &&
@@ -219,23 +219,23 @@ start() {
   on_worker all "$refuse" start "$bucket" "${arguments[@]}"
 }
 
-# Follows a log; the connection may break, and the run goes on.
+# Follow a log. The run continues if the connection breaks.
 follow() {
   local code=0
-  trap 'echo; say "the run goes on: see $0 logs, or end it with $0 stop"; exit 130' INT
+  trap 'echo; say "the run continues: see $0 logs, or end it with $0 stop"; exit 130' INT
   on_worker "$1" "$refuse" follow || code=$?
-  ((code != 255)) || fail "the connection broke; the run goes on: see $0 logs"
+  ((code != 255)) || fail "the connection broke and the run continues: see $0 logs"
   exit "$code"
 }
 
-# Prints how each worker is.
+# Print the state of the run on each worker.
 ask_workers() {
   on_worker all "echo hybrid_jax bare" state
 }
 
 how='' code='' step=-1
 
-# Sets how, code and step of the run on all workers together.
+# Set how, code and step of the run, combined over all workers.
 look_at_run() {
   local before=$how lines
   if lines=$(ask_workers 2>"$scratch/errors"); then
@@ -243,7 +243,7 @@ look_at_run() {
   else
     how=unreachable
     [[ $how == "$before" ]] ||
-      say "no answer from the workers, asking on ($(complaint))"
+      say "no answer from the workers, asking again ($(complaint))"
   fi
 }
 
@@ -287,28 +287,28 @@ make() {
   if [[ -n $queued ]]; then request; else create; fi
 }
 
-# Another machine in the place of one that is lost.
+# Replace a machine that is lost.
 renew() {
-  [[ $left == GONE ]] || delete || { bear "$name cannot be deleted" && return; }
+  [[ $left == GONE ]] || delete || { count_failure "$name cannot be deleted" && return; }
   if make 2>"$scratch/errors"; then
     return
   fi
   cat "$scratch/errors" >&2
-  # Without any free machine, waiting is all that helps.
+  # If no machine is free, only waiting helps.
   if grep -qiE 'capacity|RESOURCE_EXHAUSTED|stockout' "$scratch/errors"; then
-    say "there is no machine free: trying on"
+    say "no machine is free: trying again"
   else
-    bear "$name cannot be created"
+    count_failure "$name cannot be created"
   fi
 }
 
-# The run on a machine that is ready.
+# Start or watch the run on a machine that is ready.
 tend() {
   look_at_run
   progress
   case $how in
-    bare) { setup && start && begun=yes; } || bear "setup did not succeed" ;;
-    absent) { start && begun=yes; } || bear "the run cannot be started" ;;
+    bare) { setup && start && begun=yes; } || count_failure "setup did not succeed" ;;
+    absent) { start && begun=yes; } || count_failure "the run cannot be started" ;;
     alive) begun=yes halves=0 ;;
     some) reunite ;;
     ended) judge ;;
@@ -322,7 +322,8 @@ progress() {
   fi
 }
 
-# Others wait in vain for a worker that has ended. They may be saving, so not at once.
+# Stop the workers that wait in vain for one that has ended. They may be saving, so this
+# does not happen at once.
 reunite() {
   halves=$((halves + 1))
   if ((halves > 3)); then
@@ -330,13 +331,13 @@ reunite() {
   fi
 }
 
-# What to do about a run that has ended, a row for each exit code. One that ended before
-# our time may get another command now.
+# React to the exit code of a run that has ended. A run that ended before this script began
+# is started again, since its command may be a new one.
 judge() {
   case ${begun:-before}-$code in
-    before-*) { start && begun=yes; } || bear "the run cannot be started" ;;
+    before-*) { start && begun=yes; } || count_failure "the run cannot be started" ;;
     yes-0)
-      say "$run is complete; $name stays, and costs, until $0 delete"
+      say "$run is complete; $name stays, and costs, until you run $0 delete"
       exit 0
       ;;
     yes-[23])
@@ -344,19 +345,19 @@ judge() {
       exit "$code"
       ;;
     *)
-      bear "$run has ended with exit code $code"
+      count_failure "$run ended with exit code $code"
       start || true
       ;;
   esac
 }
 
-# Says what went wrong, and gives up when that was once too often.
-bear() {
+# Print what went wrong, and give up after too many failures.
+count_failure() {
   fruitless=$((fruitless + 1))
   say "$1"
   if ((fruitless > attempts)); then
     show_end || true
-    fail "$1, $fruitless times without a step saved in between: given up"
+    fail "$1 ($fruitless failures without a step saved in between): given up"
   fi
 }
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What tpu.sh does on a worker of a TPU VM. It is copied there and called by tpu.sh.
+# Control a run on one worker of a TPU VM. tpu.sh copies this script there and calls it.
 #
-#   worker.sh setup RUN BUCKET           installs ~/hybrid_jax/new
-#   worker.sh start RUN BUCKET [ARG ...] starts hybrid-jax, unless the run is alive
-#   worker.sh state RUN                  in one line
-#   worker.sh follow RUN                 shows the log until the run ends, and ends as it
-#   worker.sh stop RUN                   has the run save its step, waits for its end
+#   worker.sh setup RUN BUCKET           install ~/hybrid_jax/new
+#   worker.sh start RUN BUCKET [ARG ...] start hybrid-jax, unless the run is alive
+#   worker.sh state RUN                  print the state of the run in one line
+#   worker.sh follow RUN                 show the log until the run ends; return its code
+#   worker.sh stop RUN                   let the run save its step, and wait for its end
 set -euo pipefail
 
 home=$HOME/hybrid_jax
@@ -18,26 +18,26 @@ die() {
   exit 2
 }
 
-# Needs no root: gcsfuse mounts for the user that it runs as.
+# Mount a bucket, without root: gcsfuse mounts for its own user.
 mount_bucket() {
   local bucket=$1 mounted
   [[ -n $bucket ]] || return 0
   if mounted=$(findmnt --noheadings --output SOURCE --mountpoint "$home/bucket"); then
     [[ $mounted == "$bucket" ]] ||
-      die "$home/bucket is the bucket $mounted, not $bucket: fusermount -u it first"
+      die "$home/bucket is the bucket $mounted, not $bucket: run fusermount -u $home/bucket"
     stat "$home/bucket" >/dev/null 2>&1 && return
     fusermount -uz "$home/bucket" # whose gcsfuse has died
   fi
   mkdir -p "$home/bucket"
   command -v gcsfuse >/dev/null || install_gcsfuse
-  # Orbax writes a checkpoint aside and renames its folder, which gcsfuse refuses without
-  # a limit. Folders that other tools made are names of files alone: they are implicit.
-  # Hosts see each other's files at once only if nobody remembers what there was.
+  # Orbax renames the folder of each checkpoint, which gcsfuse refuses without a limit.
+  # Folders that other tools made exist only in names of files: they are implicit. Hosts
+  # see each other's files at once only without a cache of metadata.
   gcsfuse --implicit-dirs --rename-dir-limit=100000 --metadata-cache-ttl-secs=0 \
     "$bucket" "$home/bucket"
 }
 
-# As https://cloud.google.com/storage/docs/cloud-storage-fuse/install has it.
+# Follow https://cloud.google.com/storage/docs/cloud-storage-fuse/install.
 install_gcsfuse() {
   local key=/usr/share/keyrings/cloud.google.asc apt=https://packages.cloud.google.com/apt
   curl -fsSL "$apt/doc/apt-key.gpg" | sudo tee "$key" >/dev/null
@@ -50,25 +50,25 @@ install_gcsfuse() {
 setup() {
   local lock
   for lock in "$home"/runs/*/lock; do
-    if is_held "$lock"; then
+    if is_locked "$lock"; then
       lock=${lock%/lock}
       die "the run ${lock##*/} is alive: stop it first"
     fi
   done
   rm -rf "$home/ready" "$home/source"
   mv "$home/new" "$home/source"
-  # Images of TPU VMs have Python 3.10; uv brings a newer one.
+  # TPU VMs have Python 3.10; uv installs a newer one.
   command -v uv >/dev/null || curl -fsSL https://astral.sh/uv/install.sh | sh
   uv venv --quiet --allow-existing --python 3.12 "$home/venv"
-  # uv would take a wheel that it built before, of other sources.
+  # Otherwise uv would reuse a wheel of older sources.
   uv pip install --quiet --python "$home/venv/bin/python" \
     --reinstall-package hybrid_jax "$home/source[tpu]"
   mount_bucket "$1"
   touch "$home/ready"
 }
 
-# Whether some process holds a lock: it is free as soon as that process is dead.
-is_held() {
+# Check whether a process holds a lock, which is free as soon as that process ends.
+is_locked() {
   [[ -e $1 ]] && ! flock --nonblock --shared "$1" true
 }
 
@@ -79,14 +79,14 @@ start() {
   [[ -z $bucket ]] || workdir=$home/bucket/$run
   mkdir -p "$folder"
   exec 9>"$folder/lock"
-  # It waits a moment for those who only look whether the lock is free.
+  # Wait a moment for other processes that only check the lock.
   if ! flock --timeout 1 9; then
-    echo "$run is alive already: nothing is started"
+    echo "$run is alive already: nothing was started"
     return
   fi
   rm -f "$folder/pid" "$folder/code"
   printf '%s\n' "$workdir" >"$folder/workdir"
-  # A session of its own outlives the connection that starts it.
+  # A new session outlives the connection that starts it.
   setsid "$BASH" "$0" keep "$run" \
     "$home/venv/bin/hybrid-jax" "--workdir=$workdir" "$@" \
     </dev/null >>"$folder/log" 2>&1 &
@@ -94,10 +94,10 @@ start() {
     kill -0 "$!" || die "$run cannot be started: see $folder/log"
     sleep 0.02
   done
-  echo "$run is started"
+  echo "started $run"
 }
 
-# Holds the lock as long as hybrid-jax lives, and writes down how it ended.
+# Hold the lock while hybrid-jax runs, and save its exit code.
 keep() {
   local code=0
   cd "$home/source"
@@ -109,41 +109,43 @@ keep() {
   mv "$folder/code.new" "$folder/code"
 }
 
-# hybrid_jax absent | alive STEP | ended CODE STEP, STEP of the newest checkpoint.
+# Print "hybrid_jax absent", "hybrid_jax alive STEP" or "hybrid_jax ended CODE STEP". STEP
+# is that of the newest checkpoint.
 state() {
   local step how
   [[ -e $folder/lock ]] || { echo "hybrid_jax absent" && return; }
-  if is_held "$folder/lock"; then how=alive; else how="ended $(code)"; fi
+  if is_locked "$folder/lock"; then how=alive; else how="ended $(code)"; fi
   step=$(find "$(<"$folder/workdir")/checkpoints" -maxdepth 1 -regex '.*/[0-9]+' \
     -printf '%f\n' 2>/dev/null | sort -n | tail -n 1) || true
   echo "hybrid_jax $how ${step:--1}"
 }
 
-# Of a run that has ended; a machine that was switched off wrote none.
+# Print the exit code of a run that has ended; it is lost if the machine was switched off.
 code() {
   if [[ -s $folder/code ]]; then cat "$folder/code"; else echo lost; fi
 }
 
 follow() {
   [[ -e $folder/log ]] || die "$run has no log here: start it first"
-  if is_held "$folder/lock"; then
+  if is_locked "$folder/lock"; then
     tail -n 100 --follow --pid="$(<"$folder/pid")" --sleep-interval=0.5 "$folder/log"
     flock --timeout 60 --shared "$folder/lock" true
   else
     tail -n 100 "$folder/log"
   fi
-  echo "$run has ended with exit code $(code)"
+  echo "$run ended with exit code $(code)"
   return "$(code | grep -x '[0-9]*' || echo 1)"
 }
 
 stop() {
-  if ! is_held "$folder/lock"; then
+  if ! is_locked "$folder/lock"; then
     echo "$run is not alive"
     return
   fi
   kill -TERM "$(<"$folder/pid")"
-  flock --timeout 90 --shared "$folder/lock" true || { echo "$run is alive yet" && exit 1; }
-  echo "$run has ended with exit code $(code)"
+  flock --timeout 90 --shared "$folder/lock" true ||
+    { echo "$run is still alive" && exit 1; }
+  echo "$run ended with exit code $(code)"
 }
 
 "$command" "${@:3}"

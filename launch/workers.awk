@@ -1,5 +1,5 @@
-# How a run is on all workers together, from what each says (worker.sh state): one of
-# bare, absent, alive, some, ended and unreachable; the worst exit code; the newest step.
+# Combine the states of a run on all workers (worker.sh state) into one line: bare,
+# absent, alive, some, ended or unreachable; the worst exit code; the newest step.
 
 function rank(code) {
   return code == "" ? 0 : code == "0" ? 1 : code == "2" || code == "3" ? 3 : 2
@@ -14,7 +14,7 @@ $1 == "hybrid_jax" {
 END {
   if (seen["alive"]) how = seen["ended"] || seen["bare"] ? "some" : "alive"
   else how = seen["bare"] ? "bare" : seen["ended"] ? "ended" : "unreachable"
-  # Those that are alive are left alone by another start.
+  # Starting again does nothing on workers where the run is alive.
   if (seen["absent"] && !seen["bare"]) how = "absent"
   print how, code == "" ? "-" : code, step
 }

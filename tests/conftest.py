@@ -27,6 +27,7 @@ os.environ["TFDS_DATA_DIR"] = _data.name
 import jax  # noqa: E402
 
 from hybrid_jax import data  # noqa: E402
+from hybrid_jax.config.schema import DataConfig  # noqa: E402
 
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -48,4 +49,4 @@ def signals():
 @pytest.fixture(scope="session")
 def digits() -> data.Splits:
     """The real digits."""
-    return data.load("digits", validation=0)
+    return data.load(DataConfig("digits", validation=0))

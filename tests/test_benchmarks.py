@@ -1,4 +1,4 @@
-"""The comparisons of `benchmarks/`: how they take turns, and what they make of it."""
+"""The comparisons of `benchmarks/`: how they interleave, and what they make of it."""
 
 import subprocess
 import sys
@@ -11,11 +11,11 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture
-def turns(monkeypatch):
+def interleaved(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import turns
+    import interleaved
 
-    return turns
+    return interleaved
 
 
 def counting(start):
@@ -28,20 +28,20 @@ def lacking():
     raise ImportError("no such package")
 
 
-def test_contenders_take_turns_and_the_warm_up_does_not_count(turns, capfd):
+def test_contenders_alternate_and_the_warm_up_does_not_count(interleaved, capfd):
     contenders = {
         "one": partial(counting, 0),
         "none": lacking,
         "ten": partial(counting, 10),
     }
-    measured = turns.take_turns(contenders, rounds=3)
+    measured = interleaved.measure_interleaved(contenders, rounds=3)
     assert measured == {"one": [1, 2, 3], "ten": [11, 12, 13]}
     assert "left out: none (no such package)" in capfd.readouterr().out
 
 
-def test_ratios_are_to_the_best_of_the_peers(turns):
+def test_ratios_are_to_the_best_of_the_peers(interleaved):
     measured = {"a": [4.0, 2.0, 3.0], "b": [6.0, 6.0, 9.0], "ours": [1.5, 1.0, 2.0]}
-    rows = list(turns.summarised(measured, ("a", "b", "absent"), 10))
+    rows = list(interleaved.summary_rows(measured, ("a", "b", "absent"), 10))
     assert rows == [
         ("a", "30.0", "20.0 to 40.0", "1.00x"),
         ("b", "60.0", "60.0 to 90.0", "0.50x"),
@@ -53,35 +53,39 @@ def failing():
     raise RuntimeError("out of paper")
 
 
-def test_a_contender_that_dies_is_named(turns, capfd):
+def test_a_contender_that_dies_is_named(interleaved, capfd):
     with pytest.raises(SystemExit, match="the third ended early"):
-        turns.take_turns({"one": partial(counting, 0), "the third": failing}, rounds=1)
+        interleaved.measure_interleaved(
+            {"one": partial(counting, 0), "the third": failing}, rounds=1
+        )
     assert "out of paper" in capfd.readouterr().err
 
 
-BESIDE_TIMM = ("train_step", "inference", "memory", "compile_time")
-ALONE = ("attention", "augmentation", "epoch", "scaling")
-
-
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "words"),
     [
-        *((name, ("timm", "--without")) for name in BESIDE_TIMM),
-        *((name, ("--rounds",)) for name in ALONE),
+        ("train_step", ["timm", "--without"]),
+        ("inference", ["timm", "--without"]),
+        ("memory", ["timm", "--without"]),
+        ("compile_time", ["timm", "--without"]),
+        ("attention", ["--rounds"]),
+        ("augmentation", ["--rounds"]),
+        ("epoch", ["--rounds"]),
+        ("scaling", ["--rounds"]),
     ],
 )
-def test_commands_say_what_they_do(name, told):
+def test_commands_say_what_they_do(name, words):
     done = subprocess.run(
         [sys.executable, BENCHMARKS / f"{name}.py", "--help"],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    for words in told:
-        assert words in done.stdout
+    for word in words:
+        assert word in done.stdout
 
 
-def test_gpu_script_tells_that_there_is_none(monkeypatch, tmp_path):
+def test_gpu_script_refuses_to_run_without_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
     done = subprocess.run(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_jax.errors import shown
+from hybrid_jax.errors import escape
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,9 @@ from hybrid_jax.errors import shown
 )
 def test_names_of_files_can_be_printed(name, text):
     path = Path(os.fsdecode(name))
-    assert shown(path) == shown(str(path)) == text
-    assert shown(shown(path)) == text
+    assert escape(path) == escape(str(path)) == text
+    assert escape(escape(path)) == text
 
 
 def test_a_surrogate_that_stands_for_no_byte_can_be_printed_too():
-    assert shown("\ud83d|\udcff") == r"\ud83d|\xff"
+    assert escape("\ud83d|\udcff") == r"\ud83d|\xff"

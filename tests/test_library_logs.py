@@ -1,4 +1,4 @@
-"""What libraries log under a command: told once, and in one line."""
+"""Warnings of libraries under a command: printed once, in one line."""
 
 import logging
 import sys
@@ -19,7 +19,7 @@ def log_from(path: str, text: str, *args, level=logging.WARNING, name="absl") ->
 ORBAX = "/env/lib/python3.11/site-packages/orbax/checkpoint/x.py"
 
 
-def test_a_warning_is_told_once_in_a_line_with_the_name_of_its_library(capsys):
+def test_a_warning_is_printed_once_in_a_line_with_its_library(capsys):
     def run():
         for _ in range(3):
             log_from(ORBAX, "[process=%s][thread=a] Skipping merge: %s\nmore", 0, "x")
@@ -43,28 +43,28 @@ def test_a_warning_is_told_once_in_a_line_with_the_name_of_its_library(capsys):
         ("Task exception was never retrieved\nfuture: <orbax/x.py>", "asyncio"),
     ],
 )
-def test_what_is_known_to_concern_nobody_is_left_out(text, name, capsys):
-    with library_logs.told():
+def test_messages_that_concern_nobody_are_ignored(text, name, capsys):
+    with library_logs.print_library_warnings():
         log_from(ORBAX, text, name=name)
     assert capsys.readouterr().err == ""
 
 
-def test_absl_s_own_warnings_are_heard_and_handlers_go_again(capsys):
+def test_absl_warnings_are_printed_and_handlers_restored(capsys):
     root = logging.getLogger()
     before = list(root.handlers)
     root.addHandler(logging.StreamHandler(sys.stderr))  # as `logging.info` does
-    with library_logs.told():
+    with library_logs.print_library_warnings():
         absl_logging.warning("the disk is slow")
     root.removeHandler(root.handlers[-1])
     assert root.handlers == before
     assert capsys.readouterr().err.count("the disk is slow\n") == 1
 
 
-def test_only_writes_of_a_closed_loop_are_left_out_and_hooks_go_again(monkeypatch):
+def test_only_the_closed_event_loop_is_ignored_and_hooks_restored(monkeypatch):
     heard = []
     monkeypatch.setattr(sys, "unraisablehook", heard.append)
     before = sys.unraisablehook
-    hook = library_logs.Unraisable()
+    hook = library_logs.ClosedLoopFilter()
     closed, other = (
         types.SimpleNamespace(exc_value=RuntimeError(text))
         for text in ("Event loop is closed", "something else")
@@ -72,5 +72,5 @@ def test_only_writes_of_a_closed_loop_are_left_out_and_hooks_go_again(monkeypatc
     sys.unraisablehook(closed)
     sys.unraisablehook(other)
     assert heard == [other]
-    hook.undo()
+    hook.uninstall()
     assert sys.unraisablehook == before

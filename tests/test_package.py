@@ -1,7 +1,9 @@
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 import hybrid_jax
-from hybrid_jax.models import catalog, summary
+from hybrid_jax.models import catalog
+from hybrid_jax.models import cost as cost_module
 from tests.models import test_parity
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +52,32 @@ def test_version_is_that_of_the_changelog_and_the_installed_package():
     assert hybrid_jax.__version__ == newest == metadata.version("hybrid_jax")
 
 
+def test_wheels_have_the_experiments_and_the_types(tmp_path):
+    """The wheel is built from the source distribution, so that is complete too."""
+    for name in ("hybrid_jax", "configs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def setup(folder, *command):
+        subprocess.run(
+            [sys.executable, "setup.py", "-q", *command], cwd=folder, check=True
+        )
+
+    setup(tmp_path, "sdist", "--formats=tar")
+    (archive,) = (tmp_path / "dist").iterdir()
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    (source,) = (tmp_path / "unpacked").iterdir()
+    setup(source, "build_py", "--build-lib", str(tmp_path / "wheel"))
+    package = tmp_path / "wheel" / "hybrid_jax"
+    for config in (ROOT / "configs").glob("*.py"):
+        assert (package / "configs" / config.name).read_text() == config.read_text()
+    assert (package / "py.typed").exists()
+    assert (package / "main.py").exists()
+
+
 def test_documents_name_only_what_exists():
     text = (ROOT / "README.md").read_text()
     for path in re.findall(r"(?:configs|tests|benchmarks|hybrid_jax)/[\w./]+", text):
@@ -65,7 +94,7 @@ def test_tables_of_the_readme_are_those_of_the_command(monkeypatch):
     row = r"^\| `(\w+)` \|.* ([\d.]+) M \| ([\d.]+) \|"
     counts = {name: numbers for name, *numbers in re.findall(row, written, re.M)}
     assert sorted(counts) == sorted(hybrid_jax.list_models())
-    asked, create, count = [], catalog.create_model, summary.cost
+    asked, create, count = [], catalog.create_model, cost_module.cost
 
     def cost(model):
         if SMALL.fullmatch(asked[-1]) or os.environ.get("HYBRID_JAX_TABLES") == "all":
@@ -73,12 +102,12 @@ def test_tables_of_the_readme_are_those_of_the_command(monkeypatch):
         parameters, macs = map(float, counts[asked[-1]])
         return SimpleNamespace(parameters=1e6 * parameters, macs=1e9 * macs)
 
-    monkeypatch.setattr(summary, "cost", cost)
+    monkeypatch.setattr(cost_module, "cost", cost)
     monkeypatch.setattr(
         catalog, "create_model", lambda name: asked.append(name) or create(name)
     )
     tables = f"{catalog.tables()}\n"
-    assert written == tables, "python -m hybrid_jax.models --write README.md"
+    assert written == tables, "hybrid-jax models --write=README.md"
 
 
 def test_tables_claim_no_more_than_the_tests_compare():
@@ -88,7 +117,7 @@ def test_tables_claim_no_more_than_the_tests_compare():
 
     rows = {
         "logits": {*test_parity.ROW_OF_EACH_FAMILY, *test_parity.OUR_OWN_SIZES},
-        "narrow logits": rows_of(test_parity.test_recipes_equal_timm)
+        "narrow logits": rows_of(test_parity.test_block_configs_equal_timm)
         | {"coatnet_6", "coatnet_7"},
         "shapes": rows_of(test_parity.test_names_and_shapes_equal_timm),
         "sizes": rows_of(test_parity.test_sizes_are_timms),

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_jax import config as configs
-from hybrid_jax import convert, paths
+from hybrid_jax import paths
+from hybrid_jax.config import resolve as configs
+from hybrid_jax.engine.convert_weights import convert_weights
 from hybrid_jax.errors import UserError
 
 ODD = "a[1] *?'\"%#{}\\é $x " + os.fsdecode(b"caf\xe9") + " end."
@@ -17,26 +18,26 @@ ODD = "a[1] *?'\"%#{}\\é $x " + os.fsdecode(b"caf\xe9") + " end."
 
 def test_a_folder_of_any_name_has_a_path_that_patterns_take_letter_for_letter(tmp_path):
     folder = tmp_path / ODD / "below"
-    plain = paths.plain(folder)
+    plain = paths.library_path(folder)
     folder.mkdir(parents=True)  # later is early enough
     (plain / "file").write_text("mine")
     assert glob.glob(f"{plain}/fil*") == [f"{plain}/file"]
     str(plain).encode()
     assert (folder / "file").read_text() == "mine"
-    assert paths.plain(folder) == plain
-    assert paths.given(plain / "file") == folder / "file"
+    assert paths.library_path(folder) == plain
+    assert paths.user_path(plain / "file") == folder / "file"
     said = f'no file "{plain}/x" here'
-    assert paths.in_own_words(said) == f'no file "{folder}/x" here'
+    assert paths.with_user_paths(said) == f'no file "{folder}/x" here'
 
 
 def test_a_plain_path_stays_itself(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert paths.plain(Path("a b/é")) == tmp_path / "a b" / "é"
-    assert paths.given(tmp_path / "x") == tmp_path / "x"
+    assert paths.library_path(Path("a b/é")) == tmp_path / "a b" / "é"
+    assert paths.user_path(tmp_path / "x") == tmp_path / "x"
 
 
 def test_links_end_with_their_process_and_need_a_plain_place(tmp_path):
-    show = "from hybrid_jax import paths; print(paths.plain('x[1]').parent)"
+    show = "from hybrid_jax import paths; print(paths.library_path('x[1]').parent)"
     start = [sys.executable, "-c", show]
     odd = tmp_path / "odd[1]"
     odd.mkdir()
@@ -52,7 +53,7 @@ def test_links_end_with_their_process_and_need_a_plain_place(tmp_path):
 def test_links_outlive_forks_and_end_with_a_process_that_ends_at_once(tmp_path):
     show = (
         "import os, sys; from hybrid_jax import paths\n"
-        "links = paths.plain('x[1]').parent\n"
+        "links = paths.library_path('x[1]').parent\n"
         "if not os.fork(): sys.exit()\n"
         "os.wait()\n"
         "print(links, links.exists(), flush=True)\n"
@@ -69,8 +70,8 @@ def test_links_outlive_forks_and_end_with_a_process_that_ends_at_once(tmp_path):
 
 def test_a_tilde_that_names_nobody_is_a_letter(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    assert paths.expanded("~/runs") == Path("/home/me/runs")
-    assert paths.expanded("~nobody-of-that-name/x") == Path("~nobody-of-that-name/x")
+    assert paths.expand_user("~/runs") == Path("/home/me/runs")
+    assert paths.expand_user("~nobody-of-that-name/x") == Path("~nobody-of-that-name/x")
 
 
 @pytest.mark.parametrize(
@@ -82,10 +83,10 @@ def test_what_is_not_on_this_machine_is_refused_and_the_way_is_named(path, tmp_p
     for name in ("data.dir", "data.manual_dir", "data.path", "init_from"):
         fields = configs.flatten(configs.default()) | {name: path}
         with pytest.raises(UserError, match=rf"config\.{name}='{path}' .*mount a buck"):
-            configs.validate(configs.unflatten(fields))
+            configs.resolve(configs.to_config_dict(fields))
     for source, target in ((path, "x.safetensors"), ("x", f"{path}.safetensors")):
         with pytest.raises(UserError, match=rf"{path}.* is not allowed: a path of thi"):
-            convert.convert(source, target)
+            convert_weights(source, target)
 
 
 @pytest.mark.parametrize("path", ["runs/x", "./gs:/x", "C:/runs", "/a/s3://b", "", "a"])

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from hybrid_jax.models import counterpart, create_model, interop
+from hybrid_jax.models import create_model
+from hybrid_jax.weights import timm_models, timm_names
 
 
 class _TorchvisionStandIn:
@@ -72,7 +73,7 @@ def pair(name, image_size, **overrides) -> Pair:
     if not name.startswith("vit"):
         overrides = {"strides": (2, 2, 2, 2, 2)} | overrides
     model = create_model(name, 10, image_size, **overrides)
-    theirs, arguments = counterpart.timm_arguments(model)
+    theirs, arguments = timm_models.timm_arguments(model)
     network = randomise(timm.create_model(theirs, **arguments))
     return Pair(model, network, variables_from_timm(model, network))
 
@@ -81,7 +82,7 @@ def variables_from_timm(model, network) -> dict:
     """Flax variables with copies of the values of a timm network."""
     state = {key: tensor.numpy().copy() for key, tensor in network.state_dict().items()}
     shapes = shapes_of(model)
-    arrays, _ = interop.from_timm(model, state, shapes)
+    arrays, _ = timm_names.from_timm(model, state, shapes)
     assert {path: array.shape for path, array in arrays.items()} == shapes
     return unflatten_dict(arrays, sep="/")
 

@@ -8,23 +8,21 @@ second is the .safetensors file to write. Weights of this project become timm's.
 Weights of timm, and of the released Astroformer, become this project's.
 
   --checkpoint=WHICH  of a run: best on validation, last, or a step [the tested]
-  --model=NAME       model of the weights, which files of timm do not tell;
-                     `hybrid-jax models` lists the names
-  --image-size=SIZE  size of the images that the converted network is for, such
-                     as 224 or 192x256 (height x width) [that of the source]
-  --to=NAMES         whose names to write, timm or hybrid_jax [the other's]
-  --flagfile=FILE    reads more flags from a file, one on each line
+  --model=NAME        model of the weights, which files of timm do not name;
+                      `hybrid-jax models` lists the names
+  --image-size=SIZE   size of images that the converted model is for, such as
+                      224 or 192x256 (height x width) [that of the source]
+  --to=NAMES          whose names to write, timm or hybrid_jax [the other's]
+  --flagfile=FILE     read more flags from a file, one on each line
 
 Train from either kind of file with --config.init_from=FILE.
+Exit code: 0, or 2 for an error that you can fix.
 """
-
-import typing
 
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import IMAGE_SIZE, TEXT, Option, one_of
-from hybrid_jax.errors import UserError, shown
+from hybrid_jax.errors import UserError, escape
 
-PLACES = ("source", "target")
 OPTIONS = (
     Option("checkpoint", TEXT, ""),
     Option("model", TEXT),
@@ -34,36 +32,30 @@ OPTIONS = (
 
 
 def run(call: Call) -> None:
-    """Converts what a command line asks for, and prints what was done.
+    """Convert weights, and print what was done.
 
     Raises:
-      UserError: something that the user can mend.
+      UserError: something that the user can fix.
     """
-    arguments = parse(call.arguments)
-    from hybrid_jax.convert import convert
+    # Imported here, so that help is instant and mistakes are found before jax loads.
+    from hybrid_jax.cli import flags
 
-    print(shown("\n".join(convert(**arguments))))
+    parsed = flags.parse(call.arguments, OPTIONS, most=2)
+    files, values = parsed.positional, parsed.values
+    if len(files) < 2:
+        missing = "target" if files else "source"
+        raise UserError(f"the {missing} is missing: give source and target")
+    from hybrid_jax.engine.convert_weights import convert_weights
 
-
-def parse(arguments: list[str]) -> dict[str, typing.Any]:
-    """Parses a command line; returns the arguments of `hybrid_jax.convert.convert`.
-
-    Raises:
-      UserError: a flag, a value or the number of arguments is not right.
-    """
-    from hybrid_jax.cli.flags import parse_plain
-
-    parsed = parse_plain(arguments, OPTIONS, len(PLACES))
-    files, values = parsed.others, parsed.values
-    if len(files) < len(PLACES):
-        raise UserError(f"the {PLACES[len(files)]} is missing (see --help)")
-    return {
-        **dict(zip(PLACES, files, strict=True)),
-        "name": values["model"],
-        "image_size": values["image-size"],
-        "to": values["to"],
-        "checkpoint": values["checkpoint"],
-    }
+    lines = convert_weights(
+        source=files[0],
+        target=files[1],
+        name=values["model"],
+        image_size=values["image-size"],
+        to=values["to"],
+        checkpoint=values["checkpoint"],
+    )
+    print(escape("\n".join(lines)))
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was written")

@@ -4,29 +4,28 @@
   hybrid-jax evaluate --workdir=runs/cells --data=new_cells
   hybrid-jax evaluate --workdir=runs/cells --config.data.path=/elsewhere/cells
 
-Prints loss, accuracy and top-5 accuracy, and writes nothing to the run's
-folder. Other images lie in a folder for each class, or are named in a table.
-They need nothing of what the run was trained on.
+Prints loss, accuracies and balanced accuracy, and writes nothing to the run's
+folder. Other images lie in one folder per class, or are listed in a table; the
+images that the run was trained on are not needed for them.
 
   --workdir=DIR          folder of the run [runs/FILE or runs/FILE-MODEL]
   --checkpoint=WHICH     best on validation, last, or a step [the one tested]
   --split=NAME           train, validation or test [test]
-  --data=DIR             folder or table (.csv) of other images
-  --on-error=skip        leaves out and counts those that cannot be read [stop]
-  --config.FIELD=VALUE   changes a field; `hybrid-jax fields` lists them
-  --config=FILE[:MODEL]  experiment; refuses a run of another one
-  --flagfile=FILE        reads more flags from a file, one on each line
+  --data=PATH            folder or table (.csv) of other images
+  --on-error=skip        leave out and count images that cannot be read [stop]
+  --config.FIELD=VALUE   change a field; `hybrid-jax fields` lists them
+  --config=FILE[:MODEL]  refuse a run of another experiment
+  --flagfile=FILE        read more flags from a file, one on each line
+
+Exit code: 0, or 2 for an error that you can fix.
 """
 
 import typing
 
-from hybrid_jax.cli.common import Call, Command, memory_told
+from hybrid_jax.cli.common import Call, Command, report_out_of_memory
 from hybrid_jax.cli.options import TEXT, Option, one_of
-from hybrid_jax.errors import OtherRun, UserError
+from hybrid_jax.errors import ConfigMismatch, UserError
 from hybrid_jax.paths import check_local
-
-if typing.TYPE_CHECKING:
-    from ml_collections import ConfigDict
 
 OPTIONS = (
     Option("workdir", TEXT),
@@ -37,80 +36,51 @@ OPTIONS = (
 )
 
 
-class Order(typing.NamedTuple):
-    """What a command line asks for.
-
-    Attributes:
-      config: of the experiment; None takes that of the run in the workdir.
-      changed: fields of that stored config to change, by name.
-      workdir: folder of the run.
-      chosen: whether the user left the workdir out.
-      checkpoint, split, images, on_error: arguments of `engine.evaluate.evaluate`.
-    """
-
-    config: "ConfigDict | None"
-    changed: dict[str, typing.Any]
-    workdir: str
-    chosen: bool
-    checkpoint: str
-    split: str
-    images: str
-    on_error: str
-
-
 def run(call: Call) -> None:
-    """Evaluates what a command line asks for.
+    """Evaluate what a command line asks for.
 
     Raises:
-      UserError: something that the user can mend.
+      UserError: something that the user can fix.
     """
-    # Imported where they are needed: help is instant, and mistakes precede jax.
-    order = parse(call.arguments)
+    # Imported here, so that help is instant and mistakes are found before jax loads.
+    arguments, is_default_workdir = parse(call.arguments)
     from hybrid_jax.engine.evaluate import evaluate
 
-    if order.chosen:
-        print(f"No --workdir given: using {order.workdir}", flush=True)
-    with memory_told():
+    workdir = arguments["workdir"]
+    if is_default_workdir:
+        print(f"No --workdir given: using {workdir}", flush=True)
+    with report_out_of_memory():
         try:
-            evaluate(
-                order.workdir,
-                order.config,
-                order.changed,
-                order.checkpoint,
-                order.split,
-                order.images,
-                order.on_error,
-            )
-        except OtherRun as error:
-            line = call.line("evaluate", f"--workdir={order.workdir}")
+            evaluate(**arguments)
+        except ConfigMismatch as error:
+            line = call.line("evaluate", f"--workdir={workdir}")
             raise UserError(f"{error.what}. Evaluate that run with `{line}`") from None
 
 
-def parse(arguments: list[str]) -> Order:
-    """Parses a command line.
+def parse(arguments: list[str]) -> tuple[dict[str, typing.Any], bool]:
+    """Parse a command line.
+
+    Returns:
+      The arguments of `engine.evaluate.evaluate`, and whether the user gave no workdir.
 
     Raises:
-      UserError: a flag, a value or a config file that is not right.
+      UserError: a flag, a value or a config file is wrong.
     """
     from hybrid_jax.cli import flags, workdirs
 
-    parsed = flags.parse(arguments, OPTIONS)
-    values, changed = parsed.values, parsed.changed
-    workdir = workdirs.choose(values["workdir"], values["config"])
+    parsed = flags.parse(arguments, OPTIONS, takes_config=True)
+    values, has_config = parsed.values, parsed.config is not None
+    workdir = workdirs.resolve_workdir(values["workdir"], values["config"])
     check_local("--data", values["data"])
-    if parsed.config is not None:
-        flags.needed_config(parsed)
-        changed = {}
-    return Order(
-        config=parsed.config,
-        changed=changed,
-        workdir=workdir,
-        chosen=values["workdir"] is None,
-        checkpoint=values["checkpoint"],
-        split=values["split"],
-        images=values["data"],
-        on_error=values["on-error"],
-    )
+    return {
+        "workdir": workdir,
+        "config": flags.required_config(parsed) if has_config else None,
+        "changed": {} if has_config else parsed.changed,
+        "checkpoint": values["checkpoint"],
+        "split": values["split"],
+        "images": values["data"],
+        "on_error": values["on-error"],
+    }, values["workdir"] is None
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was written", huge_pages=True)

@@ -6,8 +6,12 @@
 
 The first lists all fields, the second a group of fields. The third lists the
 fields with this text in their names, or else in their descriptions (patterns
-such as '*_size' work too). Every field is shown with its default, what it
-means, and what is allowed. A file of configs/ may set other defaults.
+such as '*_size' work too). Every field is listed with its default, its meaning
+and the allowed values. An experiment may set other values.
+
+  --flagfile=FILE  read more flags from a file, one on each line
+
+Exit code: 0, or 2 for an error that you can fix.
 """
 
 import fnmatch
@@ -20,30 +24,30 @@ COLUMNS = 80
 
 
 def run(call: Call) -> None:
-    """Prints the fields that a command line asks for.
+    """Print the fields that a command line asks for.
 
     Raises:
-      UserError: there are none like that; says which are near.
+      UserError: there is no such field; names similar ones.
     """
-    # Imported where it is needed: help is instant.
-    from hybrid_jax.cli.flags import parse_plain
+    # Imported here, so that help is instant.
+    from hybrid_jax.cli.flags import parse
 
-    words = parse_plain(call.arguments, (), places=1).others
-    found = matching(*words)
-    print("\n\n".join(map(describe, found)), flush=True)
+    words = parse(call.arguments, (), most=1).positional
+    print("\n\n".join(map(format_field, matching(*words))), flush=True)
 
 
 def matching(text: str = "") -> list[str]:
-    """Returns the fields that a text stands for; empty stands for all.
+    """Return the names of the fields that a text matches.
 
     Args:
-      text: a group, a field, a shell pattern, or a part of names or of descriptions.
+      text: a group, a field, a shell pattern, or a part of names or of descriptions;
+        empty matches all fields.
 
     Raises:
-      UserError: there are none; says which are near.
+      UserError: there is no such field; names similar ones.
     """
-    from hybrid_jax.fields import FIELDS
-    from hybrid_jax.suggestions import unknown_field
+    from hybrid_jax.config.schema import FIELDS
+    from hybrid_jax.config.suggestions import unknown_field
 
     name = text.removeprefix("--").removeprefix("config.").rstrip(".")
     for pattern in (name, f"{name}.*", f"*.{name}", f"*{name}*"):
@@ -55,26 +59,20 @@ def matching(text: str = "") -> list[str]:
     return found
 
 
-def describe(name: str) -> str:
-    """Returns a field with its default, meaning, and allowed values, in some lines."""
-    from hybrid_jax.config import allowed
-    from hybrid_jax.fields import FIELDS
+def format_field(name: str) -> str:
+    """Return lines with a field's default, meaning and allowed values."""
+    from hybrid_jax.config.schema import FIELDS
 
     field = FIELDS[name]
-    texts = map(_indented, (field.meaning, f"allowed: {allowed(name)}"))
-    return "\n".join([f"--config.{name}={_typed(field.default)}", *texts])
-
-
-def _typed(default: object) -> str:
-    """Returns a default as a user types it."""
-    if default == ():
-        return ""
-    return str(default).lower() if isinstance(default, bool) else str(default)
-
-
-def _indented(text: str) -> str:
-    return textwrap.fill(
-        text, COLUMNS, initial_indent="    ", subsequent_indent="      "
+    default = "" if field.default == () else str(field.default)
+    if isinstance(field.default, bool):
+        default = default.lower()
+    wrap = textwrap.TextWrapper(
+        COLUMNS, initial_indent="    ", subsequent_indent="      "
+    )
+    meaning, allowed = field.meaning, f"allowed: {field.rule.words}"
+    return "\n".join(
+        [f"--config.{name}={default}", *map(wrap.fill, (meaning, allowed))]
     )
 
 

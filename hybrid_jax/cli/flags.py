@@ -1,199 +1,177 @@
-"""Flags on a command line: `--name=value`, and `--config.FIELD=value` for fields."""
+"""Parse a command line: `--name=value`, and `--config.FIELD=value` for fields."""
 
+import argparse
 import difflib
-import itertools
-from collections.abc import Iterable
+import re
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from hybrid_jax import config as configs
 from hybrid_jax.cli.common import is_config
 from hybrid_jax.cli.options import TEXT, Kind, Option, one_of
-from hybrid_jax.config_file import SUCH_AS, load_config
+from hybrid_jax.config.files import SUCH_AS, load_config
+from hybrid_jax.config.resolve import parse_value, resolve
+from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.config.suggestions import NEAR, nearest, unknown_field
 from hybrid_jax.errors import UserError
-from hybrid_jax.fields import FIELDS
-from hybrid_jax.suggestions import NEAR, nearest, unknown_field
 
-FIELD = "config."  # what the flags of fields begin with
-CONFIG = Option("config", TEXT)  # a file, or file:model
+FIELD = "config."  # start of the flags of fields
+CONFIG = Option("config", TEXT)
 MODES = {"train": "train", "eval": "evaluate"}  # with their subcommands
+MODE = Option("mode", one_of(*MODES), "train")
 
 
 class Parsed(NamedTuple):
-    """What a command line says.
+    """A command line.
 
     Attributes:
-      values: of the command's own flags and of `--config`, by name.
-      config: locked and not yet validated; None without `--config`.
+      values: value of each flag of the command, by name.
+      config: the experiment, not yet resolved; None without `--config`.
       changed: the fields that the command line sets, by name.
-      others: the arguments that are no flags.
+      positional: the arguments that are no flags.
     """
 
     values: dict[str, Any]
     config: ConfigDict | None
     changed: dict[str, Any]
-    others: list[str]
+    positional: list[str]
 
 
-def parse(arguments: list[str], options: Iterable[Option]) -> Parsed:
-    """Parses the command line of a command that takes a config.
+def parse(
+    arguments: list[str],
+    options: Sequence[Option],
+    takes_config: bool = False,
+    most: int = 0,
+) -> Parsed:
+    """Parse the command line of a command.
 
     Args:
       arguments: what follows the command.
-      options: the command's own flags.
+      options: flags of the command.
+      takes_config: whether it has `--config` and the flags of fields, too.
+      most: number of positional arguments that the command accepts.
 
     Raises:
-      UserError: a flag, a value or a config file that is not right.
+      UserError: a flag, a value or a config file is wrong, or there are too many
+        arguments.
     """
-    known = _defined([CONFIG, *options])
-    for name, field in FIELDS.items():
-        kind = Kind("", lambda text, name=name: configs.parse_value(name, text))
-        _define(known, Option(FIELD + name, kind), isinstance(field.default, bool))
-    others = _read(known, arguments)
-    changed = {
-        name: known[FIELD + name].value
-        for name in FIELDS
-        if known[FIELD + name].present
-    }
-    values = {option.name: known[option.name].value for option in (CONFIG, *options)}
+    options = [*options, *([CONFIG, *map(_field_option, FIELDS)] * takes_config)]
+    switches = [option.name for option in options if isinstance(option.default, bool)]
+    words = _expand_flagfiles(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    flagged = [_spell_out(word, switches) for word in words[:end]]
+    found, others = _read(flagged, options)
+    for word in others:
+        if re.match("-.", word):
+            name = word.lstrip("-").partition("=")[0]
+            raise UserError(_unknown(name, options, takes_config))
+    positional = others + words[end + 1 :]
+    if len(positional) > most:
+        stray = positional[most]
+        is_file = takes_config and is_config(stray)
+        hint = f"write --config={stray}" if is_file else "every option begins with --"
+        raise UserError(f"stray argument {stray!r}: {hint}")
+    values = {option.name: option.default for option in options} | found
+    changed = {name: found[FIELD + name] for name in FIELDS if FIELD + name in found}
     config = None
-    if values["config"] is not None:
+    if values.get("config") is not None:
         config = load_config(values["config"], changed)
-    return Parsed(values, config, changed, others)
+    return Parsed(values, config, changed, positional)
 
 
-def needed_config(parsed: Parsed) -> ConfigDict:
-    """Returns the config of a command line, validated.
+def required_config(parsed: Parsed) -> Config:
+    """Return the config of a command line, resolved.
 
     Raises:
-      UserError: there is none, or it is not right.
+      UserError: there is no `--config`, or the config is wrong.
     """
     if parsed.config is None:
         raise UserError(f"--config is missing: give one, {SUCH_AS}")
-    configs.validate(parsed.config)
-    return parsed.config
-
-
-def parse_plain(
-    arguments: list[str], options: Iterable[Option], places: int = 0
-) -> Parsed:
-    """Parses the command line of a command that takes no config.
-
-    Args:
-      arguments: what follows the command.
-      options: the command's flags.
-      places: how many arguments may be no flags.
-
-    Raises:
-      UserError: a flag or a value that is not right, or too many arguments.
-    """
-    known = _defined(options)
-    others = _read(known, arguments, places)
-    values = {option.name: known[option.name].value for option in options}
-    return Parsed(values, None, {}, others)
+    return resolve(parsed.config)
 
 
 def split_mode(arguments: list[str]) -> tuple[str, list[str]]:
-    """Reads `--mode=train` or `--mode=eval`, and leaves it out.
+    """Return the subcommand that `--mode` names, and the other arguments.
 
     Args:
       arguments: of a command line without a subcommand.
 
-    Returns:
-      The subcommand that is meant, and the arguments for it.
-
     Raises:
-      UserError: another mode.
+      UserError: `--mode` is neither `train` nor `eval`.
     """
-    known = _defined([Option("mode", one_of(*MODES), "train")])
-    expanded = _with_flagfiles(known, arguments)
-    try:
-        others = known(["hybrid-jax", *expanded], known_only=True)[1:]
-    except flags.Error as error:
-        raise UserError(f"{error} (see --help)") from None
-    # Without a mode the command line stays as the user typed it.
-    return MODES[known.mode], others if known["mode"].present else arguments
+    words = [_spell_out(word, ()) for word in _expand_flagfiles(arguments)]
+    found, others = _read(words, [MODE])
+    if "mode" not in found:
+        return MODES[MODE.default], arguments  # as the user typed them
+    return MODES[found["mode"]], others
 
 
-class _Parser(flags.ArgumentParser):
-    """Reads a flag's value."""
-
-    def __init__(self, option: Option):
-        self.option = option
-
-    def parse(self, text: Any) -> Any:
-        name, kind, _ = self.option
-        try:
-            return kind.read(text)
-        except ValueError:
-            raise UserError(
-                f"--{name}={text or repr(text)} is not allowed: {kind.allowed}"
-            ) from None
+def _field_option(name: str) -> Option:
+    """Return the flag of a field."""
+    kind = Kind("", partial(parse_value, name))
+    return Option(FIELD + name, kind, FIELDS[name].default)
 
 
-def _defined(options: Iterable[Option]) -> flags.FlagValues:
-    known = flags.FlagValues()
-    known.set_gnu_getopt(True)  # flags may follow what is none
-    for option in options:
-        _define(known, option, isinstance(option.default, bool))
-    return known
-
-
-def _define(known: flags.FlagValues, option: Option, boolean: bool) -> None:
-    """Adds a flag; a boolean one may lack a value, and has a form with `no`."""
-    flag = flags.Flag(
-        parser=_Parser(option),
-        serializer=None,
-        name=option.name,
-        default=None,
-        help_string="",
-        boolean=boolean,
+def _read(
+    words: list[str], options: Sequence[Option]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of the flags that are given, and all other words in order."""
+    parser = argparse.ArgumentParser(
+        add_help=False,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        exit_on_error=False,
     )
-    flag.value = option.default
-    flags.DEFINE_flag(flag, known)
+    for option in options:
+        read = partial(_read_value, option)
+        parser.add_argument(f"--{option.name}", dest=option.name, type=read)
+    try:
+        found, others = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error.argument_name} has no value (see --help)") from None
+    return vars(found), others
 
 
-def _read(known: flags.FlagValues, arguments: list[str], places: int = 0) -> list[str]:
-    """Sets flags from a command line, and from the files of its `--flagfile`.
+def _read_value(option: Option, text: str) -> Any:
+    try:
+        return option.kind.read(text)
+    except ValueError:
+        raise UserError(
+            f"--{option.name}={text or repr(text)} is not allowed: "
+            f"{option.kind.allowed}"
+        ) from None
 
-    Args:
-      known: the flags that there are; is changed.
-      arguments: what follows the command.
-      places: how many arguments may be no flags.
 
-    Returns:
-      The arguments that are no flags.
+def _spell_out(word: str, switches: Sequence[str]) -> str:
+    """Return a flag with two dashes, and a switch with its value; else the word."""
+    match = re.fullmatch("--?([a-zA-Z].*)", word, re.DOTALL)
+    if not match:
+        return word
+    name = match[1]
+    if name in switches:
+        return f"--{name}=true"
+    if name.startswith("no") and name[2:] in switches:
+        return f"--{name[2:]}=false"
+    return f"--{name}"
+
+
+def _expand_flagfiles(arguments: list[str]) -> list[str]:
+    """Replace `--flagfile=FILE` by the flags in the file, one a line.
 
     Raises:
-      UserError: a flag or a value that is not right, or too many arguments.
+      UserError: a file cannot be read.
     """
-    arguments = _with_flagfiles(known, arguments)
-    _check_values_follow(known, arguments)
-    try:
-        others = known(["hybrid-jax", *arguments])[1:]
-    except flags.UnrecognizedFlagError as error:
-        raise UserError(f"{_unknown(error.flagname, known)}") from None
-    except (flags.Error, ValueError) as error:
-        raise UserError(f"{error} (see --help)") from None
-    if len(others) > places:
-        stray = others[places]
-        meant = "every option begins with --"
-        if CONFIG.name in known and is_config(stray):
-            meant = f"write --config={stray}"
-        raise UserError(f"stray argument {stray!r}: {meant}")
-    return others
-
-
-def _with_flagfiles(known: flags.FlagValues, arguments: list[str]) -> list[str]:
-    """Puts the lines of flag files in the place of the flags that name them."""
     if {"--flagfile=", "-flagfile="} & {*arguments}:
         raise UserError("--flagfile is empty: give a file with a flag on each line")
     try:
-        return known.read_flags_from_files(arguments, force_gnu=False)
+        return flags.FlagValues().read_flags_from_files(arguments, force_gnu=False)
     except flags.CantOpenFlagFileError as error:
         cause = error.__context__
+        if not isinstance(cause, OSError):
+            raise
         raise UserError(
             f"--flagfile={cause.filename} cannot be read: {cause.strerror}"
         ) from None
@@ -201,33 +179,20 @@ def _with_flagfiles(known: flags.FlagValues, arguments: list[str]) -> list[str]:
         raise UserError(
             "--flagfile holds no text: give a file with a flag on each line"
         ) from None
-    except flags.Error as error:
-        raise UserError(f"{error} (see --help)") from None
+    except flags.Error:
+        raise UserError("--flagfile has no value (see --help)") from None
 
 
-def _check_values_follow(known: flags.FlagValues, arguments: list[str]) -> None:
-    """Refuses `--workdir --mode=eval`, where a flag would be taken for a value."""
-    for argument, following in itertools.pairwise(arguments):
-        name = argument.lstrip("-")
-        takes = name == "undefok" or (name in known and not known[name].boolean)
-        if argument.startswith("-") and takes and following.startswith("--"):
-            raise UserError(f"--{name} has no value before {following} (see --help)")
-
-
-def _unknown(name: str, known: flags.FlagValues) -> str:
-    """Says that there is no such flag, and which are near."""
-    takes_fields = CONFIG.name in known
-    fields = []
-    if takes_fields and name.startswith(FIELD):
-        return f"{unknown_field(name.removeprefix(FIELD))} (see `hybrid-jax fields`)"
-    if takes_fields and name.startswith(f"no{FIELD}"):
-        field = name.removeprefix(f"no{FIELD}")
-        if field in FIELDS:
-            return f"--{name}: config.{field} is not one of true and false"
-        return f"{unknown_field(field)} (see `hybrid-jax fields`)"
-    if takes_fields:
-        fields = [FIELD + field for field in nearest(name)]
-    own = [flag for flag in known if not flag.startswith(FIELD)]
-    near = difflib.get_close_matches(name, own, 1, NEAR) or fields
-    meant = f", did you mean --{near[0]}?" if near else ""
-    return f"--{name} does not exist{meant} (see --help)"
+def _unknown(name: str, options: Sequence[Option], takes_fields: bool) -> str:
+    """Say that a flag does not exist, and which may be meant."""
+    field = re.fullmatch(rf"(no)?{re.escape(FIELD)}(.*)", name, re.DOTALL)
+    if takes_fields and field:
+        if field[1] and field[2] in FIELDS:
+            return f"--{name}: config.{field[2]} is neither true nor false"
+        return f"{unknown_field(field[2])} (see `hybrid-jax fields`)"
+    names = [o.name for o in options if not o.name.startswith(FIELD)] + ["flagfile"]
+    near = difflib.get_close_matches(name, names, 1, NEAR)
+    if takes_fields and not near:
+        near = [FIELD + field for field in nearest(name)]
+    hint = f", did you mean --{near[0]}?" if near else ""
+    return f"--{name} does not exist{hint} (see --help)"

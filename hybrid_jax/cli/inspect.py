@@ -1,110 +1,80 @@
 """Look for problems in a data set before you train on it.
 
-  hybrid-jax inspect --config=configs/folder.py --config.data.path=cells
-  hybrid-jax inspect --config=configs/digits.py --output=digits
+  hybrid-jax inspect --config=folder --config.data.path=cells
+  hybrid-jax inspect --config=digits --output=digits
 
 Finds test images that are also trained on, damaged files, slips in names, and
 more. Prints counts and findings, and writes into a folder:
 
   contact_sheet.png  some images of each class
   duplicates.png     copies, if there are any
-  near_copies.csv    all pairs of copies, the surest first; cut off those that
-                     are none, and give the file as --config.data.exclude
+  near_copies.csv    all pairs of likely copies, the surest first; delete wrong
+                     rows, and give the file as --config.data.exclude
   report.json        all findings
 
   --config=FILE[:MODEL]  experiment; only its fields config.data matter
-  --config.FIELD=VALUE   changes a field; `hybrid-jax fields data` lists them
+  --config.FIELD=VALUE   change a field; `hybrid-jax fields data` lists them
   --output=DIR           folder to write to [inspect-NAME]
-  --workdir=DIR          a trained run, to compare images by its features too
-  --flagfile=FILE        reads more flags from a file, one on each line
+  --workdir=DIR          trained run, to compare images by its features too
+  --flagfile=FILE        read more flags from a file, one on each line
 
-Exit code: 0, or 1 if a problem would spoil results; 2 for a wrong command.
+Exit code: 0; 1 if a problem would spoil results; 2 for an error that you can
+fix.
 """
-
-import typing
 
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option
 from hybrid_jax.errors import UserError
-from hybrid_jax.paths import check_local, expanded
-
-if typing.TYPE_CHECKING:
-    from ml_collections import ConfigDict
+from hybrid_jax.paths import check_local, expand_user
 
 OPTIONS = (Option("output", TEXT, ""), Option("workdir", TEXT, ""))
 
 
 def run(call: Call) -> int:
-    """Inspects what a command line asks for; returns the exit code.
-
-    Raises:
-      UserError: something that the user can mend.
-    """
-    return inspect(*parse(call.arguments))
-
-
-def parse(arguments: list[str]) -> "tuple[ConfigDict, str, str]":
-    """Parses a command line.
+    """Look for problems in a data set, print them, and write pictures.
 
     Returns:
-      Config, output and workdir; the last two may be empty.
-
-    Raises:
-      UserError: a flag, a value or a config file that is not right.
-    """
-    from hybrid_jax.cli import flags
-
-    parsed = flags.parse(arguments, OPTIONS)
-    config = flags.needed_config(parsed)
-    output, workdir = parsed.values["output"], parsed.values["workdir"]
-    check_local("--output", output)
-    check_local("--workdir", workdir)
-    return config, output, workdir
-
-
-def inspect(config: "ConfigDict", output: str = "", workdir: str = "") -> int:
-    """Looks at the data set of a config, prints what it finds, and writes pictures.
-
-    Args:
-      config: of an experiment; only `config.data` matters.
-      output: a folder; empty is `inspect-<name of the data set>`, here.
-      workdir: of a trained run, whose network's features are compared too; may be
-        empty.
-
-    Returns:
-      1 if something would spoil a result, else 0.
+      1 if a problem would spoil results, else 0.
 
     Raises:
       UserError: there is no such data set or run, or the output lies among the images.
     """
+    # Imported here, so that help is instant and mistakes are found before jax loads.
+    from hybrid_jax.cli import flags
+
+    parsed = flags.parse(call.arguments, OPTIONS, takes_config=True)
+    options = flags.required_config(parsed).data
+    output, workdir = parsed.values["output"], parsed.values["workdir"]
+    check_local("--output", output)
+    check_local("--workdir", workdir)
+    if workdir and not (expand_user(workdir) / "model.json").is_file():
+        raise UserError(
+            f"--workdir={workdir} holds no run: give a trained run, or leave it out"
+        )
     from rich.console import Console
 
-    from hybrid_jax.data import Options
-    from hybrid_jax.data.outputs import check_outside
-    from hybrid_jax.inspect_data import near_copies, pictures, report
-    from hybrid_jax.inspect_data.checks import SPOILS, Inspection, run_checks
-    from hybrid_jax.inspect_data.images import find, look_at
+    from hybrid_jax.data.sources.class_folders import check_outside
+    from hybrid_jax.inspection import contact_sheet, report
+    from hybrid_jax.inspection.checks import SPOILS, Inspection, run_checks
+    from hybrid_jax.inspection.scan import find, scan
 
-    if workdir and not (expanded(workdir) / "model.json").is_file():
-        raise UserError(f"--workdir={workdir} is no folder of a run: leave it out")
-    options = Options(**config.data)
     found = find(options)
-    folder = expanded(output or f"inspect-{found.title}")
+    folder = expand_user(output or f"inspect-{found.title}")
     if options.name == "folder":
         check_outside("--output", folder, options.path)
     folder.mkdir(parents=True, exist_ok=True)
-    inspection = Inspection(look_at(found, options), options, workdir)
+    inspection = Inspection(scan(found, options), options, workdir)
     findings = run_checks(inspection)
     summary = report.summarize(inspection)
     console = Console(highlight=False)
     report.show(console, inspection, summary, findings)
     report.write_json(folder / "report.json", inspection, summary, findings)
-    written = pictures.write(folder, inspection.images, findings)
-    written += near_copies.write(folder, inspection.images, inspection.copies)
+    written = contact_sheet.write(folder, inspection.images, findings)
+    written += report.write_copies(folder, inspection.images, inspection.copies)
     names = ", ".join([*written, "report.json"])
     console.print(f"\nwrote {names} into {folder}", markup=False, soft_wrap=True)
     console.print(report.verdict(findings), markup=False, soft_wrap=True)
     return int(any(finding.check.severity == SPOILS for finding in findings))
 
 
-COMMAND = Command(__doc__.strip(), run, "nothing was changed but the output")
+COMMAND = Command(__doc__.strip(), run, "only the output folder was changed")

@@ -1,4 +1,4 @@
-"""List the models, or show what one is made of.
+"""List the models, or show the parts of one.
 
   hybrid-jax models
   hybrid-jax models coatnet
@@ -10,58 +10,55 @@ model, with their parameters and multiply-accumulates (MACs).
 
   --image-size=SIZE  224, or 192x256 (height x width), for example [224]
   --num-classes=N    number of classes [1000]
-  --parameters       lists every parameter of the model
-  --markdown         prints the tables of the README, in half a minute
-  --write=FILE       writes them into a file, between its two marks
-  --flagfile=FILE    reads more flags from a file, one on each line
+  --parameters       list every parameter of the model
+  --markdown         print the tables of the README, in half a minute
+  --write=FILE       write them into a file, between its two marks
+  --flagfile=FILE    read more flags from a file, one on each line
 
 Train a model with --config=FILE:MODEL.
+Exit code: 0, or 2 for an error that you can fix.
 """
 
 from pathlib import Path
 
 from hybrid_jax.cli.common import Call, Command
-from hybrid_jax.cli.options import IMAGE_SIZE, SWITCH, TEXT, Option, whole
+from hybrid_jax.cli.options import IMAGE_SIZE, SWITCH, TEXT, Option, integer
 from hybrid_jax.errors import UserError, closest
-from hybrid_jax.models.table import MODELS, list_models
+from hybrid_jax.models.registry import MODELS, list_models
 
 OPTIONS = (
     Option("image-size", IMAGE_SIZE),
-    Option("num-classes", whole(1)),
+    Option("num-classes", integer(1)),
     Option("parameters", SWITCH, False),
     Option("markdown", SWITCH, False),
     Option("write", TEXT),
 )
-# What is asked of one model, with the arguments of `create_model`.
-ABOUT_ONE = {
-    "image-size": "image_size",
-    "num-classes": "num_classes",
-    "parameters": "",
-}
+# Flags about one model; the first two are arguments of `create_model`.
+ABOUT_ONE = ("image-size", "num-classes", "parameters")
 
 
 def run(call: Call) -> None:
-    """Prints what a command line asks for.
+    """Print what a command line asks for.
 
     Raises:
-      UserError: something that the user can mend.
+      UserError: something that the user can fix.
     """
-    # Imported where it is needed: help is instant.
-    from hybrid_jax.cli.flags import parse_plain
+    # Imported here, so that help is instant.
+    from hybrid_jax.cli.flags import parse
 
-    parsed = parse_plain(call.arguments, OPTIONS, places=1)
-    print(answer("".join(parsed.others), parsed.values), flush=True)
+    parsed = parse(call.arguments, OPTIONS, most=1)
+    print(answer("".join(parsed.positional), parsed.values), flush=True)
 
 
 def answer(name: str, values: dict) -> str:
-    """Returns what the command prints.
+    """Return what the command prints.
 
     Args:
       name: of a model, or a pattern; may be empty.
-      values: of `OPTIONS`, by name.
+      values: values of the flags, by name.
 
     Raises:
-      UserError: no such model, none of that size, or flags that do not go together.
+      UserError: there is no such model, none of that size, or flags contradict.
     """
     from hybrid_jax.models import catalog
 
@@ -74,33 +71,31 @@ def answer(name: str, values: dict) -> str:
             raise UserError(f"{flag} is for the tables of all models: leave out {what}")
         return catalog.tables() if write is None else catalog.write(Path(write))
     if name in MODELS:
-        return _describe(name, values)
-    if not about_one and (found := _matching(name)):
-        more = "`hybrid-jax models NAME` shows what one is made of."
-        return f"{catalog.listing(found)}\n\n{more}"
+        return _summary(name, values)
+    found = list_models(name) or list_models(f"*{name}*")
+    if found and not about_one:
+        hint = "`hybrid-jax models NAME` shows the parts of one."
+        return f"{catalog.listing(found)}\n\n{hint}"
     if about_one and not name:
-        raise UserError("the name of a model is missing, such as astroformer_3")
+        raise UserError(
+            "the name of a model is missing: give one, such as astroformer_3"
+        )
     raise UserError(f"no model is called {name!r}{closest(name, MODELS)}")
 
 
-def _matching(pattern: str) -> list[str]:
-    """Returns the models that match a shell pattern, or that a text is a part of."""
-    return list_models(pattern) or list_models(f"*{pattern}*")
-
-
-def _describe(name: str, values: dict) -> str:
-    """Returns the summary of a model.
+def _summary(name: str, values: dict) -> str:
+    """Return the table of a model's parts.
 
     Raises:
-      UserError: there is none of that size.
+      UserError: the model does not take images of that size.
     """
     from hybrid_jax.models import create_model
     from hybrid_jax.models.summary import summary
 
     sizes = {
-        argument: values[key]
-        for key, argument in ABOUT_ONE.items()
-        if argument and values[key] is not None
+        key.replace("-", "_"): values[key]
+        for key in ABOUT_ONE[:2]
+        if values[key] is not None
     }
     try:
         model = create_model(name, **sizes)

@@ -1,4 +1,4 @@
-"""A command's own flags, a row each; costs no import of a library."""
+"""Flags of a command, a row each. Importing this module imports no library."""
 
 import math
 import re
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 
 class Kind(NamedTuple):
-    """What the value of a flag may be.
+    """The values that a flag accepts.
 
     Attributes:
-      allowed: in words.
-      read: makes a value of a text; raises ValueError if it cannot.
+      allowed: the accepted values, in words.
+      read: turns a text into a value; raises ValueError if it cannot.
     """
 
     allowed: str
@@ -19,42 +19,45 @@ class Kind(NamedTuple):
 
 
 class Option(NamedTuple):
-    """A flag: its name without `--`, what it may be, and its default."""
+    """A flag.
+
+    Attributes:
+      name: without `--`.
+      kind: the values that it accepts.
+      default: its value if the user does not give it.
+    """
 
     name: str
     kind: Kind
     default: Any = None
 
 
-def whole(least: int) -> Kind:
-    """Whole numbers from `least`."""
+def integer(least: int) -> Kind:
+    """Accept whole numbers from `least`."""
     return Kind(
         f"a whole number from {least}",
-        lambda text: _between(int(text), least, math.inf),
+        lambda text: _check_range(int(text), least, math.inf),
     )
 
 
 def number(least: float, most: float) -> Kind:
-    """Numbers from `least` to `most`."""
+    """Accept numbers from `least` to `most`."""
     return Kind(
         f"a number from {least:g} to {most:g}",
-        lambda text: _between(float(text), least, most),
+        lambda text: _check_range(float(text), least, most),
     )
 
 
 def one_of(*choices: str) -> Kind:
-    """One of some words."""
-
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError
-        return text
-
-    return Kind(f"one of {', '.join(choices)}", read)
+    """Accept some words."""
+    # `index` raises ValueError for other words.
+    return Kind(
+        f"one of {', '.join(choices)}", lambda text: choices[choices.index(text)]
+    )
 
 
-def _between(value: float, least: float, most: float) -> float:
-    if not least <= value <= most:  # NaN is not
+def _check_range(value: float, least: float, most: float) -> float:
+    if not least <= value <= most:  # NaN fails too
         raise ValueError
     return value
 
@@ -67,12 +70,7 @@ def _image_size(text: str) -> tuple[int, int]:
     return int(height), int(width or height)
 
 
-def _switch(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError
-    return text.lower() == "true"
-
-
 TEXT = Kind("a text", str)
-SWITCH = Kind("true or false", _switch)  # `--name` alone is true
+# `--name` means `--name=true`, and `--noname` means `--name=false`.
+SWITCH = Kind("true or false", lambda text: bool(("false", "true").index(text.lower())))
 IMAGE_SIZE = Kind("pixels such as 224, or 192x256 (height x width)", _image_size)

@@ -1,130 +1,133 @@
 """Train a classifier, or resume its run.
 
-  hybrid-jax train --config=configs/digits.py
-  hybrid-jax train --config=configs/cifar10.py:coatnet_0 --workdir=runs/c0 \\
-      --config.optim.learning_rate=5e-4
+  hybrid-jax train --config=digits
+  hybrid-jax train --config=cifar10:coatnet_0 --workdir=runs/c0
   hybrid-jax train --workdir=runs/c0
 
 The first two start a run, or resume it if it has begun. The third resumes the
-run in a folder with the config that this run was started with.
+run of a folder, with the config that it was started with.
 
   --config=FILE[:MODEL]    experiment, and a model to replace the file's own
-  --config.FIELD=VALUE     changes a field; `hybrid-jax fields` lists them
+  --config.FIELD=VALUE     change a field; `hybrid-jax fields` lists them
   --workdir=DIR            folder of the run [runs/FILE or runs/FILE-MODEL]
   --checkpoint=WHICH       of a run in --config.init_from: best, last or a step
-  --flagfile=FILE          reads more flags from a file, one on each line
+  --flagfile=FILE          read more flags from a file, one on each line
 
-To share a run between hosts or GPUs, start the same command once on each. The
+To share a run between hosts or GPUs, run the same command once on each. The
 processes find each other on TPU VMs and under Slurm. Elsewhere, add:
 
   --coordinator=HOST:PORT  address of process 0, with any free port
   --processes=N            how many processes there are
   --process=I              number of this process, from 0
+
+Exit code: 0; 2 for an error that you can fix; 3 if the loss is not finite; 4 if
+another process died; 143 after SIGTERM; 130 after Ctrl-C.
 """
 
 import re
 import typing
 
-from hybrid_jax.cli.common import Call, Command, memory_told
-from hybrid_jax.cli.options import TEXT, Option, whole
-from hybrid_jax.errors import OtherRun, UserError
+from hybrid_jax.cli.common import Call, Command, report_out_of_memory
+from hybrid_jax.cli.options import TEXT, Option, integer
+from hybrid_jax.errors import ConfigMismatch, UserError
 
 if typing.TYPE_CHECKING:
-    from ml_collections import ConfigDict
+    from hybrid_jax.config.schema import Config
 
 OPTIONS = (
     Option("workdir", TEXT),
     Option("checkpoint", TEXT, ""),
     Option("coordinator", TEXT, ""),
-    Option("processes", whole(0), 0),
-    Option("process", whole(0), 0),
+    Option("processes", integer(0), 0),
+    Option("process", integer(0), 0),
 )
 
 
-class Order(typing.NamedTuple):
-    """What a command line asks for.
+class Arguments(typing.NamedTuple):
+    """The parsed command line.
 
     Attributes:
       config: of the experiment; None takes that of the run in the workdir.
       changed: fields of that stored config to change, by name.
       workdir: folder of the run.
-      chosen: whether the user left the workdir out.
-      hosts: arguments of `parallel.hosts.join`.
+      is_default_workdir: whether the user gave no workdir.
+      hosts: arguments of `distributed.join`: coordinator, processes, process.
     """
 
-    config: "ConfigDict | None"
+    config: "Config | None"
     changed: dict[str, typing.Any]
     workdir: str
-    chosen: bool
+    is_default_workdir: bool
     hosts: tuple[str, int, int]
 
 
 def run(call: Call) -> None:
-    """Trains what a command line asks for.
+    """Train what a command line asks for.
 
     Raises:
-      UserError: something that the user can mend.
-      Interrupted: a signal; what was trained is saved.
+      UserError: something that the user can fix.
+      Interrupted: a signal arrived; the run is saved.
     """
-    # Imported where they are needed: help is instant, and mistakes precede jax.
+    # Imported here, so that help is instant and mistakes are found before jax loads.
     from hybrid_jax.cli import workdirs
 
-    order = parse(call.arguments)
-    config = _stored(order) if order.config is None else order.config
+    arguments = parse(call.arguments)
+    from hybrid_jax.engine.run_folder import RunFolder
+
+    config, workdir = arguments.config, arguments.workdir
+    if config is None:
+        config = RunFolder(workdir).config_with(arguments.changed)
     from hybrid_jax.engine.fit import fit
-    from hybrid_jax.parallel.hosts import join
+    from hybrid_jax.parallel.distributed import initialize
 
-    with memory_told():
-        hosts = join(*order.hosts)
-        if order.chosen and hosts.lead:
-            print(f"No --workdir given: using {order.workdir}", flush=True)
+    with report_out_of_memory():
+        hosts = initialize(*arguments.hosts)
+        if arguments.is_default_workdir and hosts.is_main:
+            print(f"No --workdir given: using {workdir}", flush=True)
         try:
-            fit(config, workdir=order.workdir, hosts=hosts)
-        except OtherRun as error:
-            flags = _host_flags(*order.hosts)
-            raise workdirs.ways_out(error, call, order.workdir, flags) from None
+            fit(config, workdir=workdir, hosts=hosts)
+        except ConfigMismatch as error:
+            flags = _host_flags(arguments.hosts)
+            raise workdirs.with_commands(error, call, workdir, flags) from None
 
 
-def parse(arguments: list[str]) -> Order:
-    """Parses a command line.
+def parse(arguments: list[str]) -> Arguments:
+    """Parse a command line.
 
     Raises:
-      UserError: a flag, a value or a config file that is not right.
+      UserError: a flag, a value or a config file is wrong.
     """
     from hybrid_jax.cli import flags, workdirs
 
-    parsed = flags.parse(arguments, OPTIONS)
-    config, values = parsed.config, parsed.values
-    given = values["workdir"]
-    if values["checkpoint"] and config is not None:
-        config = _starting_from(config, values["checkpoint"])
-    if config is not None or given is None:
-        config = flags.needed_config(parsed._replace(config=config))
-    workdir = workdirs.choose(given, values["config"])
+    parsed = flags.parse(arguments, OPTIONS, takes_config=True)
+    values, config = parsed.values, None
+    if parsed.config is not None or values["workdir"] is None:
+        config = flags.required_config(parsed)
+        if values["checkpoint"]:
+            config = _with_checkpoint(config, values["checkpoint"])
+    workdir = workdirs.resolve_workdir(values["workdir"], values["config"])
     if config is None:
         workdirs.check_run(workdir)
     hosts = (values["coordinator"], values["processes"], values["process"])
     _check_hosts(*hosts)
-    changed = {} if config is not None else parsed.changed
-    return Order(config, changed, workdir, given is None, hosts)
+    return Arguments(
+        config=config,
+        changed=parsed.changed,
+        workdir=workdir,
+        is_default_workdir=values["workdir"] is None,
+        hosts=hosts,
+    )
 
 
-def _starting_from(config: "ConfigDict", checkpoint: str) -> "ConfigDict":
-    """Returns the config with `--checkpoint` in it."""
-    from hybrid_jax.config import flatten, unflatten
+def _with_checkpoint(config: "Config", checkpoint: str) -> "Config":
+    """Return the config with `--checkpoint` in it."""
+    from hybrid_jax.config.resolve import resolve
 
     if not config.init_from:
         raise UserError(
             "--checkpoint says where to start from: give --config.init_from=WORKDIR too"
         )
-    return unflatten(flatten(config) | {"init_checkpoint": checkpoint})
-
-
-def _stored(order: Order) -> "ConfigDict":
-    """Returns the config of the run in the workdir, with the user's changes."""
-    from hybrid_jax.engine.run_folder import RunFolder
-
-    return RunFolder(order.workdir).changed_config(order.changed)
+    return resolve(config.replace({"init_checkpoint": checkpoint}))
 
 
 def _check_hosts(coordinator: str, processes: int, process: int) -> None:
@@ -132,22 +135,20 @@ def _check_hosts(coordinator: str, processes: int, process: int) -> None:
         if processes or process:
             raise UserError("--coordinator is missing: give host:port of process 0")
     elif not re.fullmatch(r"\S+:\d{1,5}", coordinator):
-        raise UserError(f"--coordinator={coordinator} is not allowed: host:port")
+        raise UserError(f"--coordinator={coordinator} is not allowed: give host:port")
+    elif not processes:
+        raise UserError("--processes is missing: give the number of processes")
     elif not 0 <= process < processes:
         raise UserError(
-            f"--process={process} is not one of --processes={processes}, from 0"
+            f"--process={process} is not allowed: give a number below "
+            f"--processes={processes}"
         )
 
 
-def _host_flags(coordinator: str, processes: int, process: int) -> list[str]:
-    """Returns the flags that `parse` read the hosts from."""
-    if not coordinator:
-        return []
-    return [
-        f"--coordinator={coordinator}",
-        f"--processes={processes}",
-        f"--process={process}",
-    ]
+def _host_flags(hosts: tuple[str, int, int]) -> list[str]:
+    """Return the flags that tell the processes of the run about each other."""
+    given = zip(("coordinator", "processes", "process"), hosts, strict=True)
+    return [f"--{name}={value}" for name, value in given] if hosts[0] else []
 
 
 COMMAND = Command(text=__doc__.strip(), run=run, huge_pages=True)

@@ -1,113 +1,113 @@
-"""Which folder a run lies in, and what to do where another run lies there."""
+"""The folder of a run, and the commands to suggest if it holds another run."""
 
 import os
 import re
-from pathlib import Path
 
 from hybrid_jax.cli.common import Call, quoted
-from hybrid_jax.config_file import split
-from hybrid_jax.errors import OtherRun, UserError
-from hybrid_jax.paths import check_local, expanded
+from hybrid_jax.config.files import find
+from hybrid_jax.errors import ConfigMismatch, UserError
+from hybrid_jax.paths import check_local, expand_user
 
 RUNS = "runs"  # in the current folder
 
 
-def choose(workdir: str | None, config: str | None) -> str:
-    """Returns the folder of a run.
+def resolve_workdir(workdir: str | None, config: str | None) -> str:
+    """Return the folder of a run.
 
     Args:
-      workdir: as given with `--workdir`; None if it was left out.
-      config: as given with `--config`; None if it was left out.
+      workdir: value of `--workdir`, or None.
+      config: value of `--config`, or None.
 
     Returns:
       The workdir, `runs/<config>` or `runs/<config>-<model>`.
 
     Raises:
-      UserError: neither was given, or a folder that cannot be one.
+      UserError: neither is given, or the workdir is empty or on no local path.
     """
     if workdir == "":
         raise UserError("--workdir is empty: give the folder of the run")
-    if workdir is None and config is None:
+    if workdir is not None:
+        check_local("--workdir", workdir)
+        return workdir
+    if config is None:
         raise UserError("--workdir is missing: give the folder of the run")
-    check_local("--workdir", workdir or "")
-    return workdir or default(config)
+    return default_workdir(config)
 
 
-def default(config: str) -> str:
-    """Returns the folder for the run of a config if the user names none.
+def default_workdir(config: str) -> str:
+    """Return the folder for the run of a config if the user gives none.
 
-    It is relative to the current folder, so it is the same on all hosts of a run that
-    are started alike.
+    It is relative to the current folder, so it is equal on all hosts of a run.
 
     Args:
       config: the path of an experiment's file, or `path:model`.
     """
-    path, models = split(config)
+    path, models = find(config)
     safe = [re.sub(r"[^\w.,=+]+", "-", model) for model in models]
     return os.path.join(RUNS, "-".join([path.stem, *safe]))
 
 
-def free(workdir: str) -> str:
-    """Returns `workdir-2`, or the first higher number that is free."""
+def next_free_workdir(workdir: str) -> str:
+    """Return `workdir-2`, or the first higher number that is free."""
     base, number = workdir, 2
     match = re.fullmatch(r"(.+)-(\d+)", workdir)
-    if match and expanded(match[1]).is_dir():
+    if match and expand_user(match[1]).is_dir():
         base, number = match[1], int(match[2]) + 1
-    while os.path.lexists(expanded(f"{base}-{number}")):
+    while os.path.lexists(expand_user(f"{base}-{number}")):
         number += 1
     return f"{base}-{number}"
 
 
-def ways_out(error: OtherRun, call: Call, workdir: str, hosts: list[str]) -> UserError:
-    """Adds to an error the commands that a user may have meant.
+def with_commands(
+    error: ConfigMismatch, call: Call, workdir: str, hosts: list[str]
+) -> UserError:
+    """Return an error that also names the commands that a user may have meant.
 
     Args:
       error: what is wrong with the workdir.
-      call: the user's own command.
+      call: the user's command.
       workdir: the folder, as the user writes it.
       hosts: the flags that tell the processes of the run about each other.
-
-    Returns:
-      The error to raise instead.
     """
     name = workdir.rstrip(os.sep) or workdir
     resume = call.line("train", f"--workdir={name}", *hosts)
-    anew = call.line(
-        call.name, *_without_workdir(call.arguments), f"--workdir={free(name)}"
+    new = call.line(
+        call.name,
+        *_without_workdir(call.arguments),
+        f"--workdir={next_free_workdir(name)}",
     )
-    more = quoted(f"--config.init_from={name}")
-    longer = f". To train its weights for more epochs, add `{more}` to the latter"
-    return UserError(
+    message = (
         f"{error.what}. Resume that run with `{resume}`, or start a new one with "
-        f"`{anew}`{longer if error.epochs_differ else ''}"
+        f"`{new}`"
     )
+    if error.epochs_differ:
+        flag = quoted(f"--config.init_from={name}")
+        message += f". To train its weights for more epochs, add `{flag}` to the latter"
+    return UserError(message)
 
 
 def _without_workdir(arguments: list[str]) -> list[str]:
-    """Leaves out `--workdir=W` and `--workdir W`."""
-    kept, skip = [], False
-    for argument in arguments:
-        if skip:
-            skip = False
-        elif re.fullmatch("--?workdir", argument):
-            skip = True
-        elif not re.match("--?workdir=", argument):
-            kept.append(argument)
-    return kept
+    """Return the arguments without `--workdir=W` and `--workdir W`."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return [
+        word
+        for before, word in pairs
+        if not re.match("--?workdir(=|$)", word)
+        and not re.fullmatch("--?workdir", before)
+    ]
 
 
-def check_run(workdir: str) -> Path:
-    """Returns the path of a folder that holds a run.
+def check_run(workdir: str) -> None:
+    """Refuse a folder that holds no run.
 
     Raises:
-      UserError: it holds none.
+      UserError: the folder holds no run.
     """
-    path = expanded(workdir)
+    path = expand_user(workdir)
     if path.exists() and not path.is_dir():
         raise UserError(f"--workdir={path} is a file; give a folder")
     if not (path / "config.json").exists():
         raise UserError(
             f"--workdir={path} holds no run: give --config too, such as "
-            "--config=configs/digits.py, to start one there"
+            "--config=digits, to start one there"
         )
-    return path

@@ -1,9 +1,9 @@
 """Data sets by name or as arrays: splits of uint8 images.
 
-splits = load("digits")
+splits = load(DataConfig("digits"))
 splits["train"].images.shape    # (1293, 8, 8, 1)
-splits = load("folder", path="cells", image_size=(64, 64), fraction=0.1)
-splits = from_arrays({"train": (images, labels)}, Options("arrays"))
+splits = load(DataConfig("folder", path="cells", image_size=(64, 64)))
+splits = from_arrays({"train": (images, labels)}, DataConfig("arrays"))
 """
 
 import functools
@@ -11,39 +11,41 @@ import typing
 
 import numpy as np
 
-from hybrid_jax.data.arrays import from_arrays
-from hybrid_jax.data.dataset import Split, Splits, Undecoded
-from hybrid_jax.data.division import divide, notes_on
-from hybrid_jax.data.options import Options
-from hybrid_jax.data.pixels import Form
-from hybrid_jax.errors import counted
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.dataset import LazySplit, Split, Splits
+from hybrid_jax.data.pixel_format import PixelFormat
+from hybrid_jax.data.sources.arrays import from_arrays
+from hybrid_jax.data.splitting import make_splits, notes_on
+from hybrid_jax.errors import plural
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.data.encoded import Encoded
+    from hybrid_jax.data.lazy_images import LazyImages
 
-__all__ = ["Options", "Split", "Splits", "from_arrays", "load"]
+__all__ = ["Split", "Splits", "from_arrays", "load"]
 
 
 class Source(typing.Protocol):
-    """The place that a data set comes from.
+    """Define the interface of a source of images: splits, pixels and labels.
 
     Attributes:
       splits: those that are used, of `train`, `validation` and `test`.
       unused: how many images each other one has.
       classes: names, in the order of the labels.
-      form: what images are decoded to.
-      fingerprint: of the user's own files; empty for published sets.
+      form: pixel format of the images.
+      fingerprint: hash of the user's own files; empty for published sets.
       notes: what was skipped or left out, for the user to read.
     """
 
     splits: tuple[str, ...]
     unused: dict[str, int]
     classes: tuple[str, ...]
-    form: Form
-    fingerprint: str
+    form: PixelFormat
     notes: tuple[str, ...]
 
-    def images(self, split: str) -> "Encoded": ...
+    @property
+    def fingerprint(self) -> str: ...
+
+    def images(self, split: str) -> "LazyImages": ...
 
     def decoded(self, split: str) -> np.ndarray: ...
 
@@ -52,55 +54,56 @@ class Source(typing.Protocol):
     def groups(self, split: str) -> np.ndarray | None: ...
 
 
-def load(name: str, dir: str = "", **options) -> Splits:
-    """A data set of this project, of TFDS or of the user, prepared if need be.
+def load(config: DataConfig) -> Splits:
+    """Load a data set of this project, of TFDS or of the user, preparing it if need be.
 
     Sizes and labels are known at once; pixels are decoded when they are asked for.
 
     Args:
-      name: one of this project's builders, any TFDS image classification set, or
-        `folder` for the images at `path`.
-      dir: where data sets lie; empty is TFDS's default, `~/tensorflow_datasets`.
-      options: the other fields of `Options`.
+      config: its `name` is one of this project's builders, any TFDS image
+        classification set, or `folder` for the images at `path`.
 
     Raises:
       UserError: the set does not exist, or cannot be prepared here; says what to do.
     """
-    from hybrid_jax.data.memory import is_resident
+    from hybrid_jax.data.memory_budget import is_resident
 
-    options = Options(name, dir, **options)
-    source = open_source(options)
+    source = open_source(config)
     labels = {split: source.labels(split) for split in source.splits}
     groups = source.groups("train")
-    parts, notes = divide(labels, source.classes, options, groups, source.unused)
+    parts, notes = make_splits(labels, source.classes, config, groups, source.unused)
     encoded = {split: source.images(split) for split in source.splits}
     used = {name: encoded[split].take(rows) for name, (split, rows) in parts.items()}
-    resident = is_resident(options.loader, used.values())
+    resident = is_resident(config.loader, used.values())
     decoded = functools.cache(source.decoded)  # two parts may lie in one split
 
     def part(name: str) -> Split:
         split, rows = parts[name]
-        images, of = used[name], labels[split][rows]
-        whole = len(rows) == len(encoded[split])
+        images, part_labels = used[name], labels[split][rows]
+        is_complete = len(rows) == len(encoded[split])
 
         def decode() -> np.ndarray:
             pixels = decoded(split)
-            return pixels if whole else pixels[rows]
+            return pixels if is_complete else pixels[rows]
 
         if resident:
-            return Undecoded(images.shape, decode, of, images.extents)
-        return Split(images, of, images.extents)
+            return LazySplit(images.shape, decode, part_labels, images.extents)
+        return Split(images, part_labels, images.extents)
 
-    if cut := sum(images.cut for images in used.values()):
+    if cropped := sum(images.cropped_count for images in used.values()):
+        verb = "is" if cropped == 1 else "are"
         notes += (
-            f"{counted(cut, 'image')} {'is' if cut == 1 else 'are'} more than twice as "
-            "long as config.data.image_size is for its width: their ends are left out, "
-            "which config.data.fit=pad keeps",
+            f"{plural(cropped, 'image')} {verb} more than twice as long as "
+            "config.data.image_size is for its width: their ends are left out, which "
+            "config.data.fit=pad keeps",
         )
     splits = {name: part(name) for name in parts}
-    notes += notes_on({name: of.labels for name, of in splits.items()}, source.classes)
+    notes += notes_on(
+        {name: part_labels.labels for name, part_labels in splits.items()},
+        source.classes,
+    )
     return Splits(
-        name,
+        config.name,
         splits,
         source.classes,
         source.form,
@@ -109,17 +112,17 @@ def load(name: str, dir: str = "", **options) -> Splits:
     )
 
 
-def open_source(options: Options) -> Source:
-    """The place that the images of a data set come from.
+def open_source(config: DataConfig) -> Source:
+    """Open the source of a data set's images.
 
     Raises:
-      UserError: of `load`.
+      UserError: like `load`.
     """
     # TFDS takes half a second to import.
-    if options.name == "folder":
-        from hybrid_jax.data.own import OwnImages
+    if config.name == "folder":
+        from hybrid_jax.data.sources.folder import FolderSource
 
-        return OwnImages(options)
-    from hybrid_jax.data.prepared import Prepared
+        return FolderSource(config)
+    from hybrid_jax.data.sources.tfds import TfdsSource
 
-    return Prepared(options)
+    return TfdsSource(config)

@@ -11,31 +11,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid_jax.data import statistics
-from hybrid_jax.data.pixels import Form
+from hybrid_jax.data import channel_stats
+from hybrid_jax.data.pixel_format import PixelFormat
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.data.encoded import Encoded
+    from hybrid_jax.data.lazy_images import LazyImages
 
-SPLITS = ("train", "validation", "test")
-COUNTED_AS = {
-    "train": "training images",
-    "validation": "validation images",
-    "test": "test images",
+# Every split, and the names of folders and table cells that mean it, in any case.
+SPLITS: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
 }
+
+
+def images_of_split(name: str) -> str:
+    """Return what the images of a split are called, such as `training images`."""
+    return f"{'training' if name == 'train' else name} images"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 `[N, H, W, C]`, an array or what is indexed like one, and labels.
+    """Hold images uint8 `[N, H, W, C]`, an array or `LazyImages`, and their labels.
 
-    An array is `resident`: it goes to the device whole. `Encoded` images are decoded
-    batch by batch, to be streamed.
+    An array is `resident`: it goes to the device whole. Lazy images are decoded batch
+    by batch, to be streamed.
     """
 
-    images: "np.ndarray | Encoded"
+    images: "np.ndarray | LazyImages"
     labels: np.ndarray  # int32 [N]
-    # Height and width that each image fills, int32 [N, 2]; None where all fill all.
+    # Height and width that each image fills, int32 [N, 2]; None if all do.
     extents: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -51,15 +56,16 @@ class Split:
         return isinstance(self.images, np.ndarray)
 
     @property
-    def beside_images(self) -> tuple[np.ndarray, ...]:
-        """What a step needs of each image beside its pixels: label, maybe extent."""
+    def per_image_arrays(self) -> tuple[np.ndarray, ...]:
+        """Return the arrays that a step needs beside pixels: labels, maybe extents."""
         return (self.labels,) if self.extents is None else (self.labels, self.extents)
 
 
-class Undecoded(Split):
-    """A resident split whose images are decoded when they are first asked for."""
+class LazySplit(Split):
+    """Hold a resident split whose images are decoded at their first use."""
 
-    resident = True
+    _shape: tuple[int, int, int, int]
+    _decode: Callable[[], np.ndarray]
 
     def __init__(
         self,
@@ -74,6 +80,10 @@ class Undecoded(Split):
     def shape(self) -> tuple[int, int, int, int]:
         return self._shape
 
+    @property
+    def resident(self) -> bool:
+        return True
+
     @functools.cached_property
     def images(self) -> np.ndarray:
         return self._decode()
@@ -81,7 +91,7 @@ class Undecoded(Split):
 
 @dataclass(frozen=True, eq=False)
 class Splits(Mapping):
-    """A data set: a mapping from `train`, `validation` and `test` to splits.
+    """Map the names of a data set's splits to the splits.
 
     It has a training split; either of the others may be absent.
 
@@ -89,15 +99,15 @@ class Splits(Mapping):
       name: of the data set.
       parts: the splits by name.
       classes: names, in the order of the labels.
-      form: how the images were decoded, and others are to be.
+      form: pixel format of the images.
       notes: for the user to read: what was skipped, set aside or left out.
-      fingerprint: tells other files of the user's from these; empty for published sets.
+      fingerprint: hash of the user's own files; empty for published sets.
     """
 
     name: str
     parts: Mapping[str, Split]
     classes: tuple[str, ...]
-    form: Form
+    form: PixelFormat
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
 
@@ -116,20 +126,20 @@ class Splits(Mapping):
 
     @property
     def validation(self) -> Split | None:
-        """The split that chooses; None where there is none."""
+        """The split that selects the best weights; None where there is none."""
         return self.parts.get("validation")
 
     @property
     def test(self) -> Split | None:
-        """The split that is tested on; None where there is none."""
+        """The split for the final evaluation; None where there is none."""
         return self.parts.get("test")
 
     @property
     def identity(self) -> dict[str, typing.Any]:
-        """What tells these data from others before they are decoded, fit for JSON."""
+        """Return what identifies the data before decoding, fit for JSON."""
         labels = b"".join(split.labels.tobytes() for split in self.values())
         return {
-            **{COUNTED_AS[name]: len(split) for name, split in self.items()},
+            **{images_of_split(name): len(split) for name, split in self.items()},
             "height, width and channels": [int(n) for n in self.train.shape[1:]],
             "classes": list(self.classes),
             "labels": hashlib.sha256(labels).hexdigest(),
@@ -138,7 +148,7 @@ class Splits(Mapping):
 
     @property
     def summary(self) -> dict[str, typing.Any]:
-        """What a run must find again when it continues, fit for JSON."""
+        """Return what a resumed run must find unchanged, fit for JSON."""
         mean, std = self.statistics
         return self.identity | {
             "mean and deviation": [float(x) for x in (*mean, *std)],
@@ -152,7 +162,9 @@ class Splits(Mapping):
     @functools.cached_property
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each channel of the training images, 0-255."""
-        return statistics.of_channels(self.train.images, self.name, self.train.extents)
+        return channel_stats.channel_statistics(
+            self.train.images, self.name, self.train.extents
+        )
 
     @property
     def channels(self) -> int:

@@ -3,39 +3,37 @@
 FILE.txt               a path a line; lines that begin with # are comments
 FILE.csv or FILE.tsv   the column path, as the inspection's near_copies.csv has it
 
-Paths are those of the data set: of a user's own images from `config.data.path` on, or
-beside the table there; `train/123` is image 123 of a prepared set's training split. A
-folder stands for everything below it.
+Paths of the user's images are relative to `config.data.path`, or to the folder of the
+table there; `train/123` is image 123 of a prepared set's training split. A folder
+stands for everything below it.
 """
 
 import os
 from pathlib import Path, PurePosixPath
 
-from hybrid_jax.data import tables
-from hybrid_jax.errors import UserError, counted, shown
-from hybrid_jax.paths import expanded
-
-NAMED_AT_MOST = 5
+from hybrid_jax.data.sources import csv_reader
+from hybrid_jax.errors import UserError, escape, listed, plural
+from hybrid_jax.paths import expand_user
 
 
 class Exclusions:
-    """What is left out, and how much of each was found.
+    """Hold the images that the user leaves out, and count how many of each are found.
 
     Attributes:
       count: images that were left out so far.
     """
 
     def __init__(self, file: str = ""):
-        """Reads the list; an empty name leaves nothing out.
+        """Read the list; an empty name leaves nothing out.
 
         Raises:
           UserError: the file cannot be read, or lists nothing.
         """
         self._file, self.count = file, 0
-        self._found = dict.fromkeys(_read(expanded(file)), 0) if file else {}
+        self._found = dict.fromkeys(_read(expand_user(file)), 0) if file else {}
 
-    def hold(self, name: str | os.PathLike) -> bool:
-        """Whether an image, or a folder above it, is left out; it is counted if so.
+    def matches(self, name: str | os.PathLike) -> bool:
+        """Return whether an image or a folder above it is left out; count it if so.
 
         Args:
           name: path of the image in the data set.
@@ -43,53 +41,50 @@ class Exclusions:
         if not self._found:
             return False
         path = PurePosixPath(os.path.normpath(name))
-        listed = next((p for p in (path, *path.parents) if str(p) in self._found), None)
-        if listed is None:
+        entry = next((p for p in (path, *path.parents) if str(p) in self._found), None)
+        if entry is None:
             return False
-        self._found[str(listed)] += 1
+        self._found[str(entry)] += 1
         self.count += 1
         return True
 
-    def lists(self, name: str | os.PathLike) -> bool:
-        """Whether the list has a folder of a data set by its own name."""
+    def matches_folder(self, name: str | os.PathLike) -> bool:
+        """Return whether the list names a folder itself."""
         name = os.path.normpath(name)
         if name in self._found:
             self._found[name] += 1
         return name in self._found
 
     def notes(self) -> tuple[str, ...]:
-        """How many images were left out, in words, once all were asked about.
+        """Report how many images were left out, after all images were matched.
 
         Raises:
-          UserError: something of the list was not found; names it.
+          UserError: some of the list was not found; names it.
         """
-        missing = [shown(name) for name, count in self._found.items() if not count]
+        missing = [escape(name) for name, count in self._found.items() if not count]
         if missing:
-            more = len(missing) - NAMED_AT_MOST
             raise UserError(
-                f"config.data.exclude={shown(self._file)} names {len(missing)} of its "
-                f"{len(self._found)} images that are not there: "
-                f"{', '.join(missing[:NAMED_AT_MOST])}"
-                + (f", and {more} more" if more > 0 else "")
-                + "; give paths from config.data.path on, or train/NUMBER"
+                f"config.data.exclude={escape(self._file)} names {len(missing)} of its "
+                f"{len(self._found)} images that are not there: {listed(missing)}; "
+                "give paths from config.data.path on, or train/NUMBER"
             )
         if not self.count:
             return ()
         return (
-            f"{counted(self.count, 'image')} left out, listed in {shown(self._file)}",
+            f"{plural(self.count, 'image')} left out, listed in {escape(self._file)}",
         )
 
 
 def _read(file: Path) -> list[str]:
     if not file.is_file():
-        raise UserError(f"config.data.exclude={shown(file)} is no file")
-    if file.suffix.lower() in tables.SUFFIXES:
-        names = [row.cells["path"] for row in tables.read(file, ("path",))]
+        raise UserError(f"config.data.exclude={escape(file)} is no file")
+    if file.suffix.lower() in csv_reader.SUFFIXES:
+        names = [row.cells["path"] for row in csv_reader.read(file, ("path",)).rows]
     else:
-        # Names of files need not be UTF-8.
+        # File names need not be UTF-8.
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
         lines = (line.strip() for line in text.split("\n"))
         names = [line for line in lines if line and not line.startswith("#")]
     if not names:
-        raise UserError(f"config.data.exclude={shown(file)} lists nothing")
+        raise UserError(f"config.data.exclude={escape(file)} lists nothing")
     return [os.path.normpath(name) for name in names]

@@ -1,87 +1,247 @@
-"""Parts of a split, each with its share of every class, by a seed.
+"""Subsets of a split, stratified by class, and whole groups such as patients.
 
-All go by one thing: the place of an image in a seeded row of its class's images. So a
-smaller subset lies inside every larger one.
+A stratified subset takes images by their rank in a random order of their class. So a
+smaller subset lies inside every larger one. scikit-learn's splitters lack that.
+
+Groups are assigned by scikit-learn's `StratifiedGroupKFold`, which keeps the shares of
+the classes as far as groups allow; `GroupShuffleSplit` does not. Shares of images are
+approximate, since a group is never divided.
 """
+
+import fractions
+import itertools
+import warnings
+from collections.abc import Mapping
 
 import numpy as np
 
-# Rows of different purposes must differ, or a subset would favor a fold.
+from hybrid_jax.errors import escape, listed, plural
+
+# Orders of different purposes must differ, or a subset would favor a fold.
 HOLD_OUT, SUBSET, FOLD = range(3)
-MOST = 5000  # images that are enough to choose by
+MAX_VALIDATION = 5000  # images that are enough to select weights
+MAX_FOLDS = 20  # a share is made of some of them
+TOLERANCE = 0.1  # relative error of a share made of folds
 
 
-def hold_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Which images are for testing, bool `[N]`: a share of each class, one at least.
+def stratified_holdout(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Return which images are for testing, bool `[N]`: a share of each class.
 
-    A class's only image is for training.
+    That is at least one image, but a class's only image is for training.
     """
     counts = np.bincount(labels)
-    tested = np.clip(np.rint(fraction * counts), 1, np.maximum(counts - 1, 0))
-    return ranks(labels, seed, HOLD_OUT) < tested[labels]
+    sizes = np.clip(np.rint(fraction * counts), 1, np.maximum(counts - 1, 0))
+    return class_ranks(labels, seed, HOLD_OUT) < sizes[labels]
 
 
-def subset(labels: np.ndarray, fraction: float, per_class: int, seed: int):
-    """Rows int64 of a share of each class, one image at least, in their old order.
+def stratified_subset(
+    labels: np.ndarray, fraction: float, per_class: int, seed: int
+) -> np.ndarray:
+    """Return rows int64 of a share of each class, at least one image, in their order.
 
     Args:
       labels: `[N]`.
       fraction: from above 0 to 1.
       per_class: images of each class at most; 0 is no limit.
-      seed: of the choice.
+      seed: of the random draw.
     """
     counts = np.bincount(labels)
-    kept = np.ceil(fraction * counts - 1e-9)
+    limits = np.ceil(fraction * counts - 1e-9)
     if per_class:
-        kept = np.minimum(kept, per_class)
-    return np.flatnonzero(ranks(labels, seed, SUBSET) < kept[labels])
+        limits = np.minimum(limits, per_class)
+    return np.flatnonzero(class_ranks(labels, seed, SUBSET) < limits[labels])
 
 
-def allot(counts: np.ndarray, share: float, most: int = MOST) -> np.ndarray:
-    """How many images of each class make a share of all, int64 `[classes]`.
+def apportion(
+    counts: np.ndarray, share: float, most: int = MAX_VALIDATION
+) -> np.ndarray:
+    """Return how many images of each class make a share of all, int64 `[classes]`.
 
-    Each class has one at least. The others follow their quotas, by the method of the
-    largest remainder (Hamilton), so that the total is right.
+    Each class has at least one. The rest follows quotas by the largest remainder method
+    (Hamilton), so that the total is exact.
 
     Args:
       counts: images of each class, `[classes]`; a class of none gets none.
       share: of all images, from 0 to below 1.
-      most: images in all, where there are no more classes.
+      most: largest total, unless there are more classes.
     """
     counts = np.asarray(counts, np.int64)
-    allotted = (counts > 0).astype(np.int64)
+    apportioned = (counts > 0).astype(np.int64)
     total = min(round(share * counts.sum()), most)
     free = counts > 0
     while free.any():
-        left = max(total - int(allotted[~free].sum()), 0)
+        left = max(total - int(apportioned[~free].sum()), 0)
         quotas = np.where(free, counts * (left / counts[free].sum()), 0)
         if not (few := free & (quotas < 1)).any():
-            allotted[free] = np.floor(quotas[free] + 1e-9)
-            missing = left - int(allotted[free].sum())
-            order = np.argsort(allotted - quotas, kind="stable")
-            allotted[order[free[order]][:missing]] += 1
+            apportioned[free] = np.floor(quotas[free] + 1e-9)
+            missing = left - int(apportioned[free].sum())
+            order = np.argsort(apportioned - quotas, kind="stable")
+            apportioned[order[free[order]][:missing]] += 1
             break
         free &= ~few
-    return allotted
+    return apportioned
 
 
-def fold(labels: np.ndarray, number: int, folds: int, seed: int) -> np.ndarray:
-    """Which images are those of fold `number` of 1 to `folds`, bool `[N]`.
+def stratified_fold(
+    labels: np.ndarray, number: int, folds: int, seed: int
+) -> np.ndarray:
+    """Return which images are in fold `number` of 1 to `folds`, bool `[N]`.
 
-    Every image is in one fold. A class's numbers in two folds differ by one image at
-    most.
+    Every image is in one fold. Two folds differ by at most one image of a class.
     """
     counts = np.bincount(labels)
-    # Each class begins where the one before it ended, so that folds have one size.
+    # A class starts at the fold where the one before it ended: folds have equal sizes.
     begun = np.cumsum(counts) - counts
-    return (ranks(labels, seed, FOLD) + begun[labels]) % folds == number - 1
+    return (class_ranks(labels, seed, FOLD) + begun[labels]) % folds == number - 1
 
 
-def ranks(labels: np.ndarray, seed: int, purpose: int) -> np.ndarray:
-    """The place of each image in its class's row, int64 `[N]`, counted from 0."""
-    places = np.empty(len(labels), np.int64)
+def class_ranks(labels: np.ndarray, seed: int, purpose: int) -> np.ndarray:
+    """Return the rank of each image in a random order of its class, int64 `[N]`."""
+    ranks = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         random = np.random.default_rng([seed, purpose, label])
-        places[rows] = random.permutation(len(rows))
-    return places
+        ranks[rows] = random.permutation(len(rows))
+    return ranks
+
+
+def group_holdout(
+    labels: np.ndarray, groups: np.ndarray, share: float, seed: int
+) -> np.ndarray:
+    """Return which images are held out, bool `[N]`: whole groups of about a share.
+
+    The images are divided into folds, ten for a tenth, and some folds are held out.
+    Where a class then lies on one side only, its smallest group that can be spared
+    changes sides. A class of one group stays on one side.
+
+    Args:
+      labels: int `[N]`.
+      groups: of the images, anything that sorts, `[N]`.
+      share: above 0 and below 1.
+      seed: of the random draw.
+    """
+    _, numbers = np.unique(groups, return_inverse=True)
+    numbers = numbers.reshape(-1)
+    # No more folds than groups, nor than the largest class has images.
+    most = int(min(numbers.max() + 1, np.bincount(labels).max()))
+    most = min(most, max(MAX_FOLDS, round(1 / share)))
+    if most < 2:
+        return np.zeros(len(labels), bool)
+    part = fractions.Fraction(share).limit_denominator(most)
+    part = min(max(part, fractions.Fraction(1, most)), 1 - fractions.Fraction(1, most))
+    fold_index = _assign_folds(labels, numbers, part.denominator, seed)
+    is_held_out = _nearest_folds(fold_index, part, share)
+    _cover_both_sides(is_held_out, labels, numbers)
+    return is_held_out
+
+
+def group_fold(
+    labels: np.ndarray, groups: np.ndarray, number: int, folds: int, seed: int
+) -> np.ndarray:
+    """Return which images are in fold `number` of 1 to `folds`, bool `[N]`.
+
+    Every group is in one fold, and classes have their shares as far as groups allow.
+
+    Raises:
+      ValueError: there are more folds than groups.
+    """
+    _, numbers = np.unique(groups, return_inverse=True)
+    return _assign_folds(labels, numbers.reshape(-1), folds, seed) == number - 1
+
+
+def groups_in_class(labels: np.ndarray, groups: np.ndarray, label: int) -> list[str]:
+    """Return the names of the groups that a class has images in."""
+    return [str(group) for group in np.unique(groups[labels == label])]
+
+
+def shared_groups(groups: Mapping[str, np.ndarray | None]) -> list[str]:
+    """Find groups that lie in two splits, such as `'p7' in train and test`.
+
+    Args:
+      groups: of the images of each split; None where they have none.
+    """
+    group_sets = {
+        name: {*values.tolist()}
+        for name, values in groups.items()
+        if values is not None
+    }
+    return [
+        f"{escape(str(group))!r} in {one} and {other}"
+        for one, other in itertools.combinations(group_sets, 2)
+        for group in sorted(group_sets[one] & group_sets[other], key=str)
+    ]
+
+
+def groups_note(count: int, where: str) -> str:
+    """Word the note on groups that were found.
+
+    Args:
+      count: number of groups.
+      where: their origin, such as a column.
+    """
+    return f"{plural(count, 'group')} ({where}): images of one group are in one split"
+
+
+def shared_groups_error(found: list[str]) -> str:
+    """Word the error for groups that lie in two splits.
+
+    Args:
+      found: result of `shared_groups`.
+    """
+    return (
+        f"{plural(len(found), 'group')} {'lies' if len(found) == 1 else 'lie'} in two "
+        f"splits: {listed(found)}; keep each in one of them"
+    )
+
+
+def _assign_folds(
+    labels: np.ndarray, groups: np.ndarray, folds: int, seed: int
+) -> np.ndarray:
+    """Return the fold of each image, int `[N]`, counted from 0."""
+    from sklearn.model_selection import (
+        StratifiedGroupKFold,
+    )  # importing it takes a second
+
+    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    fold_index = np.empty(len(labels), int)
+    with warnings.catch_warnings():
+        # It warns of classes that have fewer images than there are folds.
+        warnings.simplefilter("ignore", UserWarning)
+        for number, (_, rows) in enumerate(parts.split(labels, labels, groups)):
+            fold_index[rows] = number
+    return fold_index
+
+
+def _nearest_folds(
+    fold_index: np.ndarray, part: fractions.Fraction, share: float
+) -> np.ndarray:
+    """Return the first adjacent folds close enough to a share, or the closest ones.
+
+    Where groups are few, folds differ in size.
+    """
+    choices = [
+        (fold_index - first) % part.denominator < part.numerator
+        for first in range(part.denominator)
+    ]
+    errors = [abs(is_held_out.mean() - share) for is_held_out in choices]
+    close = [i for i, error in enumerate(errors) if error <= TOLERANCE * share]
+    return choices[close[0] if close else int(np.argmin(errors))]
+
+
+def _cover_both_sides(
+    is_held_out: np.ndarray, labels: np.ndarray, groups: np.ndarray
+) -> None:
+    """Move groups, in place, until each class lies on both sides, where it can."""
+    sizes = np.bincount(groups)
+    for side in (True, False):
+        for label in np.unique(labels):
+            is_class = labels == label
+            if (is_held_out[is_class] == side).any():
+                continue
+            group_choices = np.unique(groups[is_class])
+            for group in group_choices[np.argsort(sizes[group_choices], kind="stable")]:
+                moved = groups == group
+                stay = labels[(is_held_out != side) & ~moved]
+                if np.isin(np.unique(labels[moved]), stay).all():
+                    is_held_out[moved] = side
+                    break

@@ -1,119 +1,125 @@
-"""The arrays of a checkpoint, in orbax's files: read, compared, and merged.
+"""Read, compare and merge the arrays of a checkpoint, in orbax's files.
 
-Every process writes its arrays into a folder of its own, `ocdbt.process_0` and so on,
-and orbax then merges their indices into `manifest.ocdbt`. Without it nothing is read.
+Every process writes its arrays into a folder of its own (`ocdbt.process_0`, …). Then
+orbax merges their indices into `manifest.ocdbt`, without which nothing can be read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 import tensorstore
 from etils import epath
 
-from hybrid_jax.paths import plain
+from hybrid_jax.paths import library_path
 
-INDEX, TREE, PARTS = "manifest.ocdbt", "_METADATA", "ocdbt.process_"
-ARRAY = (b"/.zarray", b"/zarr.json")  # how the keys of an array's description end
-
-
-def read(folder: Path, template=None):
-    """Arrays as nested dictionaries, or in the structure of a template.
-
-    Args:
-      folder: theirs.
-      template: a tree of `ShapeDtypeStruct` with shardings; None reads all there is,
-        onto the first device of this host alone.
-
-    Raises:
-      Exception: of many kinds, of orbax and tensorstore, if they cannot be read.
-      ValueError: an array is missing, or of another shape or dtype.
-    """
-    options = _alone() if template is None else {}
-    saved = _described(folder)
-    if template is None:
-        template = jax.tree.map(_here, saved)
-    else:
-        compare(saved, template)
-    with ocp.Checkpointer(
-        ocp.StandardCheckpointHandler(**options), **options
-    ) as reader:
-        return reader.restore(plain(folder), args=ocp.args.StandardRestore(template))
+INDEX, TREE, PROCESS = "manifest.ocdbt", "_METADATA", "ocdbt.process_"
+ARRAY_KEYS = (b"/.zarray", b"/zarr.json")  # ends of the keys of arrays' metadata
 
 
-def read_parts(folder: Path, names: Sequence[str]) -> dict:
-    """Some of the entries of what was saved, onto the first device of this host.
+def read(folder: Path, template: Any = None) -> Any:
+    """Return the arrays of a checkpoint.
 
     Args:
       folder: of the arrays.
-      names: of entries; those that were saved empty are left out.
+      template: tree of `ShapeDtypeStruct` with shardings, whose structure is returned.
+        None returns all arrays as nested dictionaries, on the first device of this
+        host.
 
     Raises:
-      Exception: of `read`.
+      ValueError: an array is missing, or differs in shape or dtype.
+      Exception: of many kinds, from orbax and tensorstore, if reading fails.
     """
-    saved = _described(folder)
-    wanted = {
-        name: jax.tree.map(_here, saved[name]) for name in names if saved.get(name)
-    }
-    if not wanted:
-        return {}
-    arguments = ocp.args.PyTreeRestore(
-        wanted,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-        partial_restore=True,
-    )
-    with ocp.Checkpointer(
-        ocp.PyTreeCheckpointHandler(**_alone()), **_alone()
-    ) as reader:
-        return reader.restore(plain(folder), args=arguments)
+    options: dict[str, Any] = {}
+    saved = _metadata(folder)
+    if template is None:
+        options = _single_process()
+        template = jax.tree.map(_on_first_device, saved)
+    else:
+        check_matches(saved, template)
+    handler = ocp.StandardCheckpointHandler(**options)
+    with ocp.Checkpointer(handler, **options) as reader:
+        return reader.restore(
+            library_path(folder), args=ocp.args.StandardRestore(template)
+        )
 
 
-def check(folder: Path, arrays: int) -> None:
-    """Looks up what `read` needs, in milliseconds; no array is opened.
+def read_entries(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Return some entries of a checkpoint, on the first device of this host.
 
     Args:
-      folder: theirs.
-      arrays: how many were saved.
+      folder: of the arrays.
+      names: names of the entries. Entries that were saved empty are left out.
 
     Raises:
-      Exception: of `read`.
+      Exception: of many kinds, from orbax and tensorstore, if reading fails.
+    """
+    saved = _metadata(folder)
+    template = {
+        name: jax.tree.map(_on_first_device, saved[name])
+        for name in names
+        if saved.get(name)
+    }
+    if not template:
+        return {}
+    arguments = ocp.args.PyTreeRestore(
+        template,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(template),
+        partial_restore=True,
+    )
+    options = _single_process()
+    handler = ocp.PyTreeCheckpointHandler(**options)
+    with ocp.Checkpointer(handler, **options) as reader:
+        return reader.restore(library_path(folder), args=arguments)
+
+
+def check_complete(folder: Path, count: int) -> None:
+    """Check within milliseconds that all arrays can be found; open none of them.
+
+    Args:
+      folder: of the arrays.
+      count: number of arrays that were saved.
+
+    Raises:
       ValueError: something is missing.
+      Exception: of many kinds, from tensorstore, if reading fails.
     """
     for name in (INDEX, TREE):
         if not (folder / name).exists():
             raise ValueError(f"orbax wrote no {name}")
-    files = {"driver": "file", "path": f"{plain(folder)}/"}
+    files = {"driver": "file", "path": f"{library_path(folder)}/"}
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": files}).result()
-    found = sum(key.endswith(ARRAY) for key in store.list().result())
-    if found != arrays:
-        raise ValueError(f"{INDEX} lists {found} of {arrays} arrays")
+    found = sum(key.endswith(ARRAY_KEYS) for key in store.list().result())
+    if found != count:
+        raise ValueError(f"{INDEX} lists {found} of {count} arrays")
 
 
-def is_apart(folder: Path) -> bool:
-    """Whether arrays are there, and were never merged."""
-    return any(folder.glob(f"{PARTS}*")) and not (folder / INDEX).exists()
+def is_unmerged(folder: Path) -> bool:
+    """Return whether processes wrote arrays that orbax has not merged."""
+    return any(folder.glob(f"{PROCESS}*")) and not (folder / INDEX).exists()
 
 
 def merge(folder: Path) -> None:
-    """Merges what processes wrote, without reading it.
+    """Merge the indices of what processes wrote; read no array.
 
     Raises:
-      Exception: of orbax and tensorstore, if it is damaged.
+      Exception: of many kinds, from orbax and tensorstore, if an index is damaged.
     """
-    handler = ocp.StandardCheckpointHandler(**_alone())
-    handler.finalize(epath.Path(plain(folder)))
+    handler = ocp.StandardCheckpointHandler(**_single_process())
+    handler.finalize(epath.Path(library_path(folder)))
 
 
-def compare(saved, template) -> None:
-    """Refuses arrays of another shape or dtype; orbax would cast them silently.
+def check_matches(saved: Any, template: Any) -> None:
+    """Refuse arrays of other shapes or dtypes, which orbax would cast silently.
 
     Raises:
-      ValueError: names the first.
+      ValueError: names the first array that differs.
     """
-    theirs = dict(_leaves(saved))
+    saved_leaves = dict(_leaves(saved))
     for path, x in _leaves(template):
-        found = theirs.get(path)
+        found = saved_leaves.get(path)
         if found is None:
             raise ValueError(f"{path} is missing")
         if (tuple(found.shape), found.dtype) != (x.shape, x.dtype):
@@ -123,29 +129,29 @@ def compare(saved, template) -> None:
             )
 
 
-def _described(folder: Path):
-    """A tree of the shapes and dtypes of all arrays, each of which is opened."""
-    handler = ocp.StandardCheckpointHandler(**_alone())
-    return handler.metadata(epath.Path(plain(folder))).tree
+def _metadata(folder: Path) -> Any:
+    """Open every array, and return the tree of their shapes and dtypes."""
+    handler = ocp.StandardCheckpointHandler(**_single_process())
+    return handler.metadata(epath.Path(library_path(folder))).tree
 
 
-def _leaves(tree):
+def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
-def _alone() -> dict:
-    """Options of orbax for what one process reads by itself."""
+def _single_process() -> dict[str, Any]:
+    """Return orbax's options for reading in this process alone."""
     number = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
+    options = ocp.options.MultiprocessingOptions(
         primary_host=number,
         active_processes={number},
         barrier_sync_key_prefix=f"host{number}",
     )
-    return {"multiprocessing_options": alone}
+    return {"multiprocessing_options": options}
 
 
-def _here(saved) -> jax.ShapeDtypeStruct:
-    """An array, whatever devices it was saved from, on the first of this host."""
+def _on_first_device(saved: Any) -> jax.ShapeDtypeStruct:
+    """Return shape and dtype of a saved array, placed on this host's first device."""
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(saved.shape, saved.dtype, sharding=sharding)

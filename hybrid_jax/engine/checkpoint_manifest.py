@@ -1,38 +1,37 @@
-"""What a checkpoint's files were when they were written: their sizes and sha256 sums.
+"""The manifest of a checkpoint: sizes and SHA-256 sums of its files.
 
-A disk that flips a bit, or loses the end of a file, is not noticed by what reads arrays
-from it: numbers are restored that were never saved. So every checkpoint has a manifest,
-written last, and nothing is read that differs from it.
+Reading arrays does not notice a flipped bit or a file that lost its end: it would
+restore numbers that were never saved. So the manifest is written last, and a checkpoint
+that differs from its manifest is not used.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from hybrid_jax.engine.json_files import write_whole
 
 NAME = "manifest.json"
 INCOMPLETE = "it is incomplete"
-SMALL = 1 << 20  # bytes of a file that is read whatever is asked for
+SMALL_FILE_BYTES = 1 << 20  # files up to this size are always read
 
 
-def seal(folder: Path) -> None:
-    """Writes the manifest of a folder, of which nothing is written any more."""
+def write(folder: Path) -> None:
+    """Write the manifest of a checkpoint, whose other files are complete."""
     files = {
-        str(path.relative_to(folder)): {"bytes": _size(path), "sha256": _sum(path)}
-        for path in _files(folder)
+        str(path.relative_to(folder)): {"bytes": _size(path), "sha256": _sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != NAME
     }
     write_whole(folder / NAME, json.dumps(files, indent=2) + "\n")
 
 
-def flaw(folder: Path, thorough: bool = True) -> str:
-    """What is wrong with a folder, in words; empty if nothing is.
+def find_damage(folder: Path, thorough: bool = True) -> str:
+    """Return what is wrong with a checkpoint, or an empty text.
 
     Args:
-      folder: of a checkpoint.
-      thorough: reads every file to its end; else the large ones have their size looked
-        at alone.
+      folder: of the checkpoint.
+      thorough: read all files; otherwise only the sizes of large files are compared.
     """
     try:
         listed = json.loads((folder / NAME).read_text(encoding="utf-8"))
@@ -42,11 +41,12 @@ def flaw(folder: Path, thorough: bool = True) -> str:
             path = folder / name
             if not path.is_file():
                 return f"{name} is missing"
-            if _size(path) != expected["bytes"]:
-                return f"{name} has {_size(path)} bytes of {expected['bytes']}"
-            read = thorough or _size(path) <= SMALL
-            if read and _sum(path) != expected["sha256"]:
-                return f"{name} has other content than was written"
+            size = _size(path)
+            if size != expected["bytes"]:
+                return f"{name} has {size} of {expected['bytes']} bytes"
+            is_read = thorough or size <= SMALL_FILE_BYTES
+            if is_read and _sha256(path) != expected["sha256"]:
+                return f"{name} differs from what was written"
     except FileNotFoundError:
         return INCOMPLETE
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -54,16 +54,10 @@ def flaw(folder: Path, thorough: bool = True) -> str:
     return ""
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != NAME:
-            yield path
-
-
 def _size(path: Path) -> int:
     return path.stat().st_size
 
 
-def _sum(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

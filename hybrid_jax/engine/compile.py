@@ -1,7 +1,8 @@
-"""Programs traced here and compiled in threads, while the host does something else.
+"""Trace programs here and compile them in threads, while the host does other work.
 
-Tracing needs Python's lock and the compiler does not. So a run traces one program after
-the other, hands each to a thread, and reads data, restores and initialises meanwhile.
+Tracing holds Python's lock and compiling does not. A run therefore traces one program
+after the other and hands each to a thread. Meanwhile it reads data, restores a
+checkpoint and initializes the state.
 """
 
 import collections
@@ -10,18 +11,62 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
 
 import jax
 
-from hybrid_jax.ops.choice import forms
+from hybrid_jax.ops.backend import target_backend
 
 THREADS = 2  # the compiler starts more of its own
-KEPT = 12  # programs of a process
+MAX_CACHED_PROGRAMS = 12
+DISK_CACHE_HIT = "/jax/compilation_cache/cache_hits"
+
+
+class ProgramCache:
+    """The compiled programs that a process used last, by key, in memory.
+
+    Runs that differ in their data or seed alone, such as those of a sweep, share their
+    programs. Threads may use one cache at the same time.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        """Create an empty cache.
+
+        Args:
+          capacity: number of programs. Beyond it, the least recently used one goes.
+        """
+        self._capacity, self._lock = capacity, threading.Lock()
+        self._programs: collections.OrderedDict[
+            Hashable, tuple[Any, jax.stages.Compiled]
+        ] = collections.OrderedDict()
+
+    def get(self, key: Hashable) -> tuple[Any, jax.stages.Compiled] | None:
+        """Return the result shapes and the executable of a program, or None."""
+        with self._lock:
+            if key in self._programs:
+                self._programs.move_to_end(key)
+            return self._programs.get(key)
+
+    def put(self, key: Hashable, shapes: Any, compiled: jax.stages.Compiled) -> None:
+        """Add a program; drop the least recently used one if the cache is full."""
+        with self._lock:
+            self._programs[key] = shapes, compiled
+            while len(self._programs) > self._capacity:
+                self._programs.popitem(last=False)
+
+    def clear(self) -> None:
+        """Drop all programs, so that the memory of their executables is freed."""
+        with self._lock:
+            self._programs.clear()
+
+
+# The one cache of this process. It lives as long as the process does.
+PROGRAM_CACHE = ProgramCache(MAX_CACHED_PROGRAMS)
 
 
 @contextlib.contextmanager
-def compiler() -> Iterator[Executor]:
-    """Threads for compiling; what has not begun when the block ends never does.
+def compiler_threads() -> Iterator[Executor]:
+    """Yield threads for compiling; cancel what has not begun when the block ends.
 
     An interruption does not wait for what has begun.
     """
@@ -37,109 +82,99 @@ def compiler() -> Iterator[Executor]:
 
 
 class Program:
-    """A function compiled for arguments of given shapes.
-
-    The latest programs of a process are kept, so that runs that differ in their data or
-    their seed alone, as those of a sweep do, trace and compile theirs once.
+    """A function that is compiled for arguments of given shapes.
 
     Attributes:
-      shapes: of what it returns.
-      traced: seconds that tracing and lowering took.
-      compiled: seconds that the compiler took, or reading from its cache.
-      cached: whether it was in the cache.
-      kept: whether it was kept from earlier in this process.
+      shapes: shapes of its results.
+      trace_seconds: time spent on tracing and lowering.
+      compile_seconds: time spent on compiling, or on reading from the cache on disk.
+      from_disk_cache: whether the executable came from the cache on disk.
+      reused: whether it came from `PROGRAM_CACHE`, so nothing was traced.
     """
 
-    def __init__(self, trace: Callable, *shapes, key: Hashable = None):
-        """Traces it; that is all if only the shapes of its results are asked for.
+    def __init__(
+        self,
+        trace: Callable[..., jax.stages.Traced],
+        *shapes: Any,
+        key: Hashable = None,
+    ) -> None:
+        """Trace the function, unless `PROGRAM_CACHE` has its program.
+
+        Nothing is compiled, so this is all that the shapes of its results cost.
 
         Args:
-          trace: of a jitted function, or of `mesh.Devices.tracer`.
-          shapes: of its arguments.
-          key: tells the function, and all that it holds, from others; None keeps none.
+          trace: `trace` of a jitted function, or what `Devices.tracer` returns.
+          *shapes: shapes of the arguments.
+          key: identifies the function and all that it closes over. None caches nothing.
         """
         start = time.perf_counter()
-        self.traced = self.compiled = 0.0
-        self.cached = False
-        self._key = None if key is None else (key, _setting(), _structure(shapes))
-        with _keeping:  # other programs may be on their way there
-            found = _kept.get(self._key)
-            self.kept = found is not None
-            if self.kept:
-                _kept.move_to_end(self._key)
-        if self.kept:
-            self.shapes, compiled = found
-            self._compiled = Future()
-            self._compiled.set_result(compiled)
+        self.trace_seconds = self.compile_seconds = 0.0
+        self.from_disk_cache = False
+        self._executable: Future[jax.stages.Compiled] = Future()
+        self._key = None if key is None else (key, _context(), _signature(shapes))
+        found = PROGRAM_CACHE.get(self._key)
+        self.reused = found is not None
+        if found is not None:
+            self.shapes, executable = found
+            self._executable.set_result(executable)
         else:
-            self._trace = trace(*shapes)
-            self.shapes = self._trace.out_info
-            self.traced = time.perf_counter() - start
+            self._traced = trace(*shapes)
+            self.shapes = self._traced.out_info
+            self.trace_seconds = time.perf_counter() - start
 
     def compile(self, threads: Executor) -> "Program":
-        """Begins to compile it in a thread, and returns it."""
-        if self.kept:
+        """Begin to compile the program in a thread, and return the program."""
+        if self.reused:
             return self
         start = time.perf_counter()
-        lowered = self._trace.lower()
-        self.traced += time.perf_counter() - start
-        self._compiled = threads.submit(self._compile, lowered)
+        lowered = self._traced.lower()
+        self.trace_seconds += time.perf_counter() - start
+        self._executable = threads.submit(self._compile, lowered)
         return self
 
     def wait(self) -> jax.stages.Compiled:
-        """The executable, once it is compiled."""
-        return self._compiled.result()
+        """Wait for the compiler and return the executable."""
+        return self._executable.result()
 
-    def __call__(self, *arguments):
-        """Its results, once it is compiled."""
+    def __call__(self, *arguments: Any) -> Any:
+        """Wait for the compiler, run the program and return its results."""
         return self.wait()(*arguments)
 
     def _compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-        start, hits = time.perf_counter(), _seen.hits
-        compiled = lowered.compile()
-        self.compiled = time.perf_counter() - start
-        self.cached = _seen.hits > hits
+        start = time.perf_counter()
+        with _disk_cache_hits() as hits:
+            compiled = lowered.compile()
+        self.compile_seconds = time.perf_counter() - start
+        self.from_disk_cache = bool(hits)
         if self._key is not None:
-            with _keeping:
-                _kept[self._key] = self.shapes, compiled
-                while len(_kept) > KEPT:
-                    _kept.popitem(last=False)
+            PROGRAM_CACHE.put(self._key, self.shapes, compiled)
         return compiled
 
 
-def _setting() -> Hashable:
-    """What a trace depends on beside its function and its arguments."""
-    return (
-        forms(),
-        jax.config.jax_enable_x64,
-        jax.config.jax_default_matmul_precision,
-    )
+@contextlib.contextmanager
+def _disk_cache_hits() -> Iterator[list[str]]:
+    """Collect the hits of the cache on disk that this thread has inside the block."""
+    thread, hits = threading.get_ident(), []
+
+    def listen(event: str, **_: Any) -> None:
+        if event == DISK_CACHE_HIT and threading.get_ident() == thread:
+            hits.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        yield hits
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
 
 
-def _structure(shapes: tuple) -> Hashable:
-    """What a program is compiled for: a tree, and shapes, dtypes and places in it."""
+def _context() -> Hashable:
+    """Return what a trace depends on beside its function and its arguments."""
+    names = ("jax_enable_x64", "jax_default_matmul_precision")
+    return target_backend(), *(getattr(jax.config, name) for name in names)
+
+
+def _signature(shapes: tuple[Any, ...]) -> Hashable:
+    """Return what a program is compiled for: tree, shapes, dtypes and shardings."""
     leaves, tree = jax.tree.flatten(shapes)
-    described = [(x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves]
-    return tree, tuple(described)
-
-
-# By key and structure, the latest last.
-_kept: collections.OrderedDict[Hashable, tuple] = collections.OrderedDict()
-_keeping = threading.Lock()
-
-
-class _Seen(threading.local):
-    """How often this thread found a program in the cache."""
-
-    hits = 0
-
-
-_seen = _Seen()
-
-
-def _listen(event: str, **_) -> None:
-    if event == "/jax/compilation_cache/cache_hits":
-        _seen.hits += 1
-
-
-jax.monitoring.register_event_listener(_listen)
+    arrays = [(x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves]
+    return tree, tuple(arrays)

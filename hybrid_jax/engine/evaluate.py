@@ -1,67 +1,64 @@
-"""Evaluation of a finished run, on its own splits or on other images, with a table."""
+"""Evaluate a run on its own splits or on other images, and print a table."""
 
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from hybrid_jax.config import flatten
+from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.experiment import set_up_process
+from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.results import metric_rows
-from hybrid_jax.engine.run import open_run
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.engine.setup import resolve_config
-from hybrid_jax.engine.stored_config import is_free
-from hybrid_jax.errors import counted, shown
+from hybrid_jax.errors import escape, plural
 
 
 def evaluate(
     workdir: str,
-    config: ConfigDict | None = None,
+    config: Config | None = None,
     changed: dict[str, Any] | None = None,
     checkpoint: str | int | None = None,
     split: str = "",
     images: str = "",
     on_error: str = "stop",
-) -> dict[str, float]:
-    """Evaluates a checkpoint of a run, and prints the results.
+) -> dict[str, Any]:
+    """Evaluate a checkpoint of a run, and print the results.
 
     Args:
-      workdir: the run's folder; nothing is written to it.
-      config: of the run, which is compared with the stored one; None takes that.
-      changed: fields of the stored config that have other values here, such as where
-        the data lie; those that decide what a run computes cannot be changed.
-      checkpoint: see `load_run`.
-      split: `train`, `validation` or `test`; empty is the test split, or validation
-        where there is none, and all images of a folder that has no splits.
-      images: a folder or a table of other images; empty evaluates the run's own.
-      on_error: `stop`, or `skip` those of them that cannot be read.
+      workdir: folder of the run; nothing is written to it.
+      config: refuse a run of another config than this one; None accepts any.
+      changed: fields of the stored config that have other values here, by name, such as
+        the path of the data. Fields that change results are refused.
+      checkpoint: `best` on validation, `last`, a step, or None for the tested one.
+      split: `train`, `validation` or `test`. Empty means the test split, or validation
+        if there is no test split, or all images of a folder without splits.
+      images: folder or table of other images; empty evaluates the run's own.
+      on_error: `stop` at other images that cannot be read, or `skip` them.
 
     Returns:
-      Loss, accuracy and top-5 accuracy.
+      Loss in nats, accuracy and top-5 accuracy.
 
     Raises:
-      UserError: no run there, another config's, no such checkpoint or split, or images
-        that cannot be read.
+      UserError: there is no such run, checkpoint or split, the run has another config,
+        or images cannot be read.
     """
     folder = RunFolder(workdir)
     if config is not None:
-        resumed, _ = folder.resume(resolve_config(config))
-        flat = flatten(resumed)
-        changed = {name: flat[name] for name in flat if is_free(name)}
+        resumed, _ = folder.resume(set_up_process(config))
+        flat = resumed.flat()
+        changed = {name: flat[name] for name in flat if FIELDS[name].free}
     run = open_run(folder, checkpoint, changed or {})
     with Reporter() as console:
         if images:
-            chosen = run.open_images(images, split, on_error)
-            where = shown(images)
+            evaluated = run.open_images(images, split, on_error)
+            source = escape(images)
         else:
             split = split or ("test" if "test" in run.splits else [*run.splits][-1])
-            chosen, where = run.own_split(split), run.splits.name
+            evaluated, source = run.get_split(split), run.splits.name
         for note in run.notes:
             console.say(note)
-        tested = run.evaluate(chosen)
+        metrics = run.evaluate(evaluated)
         title = (
-            f"{run.config.model.name} on {where}, {counted(len(chosen), 'image')}, "
-            f"step {run.checkpoint:,}"
+            f"{run.config.model.name} on {source}, "
+            f"{plural(len(evaluated), 'image')}, step {run.checkpoint:,}"
         )
-        console.table(title, metric_rows(split, tested))
-    return tested
+        console.table(title, metric_rows(split, metrics))
+    return metrics

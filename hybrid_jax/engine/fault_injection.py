@@ -1,11 +1,11 @@
-"""What goes wrong in training, on its own or put in to see what a run makes of it."""
+"""Faults of training: a loss that is not finite, and faults that tests inject."""
 
 import os
 import signal
 
 import numpy as np
 
-from hybrid_jax.data.order import TrainingOrder
+from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.errors import UserError
 from hybrid_jax.training.step import Task
 
@@ -14,39 +14,63 @@ class Diverged(UserError):
     """A loss is not finite.
 
     Attributes:
-      what: the loss and where, in words.
+      what: the loss and its step, in words.
       causes: steps, counted from 0, one of whose batches is to blame.
     """
 
     code = 3
 
-    def __init__(self, loss: float, step: int, causes: range, way_out: str):
-        """`step` is the first one with such a loss, counted from 1."""
+    def __init__(self, loss: float, step: int, causes: range, way_out: str) -> None:
+        """Word the error.
+
+        Args:
+          loss: the first that is not finite.
+          step: its step, counted from 1.
+          causes: see the attribute.
+          way_out: what the user can change.
+        """
         self.what, self.causes = f"the loss is {loss} at step {step}", causes
         super().__init__(f"{self.what}: {way_out}")
 
 
 class Fault:
-    """A fault that comes with a batch, of `config.debug.inject`.
+    """A fault that comes with one batch, from `config.debug.inject`.
 
-    `nan@30` spoils the images of the 30th batch; `term@30` sends SIGTERM when it is
-    dispatched.
+    `nan@30` makes the images of the 30th batch NaN. `term@30` sends SIGTERM when that
+    batch is dispatched.
     """
 
-    def __init__(self, text: str, order: TrainingOrder):
+    def __init__(self, text: str, order: TrainingOrder) -> None:
+        """Parse a fault.
+
+        Args:
+          text: value of the field; empty injects nothing.
+          order: which batch comes at which step.
+        """
         self._kind, _, number = text.partition("@")
         self._batch = int(number) - 1 if text else None
         self._order = order
 
-    def limited(self, step: int, count: int) -> int:
-        """How many of the next steps to dispatch at once: the batch comes alone."""
+    def limit_steps(self, step: int, count: int) -> int:
+        """Return how many of the next `count` steps to dispatch at once.
+
+        A dispatch ends before the faulty batch, which begins the next one.
+        """
         if self._batch is None:
             return count
         batches = [self._order.batch(step + i) for i in range(count)]
         return max(batches.index(self._batch), 1) if self._batch in batches else count
 
-    def strike(self, task: Task, step: int) -> Task:
-        """The constants that a dispatch from a step is given."""
+    def apply(self, task: Task, step: int) -> Task:
+        """Inject the fault if its batch comes at a step.
+
+        Args:
+          task: constants of the steps.
+          step: first step of a dispatch.
+
+        Returns:
+          The constants for this dispatch.
+        """
         if self._batch is None or self._order.batch(step) != self._batch:
             return task
         if self._kind == "term":

@@ -1,125 +1,130 @@
-"""A run without a folder: what would lie in its files is kept in memory.
+"""Storage of a run without a folder: states and metrics stay in memory.
 
-Each class stands in the place of one that writes files, and has its interface.
+Each class has an interface of `storage`; `RunFolder` and `CheckpointWriter` are their
+versions on disk.
 """
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from hybrid_jax import data
+from hybrid_jax.config.schema import Config
 from hybrid_jax.data import Splits
-from hybrid_jax.engine.checkpoint import best_of
-from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.engine.checkpoint import best_checkpoint
 from hybrid_jax.parallel.mesh import Devices
+from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import TrainState
 
 
-class NoFolder:
-    """In the place of a `RunFolder`: nothing was there before, and nothing stays."""
+class InMemoryStorage:
+    """A `RunStorage` that was empty before the run, and stores nothing."""
 
     path: Path | None = None
     log: Path | None = None
 
-    def __enter__(self) -> "NoFolder":
+    def __enter__(self) -> "InMemoryStorage":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
-    def resume(self, config: ConfigDict) -> tuple[ConfigDict, list[str]]:
-        """The config as it is."""
+    def resume(self, config: Config) -> tuple[Config, list[str]]:
+        """Return the config unchanged, and no notes."""
         return config, []
 
     def has_checkpoints(self) -> bool:
-        """No."""
+        """Return False: no run was saved here."""
         return False
 
-    def load_splits(self, config: ConfigDict) -> tuple[ConfigDict, Splits]:
-        """The config as it is, and its data set."""
-        return config, data.load(**config.data)
+    def load_splits(self, config: Config) -> tuple[Config, Splits]:
+        """Return the config unchanged, and its data set."""
+        return config, data.load(config.data)
 
     def check_data(self, splits: Splits) -> None:
-        """Accepts any data."""
+        """Accept any data."""
 
     def statistics(self, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation float32 `[C]` of the training images."""
+        """Return mean and standard deviation float32 `[C]` of the training images."""
         return splits.statistics
 
-    def create(self, config: ConfigDict, model: dict, pieces: int = 0) -> None:
-        """Keeps nothing."""
+    def create(self, config: Config, model: dict, micro_batches: int = 0) -> None:
+        """Store nothing."""
 
-    def describe_data(self, splits: Splits) -> None:
-        """Keeps nothing."""
+    def write_data(self, splits: Splits) -> None:
+        """Store nothing."""
 
-    def read_pieces(self) -> int:
-        """No micro-batches were found to fit."""
+    def read_micro_batches(self) -> int:
+        """Return 0: no micro-batches were found to fit."""
         return 0
 
+    def read_history(self) -> list[dict]:
+        """Return no rows: the `MemoryWriter` has them."""
+        return []
+
     def read_results(self) -> dict | None:
-        """None: no run has ended here."""
+        """Return None: no run has ended here."""
+        return None
 
     def write_results(self, results: dict) -> None:
-        """Keeps nothing."""
+        """Store nothing."""
 
 
-class Snapshots:
-    """In the place of `Checkpoints`: the newest state and the best, as NumPy arrays.
+class InMemoryCheckpoints:
+    """A `CheckpointStore` of the newest state and the best, as NumPy arrays.
 
     Attributes:
-      notes: in words, what was passed over: nothing.
-      lasting: whether they outlive the process.
+      notes: none, since no checkpoint can be damaged.
+      persistent: whether the checkpoints outlive the process.
     """
 
     notes: tuple[str, ...] = ()
-    lasting = False
+    persistent = False
 
-    def __init__(self, hosts: Hosts | None = None):
-        self.hosts = hosts or Hosts()
+    def __init__(self) -> None:
         self._states: dict[int, TrainState] = {}
-        self._metrics: dict[int, dict] = {}
+        self._metrics: dict[int, dict[str, Any]] = {}
 
-    def __enter__(self) -> "Snapshots":
+    def __enter__(self) -> "InMemoryCheckpoints":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def latest(self) -> int | None:
-        """The newest step, or None."""
+        """Return the newest step, or None."""
         return max(self._metrics, default=None)
 
-    def metrics(self, step: int) -> dict:
-        """What was kept with a step, and of it."""
+    def metrics(self, step: int) -> dict[str, Any]:
+        """Return the metrics of a step, and what else was saved beside its state."""
         return self._metrics[step]
 
-    def best(self) -> tuple[int, dict] | None:
-        """The step of the best validation accuracy, and its metrics."""
-        return best_of(self._metrics)
+    def best(self) -> tuple[int, dict[str, Any]] | None:
+        """Return the step of the best checkpoint, and its metrics, or None."""
+        return best_checkpoint(self._metrics)
 
-    def save(self, step: int, state: TrainState, metrics: dict) -> None:
-        """Keeps a step, and of those before it the best."""
+    def save(self, step: int, state: TrainState, metrics: dict[str, Any]) -> None:
+        """Store a step; drop all earlier steps but the best."""
         self._metrics[step] = self._metrics.get(step, {}) | metrics
         if step not in self._states:
             self._states[step] = jax.device_get(state)
         best = self.best()
-        kept = {step, best[0] if best else step}
-        self._states = {s: self._states[s] for s in self._states if s in kept}
-        self._metrics = {s: self._metrics[s] for s in self._metrics if s in kept}
-
-    def state(self, step: int) -> TrainState:
-        """The state of a step, as NumPy arrays."""
-        return self._states[step]
+        for old in {*self._states} - {step, best[0] if best else step}:
+            del self._states[old], self._metrics[old]
 
     def restore(self, step: int, like: TrainState, devices: Devices) -> TrainState:
-        """The state of a step, on the devices."""
+        """Return the training state of a step, on the devices."""
         return devices.put(self._states[step], like)
 
-    def wait(self) -> None:
-        """Returns: nothing is on its way."""
+    def load_variables(self, step: int) -> dict[str, Any]:
+        """Return the variables for evaluating a step: moving averages, if any."""
+        return unpack(self._states[step].evaluated)
 
-    def end_is_announced(self) -> bool:
-        """No: nothing could be saved."""
+    def wait(self) -> None:
+        """Return at once: nothing is being written."""
+
+    def preemption_announced(self) -> bool:
+        """Return False: nothing could be saved before the end of the host."""
         return False

@@ -1,5 +1,6 @@
-"""Files of JSON and text that are never met half-written."""
+"""Read and write files of JSON; a reader never meets a half-written one."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,25 +10,25 @@ from hybrid_jax.errors import UserError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a crash, never meets half of it."""
+    """Replace a file at once, so that neither a reader nor a crash meets half of it."""
     scratch = path.with_name(f".{path.name}.tmp")
     scratch.write_text(text, encoding="utf-8")
     os.replace(scratch, path)
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Writes an object as JSON, whole or not at all."""
+    """Write an object as JSON, all of it or nothing."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
-    # Bytes of a file's name that are not UTF-8, as JSON writes them and reads them.
+    # Bytes of file names that are not UTF-8 are escaped, as JSON can read them.
     text = re.sub("[\ud800-\udfff]", lambda byte: f"\\u{ord(byte[0]):x}", text)
     write_whole(path, text + "\n")
 
 
 def read_json(path: Path) -> dict:
-    """Reads an object of JSON.
+    """Read an object of JSON.
 
     Raises:
-      UserError: there is none, or it is damaged.
+      UserError: the file is missing or damaged.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -41,16 +42,14 @@ def read_json(path: Path) -> dict:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """Reads objects of JSON, one a line; none of a file that is not there.
+    """Read objects of JSON, one a line; skip lines that a crash has cut off.
 
-    A line that a crash has torn is left out.
+    A file that does not exist has none.
     """
     if not path.exists():
         return []
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+        with contextlib.suppress(ValueError):
             rows.append(json.loads(line))
-        except ValueError:
-            continue
     return [row for row in rows if isinstance(row, dict)]

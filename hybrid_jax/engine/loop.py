@@ -1,4 +1,4 @@
-"""A run under way: steps, lines of metrics, evaluations, checkpoints, the last test."""
+"""Run the training loop: steps, metrics, evaluations, checkpoints, the last test."""
 
 import contextlib
 import dataclasses
@@ -6,21 +6,22 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 import jax
 import numpy as np
 
 from hybrid_jax import data
-from hybrid_jax.engine.checkpoint import Checkpoints, best_of, is_evaluated
+from hybrid_jax.engine.checkpoint import best_checkpoint, is_evaluated
 from hybrid_jax.engine.console import Reporter, percent
+from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.fault_injection import Diverged
-from hybrid_jax.engine.in_memory import Snapshots
 from hybrid_jax.engine.metric_window import Window, Windows
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Recorder
 from hybrid_jax.engine.schedule import learning_rates
-from hybrid_jax.engine.setup import Experiment
-from hybrid_jax.engine.signals import Interrupted, Interruption, wait
+from hybrid_jax.engine.signals import Interrupted, Interruption, wait_until_ready
+from hybrid_jax.engine.storage import CheckpointStore
 from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
@@ -33,27 +34,27 @@ UNFINISHED = "unfinished"  # sums of the window of steps that it was saved in
 
 @dataclasses.dataclass
 class Loop:
-    """What a run needs from its first step to its last.
+    """Hold what a run needs from its first step to its last.
 
     Attributes:
       experiment: config, splits and schedule.
       task: the constants of the steps, mean and deviation included.
       trainer: dispatches steps.
-      begun: is called behind the first step, and promises the evaluator, which is None
-        where there is nothing to evaluate.
-      initial: gives the state at step 0.
-      restore: gives the state of a checkpoint.
+      after_first_step: is called behind the first step, and promises the evaluator,
+        which is None where there is nothing to evaluate.
+      initial_state: returns the state at step 0.
+      restore: returns the state of a checkpoint.
     """
 
     experiment: Experiment
     task: Task
     trainer: Trainer
     console: Reporter
-    checkpoints: Checkpoints | Snapshots
+    checkpoints: CheckpointStore
     recorder: Recorder
     interruption: Interruption
-    begun: Callable[[], Future[Evaluator | None]]
-    initial: Callable[[], TrainState]
+    after_first_step: Callable[[], Future[Evaluator | None]]
+    initial_state: Callable[[], TrainState]
     restore: Callable[[int], TrainState]
     _evaluator: Future[Evaluator | None] | None = None
 
@@ -63,7 +64,7 @@ class Loop:
         self._best: tuple[int, dict] | None = None
 
     def run(self, state: TrainState, step: int, saved: dict) -> dict:
-        """Trains to the end; where that diverges goes back, if the config says so.
+        """Train to the end; where that diverges go back, if the config says so.
 
         Args:
           state: after `step`.
@@ -88,7 +89,7 @@ class Loop:
                     raise
                 left -= 1
                 step, saved = self._go_back(diverged)
-            state = self.restore(step) if step else self.initial()
+            state = self.restore(step) if step else self.initial_state()
 
     def _run(self, state: TrainState, step: int, saved: dict) -> dict:
         # Told in advance, since computing one later would wait for the device.
@@ -108,23 +109,26 @@ class Loop:
             read=self._trained,
         )
         try:
-            with self.interruption.held():
+            with self.interruption.deferred():
                 due = self._validation is not None and self.plan.is_evaluated(step)
                 if due and not is_evaluated(saved):
-                    self._complete()
-                while self._windows.step < self.plan.total_steps and not self._ends():
-                    self._advance()
-                    self._complete()
+                    self._evaluate_and_save()
+                while (
+                    self._windows.step < self.plan.total_steps
+                    and not self._should_stop()
+                ):
+                    self._train_to_evaluation()
+                    self._evaluate_and_save()
                 return self._test()
         except Interrupted as interrupted:
             self.interruption.handled = True
-            if self.checkpoints.lasting:
+            if self.checkpoints.persistent:
                 interrupted.saved = self._save_unfinished()
             raise
 
-    def _ends(self) -> bool:
-        """Whether the run ends before its last step, on all hosts alike."""
-        return self.interruption.hosts.told(
+    def _should_stop(self) -> bool:
+        """Return whether the run ends before its last step, on all hosts alike."""
+        return self.interruption.hosts.broadcast(
             lambda: self.recorder.stops or self._is_out_of_patience()
         )
 
@@ -135,16 +139,16 @@ class Loop:
         since = self.plan.evaluations_between(self._best[0], self._windows.step)
         return since >= patience
 
-    def _advance(self) -> None:
-        """Dispatches the steps up to the next evaluation."""
+    def _train_to_evaluation(self) -> None:
+        """Dispatch the steps up to the next evaluation."""
         windows, every = self._windows, self.config.train.log_every
         evaluation = self.plan.next_evaluation(windows.step)
         windows.start()
         while windows.step < evaluation:
             windows.advance(min((windows.step // every + 1) * every, evaluation))
 
-    def _complete(self) -> None:
-        """Evaluates and saves the state that the last step dispatched leads to."""
+    def _evaluate_and_save(self) -> None:
+        """Evaluate and save the state behind the last step dispatched."""
         step, about, said = self._windows.step, {}, ""
         if self._validation is None:
             self._windows.finish()
@@ -153,28 +157,31 @@ class Loop:
             about = self._evaluate(self._windows.state.evaluated, self._validation)
             # The last update may have spoilt weights whose loss was still finite.
             self._check_finite(about["loss"], step, range(step - 1, step))
-            self._best = best_of(dict([self._best or (step, {})]) | {step: about})
+            self._best = best_checkpoint(
+                dict([self._best or (step, {})]) | {step: about}
+            )
             said = f"  validation {percent(about['accuracy'])}"
         about[SECONDS] = self._seconds()
         if said:
             self.recorder.record("validation", step, self.plan.epoch_of(step), about)
         self._save(about)
-        self._tell(step, said, own_line=True)
+        self._report(step, said, own_line=True)
 
-    def _evaluate(self, variables: dict, split: data.Split) -> dict[str, float]:
-        """The metrics of a split; meanwhile what was trained is read."""
-        with self.interruption.held(False):
-            self._evaluator = self._evaluator or self.begun()
+    def _evaluate(self, variables: dict, split: data.Split) -> dict[str, Any]:
+        """Return the metrics of a split; meanwhile, read what was trained."""
+        with self.interruption.deferred(False):
+            self._evaluator = self._evaluator or self.after_first_step()
             evaluator = self._evaluator.result()
-            self.interruption.hosts.meet()
+            assert evaluator is not None, "there is a split to evaluate"
+            self.interruption.hosts.barrier()
             evaluated = evaluator.start(self.task, variables, split)
         self._windows.finish()
-        with self.interruption.held(False):
-            wait(evaluated)
+        with self.interruption.deferred(False):
+            wait_until_ready(evaluated)
         return metrics.means(*evaluated)
 
     def _test(self) -> dict:
-        """Evaluates the chosen weights on the test split, once.
+        """Evaluate the chosen weights on the test split, once.
 
         Returns:
           `step`: the last one; `seconds` of the run; `weights`, `last` or `best`;
@@ -184,10 +191,10 @@ class Loop:
         self._windows.finish()
         self.checkpoints.wait()
         last, state = self._windows.step, self._windows.state
-        weights, chosen, about = self.interruption.hosts.told(self._choice)
+        weights, chosen, about = self.interruption.hosts.broadcast(self._choose_weights)
         results = {"step": last, "weights": weights, "checkpoint": chosen}
         if is_evaluated(about):
-            results["validation"] = metrics_of(about)
+            results["validation"] = evaluation_metrics(about)
         if (test := self.experiment.splits.test) is not None:
             state = state if chosen == last else self.restore(chosen)
             tested = self._evaluate(state.evaluated, test)
@@ -196,8 +203,8 @@ class Loop:
             results["test"] = tested
         return results | {SECONDS: self._seconds()}
 
-    def _choice(self) -> tuple[str, int, dict]:
-        """Which weights are tested, the step of their checkpoint, and its metrics."""
+    def _choose_weights(self) -> tuple[str, int, dict]:
+        """Choose the weights to test; return their kind, step and metrics."""
         weights, step = "last", self._windows.step
         if self._validation is None:
             return weights, step, {}
@@ -207,7 +214,7 @@ class Loop:
         return weights, step, self.checkpoints.metrics(step)
 
     def _save_unfinished(self) -> int | None:
-        """Saves what was trained since the last checkpoint, if anything; its step."""
+        """Save what was trained since the last checkpoint; return its step."""
         windows = self._windows
         self.checkpoints.wait()
         with contextlib.suppress(Diverged):  # then there is nothing to save
@@ -221,18 +228,20 @@ class Loop:
         return self.checkpoints.latest()
 
     def _check_weights(self, causes: range) -> None:
-        """Ends a run whose weights are not finite; see `_check_finite`."""
-        largest = self.interruption.hosts.largest(spread(self._windows.state.params))
+        """End a run whose weights are not finite; see `_check_finite`."""
+        largest = self.interruption.hosts.max(
+            largest_parameter(self._windows.state.params)
+        )
         self._check_finite(largest, self._windows.step, causes)
 
     def _save(self, about: dict) -> None:
-        """Saves the state behind the last step, and what is known about it."""
+        """Save the state behind the last step, and what is known about it."""
         if self.trainer.order.skipped:
             about = about | {SKIPPED: self.trainer.order.skipped}
         self.checkpoints.save(self._windows.step, self._windows.state, about)
 
     def _go_back(self, diverged: Diverged) -> tuple[int, dict]:
-        """Leaves out what it diverged at; the newest checkpoint's step and metrics.
+        """Leave bad batches out; return the newest checkpoint's step and metrics.
 
         Raises:
           Diverged: as given, if there is nothing to leave out.
@@ -254,17 +263,17 @@ class Loop:
         return round(time.perf_counter() - self._started, 2)
 
     def _agreed(self, count: int) -> int:
-        notice = self.checkpoints.end_is_announced()
-        return self.interruption.agreed(count, notice)
+        notice = self.checkpoints.preemption_announced()
+        return self.interruption.agree_on_steps(count, notice)
 
     def _dispatched(self, step: int) -> None:
         self.console.step(step)
-        self._evaluator = self._evaluator or self.begun()
+        self._evaluator = self._evaluator or self.after_first_step()
 
     def _trained(
         self, window: Window, trained: dict[str, float], seconds: float
     ) -> None:
-        """Writes what a window of steps has come to."""
+        """Write what a window of steps has come to."""
         step, images = window.last, (window.last - window.first) * self.plan.batch_size
         trained["images_per_second"] = images / seconds
         trained["learning_rate"] = float(self._rates[step - 1])
@@ -278,15 +287,15 @@ class Loop:
             f"{trained['images_per_second']:,.0f} img/s"
         )
         if step != self.plan.next_evaluation(step - 1):
-            self._tell(step)
+            self._report(step)
 
-    def _tell(self, step: int, evaluated: str = "", own_line: bool = False) -> None:
-        """Shows the latest line of training, with what an evaluation adds to it."""
+    def _report(self, step: int, evaluated: str = "", own_line: bool = False) -> None:
+        """Show the latest line of training, with what an evaluation adds to it."""
         epoch = f"{self.plan.epoch_of(step):.1f}/{self.plan.epochs}"
         self.console.metrics(step, epoch, self._line + evaluated, own_line)
 
     def _check_finite(self, loss: float, step: int, causes: range = range(0)) -> None:
-        """Ends a run that diverged, before its state is saved.
+        """End a run that diverged, before its state is saved.
 
         Args:
           loss: or another number that shows it.
@@ -309,13 +318,14 @@ class Loop:
             )
 
 
-def metrics_of(saved: dict) -> dict[str, float]:
-    """The metrics of an evaluation among what was saved with a checkpoint."""
-    return {name: saved[name] for name in metrics.EVALUATION if name in saved}
+def evaluation_metrics(saved: dict) -> dict[str, metrics.Number]:
+    """Return the metrics of an evaluation among what was saved with a checkpoint."""
+    names = metrics.names(training=False)
+    return {name: saved[name] for name in names if name in saved}
 
 
-def spread(params: dict) -> float:
-    """The largest absolute parameter of this host; not finite if any of them is not."""
+def largest_parameter(params: dict) -> float:
+    """Return this host's largest absolute parameter; not finite if any is not."""
     parts = [
         shard.data
         for x in jax.tree.leaves(params)

@@ -1,18 +1,18 @@
-"""Whether a training step fits into memory, told from its program before it runs.
+"""Find out from a training step's program whether it fits into memory.
 
 XLA plans a program's memory when it compiles it. Where a step is too large,
 `config.train.micro_batch=auto` finds the largest power of two of images that fit at a
-time, and gradients are added up; `off` refuses it with what would fit.
+time, and gradients are added up; `off` refuses the step and says what would fit.
 """
 
 from collections.abc import Callable, Iterator
 
 import jax
-from ml_collections import ConfigDict
 
-from hybrid_jax.data.memory import memory
+from hybrid_jax.config.schema import Config
+from hybrid_jax.data.memory_budget import device_memory
+from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.programs import step_compiler
-from hybrid_jax.engine.setup import Experiment
 from hybrid_jax.errors import UserError, megabytes
 from hybrid_jax.parallel.mesh import Devices
 
@@ -20,18 +20,18 @@ AUTO = "auto"
 # Of the memory, for a step that is looked for; evaluation and images on their way
 # need some too.
 SHARE = 0.9
-FEW = 16  # images, below which the statistics of batch norms are noisy
+FEW_IMAGES = 16  # below which the statistics of batch norms are noisy
 
 Compile = Callable[[int], jax.stages.Compiled]  # a step, from its micro-batches
 
 
-def pieces_that_fit(
+def find_micro_batches(
     experiment: Experiment,
     step: jax.stages.Compiled,
     resumed: bool,
     say: Callable[[str], None],
 ) -> int:
-    """How many micro-batches a step takes, all hosts the same.
+    """Return how many micro-batches a step takes, the same number on all hosts.
 
     Args:
       experiment: with as many as its config asks for.
@@ -42,115 +42,129 @@ def pieces_that_fit(
     Raises:
       UserError: the step is too large, and may not or cannot be cut up.
     """
-    config, devices = experiment.config, experiment.devices
-    pieces, takes = config.optim.accumulate, bytes_of(step, devices)
-    if experiment.hosts.largest(takes / memory()) > 1:
-        say("a step is larger than the memory: compiling, to see what fits")
+    config, devices, hosts = experiment.config, experiment.devices, experiment.hosts
+    batch_size, count = config.train.batch_size, config.optim.accumulate
+    needed = bytes_needed(step, devices)
+    if hosts.max(needed / device_memory()) > 1:
+        say("A step is larger than the memory: compiling smaller ones to see what fits")
         compile_step = step_compiler(
-            devices,
-            experiment.task,
-            experiment.shapes,
-            experiment.splits.train,
-            config,
+            devices=devices,
+            task=experiment.task,
+            state=experiment.shapes,
+            split=experiment.splits.train,
+            order=experiment.training_order(),
         )
-        fitting = fewest_pieces(config, compile_step, devices)
+        fitting = fewest_micro_batches(batch_size, count, compile_step, devices)
         if resumed or config.train.micro_batch != AUTO or fitting is None:
-            raise too_large(config, devices, takes, fitting, resumed)
-        pieces = int(experiment.hosts.largest(fitting))
+            raise too_large(config, devices, needed, fitting, resumed)
+        count = int(hosts.max(fitting))
         say(
-            f"{config.train.batch_size // pieces} of the {config.train.batch_size} "
-            "images of a step fit at a time: their gradients are added up "
-            "(config.train.micro_batch)"
+            f"{batch_size // count} of the {batch_size} images of a step fit at a "
+            "time: their gradients are added up (config.train.micro_batch)"
         )
-    images = config.train.batch_size // pieces
-    if images < FEW and jax.tree.leaves(experiment.shapes.batch_stats):
+    images = batch_size // count
+    if images < FEW_IMAGES and jax.tree.leaves(experiment.shapes.batch_stats):
         say(
-            f"batch norms see {images} images at a time, and below {FEW} their "
-            "statistics are noisy: raise config.train.batch_size, or have more memory"
+            f"Batch norms see {images} images at a time, and below {FEW_IMAGES} their "
+            "statistics are noisy: raise config.train.batch_size, or use more memory"
         )
-    return pieces
+    return count
+
+
+def fewest_micro_batches(
+    batch_size: int, least: int, compile_step: Compile, devices: Devices
+) -> int | None:
+    """Return the least number of micro-batches of which each fits; None if none does.
+
+    Args:
+      batch_size: images of a step.
+      least: number of micro-batches that is tried first.
+      compile_step: see `Compile`.
+      devices: that share a micro-batch.
+    """
+    budget = SHARE * device_memory()
+    resident, of_an_image = 0, 0.0  # bytes, at the least
+    for count in _candidates(batch_size, least, devices.count):
+        images = batch_size // count
+        if resident + of_an_image * images > budget:
+            continue  # nothing need be compiled to see that
+        step = compile_step(count)
+        resident, temporary = _planned_bytes(step, devices)
+        if resident + temporary <= budget:
+            return count
+        of_an_image = temporary / images  # more, where there are fewer
+    return None
 
 
 def too_large(
-    config: ConfigDict,
+    config: Config,
     devices: Devices,
-    takes: int,
-    pieces: int | None,
+    needed: int,
+    micro_batches: int | None,
     resumed: bool,
 ) -> UserError:
-    """The error of a step that is larger than the memory."""
-    there = f"a step takes {megabytes(takes)} of a device's {megabytes(memory())}"
+    """Return the error of a step that is larger than the memory.
+
+    Args:
+      config: of the experiment.
+      devices: that share a micro-batch.
+      needed: bytes of a device.
+      micro_batches: that would fit; None if none would.
+      resumed: whether the run has begun.
+    """
+    available = megabytes(device_memory())
+    facts = f"a step takes {megabytes(needed)} of a device's {available}"
     if resumed:
         return UserError(
-            f"{there}, and this run has begun with these micro-batches: continue it on "
+            f"{facts}, and this run has begun with these micro-batches: continue it on "
             "a larger machine, or start another with --config.init_from"
         )
-    if pieces is None:
+    if micro_batches is None:
         return UserError(
-            f"{there}, and not even a micro-batch of {devices.shared_by} fits: "
+            f"{facts}, and not even a micro-batch of {devices.count} fits: "
             f"{_ways_out(config)}"
         )
     return UserError(
-        f"{there}: {config.train.batch_size // pieces} images at a time would fit, "
-        f"which --config.train.micro_batch=auto takes; or {_ways_out(config)}"
+        f"{facts}: {config.train.batch_size // micro_batches} images at a time would "
+        f"fit, which --config.train.micro_batch=auto takes; or {_ways_out(config)}"
     )
 
 
-def bytes_of(step: jax.stages.Compiled, devices: Devices) -> int:
-    """What a program needs of a device, arguments included; 0 if it does not say."""
-    return sum(_plan(step, devices))
+def bytes_needed(step: jax.stages.Compiled, devices: Devices) -> int:
+    """Return what a program needs of a device, arguments included.
+
+    It is 0 where the backend does not say.
+    """
+    return sum(_planned_bytes(step, devices))
 
 
-def _plan(step: jax.stages.Compiled, devices: Devices) -> tuple[int, int]:
-    """Bytes that a program keeps, and bytes that it needs while it runs.
+def _planned_bytes(step: jax.stages.Compiled, devices: Devices) -> tuple[int, int]:
+    """Return bytes of arguments and results, and bytes needed while a program runs.
 
     Devices that share the machine's memory each count with all of them.
     """
     plan = step.memory_analysis()
     if plan is None:
         return 0, 0
-    kept = plan.argument_size_in_bytes + plan.output_size_in_bytes
-    kept -= plan.alias_size_in_bytes
-    sharing = devices.here if jax.default_backend() == "cpu" else 1
-    return kept * sharing, plan.temp_size_in_bytes * sharing
+    resident = plan.argument_size_in_bytes + plan.output_size_in_bytes
+    resident -= plan.alias_size_in_bytes
+    sharing = devices.local_count if jax.default_backend() == "cpu" else 1
+    return resident * sharing, plan.temp_size_in_bytes * sharing
 
 
-def fewest_pieces(
-    config: ConfigDict, compile_step: Compile, devices: Devices
-) -> int | None:
-    """The least number of micro-batches of which each fits, or None.
-
-    Args:
-      config: whose `optim.accumulate` is the least that is tried.
-      compile_step: see `Compile`.
-      devices: that share a micro-batch.
-    """
-    room, batch = SHARE * memory(), config.train.batch_size
-    kept, of_an_image = 0, 0.0  # bytes, at the least
-    for pieces in _candidates(batch, config.optim.accumulate, devices.shared_by):
-        images = batch // pieces
-        if kept + of_an_image * images > room:
-            continue  # nothing need be compiled to see that
-        step = compile_step(pieces)
-        if bytes_of(step, devices) <= room:
-            return pieces
-        kept, temporary = _plan(step, devices)
-        of_an_image = temporary / images  # more, where there are fewer
-    return None
-
-
-def _candidates(batch: int, least: int, devices: int) -> Iterator[int]:
-    """Numbers of micro-batches: `least`, then of powers of two of images a device."""
+def _candidates(batch_size: int, least: int, devices: int) -> Iterator[int]:
+    """Yield numbers of micro-batches: `least`, then of powers of two of images."""
     yield least
-    each = 1 << (batch // devices).bit_length()
+    each = 1 << (batch_size // devices).bit_length()  # images a device
     while each:
-        if each * devices < batch // least and batch % (each * devices) == 0:
-            yield batch // (each * devices)
+        images = each * devices
+        if images < batch_size // least and batch_size % images == 0:
+            yield batch_size // images
         each //= 2
 
 
-def _ways_out(config: ConfigDict) -> str:
-    """What to change, but for what is at its best already."""
+def _ways_out(config: Config) -> str:
+    """List what to change, but for what is at its best already."""
     ways = [
         "lower config.train.batch_size",
         "raise config.optim.accumulate",

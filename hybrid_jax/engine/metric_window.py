@@ -1,13 +1,14 @@
-"""Training between two evaluations, with metrics that are read one window behind.
+"""Training between two evaluations, with metrics that are read one window late.
 
-Reading a metric waits for the device. So what a window of steps summed up is read when
-the next steps are on their way: while the host divides, prints and writes, the device
-has work.
+Reading a metric waits for the device. So the sums of a window of steps are read when
+the next steps are dispatched: while the host divides, prints and writes, the device has
+work.
 """
 
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,39 +21,41 @@ from hybrid_jax.training.step import Task
 
 @dataclasses.dataclass
 class Window:
-    """Steps `first` to `last` of a line of metrics, and what the device sums up.
+    """The steps of a line of metrics, and what the device sums up in them.
 
     Attributes:
+      first, last: the steps are those from `first` to below `last`.
       earlier: sums of steps before `first`, dispatched before the run was interrupted.
+      sums: of each dispatch.
     """
 
     first: int
     last: int
-    earlier: dict[str, float] = dataclasses.field(default_factory=dict)
+    earlier: dict[str, Any] = dataclasses.field(default_factory=dict)
     sums: list[metrics.Sums] = dataclasses.field(default_factory=list)
 
     @property
-    def parts(self) -> list[metrics.Sums]:
+    def parts(self) -> list[dict[str, Any]]:
         """All sums of the line."""
-        return [self.earlier, *self.sums] if self.earlier else self.sums
+        return [self.earlier, *self.sums] if self.earlier else [*self.sums]
 
     def first_bad(self) -> int:
-        """The first step, counted from 1, whose loss is not finite."""
+        """Return the first step, counted from 1, whose loss is not finite."""
         rows = jax.device_get(self.sums)
         images, losses = (
             np.concatenate([np.atleast_1d(part[name]) for part in rows])
-            for name in ("images", "loss")
+            for name in (metrics.IMAGES, "loss")
         )
         finite = np.isfinite(losses[images > 0])  # a chunk may be filled in part
         return self.first + 1 + int(np.argmin(finite))
 
 
 class Windows:
-    """Dispatches windows of steps; each is read behind a dispatch of the next.
+    """Dispatches windows of steps, and reads each behind a dispatch of the next.
 
     Attributes:
-      state: behind the last step that was dispatched, to be computed.
-      step: that one.
+      state: after the last step that was dispatched, to be computed.
+      step: the number of steps dispatched.
     """
 
     def __init__(
@@ -61,38 +64,39 @@ class Windows:
         trainer: Trainer,
         state: TrainState,
         step: int,
-        earlier: dict[str, float],
+        earlier: dict[str, Any],
         agreed: Callable[[int], int],
         dispatched: Callable[[int], None],
-        read: Callable[[Window, dict[str, float], float], None],
+        read: Callable[[Window, dict[str, Any], float], None],
     ):
-        """Begins behind a step.
+        """Begin after a step.
 
         Args:
-          task, trainer: what is dispatched.
-          state: after `step`, to be used up.
+          task: the constants of the steps.
+          trainer: dispatches steps.
+          state: after `step`; its buffers are donated.
           step: 0, or a checkpoint's.
           earlier: sums of the window that `step` lies in, or empty.
-          agreed: from how many steps this host would dispatch to how many all do; may
-            raise, and nothing is lost.
-          dispatched: told the step after one.
-          read: told a window, its means and its seconds.
+          agreed: maps how many steps this host would dispatch to how many all hosts
+            do; may raise, and nothing is lost.
+          dispatched: is called with the step after each dispatch.
+          read: is called with a window, its metrics and its seconds.
         """
         self.state, self.step = state, step
         self._task, self._trainer, self._earlier = task, trainer, earlier
         self._agreed, self._dispatched, self._read = agreed, dispatched, read
-        self._window: Window | None = None
-        self._behind: Window | None = None
+        self._current: Window | None = None
+        self._unread: Window | None = None
 
     def start(self) -> None:
-        """Begins to measure time; the device has nothing to do."""
+        """Begin to measure time; the device has nothing to do."""
         self._trainer.pace.restart()
         self._since = time.perf_counter()
 
     def advance(self, last: int) -> None:
-        """Dispatches the steps up to `last`, which are a window, or the rest of one."""
+        """Dispatch the steps up to `last`, which are a window, or the rest of one."""
         window, pace = Window(self.step, last, self._earlier), self._trainer.pace
-        self._window, self._earlier = window, {}
+        self._current, self._earlier = window, {}
         while self.step < last:
             count = self._agreed(self._trainer.count(self.step, last))
             state, sums = self._trainer(self._task, self.state, self.step, count)
@@ -101,17 +105,17 @@ class Windows:
             pace.sent(count, sums)  # by now the window before is complete
             self._dispatched(self.step)
             self.finish()
-        self._window, self._behind = None, window
+        self._current, self._unread = None, window
 
-    def unfinished(self) -> dict[str, float]:
-        """Sums of the window that is dispatched in part; empty if none is."""
-        return metrics.total(*self._window.parts) if self._window else {}
+    def unfinished(self) -> dict[str, Any]:
+        """Return the sums of a window that is dispatched in part; empty if none is."""
+        return metrics.total(*self._current.parts) if self._current else {}
 
     def finish(self) -> None:
-        """Reads the window that is still to be read, if any, and waits for it."""
-        if self._behind is None:
+        """Read the window that is still to be read, if any, and wait for it."""
+        if self._unread is None:
             return
-        window, self._behind = self._behind, None
+        window, self._unread = self._unread, None
         means, now = metrics.means(*window.parts), time.perf_counter()
         seconds, self._since = now - self._since, now
         self._read(window, means, seconds)

@@ -1,4 +1,4 @@
-"""What a run leaves to be read: lines of JSON, and TensorBoard's event files."""
+"""Write rows of metrics: lines of JSON, and TensorBoard's event files."""
 
 import json
 import math
@@ -8,62 +8,66 @@ import numpy as np
 
 from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.errors import shown
+from hybrid_jax.errors import escape
+from hybrid_jax.training.metrics import scalars
 
 ABOUT = ("split", "step", "epoch", "weights")  # what a row says beside its metrics
 
 
 class MemoryWriter:
-    """Metrics in a list, of a run without a folder.
+    """Keep rows of metrics in a list, for a run without a folder.
 
     Attributes:
-      rows: as the lines of `metrics.jsonl`.
+      rows: dicts, equal to the lines of `metrics.jsonl`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows: list[dict] = []
 
     def __enter__(self) -> "MemoryWriter":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def rewind(self, step: int, evaluated: bool) -> None:
-        """Drops what was kept beyond a step; see `is_beyond`."""
+        """Drop the rows beyond a step; see `is_beyond`."""
         self.rows = [r for r in self.rows if not is_beyond(r, step, evaluated)]
 
     def write(self, row: dict) -> None:
-        """Keeps a row."""
+        """Add a row."""
         self.rows.append(row)
 
     def images(self, name: str, grid: np.ndarray, step: int) -> None:
-        """Drops a picture."""
+        """Ignore a picture."""
 
     def hyperparameters(self, config: dict, results: dict[str, float]) -> None:
-        """Drops what only files are for."""
+        """Ignore what only TensorBoard shows."""
 
 
 class Writers:
-    """Metrics by split and step; a context manager that closes its files."""
+    """Write metrics by split and step; as a context manager, close the files."""
 
     def __init__(self, workdir: RunFolder, step: int, evaluated: bool = True):
-        """Continues after `step`; drops what an interrupted run wrote beyond it.
+        """Continue after a step; drop what an interrupted run wrote beyond it.
 
-        If the step is still to be `evaluated`, its evaluation is dropped too.
+        Args:
+          workdir: folder of the run.
+          step: the last one that counts.
+          evaluated: whether its evaluation counts too; otherwise it is dropped.
         """
         self._workdir, self._opened = workdir, 0
         self._open(step, evaluated)
 
     def _open(self, step: int, evaluated: bool) -> None:
-        # It imports PyTorch where that is installed, which takes a second.
+        # tensorboardX imports PyTorch if that is installed, which takes a second.
         from tensorboardX import SummaryWriter
 
         drop_later(self._workdir.metrics, step, evaluated)
         self._events = SummaryWriter(
             str(self._workdir.tensorboard),
             purge_step=step + 1,
-            # Names are else unique to the second only.
+            # Without a suffix, names differ only every second.
             filename_suffix=f".{step}.{self._opened}",
         )
         self._opened += 1
@@ -71,72 +75,72 @@ class Writers:
     def __enter__(self) -> "Writers":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._events.close()
 
     def rewind(self, step: int, evaluated: bool) -> None:
-        """Drops what was written beyond a step, and goes on from there."""
+        """Drop what was written beyond a step, and continue from there."""
         self.__exit__()
         self._open(step, evaluated)
 
     def write(self, row: dict) -> None:
-        """Writes a line of JSON, and a scalar `split/name` for each metric.
+        """Write a line of JSON, and a scalar `split/name` for each single number.
 
         Args:
           row: `split`, `step` and `epoch`, and metrics by name.
         """
-        # Closed, since folders that are mounted from a bucket keep no line before.
+        # The file is closed, because mounted buckets save no line before.
         with self._workdir.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        for name, value in row.items():
+        for name, value in scalars(row).items():
             if name not in ABOUT:
                 tag = f"{row['split']}/{name}"
                 self._events.add_scalar(tag, value, row["step"])
         self._events.flush()
 
     def images(self, name: str, grid: np.ndarray, step: int) -> None:
-        """A picture, uint8 `[H, W, C]`."""
+        """Write a picture, uint8 `[H, W, C]`."""
         self._events.add_image(name, grid, step, dataformats="HWC")
 
     def hyperparameters(self, config: dict, results: dict[str, float]) -> None:
-        """The flat config and the final results, for TensorBoard's HPARAMS tab."""
+        """Write config and final results for TensorBoard's HPARAMS tab."""
         values = {
-            name: value if isinstance(value, (bool, int, float)) else shown(str(value))
+            name: value if isinstance(value, (bool, int, float)) else escape(str(value))
             for name, value in config.items()
         }
-        self._events.add_hparams(values, results, name="hparams")
+        self._events.add_hparams(values, scalars(results), name="hparams")
 
 
 def drop_later(path: Path, step: int, evaluated: bool = True) -> None:
-    """Removes the lines of a JSONL file that lie beyond a step, and a torn last line.
+    """Remove the lines of a JSONL file beyond a step, and a torn last line.
 
     See `is_beyond`.
     """
     if not path.exists():
         return
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         try:
             if is_beyond(json.loads(line), step, evaluated):
                 continue
         except (ValueError, KeyError, TypeError):
             continue
-        kept.append(line)
-    write_whole(path, "".join(kept))
+        lines.append(line)
+    write_whole(path, "".join(lines))
 
 
 def is_beyond(row: dict, step: int, evaluated: bool) -> bool:
-    """Whether a row of metrics is from behind a step, and will be written again.
+    """Return whether a row of metrics is beyond a step and will be written again.
 
-    So is the row of the last test, and that of the step's own evaluation, unless it is
-    known to be `evaluated`.
+    The row of the final test is. The row of the step's validation is, too, unless that
+    is known to be `evaluated`.
     """
-    own = row["step"] == step and row["split"] == "validation" and not evaluated
-    return row["step"] > step or own or "weights" in row
+    is_validation = row["step"] == step and row["split"] == "validation"
+    return row["step"] > step or (is_validation and not evaluated) or "weights" in row
 
 
 def image_grid(images: np.ndarray, most: int = 64) -> np.ndarray:
-    """Images `[N, H, W, C]` of levels 0 to 255 as one uint8 picture, in rows."""
+    """Arrange images `[N, H, W, C]` of levels 0 to 255 in rows of one uint8 picture."""
     images = np.clip(images[:most], 0, 255).astype(np.uint8)
     count, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(count))

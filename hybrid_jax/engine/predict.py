@@ -1,4 +1,4 @@
-"""What a finished run says of image files, as a table."""
+"""Predict the classes of image files with a trained run, and write a table."""
 
 import contextlib
 import csv
@@ -8,10 +8,11 @@ from typing import TextIO
 
 from rich.progress import track
 
-from hybrid_jax.data import other_images
-from hybrid_jax.engine.run import Prediction, load_run
-from hybrid_jax.errors import UserError, counted, shown
-from hybrid_jax.paths import expanded
+from hybrid_jax.data.sources import new_images
+from hybrid_jax.engine.load_run import load_run
+from hybrid_jax.engine.run import Prediction
+from hybrid_jax.errors import UserError, escape, plural
+from hybrid_jax.paths import expand_user
 
 COLUMNS = ("path", "class", "probability", "error")
 
@@ -23,70 +24,72 @@ def predict(
     checkpoint: str | int | None = None,
     batch_size: int = 256,
 ) -> int:
-    """Writes a line of a table for each image, as it comes.
+    """Write a row of a table for each image.
 
     Args:
-      workdir: the run's folder; nothing is written to it.
-      images: files, folders with all that they hold, or patterns.
-      output: a `.csv` file; empty is the standard output.
-      checkpoint: see `load_run`.
+      workdir: folder of the run; nothing is written to it.
+      images: files, folders with all images in them, or patterns.
+      output: a `.csv` file; empty means the standard output.
+      checkpoint: `best` on validation, `last`, a step, or None for the tested one.
       batch_size: images at a time.
 
     Returns:
-      How many images cannot be read; each of them has its error in the table.
+      The number of images that cannot be read. Their rows have the error.
 
     Raises:
-      UserError: no run there, no such images, or the table cannot be written.
+      UserError: there is no such run or image, or the table cannot be written.
     """
     run = load_run(workdir, checkpoint)
-    paths, unread = other_images.find(images), 0
+    paths, unreadable = new_images.find_files(images), 0
     for note in run.notes:
-        print(shown(note), file=sys.stderr)
-    with _opened(output) as file:
+        print(escape(note), file=sys.stderr)
+    with _open_table(output) as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow([*COLUMNS, *run.classes])
-        found = track(
+        predictions = track(
             run.predict_files(paths, batch_size),
-            f"predicting {counted(len(paths), 'image')}",
+            f"predicting {plural(len(paths), 'image')}",
             total=len(paths),
             transient=True,
             disable=not (output and sys.stderr.isatty()),
         )
-        for prediction in found:
+        for prediction in predictions:
             table.writerow(_row(prediction, run.classes))
-            unread += bool(prediction.error)
-    if unread:
+            unreadable += bool(prediction.error)
+    if unreadable:
         print(
-            f"{counted(unread, 'image')} of {len(paths):,} cannot be read: see the "
+            f"{unreadable:,} of {plural(len(paths), 'image')} cannot be read: see the "
             "column error",
             file=sys.stderr,
         )
-    return unread
+    return unreadable
 
 
 @contextlib.contextmanager
-def _opened(output: str) -> Iterator[TextIO]:
-    """The table to write to.
+def _open_table(output: str) -> Iterator[TextIO]:
+    """Open the file to write to, or yield the standard output.
 
     Raises:
-      UserError: there is no such folder.
+      UserError: the path is a folder, or its folder does not exist.
     """
     if not output:
         yield sys.stdout
         return
-    path = expanded(output)
+    path = expand_user(output)
     if path.is_dir() or not path.parent.is_dir():
-        where = "is a folder" if path.is_dir() else "lies in a folder that is not there"
-        raise UserError(f"--output={shown(path)} {where}: give a file to write")
+        problem = (
+            "is a folder" if path.is_dir() else "lies in a folder that does not exist"
+        )
+        raise UserError(f"--output={escape(path)} {problem}: give a file to write")
     with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         yield file
 
 
 def _row(prediction: Prediction, classes: Sequence[str]) -> list[str]:
-    """A row of the table, `COLUMNS` and a probability for each class."""
+    """Return a row of the table: `COLUMNS`, and a probability for each class."""
     path, probabilities, error = prediction
     if probabilities is None:
-        return [shown(path), "", "", error, *[""] * len(classes)]
+        return [escape(path), "", "", error, *[""] * len(classes)]
     best = int(probabilities.argmax())
     numbers = [f"{p:.6f}" for p in probabilities]
-    return [shown(path), classes[best], numbers[best], "", *numbers]
+    return [escape(path), classes[best], numbers[best], "", *numbers]

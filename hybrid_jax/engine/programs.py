@@ -1,22 +1,22 @@
-"""The programs of a run: the state it starts from, its steps, its evaluation."""
+"""Compile and call the programs of a run: initialization, training, evaluation."""
 
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from hybrid_jax.data import Split
-from hybrid_jax.data.loaders import Loader, Stream, create_loader, padded_rows
-from hybrid_jax.data.order import EvaluationOrder, TrainingOrder
-from hybrid_jax.engine.compile import Program, compiler
+from hybrid_jax.data.loader import Loader, Stream, create_loader, pad_rows
+from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
+from hybrid_jax.engine.compile import Program, compiler_threads
 from hybrid_jax.engine.fault_injection import Fault
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import jit_once
-from hybrid_jax.training import dispatch, metrics
+from hybrid_jax.training import metrics, multi_step
 from hybrid_jax.training.state import TrainState, create_state
 from hybrid_jax.training.step import Network, Task, compute_logits
 
@@ -25,7 +25,7 @@ _COUNT = jax.ShapeDtypeStruct((), jnp.int32)  # of the steps of a dispatch
 
 
 class Trainer:
-    """Training steps, several in one dispatch, as many as its `pace` says.
+    """Train several steps in one dispatch, as many as its `pace` says.
 
     Attributes:
       program: of these steps.
@@ -42,41 +42,40 @@ class Trainer:
         task: Task,
         state: TrainState,
         split: Split,
-        config: ConfigDict,
+        order: TrainingOrder,
+        workers: int = 0,
+        fault: str = "",
     ):
-        """Traces, then brings the split to the devices while `threads` compile.
+        """Trace, then bring the split to the devices while `threads` compile.
 
         Args:
-          threads: of `ahead.compiler`.
+          threads: of `compile.compiler_threads`.
           devices: that share each batch.
           task: the constants of the steps; of its arrays, shapes will do.
           state: shapes of a state, as they lie on the devices.
           split: put on the devices, or streamed to them.
-          config: for the order of the data, and the batch size.
+          order: of its images.
+          workers: processes that decode a stream; 0 decodes in threads.
+          fault: to be injected, see `fault_injection`.
         """
-        batch_size = config.train.batch_size
-        self.order = TrainingOrder(
-            split.labels, batch_size, config.seed, config.train.sampling
-        )
-        self._fault = Fault(config.debug.inject, self.order)
-        self.loader = create_loader(
-            split, self.order, batch_size, config.data.workers, devices
-        )
-        self.pace = dispatch.Pace(self.loader.steps)
+        self.order = order
+        self._fault = Fault(fault, order)
+        self.loader = create_loader(split, order, order.batch_size, workers, devices)
+        self.pace = multi_step.Pace(self.loader.steps)
         self.first = 0.0
         self.program = training_program(devices, task, state, self.loader)
         self.program.compile(threads)
         jax.block_until_ready(self.loader.data)
 
     def count(self, step: int, last: int) -> int:
-        """How many steps to dispatch behind `step`, up to `last` at most."""
-        return self._fault.limited(step, min(self.pace.steps, last - step))
+        """Return how many steps to dispatch behind `step`, up to `last` at most."""
+        return self._fault.limit_steps(step, min(self.pace.steps, last - step))
 
     def __call__(
         self, task: Task, state: TrainState, step: int, count: int
     ) -> tuple[TrainState, metrics.Sums]:
-        """Steps `step` to `step + count` from a state, which is used up."""
-        task = self._fault.strike(task, step)
+        """Train steps `step` to `step + count` from a state, which is used up."""
+        task = self._fault.apply(task, step)
         program, chunk = self.program.wait(), self.loader.chunk(step, count)
         start = time.perf_counter()
         done = program(task, state, self.loader.data, chunk, np.int32(count))
@@ -89,9 +88,9 @@ class Trainer:
 def training_program(
     devices: Devices, task: Task, state: TrainState, loader: Loader
 ) -> Program:
-    """Steps of a task on a loader's chunks, traced; for shapes of a state."""
+    """Trace steps of a task on a loader's chunks, for shapes of a state."""
     trace = devices.tracer(
-        _with(dispatch.train_steps, loader), results=(state, None), donate=(1,)
+        _bind_loader(multi_step.train_steps, loader), results=(state, None), donate=(1,)
     )
     return Program(
         trace,
@@ -100,31 +99,40 @@ def training_program(
         loader.data_shapes,
         loader.shapes,
         _COUNT,
-        key=("training", devices, type(loader), loader.steps),
+        key=(
+            "training",
+            devices,
+            type(loader),
+            loader.steps,
+            metrics.names(training=True),
+        ),
     )
 
 
 def step_compiler(
-    devices: Devices, task: Task, state: TrainState, split: Split, config: ConfigDict
+    devices: Devices,
+    task: Task,
+    state: TrainState,
+    split: Split,
+    order: TrainingOrder,
 ) -> Callable[[int], jax.stages.Compiled]:
-    """What compiles the steps of a run, from a number of micro-batches.
+    """Return what compiles the steps of a run, from a number of micro-batches.
 
     Arguments are those of a `Trainer`; no image is looked at.
     """
 
-    def compile_step(pieces: int) -> jax.stages.Compiled:
-        batch_size = config.train.batch_size
-        order = TrainingOrder(split.labels, batch_size, config.seed)
-        loader = create_loader(split, order, batch_size, devices=devices)
-        given = (devices, task.replace(accumulate=pieces), state, loader)
-        with compiler() as threads:
-            return training_program(*given).compile(threads).wait()
+    def compile_step(micro_batches: int) -> jax.stages.Compiled:
+        loader = create_loader(split, order, order.batch_size, devices=devices)
+        cut = task.replace(accumulate=micro_batches)
+        with compiler_threads() as threads:
+            program = training_program(devices, cut, state, loader)
+            return program.compile(threads).wait()
 
     return compile_step
 
 
 class Evaluator:
-    """Metrics of splits whose images have one shape, every image counted once.
+    """Evaluate splits whose images have one shape, every image counted once.
 
     One program serves all of them: it is handed the images batch by batch.
 
@@ -144,10 +152,10 @@ class Evaluator:
         batch_size: int,
         workers: int = 0,
     ):
-        """Traces the program, which `threads` compile.
+        """Trace the program, which `threads` compile.
 
         Args:
-          threads: of `compile.compiler`.
+          threads: of `compile.compiler_threads`.
           devices: that share each batch.
           network: the constants; of its arrays, shapes will do.
           variables: shapes of the model's variables, as they lie on the devices.
@@ -156,34 +164,39 @@ class Evaluator:
           workers: processes that decode a stream; 0 decodes in threads.
         """
         largest = min(batch_size, max(map(len, splits)))
-        self.batch_size = -(-largest // devices.shared_by) * devices.shared_by
+        self.batch_size = -(-largest // devices.count) * devices.count
         self._devices, self._workers = devices, workers
-        self._passes: dict[int, _Pass] = {}
+        self._passes: dict[int, _SplitPass] = {}
         stream = self._pass(splits[0]).stream
         self.steps = stream.steps
         shape = (self.steps, self.batch_size)
-        self._mask = devices.shape(shape, jnp.float32, axis=1)
+        self._mask = devices.batch_shape(shape, jnp.float32, axis=1)
         self.program = Program(
-            devices.tracer(_with(dispatch.eval_steps, stream)),
+            devices.tracer(_bind_loader(multi_step.eval_steps, stream)),
             network,
             variables,
             stream.data_shapes,
             stream.shapes,
             self._mask,
             _COUNT,
-            key=("evaluation", devices, self.steps),
+            key=(
+                "evaluation",
+                devices,
+                self.steps,
+                metrics.names(training=False),
+            ),
         ).compile(threads)
 
     def __call__(
         self, network: Network, variables: dict, split: Split
-    ) -> dict[str, float]:
-        """Loss, accuracy and top-5 accuracy of a model's variables on a split."""
+    ) -> dict[str, metrics.Number]:
+        """Return the metrics of a model's variables on a split."""
         return metrics.means(*self.start(network, variables, split))
 
     def start(
         self, network: Network, variables: dict, split: Split
     ) -> list[metrics.Sums]:
-        """Dispatches an evaluation: sums that `metrics.means` waits for."""
+        """Dispatch an evaluation; return sums that `metrics.means` waits for."""
         run, parts = self._pass(split), []
         first, run.next = run.next, run.next + run.batches
         for step in range(first, run.next, self.steps):
@@ -194,7 +207,7 @@ class Evaluator:
     def dispatch(
         self, network: Network, variables: dict, split: Split, first: int, count: int
     ) -> metrics.Sums:
-        """Sums of `count` batches; the split begins anew after its last batch."""
+        """Return sums of `count` batches; the first follows the last one."""
         run = self._pass(split)
         mask = np.stack([run.order.mask(i) for i in range(first, first + self.steps)])
         return self.program(
@@ -207,19 +220,19 @@ class Evaluator:
         )
 
     def batches(self, split: Split) -> int:
-        """How many batches one evaluation of a split takes."""
+        """Return how many batches one evaluation of a split takes."""
         return self._pass(split).batches
 
-    def _pass(self, split: Split) -> "_Pass":
+    def _pass(self, split: Split) -> "_SplitPass":
         if id(split) not in self._passes:
-            self._passes[id(split)] = _Pass(
+            self._passes[id(split)] = _SplitPass(
                 split, self.batch_size, self._devices, self._workers
             )
         return self._passes[id(split)]
 
 
-class _Pass:
-    """A split on its way through an `Evaluator`, once or several times."""
+class _SplitPass:
+    """Hold a split on its way through an `Evaluator`, once or several times."""
 
     def __init__(self, split: Split, batch_size: int, devices: Devices, workers: int):
         self.split, self.next = split, 0  # kept, since it is known by its id
@@ -229,7 +242,7 @@ class _Pass:
 
 
 class Predictor:
-    """Logits of batches of images of one shape.
+    """Compute logits of batches of images of one shape.
 
     Attributes:
       program: of one batch.
@@ -246,10 +259,10 @@ class Predictor:
         has_extents: bool,
         batch_size: int,
     ):
-        """Traces the program, which `threads` compile.
+        """Trace the program, which `threads` compile.
 
         Args:
-          threads: of `compile.compiler`.
+          threads: of `compile.compiler_threads`.
           devices: that share each batch, of the kind jit.
           network: the constants; of its arrays, shapes will do.
           variables: shapes of the model's variables, as they lie on the devices.
@@ -257,12 +270,14 @@ class Predictor:
           has_extents: whether images fill a part of their arrays.
           batch_size: rounded up to a multiple of the devices.
         """
-        self.batch_size = -(-batch_size // devices.shared_by) * devices.shared_by
+        self.batch_size = -(-batch_size // devices.count) * devices.count
         self._devices = devices
-        arrays = [((self.batch_size, *shape), jnp.uint8)]
+        arrays: list[tuple[tuple[int, ...], Any]] = [
+            ((self.batch_size, *shape), jnp.uint8)
+        ]
         if has_extents:
             arrays.append(((self.batch_size, 2), jnp.int32))
-        self._shapes = tuple(devices.shape(*array, axis=0) for array in arrays)
+        self._shapes = tuple(devices.batch_shape(*array, axis=0) for array in arrays)
         self.program = Program(
             devices.tracer(compute_logits),
             network,
@@ -278,7 +293,7 @@ class Predictor:
         images: np.ndarray,
         extents: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Logits float32 `[n, classes]`.
+        """Return logits float32 `[n, classes]`.
 
         Args:
           network: the constants.
@@ -287,36 +302,36 @@ class Predictor:
           extents: int32 `[n, 2]`, height and width that each image fills, if any do.
         """
         given = (images,) if extents is None else (images, extents)
-        padded = tuple(padded_rows(array, self.batch_size) for array in given)
+        padded = tuple(pad_rows(array, self.batch_size) for array in given)
         arrays = self._devices.put(padded, self._shapes)
         return np.asarray(self.program(network, variables, *arrays))[: len(images)]
 
 
-def initialiser(devices: Devices, task: Task, channels: int) -> Program:
-    """The state at step 0 of a seed int32, traced; its `shapes` are a state's."""
+def initialization_program(devices: Devices, task: Task, channels: int) -> Program:
+    """Trace the state at step 0 from a seed; `shapes` are those of a state."""
 
-    def create(seed):
+    def create(seed: jax.Array) -> TrainState:
         state = create_state(
             task.model,
-            task.optimiser,
+            task.optimizer,
             seed,
             (*task.image_size, channels),
             averaged=task.ema_decay > 0,
             freeze=task.freeze,
         )
-        return devices.laid_out(state)
+        return devices.constrain_state(state)
 
     key = ("initialization", devices, channels, jax.tree.structure(task))
     program = Program(jit_once(create).trace, _SEED, key=key)
-    program.shapes = devices.state(program.shapes)
+    program.shapes = devices.state_shapes(program.shapes)
     return program
 
 
-def _with(steps: Callable, loader: Loader) -> Callable:
-    """Steps of a task and a loader, as a function of the task alone."""
+def _bind_loader(steps: Callable, loader: Loader) -> Callable:
+    """Return steps of a task and a loader as a function of the task alone."""
 
-    def of_loader(task, *given):
-        return steps(task, loader, *given)
+    def bound(task: Any, *arguments: Any) -> Any:
+        return steps(task, loader, *arguments)
 
-    of_loader.__name__ = steps.__name__  # which the profiler and the cache show
-    return of_loader
+    bound.__name__ = steps.__name__  # which the profiler and the cache show
+    return bound

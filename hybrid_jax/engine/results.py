@@ -1,50 +1,56 @@
-"""The last word of a run: a table of what it reached, and which split chose it."""
+"""The results of a run as a table: its metrics, and which split chose the weights."""
 
 from pathlib import Path
+from typing import Any
 
 from hybrid_jax.engine.console import Reporter, duration, percent
-from hybrid_jax.engine.setup import Experiment
+from hybrid_jax.engine.experiment import Experiment
+from hybrid_jax.training.metrics import METRICS
 
 
 def report(
     console: Reporter, found: dict, experiment: Experiment, path: Path | None
 ) -> None:
-    """Prints the results of a run.
+    """Print the results of a run.
 
     Args:
-      console: to print with.
+      console: prints the table.
       found: the results, as `Loop.run` returns them.
-      experiment: that was run.
-      path: of the run's folder, if it has one.
+      experiment: the run's experiment.
+      path: the run's folder, or None.
     """
-    rows = {"tested weights": chosen(found, experiment)}
+    rows = {"tested weights": explain_weights(found, experiment)}
     for split in ("validation", "test"):
         if split in found:
             rows |= metric_rows(split, found[split])
     if "test" not in found:
         rows["test accuracy"] = "no test split"
-    rows |= {"steps": f"{found['step']:,}", "time": duration(found["seconds"])}
+    rows |= {
+        "steps": f"{found['step']:,}",
+        "time after start-up": duration(found["seconds"]),
+    }
     if path:
         rows["workdir"] = str(path)
     config = experiment.config
     console.table(f"{config.model.name} on {experiment.splits.name}", rows)
 
 
-def chosen(found: dict, experiment: Experiment) -> str:
-    """Which weights count, and why these, in words."""
+def explain_weights(found: dict, experiment: Experiment) -> str:
+    """Return in words which weights were tested, and why."""
     step = f"step {found['checkpoint']:,}"
     if found["weights"] == "best":
         return f"{step}, the best on validation"
     if "validation" in found:
-        return f"{step}, the last (config.train.checkpoint=last)"
+        return f"{step}, the last (train.checkpoint=last)"
     return f"{step}, the last: no validation split chose"
 
 
-def metric_rows(split: str, metrics: dict[str, float]) -> dict[str, str]:
-    """The metrics of a split, worded; `split` is empty for images of no split."""
-    rows = {
-        "accuracy": percent(metrics["accuracy"]),
-        "top-5 accuracy": percent(metrics["top5"]),
-        "loss": f"{metrics['loss']:.4f}",
+def metric_rows(split: str, values: dict[str, Any]) -> dict[str, str]:
+    """Return the metrics of a split in words; `split` is empty for other images."""
+    return {
+        f"{split} {row.title}".strip(): (
+            percent(values[name]) if row.is_share else f"{values[name]:.4f}"
+        )
+        for name, row in METRICS.items()
+        if row.title and name in values  # earlier versions had fewer
     }
-    return {f"{split} {name}".strip(): row for name, row in rows.items()}

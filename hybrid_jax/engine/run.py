@@ -1,4 +1,4 @@
-"""A trained network as an object: opened from its folder, evaluated, asked.
+"""Hold a trained network, evaluate it, and predict with it.
 
 run = hybrid_jax.load_run("runs/digits")
 run.predict(images)                # probabilities [N, classes]
@@ -8,37 +8,36 @@ run.evaluate("test")               # loss, accuracy, top5
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from hybrid_jax import data, runtime
-from hybrid_jax.data import other_images
-from hybrid_jax.data.array_checks import check_images, labels_as_classes
-from hybrid_jax.data.arrays import to_form
-from hybrid_jax.data.pixels import Form
-from hybrid_jax.engine.checkpoint import Checkpoints, Saved
-from hybrid_jax.engine.compile import compiler
+from hybrid_jax.config.schema import Config
+from hybrid_jax.data.pixel_format import PixelFormat
+from hybrid_jax.data.sources import new_images
+from hybrid_jax.data.sources.array_checks import check_images, encode_labels
+from hybrid_jax.data.sources.arrays import to_pixel_format
+from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.console import percent
-from hybrid_jax.engine.in_memory import NoFolder, Snapshots
+from hybrid_jax.engine.experiment import Experiment, with_statistics
 from hybrid_jax.engine.programs import Evaluator, Predictor
-from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.engine.setup import Experiment, with_statistics
+from hybrid_jax.engine.storage import CheckpointStore, RunStorage
 from hybrid_jax.errors import UserError, closest
-from hybrid_jax.models import create_model
-from hybrid_jax.parallel.mesh import create_devices
-from hybrid_jax.training.bundles import unbundled
+from hybrid_jax.parallel.mesh import Devices, create_devices
+from hybrid_jax.training import metrics
+from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.step import Network
 
 IN_MEMORY = "arrays"  # `config.data.name` of images that were handed over
 
 
 class Prediction(NamedTuple):
-    """What a network says of one image file.
+    """Hold what a network predicts of one image file.
 
     Attributes:
       path: of the file.
@@ -52,7 +51,7 @@ class Prediction(NamedTuple):
 
 
 class Run:
-    """A trained network, and how it came about.
+    """Hold a trained network, and how it came about.
 
     Attributes:
       config: of the experiment.
@@ -69,10 +68,10 @@ class Run:
 
     def __init__(
         self,
-        config: ConfigDict,
+        config: Config,
         network: Network,
         classes: Sequence[str],
-        form: Form,
+        form: PixelFormat,
         checkpoint: int,
         variables: Callable[[], dict],
         splits: Callable[[], data.Splits],
@@ -81,7 +80,7 @@ class Run:
         workdir: Path | None = None,
         notes: Sequence[str] = (),
     ):
-        """`variables` and `splits` are called when they are first needed."""
+        """Create a run; `variables` and `splits` are called when first needed."""
         self.config, self.network = config, network
         self.classes, self.form = tuple(classes), form
         self.checkpoint, self.results = checkpoint, results
@@ -91,28 +90,24 @@ class Run:
         self._predictors: dict[tuple, Predictor] = {}
 
     @classmethod
-    def of(
+    def from_experiment(
         cls,
         experiment: Experiment,
-        folder: RunFolder | NoFolder,
-        checkpoints: Checkpoints | Snapshots,
+        folder: RunStorage,
+        checkpoints: CheckpointStore,
         results: dict,
         history: Sequence[dict],
     ) -> "Run":
-        """The run of an experiment that has ended."""
+        """Return the run of an experiment that has ended."""
         splits, step = experiment.splits, results["checkpoint"]
         statistics = folder.statistics(splits)
-        if isinstance(checkpoints, Snapshots):
-            variables = functools.partial(unbundled, checkpoints.state(step).evaluated)
-        else:
-            variables = functools.partial(checkpoints.evaluated, step)
         return cls(
             config=experiment.config,
             network=with_statistics(experiment.task.network, statistics),
             classes=splits.classes,
             form=splits.form,
             checkpoint=step,
-            variables=variables,
+            variables=functools.partial(checkpoints.load_variables, step),
             splits=lambda: splits,
             results=results,
             history=history,
@@ -120,10 +115,11 @@ class Run:
         )
 
     def __repr__(self) -> str:
+        results = self.results or {}
         reached = [
-            f"{split} accuracy {percent(self.results[split]['accuracy'])}"
+            f"{split} accuracy {percent(results[split]['accuracy'])}"
             for split in ("validation", "test")
-            if split in (self.results or {})
+            if split in results
         ]
         about = [
             f"{self.config.model.name} on {self.config.data.name}",
@@ -133,18 +129,18 @@ class Run:
         return f"<Run: {', '.join(about + reached)}>"
 
     @property
-    def model(self):
-        """The Flax module: `run.model.apply(run.variables, normalized_images)`."""
+    def model(self) -> Any:
+        """Return the Flax module: `model.apply(run.variables, normalized_images)`."""
         return self.network.model
 
     @functools.cached_property
     def variables(self) -> dict:
-        """Parameters and batch statistics: moving averages, where the run kept them."""
+        """Return parameters and batch statistics, averaged where the run did so."""
         return self._load_variables()
 
     @functools.cached_property
     def splits(self) -> data.Splits:
-        """The run's own splits, which its config names, or which it was handed.
+        """Return the splits that the run's config names, or that it was given.
 
         Raises:
           UserError: they cannot be had any more.
@@ -153,8 +149,8 @@ class Run:
 
     def evaluate(
         self, images: str | np.ndarray | data.Split = "test", labels: Any = None
-    ) -> dict[str, float]:
-        """Loss in nats, accuracy and top-5 accuracy on a split of the run's, or yours.
+    ) -> dict[str, metrics.Number]:
+        """Return loss, accuracy and other metrics of a split of the run's, or of yours.
 
         Args:
           images: `train`, `validation` or `test`; or uint8 `[N, h, w, C]`; or a `Split`
@@ -165,12 +161,12 @@ class Run:
           UserError: there is no such split, or images and labels do not fit the run.
         """
         split = self._split(images, labels)
-        with compiler() as threads:
+        with compiler_threads() as threads:
             evaluator = self._evaluator(threads, split)
-            return evaluator(self.network, self._placed, split)
+            return evaluator(self.network, self._device_variables, split)
 
     def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """Probabilities float32 `[N, classes]`, in the order of `classes`.
+        """Return probabilities float32 `[N, classes]`, in the order of `classes`.
 
         Args:
           images: uint8 `[N, h, w, C]` or `[N, h, w]`, gray or color, of any size: they
@@ -181,8 +177,8 @@ class Run:
           UserError: they are no such images.
         """
         images = check_images(images, "images")
-        images, extents = to_form(images, other_images.roomy(self.form))
-        batch_size = _fitting(batch_size, len(images))
+        images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
+        batch_size = _batch_size_for(batch_size, len(images))
         parts = []
         for i in range(0, len(images), batch_size):
             rows = slice(i, i + batch_size)
@@ -193,7 +189,7 @@ class Run:
     def predict_files(
         self, paths: Iterable[str | os.PathLike], batch_size: int = 256
     ) -> Iterator[Prediction]:
-        """What the network says of image files, in their order, a batch at a time.
+        """Predict image files, in their order, a batch at a time.
 
         Args:
           paths: of files; `data.other_images.find` expands folders and patterns.
@@ -203,8 +199,8 @@ class Run:
           A `Prediction` for each file; one that cannot be read says why.
         """
         files = [*map(Path, paths)]
-        batch_size = _fitting(batch_size, len(files))
-        for batch in other_images.batches(files, self.form, batch_size):
+        batch_size = _batch_size_for(batch_size, len(files))
+        for batch in new_images.decode_batches(files, self.form, batch_size):
             rows = self._probabilities(batch.images, batch.extents, batch_size)
             found = zip(batch.paths, rows, batch.errors, strict=True)
             for path, row, error in found:
@@ -213,7 +209,7 @@ class Run:
     def open_images(
         self, path: str | os.PathLike, split: str = "", on_error: str = "stop"
     ) -> data.Split:
-        """Other images of the same classes, for `evaluate`.
+        """Return other images of the same classes, for `evaluate`.
 
         Args:
           path: of a folder with a folder for each class, or of a table.
@@ -223,14 +219,14 @@ class Run:
         Raises:
           UserError: there are no such images, or classes that the run does not know.
         """
-        found = other_images.labelled(
+        found = new_images.load_labeled(
             os.fspath(path), self.form, self.classes, split=split, on_error=on_error
         )
         self.notes += found.notes
         return found.split
 
-    def own_split(self, name: str) -> data.Split:
-        """One of the run's own splits.
+    def get_split(self, name: str) -> data.Split:
+        """Return one of the run's splits.
 
         Raises:
           UserError: there is none of this name, or its images cannot be had any more.
@@ -248,27 +244,27 @@ class Run:
         if isinstance(images, str):
             if labels is not None:
                 raise UserError(f"the split {images!r} has labels of its own")
-            return self.own_split(images)
+            return self.get_split(images)
         if labels is None:
             raise UserError("labels are missing: give one for each image")
         images = check_images(images, "images")
-        labels = labels_as_classes(labels, self.classes, "images")
+        labels = encode_labels(labels, self.classes, "images")
         if len(labels) != len(images):
             raise UserError(
                 f"there are {len(labels)} labels for {len(images)} images: give one "
                 "for each"
             )
-        images, extents = to_form(images, other_images.roomy(self.form))
+        images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
         return data.Split(images, labels, extents)
 
     @functools.cached_property
-    def _devices(self):
+    def _devices(self) -> Devices:
         runtime.set_up(self.config.compilation_cache)
         return create_devices(count=self.config.parallel.devices)
 
     @functools.cached_property
-    def _placed(self) -> dict:
-        """The variables, on the devices."""
+    def _device_variables(self) -> dict:
+        """Return the variables, on the devices."""
         return self._devices.put(self.variables, self._shapes)
 
     @functools.cached_property
@@ -276,10 +272,10 @@ class Run:
         shapes = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), self.variables
         )
-        return self._devices.state(shapes)
+        return self._devices.state_shapes(shapes)
 
-    def _evaluator(self, threads, split: data.Split) -> Evaluator:
-        """The program for splits of this shape."""
+    def _evaluator(self, threads: Executor, split: data.Split) -> Evaluator:
+        """Return the program for splits of this shape."""
         count = min(len(split), self.config.train.eval_batch_size)
         key = (split.shape[1:], split.extents is None, count)
         if key not in self._evaluators:
@@ -297,10 +293,10 @@ class Run:
     def _probabilities(
         self, images: np.ndarray, extents: np.ndarray | None, batch_size: int
     ) -> np.ndarray:
-        """Probabilities float32 `[n, classes]` of a batch in the run's form."""
+        """Return probabilities float32 `[n, classes]` of a batch in the run's form."""
         key = (images.shape[1:], extents is None, batch_size)
         if key not in self._predictors:
-            with compiler() as threads:
+            with compiler_threads() as threads:
                 self._predictors[key] = Predictor(
                     threads,
                     self._devices,
@@ -310,88 +306,23 @@ class Run:
                     extents is not None,
                     batch_size,
                 )
-        logits = self._predictors[key](self.network, self._placed, images, extents)
-        return np.asarray(jax.nn.softmax(logits))
+        logits = self._predictors[key](
+            self.network, self._device_variables, images, extents
+        )
+        loss = LOSSES[self.network.loss.name]
+        return np.asarray(loss.probabilities(jnp.asarray(logits)))
 
 
-def _fitting(batch_size: int, count: int) -> int:
-    """A batch for so many images: a power of two, since each size is a program."""
+def _batch_size_for(batch_size: int, count: int) -> int:
+    """Return a power of two for so many images, since each size is a program."""
     return min(batch_size, 1 << max(count - 1, 0).bit_length())
 
 
-def load_run(
-    workdir: str | os.PathLike, checkpoint: str | int | None = None, **fields: Any
-) -> Run:
-    """Opens the run of a folder; nothing is written there, and no image is needed.
-
-    Args:
-      workdir: the run's folder.
-      checkpoint: `best` on validation, `last`, or a step; None is the one that was
-        tested, or of a run that has not ended the best, or the last.
-      fields: of the config that have other values here, by name with `__` for dots,
-        such as `data__dir="/elsewhere"`; those that decide what a run computes cannot
-        be changed.
+def refuse_in_memory(data_name: str, way_out: str) -> None:
+    """Refuse a run whose images were arrays, which are gone.
 
     Raises:
-      UserError: no run there, no such checkpoint, or one that cannot be read.
+      UserError: they were.
     """
-    return open_run(
-        RunFolder(workdir),
-        checkpoint,
-        {name.replace("__", "."): value for name, value in fields.items()},
-    )
-
-
-def open_run(
-    folder: RunFolder, checkpoint: str | int | None, changed: dict[str, Any]
-) -> Run:
-    """The run of a folder, see `load_run`; `changed` are fields by name."""
-    if not folder.checkpoints.is_dir():
-        raise UserError(f"--workdir={folder.path} holds no run: train one there first")
-    config = folder.changed_config(changed)
-    saved = Saved(folder.checkpoints)
-    step = folder.choose(saved, checkpoint)
-    spec, form = folder.read_model(), folder.read_form()
-    network = network_of_spec(spec, config)
-
-    def own_splits() -> data.Splits:
-        refuse_in_memory(config, "evaluate it on images and labels, or --data=DIR")
-        _, splits = folder.load_splits(config)
-        folder.check_data(splits)
-        return splits
-
-    return Run(
-        config=config,
-        network=with_statistics(network, folder.read_statistics(spec["channels"])),
-        classes=folder.read_classes(),
-        form=form,
-        checkpoint=step,
-        variables=functools.partial(saved.evaluated, step),
-        splits=own_splits,
-        results=folder.read_results(),
-        history=folder.read_history(),
-        workdir=folder.path,
-        notes=saved.notes,
-    )
-
-
-def refuse_in_memory(config: ConfigDict, way_out: str) -> None:
-    """Raises a `UserError` where a run's images are those of arrays, which are gone."""
-    if config.data.name == IN_MEMORY:
+    if data_name == IN_MEMORY:
         raise UserError(f"the images of this run were handed over in memory: {way_out}")
-
-
-def network_of_spec(spec: dict[str, Any], config: ConfigDict) -> Network:
-    """The network of a folder's `model.json`; mean and deviation are to be added."""
-    fields = {name: value for name, value in spec.items() if name != "channels"}
-    try:
-        model = create_model(**fields, dtype=jnp.dtype(config.dtype))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"no model can be made of {fields}: {error}") from None
-    return Network(
-        model=model,
-        image_size=model.image_size,
-        mean=np.zeros(spec["channels"], np.float32),
-        std=np.ones(spec["channels"], np.float32),
-        fit=config.data.fit,
-    )

@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, and whose it is.
+"""Read and write the folder of a run, and guard whose it is.
 
 config.json      the experiment, and the version of this layout
 model.json       the network, as arguments of `create_model`, and its channels
@@ -20,36 +20,29 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from ml_collections import ConfigDict
 
 from hybrid_jax import data
-from hybrid_jax.config import flatten, unflatten, validate
+from hybrid_jax.config import stored
+from hybrid_jax.config.resolve import resolve
+from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.data import Splits
-from hybrid_jax.data.pixels import Form
+from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.engine import stored_data
 from hybrid_jax.engine.json_files import read_json, read_lines, write_json
-from hybrid_jax.engine.stored_config import (
-    differences,
-    is_default,
-    is_free,
-    located,
-    migrate,
-)
 from hybrid_jax.engine.stored_data import STATISTICS
-from hybrid_jax.errors import OtherRun, UserError, short
-from hybrid_jax.fields import FIELDS, LOCAL
-from hybrid_jax.parallel.hosts import Hosts
-from hybrid_jax.paths import check_local, expanded
+from hybrid_jax.errors import ConfigMismatch, UserError, elide
+from hybrid_jax.parallel.distributed import Hosts
+from hybrid_jax.paths import check_local, expand_user
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.engine.checkpoint import Saved
+    from hybrid_jax.engine.checkpoint import CheckpointReader
 
-SCHEMA = 2  # the version of the folder's layout; 1 had no validation split
-VERSION, PIECES = "schema", "micro_batches"  # in config.json, beside the fields
+VERSION, MICRO_BATCHES = "schema", "micro_batches"  # in config.json, beside the fields
 
 
 class RunFolder:
-    """Paths inside a run's folder, and what its files say.
+    """Hold the paths inside a run's folder, and read and write its files.
 
     Nothing is written before `create`. As a context it is the one run of its folder,
     from the moment that there is one. Of many hosts, which share the folder, the
@@ -58,7 +51,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike, hosts: Hosts | None = None):
         check_local("--workdir", os.fspath(path))
-        self.path, self._hosts = expanded(path), hosts or Hosts()
+        self.path, self._hosts = expand_user(path), hosts or Hosts()
         self.config = self.path / "config.json"
         self.model = self.path / "model.json"
         self.data = self.path / "data.json"
@@ -71,18 +64,18 @@ class RunFolder:
         self._lock = FileLock(self.path / ".lock", blocking=False)
 
     def __enter__(self) -> "RunFolder":
-        """Reserves the folder, if it exists.
+        """Lock the folder, if it exists.
 
         Raises:
           UserError: another run writes there, or none can.
         """
-        if self._hosts.lead:
+        if self._hosts.is_main:
             self._check_writable()
             if self.path.is_dir():
                 self._reserve()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lock.release(force=True)
 
     def _check_writable(self) -> None:
@@ -104,8 +97,8 @@ class RunFolder:
                 "give another workdir"
             ) from None
 
-    def resume(self, config: ConfigDict) -> tuple[ConfigDict, list[str]]:
-        """The config with which the folder's run goes on, where it holds one.
+    def resume(self, config: Config) -> tuple[Config, list[str]]:
+        """Return the config with which the folder's run continues, where it holds one.
 
         A run of the older layout, which had no validation split, keeps to that, unless
         another one is asked for.
@@ -126,34 +119,35 @@ class RunFolder:
             raise UserError(f"--workdir={self.path}{within} is a file; give a folder")
         if not self.config.exists() or not self.has_checkpoints():
             return config, []  # what never saved may begin again, differently
-        theirs, ours, notes = self.read_config(), flatten(config), []
-        if self.schema < SCHEMA and is_default(ours, "data.validation"):
-            ours["data.validation"] = theirs["data.validation"]
+        theirs, notes = self.read_config(), []
+        default = FIELDS["data.validation"].default
+        if self._is_older and config.data.validation == default:
+            config = config.replace({"data.validation": theirs.data.validation})
             notes.append(
                 "this run is of an older version: it goes on with "
-                f"config.data.validation={theirs['data.validation']}"
+                f"config.data.validation={theirs.data.validation}"
             )
-        self._check_same(theirs, ours)
-        return unflatten(ours), notes
+        self._check_same(theirs, config)
+        return config, notes
 
-    def _check_same(self, theirs: dict, ours: dict) -> None:
-        differing = differences(theirs, ours)
+    def _check_same(self, theirs: Config, ours: Config) -> None:
+        differing = stored.differences(theirs, ours)
         if not differing:
             return
-        longer = theirs["train.epochs"] != ours["train.epochs"]
+        longer = theirs.train.epochs != ours.train.epochs
         more = (
             "; to train its weights for more epochs, give another workdir and "
             f"--config.init_from={self.path}"
         )
-        raise OtherRun(
+        raise ConfigMismatch(
             f"--workdir={self.path} holds a run of another config: "
             f"{'; '.join(differing)}",
             f"Give another workdir, or that config{more if longer else ''}",
             epochs_differ=longer,
         )
 
-    def load_splits(self, config: ConfigDict) -> tuple[ConfigDict, Splits]:
-        """The data set of a config, as it was for the run that the folder holds.
+    def load_splits(self, config: Config) -> tuple[Config, Splits]:
+        """Load the data set of a config, as it was for the run that the folder holds.
 
         In the older layout, images for validation were the test split where there was
         no other; they chose the best weights, and are the validation split now.
@@ -164,16 +158,16 @@ class RunFolder:
         Raises:
           UserError: the data set cannot be had.
         """
-        splits = data.load(**config.data)
-        older = self.config.exists() and self.has_checkpoints() and self.schema < SCHEMA
+        splits = data.load(config.data)
+        older = self.config.exists() and self.has_checkpoints() and self._is_older
         if older and splits.test is None and config.data.validation == 0:
-            own = FIELDS["data.validation"].default
-            config = unflatten(flatten(config) | {"data.validation": own})
-            splits = data.load(**config.data)
+            default = FIELDS["data.validation"].default
+            config = config.replace({"data.validation": default})
+            splits = data.load(config.data)
         return config, splits
 
     def check_data(self, splits: Splits) -> None:
-        """Refuses data that are not those of the run that the folder holds.
+        """Refuse data that are not those of the run that the folder holds.
 
         Raises:
           UserError: names what differs; a user's folder may have changed meanwhile.
@@ -189,7 +183,7 @@ class RunFolder:
             )
 
     def statistics(self, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation float32 `[C]` that the run's images are normalized with.
+        """Return mean and deviation float32 `[C]` that the run normalizes images with.
 
         Those of its start, once it has saved a checkpoint: another version of a decoder
         may round another way.
@@ -199,7 +193,7 @@ class RunFolder:
         return self.read_statistics(splits.channels)
 
     def read_statistics(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
-        """The stored mean and deviation float32 `[C]`, levels 0 to 255.
+        """Read mean and deviation float32 `[C]`, levels 0 to 255.
 
         Raises:
           UserError: there are none of so many channels.
@@ -213,69 +207,70 @@ class RunFolder:
             ) from None
 
     def has_checkpoints(self) -> bool:
-        """Whether a run got as far as saving one."""
+        """Return whether a run got as far as saving one."""
         return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
     @property
     def schema(self) -> int:
-        """The version of the layout of the folder's run.
+        """Read the version of the layout of the folder's run.
 
         Raises:
           UserError: it is newer than this program.
         """
         found = read_json(self.config).get(VERSION, 1)
-        if type(found) is not int or found > SCHEMA:
+        if type(found) is not int or found > stored.SCHEMA:
             raise UserError(
-                f"{self.path} holds a run of layout {short(found)}, and this version "
-                f"of hybrid_jax reads up to {SCHEMA}: update hybrid_jax"
+                f"{self.path} holds a run of layout {elide(found)}, and this version "
+                f"of hybrid_jax reads up to {stored.SCHEMA}: update hybrid_jax"
             )
         return found
 
-    def read_config(self) -> dict:
-        """The stored config, flat; what it does not have yet is at its default.
+    @property
+    def _is_older(self) -> bool:
+        """Return whether the run is of the layout that had no validation split."""
+        return self.schema < stored.WITH_VALIDATION
+
+    def read_config(self) -> Config:
+        """Read the stored config in the fields of today.
 
         Raises:
           UserError: it cannot be read, or is newer than this program.
         """
-        stored = read_json(self.config)
-        if self.schema < SCHEMA:
-            stored = migrate(stored)
-        for name in (VERSION, PIECES):
-            stored.pop(name, None)
-        defaults = {name: field.default for name, field in FIELDS.items()}
-        return defaults | flatten(stored)
+        known = read_json(self.config)
+        fields = {k: v for k, v in known.items() if k not in (VERSION, MICRO_BATCHES)}
+        return stored.read(fields, self.schema)
 
-    def changed_config(self, changed: dict[str, typing.Any]) -> ConfigDict:
-        """The stored config, some free fields of it changed.
+    def config_with(self, changed: dict[str, typing.Any]) -> Config:
+        """Return the stored config, some free fields of it changed.
 
         Raises:
           UserError: it cannot be read, or a field is not free.
         """
         for name in changed:
-            if name in FIELDS and not is_free(name):
+            if name not in FIELDS:
+                raise UserError(unknown_field(name))
+            if not FIELDS[name].free:
                 raise UserError(
                     f"--config.{name} is what the run of {self.path} was trained with: "
                     "leave it out; only fields that change no result can be changed, "
-                    f"such as {', '.join(f'--config.{n}' for n in sorted(LOCAL))}"
+                    f"such as {', '.join(_local_flags())}"
                 )
-        config = unflatten(self.read_config() | changed)
-        validate(config)
-        return config
+        return resolve(self.read_config().replace(changed))
 
-    def read_pieces(self) -> int:
-        """The micro-batches that were found to fit; 0 where none were looked for."""
-        return read_json(self.config).get(PIECES, 0)
+    def read_micro_batches(self) -> int:
+        """Read the micro-batches that fit; 0 where none were looked for."""
+        return read_json(self.config).get(MICRO_BATCHES, 0)
 
     def read_model(self) -> dict:
-        """The arguments of `create_model`, and `channels`."""
+        """Read the arguments of `create_model`, and `channels`."""
         return read_json(self.model)
 
     def read_classes(self) -> list[str] | None:
-        """The class names in the order of the logits; None if it has none yet."""
+        """Read the class names in the order of the logits; None if it has none yet."""
         return read_json(self.data).get("classes") if self.data.exists() else None
 
-    def read_form(self) -> Form:
-        """How the run's images are decoded, and others are to be.
+    def read_form(self) -> PixelFormat:
+        """Read how the run's images are decoded, and others are to be.
 
         Of a run of the older layout it is put together from what is known, and images
         of 16 bits have no depth.
@@ -284,7 +279,7 @@ class RunFolder:
           UserError: it cannot be read.
         """
         try:
-            return stored_data.form(read_json(self.data), self.read_config())
+            return stored_data.form(read_json(self.data), self.read_config().data)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.data} does not say how images are decoded ({error}): restore "
@@ -292,10 +287,10 @@ class RunFolder:
             ) from None
 
     def read_pixels(self, channels: int) -> dict | None:
-        """How the run's images are decoded and normalized; None if it has none yet.
+        """Read how images are decoded and normalized; None if it has none yet.
 
         Returns:
-          The entries of a `Form`, and `mean` and `deviation` of each channel.
+          The entries of a `PixelFormat`, and `mean` and `deviation` of each channel.
         """
         if not self.data.exists():
             return None
@@ -304,59 +299,60 @@ class RunFolder:
         return self.read_form().to_json() | statistics
 
     def read_results(self) -> dict | None:
-        """Which checkpoint was chosen, and its metrics; None before the run's end."""
+        """Read the chosen checkpoint and its metrics; None before the run's end."""
         return read_json(self.results) if self.results.exists() else None
 
-    def choose(self, saved: "Saved", checkpoint: str | int | None) -> int:
-        """The step of a checkpoint; of none or an empty name the one that was tested.
+    def choose(self, saved: "CheckpointReader", checkpoint: str | int | None) -> int:
+        """Return the step of a checkpoint; without a name, of the one that was tested.
 
         Of a run that has not ended that is the best on validation, or the last.
 
         Raises:
           UserError: there is no such checkpoint; lists those that there are.
         """
-        validated = self.read_config()["data.validation"] != 0
+        validated = self.read_config().data.validation != 0
         if checkpoint in (None, ""):
             results = self.read_results() or {}
             tested = results.get("checkpoint")
             usual = "best" if validated and saved.best() else "last"
             checkpoint = tested if tested in saved.steps else usual
-        return saved.choose(checkpoint, validated)
+        return saved.find_step(checkpoint, validated)
 
     def read_history(self) -> list[dict]:
-        """All lines of metrics, in their order."""
+        """Read all lines of metrics, in their order."""
         return read_lines(self.metrics)
 
-    def create(self, config: ConfigDict, model: dict, pieces: int = 0) -> None:
-        """Makes the folder with what describes the run, but for its data.
+    def create(self, config: Config, model: dict, micro_batches: int = 0) -> None:
+        """Make the folder with what describes the run, but for its data.
 
         Args:
           config: of the run.
           model: arguments of `create_model`, and `channels`.
-          pieces: micro-batches that were found to fit; 0 if none were looked for.
+          micro_batches: that were found to fit; 0 if none were looked for.
 
         Raises:
           UserError: another run has made it meanwhile, or hosts do not share it.
         """
-        with self._hosts.leader_first():
-            if self._hosts.lead:
+        with self._hosts.main_process_first():
+            if self._hosts.is_main:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._reserve()
-                whole = unflatten(located(flatten(config))).to_dict()
                 # A run that goes on keeps its layout, and what that means to it.
-                schema = self.schema if self.has_checkpoints() else SCHEMA
-                about = {VERSION: schema} | ({PIECES: pieces} if pieces else {})
-                write_json(self.config, about | whole)
+                schema = self.schema if self.has_checkpoints() else stored.SCHEMA
+                about = {VERSION: schema} | (
+                    {MICRO_BATCHES: micro_batches} if micro_batches else {}
+                )
+                write_json(self.config, about | stored.nested(config))
                 write_json(self.model, model)
-        if not _appears(self.config):
+        if not _wait_for(self.config):
             raise UserError(
                 f"--workdir={self.path} of host 0 is not to be seen on host "
-                f"{self._hosts.number}: give a folder that all hosts share"
+                f"{self._hosts.process_index}: give a folder that all hosts share"
             )
 
-    def describe_data(self, splits: Splits) -> None:
-        """Adds what describes the data, which are looked at, unless it is known."""
-        if not self._hosts.lead:
+    def write_data(self, splits: Splits) -> None:
+        """Write what describes the data, unless it is known."""
+        if not self._hosts.is_main:
             return
         known = {}
         if self.data.exists() and self.has_checkpoints():
@@ -365,13 +361,17 @@ class RunFolder:
             write_json(self.data, stored_data.described(splits, known))
 
     def write_results(self, results: dict) -> None:
-        """Keeps which checkpoint was chosen, and its metrics."""
-        if self._hosts.lead:
+        """Write which checkpoint was chosen, and its metrics."""
+        if self._hosts.is_main:
             write_json(self.results, results)
 
 
-def _appears(path: Path) -> bool:
-    """Whether a file of another host is there, soon: network folders take a while."""
+def _local_flags() -> list[str]:
+    return sorted(f"--config.{name}" for name, field in FIELDS.items() if field.local)
+
+
+def _wait_for(path: Path) -> bool:
+    """Wait for another host's file, since network folders are slow."""
     for _ in range(20):
         if path.exists():
             return True

@@ -1,69 +1,78 @@
-"""How long a run is, when it is evaluated, and its learning rates."""
+"""Schedule of a run: its length, its evaluations and its learning rates."""
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from hybrid_jax.errors import UserError
-from hybrid_jax.training import optim
+from hybrid_jax.config.schema import Config, TrainConfig
+from hybrid_jax.errors import UserError, plural
+from hybrid_jax.training import schedules
 
 
 class Plan:
-    """How long a run is, in steps and in epochs."""
+    """How long a run is, in steps and in epochs, and when it is evaluated.
 
-    def __init__(self, config: ConfigDict, images: int):
+    Attributes:
+      images: of the training split.
+      batch_size: images a step.
+      epochs: passes over the split.
+      eval_every: epochs between evaluations.
+      total_steps: of the run.
+    """
+
+    def __init__(self, config: TrainConfig, images: int):
+        """Plan the run of a config on a split of so many images."""
         self.images = images
-        self.batch_size = config.train.batch_size
-        self.epochs = config.train.epochs
-        self.eval_every = config.train.eval_every
+        self.batch_size = config.batch_size
+        self.epochs = config.epochs
+        self.eval_every = config.eval_every
         self.total_steps = self.step_of(self.epochs)
 
     def step_of(self, epoch: float) -> int:
-        """Steps after which `epoch` passes over the split are complete."""
+        """Return the steps after which `epoch` passes over the split are complete."""
         return -int(-epoch * self.images // self.batch_size)
 
     def epoch_of(self, step: int) -> float:
-        """Passes over the split after a step."""
+        """Return the passes over the split after a step."""
         return min(step * self.batch_size / self.images, self.epochs)
 
     def is_evaluated(self, step: int) -> bool:
-        """Whether a step is followed by an evaluation and a checkpoint."""
+        """Return whether an evaluation and a checkpoint follow a step."""
         return step > 0 and self.next_evaluation(step - 1) == step
 
     def next_evaluation(self, step: int) -> int:
-        """The first step after `step` that is followed by an evaluation."""
+        """Return the first step after `step` that an evaluation follows."""
         epoch = self.eval_every
         while self.step_of(epoch) <= step:
             epoch += self.eval_every
         return min(self.step_of(epoch), self.total_steps)
 
     def evaluations_between(self, first: int, last: int) -> int:
-        """How many evaluations follow step `first`, up to step `last`."""
+        """Count the evaluations after step `first`, up to step `last`."""
         count = 0
         while first < last:
             first, count = self.next_evaluation(first), count + 1
         return count
 
 
-def warmup_steps(config: ConfigDict, plan: Plan) -> int:
-    """How many steps the learning rate rises.
+def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
+    """Return how many steps warm-up and run take, and where step decay falls.
 
     Raises:
-      UserError: warm-up would take all of them.
+      UserError: warm-up would take all steps.
     """
     warmup = plan.step_of(config.optim.warmup_epochs)
     if warmup >= plan.total_steps:
         raise UserError(
-            f"config.train.batch_size={plan.batch_size} leaves {plan.total_steps} "
-            "steps, and warm-up takes them all: lower it, or "
-            f"config.optim.warmup_epochs={config.optim.warmup_epochs}"
+            f"warm-up takes all of the run's {plural(plan.total_steps, 'step')}: lower "
+            f"config.train.batch_size ({plan.batch_size}) or "
+            f"config.optim.warmup_epochs ({config.optim.warmup_epochs})"
         )
-    return warmup
+    decays = tuple(plan.step_of(epoch) for epoch in config.optim.decay_epochs)
+    return schedules.Lengths(warmup, plan.total_steps, decays)
 
 
-def learning_rates(config: ConfigDict, plan: Plan) -> np.ndarray:
-    """The learning rate of each step, float32 `[total_steps]`."""
-    schedule = optim.schedule(
-        config.optim.learning_rate, warmup_steps(config, plan), plan.total_steps
-    )
+def learning_rates(config: Config, plan: Plan) -> np.ndarray:
+    """Return the learning rate of each step, float32 `[total_steps]`."""
+    create_schedule = schedules.SCHEDULES[config.optim.schedule]
+    schedule = create_schedule(config.optim, schedule_lengths(config, plan))
     return np.asarray(jax.jit(schedule)(np.arange(plan.total_steps)))

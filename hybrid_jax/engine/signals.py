@@ -1,10 +1,11 @@
 """Signals that end a run early: SIGTERM of a scheduler, SIGINT of Ctrl-C, SIGHUP.
 
-The first one asks: the run saves the step it has come to, and ends. Another insists.
-Of many hosts, all save the same step, whichever of them got a signal.
+After the first signal, the run saves its step and ends. A second signal ends the
+process at once. If there are several hosts, all save the same step, whichever of them
+receives the signal.
 
-A signal that is ignored when the run starts stays ignored, which is how `nohup` keeps
-SIGHUP away from it, and a shell script SIGINT from what it starts in the background.
+A signal that is ignored when the run starts stays ignored. That is how `nohup` keeps
+SIGHUP from a run, and how a shell script keeps SIGINT from its background processes.
 """
 
 import contextlib
@@ -13,134 +14,144 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
-from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.distributed import Hosts
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# GNU timeout signals a process, then its group; that is asking once.
-ONCE_SECONDS = 0.5
-POLL_SECONDS = 0.005  # of a device that may be idle meanwhile
+# GNU timeout signals a process and then its group; both count as one signal.
+REPEAT_SECONDS = 0.5
+POLL_SECONDS = 0.005
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run has been asked to end.
+    """A signal asks the run to end.
 
     Attributes:
-      code: the command's exit code, 143 after SIGTERM, 130 after SIGINT and 129 after
+      code: exit code of the command: 143 after SIGTERM, 130 after SIGINT, 129 after
         SIGHUP.
-      saved: the step that was saved, if any was.
+      saved: the step that was saved, or None.
     """
 
-    def __init__(self, number: int):
+    def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.code, self.saved = 128 + number, None
+        self.code = 128 + number
+        self.saved: int | None = None
         self._name = signal.Signals(number).name
 
     def __str__(self) -> str:
-        where = "" if self.saved is None else f" with step {self.saved} saved"
-        return f"ended by {self._name}{where}"
+        saved = "" if self.saved is None else f" with step {self.saved} saved"
+        return f"ended by {self._name}{saved}"
 
 
 class Interruption:
-    """A run's signals, from entering the context to leaving it.
+    """Handle signals inside the context; restore the former handlers at its end.
 
-    They raise `Interrupted` at once, but inside `held`, where they are noted. Threads
-    other than the main one get no signals, and are not interrupted.
+    A signal raises `Interrupted` at once, or inside `deferred` at the next `check`.
+    Threads other than the main one receive no signals and are not interrupted.
 
     Attributes:
-      hosts: that are to end together.
-      handled: whether the run is ending by now.
+      hosts: the processes that end together.
+      handled: whether the run is ending already, so that `check` raises no more.
     """
 
-    def __init__(self, hosts: Hosts | None = None):
+    def __init__(self, hosts: Hosts | None = None) -> None:
         self.hosts = hosts or Hosts()
-        self._number, self._since = None, 0.0
-        self._held = self.handled = False
-        self._before, self._terminals = {}, []
+        self.handled = self._deferring = False
+        self._number: int | None = None  # of the first signal
+        self._received = 0.0
+        self._handlers: dict[signal.Signals, Any] = {}
+        self._terminals: list[int] = []  # file descriptors
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
             self._terminals = [number for number in (1, 2) if os.isatty(number)]
             for number in SIGNALS:
                 if signal.getsignal(number) != signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._receive)
+                    self._handlers[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
 
-    def _receive(self, number: int, _) -> None:
+    def _receive(self, number: int, _: object) -> None:
         now = time.monotonic()
         if number == signal.SIGHUP:
-            self._leave_terminal()
+            self._redirect_closed_terminals()
         if self._number is None:
-            self._number, self._since = number, now
-            if not self._held:
+            self._number, self._received = number, now
+            if not self._deferring:
                 self.check()
-        elif now - self._since > ONCE_SECONDS:
+        elif now - self._received > REPEAT_SECONDS:
             os._exit(128 + number)
 
-    def _leave_terminal(self) -> None:
-        """Has what is printed go nowhere if the terminal is gone, and not fail."""
+    def _redirect_closed_terminals(self) -> None:
+        """Discard what is printed to a closed terminal, so that printing succeeds."""
         for number in self._terminals:
             if not os.isatty(number):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, number)
-                os.close(nowhere)
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, number)
+                os.close(null)
 
     def check(self) -> None:
-        """Raises what was noted, again if somebody's code swallowed it.
+        """Raise a deferred signal, and again if other code has swallowed it.
 
         Raises:
-          Interrupted: after a signal, unless it was `handled`.
+          Interrupted: a signal was received and is not `handled`.
         """
         if self._number is not None and not self.handled:
             raise Interrupted(self._number)
 
-    def agreed(self, count: int, notice: bool = False) -> int:
-        """How many steps all hosts dispatch next.
+    def agree_on_steps(self, count: int, preempted: bool = False) -> int:
+        """Return how many steps all hosts dispatch next.
 
         Args:
-          count: as many as this one would.
-          notice: whether a cloud has announced the end of the hosts.
+          count: number of steps that this host would dispatch.
+          preempted: whether the cloud has announced the end of a host.
 
         Raises:
-          Interrupted: on all hosts, after a signal to any.
+          Interrupted: on all hosts, after a signal to any of them.
         """
-        if not self.hosts.many:
+        if not self.hosts.is_distributed:
             self.check()
             return count
         if self._number is not None and not self.handled:
-            self.hosts.signal(self._number)
-        if notice:
-            self.hosts.signal(signal.SIGTERM)
-        number, count = self.hosts.told(
-            lambda: (self.hosts.signalled(), count), together=True
+            self.hosts.report_signal(self._number)
+        if preempted:
+            self.hosts.report_signal(signal.SIGTERM)
+        number, count = self.hosts.broadcast(
+            lambda: (self.hosts.reported_signal(), count), barrier=True
         )
         if number is not None:
             raise Interrupted(number)
         return count
 
     @contextlib.contextmanager
-    def held(self, hold: bool = True) -> Iterator[None]:
-        """Notes signals inside; or raises them, in a part that can be left anywhere.
+    def deferred(self, defer: bool = True) -> Iterator[None]:
+        """Defer signals inside the block, or raise them at once in a part of it.
 
-        No part can be left by one of many hosts.
+        With several hosts, signals are always deferred: one host cannot leave alone.
+
+        Args:
+          defer: whether to defer signals.
+
+        Raises:
+          Interrupted: a signal was deferred and is not any more.
         """
-        hold = hold or self.hosts.many
-        before, self._held = self._held, hold
+        defer = defer or self.hosts.is_distributed
+        before, self._deferring = self._deferring, defer
         try:
-            if not hold:
+            if not defer:
                 self.check()
             yield
         finally:
-            self._held = before
+            self._deferring = before
 
 
-def wait(arrays) -> None:
-    """Waits for a tree of arrays so that a signal is heard meanwhile."""
+def wait_until_ready(arrays: Any) -> None:
+    """Wait for a tree of arrays; signals are handled meanwhile."""
     while not all(x.is_ready() for x in jax.tree.leaves(arrays)):
         time.sleep(POLL_SECONDS)

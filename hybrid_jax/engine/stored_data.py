@@ -1,4 +1,4 @@
-"""What a run's folder keeps of its data, in data.json: written, read and compared.
+"""Write, read and compare what a run's folder keeps of its data, in data.json.
 
 In the older layout it did not say how images are decoded, and what chose the best
 weights was called the test split.
@@ -9,27 +9,28 @@ from typing import Any
 
 import numpy as np
 
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Splits
-from hybrid_jax.data.pixels import Form
-from hybrid_jax.errors import short
+from hybrid_jax.data.pixel_format import PixelFormat
+from hybrid_jax.errors import elide
 
 STATISTICS, PIXELS = "mean and deviation", "pixels"  # names of entries
 LEVELS = 1.0  # of 255, by which they may differ: decoders round by far less
 
 
 def is_described(stored: dict[str, Any]) -> bool:
-    """Whether all is there that this version writes."""
+    """Return whether all is there that this version writes."""
     return PIXELS in stored
 
 
 def described(splits: Splits, known: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of splits; mean and deviation stay those that are known."""
+    """Return what is kept of splits; mean and deviation stay those that are known."""
     kept = {name: known[name] for name in (STATISTICS,) if name in known}
     return splits.summary | {PIXELS: splits.form.to_json()} | kept
 
 
 def statistics(stored: dict[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation float32 `[C]`, levels 0 to 255.
+    """Return mean and deviation float32 `[C]`, levels 0 to 255.
 
     Raises:
       KeyError, TypeError, ValueError: there are none of so many channels.
@@ -38,25 +39,25 @@ def statistics(stored: dict[str, Any], channels: int) -> tuple[np.ndarray, np.nd
     return mean, std
 
 
-def form(stored: dict[str, Any], config: dict[str, Any]) -> Form:
-    """How images are decoded; in the older layout images of 16 bits have no depth.
+def form(stored: dict[str, Any], config: DataConfig) -> PixelFormat:
+    """Return how images are decoded; in the older layout, 16-bit images have no depth.
 
     Args:
       stored: the entries.
-      config: of the run, flat.
+      config: of the run's data.
 
     Raises:
       KeyError, TypeError, ValueError: they do not say it.
     """
     if is_described(stored):
-        return Form.from_json(stored[PIXELS])
+        return PixelFormat.from_json(stored[PIXELS])
     height, width, channels = stored["height, width and channels"]
-    return Form(
+    return PixelFormat(
         size=(height, width),
         channels=channels,
         bits=0,
-        fit=config["data.fit"],
-        background=config["data.background"],
+        fit=config.fit,
+        background=config.background,
     )
 
 
@@ -65,14 +66,14 @@ def differences(
     splits: Splits,
     normalized_with: Sequence[np.ndarray],
 ) -> list[str]:
-    """What tells splits from those that are stored, in words.
+    """List in words what tells splits from those that are stored.
 
     Args:
       stored: the entries.
       splits: as they are now.
       normalized_with: mean and deviation of the run.
     """
-    theirs, names = dict(stored), splits.identity.keys()
+    theirs, names = dict(stored), {*splits.identity}
     if not is_described(stored):
         if splits.validation is not None:
             theirs["validation images"] = theirs.pop("test images", None)
@@ -80,7 +81,7 @@ def differences(
                 theirs.pop(name, None)
         names = names & theirs.keys()
     differing = [
-        f"{name} were {short(theirs.get(name))} and are {short(value)} now"
+        f"{name} were {elide(theirs.get(name))} and are {elide(value)} now"
         for name, value in splits.identity.items()
         if name in names and theirs.get(name) != value
     ]

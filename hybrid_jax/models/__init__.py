@@ -4,20 +4,21 @@ import dataclasses
 import typing
 
 from hybrid_jax.errors import closest
-from hybrid_jax.models.geometry import (
-    as_size,
-    check_geometry,
-    choose_patch,
-    choose_strides,
-)
-from hybrid_jax.models.table import (
+from hybrid_jax.models.registry import (
     MODELS,
-    HybridRow,
     ViTRow,
     check_heads,
+    family_patterns,
     list_models,
     parse_stack,
-    shown_models,
+)
+from hybrid_jax.models.strides import (
+    Size,
+    as_size,
+    check_strides,
+    choose_patch,
+    choose_strides,
+    format_size,
 )
 
 if typing.TYPE_CHECKING:
@@ -31,9 +32,9 @@ def create_model(
     name: str,
     num_classes: int = 1000,
     image_size: int | tuple[int, int] = 224,
-    **overrides,
+    **overrides: typing.Any,
 ) -> "HybridNet | ViT":
-    """A network by its name in the table of models.
+    """Create a network by its name in the table of models.
 
     Args:
       name: see `list_models`.
@@ -48,29 +49,37 @@ def create_model(
       float images `[B, H, W, channels]`.
 
     Raises:
-      ValueError: unknown name, an image that the strides cannot serve, stages that do
-        not go together, or one that is too narrow for attention.
+      ValueError: unknown name, an image too small for the strides, stages that do not
+        go together, or one that is too narrow for attention.
     """
     if name not in MODELS:
         raise ValueError(
-            f"no model {name!r}{closest(name, MODELS)}; there are {shown_models()}"
+            f"no model {name!r}{closest(name, MODELS)}; there are {family_patterns()}"
         )
     row = MODELS[name]
-    fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
-    del fields["timm"]
-    fields |= {"num_classes": num_classes, "image_size": as_size(image_size)}
+    fields = vars(row) | {"num_classes": num_classes, "image_size": as_size(image_size)}
     fields |= overrides
+    del fields["timm"]
     if "attention" in fields:
         form = fields.pop("attention")
         if form not in ("pre", "post") or isinstance(row, ViTRow):
             raise ValueError(
                 f"attention={form!r} is no form of relative attention here"
             )
-        fields["recipe"] = dataclasses.replace(fields["recipe"], attention=form)
-    return {HybridRow: _hybrid, ViTRow: _vit}[type(row)](**fields)
+        fields["block_config"] = dataclasses.replace(
+            fields["block_config"], attention=form
+        )
+    return (
+        _create_vit(**fields) if isinstance(row, ViTRow) else _create_hybrid(**fields)
+    )
 
 
-def _hybrid(stack, image_size, strides=(), **fields) -> "HybridNet":
+def _create_hybrid(
+    stack: str | tuple[str, ...],
+    image_size: Size,
+    strides: tuple[int, ...] = (),
+    **fields: typing.Any,
+) -> "HybridNet":
     from hybrid_jax.models.hybrid import HybridNet
 
     stack = parse_stack(stack) if isinstance(stack, str) else stack
@@ -81,19 +90,19 @@ def _hybrid(stack, image_size, strides=(), **fields) -> "HybridNet":
             f"stack {'-'.join(stack)} and strides {strides} are not those of "
             f"{stages} stages and a stem"
         )
-    check_geometry(image_size, strides)
+    check_strides(image_size, strides)
     model = HybridNet(stack=stack, image_size=image_size, strides=strides, **fields)
     check_heads(model.plan)
     return model
 
 
-def _vit(image_size, patch_size=0, **fields) -> "ViT":
+def _create_vit(image_size: Size, patch_size: int = 0, **fields: typing.Any) -> "ViT":
     from hybrid_jax.models.vit import ViT
 
     patch_size = patch_size or choose_patch(image_size)
     if not 0 < patch_size <= min(image_size):
-        shown = "x".join(map(str, image_size))
         raise ValueError(
-            f"patches of {patch_size} px do not go into an image of {shown} px"
+            f"patches of {patch_size} px do not go into an image of "
+            f"{format_size(image_size)} px"
         )
     return ViT(image_size=image_size, patch_size=patch_size, **fields)

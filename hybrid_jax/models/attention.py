@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybrid_jax.models.block_config import PAPER, BlockConfig
 from hybrid_jax.models.layers import Conv1x1
-from hybrid_jax.models.recipes import PAPER, Recipe
-from hybrid_jax.ops.attention import attention, scores
+from hybrid_jax.ops.attention import attention, attention_scores
 
 
 def relative_position_index(height: int, width: int) -> np.ndarray:
-    """Row of the flattened bias table for every pair of positions.
+    """Return the row of the flattened bias table for every pair of positions.
 
     Returns:
       `[P, P]` integers; entry `(i, j)` numbers the offset `i - j`, of which a map has
@@ -29,19 +29,6 @@ def relative_position_index(height: int, width: int) -> np.ndarray:
     dy = y[:, None] - y[None, :] + height - 1
     dx = x[:, None] - x[None, :] + width - 1
     return dy * (2 * width - 1) + dx
-
-
-def pre_normalised(scores: jax.Array, bias: jax.Array) -> jax.Array:
-    """`softmax_j(x_i.x_j + w_{i-j})`: the bias competes inside the softmax."""
-    return nn.softmax(scores + bias)
-
-
-def post_normalised(scores: jax.Array, bias: jax.Array) -> jax.Array:
-    """`softmax_j(x_i.x_j) + w_{i-j}`: a static global convolution beside attention."""
-    return nn.softmax(scores) + bias
-
-
-FORMS = {"pre": pre_normalised, "post": post_normalised}
 
 
 class OffsetMLP(nn.Module):
@@ -56,11 +43,11 @@ class OffsetMLP(nn.Module):
 
     @nn.compact
     def __call__(self, height: int, width: int, train: bool) -> jax.Array:
-        """A bias table `[2H - 1, 2W - 1, N]`, float32."""
-        offsets = [np.arange(1 - n, n, dtype=np.float32) for n in (height, width)]
-        offsets = np.stack(np.meshgrid(*offsets, indexing="ij"), axis=-1)
-        offsets = np.sign(offsets) * np.log1p(np.abs(offsets))
-        x = nn.relu(nn.Dense(self.hidden, name="expand")(jnp.asarray(offsets)))
+        """Return a bias table `[2H - 1, 2W - 1, N]`, float32."""
+        axes = [np.arange(1 - n, n, dtype=np.float32) for n in (height, width)]
+        offsets = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        log_offsets = np.sign(offsets) * np.log1p(np.abs(offsets))
+        x = nn.relu(nn.Dense(self.hidden, name="expand")(jnp.asarray(log_offsets)))
         x = nn.Dropout(0.125, deterministic=not train)(x)
         return nn.Dense(self.heads, name="project")(x)
 
@@ -68,82 +55,88 @@ class OffsetMLP(nn.Module):
 class RelativeAttention(nn.Module):
     """Multi-head self-attention with a learned relative position bias.
 
+        pre    softmax_j(q_i.k_j + w_{i-j})   the bias competes inside the softmax
+        post   softmax_j(q_i.k_j) + w_{i-j}   a static global convolution beside it
+
     Attributes:
-      features: channels out; heads are `recipe.head_dim` channels wide.
-      recipe: form and source of the bias, and where the map is widened.
+      features: channels out; heads are `block_config.head_dim` channels wide.
+      block_config: form and source of the bias, and where the map is widened.
       dtype: of the matrix products; scores, softmax and bias are float32.
 
     Sows its weights, `[B, N, P, P]`, as the intermediate `weights`.
     """
 
     features: int
-    recipe: Recipe = PAPER
+    block_config: BlockConfig = PAPER
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, train: bool = False, real: jax.Array | None = None
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
         """`[B, H, W, C]` to `[B, H, W, features]`.
 
-        Only positions that are `real`, bool `[B, P]`, are attended to; None is all.
+        Args:
+          x: the map.
+          train: whether dropout acts in the MLP of the bias.
+          mask: bool `[B, P]`, True for positions to attend to; None is all.
         """
-        batch, height, width, channels = x.shape
-        positions, head_dim = height * width, self.recipe.head_dim
-        inside = self.features if self.recipe.widened_by == "qkv" else channels
-        heads = inside // head_dim
+        config, (batch, height, width, channels) = self.block_config, x.shape
+        inside = self.features if config.widened_by == "qkv" else channels
+        heads = inside // config.head_dim
 
-        qkv = self._product(3 * inside, "qkv")(x)
-        qkv = qkv.reshape(batch, positions, heads, 3 * head_dim)
+        qkv = self._conv1x1(3 * inside, "qkv")(x)
+        qkv = qkv.reshape(batch, height * width, heads, 3 * config.head_dim)
         q, k, v = jnp.split(qkv, 3, axis=-1)
         bias = self._bias(height, width, heads, train)
-        if self._is_plain(real):
+        before_softmax = config.attention == "pre" or bias is None
+        sown = self.is_mutable_collection("intermediates")
+        if before_softmax and mask is None and not sown:
             y = attention(q, k, v, bias)
         else:
-            weights = self._weights(scores(q, k), bias, real)
+            weights = self._weights(attention_scores(q, k), bias, mask)
             self.sow("intermediates", "weights", weights)
             y = jnp.einsum("bnij,bjnd->bind", weights.astype(self.dtype), v)
         y = y.reshape(batch, height, width, inside)
-        return self._product(self.features, "project")(y)
+        return self._conv1x1(self.features, "project")(y)
 
-    def _is_plain(self, real: jax.Array | None) -> bool:
-        """Softmax attention over all positions, whose weights nobody asks for."""
-        biased_within = self.recipe.attention == "pre" or self.recipe.position == "none"
-        asked_for = self.is_mutable_collection("intermediates")
-        return biased_within and real is None and not asked_for
-
-    def _weights(self, scores, bias, real):
-        """Scores `[B, N, P, P]` as weights, with the bias that the recipe asks for."""
-        if real is not None:
-            scores = jnp.where(real[:, None, None, :], scores, -1e9)
+    def _weights(
+        self, scores: jax.Array, bias: jax.Array | None, mask: jax.Array | None
+    ) -> jax.Array:
+        """Return attention weights `[B, N, P, P]` of scores of that shape."""
+        if mask is not None:
+            scores = jnp.where(mask[:, None, None, :], scores, -1e9)
         if bias is None:
             return nn.softmax(scores)
-        weights = FORMS[self.recipe.attention](scores, bias)
-        if real is not None:  # whose bias may have come behind the softmax
-            weights = jnp.where(real[:, None, None, :], weights, 0.0)
+        if self.block_config.attention == "pre":
+            weights = nn.softmax(scores + bias)
+        else:
+            weights = nn.softmax(scores) + bias
+        if mask is not None:  # a bias behind the softmax would reach masked positions
+            weights = jnp.where(mask[:, None, None, :], weights, 0.0)
         return weights
 
-    def _bias(self, height, width, heads, train):
-        """`[N, P, P]`, float32; None without positions."""
-        if self.recipe.position == "none":
+    def _bias(
+        self, height: int, width: int, heads: int, train: bool
+    ) -> jax.Array | None:
+        """Return the bias `[N, P, P]`, float32; None without positions."""
+        config = self.block_config
+        if config.position == "none":
             return None
-        table = self._bias_table(height, width, heads, train)
+        if config.position == "mlp":
+            mlp = OffsetMLP(config.position_hidden, heads, name="position")
+            table = mlp(height, width, train)
+        else:
+            table = self.param(
+                "bias_table",
+                nn.initializers.truncated_normal(0.02),
+                (2 * height - 1, 2 * width - 1, heads),
+                jnp.float32,
+            )
         table = table.reshape(-1, heads)
         return table[relative_position_index(height, width)].transpose(2, 0, 1)
 
-    def _bias_table(self, height, width, heads, train):
-        """`[2H - 1, 2W - 1, N]`: a scalar for every offset and head."""
-        if self.recipe.position == "mlp":
-            mlp = OffsetMLP(self.recipe.position_hidden, heads, name="position")
-            return mlp(height, width, train)
-        return self.param(
-            "bias_table",
-            nn.initializers.truncated_normal(0.02),
-            (2 * height - 1, 2 * width - 1, heads),
-            jnp.float32,
-        )
-
-    def _product(self, features: int, name: str) -> Conv1x1:
+    def _conv1x1(self, features: int, name: str) -> Conv1x1:
         return Conv1x1(
             features,
             dtype=self.dtype,

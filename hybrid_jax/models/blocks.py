@@ -1,8 +1,8 @@
-"""Residual blocks, one a letter of a stack string.
+"""Residual blocks, one for each letter of a stack.
 
 Every block maps `[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]` and
-reads its paper's equation: `x = shortcut(x) + branch(norm(x))`. What the papers and
-releases do differently inside is the block's recipe.
+reads like its paper's equation: `x = shortcut(x) + branch(norm(x))`. Details in which
+papers and releases differ are fields of the block's config.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from hybrid_jax.models.attention import RelativeAttention
-from hybrid_jax.models.geometry import Size
+from hybrid_jax.models.block_config import PAPER, BlockConfig
 from hybrid_jax.models.layers import (
     ACTIVATIONS,
     POOLS,
@@ -21,21 +21,20 @@ from hybrid_jax.models.layers import (
     BlockAttention,
     Conv1x1,
     DepthwiseConv,
-    DropPath,
+    Dropout,
     Shortcut,
     SqueezeExcite,
     average_pool,
-    layer_norm,
 )
 from hybrid_jax.models.local_attention import LocalAttention
-from hybrid_jax.models.partition import PARTITIONS
-from hybrid_jax.models.recipes import PAPER, Recipe
+from hybrid_jax.models.strides import Size
+from hybrid_jax.models.window_partition import PARTITIONS
 
 EXPANSION = 4  # of all blocks: hidden width over output (or input) width
 
 
 class MBConv(nn.Module):
-    """C: inverted residual with squeeze-excite (Sandler et al. 2018), pre-normalised.
+    """C: inverted residual with squeeze-excite (Sandler et al. 2018), pre-normalized.
 
     Norm, 1x1 to four times the width, depthwise 3x3 (which carries the stride), gate,
     1x1 back. B has block attention for its gate (Woo et al. 2018). S has local
@@ -43,119 +42,122 @@ class MBConv(nn.Module):
     pooled if strided.
 
     Attributes:
-      spatial: what mixes positions, `convolution` or `attention`.
-      gate: what weighs the hidden map, `squeeze_excite` or `block_attention`.
+      spatial: layer that mixes positions, `convolution` or `attention`.
+      gate: layer that weights the hidden map, `squeeze_excite` or `block_attention`.
     """
 
     features: int
     stride: int = 1
     drop_path: float | jax.Array = 0.0
-    recipe: Recipe = PAPER
+    block_config: BlockConfig = PAPER
     dtype: jnp.dtype = jnp.float32
     spatial: str = "convolution"
     gate: str = "squeeze_excite"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        recipe = self.recipe
-        norm = partial(BatchNorm, recipe.batch_norm_epsilon, dtype=self.dtype)
-        activated = partial(norm, activation=recipe.activation)
-        product = partial(Conv1x1, dtype=self.dtype)
+        config = self.block_config
+        norm = partial(BatchNorm, config.batch_norm_epsilon, dtype=self.dtype)
+        activated = partial(norm, activation=config.activation)
+        conv1x1 = partial(Conv1x1, dtype=self.dtype)
 
         shortcut = Shortcut(
             self.features,
             self.stride,
-            recipe.pool,
-            recipe.conv_bias,
+            config.pool,
+            config.conv_bias,
             dtype=self.dtype,
             name="shortcut",
         )(x)
-        wide = self.features if recipe.expanded == "output" else x.shape[-1]
-        first = activated if recipe.pre_activation else norm
+        wide = self.features if config.expanded == "output" else x.shape[-1]
+        first = activated if config.pre_activation else norm
         x = first(name="pre_norm")(x, train)
         stride = self.stride
-        if recipe.stride_in == "pool" and stride == 2:
+        if config.stride_in == "pool" and stride == 2:
             x, stride = average_pool(x), 1
-        x = product(EXPANSION * wide, use_bias=False, name="expand")(x)
+        x = conv1x1(EXPANSION * wide, use_bias=False, name="expand")(x)
         x = activated(name="expand_norm")(x, train)
         x = self._mix(x, stride)
         spatial_norm = activated(name="spatial_norm")
-        if recipe.gate_before_norm:
-            x = spatial_norm(self._gated(x, train), train)
+        if config.gate_before_norm:
+            x = spatial_norm(self._apply_gate(x, train), train)
         else:
-            x = self._gated(spatial_norm(x, train), train)
-        x = product(self.features, use_bias=recipe.conv_bias, name="project")(x)
-        return shortcut + DropPath(self.drop_path, name="drop_path")(x, train)
+            x = self._apply_gate(spatial_norm(x, train), train)
+        x = conv1x1(self.features, use_bias=config.conv_bias, name="project")(x)
+        return shortcut + _drop_path(self.drop_path, "drop_path")(x, train)
 
     def _mix(self, x: jax.Array, stride: int) -> jax.Array:
-        """Mixes positions, channel by channel or head by head."""
+        """Mix positions, channel by channel or head by head."""
         if self.spatial == "convolution":
-            padding = self.recipe.padding
+            padding = self.block_config.padding
             return DepthwiseConv(stride, padding, self.dtype, name="depthwise")(x)
         x = LocalAttention(dtype=self.dtype, name="local_attention")(x)
         return average_pool(x) if stride == 2 else x
 
-    def _gated(self, x: jax.Array, train: bool) -> jax.Array:
+    def _apply_gate(self, x: jax.Array, train: bool) -> jax.Array:
         if self.gate == "block_attention":
             return BlockAttention(self.dtype, name="block_attention")(x, train)
-        hidden, recipe = x.shape[-1], self.recipe
-        # A quarter of the width that was expanded to the hidden one, if it is the
-        # output's, and of the hidden one itself in timm's own networks.
-        squeezed = (self.features if recipe.expanded == "output" else hidden) // 4
+        # A quarter of the width that was expanded to the hidden one, if that is the
+        # output's; in timm's own networks a quarter of the hidden width.
+        by_output = self.block_config.expanded == "output"
         return SqueezeExcite(
-            squeezed, recipe.gate_activation, self.dtype, name="squeeze_excite"
+            (self.features if by_output else x.shape[-1]) // 4,
+            self.block_config.gate_activation,
+            self.dtype,
+            name="squeeze_excite",
         )(x)
 
 
 class Transformer(nn.Module):
-    """T: relative attention and an MLP, each pre-normalised (Dai et al. 2021).
+    """T: relative attention and an MLP, each pre-normalized (Dai et al. 2021).
 
     Attributes:
-      partition: what attends to itself, a key of `partition.PARTITIONS`.
-      window: size of the parts; None where the map is whole.
+      partition: which positions attend to each other, a key of
+        `window_partition.PARTITIONS`.
+      window: size of the windows; None where the map is whole.
     """
 
     features: int
     stride: int = 1
     drop_path: float | jax.Array = 0.0
-    recipe: Recipe = PAPER
+    block_config: BlockConfig = PAPER
     dtype: jnp.dtype = jnp.float32
     partition: str = "whole"
     window: Size | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        recipe = self.recipe
+        config = self.block_config
         shortcut = Shortcut(
             self.features,
             self.stride,
-            recipe.pool,
-            recipe.shortcut_bias,
+            config.pool,
+            config.shortcut_bias,
             nn.initializers.xavier_uniform(),
             self.dtype,
             name="shortcut",
         )(x)
-        x = transformer_norm(recipe, train, self.dtype, "attention_norm")(x)
+        x = transformer_norm(config, train, self.dtype, "attention_norm")(x)
         if self.stride == 2:
-            x = POOLS[recipe.pool](x)
-        parts = PARTITIONS[self.partition](x, self.window)
-        x = RelativeAttention(self.features, recipe, self.dtype, name="attention")(
-            parts.x, train, parts.real
+            x = POOLS[config.pool](x)
+        windows = PARTITIONS[self.partition](x, self.window)
+        x = RelativeAttention(self.features, config, self.dtype, name="attention")(
+            windows.x, train, windows.mask
         )
-        x = self._scaled(parts.join(x), "attention_scale")
-        x = shortcut + DropPath(self.drop_path, name="attention_drop_path")(x, train)
+        x = self._layer_scale(windows.merge(x), "attention_scale")
+        x = shortcut + _drop_path(self.drop_path, "attention_drop_path")(x, train)
 
         shortcut = x
-        x = transformer_norm(recipe, train, self.dtype, "mlp_norm")(x)
-        x = MLP(self.features, recipe.transformer_activation, self.dtype, name="mlp")(x)
-        x = self._scaled(x, "mlp_scale")
-        return shortcut + DropPath(self.drop_path, name="mlp_drop_path")(x, train)
+        x = transformer_norm(config, train, self.dtype, "mlp_norm")(x)
+        x = MLP(self.features, config.transformer_activation, self.dtype, name="mlp")(x)
+        x = self._layer_scale(x, "mlp_scale")
+        return shortcut + _drop_path(self.drop_path, "mlp_drop_path")(x, train)
 
-    def _scaled(self, x: jax.Array, name: str) -> jax.Array:
-        """Layer scale (Touvron et al. 2021), where the recipe has it."""
-        if not self.recipe.layer_scale:
+    def _layer_scale(self, x: jax.Array, name: str) -> jax.Array:
+        """Scale channels (Touvron et al. 2021) if the config has an initial factor."""
+        if not self.block_config.layer_scale:
             return x
-        init = nn.initializers.constant(self.recipe.layer_scale)
+        init = nn.initializers.constant(self.block_config.layer_scale)
         return x * self.param(name, init, (x.shape[-1],)).astype(self.dtype)
 
 
@@ -165,25 +167,29 @@ class MaxViT(nn.Module):
     features: int
     stride: int = 1
     drop_path: float | jax.Array = 0.0
-    recipe: Recipe = PAPER
+    block_config: BlockConfig = PAPER
     dtype: jnp.dtype = jnp.float32
     window: Size = (7, 7)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        same = {
-            "drop_path": self.drop_path,
-            "recipe": self.recipe,
-            "dtype": self.dtype,
-        }
-        x = MBConv(self.features, self.stride, name="conv", **same)(x, train)
+        x = MBConv(
+            self.features,
+            self.stride,
+            self.drop_path,
+            self.block_config,
+            self.dtype,
+            name="conv",
+        )(x, train)
         for partition in ("block", "grid"):
             x = Transformer(
                 self.features,
+                drop_path=self.drop_path,
+                block_config=self.block_config,
+                dtype=self.dtype,
                 partition=partition,
                 window=self.window,
                 name=partition,
-                **same,
             )(x, train)
         return x
 
@@ -197,30 +203,26 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        product = partial(
+        conv1x1 = partial(
             Conv1x1,
             dtype=self.dtype,
             kernel_init=nn.initializers.xavier_uniform(),
             bias_init=nn.initializers.normal(1e-6),
         )
-        x = product(EXPANSION * self.features, name="expand")(x)
-        return product(self.features, name="project")(ACTIVATIONS[self.activation](x))
+        x = conv1x1(EXPANSION * self.features, name="expand")(x)
+        return conv1x1(self.features, name="project")(ACTIVATIONS[self.activation](x))
 
 
 def transformer_norm(
-    recipe: Recipe, train: bool, dtype: jnp.dtype, name: str
+    config: BlockConfig, train: bool, dtype: jnp.dtype, name: str
 ) -> Callable[[jax.Array], jax.Array]:
-    """The norm of transformer blocks and heads."""
-    epsilon = recipe.transformer_norm_epsilon
-    if recipe.transformer_norm == "batch":
+    """Return the norm of transformer blocks and heads."""
+    epsilon = config.transformer_norm_epsilon
+    if config.transformer_norm == "batch":
         return partial(BatchNorm(epsilon, dtype=dtype, name=name), train=train)
-    return layer_norm(dtype, name, epsilon)
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name)
 
 
-BLOCKS = {
-    "C": MBConv,
-    "B": partial(MBConv, gate="block_attention"),
-    "S": partial(MBConv, spatial="attention"),
-    "T": Transformer,
-    "M": MaxViT,
-}
+def _drop_path(rate: float | jax.Array, name: str) -> Dropout:
+    """Return stochastic depth (Huang et al. 2016): a branch is dropped by image."""
+    return Dropout(rate, per_image=True, name=name)

@@ -1,13 +1,14 @@
-"""All models in tables: what the README shows, and what the command lists."""
+"""Tables of all models, for the README and for `hybrid-jax models`."""
 
 import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
-from hybrid_jax.models.table import LETTERS, MODELS, HybridRow, PerStage, ViTRow
+from hybrid_jax.models.registry import LETTERS, MODELS, HybridRow, PerStage, ViTRow
 
 START, END = "<!-- models -->", "<!-- /models -->"
 
@@ -16,9 +17,9 @@ class Group(NamedTuple):
     """Models that share a table.
 
     Attributes:
-      names: a pattern that fits all of a name.
-      text: what they are.
-      folded: what to click on to see the table; empty if it is always seen.
+      names: a pattern that matches the whole of a name.
+      text: describes them.
+      folded: label to click on to see the table; empty if it is always visible.
     """
 
     names: str
@@ -79,7 +80,7 @@ GROUPS = (
     ),
 )
 
-# What the tests compare of a model with its oracle: the first pattern that fits.
+# Parts that the tests compare with an oracle, by models; the first pattern counts.
 COMPARED = {
     "logits": "astroformer_0|coatnet_0|coatnet_nano_rw|cbam_0|maxvit_tiny|vit_tiny"
     "|(astroformer|cbam)_(pico|nano)(_c...)?",
@@ -92,7 +93,7 @@ COMPARED = {
 
 
 def write(path: Path) -> str:
-    """Puts the tables between the two marks of a file; says so.
+    """Replace the tables between the two marks of a file; return what was done.
 
     Raises:
       UserError: the file has no such marks.
@@ -107,12 +108,13 @@ def write(path: Path) -> str:
 
 
 def tables() -> str:
-    """All models in Markdown, a table for each group of them."""
-    letters = "\n".join(f"- {letter}: {text}" for letter, text in LETTERS.items())
+    """Format all models in Markdown, one table for each group."""
+    letters = "\n".join(f"- {letter}: {row.summary}" for letter, row in LETTERS.items())
     return "\n\n".join([letters, *map(_section, GROUPS)])
 
 
 def _section(group: Group) -> str:
+    """Format the text and the table of a group."""
     names = [name for name in MODELS if re.fullmatch(group.names, name)]
     text = textwrap.fill(group.text, 88, break_long_words=False, break_on_hyphens=False)
     table = f"{text}\n\n{_table(names)}"
@@ -125,14 +127,15 @@ def _section(group: Group) -> str:
 
 
 def _table(names: list[str]) -> str:
+    """Format models as a Markdown table."""
     columns = [_columns(name) for name in names]
     rows = [[*columns[0]], ["---"] * len(columns[0]), *([*c.values()] for c in columns)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _columns(name: str) -> dict[str, str]:
-    """A model's cells by the heads of their columns."""
-    from hybrid_jax.models.summary import cost
+    """Return a model's cells by the heads of their columns."""
+    from hybrid_jax.models.cost import cost
 
     model, row = create_model(name), MODELS[name]
     counted = cost(model)
@@ -159,50 +162,44 @@ def _columns(name: str) -> dict[str, str]:
 
 
 def compared(name: str) -> str:
-    """What the tests compare of a model with its oracle."""
-    fits = (what for what, names in COMPARED.items() if re.fullmatch(names, name))
-    return next(fits)
+    """Return the parts of a model that the tests compare with its oracle."""
+    return next(parts for parts, names in COMPARED.items() if re.fullmatch(names, name))
 
 
 def _oracle(row: HybridRow | ViTRow) -> str:
-    """What a model is compared with: a network of timm's and how it is asked for."""
+    """Return the oracle of a model: a network of timm, and how to create it."""
     if isinstance(row, ViTRow):
         return f"timm `{row.timm}`"
     stack = "-".join(row.stack)
+    letters = [LETTERS[letter] for letter in stack if letter != "-"]
     if not row.timm:
-        return "NumPy" if "S" in stack else "timm's blocks, put together"
-    # The row that is timm's network itself, if this one is not.
-    own = MODELS.get(row.timm.removesuffix("_224"), row)
+        in_timm = all(letter.timm for letter in letters)
+        return "timm's blocks, put together" if in_timm else "NumPy"
+    # The row of that network itself, which has its stack and widths.
+    published = MODELS.get(row.timm.removesuffix("_224"), row)
+    if isinstance(published, ViTRow):
+        published = row
     asked = [f"timm `{row.timm}`"]
-    if row.stack != own.stack:
-        asked.append(stack.replace("B", "C"))
-    if "B" in stack:
-        asked.append("`conv_attn_layer='cbam'`")
-    if row.widths != own.widths:
+    if row.stack != published.stack:
+        asked.append("".join(LETTERS[x].timm if x in LETTERS else x for x in stack))
+    gates = {letter.timm_gate for letter in letters} - {"", "se"}
+    asked += [f"`conv_attn_layer='{gate}'`" for gate in gates]
+    if row.widths != published.widths:
         asked.append("resized")
     return ", ".join(asked)
 
 
 def _per_stage(numbers: PerStage) -> str:
-    """`96, 192, 384+768`: the parts of a stage that has several are added."""
+    """Format as `96, 192, 384+768`: parts of a stage are joined by a plus."""
     return ", ".join(
         str(n) if isinstance(n, int) else "+".join(map(str, n)) for n in numbers
     )
 
 
 def listing(names: list[str]) -> str:
-    """Models in a plain table of a line each, which takes no tracing.
-
-    Args:
-      names: of models.
-    """
+    """Format models as a plain table of one line each, which needs no tracing."""
     rows = [("name", "stack", "widths", "depths"), *map(_plain_row, names)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return "\n".join(map(str.rstrip, lines))
+    return "\n".join(align(rows, "<"))
 
 
 def _plain_row(name: str) -> tuple[str, str, str, str]:
@@ -210,3 +207,15 @@ def _plain_row(name: str) -> tuple[str, str, str, str]:
     if isinstance(row, ViTRow):
         return name, "patches", str(row.width), str(row.depth)
     return name, "-".join(row.stack), _per_stage(row.widths), _per_stage(row.depths)
+
+
+def align(rows: Sequence[tuple[str, ...]], side: str) -> list[str]:
+    """Format a table: the first column to the left, the rest to a side, `<` or `>`."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:{side if number else '<'}{width}}"
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

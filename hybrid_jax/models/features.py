@@ -1,4 +1,4 @@
-"""What a network makes of images on the way to its logits."""
+"""Intermediate results of a network: maps, pooled features, attention weights."""
 
 from typing import NamedTuple
 
@@ -12,18 +12,18 @@ WEIGHTS = "/attention/weights"  # the end of their paths, behind the block's
 
 
 class Features(NamedTuple):
-    """Features of `B` images, in the model's dtype unless it says otherwise.
+    """Features of `B` images, in the model's dtype unless stated otherwise.
 
     Attributes:
-      pooled: `[B, F]`, what the classifier sees.
+      pooled: `[B, F]`, the input of the classifier.
       maps: `[B, h, w, C]` each; of a `HybridNet` behind the stem and every stage, of a
         `ViT` the patches behind every block, before the last norm.
       attention: float32 weights `[B, N, P, P]` of `N` heads from the second last to the
         last axis' positions, by transformer block: `stage4_block1`. MaxViT has two
-        in a block, `stage1_block1/block` and `stage1_block1/grid`, of `n` parts an
+        in a block, `stage1_block1/block` and `stage1_block1/grid`, of `n` windows an
         image: `[B * n, N, P, P]`. A ViT's first position is the class token. Rows sum
-        to 1, except that the post-normalised form adds its bias to them. Local
-        self-attention (S) has none to show.
+        to 1, except that the post-normalized form adds its bias to them. Local
+        self-attention (S) is not included.
     """
 
     pooled: jax.Array
@@ -37,15 +37,15 @@ def extract_features(
     images: jax.Array,
     attention: bool = False,
 ) -> Features:
-    """Features of images, in evaluation mode.
+    """Compute features of images, in evaluation mode.
 
-    Under `jax.jit`, `model` and `attention` are static, and a program computes what is
-    used of its result alone.
+    Under `jax.jit`, `model` and `attention` are static, and a program computes only
+    those features that it uses.
 
     Args:
       model: the network.
       variables: its parameters and batch statistics.
-      images: float `[B, H, W, channels]`, normalised as in training.
+      images: float `[B, H, W, channels]`, normalized as in training.
       attention: whether to return attention weights, which take more memory than all
         maps; without it, `Features.attention` is empty.
     """

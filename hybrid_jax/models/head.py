@@ -4,30 +4,30 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from hybrid_jax.models.block_config import PAPER, BlockConfig
 from hybrid_jax.models.blocks import transformer_norm
 from hybrid_jax.models.layers import Dropout
-from hybrid_jax.models.recipes import PAPER, Recipe
 
 # PyTorch's default for linear layers, uniform in +-1/sqrt(fan_in).
 head_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Head(nn.Module):
-    """Global mean to logits, through one hidden layer where there is one.
+    """Global mean to logits, through a hidden layer of `hidden` units unless that is 0.
 
-    Sows what the classifier sees, `[B, hidden or C]`, as the intermediate `features`.
+    Sows the classifier's input, `[B, hidden or C]`, as the intermediate `features`.
     """
 
     hidden: int
     num_classes: int
     dropout: float = 0.0
-    recipe: Recipe = PAPER
+    block_config: BlockConfig = PAPER
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """`[B, H, W, C]` to float32 logits `[B, num_classes]`."""
-        norm = transformer_norm(self.recipe, train, self.dtype, "norm")
+        norm = transformer_norm(self.block_config, train, self.dtype, "norm")
         if self.hidden:
             x = norm(x.mean((1, 2)))
             dense = nn.Dense(

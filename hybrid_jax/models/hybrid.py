@@ -1,4 +1,4 @@
-"""The one network behind every hybrid: a stem, stages of blocks, a head.
+"""The network behind every hybrid: a stem, stages of blocks, a head.
 
     S0        two 3x3 convolutions
     S1 .. S4  residual blocks, the letters of the stack by stage; the first block of a
@@ -16,13 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrid_jax.models.blocks import BLOCKS
-from hybrid_jax.models.geometry import Size, map_sizes
+from hybrid_jax.models.block_config import PAPER, BlockConfig
 from hybrid_jax.models.head import Head
 from hybrid_jax.models.layers import BatchNorm, Conv
-from hybrid_jax.models.recipes import PAPER, Recipe
-from hybrid_jax.models.sequence import Entry, apply_run, drop_key, runs
-from hybrid_jax.models.table import Block, PerStage, block_plan
+from hybrid_jax.models.registry import LETTERS, Block, PerStage, block_plan
+from hybrid_jax.models.scan_blocks import Entry, apply_group, dropout_key, group_blocks
+from hybrid_jax.models.strides import Size, map_sizes
 
 
 class Stem(nn.Module):
@@ -30,22 +29,22 @@ class Stem(nn.Module):
 
     features: tuple[int, int]
     stride: int = 2
-    recipe: Recipe = PAPER
+    block_config: BlockConfig = PAPER
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """`[B, H, W, channels]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
-        recipe, (first, second) = self.recipe, self.features
+        config, (first, second) = self.block_config, self.features
         conv = partial(
             Conv,
-            padding=recipe.padding,
-            use_bias=recipe.stem_bias,
+            padding=config.padding,
+            use_bias=config.stem_bias,
             dtype=self.dtype,
         )
         x = conv(first, stride=self.stride, name="conv1")(x)
         x = BatchNorm(
-            recipe.batch_norm_epsilon, recipe.activation, self.dtype, name="norm"
+            config.batch_norm_epsilon, config.activation, self.dtype, name="norm"
         )(x, train)
         return conv(second, name="conv2")(x)
 
@@ -54,20 +53,20 @@ class HybridNet(nn.Module):
     """Convolutions and attention in the order that a stack names.
 
     Attributes:
-      stack: the letters of each stage's blocks, keys of `blocks.BLOCKS`.
+      stack: the letters of each stage's blocks, keys of `registry.LETTERS`.
       widths, depths: channels and blocks of each stage, or of each letter in it.
       strides: of the stem, then of each stage; 1 or 2.
       stem_widths: channels of the stem's convolutions.
       head_hidden: width of the head's hidden layer; 0 has none.
-      num_classes: logits.
-      image_size: `(height, width)` that it is built for.
-      recipe: choices inside the blocks.
+      num_classes: number of logits.
+      image_size: `(height, width)` that the network is built for.
+      block_config: choices inside the blocks.
       drop_path: rate of the last block; rises linearly from 0 at the first.
       dropout: rate before the classifier.
       dtype: of activations and matrix products; parameters, statistics, softmax and
         logits are float32.
-      scan: whether alike blocks are compiled once, a key of `sequence.SCAN`.
-      remat: what backward keeps of a block, a key of `sequence.REMAT`.
+      scan: whether equal blocks are scanned over, a key of `scan_blocks.SCAN`.
+      remat: what backward saves of a block, a key of `scan_blocks.REMAT`.
 
     Sows the maps behind stem and stages, in this order, as the intermediate `maps`.
     """
@@ -80,7 +79,7 @@ class HybridNet(nn.Module):
     head_hidden: int
     num_classes: int
     image_size: Size
-    recipe: Recipe = PAPER
+    block_config: BlockConfig = PAPER
     drop_path: float = 0.0
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
@@ -100,37 +99,50 @@ class HybridNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Float images `[B, H, W, channels]` to float32 logits `[B, num_classes]`."""
-        stem_stride, *strides = self.strides
-        same = {"recipe": self.recipe, "dtype": self.dtype}
-        x = Stem(self.stem_widths, stem_stride, name="stem", **same)(
-            x.astype(self.dtype), train
-        )
+        x = Stem(
+            self.stem_widths,
+            self.strides[0],
+            self.block_config,
+            self.dtype,
+            name="stem",
+        )(x.astype(self.dtype), train)
         self.sow("intermediates", "maps", x)
 
-        # Windows and grids of MaxViT are as large as the last map, as published.
-        blocks = BLOCKS | {"M": partial(BLOCKS["M"], window=self.map_sizes[-1])}
-        rates = np.linspace(0.0, self.drop_path, len(self.plan))
-        entries, before = [], None
-        for block, rate in zip(self.plan, rates, strict=True):
-            kind = block.stage, block.letter, block.width
-            make = partial(
-                blocks[block.letter],
-                features=block.width,
-                stride=strides[block.stage - 1] if block.number == 1 else 1,
-                **same,
-            )
-            name = f"stage{block.stage}_block{block.number}"
-            # The first of its kind may widen the map, and carries the stride.
-            entries.append(Entry(name, (*kind, kind == before), make, float(rate)))
-            before = kind
-        plan = zip(entries, self.plan, strict=True)
-        lasts = {entry.name for entry, block in plan if block.last}
-        key = drop_key(self, train)
-        for run in runs(self, entries):
-            x = apply_run(self, run, x, train, key)
-            if run[-1].name in lasts:
+        entries = self._entries()
+        ends = {e.name for e, b in zip(entries, self.plan, strict=True) if b.last}
+        key = dropout_key(self, train)
+        for group in group_blocks(self, entries):
+            x = apply_group(self, group, x, train, key)
+            if group[-1].name in ends:
                 self.sow("intermediates", "maps", x)
 
         return Head(
-            self.head_hidden, self.num_classes, self.dropout, name="head", **same
+            self.head_hidden,
+            self.num_classes,
+            self.dropout,
+            self.block_config,
+            self.dtype,
+            name="head",
         )(x, train)
+
+    def _entries(self) -> list[Entry]:
+        """Return every block of the plan, ready to be made."""
+        rates = np.linspace(0.0, self.drop_path, len(self.plan))
+        entries, before = [], None
+        for block, rate in zip(self.plan, rates, strict=True):
+            letter = LETTERS[block.letter]
+            make = partial(
+                letter.load_block(),
+                features=block.width,
+                stride=self.strides[block.stage] if block.number == 1 else 1,
+                block_config=self.block_config,
+                dtype=self.dtype,
+            )
+            if letter.attention == "window":  # as large as the last map, as published
+                make = partial(make, window=self.map_sizes[-1])
+            name = f"stage{block.stage}_block{block.number}"
+            # The first of its kind may widen the map, and carries the stride.
+            kind = block.stage, block.letter, block.width
+            entries.append(Entry(name, (*kind, kind == before), make, float(rate)))
+            before = kind
+        return entries

@@ -3,6 +3,7 @@
 Shapes: `B` batch, `H W` map, `C` channels.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -10,18 +11,18 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Initializer
 
-from hybrid_jax.ops.across import place
-from hybrid_jax.ops.convolution import convolution
-from hybrid_jax.ops.depthwise import depthwise
+from hybrid_jax.ops.batch_axis import current_axis
+from hybrid_jax.ops.batch_norm import batch_norm, normalize
+from hybrid_jax.ops.conv import convolution
+from hybrid_jax.ops.depthwise_conv import depthwise
 from hybrid_jax.ops.gelu import gelu
-from hybrid_jax.ops.normalization import batch_norm, normalised
 
-# Convolutions keep the variance of gradients (fan-out), as EfficientNet initialises.
+# Convolutions preserve the variance of gradients (fan-out), as EfficientNet does.
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # A depthwise kernel's fan-out is its nine taps, whatever the number of channels.
 depthwise_init = nn.initializers.normal((2.0 / 9) ** 0.5)
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "none": lambda x: x,
     "gelu": gelu,
     "gelu_tanh": partial(nn.gelu, approximate=True),
@@ -45,72 +46,59 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[..., C]` to the same."""
+        """`[..., C]` to the same shape."""
         channels = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         variance = self.variable("batch_stats", "var", jnp.ones, channels)
-        x, how = x.astype(self.dtype), (self.epsilon, ACTIVATIONS[self.activation])
+        x, activation = x.astype(self.dtype), ACTIVATIONS[self.activation]
         if not train:
-            return normalised(x, mean.value, variance.value, scale, bias, *how)
-        y, *moments = batch_norm(x, scale, bias, *how)
+            return normalize(
+                x,
+                mean=mean.value,
+                variance=variance.value,
+                scale=scale,
+                bias=bias,
+                epsilon=self.epsilon,
+                activation=activation,
+            )
+        y, *moments = batch_norm(x, scale, bias, self.epsilon, activation)
         if not self.is_initializing():
             for running, new in zip((mean, variance), moments, strict=True):
                 running.value += (1 - self.momentum) * (new - running.value)
         return y
 
 
-def layer_norm(dtype: jnp.dtype, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
-    """Layer norm over channels."""
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name)
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al. 2014), equal however many devices share the batch.
 
-
-class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): drops the branch of an image as a whole.
-
-    The rate may be traced, of a block that is scanned over.
+    Attributes:
+      rate: probability of a zero; a traced one belongs to a block that is scanned over.
+      per_image: whether all of an image is dropped at once, as in stochastic depth.
     """
 
     rate: float | jax.Array
+    per_image: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[B, H, W, C]` to the same; what is left weighs as much in the mean."""
-        if not train or (isinstance(self.rate, float) and self.rate == 0):
+        """`[B, ...]` to the same shape and expectation."""
+        if not train or (not isinstance(self.rate, jax.Array) and self.rate == 0):
             return x
-        return dropped(x, self.rate, self.make_rng("dropout"), (1, 1, 1))
-
-
-class Dropout(nn.Module):
-    """Dropout (Srivastava et al. 2014), the same whatever devices share the batch."""
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[B, ...]` to the same."""
-        if not train or self.rate == 0:
-            return x
-        return dropped(x, self.rate, self.make_rng("dropout"), x.shape[1:])
-
-
-def dropped(
-    x: jax.Array, rate: float | jax.Array, key: jax.Array, shape: tuple[int, ...]
-) -> jax.Array:
-    """`[B, ...]` with a share of it zero, drawn in `shape` for each image."""
-    kept = 1 - rate
-    mask = place().drawn(
-        lambda batch: jax.random.bernoulli(key, kept, (batch, *shape)), len(x)
-    )
-    return jnp.where(mask, x / jnp.asarray(kept, x.dtype), 0)
+        shape = (1,) * (x.ndim - 1) if self.per_image else x.shape[1:]
+        key, keep = self.make_rng("dropout"), 1 - self.rate
+        mask = current_axis().sample(
+            lambda batch: jax.random.bernoulli(key, keep, (batch, *shape)), len(x)
+        )
+        return jnp.where(mask, x / jnp.asarray(keep, x.dtype), 0)
 
 
 def average_pool(x: jax.Array) -> jax.Array:
-    """2x2 means, `[B, H, W, C]` to `[B, ceil(H/2), ceil(W/2), C]`.
+    """Take 2x2 means, `[B, H, W, C]` to `[B, ceil(H/2), ceil(W/2), C]`.
 
-    The last row and column of an odd map are means of the pixels that are there. A
-    reshape and a mean of four are several times faster than `reduce_window`.
+    The last row and column of an odd map are means of the pixels that exist. A reshape
+    and a mean of four are several times faster than `reduce_window`.
     """
     batch, height, width, channels = x.shape
     if height % 2 or width % 2:
@@ -120,7 +108,7 @@ def average_pool(x: jax.Array) -> jax.Array:
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """3x3 maxima under a stride of 2; shapes as `average_pool`."""
+    """Take 3x3 maxima at stride 2; shapes as in `average_pool`."""
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
@@ -190,7 +178,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to the same."""
+        """`[B, H, W, C]` to the same shape."""
         gate = x.mean((1, 2), keepdims=True)
         gate = Conv1x1(self.hidden, dtype=self.dtype, name="reduce")(gate)
         gate = ACTIVATIONS[self.activation](gate)
@@ -212,11 +200,11 @@ class BlockAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[B, H, W, C]` to the same."""
+        """`[B, H, W, C]` to the same shape."""
         channels = x.shape[-1]
-        product = partial(Conv1x1, use_bias=False, dtype=self.dtype)
-        reduce = product(max(1, channels // 16), name="reduce")
-        expand = product(channels, name="expand")
+        conv1x1 = partial(Conv1x1, use_bias=False, dtype=self.dtype)
+        reduce = conv1x1(max(1, channels // 16), name="reduce")
+        expand = conv1x1(channels, name="expand")
 
         pooled = (f(x, (1, 2), keepdims=True) for f in (jnp.mean, jnp.max))
         x = x * nn.sigmoid(sum(expand(nn.relu(reduce(p))) for p in pooled))
@@ -230,7 +218,7 @@ class BlockAttention(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """What a residual branch is added to: pooled if strided, projected if wider."""
+    """Skip connection: pooled if strided, projected if the width changes."""
 
     features: int
     stride: int

@@ -5,30 +5,31 @@ embedding of the offset between the two: attention in the place of a depthwise
 convolution. Positions outside of the map take no part in the softmax.
 
 A copy of the keys for every position of a 7x7 window would be 49 maps. Instead a map is
-cut into blocks of queries, and a block shares one neighbourhood of keys in which a mask
-leaves each query its own window.
+divided into blocks of queries, and a block shares one neighborhood of keys, in which a
+mask leaves each query its window.
 
-Shapes: `B` batch, `H W` map, `N` heads, `D` head size, `C` channels; `V U` blocks down
-and across, `y x` queries and `Y X` keys of one block.
+Shapes: `B` batch, `H W` map, `N` heads, `D` head size, `C` channels; `V U` rows and
+columns of blocks, `y x` queries and `Y X` keys of one block.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrid_jax.models.geometry import HEAD_DIM
+from hybrid_jax.models.strides import HEAD_DIM
 
 BLOCK = 8  # queries along an axis; more waste scores, fewer copy keys more often
 MASKED = -1e30  # finite, so that a padded query with no key at all has a softmax
 
 
-class Blocks(NamedTuple):
-    """One axis of a map, cut into blocks of queries with the keys around them.
+@dataclasses.dataclass(frozen=True)
+class BlockedAxis:
+    """One axis of a map, divided into blocks of queries with the keys around them.
 
     Attributes:
       length: positions of the axis.
@@ -45,28 +46,29 @@ class Blocks(NamedTuple):
     halo: int
 
     @classmethod
-    def of(cls, length: int, window: int) -> "Blocks":
-        """The fewest blocks of `BLOCK` queries or less, as even as can be."""
+    def create(cls, length: int, window: int) -> "BlockedAxis":
+        """Divide an axis evenly into the fewest blocks of `BLOCK` queries or less."""
         halo = window // 2
         if length <= BLOCK + 2 * halo:
-            # A block and its halo would be as long: all keys are at hand without one.
+            # A block and its halo would be as long, so one block sees all keys.
             return cls(length, window, count=1, queries=length, halo=0)
         count = -(-length // BLOCK)
         return cls(length, window, count, queries=-(-length // count), halo=halo)
 
     @property
     def keys(self) -> int:
+        """Positions that a block sees."""
         return self.queries + 2 * self.halo
 
     def split_queries(self, x: jax.Array, axis: int) -> jax.Array:
-        """`[..., length, ...]` to `[..., count, queries, ...]`."""
+        """Split `[..., length, ...]` to `[..., count, queries, ...]`."""
         x = _pad(x, axis, 0, self.count * self.queries - self.length)
         return x.reshape(
             *x.shape[:axis], self.count, self.queries, *x.shape[axis + 1 :]
         )
 
     def split_keys(self, x: jax.Array, axis: int) -> jax.Array:
-        """`[..., length, ...]` to `[..., count, keys, ...]`, which overlap."""
+        """Split `[..., length, ...]` to `[..., count, keys, ...]`, which overlap."""
         behind = self.count * self.queries - self.length + self.halo
         x = _pad(x, axis, self.halo, behind)
         # Slices, since the gradient of a gather is a scatter, slow on a CPU.
@@ -76,25 +78,25 @@ class Blocks(NamedTuple):
         )
 
     def merge_queries(self, x: jax.Array, axis: int) -> jax.Array:
-        """`[..., count, queries, ...]` to `[..., length, ...]`."""
+        """Merge `[..., count, queries, ...]` to `[..., length, ...]`."""
         x = x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
         return jax.lax.slice_in_dim(x, 0, self.length, axis=axis)
 
-    def select(self) -> np.ndarray:
-        """`[queries, keys, window]` ones where a pair has the offset, else zeros.
+    def offset_one_hot(self) -> np.ndarray:
+        """Return bool `[queries, keys, window]`, True at the offset of each pair.
 
-        The same in all blocks; a pair further apart than the window has zeros only.
+        It is equal in all blocks. A pair further apart than the window has no True.
         """
         query = np.arange(self.queries)[:, None]
         key = np.arange(self.keys)[None, :] - self.halo
         return (key - query + self.window // 2)[..., None] == np.arange(self.window)
 
     def mask(self) -> np.ndarray:
-        """`[count, queries, keys]` to add to scores: 0, or `MASKED` if not seen."""
+        """Return `[count, queries, keys]` to add to scores: 0, or `MASKED`."""
         starts = np.arange(self.count) * self.queries
         key = starts[:, None] + np.arange(self.keys) - self.halo
         in_map = (key >= 0) & (key < self.length)
-        in_window = self.select().any(axis=-1)
+        in_window = self.offset_one_hot().any(axis=-1)
         seen = in_window & in_map[:, None, :]
         return np.where(seen, 0, MASKED).astype(np.float32)
 
@@ -102,10 +104,10 @@ class Blocks(NamedTuple):
 class LocalAttention(nn.Module):
     """Multi-head self-attention of every position to the window around it.
 
-    A head sees `HEAD_DIM` of the channels and transforms them on its own.
+    A head sees `HEAD_DIM` of the channels and projects these alone.
 
     Attributes:
-      window: positions across the neighbourhood; odd.
+      window: side of the neighborhood in positions; odd.
       dtype: of the matrix products; scores and softmax are float32.
     """
 
@@ -129,81 +131,85 @@ class LocalAttention(nn.Module):
         qkv = jnp.einsum("bhwnd,nde->nbhwe", x, kernel.astype(self.dtype))
         q, k, v = jnp.split(qkv, 3, axis=-1)
 
-        rows = Blocks.of(height, self.window)
-        columns = Blocks.of(width, self.window)
-        q = _cut(q, rows.split_queries, columns.split_queries)
-        k = _cut(k, rows.split_keys, columns.split_keys)
-        v = _cut(v, rows.split_keys, columns.split_keys)
+        rows = BlockedAxis.create(height, self.window)
+        columns = BlockedAxis.create(width, self.window)
+        q = _split_map(q, rows.split_queries, columns.split_queries)
+        k = _split_map(k, rows.split_keys, columns.split_keys)
+        v = _split_map(v, rows.split_keys, columns.split_keys)
         y = _attend(q, k, v, self._position_scores(q, rows, columns))
         y = y.astype(self.dtype).swapaxes(3, 4)
         y = rows.merge_queries(columns.merge_queries(y, 4), 2)
         return y.transpose(1, 2, 3, 0, 4).reshape(batch, height, width, channels)
 
     def _position_scores(
-        self, q: jax.Array, rows: Blocks, columns: Blocks
+        self, q: jax.Array, rows: BlockedAxis, columns: BlockedAxis
     ) -> jax.Array:
-        """`q_i . r_{j-i} / sqrt(D)`, or `MASKED` and less outside of window and map.
+        """Compute `q_i . r_{j-i} / sqrt(D)`; `MASKED` or less outside window and map.
 
-        The embedding `r` is that of the row offset in the first half of a head and that
-        of the column offset in the second, so the score is a sum of two small ones.
+        The embedding `r` holds the row offset in the first half of a head and the
+        column offset in the second, so the score is a sum of two small ones.
 
         Returns:
           `[N, B, V, U, y, x, Y, X]`
         """
-        of_row = self._embedding("row_embedding", q.shape[0], rows)
-        of_column = self._embedding("column_embedding", q.shape[0], columns)
+        row_table = self._embedding("row_embedding", q.shape[0], rows)
+        column_table = self._embedding("column_embedding", q.shape[0], columns)
         q_row, q_column = jnp.split(q, 2, axis=-1)
-        row = _product("nbVUyxd,yYnd->nbVUyxY", q_row, of_row) * HEAD_DIM**-0.5
-        column = _product("nbVUyxd,xXnd->nbVUyxX", q_column, of_column) * HEAD_DIM**-0.5
+        scale = HEAD_DIM**-0.5
+        row = _einsum("nbVUyxd,yYnd->nbVUyxY", q_row, row_table) * scale
+        column = _einsum("nbVUyxd,xXnd->nbVUyxX", q_column, column_table) * scale
         row += rows.mask()[:, None, :, None, :]
         column += columns.mask()[:, None, :, :]
         return row[..., :, None] + column[..., None, :]
 
-    def _embedding(self, name: str, heads: int, axis: Blocks) -> jax.Array:
-        """`[queries, keys, N, D/2]` embedding of the offset of every pair."""
+    def _embedding(self, name: str, heads: int, axis: BlockedAxis) -> jax.Array:
+        """Return the embedding `[queries, keys, N, D/2]` of every pair's offset."""
         table = self.param(
             name,
             nn.initializers.normal(HEAD_DIM**-0.5),
             (self.window, heads, HEAD_DIM // 2),
         )
-        select = axis.select().astype(self.dtype)
-        return jnp.einsum("qko,ond->qknd", select, table.astype(self.dtype))
+        one_hot = axis.offset_one_hot().astype(self.dtype)
+        return jnp.einsum("qko,ond->qknd", one_hot, table.astype(self.dtype))
 
 
 def _init_qkv(key: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
-    """Xavier for every head's query, key and value product by itself."""
+    """Initialize each head's query, key and value projection by Xavier's rule."""
     heads, dim, _ = shape
     xavier = nn.initializers.xavier_uniform(in_axis=1, out_axis=3, batch_axis=(0, 2))
     return xavier(key, (heads, dim, 3, dim), jnp.float32).reshape(shape)
 
 
-def _cut(x: jax.Array, split_rows: Callable, split_columns: Callable) -> jax.Array:
-    """`[N, B, H, W, D]` to `[N, B, V, U, y, x, D]`, or `Y X` for `y x`."""
+def _split_map(
+    x: jax.Array, split_rows: Callable, split_columns: Callable
+) -> jax.Array:
+    """Split `[N, B, H, W, D]` to `[N, B, V, U, y, x, D]`, or `Y X` for `y x`."""
     return split_columns(split_rows(x, 2), 4).swapaxes(3, 4)
 
 
 def _attend(
     q: jax.Array, k: jax.Array, v: jax.Array, position_scores: jax.Array
 ) -> jax.Array:
-    """Attention of every block's queries to its keys.
+    """Compute attention of every block's queries to its keys.
 
     The softmax divides behind the product with `v`, where there are fewer numbers, and
     blocks and positions are one axis each: together a fifth faster on a CPU.
 
     Returns:
-      the shape of `q`, in float32.
+      An array of the shape of `q`, in float32.
     """
     shape, blocks, dim = q.shape, math.prod(q.shape[:4]), q.shape[-1]
     q, k, v = (a.reshape(blocks, -1, dim) for a in (q, k, v))
-    scores = _product("gqd,gkd->gqk", q, k) * dim**-0.5
+    scores = _einsum("gqd,gkd->gqk", q, k) * dim**-0.5
     scores += position_scores.reshape(scores.shape)
     top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
     weights = jnp.exp(scores - top)
-    y = _product("gqk,gkd->gqd", weights.astype(v.dtype), v)
+    y = _einsum("gqk,gkd->gqd", weights.astype(v.dtype), v)
     return (y / weights.sum(axis=-1, keepdims=True)).reshape(shape)
 
 
-def _product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+def _einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Multiply in the arrays' type, and sum in float32."""
     return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
 
 

@@ -1,6 +1,6 @@
 """ViT (Dosovitskiy et al. 2021), the baseline without convolutions.
 
-Patches, a class token, learned absolute positions, pre-normalised transformer blocks.
+Patches, a class token, learned absolute positions, pre-normalized transformer blocks.
 """
 
 from functools import partial
@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybrid_jax.models.block_config import VIT, BlockConfig
 from hybrid_jax.models.blocks import Transformer
-from hybrid_jax.models.geometry import Size
 from hybrid_jax.models.head import Head
-from hybrid_jax.models.recipes import VIT, Recipe
-from hybrid_jax.models.sequence import Entry, apply_run, drop_key, runs
+from hybrid_jax.models.scan_blocks import Entry, apply_group, dropout_key, group_blocks
+from hybrid_jax.models.strides import Size
 
 
 class ViT(nn.Module):
@@ -22,10 +22,10 @@ class ViT(nn.Module):
 
     Attributes:
       width, depth: channels, and number of blocks.
-      patch_size: side of a patch; the last ones are filled up with zeros where it does
+      patch_size: side of a patch; the last patches are padded with zeros where it does
         not divide the image.
-      num_classes, image_size, recipe, drop_path, dropout, dtype, scan, remat: as
-        in `HybridNet`.
+      num_classes, image_size, block_config, drop_path, dropout, dtype, scan, remat: see
+        `HybridNet`.
 
     Sows the patches behind every block, `[B, h, w, C]`, as the intermediate `maps`.
     """
@@ -35,7 +35,7 @@ class ViT(nn.Module):
     patch_size: int
     num_classes: int
     image_size: Size
-    recipe: Recipe = VIT
+    block_config: BlockConfig = VIT
     drop_path: float = 0.0
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
@@ -51,7 +51,7 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Float images `[B, H, W, channels]` to float32 logits `[B, num_classes]`."""
-        x = self._patches(x.astype(self.dtype))
+        x = self._embed_patches(x.astype(self.dtype))
         batch, height, width, _ = x.shape
         token = self.param("class_token", nn.initializers.normal(1e-6), (self.width,))
         token = jnp.broadcast_to(token.astype(self.dtype), (batch, 1, self.width))
@@ -63,24 +63,31 @@ class ViT(nn.Module):
         )
         x = (x + positions.astype(self.dtype))[:, :, None]  # a map, one column wide
 
-        make = partial(Transformer, self.width, recipe=self.recipe, dtype=self.dtype)
+        make = partial(
+            Transformer, self.width, block_config=self.block_config, dtype=self.dtype
+        )
         rates = np.linspace(0, self.drop_path, self.depth)
         entries = [
             Entry(f"block{number}", "T", make, float(rate))
             for number, rate in enumerate(rates, 1)
         ]
-        key = drop_key(self, train)
-        for run in runs(self, entries):
-            x = apply_run(self, run, x, train, key)
+        key = dropout_key(self, train)
+        for group in group_blocks(self, entries):
+            x = apply_group(self, group, x, train, key)
             patches = x[:, 1:].reshape(batch, height, width, self.width)
             self.sow("intermediates", "maps", patches)
 
         return Head(
-            0, self.num_classes, self.dropout, self.recipe, self.dtype, name="head"
+            0,
+            self.num_classes,
+            self.dropout,
+            self.block_config,
+            self.dtype,
+            name="head",
         )(x[:, :1], train)
 
-    def _patches(self, x: jax.Array) -> jax.Array:
-        """Each patch as one vector: a convolution whose stride is its size."""
+    def _embed_patches(self, x: jax.Array) -> jax.Array:
+        """Map each patch to a vector: a convolution whose stride is its size."""
         side, (height, width) = self.patch_size, x.shape[1:3]
         x = jnp.pad(x, ((0, 0), (0, -height % side), (0, -width % side), (0, 0)))
         batch, height, width, channels = x.shape

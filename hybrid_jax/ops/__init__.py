@@ -1,1 +1,1 @@
-"""Hot operations that are written by hand, each beside its plain reference."""
+"""Optimized operations, each beside its reference."""

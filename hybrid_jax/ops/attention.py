@@ -1,27 +1,28 @@
-"""Softmax attention with a bias that all images share.
+"""Softmax attention with a bias that is equal for all images.
 
 Shapes: `B` batch, `P` positions, `N` heads, `D` head size.
 """
 
 import re
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import nn
 
-from hybrid_jax.ops.choice import forms
+from hybrid_jax.ops.backend import target_backend
 
-# The fused kernel keeps the weights, `[B, N, P, P]`, out of memory. From so many
-# positions it is used; at 49, the last map of 224 px, they are a megabyte an image, and
-# it would have little to save. `benchmarks/attention.py` compares the two on a GPU; we
-# had none to choose the number by.
+# Number of positions from which the fused kernel is used. It keeps the weights,
+# `[B, N, P, P]`, out of memory; at 49, the last map of 224 px, they are a megabyte an
+# image, and it would save little. `benchmarks/attention.py` compares the two on a GPU;
+# the number was not chosen by a measurement.
 FUSED_FROM = 128
 
 
 def attention_reference(
     q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None
 ) -> jax.Array:
-    """`softmax(q k / sqrt(D) + bias) v`.
+    """Compute `softmax(q k / sqrt(D) + bias) v`.
 
     Args:
       q, k, v: `[B, P, N, D]`.
@@ -30,12 +31,12 @@ def attention_reference(
     Returns:
       `[B, P, N, D]`; products are in the type of `v`, scores and softmax in float32.
     """
-    weights = nn.softmax(scores(q, k) + (0 if bias is None else bias))
+    weights = nn.softmax(attention_scores(q, k) + (0 if bias is None else bias))
     return jnp.einsum("bnij,bjnd->bind", weights.astype(v.dtype), v)
 
 
-def scores(q: jax.Array, k: jax.Array) -> jax.Array:
-    """`q k / sqrt(D)`, float32 `[B, N, P, P]`."""
+def attention_scores(q: jax.Array, k: jax.Array) -> jax.Array:
+    """Compute `q k / sqrt(D)`, float32 `[B, N, P, P]`."""
     products = jnp.einsum("bind,bjnd->bnij", q, k, preferred_element_type=jnp.float32)
     return products * q.shape[-1] ** -0.5
 
@@ -45,16 +46,16 @@ def attention_fused(
     k: jax.Array,
     v: jax.Array,
     bias: jax.Array | None,
-    implementation: str = "cudnn",
+    implementation: Literal["xla", "cudnn"] = "cudnn",
 ) -> jax.Array:
-    """The same in one kernel, with the bias rounded to the type of `q`.
+    """Compute attention in one kernel, with the bias rounded to the type of `q`.
 
-    cuDNN takes a bias over an even number of positions, so an odd one is filled up with
-    a position that nobody attends to.
+    cuDNN takes a bias over an even number of positions, so an odd one is padded with a
+    position that is masked out.
     """
     positions = q.shape[1]
-    odd = 0 if bias is None else positions % 2
-    if odd:
+    odd = positions % 2
+    if bias is not None and odd:
         q, k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (q, k, v))
         bias = jnp.pad(bias, ((0, 0), (0, 1), (0, 0)))
         bias = jnp.pad(bias, ((0, 0), (0, 0), (0, 1)), constant_values=-1e9)
@@ -67,20 +68,24 @@ def attention_fused(
 def attention(
     q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None
 ) -> jax.Array:
-    """The faster of the two on the device that is traced for, for its shape."""
-    worth = forms() == "gpu" and q.shape[1] >= FUSED_FROM
-    fused = worth and fusible(q, jax.devices()[0])
-    return (attention_fused if fused else attention_reference)(q, k, v, bias)
+    """Compute attention by the faster implementation for the device and shape."""
+    many = target_backend() == "gpu" and q.shape[1] >= FUSED_FROM
+    if many and has_fused_kernel(q, jax.devices()[0]):
+        return attention_fused(q, k, v, bias)
+    return attention_reference(q, k, v, bias)
 
 
-def fusible(q: jax.Array, device: jax.Device) -> bool:
-    """Whether a device has the fused kernel for an array's type and head size."""
+def has_fused_kernel(q: jax.Array, device: jax.Device) -> bool:
+    """Return whether a device has the fused kernel for a type and head size."""
     half = q.dtype in (jnp.bfloat16, jnp.float16)
     return half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128 and _is_ampere(device)
 
 
 def _is_ampere(device: jax.Device) -> bool:
-    """An NVIDIA GPU of 2020 or later; AMD's have names for capabilities."""
+    """Return whether a device is an NVIDIA GPU of 2020 or later.
+
+    AMD's GPUs have names in the place of numbers.
+    """
     capability = str(getattr(device, "compute_capability", ""))
     number = re.fullmatch(r"(\d+)\.\d+", capability)
-    return device.platform == "gpu" and bool(number) and int(number[1]) >= 8
+    return device.platform == "gpu" and number is not None and int(number[1]) >= 8

@@ -1,7 +1,7 @@
-"""Exact GELU (Hendrycks & Gimpel 2016) that keeps only its input for backward.
+"""Exact GELU (Hendrycks & Gimpel 2016) that stores only its input for backward.
 
-Autodiff would store the error function's pieces, several maps of the network's widest
-layer; recomputing them is cheaper than writing and reading them.
+Autodiff would store intermediates of the error function, several maps of the network's
+widest layer; recomputing them is cheaper than writing and reading them.
 """
 
 import jax
@@ -10,21 +10,21 @@ from jax import lax
 
 
 def gelu_reference(x: jax.Array) -> jax.Array:
-    """`x * Phi(x)`, with `Phi` the normal distribution function."""
+    """Compute `x * Phi(x)`, with `Phi` the normal distribution function."""
     return jax.nn.gelu(x, approximate=False)
 
 
 @jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
-    """The same, with its own gradient."""
+    """Compute `gelu_reference`, with a custom gradient."""
     return x * _cdf(x)
 
 
-def _cdf(x):
+def _cdf(x: jax.Array) -> jax.Array:
     return 0.5 + 0.5 * lax.erf(x * 0.5**0.5)
 
 
-def _backward(x, dy):
+def _backward(x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
     density = jnp.exp(-0.5 * x * x) * (2 * jnp.pi) ** -0.5
     return (dy * (_cdf(x) + x * density),)
 

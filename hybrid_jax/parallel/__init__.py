@@ -1,5 +1,5 @@
-"""One run on many devices, and in the processes of many hosts.
+"""Many devices, and the processes of many hosts.
 
-mesh     arrays on devices, and programs for them: the kinds `jit` and `pmap`
-hosts    processes that find each other, agree, and do the same
+mesh           arrays on devices, and programs for them: the kinds `jit` and `pmap`
+distributed    processes that find each other, agree, and fail together
 """

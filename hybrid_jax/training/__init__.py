@@ -1,1 +1,1 @@
-"""Training: the state, the step, and the loop around them."""
+"""Training as traced code: losses, optimizers, schedules, metrics, state and step."""

@@ -1,63 +1,233 @@
-"""The numbers that users see, summed on the device and divided in one place.
+"""Metrics: what a device sums up for each batch, and the numbers that users see.
 
 Sums over any number of batches add up to the sums over all images, so a metric never
-depends on how a split was cut into batches.
+depends on how a split was cut into batches. To add a metric, add a row to `METRICS`.
+
+Shapes: B images of a batch, C classes.
 """
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+
+from hybrid_jax.config.schema import LossConfig
+from hybrid_jax.training.losses import LOSSES, compute_loss
 
 Sums = dict[str, jax.Array]
+Number = float | list[float | None]
 
+IMAGES = "images"  # the name of the number of images, among the sums
 TOP = 5
 
-TRAINING = ("images", "loss", "accuracy")
-EVALUATION = ("images", "loss", "accuracy", "top5")
 
+class Predictions(NamedTuple):
+    """What a network makes of a batch.
 
-def zeros(names: tuple[str, ...], shape: tuple[int, ...] = ()) -> Sums:
-    """Sums over no images."""
-    return {name: jnp.zeros(shape) for name in names}
-
-
-def training_sums(logits: jax.Array, targets: jax.Array, loss: jax.Array) -> Sums:
-    """Of one training batch: logits and mixed targets `[B, classes]`, losses `[B]`.
-
-    An image counts as right when the heaviest class of its target is predicted.
+    Attributes:
+      logits: float32 `[B, C]`.
+      probabilities: float32 `[B, C]`, as the loss makes them of logits.
+      labels: int32 `[B]`; of mixed images, the class with the largest share.
+      loss: float32 `[B]`, nats.
+      mask: float32 `[B]`, 0 for padding and 1 for images.
     """
-    right = logits.argmax(-1) == targets.argmax(-1)
-    return {
-        "images": jnp.float32(len(logits)),
-        "loss": loss.sum(),
-        "accuracy": right.sum(dtype=jnp.float32),
-    }
+
+    logits: jax.Array
+    probabilities: jax.Array
+    labels: jax.Array
+    loss: jax.Array
+    mask: jax.Array
 
 
-def evaluation_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Sums:
-    """Of one padded batch: logits `[B, classes]`, labels and mask (0 or 1) `[B]`."""
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    top = jax.lax.top_k(logits, min(TOP, logits.shape[-1]))[1]
-    return {
-        "images": mask.sum(),
-        "loss": (mask * loss).sum(),
-        "accuracy": (mask * (top[:, 0] == labels)).sum(),
-        "top5": (mask * (top == labels[:, None]).any(-1)).sum(),
-    }
+class Metric(NamedTuple):
+    """A row of `METRICS`.
+
+    Attributes:
+      sums: what to add up over batches: a number, or an array such as one of classes.
+      title: what tables call it; empty leaves it out of them.
+      value: maps these sums, added up, and the number of images to what users see. A
+        list has None where there is no number.
+      is_share: whether tables show it in percent.
+      training: whether it is computed for batches of training.
+      evaluation: whether it is computed for splits that are evaluated.
+    """
+
+    sums: Callable[[Predictions], jax.Array]
+    value: Callable[[np.ndarray, float], Number]
+    title: str = ""
+    is_share: bool = True
+    training: bool = False
+    evaluation: bool = True
 
 
-def means(*sums: Sums) -> dict[str, float]:
-    """Sums, added up, as means over images: loss in nats, accuracies from 0 to 1."""
+def _mean(sums: np.ndarray, images: float) -> float:
+    return float(sums / images)
+
+
+def _is_right(batch: Predictions) -> jax.Array:
+    return batch.logits.argmax(-1) == batch.labels
+
+
+def _is_in_top(batch: Predictions) -> jax.Array:
+    top = jax.lax.top_k(batch.logits, min(TOP, batch.logits.shape[-1]))[1]
+    return (top == batch.labels[:, None]).any(-1)
+
+
+def class_sums(batch: Predictions) -> jax.Array:
+    """Return right answers and images of each class, float32 `[2, C]`."""
+    images = batch.mask[:, None] * jax.nn.one_hot(batch.labels, batch.logits.shape[-1])
+    return jnp.stack([(images * _is_right(batch)[:, None]).sum(0), images.sum(0)])
+
+
+def class_accuracy(sums: np.ndarray, images: float) -> list[float | None]:
+    """Return each class's share of right answers, None for a class without images."""
+    return [float(r / n) if n else None for r, n in zip(*sums, strict=True)]
+
+
+def balanced_accuracy(sums: np.ndarray, images: float) -> float:
+    """Return the mean of `class_accuracy` over the classes that have images."""
+    return float(np.mean([a for a in class_accuracy(sums, images) if a is not None]))
+
+
+METRICS: dict[str, Metric] = {
+    "loss": Metric(
+        sums=lambda batch: (batch.mask * batch.loss).sum(),
+        value=_mean,
+        title="loss",
+        is_share=False,
+        training=True,
+    ),
+    "accuracy": Metric(
+        sums=lambda batch: (batch.mask * _is_right(batch)).sum(),
+        value=_mean,
+        title="accuracy",
+        training=True,
+    ),
+    "top5": Metric(
+        sums=lambda batch: (batch.mask * _is_in_top(batch)).sum(),
+        value=_mean,
+        title="top-5 accuracy",
+    ),
+    "balanced_accuracy": Metric(
+        sums=class_sums, value=balanced_accuracy, title="balanced accuracy"
+    ),
+    "class_accuracy": Metric(sums=class_sums, value=class_accuracy),
+}
+
+
+def names(*, training: bool) -> tuple[str, ...]:
+    """Return the metrics of training, or those of an evaluation."""
+    return tuple(
+        name
+        for name, row in METRICS.items()
+        if (row.training if training else row.evaluation)
+    )
+
+
+def batch_sums(batch: Predictions, *, training: bool) -> Sums:
+    """Return the sums of a batch, and how many images it has."""
+    rows = {name: METRICS[name].sums(batch) for name in names(training=training)}
+    return {IMAGES: batch.mask.sum(), **rows}
+
+
+def training_sums(
+    logits: jax.Array, targets: jax.Array, loss: jax.Array, config: LossConfig
+) -> Sums:
+    """Return the sums of a training batch.
+
+    An image counts as right when the class with the largest share is predicted.
+
+    Args:
+      logits: float32 `[B, C]`.
+      targets: float32 `[B, C]`, shares of the classes.
+      loss: float32 `[B]`.
+      config: names the loss.
+    """
+    batch = Predictions(
+        logits=logits,
+        probabilities=LOSSES[config.name].probabilities(logits),
+        labels=targets.argmax(-1),
+        loss=loss,
+        mask=jnp.ones(len(logits)),
+    )
+    return batch_sums(batch, training=True)
+
+
+def evaluation_sums(
+    logits: jax.Array, labels: jax.Array, mask: jax.Array, config: LossConfig
+) -> Sums:
+    """Return the sums of a padded batch, its loss without smoothing and weights.
+
+    Args:
+      logits: float32 `[B, C]`.
+      probabilities: float32 `[B, C]`, as the loss makes them of logits.
+      labels: int32 `[B]`.
+      mask: float32 `[B]`, 0 for padding.
+      config: names the loss.
+    """
+    targets = jax.nn.one_hot(labels, logits.shape[-1])
+    loss = compute_loss(logits, targets, config)
+    batch = Predictions(
+        logits=logits,
+        probabilities=LOSSES[config.name].probabilities(logits),
+        labels=labels,
+        loss=loss,
+        mask=mask,
+    )
+    return batch_sums(batch, training=False)
+
+
+def zeros(classes: int, *, training: bool, steps: tuple[int, ...] = ()) -> Sums:
+    """Return sums over no images.
+
+    Args:
+      classes: of the network.
+      training: whether they are of training or of an evaluation.
+      steps: leading axes, for the sums of each of several steps.
+    """
+    empty = Predictions(
+        logits=jnp.zeros((1, classes)),
+        probabilities=jnp.zeros((1, classes)),
+        labels=jnp.zeros(1, jnp.int32),
+        loss=jnp.zeros(1),
+        mask=jnp.zeros(1),
+    )
+    shapes = jax.eval_shape(lambda: batch_sums(empty, training=training))
+    return jax.tree.map(lambda x: jnp.zeros((*steps, *x.shape), x.dtype), shapes)
+
+
+def means(*sums: Mapping[str, Any]) -> dict[str, Number]:
+    """Return the numbers that users see: loss in nats, accuracies from 0 to 1.
+
+    Args:
+      *sums: of batches, or arrays of the sums of several steps.
+    """
     added = total(*sums)
-    images = added.pop("images")
-    return {name: value / images for name, value in added.items()}
+    images = added.pop(IMAGES)
+    return {
+        name: METRICS[name].value(np.asarray(value), images)
+        for name, value in added.items()
+    }
 
 
-def total(*sums: Sums) -> dict[str, float]:
-    """Sums, and arrays of sums, added up in double precision; empty without any."""
-    added: dict[str, float] = {}
+def total(*sums: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sums, added up in double precision, as floats and lists; empty for none.
+
+    Args:
+      *sums: of batches, or arrays of the sums of several steps.
+    """
+    added: dict[str, Any] = {}
     for part in jax.device_get(sums):
+        # Sums of several steps have the axis of the steps in front.
+        steps = tuple(range(np.ndim(part[IMAGES])))
         for name, value in part.items():
-            added[name] = added.get(name, 0.0) + float(np.sum(value, dtype=np.float64))
-    return added
+            row = np.sum(np.asarray(value), axis=steps, dtype=np.float64)
+            added[name] = added.get(name, 0.0) + row
+    return {name: np.asarray(value).tolist() for name, value in added.items()}
+
+
+def scalars(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics that are one number."""
+    return {name: v for name, v in values.items() if not isinstance(v, list)}

@@ -6,20 +6,25 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hybrid_jax.training.bundles import bundled, rebundled
-from hybrid_jax.training.optim import frozen
+from hybrid_jax.training.freezing import frozen_mask
+from hybrid_jax.training.optimizers import slow_weights, with_slow_weights
+from hybrid_jax.training.packed_params import pack, pack_like
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Its vectors are bundled; `bundles.unbundled` is as the network has them.
+    """Everything that a step reads and writes.
+
+    Vectors of a block share an array, see `packed_params`.
 
     Attributes:
-    step: steps done, int32.
-    seed: of augmentation, dropout and drop-path, int32. Here rather than compiled in,
-      so that runs that differ in the seed alone share their programs.
-    params, batch_stats: the network's variables.
-    opt_state: the optimiser's.
-    average: exponential moving averages of `{params, batch_stats}`, or None.
+      step: steps done, int32.
+      seed: of augmentation, dropout and drop-path, int32. An array, so that runs that
+        differ in the seed alone share their programs.
+      params: parameters of the network.
+      batch_stats: running statistics of the network; empty without batch norms.
+      opt_state: the optimizer's state.
+      average: exponential moving averages of `averaged`; with Lookahead and without
+        averaging `averaged` itself; else None.
     """
 
     step: jax.Array
@@ -31,52 +36,63 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict:
-        """What the network is applied with in training."""
+        """Variables of the network in training."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
+    def averaged(self) -> dict:
+        """Variables that are averaged: Lookahead's slow weights, else the weights."""
+        slow = slow_weights(self.opt_state)
+        return self.variables if slow is None else self.variables | {"params": slow}
+
+    @property
     def evaluated(self) -> dict:
-        """What the network is evaluated with: the averages where they are kept."""
+        """Variables of the network in evaluation: the averages, if there are any."""
         return self.variables if self.average is None else self.average
 
     def starting_from(self, variables: dict) -> "TrainState":
-        """The same state with other variables, which its averages start from too.
+        """Return the state with other variables, where averages and slow weights start.
 
-        They are as the network has them.
+        Args:
+          variables: as the network has them.
         """
-        variables = rebundled(variables, self.variables)
+        variables = pack_like(variables, self.variables)
         average = None if self.average is None else jax.tree.map(jnp.copy, variables)
-        return self.replace(average=average, **variables)
+        slow = jax.tree.map(jnp.copy, variables["params"])
+        opt_state = with_slow_weights(self.opt_state, slow)
+        return self.replace(average=average, opt_state=opt_state, **variables)
 
 
 def create_state(
     model: nn.Module,
-    optimiser: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     seed: jax.Array,
     image_shape: tuple[int, int, int],
     averaged: bool,
     freeze: tuple[str, ...] = (),
 ) -> TrainState:
-    """A state at step 0, pure: to be jitted, or asked for its shapes.
+    """Return a state at step 0, as a pure function: to be jitted or traced for shapes.
 
     Args:
       model: the network.
-      optimiser: whose state is made.
-      seed: of the initialisation and of all that is random in training, int32.
+      optimizer: makes the optimizer's state.
+      seed: of initialization and of all that is random in training, int32.
       image_shape: `(height, width, channels)` of the network's input.
-      averaged: whether moving averages are kept.
-      freeze: patterns of parameters that are kept, which no bundle may hide.
+      averaged: whether moving averages are computed.
+      freeze: patterns of frozen parameters, which stay apart from other vectors.
     """
     variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
-    params = bundled(variables["params"], frozen(variables["params"], freeze))
-    batch_stats = bundled(variables.get("batch_stats", {}))
+    params = pack(variables["params"], frozen_mask(variables["params"], freeze))
+    batch_stats = pack(variables.get("batch_stats", {}))
+    opt_state = optimizer.init(params)
     evaluated = {"params": params, "batch_stats": batch_stats}
+    averaged = averaged or slow_weights(opt_state) is not None
     return TrainState(
         step=jnp.int32(0),
         seed=jnp.asarray(seed, jnp.int32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=optimiser.init(params),
+        opt_state=opt_state,
         # Copies: donated buffers must not be given away twice.
         average=jax.tree.map(jnp.copy, evaluated) if averaged else None,
     )

@@ -1,8 +1,10 @@
-"""The pure steps: one update of the state, one evaluation of a batch.
+"""Pure steps: one update of the state, one evaluation of a batch.
 
-Both take raw uint8 images; the way from there to logits is jitted whole, so the host
-does nothing per image.
+Both take raw uint8 images. All from there to logits is one program, so the host does
+nothing per image.
 """
+
+from typing import Any, cast
 
 import flax.linen as nn
 import flax.struct
@@ -11,16 +13,18 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hybrid_jax.data.augment import Augmentation, augment, normalise, to_float
-from hybrid_jax.ops.across import place
+from hybrid_jax.augment import augment, normalize, to_float
+from hybrid_jax.config.schema import AugmentConfig, LossConfig
+from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.training import metrics
-from hybrid_jax.training.bundles import rebundled, unbundled
-from hybrid_jax.training.optim import held
+from hybrid_jax.training.freezing import stop_frozen_gradients
+from hybrid_jax.training.losses import compute_loss
+from hybrid_jax.training.packed_params import pack_like, unpack
 from hybrid_jax.training.state import TrainState
 
 
-def _fixed(**default):
-    """A field that is compiled into a program."""
+def _static(**default: Any) -> Any:
+    """Return a field that is compiled into a program."""
     return flax.struct.field(pytree_node=False, **default)
 
 
@@ -33,38 +37,38 @@ class Network(flax.struct.PyTreeNode, kw_only=True):
     Attributes:
       model: the Flax module.
       image_size: `(height, width)` of its input.
-      mean, std: of each channel of the training split, levels 0 to 255.
-      fit: row of `augment.geometry.WINDOWS`: what the model sees of an image of another
-        shape.
+      mean, std: float32 `[channels]` of the training split, levels 0 to 255.
+      fit: row of `augment.affine.CROP_BOXES`: what the model sees of an image of
+        another shape.
+      loss: names the loss, which decides how logits become probabilities.
     """
 
-    model: nn.Module = _fixed()
-    image_size: tuple[int, int] = _fixed()
+    model: nn.Module = _static()
+    image_size: tuple[int, int] = _static()
     mean: jax.Array
     std: jax.Array
-    fit: str = _fixed(default="crop")
+    fit: str = _static(default="crop")
+    loss: LossConfig = _static(default=LossConfig(label_smoothing=0.0))
 
 
 class Task(Network, kw_only=True):
     """A network, and how it is trained: the constants of a training step.
 
     Attributes:
-      optimiser: updates the parameters.
+      optimizer: updates the parameters.
       augmentation: of training batches.
-      label_smoothing: share of a label's mass that is spread over all classes.
       ema_decay: of the moving averages; 0 keeps none.
       accumulate: micro-batches a step.
-      freeze: patterns of parameters that are kept.
-      class_weights: `[classes]`, of each class's part of the loss; None weighs all
-        alike.
+      freeze: patterns of parameters that stay as they are.
+      class_weights: float32 `[classes]`, how much the images of a class count in the
+        loss; None counts all alike.
     """
 
-    optimiser: optax.GradientTransformation = _fixed()
-    augmentation: Augmentation = _fixed(default=Augmentation())
-    label_smoothing: float = _fixed(default=0.0)
-    ema_decay: float = _fixed(default=0.0)
-    accumulate: int = _fixed(default=1)
-    freeze: tuple[str, ...] = _fixed(default=())
+    optimizer: optax.GradientTransformation = _static()
+    augmentation: AugmentConfig = _static(default=AugmentConfig())
+    ema_decay: float = _static(default=0.0)
+    accumulate: int = _static(default=1)
+    freeze: tuple[str, ...] = _static(default=())
     class_weights: jax.Array | None = None
 
     @property
@@ -76,6 +80,7 @@ class Task(Network, kw_only=True):
             mean=self.mean,
             std=self.std,
             fit=self.fit,
+            loss=self.loss,
         )
 
 
@@ -86,7 +91,7 @@ def train_step(
     labels: jax.Array,
     extents: jax.Array | None = None,
 ) -> tuple[TrainState, metrics.Sums]:
-    """One update from one batch.
+    """Update the state with one batch.
 
     Args:
       task: the constants.
@@ -102,11 +107,19 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     augment_key, dropout_key = jax.random.split(key)
     batch = training_batch(task, augment_key, images, labels, extents)
-    grads, batch_stats, sums = _gradients(
-        task, state, *place().share(batch), dropout_key
+    batch = current_axis().shard(batch)
+
+    def gradients(params: dict) -> tuple[dict, dict, metrics.Sums]:
+        return _gradients(task, params, state.batch_stats, batch, dropout_key)
+
+    grads, batch_stats, sums = gradients(state.params)
+    updates, opt_state = optax.with_extra_args_support(task.optimizer).update(
+        grads,
+        state.opt_state,
+        state.params,
+        # SAM's second gradient, on the same batch with the same dropout.
+        grad_fn=lambda params, _: gradients(params)[0],
     )
-    grads, sums = place().averaged(grads), place().summed(sums)
-    updates, opt_state = task.optimiser.update(grads, state.opt_state, state.params)
     state = state.replace(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
@@ -114,8 +127,8 @@ def train_step(
         opt_state=opt_state,
     )
     if state.average is not None:
-        state = state.replace(average=_moved_average(state, task.ema_decay))
-    return state, sums
+        state = state.replace(average=_move_average(state, task.ema_decay))
+    return state, current_axis().psum(sums)
 
 
 def compute_logits(
@@ -124,18 +137,18 @@ def compute_logits(
     images: jax.Array,
     extents: jax.Array | None = None,
 ) -> jax.Array:
-    """Logits float32 `[B, classes]` of images that are not augmented.
+    """Return logits float32 `[B, classes]` of images that are not augmented.
 
     Args:
       network: the constants.
-      variables: of the model, bundled or not.
+      variables: of the model, packed or not.
       images: uint8 `[B, h, w, C]`.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
     """
     images = to_float(images, network.image_size, extents, network.fit)
-    images = normalise(images, network.mean, network.std)
-    variables = unbundled(place().taken(variables))
-    return network.model.apply(variables, images)
+    images = normalize(images, network.mean, network.std)
+    variables = unpack(current_axis().gather_params(variables))
+    return cast(jax.Array, network.model.apply(variables, images))
 
 
 def eval_step(
@@ -146,20 +159,21 @@ def eval_step(
     mask: jax.Array,
     extents: jax.Array | None = None,
 ) -> metrics.Sums:
-    """Sums of the metrics of one whole batch, padded.
+    """Return the summed metrics of one whole batch, padded.
 
     Args:
       network: the constants.
-      variables: of the model.
+      variables: of the model, packed or not.
       images: uint8 `[B, h, w, C]`.
       labels: int32 `[B]`.
-      mask: `[B]`, 0 for padding.
+      mask: float32 `[B]`, 0 for padding.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
     """
     batch = (images, labels, mask, extents)
-    images, labels, mask, extents = place().share(batch)
+    images, labels, mask, extents = current_axis().shard(batch)
     logits = compute_logits(network, variables, images, extents)
-    return place().summed(metrics.evaluation_sums(logits, labels, mask))
+    sums = metrics.evaluation_sums(logits, labels, mask, network.loss)
+    return current_axis().psum(sums)
 
 
 def training_batch(
@@ -169,9 +183,20 @@ def training_batch(
     labels: jax.Array,
     extents: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """What the network sees: images `[B, H, W, C]`, targets `[B, classes]`."""
+    """Return a batch as the network sees it, augmented and normalized.
+
+    Args:
+      task: the constants.
+      key: of augmentation.
+      images: uint8 `[B, h, w, C]`.
+      labels: int32 `[B]`.
+      extents: `[B, 2]`, height and width that each image fills; None if all do.
+
+    Returns:
+      Images float32 `[B, H, W, C]`, and targets float32 `[B, classes]`.
+    """
     targets = jax.nn.one_hot(labels, task.model.num_classes)
-    targets = optax.smooth_labels(targets, task.label_smoothing)
+    targets = optax.smooth_labels(targets, task.loss.label_smoothing)
     images, targets = augment(
         key,
         images,
@@ -181,68 +206,95 @@ def training_batch(
         extents,
         task.fit,
     )
-    return normalise(images, task.mean, task.std), targets
+    return normalize(images, task.mean, task.std), targets
 
 
-def _gradients(task, state, images, targets, key):
-    """Mean gradients over micro-batches, the last batch statistics, summed metrics.
+def _gradients(
+    task: Task,
+    params: dict,
+    batch_stats: dict,
+    batch: tuple[jax.Array, jax.Array],
+    key: jax.Array,
+) -> tuple[dict, dict, metrics.Sums]:
+    """Return the gradient of the mean loss, the last statistics, and summed metrics.
 
     Images go to the micro-batches in turn, so that each of those, like the batch, is
-    spread evenly over the devices.
+    evenly distributed over the devices.
+
+    Args:
+      task: the constants.
+      params: at which the gradient is taken.
+      batch_stats: before the step.
+      batch: images `[B, H, W, C]` and targets `[B, classes]`, this program's share.
+      key: of dropout and drop-path.
     """
+    gradient = jax.grad(_mean_loss, argnums=1, has_aux=True)
+    if task.accumulate == 1:
+        grads, (batch_stats, sums) = gradient(task, params, batch_stats, batch, key)
+        return current_axis().pmean(grads), batch_stats, sums
 
-    def loss_fn(params, batch_stats, images, targets, key):
-        params = place().taken(held(params, task.freeze))
-        logits, updated = task.model.apply(
-            unbundled({"params": params, "batch_stats": batch_stats}),
-            images,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": key},
-        )
-        weighted = targets
-        if task.class_weights is not None:
-            weighted = targets * task.class_weights
-        loss = optax.softmax_cross_entropy(logits, weighted)
-        sums = metrics.training_sums(logits, targets, loss)
-        # A network without batch norms has no statistics.
-        batch_stats = rebundled(updated.get("batch_stats", {}), batch_stats)
-        return loss.mean(), (batch_stats, sums)
-
-    def of_piece(batch_stats, images, targets, key):
-        grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(
-            state.params, batch_stats, images, targets, key
-        )
-        return grads, batch_stats, sums
-
-    def add_piece(carry, piece):
+    def add_micro_batch(carry: tuple, micro_batch: tuple) -> tuple[tuple, None]:
         grads, batch_stats, sums = carry
-        new_grads, batch_stats, new_sums = of_piece(batch_stats, *piece)
+        new_grads, (batch_stats, new_sums) = gradient(
+            task, params, batch_stats, *micro_batch
+        )
         grads, sums = jax.tree.map(jnp.add, (grads, sums), (new_grads, new_sums))
         return (grads, batch_stats, sums), None
 
-    pieces = task.accumulate
-    if pieces == 1:
-        return of_piece(state.batch_stats, images, targets, key)
-    split = [
-        jnp.moveaxis(x.reshape(-1, pieces, *x.shape[1:]), 1, 0)
-        for x in (images, targets)
-    ]
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    start = (zeros, state.batch_stats, metrics.zeros(metrics.TRAINING))
-    (grads, batch_stats, sums), _ = lax.scan(
-        add_piece, start, (*split, jax.random.split(key, pieces))
+    count = task.accumulate
+    micro_batches = jax.tree.map(
+        lambda x: jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0), batch
     )
-    return jax.tree.map(lambda g: g / pieces, grads), batch_stats, sums
+    no_grads = jax.tree.map(jnp.zeros_like, params)
+    no_sums = metrics.zeros(task.model.num_classes, training=True)
+    (grads, batch_stats, sums), _ = lax.scan(
+        add_micro_batch,
+        (no_grads, batch_stats, no_sums),
+        (micro_batches, jax.random.split(key, count)),
+    )
+    grads = jax.tree.map(lambda g: g / count, grads)
+    return current_axis().pmean(grads), batch_stats, sums
 
 
-def _moved_average(state: TrainState, decay: float) -> dict:
-    """Moves the averages, faster in the first steps, which are soon outdated."""
+def _mean_loss(
+    task: Task,
+    params: dict,
+    batch_stats: dict,
+    batch: tuple[jax.Array, jax.Array],
+    key: jax.Array,
+) -> tuple[jax.Array, tuple[dict, metrics.Sums]]:
+    """Return the mean loss of a batch, with new batch statistics and summed metrics."""
+    images, targets = batch
+    params = current_axis().gather_params(stop_frozen_gradients(params, task.freeze))
+    logits, updated = task.model.apply(
+        unpack({"params": params, "batch_stats": batch_stats}),
+        images,
+        train=True,
+        mutable=["batch_stats"],
+        rngs={"dropout": key},
+    )
+    weighted = targets
+    if task.class_weights is not None:
+        weighted = targets * task.class_weights
+    loss = compute_loss(logits, weighted, task.loss)
+    sums = metrics.training_sums(logits, targets, loss, task.loss)
+    # A network without batch norms has no statistics.
+    batch_stats = pack_like(updated.get("batch_stats", {}), batch_stats)
+    return loss.mean(), (batch_stats, sums)
+
+
+def _move_average(state: TrainState, decay: float) -> dict:
+    """Return the averages a step closer to the weights.
+
+    The first steps are longer, since the first weights are soon outdated.
+    """
+    if not decay:  # Lookahead's slow weights are evaluated as they are
+        return state.averaged
     step = state.step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    rate = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
     # In this form what does not change stays exactly what it is.
     return jax.tree.map(
-        lambda old, new: old + (1 - decay) * (new - old),
+        lambda old, new: old + rate * (new - old),
         state.average,
-        state.variables,
+        state.averaged,
     )

@@ -12,17 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_jax import config as configs
 from hybrid_jax.cli import train, workdirs
 from hybrid_jax.cli.common import Call
+from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.errors import OtherRun, UserError
+from hybrid_jax.errors import ConfigMismatch, UserError
 from hybrid_jax.main import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = (  # as in tests/end_to_end/test_paths.py, whose programs are compiled
-    *("--config.data.per_class=10", "--config.train.batch_size=20"),
-    *("--config.train.epochs=2", "--config.optim.warmup_epochs=1"),
+    "--config.data.per_class=10",
+    "--config.train.batch_size=20",
+    "--config.train.epochs=2",
+    "--config.optim.warmup_epochs=1",
     "--config.train.eval_every=1",
 )
 
@@ -125,7 +127,7 @@ def test_another_config_is_told_how_to_resume_and_how_to_start_anew(here, capsys
 def test_the_folder_of_a_config(config, workdir, tmp_path):
     path, dot, model = config.partition(".py")
     (tmp_path / f"{path}.py").touch()
-    assert workdirs.default(f"{tmp_path}/{path}{dot}{model}") == workdir
+    assert workdirs.default_workdir(f"{tmp_path}/{path}{dot}{model}") == workdir
     assert Path(workdir).parent.name == "runs"
 
 
@@ -133,9 +135,9 @@ def test_only_a_config_that_can_be_read_gets_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = f"--config={CONFIGS / 'digits.py'}"
     order = train.parse([config])
-    assert (order.workdir, order.chosen) == ("runs/digits", True)
+    assert (order.workdir, order.is_default_workdir) == ("runs/digits", True)
     order = train.parse([config, "--workdir=w"])
-    assert (order.workdir, order.chosen) == ("w", False)
+    assert (order.workdir, order.is_default_workdir) == ("w", False)
     for wrong in ([f"{config}:astroformer_9"], [f"{config}x"], [config, "--workdir="]):
         with pytest.raises(UserError):
             train.parse(wrong)
@@ -158,13 +160,13 @@ def test_weights_to_start_from_may_be_of_any_checkpoint(tmp_path, monkeypatch):
 
 def test_the_first_free_number_is_taken(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert workdirs.free("runs/a") == "runs/a-2"
+    assert workdirs.next_free_workdir("runs/a") == "runs/a-2"
     for name in ("a", "a-2", "b-3"):
         Path("runs", name).mkdir(parents=True)
     Path("runs/a-3").symlink_to("nowhere")
-    assert workdirs.free("runs/a") == "runs/a-4"
-    assert workdirs.free("runs/a-2") == "runs/a-4"
-    assert workdirs.free("runs/b-3") == "runs/b-3-2"  # no copy of a run b
+    assert workdirs.next_free_workdir("runs/a") == "runs/a-4"
+    assert workdirs.next_free_workdir("runs/a-2") == "runs/a-4"
+    assert workdirs.next_free_workdir("runs/b-3") == "runs/b-3-2"  # no copy of a run b
 
 
 @pytest.mark.parametrize(
@@ -178,9 +180,9 @@ def test_the_first_free_number_is_taken(tmp_path, monkeypatch):
     ids=str,
 )
 def test_a_new_run_is_started_by_the_users_own_command(arguments, anew, tmp_path):
-    error = OtherRun("w holds a run of another config: a", "Give another", True)
+    error = ConfigMismatch("w holds a run of another config: a", "Give another", True)
     call = Call(("x",), "", arguments)
-    told = str(workdirs.ways_out(error, call, "w", ["--process=1"]))
+    told = str(workdirs.with_commands(error, call, "w", ["--process=1"]))
     resume, new, longer = re.findall("`(.+?)`", told)
     assert resume == "x train --workdir=w --process=1"
     assert (new, longer) == (anew, "--config.init_from=w")
@@ -190,7 +192,7 @@ def test_commands_keep_spaces_and_bytes_of_names(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     name = os.fsdecode(b"a  b\nc\xe9")
     with RunFolder(name) as folder:
-        folder.create(configs.default(), {})
+        folder.create(Config(), {})
         (folder.checkpoints / "1").mkdir(parents=True)
     config = f"--config={CONFIGS / 'digits.py'}"
     assert main(["hybrid-jax", config, f"--workdir={name}"]) == 2

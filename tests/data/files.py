@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from hybrid_jax.config.schema import DataConfig
+
 scans = functools.cache(load_digits)  # it reads a table of text
 
 
@@ -37,3 +39,14 @@ def write_folder(place: Path, each: int = 6, classes: int = 3) -> Path:
         for row in np.flatnonzero(labels == label)[:each]:
             write(place / f"digit {label}" / f"{row}.png", row)
     return place
+
+
+def folder_config(path, test_fraction=0.2, split_seed=0, **options) -> DataConfig:
+    """A config of the images at a path."""
+    return DataConfig(
+        "folder",
+        path=str(path),
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        **options,
+    )

@@ -17,8 +17,9 @@ import numpy as np
 import psutil
 
 from hybrid_jax import data
-from hybrid_jax.data.loaders import create_loader
-from hybrid_jax.data.order import TrainingOrder
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.loader import create_loader
+from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.parallel.mesh import create_devices
 
 BATCH, STEPS, FIRST = 8, 5, 3
@@ -26,7 +27,9 @@ BATCH, STEPS, FIRST = 8, 5, 3
 
 def digests(path: str, loader: str, workers: int) -> list[str]:
     """Of batches `FIRST` to `FIRST + STEPS`, the last two of them asked for apart."""
-    splits = data.load("folder", path + ".kept", path=path, loader=loader, validation=0)
+    splits = data.load(
+        DataConfig("folder", path + ".kept", path=path, loader=loader, validation=0)
+    )
     order = TrainingOrder(splits.train.labels, BATCH, seed=1)
     made = create_loader(splits.train, order, BATCH, workers, create_devices())
 
@@ -55,7 +58,7 @@ def gathered(array: jax.Array) -> np.ndarray:
 def wait_with_workers(path: str) -> None:
     """Prints the processes of a stream, and waits to be killed."""
     splits = data.load(
-        "folder", path + ".kept", path=path, loader="stream", validation=0
+        DataConfig("folder", path + ".kept", path=path, loader="stream", validation=0)
     )
     order = TrainingOrder(splits.train.labels, BATCH, seed=1)
     loader = create_loader(splits.train, order, BATCH, workers=2)

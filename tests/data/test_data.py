@@ -13,10 +13,12 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from hybrid_jax import data
-from hybrid_jax.data import encoded, kept, prepared
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data import lazy_images
 from hybrid_jax.data.builders import fashion_mnist
-from hybrid_jax.data.png import encode_png
-from hybrid_jax.errors import UserError, shown
+from hybrid_jax.data.image_io import encode_png
+from hybrid_jax.data.sources import tfds as tfds_source
+from hybrid_jax.errors import UserError, escape
 
 
 def test_digits_are_scikit_learns(digits):
@@ -45,42 +47,44 @@ def test_statistics_are_those_of_the_training_pixels(digits):
 
 
 def test_the_second_load_reads_the_decoded_arrays(digits, monkeypatch):
-    monkeypatch.setattr(kept, "decode_into", None)
-    again = data.load("digits", validation=0)
+    monkeypatch.setattr(lazy_images.LazyImages, "decode_all", None)
+    again = data.load(DataConfig("digits", validation=0))
     np.testing.assert_array_equal(again.train.images, digits.train.images)
     np.testing.assert_array_equal(again.test.labels, digits.test.labels)
 
 
 def test_a_set_is_prepared_once_in_a_folder_of_any_name(tmp_path, monkeypatch, capsys):
     place = tmp_path / os.fsdecode(b"td[1] *? %# caf\xe9 .")
-    first = data.load("digits", str(place), validation=0)
+    first = data.load(DataConfig("digits", str(place), validation=0))
     assert (
-        f"preparing digits in {shown(place)}/digits/1.0.0, on"
+        f"preparing digits in {escape(place)}/digits/1.0.0, on"
         in capsys.readouterr().out
     )
     pixels = first.train.images.copy()
-    monkeypatch.setattr(prepared, "_prepare", None)
-    again = data.load("digits", str(place), loader="stream", validation=0)
+    monkeypatch.setattr(tfds_source, "_prepare", None)
+    again = data.load(DataConfig("digits", str(place), loader="stream", validation=0))
     np.testing.assert_array_equal(again.train.images[np.arange(1437)], pixels)
     (decoded,) = (place / "digits" / "1.0.0").glob("decoded-train-*")
     (decoded / "images.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(UserError) as error:  # of the user's folder, not of a link
-        _ = data.load("digits", str(place), validation=0).train.images
+        _ = data.load(DataConfig("digits", str(place), validation=0)).train.images
     assert str(error.value).startswith(f"{decoded} is damaged")
 
 
 def test_damaged_decoded_arrays_are_named(tmp_path):
-    _ = data.load("digits", str(tmp_path), validation=0).train.images
+    _ = data.load(DataConfig("digits", str(tmp_path), validation=0)).train.images
     (folder,) = tmp_path.glob("digits/1.0.0/decoded-train-*")
     (folder / "images.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(UserError, match=r"decoded-train-\S+ is damaged .*: delete it"):
-        _ = data.load("digits", str(tmp_path), validation=0).train.images
+        _ = data.load(DataConfig("digits", str(tmp_path), validation=0)).train.images
 
 
 def test_tensorflow_is_not_imported_even_where_it_is_installed(tmp_path):
     code = (
         "import sys; from hybrid_jax import data\n"
-        "count = len(data.load('digits', sys.argv[1], validation=0).train)\n"
+        "from hybrid_jax.config.schema import DataConfig\n"
+        "splits = data.load(DataConfig('digits', sys.argv[1], validation=0))\n"
+        "count = len(splits.train)\n"
         "print(count, 'tensorflow' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -91,13 +95,13 @@ def test_tensorflow_is_not_imported_even_where_it_is_installed(tmp_path):
 
 def test_unknown_names_are_refused_with_the_valid_ones(tmp_path):
     with pytest.raises(UserError, match=r"did you mean 'digits'.*fashion_mnist"):
-        data.load("digitz", str(tmp_path), validation=0)
+        data.load(DataConfig("digitz", str(tmp_path), validation=0))
 
 
 def test_a_set_that_only_tensorflow_prepares_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepared.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tfds_source.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"mnist is not in .*pip install tensorflow"):
-        data.load("mnist", str(tmp_path), validation=0)
+        data.load(DataConfig("mnist", str(tmp_path), validation=0))
 
 
 def write_small_builder(folder, sizes, splits=("train", "test"), labels=(0, 1)):
@@ -134,7 +138,7 @@ def write_small_builder(folder, sizes, splits=("train", "test"), labels=(0, 1)):
 @pytest.mark.parametrize("held", [("validation",), ("validation", "test"), ("test",)])
 def test_any_prepared_tfds_set_is_read_with_the_splits_that_it_has(held, tmp_path):
     write_small_builder(tmp_path, [20] * 20, ("train", *held))
-    splits = data.load("small", str(tmp_path))
+    splits = data.load(DataConfig("small", str(tmp_path)))
     assert splits.classes == ("cat", "dog")
     expected = dict.fromkeys(("train", *held), 20)
     if "validation" not in held:
@@ -144,30 +148,36 @@ def test_any_prepared_tfds_set_is_read_with_the_splits_that_it_has(held, tmp_pat
         dict.fromkeys(expected, 0.5)
     )
     assert any("no test split" in note for note in splits.notes) != ("test" in held)
-    alone = data.load("small", str(tmp_path), validation=0)
+    alone = data.load(DataConfig("small", str(tmp_path), validation=0))
     assert [*alone] == ["train", *(name for name in held if name == "test")]
     note = "20 images of the validation split left out (config.data.validation=0)"
     assert (note in alone.notes) == ("validation" in held)
     listed = tmp_path / "listed.txt"
     listed.write_text(f"train/3\n{held[0]}/0\n")
     for validation in (0, 0.1):  # what is listed is there, though it may be unused
-        data.load("small", str(tmp_path), validation=validation, exclude=str(listed))
+        data.load(
+            DataConfig(
+                "small", str(tmp_path), validation=validation, exclude=str(listed)
+            )
+        )
 
 
-def test_images_that_vary_in_size_are_looked_through_once(tmp_path, monkeypatch):
+def test_images_that_vary_in_size_are_scanned_once(tmp_path, monkeypatch):
     """Again where the records or the reader are other ones."""
-    looked = []
+    scanned = []
 
-    def look_through(records, title):
-        looked.append(title)
-        return encoded.look_through(records, title)
+    def scan_images(records, title):
+        scanned.append(title)
+        return lazy_images.scan_images(records, title)
 
-    monkeypatch.setattr(prepared, "look_through", look_through)
+    monkeypatch.setattr(tfds_source, "scan_images", scan_images)
 
     def load():
-        looked.clear()
-        splits = data.load("small", str(tmp_path), image_size=(16, 16), validation=0)
-        return splits.train.shape, list(looked)
+        scanned.clear()
+        splits = data.load(
+            DataConfig("small", str(tmp_path), image_size=(16, 16), validation=0)
+        )
+        return splits.train.shape, list(scanned)
 
     write_small_builder(tmp_path, [20, 24, 20])
     shape = (3, 24, 24, 3)
@@ -177,7 +187,7 @@ def test_images_that_vary_in_size_are_looked_through_once(tmp_path, monkeypatch)
     record = next(tmp_path.rglob("*train*record*"))
     os.utime(record, ns=(1, 1))
     assert load() == (shape, ["small train"])
-    monkeypatch.setattr(prepared, "READ_BY", "another reader")
+    monkeypatch.setattr(tfds_source, "READER_VERSION", "another reader")
     assert load() == (shape, both)
     (memory,) = tmp_path.rglob("facts.json")
     memory.write_text('{"train": [1')
@@ -188,15 +198,17 @@ def test_images_that_vary_in_size_are_looked_through_once(tmp_path, monkeypatch)
 def test_images_of_several_sizes_need_a_size_to_be_brought_to(tmp_path):
     write_small_builder(tmp_path, [20, 20, 24])
     with pytest.raises(UserError, match=r"2 sizes, from 20x20 to 24x24: choose one"):
-        data.load("small", str(tmp_path), validation=0)
-    splits = data.load("small", str(tmp_path), image_size=(16, 18), validation=0)
+        data.load(DataConfig("small", str(tmp_path), validation=0))
+    splits = data.load(
+        DataConfig("small", str(tmp_path), image_size=(16, 18), validation=0)
+    )
     assert splits.train.images.shape == (3, 24, 24, 3)
 
 
 def test_the_label_may_be_another_feature(tmp_path):
     write_small_builder(tmp_path, [20] * 4)
     with pytest.raises(UserError, match=r"label='labl' .* did you mean 'label'"):
-        data.load("small", str(tmp_path), label="labl", validation=0)
+        data.load(DataConfig("small", str(tmp_path), label="labl", validation=0))
 
 
 def test_archives_are_taken_from_another_folder(small_fashion, server, monkeypatch):
@@ -205,21 +217,25 @@ def test_archives_are_taken_from_another_folder(small_fashion, server, monkeypat
     root.rename(mine)
     place = str(small_fashion[0] / "data")
     with pytest.raises(UserError, match=r"manual_dir='nowhere' is no folder"):
-        data.load("fashion_mnist", place, manual_dir="nowhere", validation=0)
-    splits = data.load("fashion_mnist", place, manual_dir=str(mine), validation=0)
+        data.load(
+            DataConfig("fashion_mnist", place, manual_dir="nowhere", validation=0)
+        )
+    splits = data.load(
+        DataConfig("fashion_mnist", place, manual_dir=str(mine), validation=0)
+    )
     assert (len(splits.train), len(splits.test)) == (30, 20)
 
 
 def test_a_set_without_a_test_split_is_refused(tmp_path):
     write_small_builder(tmp_path, [20] * 4, ("train",))
     with pytest.raises(UserError, match="train and test"):
-        data.load("small", str(tmp_path), validation=0)
+        data.load(DataConfig("small", str(tmp_path), validation=0))
 
 
 def test_a_split_without_labels_is_refused(tmp_path):
     write_small_builder(tmp_path, [20] * 4, labels=(-1, -1))
     with pytest.raises(UserError, match="train split of small has no labelled images"):
-        data.load("small", str(tmp_path), validation=0)
+        data.load(DataConfig("small", str(tmp_path), validation=0))
 
 
 # Fashion-MNIST
@@ -236,7 +252,7 @@ def small_fashion(tmp_path, monkeypatch):
     import hashlib
 
     rng = np.random.default_rng(0)
-    contents, arrays = {}, {}
+    archives, arrays = {}, {}
     for split, (images, labels) in fashion_mnist.FILES.items():
         count = {"train": 30, "test": 20}[split]
         arrays[split] = (
@@ -244,16 +260,19 @@ def small_fashion(tmp_path, monkeypatch):
             np.arange(count, dtype=np.uint8) % 10,
         )
         for name, array in zip((images, labels), arrays[split], strict=True):
-            contents[name] = hashlib.sha256(idx(array)).hexdigest()
+            digest = hashlib.sha256(idx(array)).hexdigest()
+            archives[name] = fashion_mnist.ARCHIVES[name]._replace(
+                content_sha256=digest
+            )
             (tmp_path / name).write_bytes(gzip.compress(idx(array)))
-    monkeypatch.setattr(fashion_mnist, "CONTENTS", contents)
+    monkeypatch.setattr(fashion_mnist, "ARCHIVES", archives)
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path)
     return tmp_path, arrays
 
 
 def test_fashion_mnist_is_read_from_debians_folder(small_fashion):
     folder, arrays = small_fashion
-    splits = data.load("fashion_mnist", str(folder / "data"), validation=0)
+    splits = data.load(DataConfig("fashion_mnist", str(folder / "data"), validation=0))
     for split in ("train", "test"):
         images, labels = arrays[split]
         ours = getattr(splits, split)
@@ -269,10 +288,10 @@ def test_a_damaged_archive_is_named_and_nothing_is_left(small_fashion):
     archive = folder / "train-images-idx3-ubyte.gz"
     archive.write_bytes(archive.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz cannot be read"):
-        data.load("fashion_mnist", str(folder / "data"), validation=0)
+        data.load(DataConfig("fashion_mnist", str(folder / "data"), validation=0))
     archive.write_bytes(gzip.compress(b"something else"))
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz is damaged"):
-        data.load("fashion_mnist", str(folder / "data"), validation=0)
+        data.load(DataConfig("fashion_mnist", str(folder / "data"), validation=0))
     assert not list((folder / "data").glob("fashion_mnist/1.0.0/*.array_record*"))
 
 
@@ -315,7 +334,7 @@ def publish(monkeypatch, small_fashion, server):
     folder, arrays = small_fashion
     root, address = server
     infos = {}
-    for name in fashion_mnist.CONTENTS:
+    for name in fashion_mnist.ARCHIVES:
         (folder / name).rename(root / name)
         info = tfds.download.checksums.compute_url_info(root / name)
         infos[address + name] = info
@@ -326,7 +345,9 @@ def publish(monkeypatch, small_fashion, server):
 
 def test_fashion_mnist_is_downloaded_elsewhere(small_fashion, server, monkeypatch):
     publish(monkeypatch, small_fashion, server)
-    splits = data.load("fashion_mnist", str(small_fashion[0] / "data"), validation=0)
+    splits = data.load(
+        DataConfig("fashion_mnist", str(small_fashion[0] / "data"), validation=0)
+    )
     assert (len(splits.train), len(splits.test)) == (30, 20)
 
 
@@ -337,7 +358,9 @@ def test_archives_that_a_user_put_in_place_need_no_network(
     manual = small_fashion[0] / "data" / "downloads" / "manual"
     manual.parent.mkdir(parents=True)
     root.rename(manual)
-    splits = data.load("fashion_mnist", str(small_fashion[0] / "data"), validation=0)
+    splits = data.load(
+        DataConfig("fashion_mnist", str(small_fashion[0] / "data"), validation=0)
+    )
     assert (len(splits.train), len(splits.test)) == (30, 20)
 
 
@@ -347,7 +370,9 @@ def test_a_download_that_is_not_the_published_one_is_refused(
     root, _ = publish(monkeypatch, small_fashion, server)
     (root / "t10k-labels-idx1-ubyte.gz").write_bytes(b"something else")
     with pytest.raises(UserError, match=r"not the published one.*downloads/manual"):
-        data.load("fashion_mnist", str(small_fashion[0] / "data"), validation=0)
+        data.load(
+            DataConfig("fashion_mnist", str(small_fashion[0] / "data"), validation=0)
+        )
 
 
 @pytest.mark.parametrize(
@@ -368,7 +393,7 @@ def test_without_network_the_user_is_told_what_to_put_where(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     with pytest.raises(UserError) as error:
-        data.load(name, str(tmp_path), validation=0)
+        data.load(DataConfig(name, str(tmp_path), validation=0))
     assert f"{archive} cannot be downloaded" in str(error.value)
     assert f"into {tmp_path}/downloads/manual" in str(error.value)
     assert "\n" not in str(error.value)

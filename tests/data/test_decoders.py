@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from hybrid_jax.data.encoded import choose_form
-from hybrid_jax.data.pixels import Facts, Form, Unreadable, decode, examine, look
+from hybrid_jax.data.image_io import Unreadable, decode, read_info, read_info_and_image
+from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat, choose_pixel_format
 from tests.data.files import digit, encoded
 
 RNG = np.random.default_rng(0)
@@ -83,7 +83,7 @@ def packed(levels, bits):
 
 
 def pixels(content, channels=3, **form):
-    return decode(content, Form((HEIGHT, WIDTH), channels, **form))
+    return decode(content, PixelFormat((HEIGHT, WIDTH), channels, **form))
 
 
 def levels(bits, *shape):
@@ -102,13 +102,13 @@ def test_gray_of_few_bits_spans_all_levels(bits):
     few = levels(bits)
     expected = few * (255 // (2**bits - 1))
     np.testing.assert_array_equal(pixels(png(few, bits, 0), 1)[..., 0], expected)
-    assert examine(png(few, bits, 0)).bits == 8
+    assert read_info(png(few, bits, 0)).bits == 8
 
 
 def test_a_tiff_of_12_bits_is_scaled_by_its_own_depth():
     deep = levels(12)
     content = tiff(packed(deep, 12), 12)
-    assert examine(content)[:7] == (*deep.shape, True, deep.max(), "", "TIFF", 12)
+    assert read_info(content)[:7] == (*deep.shape, True, deep.max(), "", "TIFF", 12)
     for bits in (8, 14, 16):  # whatever 16-bit images beside it use
         np.testing.assert_array_equal(pixels(content, 1, bits=bits)[..., 0], deep >> 4)
 
@@ -118,7 +118,7 @@ def test_a_tiff_of_16_bits_in_either_order_of_bytes(order):
     deep = levels(16)
     rows = [row.astype(order + "u2").tobytes() for row in deep]
     content = tiff(rows, 16, order)
-    assert examine(content).peak == deep.max()
+    assert read_info(content).peak == deep.max()
     np.testing.assert_array_equal(pixels(content, 1)[..., 0], deep >> 8)
 
 
@@ -140,28 +140,28 @@ def test_colors_of_16_bits_lose_only_what_the_data_set_has_too_many_of(kind, bit
     deep = levels(bits, 3)
     deep[0, 0] = 2**bits - 1
     content = COLOR_16[kind](deep)
-    facts = examine(content)
-    assert (facts.error, facts.bits, facts.gray) == ("", 16, False)
-    assert facts.peak.bit_length() == bits
+    infos = read_info(content)
+    assert (infos.error, infos.bits, infos.gray) == ("", 16, False)
+    assert infos.peak.bit_length() == bits
     np.testing.assert_array_equal(pixels(content, bits=bits), deep >> (bits - 8))
 
 
-def facts(count, peak=255, bits=8, **others):
-    return [Facts(HEIGHT, WIDTH, True, peak=peak, bits=bits, **others)] * count
+def infos(count, peak=255, bits=8, **others):
+    return [ImageInfo(HEIGHT, WIDTH, True, peak=peak, bits=bits, **others)] * count
 
 
 @pytest.mark.parametrize(
     ("found", "bits"),
     [
-        (facts(60) + facts(5, 65000, 16), 16),
-        (facts(5) + facts(60, 4095, 16), 12),
-        (facts(60) + facts(5, 3000, 12), 16),
-        (facts(60, 4095, 16) + facts(1, 65535, 16), 12),
+        (infos(60) + infos(5, 65000, 16), 16),
+        (infos(5) + infos(60, 4095, 16), 12),
+        (infos(60) + infos(5, 3000, 12), 16),
+        (infos(60, 4095, 16) + infos(1, 65535, 16), 12),
     ],
     ids=["few deep", "many deep", "of 12 bits", "a broken pixel"],
 )
 def test_the_depth_of_a_data_set_is_that_of_its_deep_images(found, bits):
-    assert choose_form(found, (), "crop", "white", "cells").bits == bits
+    assert choose_pixel_format(found, (), "crop", "white", "cells").bits == bits
 
 
 # Transparency
@@ -185,7 +185,7 @@ def over(background):
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_what_is_transparent_lies_on_the_background(kind, mode):
     content = encoded(transparent(mode), kind, **{"lossless": True, "exact": True})
-    assert examine(content).transparent
+    assert read_info(content).transparent
     for name, color in (("white", [255] * 3), ("black", [0] * 3), ("#ff8800", None)):
         expected = over(color or [255, 136, 0])
         found = pixels(content, background=name)
@@ -199,7 +199,7 @@ def test_a_palette_and_a_gif_with_a_transparent_color():
     expected[hidden] = 255
     for kind in ("PNG", "GIF"):
         content = encoded(image, kind, transparency=3)
-        assert examine(content).transparent
+        assert read_info(content).transparent
         np.testing.assert_array_equal(pixels(content), expected)
 
 
@@ -208,7 +208,7 @@ def test_a_gray_png_with_a_transparent_level(bits, value):
     deep = levels(bits)
     deep[4, 5] = value
     content = png(deep, bits, 0, transparent=struct.pack(">H", value))
-    assert examine(content).transparent
+    assert read_info(content).transparent
     expected = np.where(deep == value, 255, deep >> (bits - 8))
     np.testing.assert_array_equal(pixels(content, 1)[..., 0], expected)
 
@@ -216,18 +216,18 @@ def test_a_gray_png_with_a_transparent_level(bits, value):
 def test_an_alpha_that_hides_nothing_is_not_counted():
     image = COLOR.copy()
     image.putalpha(255)
-    assert not examine(encoded(image, "PNG")).transparent
+    assert not read_info(encoded(image, "PNG")).transparent
     np.testing.assert_array_equal(pixels(encoded(image, "PNG")), plain(COLOR))
 
 
 def test_gray_on_a_color_becomes_color():
-    gray = facts(3, transparent=True)
-    assert choose_form(gray, (), "crop", "white", "cells").channels == 1
-    assert choose_form(gray, (), "crop", "#ff8800", "cells").channels == 3
+    gray = infos(3, transparent=True)
+    assert choose_pixel_format(gray, (), "crop", "white", "cells").channels == 1
+    assert choose_pixel_format(gray, (), "crop", "#ff8800", "cells").channels == 3
 
 
 def test_the_inspection_sees_what_the_network_sees():
-    _, image = look(encoded(transparent("RGB"), "PNG"), "white")
+    _, image = read_info_and_image(encoded(transparent("RGB"), "PNG"), "white")
     assert np.abs(plain(image) - over([255] * 3)).max() <= 1
 
 
@@ -250,7 +250,7 @@ def jpeg(image, **options):
     + [encoded(SMOOTH, "AVIF", quality=95)] * features.check("avif"),
 )
 def test_kinds_with_loss_are_close_to_the_picture(content):
-    found = decode(content, Form((64, 64), 3))
+    found = decode(content, PixelFormat((64, 64), 3))
     assert np.abs(found.astype(int) - np.asarray(SMOOTH)).mean() < 4
 
 
@@ -259,9 +259,9 @@ def test_a_ycck_jpeg_is_close_to_the_picture():
     at = content.find(b"Adobe")
     if at < 0:  # Pillow marks its CMYK as Adobe does, so that readers invert it
         pytest.skip("this Pillow writes CMYK without Adobe's mark")
-    assert examine(bytes(content)).error == ""
+    assert read_info(bytes(content)).error == ""
     content[at + 11] = 2  # says YCCK of CMYK: other colors, but four channels still
-    assert decode(bytes(content), Form((64, 64), 3)).shape == (64, 64, 3)
+    assert decode(bytes(content), PixelFormat((64, 64), 3)).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
@@ -287,9 +287,9 @@ def test_rotation_marks_in_every_format(kind, mark):
     content = encoded(image, kind, exif=exif, quality=95)
     turns = {1: 0, 3: 2, 6: -1, 8: 1}[mark]
     expected = np.rot90(np.asarray(image).astype(int), turns)
-    found = examine(content)
+    found = read_info(content)
     assert (found.height, found.width) == expected.shape[:2]
-    decoded = decode(content, Form(expected.shape[:2], 3))
+    decoded = decode(content, PixelFormat(expected.shape[:2], 3))
     assert np.abs(decoded - expected).mean() < 4
 
 
@@ -347,7 +347,7 @@ DEEP_ALPHA = np.dstack([levels(16), levels(16)])
 def test_what_is_not_read_is_refused_by_name(content, said, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = examine(content)
+        found = read_info(content)
     assert found.error
     assert said in found.error
     assert "\n" not in found.error
@@ -359,10 +359,10 @@ def test_what_is_not_read_is_refused_by_name(content, said, capfd):
 READ = """
 import io, sys
 from PIL import Image
-from hybrid_jax.data.pixels import examine
+from hybrid_jax.data.image_io import read_info
 content = sys.stdin.buffer.read()
 if sys.argv[1] == "here":
-    assert examine(content).error
+    assert read_info(content).error
 else:
     try:
         Image.open(io.BytesIO(content)).load()

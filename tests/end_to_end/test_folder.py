@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hybrid_jax import data
-from hybrid_jax.inspect_data import features
-from hybrid_jax.inspect_data.duplicates import BY_FEATURES
-from hybrid_jax.inspect_data.images import find, look_at
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.inspection import features
+from hybrid_jax.inspection.near_duplicates import BY_FEATURES
+from hybrid_jax.inspection.scan import find, scan
 from tests.commands import hybrid_jax
 from tests.data.files import write_folder
 
@@ -42,13 +42,13 @@ def test_a_folder_is_trained_on_and_evaluated(run):
     options = (
         "--config.data.on_error=skip",
         "--config.train.sampling=balanced",
-        "--config.optim.class_weights=balanced",
+        "--config.loss.class_weights=balanced",
         "--config.augment.symmetry=rotation",
         "--config.augment.policy=trivial_augment",
     )
     done = run(*options)
     assert done.returncode == 0, done.stderr
-    assert "48 images to train on, 12 to test on, 3 classes" in done.stdout
+    assert "48 training images, 12 test images, 3 classes" in done.stdout
     assert "1 image skipped, which cannot be read: " in done.stdout
     assert "broken.png: it is empty" in done.stdout
     again = run("--mode=eval", *options)
@@ -65,11 +65,11 @@ def assert_its_features_find_a_copy(place, workdir):
     copy = np.asarray(Image.open(original)).copy()
     copy[12, 12] ^= 1
     Image.fromarray(copy).save(place / "digit 2" / "copy.png")
-    options = data.Options("folder", path=str(place))
-    images = look_at(find(options), options)
+    options = DataConfig("folder", path=str(place))
+    images = scan(find(options), options)
     best = features.find(workdir, images)[0]
     assert {images.name(best.first), images.name(best.second)} == {
         f"digit 0/{original.name}",
         "digit 2/copy.png",
     }
-    assert (best.likeness > 0.9, best.band) == (True, BY_FEATURES)
+    assert (best.similarity > 0.9, best.band) == (True, BY_FEATURES)

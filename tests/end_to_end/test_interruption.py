@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from hybrid_jax.engine import loop, signals
-from hybrid_jax.engine.checkpoint import Saved, is_evaluated
+from hybrid_jax.engine.checkpoint import CheckpointReader, is_evaluated
 from tests.commands import hybrid_jax
 
 ROOT = Path(__file__).parents[2]
@@ -26,10 +26,16 @@ KILLS = int(os.environ.get("HYBRID_JAX_KILLS", "2"))
 EPOCHS = 12
 # Long enough to be met at work: as many evaluations, 4 lines of metrics between two.
 COMMAND = (
-    *(sys.executable, "-m", "hybrid_jax.main", "--config=configs/digits.py"),
-    *(f"--config.train.epochs={EPOCHS}", "--config.optim.warmup_epochs=1"),
-    *("--config.train.eval_every=1", "--config.train.log_every=7"),
-    *("--config.data.per_class=40", "--config.train.batch_size=16"),
+    sys.executable,
+    "-m",
+    "hybrid_jax.main",
+    "--config=configs/digits.py",
+    f"--config.train.epochs={EPOCHS}",
+    "--config.optim.warmup_epochs=1",
+    "--config.train.eval_every=1",
+    "--config.train.log_every=7",
+    "--config.data.per_class=40",
+    "--config.train.batch_size=16",
 )
 STREAM = ("--config.data.loader=stream", "--config.data.workers=2")
 
@@ -54,10 +60,10 @@ def finish(workdir) -> str:
 
 def result(workdir) -> tuple:
     """The last step, the sha256 of its state, and every line of metrics."""
-    saved = Saved(workdir / "checkpoints")
+    saved = CheckpointReader(workdir / "checkpoints")
     step = saved.latest()
     digest = hashlib.sha256()
-    for path, array in jax.tree_util.tree_leaves_with_path(saved.state(step)):
+    for path, array in jax.tree_util.tree_leaves_with_path(saved.load_state(step)):
         digest.update(str(path).encode() + np.asarray(array).tobytes())
     rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     timed = {"seconds", "images_per_second"}
@@ -96,13 +102,13 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(uninterrupted, tmp
         assert time.monotonic() - sent < 30
         assert process.returncode == 128 + number
         name = signal.Signals(number).name
-        step = Saved(workdir / "checkpoints").latest()
+        step = CheckpointReader(workdir / "checkpoints").latest()
         assert err.splitlines()[-1] == (
             f"hybrid-jax: ended by {name} with step {step} saved; run the same "
             "command to resume"
         )
         assert "Traceback" not in err
-    assert f"continuing after step {step} of " in finish(workdir)
+    assert f"Resuming after step {step} of " in finish(workdir)
     assert result(workdir) == uninterrupted
 
 
@@ -131,13 +137,13 @@ def test_an_evaluation_that_was_left_is_made_up_for(
     def wait(arrays):
         if next(count) == evaluation:
             os.kill(os.getpid(), signal.SIGTERM)
-        signals.wait(arrays)
+        signals.wait_until_ready(arrays)
 
     workdir = tmp_path / "run"
-    monkeypatch.setattr(loop, "wait", wait)
+    monkeypatch.setattr(loop, "wait_until_ready", wait)
     ended = hybrid_jax(*COMMAND[3:], f"--workdir={workdir}")
     assert ended.returncode == 143
-    saved = Saved(workdir / "checkpoints")
+    saved = CheckpointReader(workdir / "checkpoints")
     assert f"with step {saved.latest()} saved" in ended.stderr
     assert is_evaluated(saved.metrics(saved.latest())) == (evaluation > EPOCHS)
     assert not (workdir / "results.json").exists()

@@ -23,9 +23,14 @@ from hybrid_jax.main import main
 HERE = Path(__file__).parent
 CONFIG = f"--config={HERE.parents[1] / 'configs' / 'digits.py'}"
 COMMAND = (
-    *("hybrid-jax", CONFIG, "--config.train.epochs=3", "--config.train.eval_every=1"),
-    *("--config.optim.warmup_epochs=1", "--config.optim.ema_decay=0"),
-    *("--config.data.per_class=20", "--config.freeze=('stem','stage','head/hidden')"),
+    "hybrid-jax",
+    CONFIG,
+    "--config.train.epochs=3",
+    "--config.train.eval_every=1",
+    "--config.optim.warmup_epochs=1",
+    "--config.optim.ema_decay=0",
+    "--config.data.per_class=20",
+    "--config.freeze=('stem','stage','head/hidden')",
 )
 # What that version's own continuation wrote as its last line, on the machine of before.
 TRAINED = {"loss": 2.291566848754883, "accuracy": 0.11979166666666667}
@@ -47,7 +52,7 @@ def test_it_is_opened_and_evaluated(workdir, capsys):
     assert run.evaluate("test")["loss"] == pytest.approx(TESTED["loss"], rel=0.01)
     with pytest.raises(UserError, match="no split 'validation': there are train, test"):
         run.evaluate("validation")
-    with pytest.raises(UserError, match="so none is best: take last"):
+    with pytest.raises(UserError, match="so none is best: give last"):
         hybrid_jax.load_run(workdir, "best")
     images = np.zeros((2, 8, 8), np.uint8)
     np.testing.assert_allclose(run.predict(images).sum(1), 1, atol=1e-5)
@@ -57,7 +62,7 @@ def test_it_is_opened_and_evaluated(workdir, capsys):
 
 def test_it_is_continued_by_its_own_command(workdir, capsys):
     command = [*COMMAND, f"--workdir={workdir}"]
-    for said in ("continuing after step 8 of 10", "nothing left to train"):
+    for said in ("Resuming after step 8 of 10", "nothing left to train"):
         assert main(command) == 0
         out = capsys.readouterr().out
         assert said in out

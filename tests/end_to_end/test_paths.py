@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_jax.engine.checkpoint import Saved
-from hybrid_jax.errors import shown
+from hybrid_jax.engine.checkpoint import CheckpointReader
+from hybrid_jax.errors import escape
 from hybrid_jax.paths import LINKS
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits.py"
@@ -59,10 +59,14 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
     (here / name).symlink_to(real) if name == "link" else (here / name).mkdir()
     workdir = Path(name, "run", name)
     train = [
-        *(f"--config={CONFIG}:astroformer_pico", f"--workdir={workdir}"),
-        *(f"--config.data.dir={name}/data", "--config.data.per_class=10"),
-        *("--config.train.epochs=2", "--config.optim.warmup_epochs=1"),
-        *("--config.train.batch_size=20", "--config.train.eval_every=1"),
+        f"--config={CONFIG}:astroformer_pico",
+        f"--workdir={workdir}",
+        f"--config.data.dir={name}/data",
+        "--config.data.per_class=10",
+        "--config.train.epochs=2",
+        "--config.optim.warmup_epochs=1",
+        "--config.train.batch_size=20",
+        "--config.train.eval_every=1",
     ]
     whole = str(here / workdir)
     commands = [
@@ -84,16 +88,16 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
         "hybrid-jax: ended by SIGTERM with step 7 saved; run the same command to resume"
     ]
     assert done.stdout.count("preparing digits in ") == 1
-    assert "continuing after step 7 of 9" in done.stdout
+    assert "Resuming after step 7 of 9" in done.stdout
     reached = re.findall(r"test accuracy\s+\S+ ([\d.]+ %)", done.stdout)
     assert len(reached) == 2
     assert reached[0] == reached[1]
-    saved = Saved(here / workdir / "checkpoints")
+    saved = CheckpointReader(here / workdir / "checkpoints")
     assert (saved.latest(), saved.notes) == (9, [])
     config = json.loads((here / workdir / "config.json").read_text(encoding="utf-8"))
     assert config["data"]["dir"] == str(here / name / "data")
     log = (here / workdir / "log.txt").read_text(encoding="utf-8")
-    assert f"workdir: {shown(str(workdir))}" in log
+    assert f"workdir: {escape(str(workdir))}" in log
     assert not list(tmp_path.glob(f"{LINKS}*"))
     assert {path.name for path in (here / name).iterdir()} == {"data", "run"}
     assert [path.name for path in here.iterdir()] == [name]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from hybrid_jax.config_file import load_config
+from hybrid_jax.config.files import load_config
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "digits.py")
 SMALL = {

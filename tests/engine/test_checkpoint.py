@@ -1,4 +1,4 @@
-"""Checkpoints: which are kept, and what is done about those that are damaged."""
+"""CheckpointWriter: which are kept, and what is done about those that are damaged."""
 
 import contextlib
 import os
@@ -11,7 +11,8 @@ import optax
 import pytest
 
 from hybrid_jax.engine import checkpoint_manifest
-from hybrid_jax.engine.checkpoint import Checkpoints, Saved, is_evaluated
+from hybrid_jax.engine.checkpoint import CheckpointReader, is_evaluated
+from hybrid_jax.engine.checkpoint_writer import CheckpointWriter
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.mesh import create_devices
 from hybrid_jax.training.state import TrainState
@@ -40,7 +41,7 @@ def save(checkpoints, step, accuracy, loss=1.0):
 def two(tmp_path_factory):
     """A folder of steps 1 and 2, not to be changed."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    with Checkpoints(folder, keep=2) as checkpoints:
+    with CheckpointWriter(folder, keep=2) as checkpoints:
         save(checkpoints, 1, 0.5)
         save(checkpoints, 2, 0.6)
     return folder
@@ -55,7 +56,7 @@ def files_of(folder):
 
 
 def test_newest_and_best_checkpoints_are_kept(tmp_path):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with CheckpointWriter(tmp_path, keep=2) as checkpoints:
         for step, accuracy in enumerate([0.1, 0.9, 0.2, 0.3, 0.4], start=1):
             save(checkpoints, step, accuracy)
         assert checkpoints.latest() == 5
@@ -64,10 +65,10 @@ def test_newest_and_best_checkpoints_are_kept(tmp_path):
 
 
 def test_the_best_stays_though_it_was_evaluated_later(tmp_path):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with CheckpointWriter(tmp_path, keep=2) as checkpoints:
         checkpoints.save(1, state(1), {"seconds": 5.0, "unfinished": {}})
         save(checkpoints, 1, 0.9)
-    with Checkpoints(tmp_path, keep=2) as checkpoints:  # which reads it from disk
+    with CheckpointWriter(tmp_path, keep=2) as checkpoints:  # which reads it from disk
         for step in (2, 3, 4):
             save(checkpoints, step, 0.1 * step)
         assert checkpoints.best()[0] == 1
@@ -75,7 +76,7 @@ def test_the_best_stays_though_it_was_evaluated_later(tmp_path):
 
 
 def test_of_equal_accuracies_that_of_the_lower_loss_is_kept_and_named(tmp_path):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with CheckpointWriter(tmp_path, keep=2) as checkpoints:
         for step, loss in enumerate([1.0, 0.8, 0.9, 0.8], start=1):
             save(checkpoints, step, 0.5, loss)
         for step in (5, 6):
@@ -85,7 +86,7 @@ def test_of_equal_accuracies_that_of_the_lower_loss_is_kept_and_named(tmp_path):
 
 
 def test_a_checkpoint_returns_what_was_saved(two):
-    saved = Saved(two)
+    saved = CheckpointReader(two)
     assert saved.notes == []
     restored = saved.restore(saved.latest(), state(0), DEVICES)
     assert saved.metrics(2) == {"accuracy": 0.6, "loss": 1.0}
@@ -120,12 +121,12 @@ def test_of_damaged_checkpoints_the_one_before_is_used(two, tmp_path, damage):
         folder = tmp_path / str(i)
         shutil.copytree(two, folder)
         damage(folder / victim)
-        assert Saved(folder).latest() == 1, victim
-        with Checkpoints(folder, keep=2) as checkpoints:
+        assert CheckpointReader(folder).latest() == 1, victim
+        with CheckpointWriter(folder, keep=2) as checkpoints:
             assert checkpoints.latest() == 1
             [note] = checkpoints.notes
-            assert f"{folder / '2'} is passed over: " in note
-            assert note.endswith("It is called damaged-2 now")
+            assert note.startswith(f"skipping checkpoint {folder / '2'}: ")
+            assert note.endswith("; renamed to damaged-2")
             assert int(checkpoints.restore(1, state(0), DEVICES).step) == 1
             save(checkpoints, 2, 0.7)  # trained again
         assert sorted(p.name for p in folder.iterdir()) == ["1", "2", "damaged-2"]
@@ -134,28 +135,30 @@ def test_of_damaged_checkpoints_the_one_before_is_used(two, tmp_path, damage):
 def test_a_checkpoint_counts_once_it_has_its_manifest(two, tmp_path):
     folder = shutil.copytree(two, tmp_path / "killed")
     (folder / "2" / checkpoint_manifest.NAME).unlink()
-    saved = Saved(folder)
+    saved = CheckpointReader(folder)
     assert saved.latest() == 1
     [note] = saved.notes
-    assert note == f"checkpoint {folder / '2'} is passed over: it is incomplete"
+    assert note == f"skipping checkpoint {folder / '2'}: it is incomplete"
     shutil.rmtree(folder / "1")
-    assert Saved(folder).latest() is None  # killed as it saved for the first time
+    assert (
+        CheckpointReader(folder).latest() is None
+    )  # killed as it saved for the first time
 
 
 def test_metrics_of_a_later_evaluation_are_added(tmp_path):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with CheckpointWriter(tmp_path, keep=2) as checkpoints:
         checkpoints.save(1, state(1), {"seconds": 5.0, "unfinished": {"loss": 2.5}})
         checkpoints.wait()
         assert not is_evaluated(checkpoints.metrics(1))
         save(checkpoints, 1, 0.5)
-    saved = Saved(tmp_path)
+    saved = CheckpointReader(tmp_path)
     assert saved.notes == []
     assert saved.metrics(1)["accuracy"] == 0.5
     assert saved.metrics(1)["seconds"] == 5.0
     assert saved.best()[0] == 1
     flip = tmp_path / "1" / "evaluation.json"
     flip.write_text(flip.read_text()[:-4])
-    assert not is_evaluated(Saved(tmp_path).metrics(1))
+    assert not is_evaluated(CheckpointReader(tmp_path).metrics(1))
 
 
 def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(two, tmp_path):
@@ -163,8 +166,10 @@ def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(two, tmp_path):
     truncate(folder / "1" / "metrics" / "metrics")
     (folder / "2" / checkpoint_manifest.NAME).unlink()
     for _ in range(2):
-        with pytest.raises(UserError, match=r"no checkpoint of .* is whole \(2: .* 1:"):
-            Checkpoints(folder, keep=2)
+        with pytest.raises(
+            UserError, match=r"no checkpoint of .* is intact \(2: .* 1:"
+        ):
+            CheckpointWriter(folder, keep=2)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +181,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(two, tmp_path):
 )
 def test_arrays_of_another_shape_or_dtype_are_refused(two, like, message):
     with pytest.raises(UserError, match=message):
-        Saved(two).restore(2, like, DEVICES)
+        CheckpointReader(two).restore(2, like, DEVICES)
 
 
 @pytest.mark.parametrize(
@@ -185,12 +190,15 @@ def test_arrays_of_another_shape_or_dtype_are_refused(two, like, message):
 def test_checkpoints_lie_in_a_folder_of_any_name(tmp_path, name):
     folder = tmp_path / os.fsdecode(name)
     for step in (1, 2, 3):
-        with Checkpoints(folder, keep=2) as checkpoints:
+        with CheckpointWriter(folder, keep=2) as checkpoints:
             assert checkpoints.notes == []
             save(checkpoints, step, 0.5)
     assert steps_of(folder) == [1, 2, 3]
-    assert int(Saved(folder).restore(3, state(0), DEVICES).step) == 3
-    assert float(Saved(folder).evaluated(1)["params"]["kernel"][0, 0]) == 1.0
+    assert int(CheckpointReader(folder).restore(3, state(0), DEVICES).step) == 3
+    assert (
+        float(CheckpointReader(folder).load_variables(1)["params"]["kernel"][0, 0])
+        == 1.0
+    )
 
 
 def left_in_parts(folder):
@@ -198,7 +206,7 @@ def left_in_parts(folder):
     for step in (1, 2):
         (folder / str(step) / "state" / "manifest.ocdbt").unlink()
         shutil.rmtree(folder / str(step) / "state" / "d")
-        checkpoint_manifest.seal(folder / str(step))
+        checkpoint_manifest.write(folder / str(step))
     return folder
 
 
@@ -206,16 +214,16 @@ def left_in_parts(folder):
 def test_what_orbax_left_in_parts_is_merged_and_used(two, tmp_path, name):
     folder = left_in_parts(shutil.copytree(two, tmp_path / name))
     before = {path: path.read_bytes() for path in files_of(folder)}
-    saved = Saved(folder)
+    saved = CheckpointReader(folder)
     said = [f"merged the arrays of checkpoint {folder / step}" for step in "21"]
     assert [note.split(", left")[0] for note in saved.notes] == said
     assert int(saved.restore(2, state(0), DEVICES).step) == 2
-    assert float(saved.evaluated(1)["params"]["kernel"][0, 0]) == 1.0
+    assert float(saved.load_variables(1)["params"]["kernel"][0, 0]) == 1.0
     assert before == {path: path.read_bytes() for path in files_of(folder)}
-    with Checkpoints(folder, keep=2) as checkpoints:
+    with CheckpointWriter(folder, keep=2) as checkpoints:
         assert [note.split(", left")[0] for note in checkpoints.notes] == said
         assert int(checkpoints.restore(2, state(0), DEVICES).step) == 2
-    again = Saved(folder)
+    again = CheckpointReader(folder)
     assert (again.latest(), again.notes) == (2, [])
     assert (
         "state/manifest.ocdbt" in (folder / "2" / checkpoint_manifest.NAME).read_text()
@@ -225,17 +233,17 @@ def test_what_orbax_left_in_parts_is_merged_and_used(two, tmp_path, name):
 def test_parts_that_cannot_be_merged_are_passed_over(two, tmp_path):
     folder = left_in_parts(shutil.copytree(two, tmp_path / "runs"))
     truncate(folder / "2" / "state" / "ocdbt.process_0" / "manifest.ocdbt")
-    checkpoint_manifest.seal(folder / "2")
-    saved = Saved(folder)
+    checkpoint_manifest.write(folder / "2")
+    saved = CheckpointReader(folder)
     assert saved.latest() == 1
-    assert "2 is passed over: its arrays cannot be merged (" in saved.notes[-1]
+    assert "2: its arrays cannot be merged (" in saved.notes[-1]
 
 
 @pytest.mark.parametrize("lost", ["manifest.ocdbt", "d", "_METADATA"])
 def test_a_checkpoint_that_could_not_be_read_back_does_not_count(
     tmp_path, monkeypatch, lost
 ):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with CheckpointWriter(tmp_path, keep=2) as checkpoints:
         save(checkpoints, 1, 0.5)
         finished = checkpoints._manager.wait_until_finished
 
@@ -246,11 +254,11 @@ def test_a_checkpoint_that_could_not_be_read_back_does_not_count(
                 shutil.rmtree(victim) if victim.is_dir() else victim.unlink()
 
         monkeypatch.setattr(checkpoints._manager, "wait_until_finished", lose)
-        with pytest.raises(UserError, match=r"2 cannot be written \(.*; step 1 is who"):
+        with pytest.raises(UserError, match=r"2 cannot be written \(.*; step 1 is sav"):
             save(checkpoints, 2, 0.6)
         assert not (tmp_path / "2" / "state" / lost).exists()
         monkeypatch.undo()
-    assert Saved(tmp_path).latest() == 1
+    assert CheckpointReader(tmp_path).latest() == 1
 
 
 @contextlib.contextmanager
@@ -267,22 +275,22 @@ def files_of_at_most(count: int):
 def test_a_full_disk_is_named_and_loses_nothing(tmp_path):
     noise = np.random.default_rng(0).normal(size=(400, 400))
     big = state(2).replace(params={"kernel": jnp.asarray(noise, jnp.float32)})
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with CheckpointWriter(tmp_path, keep=2) as checkpoints:
         save(checkpoints, 1, 0.5)
         with files_of_at_most(100_000), pytest.raises(UserError) as error:
             checkpoints.save(2, big, {"accuracy": 0.6})
             checkpoints.wait()
     message = str(error.value)
     assert f"{tmp_path / '2'} cannot be written (File too large): it takes 1" in message
-    assert "step 1 is whole. Make room" in message
-    assert Saved(tmp_path).latest() == 1
+    assert "step 1 is saved before it. Free space" in message
+    assert CheckpointReader(tmp_path).latest() == 1
 
 
 def test_a_disk_without_room_is_noticed_before_writing(tmp_path, monkeypatch):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with CheckpointWriter(tmp_path, keep=2) as checkpoints:
         save(checkpoints, 1, 0.5)
         full = shutil.disk_usage(tmp_path)._replace(free=10)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
         with pytest.raises(UserError, match=r"disk is full\): it takes 1 MB, and 1 MB"):
             checkpoints.save(2, state(2), {"accuracy": 0.6})
-    assert Saved(tmp_path).latest() == 1
+    assert CheckpointReader(tmp_path).latest() == 1

@@ -1,6 +1,5 @@
 """Programs that are compiled in threads, and what they share in the cache."""
 
-import collections
 import secrets
 import threading
 
@@ -10,8 +9,8 @@ import numpy as np
 import pytest
 
 from hybrid_jax.engine import compile as compiling
-from hybrid_jax.engine.compile import Program, compiler
-from hybrid_jax.ops.choice import plain_operations
+from hybrid_jax.engine.compile import Program, compiler_threads
+from hybrid_jax.ops.backend import reference_implementations
 from tests.training.test_step import make_task
 
 VECTOR = jax.ShapeDtypeStruct((3,), jnp.float32)
@@ -20,12 +19,12 @@ VECTOR = jax.ShapeDtypeStruct((3,), jnp.float32)
 def test_a_program_is_compiled_in_a_thread_and_knows_its_shapes():
     program = Program(jax.jit(lambda x: {"sum": x.sum(), "twice": 2 * x}).trace, VECTOR)
     assert program.shapes["twice"].shape == (3,)
-    assert program.traced > 0 == program.compiled
-    with compiler() as threads:
+    assert program.trace_seconds > 0 == program.compile_seconds
+    with compiler_threads() as threads:
         program.compile(threads)
         found = program(np.arange(3, dtype=np.float32))
     assert float(found["sum"]) == 3
-    assert program.compiled > 0
+    assert program.compile_seconds > 0
 
 
 def test_the_second_process_would_find_a_program_in_the_cache():
@@ -37,44 +36,46 @@ def test_the_second_process_would_find_a_program_in_the_cache():
     before = jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     try:
-        with compiler() as threads:
+        with compiler_threads() as threads:
             first = make().compile(threads)
             first.wait()
             second = make().compile(threads)
             second.wait()
     finally:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
-    assert (first.cached, second.cached) == (False, True)
+    assert (first.from_disk_cache, second.from_disk_cache) == (False, True)
 
 
 def test_a_process_keeps_its_latest_programs(monkeypatch):
-    """By their key, what they are traced for, and in which form."""
-    monkeypatch.setattr(compiling, "_kept", collections.OrderedDict())
-    monkeypatch.setattr(compiling, "KEPT", 2)
+    """Programs differ by key, by shapes of arguments, and by form of operations."""
+    monkeypatch.setattr(compiling, "PROGRAM_CACHE", compiling.ProgramCache(2))
     ran = []
 
     def make(factor, shape=VECTOR, key="f"):
         program = Program(
             jax.jit(lambda x: x * factor).trace, shape, key=key and (key, factor)
         )
-        with compiler() as threads:
+        with compiler_threads() as threads:
             program.compile(threads)
             ran.append(float(program(np.ones(shape.shape, np.float32))[0]))
         return program
 
     first, second = make(2), make(2)
-    assert (first.kept, second.kept, ran) == (False, True, [2, 2])
+    assert (first.reused, second.reused, ran) == (False, True, [2, 2])
     assert second.shapes == first.shapes
-    assert second.traced == second.compiled == 0
-    assert not make(3).kept  # another function
+    assert second.trace_seconds == second.compile_seconds == 0
+    assert not make(3).reused  # another function
     longer = jax.ShapeDtypeStruct((4,), jnp.float32)
-    assert not make(2, longer).kept  # other arguments
-    assert not make(2).kept  # two others came since
-    with plain_operations():
-        assert not make(2).kept  # another form
-    assert not make(2, key=None).kept
-    assert not make(2, key=None).kept
+    assert not make(2, longer).reused  # other arguments
+    assert not make(2).reused  # two others came since
+    with reference_implementations():
+        assert not make(2).reused  # another form
+    assert not make(2, key=None).reused
+    assert not make(2, key=None).reused
     assert ran == [2, 2, 3, 2, 2, 2, 2, 2]
+    assert make(2).reused
+    compiling.PROGRAM_CACHE.clear()
+    assert not make(2).reused
 
 
 def test_what_has_not_begun_when_a_run_fails_never_does():
@@ -83,7 +84,7 @@ def test_what_has_not_begun_when_a_run_fails_never_does():
     def busy():
         held.wait(10)
 
-    with pytest.raises(KeyError), compiler() as threads:
+    with pytest.raises(KeyError), compiler_threads() as threads:
         for _ in range(2):
             threads.submit(busy)
         threads.submit(begun.append, 1)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid_jax.data.order import TrainingOrder
+from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.engine.fault_injection import Fault
 
 
@@ -35,22 +35,22 @@ def test_batches_that_are_left_out_let_others_move_up(order):
 
 def test_a_fault_comes_with_its_batch_alone(order):
     fault, task = Fault("nan@4", order), Task()
-    assert [fault.limited(step, 8) for step in range(5)] == [3, 2, 1, 1, 8]
-    assert fault.strike(task, 2) is task
-    assert np.isnan(fault.strike(task, 3).mean).all()
+    assert [fault.limit_steps(step, 8) for step in range(5)] == [3, 2, 1, 1, 8]
+    assert fault.apply(task, 2) is task
+    assert np.isnan(fault.apply(task, 3).mean).all()
     order.skipped = (2, 3)
-    assert [fault.limited(step, 8) for step in range(5)] == [8] * 5
+    assert [fault.limit_steps(step, 8) for step in range(5)] == [8] * 5
 
 
 def test_a_signal_comes_with_its_batch(order, monkeypatch):
     sent, task = [], Task()
     monkeypatch.setattr("os.kill", lambda process, number: sent.append(number))
     fault = Fault("term@4", order)
-    assert fault.strike(task, 2) is fault.strike(task, 3) is task
+    assert fault.apply(task, 2) is fault.apply(task, 3) is task
     assert sent == [signal.SIGTERM]
 
 
 def test_no_fault_is_put_in_unasked(order):
     fault, task = Fault("", order), Task()
-    assert fault.limited(0, 8) == 8
-    assert fault.strike(task, 0) is task
+    assert fault.limit_steps(0, 8) == 8
+    assert fault.apply(task, 0) is task

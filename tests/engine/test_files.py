@@ -12,31 +12,29 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hybrid_jax import config as configs
 from hybrid_jax import data
+from hybrid_jax.config.schema import Config, DataConfig
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.metric_writers import Writers, image_grid
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
-from hybrid_jax.paths import plain
+from hybrid_jax.paths import library_path
 
 
 def test_workdir_tells_its_config_from_another(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    config = configs.default()
+    config = Config()
     folder.resume(config)
     assert not folder.path.exists()
     folder.create(config, {"name": "astroformer_pico"})
-    other = configs.flatten(config) | {"seed": 5}
-    folder.resume(configs.unflatten(other))  # nothing saved yet, nothing to lose
+    folder.resume(config.replace({"seed": 5}))  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)
     folder.resume(config)
     assert json.loads(folder.model.read_text()) == {"name": "astroformer_pico"}
-    free = configs.flatten(config) | {"train.log_every": 7, "data.dir": "/elsewhere"}
-    folder.resume(configs.unflatten(free))
-    other = configs.flatten(config) | {"optim.weight_decay": 0.5, "model.stack": "CCTT"}
+    folder.resume(config.replace({"train.log_every": 7, "data.dir": "/elsewhere"}))
+    other = config.replace({"optim.weight_decay": 0.5, "model.stack": "CCTT"})
     with pytest.raises(UserError) as error:
-        folder.resume(configs.unflatten(other))
+        folder.resume(other)
     assert "config.optim.weight_decay is 0.05 there and 0.5 here" in str(error.value)
     assert "config.model.stack is '' there and 'CCTT' here" in str(error.value)
     assert "log_every" not in str(error.value)
@@ -45,9 +43,9 @@ def test_workdir_tells_its_config_from_another(tmp_path):
 def test_workdir_tells_its_data_from_others(tmp_path, digits):
     folder = RunFolder(tmp_path / "run")
     folder.check_data(digits)
-    folder.create(configs.default(), {})
-    folder.describe_data(digits)
-    tenth = data.load("digits", fraction=0.1, validation=0)
+    folder.create(Config(), {})
+    folder.write_data(digits)
+    tenth = data.load(DataConfig("digits", fraction=0.1, validation=0))
     folder.check_data(tenth)  # nothing saved yet, nothing to lose
     (folder.checkpoints / "100").mkdir(parents=True)
     folder.check_data(digits)
@@ -70,12 +68,10 @@ def test_what_older_runs_tested_on_for_lack_of_a_test_split_is_validation(tmp_pa
             for row in range(count):
                 pixels = np.full((16, 16), row, np.uint8)
                 Image.fromarray(pixels).save(place / split / name / f"{row}.png")
-    config = configs.default()
-    config.data.name, config.data.path = "folder", str(place)
-    config.data.dir = str(tmp_path / "kept")
+    config = Config(data=DataConfig("folder", str(tmp_path / "kept"), path=str(place)))
     folder = RunFolder(tmp_path / "run")
     folder.create(config, {})
-    folder.describe_data(data.load(**config.data))
+    folder.write_data(data.load(config.data))
     (folder.checkpoints / "100").mkdir(parents=True)
 
     stored = json.loads(folder.config.read_text())
@@ -101,13 +97,13 @@ def test_what_older_runs_tested_on_for_lack_of_a_test_split_is_validation(tmp_pa
         }
         folder.check_data(splits)
         folder.create(found, {})
-        folder.describe_data(splits)
+        folder.write_data(splits)
     assert json.loads(folder.data.read_text())["validation images"] == 6
 
 
 def test_rounding_is_no_other_data_and_a_run_keeps_its_own_statistics(tmp_path, digits):
     folder = RunFolder(tmp_path / "run")
-    folder.create(configs.default(), {})
+    folder.create(Config(), {})
     mean, std = digits.statistics
 
     def decoded_otherwise(levels):
@@ -115,12 +111,12 @@ def test_rounding_is_no_other_data_and_a_run_keeps_its_own_statistics(tmp_path, 
         vars(other)["statistics"] = (mean + np.float32(levels), std)
         return other
 
-    folder.describe_data(digits)
+    folder.write_data(digits)
     close = decoded_otherwise(0.3)
     assert folder.statistics(close)[0] == close.statistics[0]  # nothing is trained yet
     (folder.checkpoints / "100").mkdir(parents=True)
     folder.check_data(close)
-    folder.describe_data(close)
+    folder.write_data(close)
     for ours, theirs in zip(folder.statistics(close), (mean, std), strict=True):
         assert ours.dtype == np.float32
         np.testing.assert_array_equal(ours, theirs)
@@ -137,25 +133,25 @@ def test_paths_are_kept_absolute_and_more_epochs_have_a_way(tmp_path, monkeypatc
         "init_from": "x",
         "data.manual_dir": "",
     }
-    config = configs.unflatten(configs.flatten(configs.default()) | paths)
+    config = Config.from_flat(paths)
     folder = RunFolder(odd)
     folder.create(config, {})
     (folder.checkpoints / "100").mkdir(parents=True)
     stored = folder.read_config()
     assert folder.config.read_text(encoding="utf-8").count("é") == 1
-    assert stored["data.path"] == str(tmp_path / odd)
-    assert stored["data.dir"] == str(Path.home() / "d")
-    assert (stored["init_from"], stored["data.manual_dir"]) == (str(tmp_path / "x"), "")
+    assert stored.data.path == str(tmp_path / odd)
+    assert stored.data.dir == str(Path.home() / "d")
+    assert (stored.init_from, stored.data.manual_dir) == (str(tmp_path / "x"), "")
     folder.resume(config)
-    folder.resume(configs.unflatten(stored))
+    folder.resume(stored)
     with monkeypatch.context() as elsewhere:
         elsewhere.chdir("/")
         RunFolder(folder.path.absolute()).resume(config)
-    longer = configs.unflatten(configs.flatten(config) | {"train.epochs": 200})
+    longer = config.replace({"train.epochs": 200})
     with pytest.raises(UserError) as error:
         folder.resume(longer)
     assert f"another workdir and --config.init_from={folder.path}" in str(error.value)
-    other = configs.unflatten(configs.flatten(config) | {"init_from": "y", "seed": 1})
+    other = config.replace({"init_from": "y", "seed": 1})
     with pytest.raises(UserError, match="init_from") as error:
         folder.resume(other)
     assert "more epochs" not in str(error.value)
@@ -165,9 +161,9 @@ def test_a_workdir_has_one_run_at_a_time_even_after_a_kill(tmp_path):
     path = tmp_path / "run"
     with RunFolder(path) as first, RunFolder(path) as second:
         assert not path.exists()
-        first.create(configs.default(), {})
+        first.create(Config(), {})
         with pytest.raises(UserError, match="run is in use by another run"):
-            second.create(configs.default(), {})
+            second.create(Config(), {})
     command = (
         "import sys; from hybrid_jax.engine.run_folder import RunFolder\n"
         "with RunFolder(sys.argv[1]): print('mine', flush=True); sys.stdin.read()"
@@ -186,11 +182,11 @@ def test_a_workdir_has_one_run_at_a_time_even_after_a_kill(tmp_path):
 def test_workdir_that_is_a_file_or_damaged(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="is a file"):
-        RunFolder(tmp_path / "file").resume(configs.default())
+        RunFolder(tmp_path / "file").resume(Config())
     (tmp_path / "config.json").write_text("{")
     (tmp_path / "checkpoints" / "1").mkdir(parents=True)
     with pytest.raises(UserError, match=r"config\.json cannot be read"):
-        RunFolder(tmp_path).resume(configs.default())
+        RunFolder(tmp_path).resume(Config())
 
 
 def read_scalars(folder, tag):
@@ -227,7 +223,7 @@ def test_metrics_are_the_same_in_json_and_tensorboard_and_rewound(tmp_path):
 def test_names_that_are_not_utf8_are_written_escaped(tmp_path, capsys):
     odd = os.fsdecode(b"caf\xe9")
     folder = RunFolder(tmp_path / odd)
-    folder.create(configs.default(), {})
+    folder.create(Config(), {})
     with Reporter(folder.log) as reporter, Writers(folder, 0) as writers:
         reporter.say(f"training on {odd}")
         reporter.start(0, 10)
@@ -239,7 +235,7 @@ def test_names_that_are_not_utf8_are_written_escaped(tmp_path, capsys):
     assert "training on caf\\xe9\n" in out
     assert out.count("caf\\xe9") >= 3  # the table may cut what is long
     assert folder.log.read_text(encoding="utf-8").count("caf\\xe9") == 3
-    events = plain(folder.tensorboard)  # since TensorBoard reads UTF-8 alone
+    events = library_path(folder.tensorboard)  # since TensorBoard reads UTF-8 alone
     assert read_scalars(events, "test/loss")[0] == [(10, 0.5)]
 
 

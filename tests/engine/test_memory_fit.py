@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hybrid_jax import config as configs
-from hybrid_jax.data.memory import memory
+from hybrid_jax.config.schema import Config
+from hybrid_jax.data.memory_budget import device_memory
 from hybrid_jax.engine import memory_fit
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.main import main
@@ -20,9 +20,9 @@ class Plans:
     def __init__(self, batch):
         self.batch, self.compiled = batch, []
 
-    def __call__(self, pieces):
-        self.compiled.append(self.batch // pieces)
-        return self.plan(self.batch // pieces)
+    def __call__(self, micro_batches):
+        self.compiled.append(self.batch // micro_batches)
+        return self.plan(self.batch // micro_batches)
 
     @staticmethod
     def plan(images):
@@ -36,13 +36,12 @@ class Plans:
 
 
 def config(batch=256, **fields):
-    flat = configs.flatten(configs.default()) | {"train.batch_size": batch}
-    return configs.unflatten(flat | fields)
+    return Config.from_flat({"train.batch_size": batch} | fields)
 
 
 def on(devices):
     """So many devices, of as many hosts."""
-    return SimpleNamespace(shared_by=devices, here=1)
+    return SimpleNamespace(count=devices, local_count=1)
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def room(monkeypatch):
 
     def allow(megabytes):
         bytes_there = int(megabytes * MB / memory_fit.SHARE) + 1
-        monkeypatch.setattr(memory_fit, "memory", lambda: bytes_there)
+        monkeypatch.setattr(memory_fit, "device_memory", lambda: bytes_there)
 
     return allow
 
@@ -71,34 +70,33 @@ def room(monkeypatch):
 def test_the_largest_power_of_two_that_fits_is_found(room, megabytes, batch, images):
     room(megabytes)
     plans = Plans(batch)
-    assert batch // memory_fit.fewest_pieces(config(batch), plans, on(1)) == images
+    assert batch // memory_fit.fewest_micro_batches(batch, 1, plans, on(1)) == images
     assert plans.compiled[0] == batch
 
 
 def test_what_cannot_fit_is_not_compiled(room):
     room(130)
     plans = Plans(1024)
-    assert memory_fit.fewest_pieces(config(1024), plans, on(1)) == 1024 // 16
+    assert memory_fit.fewest_micro_batches(1024, 1, plans, on(1)) == 1024 // 16
     assert plans.compiled == [1024, 16]
 
 
 def test_every_device_has_a_part_of_a_micro_batch(room):
     room(118)
-    assert memory_fit.fewest_pieces(config(), Plans(256), on(8)) == 256 // 8
+    assert memory_fit.fewest_micro_batches(256, 1, Plans(256), on(8)) == 256 // 8
     room(117)
-    assert memory_fit.fewest_pieces(config(), Plans(256), on(8)) is None
+    assert memory_fit.fewest_micro_batches(256, 1, Plans(256), on(8)) is None
 
 
 def test_devices_need_be_no_power_of_two(room):
     room(130)
-    assert memory_fit.fewest_pieces(config(96), Plans(96), on(3)) == 96 // 12
+    assert memory_fit.fewest_micro_batches(96, 1, Plans(96), on(3)) == 96 // 12
 
 
 def test_it_begins_with_the_micro_batches_that_were_asked_for(room):
     room(1000)
     plans = Plans(256)
-    asked = config(**{"optim.accumulate": 4})
-    assert memory_fit.fewest_pieces(asked, plans, on(1)) == 4
+    assert memory_fit.fewest_micro_batches(256, 4, plans, on(1)) == 4
     assert plans.compiled == [64]
 
 
@@ -107,8 +105,12 @@ def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
     said = str(memory_fit.too_large(config(), on(1), 366 * MB, 2, resumed=False))
     assert said.startswith("a step takes 366 MB of a device's 334 MB: 128 images at a ")
     for way in (
-        *("train.micro_batch=auto", "train.batch_size", "optim.accumulate"),
-        *("train.remat=full", "dtype=bfloat16", "smaller model"),
+        "train.micro_batch=auto",
+        "train.batch_size",
+        "optim.accumulate",
+        "train.remat=full",
+        "dtype=bfloat16",
+        "smaller model",
     ):
         assert way in said
     tried = config(**{"train.remat": "full", "dtype": "bfloat16"})
@@ -119,18 +121,21 @@ def test_a_step_that_is_too_large_is_refused_with_the_ways_out(room):
 
 
 def test_there_is_memory():
-    assert 10**8 < memory() < 10**15
+    assert 10**8 < device_memory() < 10**15
 
 
-COMMAND = (
-    *("hybrid-jax", "--config=configs/digits.py", "--config.data.per_class=10"),
-    *("--config.train.epochs=2", "--config.optim.warmup_epochs=1"),
-)
+COMMAND = [
+    "hybrid-jax",
+    "--config=digits",
+    "--config.data.per_class=10",
+    "--config.train.epochs=2",
+    "--config.optim.warmup_epochs=1",
+]
 
 
 def test_a_run_takes_what_fits_and_keeps_to_it(monkeypatch, tmp_path, capsys):
     """Of the real program: 64 images take 73 MB, 32 of them 39."""
-    monkeypatch.setattr(memory_fit, "memory", lambda: 60 * MB)
+    monkeypatch.setattr(memory_fit, "device_memory", lambda: 60 * MB)
     command = [*COMMAND, f"--workdir={tmp_path / 'run'}"]
     assert main([*command, "--config.train.micro_batch=off"]) == 2
     said = capsys.readouterr().err
@@ -141,14 +146,17 @@ def test_a_run_takes_what_fits_and_keeps_to_it(monkeypatch, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "32 of the 64 images of a step fit at a time" in said
     folder = RunFolder(tmp_path / "run")
-    assert (folder.read_pieces(), folder.read_config()["optim.accumulate"]) == (2, 1)
+    assert (folder.read_micro_batches(), folder.read_config().optim.accumulate) == (
+        2,
+        1,
+    )
     monkeypatch.undo()  # a larger machine continues with the same steps
     assert main(command) == 0
     assert "is complete" in capsys.readouterr().out
-    assert folder.read_pieces() == 2
+    assert folder.read_micro_batches() == 2
 
 
 def test_few_images_at_a_time_are_told(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(memory_fit, "FEW", 65)
+    monkeypatch.setattr(memory_fit, "FEW_IMAGES", 65)
     assert main([*COMMAND, f"--workdir={tmp_path / 'run'}"]) == 0
-    assert "batch norms see 64 images at a time" in capsys.readouterr().out
+    assert "Batch norms see 64 images at a time" in capsys.readouterr().out

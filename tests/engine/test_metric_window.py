@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hybrid_jax.engine.metric_window import Window, Windows
-from hybrid_jax.training.dispatch import Pace
+from hybrid_jax.training.multi_step import Pace
 
 
 class Number:
@@ -46,7 +46,7 @@ def run(monkeypatch):
     trainer = FakeTrainer(events)
     # However long a call took, two steps are dispatched in the next.
     monkeypatch.setattr(trainer.pace, "steps", 2)
-    monkeypatch.setattr("hybrid_jax.training.dispatch.SECONDS_A_CALL", 1e9)
+    monkeypatch.setattr("hybrid_jax.training.multi_step.SECONDS_A_CALL", 1e9)
     windows = Windows(
         *(None, trainer, 0, 0, {}, lambda count: count),
         lambda step: events.append(("told", step)),

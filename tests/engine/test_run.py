@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import hybrid_jax
-from hybrid_jax.engine.run_folder import SCHEMA
+from hybrid_jax.config.stored import SCHEMA
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
 from tests.engine.experiments import STEPS, flags
@@ -102,7 +102,7 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     table = tmp_path / "table.csv"
     command = ["hybrid-jax", "predict", f"--workdir={finished / 'run'}", str(images)]
     assert main([*command, f"--output={table}"]) == 1
-    assert "1 image of 61 cannot be read" in capsys.readouterr().err
+    assert "1 of 61 images cannot be read" in capsys.readouterr().err
     rows = list(csv.DictReader(table.open()))
     assert len(rows) == 61
     damaged = next(row for row in rows if row["path"].endswith("damaged.png"))
@@ -159,13 +159,13 @@ def test_evaluate_convert_and_init_from_take_a_checkpoint(finished, tmp_path, ca
     assert main([*evaluate, f"--checkpoint={first}"]) == 0
     assert f"step {first}" in capsys.readouterr().out
     assert main([*evaluate, "--checkpoint=7777"]) == 2
-    assert "there are " in capsys.readouterr().err
+    assert "saved: " in capsys.readouterr().err
     target = tmp_path / "first.safetensors"
     convert = ["hybrid-jax", "convert", str(workdir), str(target), "--to=hybrid_jax"]
     assert main([*convert, f"--checkpoint={first}"]) == 0
-    from hybrid_jax.training.weights import read
+    from hybrid_jax.engine.run_weights import read_weights
 
-    theirs, ours = read(target), read(workdir, str(first))
+    theirs, ours = read_weights(target), read_weights(workdir, str(first))
     for name, array in ours.arrays.items():
         np.testing.assert_array_equal(theirs.arrays[name], array)
     assert theirs.pixels == ours.pixels
@@ -173,7 +173,7 @@ def test_evaluate_convert_and_init_from_take_a_checkpoint(finished, tmp_path, ca
     assert len(theirs.pixels["mean"]) == len(theirs.pixels["deviation"]) == 1
     assert theirs.classes == CLASSES
     with pytest.raises(UserError, match="a file of weights, which has no checkpoint"):
-        read(target, "best")
+        read_weights(target, "best")
 
 
 def test_no_optimizer_moments_are_read(finished, monkeypatch):

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import pytest
 
 from hybrid_jax.engine import signals
-from hybrid_jax.engine.signals import Interrupted, Interruption, wait
-from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.engine.signals import Interrupted, Interruption, wait_until_ready
+from hybrid_jax.parallel.distributed import Hosts
 
 
 def send(number=signal.SIGTERM):
@@ -93,7 +93,7 @@ def test_it_is_noted_while_it_is_held():
     done = []
     with Interruption() as run:
         run.check()
-        with pytest.raises(Interrupted) as error, run.held():
+        with pytest.raises(Interrupted) as error, run.deferred():
             send(signal.SIGINT)
             done.append("what must not be left")
             run.check()
@@ -106,26 +106,26 @@ def test_it_is_noted_while_it_is_held():
 
 
 def test_it_is_raised_where_a_part_can_be_left_after_all():
-    with Interruption() as run, run.held():
-        with pytest.raises(Interrupted), run.held(False):
+    with Interruption() as run, run.deferred():
+        with pytest.raises(Interrupted), run.deferred(False):
             send()
         run.handled = True
-        with run.held(False):
+        with run.deferred(False):
             pass
-    with Interruption() as run, run.held():
+    with Interruption() as run, run.deferred():
         send()
-        with pytest.raises(Interrupted), run.held(False):
+        with pytest.raises(Interrupted), run.deferred(False):
             pytest.fail("what was noted is raised before")
 
 
 def test_a_second_signal_ends_the_process(monkeypatch):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    with Interruption() as run, run.held():
+    with Interruption() as run, run.deferred():
         send()
         send()  # as GNU timeout does
         assert codes == []
-        monkeypatch.setattr(signals, "ONCE_SECONDS", -1.0)
+        monkeypatch.setattr(signals, "REPEAT_SECONDS", -1.0)
         send(signal.SIGINT)
         assert codes == [130]
 
@@ -146,15 +146,15 @@ def test_other_threads_have_no_signals():
 
 def test_waiting_ends_with_what_is_waited_for():
     x = jnp.ones(3) + 1
-    wait({"x": x})
+    wait_until_ready({"x": x})
     assert x.is_ready()
 
 
 def test_no_part_can_be_left_by_one_of_many_hosts():
     """It would save alone, and the others would wait for it."""
-    with Interruption(Hosts(1, 2)) as run, run.held():
+    with Interruption(Hosts(1, 2)) as run, run.deferred():
         signal.raise_signal(signal.SIGTERM)
-        with run.held(False):
+        with run.deferred(False):
             signal.raise_signal(signal.SIGTERM)  # at once, so it is the same
         with pytest.raises(Interrupted):  # it was noted, for all of them to hear
             run.check()

@@ -14,8 +14,15 @@ ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "launch"
 STUB = Path(__file__).with_name("stub.py")
 TOOLS = (
-    *("gcloud", "uv", "gcsfuse", "findmnt", "hybrid-jax"),
-    *("sbatch", "srun", "scontrol", "sky"),
+    "gcloud",
+    "uv",
+    "gcsfuse",
+    "findmnt",
+    "hybrid-jax",
+    "sbatch",
+    "srun",
+    "scontrol",
+    "sky",
 )
 
 

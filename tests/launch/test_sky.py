@@ -22,9 +22,21 @@ def test_it_launches_a_managed_job(stage):
     assert done.returncode == 0, done.stderr
     assert stage.calls() == [
         [
-            *("sky", "jobs", "launch", "--name", "r1", "--workdir", f"{LAUNCH}/.."),
-            *("--env", "BUCKET=s3://my-runs", "--env", "RUN=r1"),
-            *("--env", f"ARGUMENTS={CONFIG}", *options, f"{LAUNCH}/sky.yaml"),
+            "sky",
+            "jobs",
+            "launch",
+            "--name",
+            "r1",
+            "--workdir",
+            f"{LAUNCH}/..",
+            "--env",
+            "BUCKET=s3://my-runs",
+            "--env",
+            "RUN=r1",
+            "--env",
+            f"ARGUMENTS={CONFIG}",
+            *options,
+            f"{LAUNCH}/sky.yaml",
         ]
     ]
 
@@ -74,7 +86,7 @@ def test_dry_run_calls_nothing(stage):
         (("--bucket=my-runs", "--", CONFIG), ["--bucket=my-runs is no URL"]),
         (("--bucket=s3://$(touch pwned)", "--", CONFIG), ["is no URL"]),
         ((BUCKET,), ["-- --config=FILE"]),
-        ((BUCKET, "--run=a b", "--", CONFIG), ["no name of a run"]),
+        ((BUCKET, "--run=a b", "--", CONFIG), ["is not allowed"]),
         ((BUCKET, "--", CONFIG, "--workdir=w"), ["leave it out"]),
     ],
 )

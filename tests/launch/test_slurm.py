@@ -38,8 +38,13 @@ def test_its_own_options_come_before_any_command():
 def test_dry_run_shows_a_line_that_a_shell_reads_as_the_same(stage):
     done = stage.run("slurm.sh", "--dry-run", "--time=1", "--", CONFIG, "a b;c", "*")
     assert shlex.split(done.stdout) == [
-        *("sbatch", "--time=1", str(LAUNCH / "slurm.sh")),
-        *("--", CONFIG, "a b;c", "*"),
+        "sbatch",
+        "--time=1",
+        str(LAUNCH / "slurm.sh"),
+        "--",
+        CONFIG,
+        "a b;c",
+        "*",
     ]
     assert not stage.calls()
 
@@ -71,7 +76,7 @@ def test_a_job_whose_time_is_up_goes_back_into_the_queue(stage):
     done = in_job(stage, CONFIG)
     assert done.returncode == 143
     assert ["scontrol", "requeue", "7"] in stage.calls("scontrol")
-    assert "job 7 goes back into the queue" in done.stdout
+    assert "job 7 returns to the queue" in done.stdout
 
 
 @pytest.mark.parametrize("state", ["CANCELLED", "COMPLETING", "TIMEOUT"])

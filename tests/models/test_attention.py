@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hybrid_jax.models.attention import RelativeAttention, relative_position_index
-from hybrid_jax.models.recipes import Recipe
+from hybrid_jax.models.block_config import BlockConfig
 
 HEADS, DIM = 2, 32
 
@@ -43,7 +43,7 @@ def double_loop(x, params, form):
 def test_equals_the_double_loop(form, size):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, *size, 24)).astype(np.float32)
-    module = RelativeAttention(HEADS * DIM, Recipe(attention=form))
+    module = RelativeAttention(HEADS * DIM, BlockConfig(attention=form))
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)
     params = jax.tree.map(
         lambda s: rng.normal(scale=0.3, size=s.shape).astype(np.float32), shapes
@@ -56,8 +56,8 @@ def test_equals_the_double_loop(form, size):
 def test_the_two_forms_differ():
     x = np.random.default_rng(0).normal(size=(1, 3, 4, 32)).astype(np.float32)
     variables = RelativeAttention(32).init(jax.random.key(0), x)
-    pre = RelativeAttention(32, Recipe(attention="pre")).apply(variables, x)
-    post = RelativeAttention(32, Recipe(attention="post")).apply(variables, x)
+    pre = RelativeAttention(32, BlockConfig(attention="pre")).apply(variables, x)
+    post = RelativeAttention(32, BlockConfig(attention="post")).apply(variables, x)
     assert np.abs(pre - post).max() > 1e-3
 
 

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from hybrid_jax.models import counterpart, create_model
+from hybrid_jax.models import create_model
 from hybrid_jax.models.features import extract_features
 from hybrid_jax.runtime import jit_once
+from hybrid_jax.weights import timm_models
 from tests.models.test_parity import SMALL
 from tests.timm_oracle import import_timm, pair, random_images, to_torch
 
@@ -21,7 +22,7 @@ def extract(model, variables, images, **options):
 
 def timms_maps(model, network, images):
     """From timm's own extractor, except a ViT's, where that gives three blocks only."""
-    name, arguments = counterpart.timm_arguments(model)
+    name, arguments = timm_models.timm_arguments(model)
     if name.startswith("vit"):
         return network.forward_intermediates(images, intermediates_only=True)
     extractor = import_timm().create_model(name, features_only=True, **arguments).eval()

@@ -7,11 +7,10 @@ import pytest
 
 from hybrid_jax.models import create_model
 from hybrid_jax.models.attention import RelativeAttention
-from hybrid_jax.models.blocks import BLOCKS
 from hybrid_jax.models.features import extract_features
 from hybrid_jax.models.layers import average_pool
-from hybrid_jax.models.partition import blocks, grid
-from hybrid_jax.models.table import LETTERS, block_plan, parse_stack
+from hybrid_jax.models.registry import block_plan, parse_stack
+from hybrid_jax.models.window_partition import block_partition, grid_partition
 from hybrid_jax.runtime import jit_once
 
 
@@ -105,31 +104,27 @@ def test_maxvit_trains_on_maps_that_its_windows_do_not_divide(attention):
 def test_filling_positions_are_attended_to_by_none():
     """What fills up a map to whole windows has no influence on what is real."""
     x = np.random.default_rng(0).normal(size=(2, 5, 7, 32)).astype(np.float32)
-    for partition in (blocks, grid):
-        parts = partition(x, (4, 4))
-        assert parts.real.shape == (parts.x.shape[0], 16)
-        np.testing.assert_array_equal(parts.join(parts.x), x)
+    for partition in (block_partition, grid_partition):
+        windows = partition(x, (4, 4))
+        assert windows.mask.shape == (windows.x.shape[0], 16)
+        np.testing.assert_array_equal(windows.merge(windows.x), x)
         module = RelativeAttention(32)
-        variables = module.init(jax.random.key(0), parts.x)
-        other = jnp.where(parts.real.reshape(-1, 4, 4)[..., None], parts.x, 1e3)
+        variables = module.init(jax.random.key(0), windows.x)
+        other = jnp.where(windows.mask.reshape(-1, 4, 4)[..., None], windows.x, 1e3)
         np.testing.assert_array_equal(
-            parts.join(module.apply(variables, parts.x, real=parts.real)),
-            parts.join(module.apply(variables, other, real=parts.real)),
+            windows.merge(module.apply(variables, windows.x, mask=windows.mask)),
+            windows.merge(module.apply(variables, other, mask=windows.mask)),
         )
 
 
 def test_blocks_are_neighbours_and_grids_are_spread():
     x = np.arange(36.0).reshape(1, 6, 6, 1)
     np.testing.assert_array_equal(
-        blocks(x, (3, 2)).x[0, ..., 0], [[0, 1], [6, 7], [12, 13]]
+        block_partition(x, (3, 2)).x[0, ..., 0], [[0, 1], [6, 7], [12, 13]]
     )
     np.testing.assert_array_equal(
-        grid(x, (3, 2)).x[0, ..., 0], [[0, 3], [12, 15], [24, 27]]
+        grid_partition(x, (3, 2)).x[0, ..., 0], [[0, 3], [12, 15], [24, 27]]
     )
-
-
-def test_letters_are_the_blocks():
-    assert LETTERS.keys() == BLOCKS.keys()
 
 
 def test_stack_is_what_is_built():

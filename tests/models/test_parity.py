@@ -8,9 +8,10 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hybrid_jax.models import counterpart, create_model, interop, list_models
-from hybrid_jax.models.table import MODELS, ViTRow
+from hybrid_jax.models import create_model, list_models
+from hybrid_jax.models.registry import MODELS, ViTRow
 from hybrid_jax.runtime import jit_once
+from hybrid_jax.weights import timm_models, timm_names
 from tests.timm_oracle import (
     import_timm,
     pair,
@@ -21,7 +22,7 @@ from tests.timm_oracle import (
     variables_from_timm,
 )
 
-# Few and narrow blocks, where it is the recipe of a row that is compared.
+# Few and narrow blocks, where it is the block config of a row that is compared.
 SMALL = {
     "widths": (32, 64, 96, 128),
     "depths": (1, 2, 2, 2),
@@ -69,7 +70,7 @@ def test_our_own_sizes_equal_timm_resized(name, image_size):
 
 @pytest.mark.parametrize("image_size", [64, 96])
 @pytest.mark.parametrize("name", list_models("coatnet_*_rw*"))
-def test_recipes_equal_timm(name, image_size):
+def test_block_configs_equal_timm(name, image_size):
     assert_logits_equal_timm(name, image_size, **SMALL)
 
 
@@ -80,7 +81,7 @@ def test_other_stacks_equal_timm(stack, image_size):
 
 
 @pytest.mark.parametrize("stack", ["M-M-T-T", "C-C-T-M"])
-def test_the_tensorflow_recipe_in_other_stacks_equals_timm(stack):
+def test_the_tensorflow_config_in_other_stacks_equals_timm(stack):
     assert_logits_equal_timm("maxvit_tiny", 64, stack=stack, **SMALL)
 
 
@@ -95,7 +96,7 @@ def test_vit_of_any_patch_and_image_equals_timm(image_size, patch_size):
     model, network, variables = pair(
         "vit_tiny", image_size, patch_size=patch_size, depth=2
     )
-    name, arguments = counterpart.timm_arguments(model)
+    name, arguments = timm_models.timm_arguments(model)
     padding = timm.create_model(
         name, dynamic_img_size=True, dynamic_img_pad=True, **arguments
     ).eval()
@@ -140,7 +141,7 @@ def test_two_widths_in_a_stage_equal_timms_blocks(image_size):
         head_hidden=48,
         strides=strides,
     )
-    name, arguments = counterpart.timm_arguments(flat)
+    name, arguments = timm_models.timm_arguments(flat)
     network = timm.create_model(name, **arguments)
     second = network.stages[3].blocks[0]
     second.shortcut.pool = second.norm1.down.pool = nn.Identity()
@@ -200,7 +201,7 @@ def test_gradients_and_batch_statistics_equal_pytorch(name):
 
     grads, updated = jit_once(jax.grad(loss, has_aux=True))(variables["params"])
     theirs = torch_step(network, images, labels)
-    ours = interop.to_timm(model, flatten_dict({"params": grads}, sep="/"))
+    ours = timm_names.to_timm(model, flatten_dict({"params": grads}, sep="/"))
     assert ours.keys() == theirs.keys()
     total = np.sqrt(sum((g**2).sum() for g in theirs.values()))
     # CBAM's maxima over channels fall to another channel where rounding breaks a tie.
@@ -210,8 +211,8 @@ def test_gradients_and_batch_statistics_equal_pytorch(name):
         scale = np.linalg.norm(gradient) + 1e-3 * total
         assert np.linalg.norm(ours[key] - gradient) <= tolerance * scale, key
 
-    before = interop.to_timm(model, flatten_dict(variables, sep="/"))
-    after = interop.to_timm(model, flatten_dict(updated, sep="/"))
+    before = timm_names.to_timm(model, flatten_dict(variables, sep="/"))
+    after = timm_names.to_timm(model, flatten_dict(updated, sep="/"))
     counts = [len(images) * height * width for height, width in model.map_sizes]
     for key, ours in after.items():
         theirs, kept = network.state_dict()[key].numpy(), 0.9 * before[key]
@@ -250,7 +251,10 @@ def test_sizes_are_timms(name):
 @pytest.mark.parametrize(
     "name",
     [
-        *("astroformer_5", "astroformer_0_cttt", "astroformer_0_cccc", "cbam_5"),
+        "astroformer_5",
+        "astroformer_0_cttt",
+        "astroformer_0_cccc",
+        "cbam_5",
         *list_models("coatnet_[0-5]"),
         *list_models("coatnet_*_rw*"),
         *list_models("maxvit_*"),
@@ -262,16 +266,16 @@ def test_names_and_shapes_equal_timm(name):
     import torch
 
     model = create_model(name)
-    theirs, arguments = counterpart.timm_arguments(model)
+    theirs, arguments = timm_models.timm_arguments(model)
     with torch.device("meta"):
         network = timm.create_model(theirs, **arguments)
     expected = {
         key: tuple(tensor.shape)
         for key, tensor in network.state_dict().items()
-        if not key.endswith(interop.DERIVED)
+        if not key.endswith(timm_names.DERIVED)
     }
     shapes = shapes_of(model)
     zero = np.zeros((), np.float32)
     arrays = {path: np.broadcast_to(zero, shape) for path, shape in shapes.items()}
-    ours = interop.to_timm(model, arrays)
+    ours = timm_names.to_timm(model, arrays)
     assert {key: array.shape for key, array in ours.items()} == expected

@@ -9,7 +9,8 @@ import pytest
 from hybrid_jax.main import main
 from hybrid_jax.models import create_model
 from hybrid_jax.models.catalog import END, START
-from hybrid_jax.models.summary import cost, macs_by_part, summary
+from hybrid_jax.models.cost import cost, macs_by_part
+from hybrid_jax.models.summary import summary
 from tests.models.test_parity import SMALL
 from tests.timm_oracle import import_timm, pair, random_images, to_torch
 
@@ -85,7 +86,10 @@ def test_a_program_by_hand():
         with jax.named_scope("outer"):
             jax.lax.scan(step, 0.0, length=5)
         return jax.lax.conv_general_dilated(
-            *(x, kernel, (2, 2), "SAME"),
+            x,
+            kernel,
+            window_strides=(2, 2),
+            padding="SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=2,
         )
@@ -119,7 +123,7 @@ def test_parts_add_up_and_have_the_shapes_of_the_maps():
     )
 
 
-def test_counting_leaves_no_plain_operations_behind():
+def test_counting_leaves_no_reference_implementations_behind():
     """Who traces the model afterwards gets the operations of the platform."""
     model = create_model("astroformer_pico", 3, 32)
     images = jnp.zeros((1, 32, 32, 3))

@@ -7,25 +7,25 @@ import pytest
 
 from hybrid_jax.ops import attention as attention_ops
 from hybrid_jax.ops.attention import attention, attention_fused, attention_reference
-from hybrid_jax.ops.choice import plain_operations
-from hybrid_jax.ops.convolution import (
+from hybrid_jax.ops.backend import reference_implementations
+from hybrid_jax.ops.batch_norm import (
+    batch_norm,
+    batch_norm_reference,
+    normalize,
+)
+from hybrid_jax.ops.channel_sums import sums_folded, sums_reference
+from hybrid_jax.ops.conv import (
     convolution,
     convolution_inferred,
     convolution_product,
     convolution_reference,
 )
-from hybrid_jax.ops.depthwise import (
+from hybrid_jax.ops.depthwise_conv import (
     depthwise,
     depthwise_reference,
     depthwise_shifted,
 )
 from hybrid_jax.ops.gelu import gelu, gelu_reference
-from hybrid_jax.ops.normalization import (
-    batch_norm,
-    batch_norm_reference,
-    normalised,
-)
-from hybrid_jax.ops.reduction import sums_folded, sums_reference
 
 
 def arrays(*shapes, dtype=jnp.float32):
@@ -121,14 +121,14 @@ def test_same_padding_is_that_of_xla(length, stride):
     np.testing.assert_array_equal(ours, theirs)
 
 
-def test_plain_operations_are_convolutions():
+def test_reference_implementations_are_convolutions():
     x, kernel = arrays((1, 8, 8, 4), (3, 3, 1, 4))
 
     def operations():
         return str(jax.make_jaxpr(lambda x, k: depthwise(x, k))(x, kernel))
 
     assert ("conv_general_dilated" in operations()) == (jax.default_backend() != "cpu")
-    with plain_operations():
+    with reference_implementations():
         assert "conv_general_dilated" in operations()
 
 
@@ -158,7 +158,7 @@ def test_batch_norm(shape, activation, dtype):
     np.testing.assert_allclose(
         variance, x.astype(jnp.float32).var(range(x.ndim - 1)), rtol=1e-4
     )
-    given = normalised(x, mean, variance, scale, bias, *how)
+    given = normalize(x, mean, variance, scale, bias, *how)
     assert_equal([given], [y], dtype)
 
 
@@ -216,5 +216,5 @@ def test_attention_is_fused_where_a_gpu_can(
     monkeypatch.setattr(attention_ops, "attention_reference", lambda *_: "reference")
     q = jnp.zeros((1, positions, 1, 32), dtype)
     assert attention(q, q, q, None) == ("fused" if fused else "reference")
-    with plain_operations():
+    with reference_implementations():
         assert attention(q, q, q, None) == "reference"

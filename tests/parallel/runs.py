@@ -1,9 +1,9 @@
-"""Runs of one experiment on eight devices of this process, in every kind.
+"""Run one experiment on eight devices of this process, in every kind.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 \\
         python -m tests.parallel.runs FOLDER
 
-One line of JSON: the exit codes by name. Each run has a folder of its name.
+Prints a line of JSON: the exit codes by name. Each run has a folder of its name.
 """
 
 import json
@@ -18,17 +18,22 @@ from hybrid_jax.main import main
 
 # Augmented, mixed, with dropped paths and values, and gradients that are added up.
 EXPERIMENT = (
-    *("--config=configs/digits.py", "--config.data.per_class=22"),
-    *("--config.train.batch_size=32", "--config.optim.accumulate=2"),
-    *("--config.train.epochs=2", "--config.optim.warmup_epochs=1"),
-    *("--config.model.drop_path=0.2", "--config.model.dropout=0.2"),
-    *("--config.train.log_every=1", "--config.train.eval_every=2"),
+    "--config=configs/digits.py",
+    "--config.data.per_class=22",
+    "--config.train.batch_size=32",
+    "--config.optim.accumulate=2",
+    "--config.train.epochs=2",
+    "--config.optim.warmup_epochs=1",
+    "--config.model.drop_path=0.2",
+    "--config.model.dropout=0.2",
+    "--config.train.log_every=1",
+    "--config.train.eval_every=2",
 )
-STEPS, CUT = 13, 8
+STEPS, STOP = 13, 8
 
 
-def cut_in(devices: int) -> dict[str, str]:
-    """The environment of a process with so many devices, which compiles faster."""
+def environment(devices: int) -> dict[str, str]:
+    """Return the environment of a process with so many devices, which compiles fast."""
     flags = [f"--xla_force_host_platform_device_count={devices}"]
     flags.append("--xla_backend_optimization_level=0")
     if jax.__version_info__ < (0, 11):  # later ones may not know it, and refuse it
@@ -52,7 +57,7 @@ LEFT_OUT = (
     if ALL
     else ("jit on 2", "jit on 8 x 1", "jit on 1 x 8", "resumed on 2", "resumed on 4")
 )
-# From the state of all eight, parameters cut over four, after step `CUT`.
+# From the state of all eight, parameters sharded over four, after step `STOP`.
 RESUMED = {
     "resumed on 1": ("jit", 1, 1),
     "resumed on 2": ("jit", 2, 1),
@@ -61,7 +66,7 @@ RESUMED = {
 
 
 def run(workdir: Path, kind: tuple[str, int, int], *more: str) -> int:
-    """The exit code of a run."""
+    """Run the experiment; return the exit code."""
     fields = zip(("kind", "devices", "fsdp"), kind, strict=True)
     where = [f"--config.parallel.{name}={value}" for name, value in fields]
     return main(["hybrid-jax", *EXPERIMENT, f"--workdir={workdir}", *where, *more])
@@ -71,11 +76,11 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     chosen = {name: kind for name, kind in KINDS.items() if name not in LEFT_OUT}
     codes = {name: run(folder / name, kind) for name, kind in chosen.items()}
-    cut = f"--config.debug.inject=term@{CUT}"
-    codes["cut"] = run(folder / "cut", KINDS["jit on 2 x 4"], cut)
+    stop = f"--config.debug.inject=term@{STOP}"
+    codes["stopped"] = run(folder / "stopped", KINDS["jit on 2 x 4"], stop)
     for name, kind in RESUMED.items():
         if name in LEFT_OUT:
             continue
-        shutil.copytree(folder / "cut", folder / name)
+        shutil.copytree(folder / "stopped", folder / name)
         codes[name] = run(folder / name, kind)
     print(json.dumps(codes))

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid_jax.engine.checkpoint import Saved
+from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.main import main
-from tests.parallel.runs import CUT, KINDS, LEFT_OUT, RESUMED, STEPS, cut_in
+from tests.parallel.runs import KINDS, LEFT_OUT, RESUMED, STEPS, STOP, environment
 
 ROOT = Path(__file__).parents[2]
 FIRST, LATER = 1e-5, 2e-3  # relative differences of losses
@@ -28,13 +28,13 @@ def folder(tmp_path_factory):
     ended = subprocess.run(
         [sys.executable, "-m", "tests.parallel.runs", str(folder)],
         cwd=ROOT,
-        env=cut_in(8),
+        env=environment(8),
         capture_output=True,
         text=True,
     )
     assert ended.returncode == 0, ended.stderr
     codes = json.loads(ended.stdout.splitlines()[-1])
-    assert codes.pop("cut") == 143
+    assert codes.pop("stopped") == 143
     assert set(codes.values()) == {0}, ended.stderr
     return folder
 
@@ -68,23 +68,25 @@ def test_every_kind_has_the_losses_of_one_device(folder, name):
 @pytest.mark.parametrize("name", marked(RESUMED))
 def test_what_eight_devices_saved_others_continue(folder, name):
     log = (folder / name / "log.txt").read_text()
-    assert f"continuing after step {CUT} of {STEPS}" in log
+    assert f"Resuming after step {STOP} of {STEPS}" in log
     compare(folder / name, losses(folder / "jit on 1"))
 
 
 def test_one_device_reads_what_eight_saved(folder):
-    saved = Saved(folder / "cut" / "checkpoints")
-    kernel = saved.state(CUT)["params"]["stage4_block1"]["attention"]["qkv"]["kernel"]
+    saved = CheckpointReader(folder / "stopped" / "checkpoints")
+    kernel = saved.load_state(STOP)["params"]["stage4_block1"]["attention"]["qkv"][
+        "kernel"
+    ]
     assert len(kernel.devices()) == 1
     assert np.isfinite(kernel).all()
 
 
 def test_an_evaluation_takes_the_devices_that_are_there(folder, capsys):
     """Of a run that shared batches and parameters between eight."""
-    assert main(["hybrid-jax", "--mode=eval", f"--workdir={folder / 'cut'}"]) == 0
-    assert f"step {CUT}" in capsys.readouterr().out
+    assert main(["hybrid-jax", "--mode=eval", f"--workdir={folder / 'stopped'}"]) == 0
+    assert f"step {STOP}" in capsys.readouterr().out
 
 
 def test_a_run_says_what_it_runs_on(folder):
     log = (folder / "jit on 2 x 4" / "log.txt").read_text()
-    assert "on 8 x cpu (cpu), by jit, parameters cut over 4" in log
+    assert "on 8 x cpu, by jit, parameters sharded over 4" in log

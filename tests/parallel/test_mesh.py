@@ -1,4 +1,4 @@
-"""What lies where, and what programs are given."""
+"""Shardings of arrays, and what programs are given."""
 
 import jax
 import jax.numpy as jnp
@@ -7,11 +7,11 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
-from hybrid_jax import config as configs
-from hybrid_jax.engine.programs import initialiser
-from hybrid_jax.engine.setup import create_run_devices
+from hybrid_jax.config.schema import Config
+from hybrid_jax.engine.experiment import create_run_devices
+from hybrid_jax.engine.programs import initialization_program
 from hybrid_jax.errors import UserError
-from hybrid_jax.parallel.hosts import Hosts
+from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Jit, Pmap, create_devices
 from tests.training.test_step import make_task
 
@@ -31,13 +31,13 @@ def specs(tree):
 
 
 def test_kernels_their_moments_and_averages_are_cut_and_all_else_is_whole():
-    task = make_task(optimiser=optax.adam(1e-3), ema_decay=0.9)
-    shapes = initialiser(create_devices(count=1), task, 1).shapes
-    cut = specs(meshed(Jit, 2, 4).state(shapes))
-    for path, spec in cut.items():
+    task = make_task(optimizer=optax.adam(1e-3), ema_decay=0.9)
+    shapes = initialization_program(create_devices(count=1), task, 1).shapes
+    sharded = specs(meshed(Jit, 2, 4).state_shapes(shapes))
+    for path, spec in sharded.items():
         kernel = path.endswith("/kernel")
         assert ("fsdp" in spec) == kernel, path
-    kernels = [path for path in cut if path.endswith("/kernel")]
+    kernels = [path for path in sharded if path.endswith("/kernel")]
     for part in ("params/", "opt_state/", "average/"):
         assert any(path.startswith(part) for path in kernels)
 
@@ -46,35 +46,35 @@ def test_kernels_their_moments_and_averages_are_cut_and_all_else_is_whole():
     ("shape", "spec"),
     [
         ((3, 3, 16, 32), (None, None, None, "fsdp")),
-        ((16, 30), ("fsdp", None)),  # 30 outputs cannot be cut in four
+        ((16, 30), ("fsdp", None)),  # 4 does not divide 30 outputs
         ((3, 3, 1, 30), ()),
     ],
 )
-def test_a_kernel_is_cut_along_outputs_or_else_inputs(shape, spec):
+def test_a_kernel_is_sharded_along_outputs_or_else_inputs(shape, spec):
     kernel = {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32)}
-    found = meshed(Jit, 2, 4).state(kernel)["kernel"].sharding.spec
+    found = meshed(Jit, 2, 4).state_shapes(kernel)["kernel"].sharding.spec
     assert tuple(found) == spec
 
 
-def test_nothing_is_cut_without_fsdp():
+def test_nothing_is_sharded_without_fsdp():
     kernel = {"kernel": jax.ShapeDtypeStruct((16, 32), jnp.float32)}
     for devices in (meshed(Jit, 8, 1), meshed(Pmap, 8)):
-        assert not any(devices.state(kernel)["kernel"].sharding.spec)
+        assert not any(devices.state_shapes(kernel)["kernel"].sharding.spec)
 
 
 def test_batches_lie_on_all_devices():
-    jit = meshed(Jit, 2, 4).shape((5, 16, 3), jnp.int32, axis=1)
+    jit = meshed(Jit, 2, 4).batch_shape((5, 16, 3), jnp.int32, axis=1)
     assert (jit.shape, tuple(jit.sharding.spec)) == (
         (5, 16, 3),
         (None, ("data", "fsdp")),
     )
-    pmap = meshed(Pmap, 8).shape((5, 16, 3), jnp.int32, axis=1)
+    pmap = meshed(Pmap, 8).batch_shape((5, 16, 3), jnp.int32, axis=1)
     assert pmap.shape == (5, 8, 2, 3)
 
 
 def test_arrays_are_put_where_shapes_have_them():
     devices = create_devices("pmap", count=1)
-    shape = devices.shape((4, 2), jnp.float32, axis=0)
+    shape = devices.batch_shape((4, 2), jnp.float32, axis=0)
     array = np.arange(8, dtype=np.float32).reshape(4, 2)
     put = devices.put({"x": array}, {"x": shape})["x"]
     assert put.sharding == shape.sharding
@@ -82,10 +82,13 @@ def test_arrays_are_put_where_shapes_have_them():
     assert devices.put(put, shape) is put
 
 
-def config(**fields):
-    flat = configs.flatten(configs.default())
-    return configs.unflatten(
-        flat | {k.replace("_", ".", 1): v for k, v in fields.items()}
+def devices_of(hosts=None, **fields):
+    config = Config.from_flat({k.replace("_", ".", 1): v for k, v in fields.items()})
+    return create_run_devices(
+        config.parallel,
+        batch_size=config.train.batch_size,
+        micro_batches=config.optim.accumulate,
+        hosts=hosts or Hosts(),
     )
 
 
@@ -111,10 +114,10 @@ def config(**fields):
 def test_what_devices_cannot_share_is_refused(monkeypatch, fields, message):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     with pytest.raises(UserError, match=message.replace(".", r"\.")):
-        create_run_devices(config(**fields), Hosts())
+        devices_of(**fields)
 
 
 def test_hosts_use_all_devices(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     with pytest.raises(UserError, match="take 0, for all of them"):
-        create_run_devices(config(parallel_devices=4), Hosts(0, 2))
+        devices_of(Hosts(0, 2), parallel_devices=4)

@@ -12,27 +12,35 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hybrid_jax import config as configs
+from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.schema import OptimConfig
 from hybrid_jax.engine.evaluate import evaluate
+from hybrid_jax.engine.experiment import check_frozen
 from hybrid_jax.engine.fit import fit
-from hybrid_jax.engine.setup import check_frozen
+from hybrid_jax.engine.run_weights import load_weights, read_weights
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
-from hybrid_jax.training import optim
-from hybrid_jax.training.bundles import unbundled
+from hybrid_jax.training import optimizers
+from hybrid_jax.training.freezing import frozen_mask
+from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import create_state
 from hybrid_jax.training.step import Task, train_step
-from hybrid_jax.training.weights import fit_weights, load_weights, read
+from hybrid_jax.weights.files import fit_weights
 
 FROZEN = ("^stem/", "block1/attention")
 
 
-def make_task(freeze=(), optimiser=None, **model):
+def adamw(learning_rate, freeze=(), **fields):
+    config = OptimConfig(**fields)
+    rate = optax.constant_schedule(learning_rate)
+    return optimizers.create_optimizer(optimizers.adamw, rate, config, freeze)
+
+
+def make_task(freeze=(), optimizer=None, **model):
     return Task(
         model=create_model("astroformer_pico", 3, 16, strides=(2, 2, 1, 2, 1), **model),
-        optimiser=optimiser
-        or optim.adamw(optax.constant_schedule(1e-2), 0.5, 1.0, 1.0, freeze),
+        optimizer=optimizer or adamw(1e-2, freeze, weight_decay=0.5),
         image_size=(16, 16),
         mean=jnp.float32([127.0]),
         std=jnp.float32([64.0]),
@@ -43,7 +51,7 @@ def make_task(freeze=(), optimiser=None, **model):
 def make_state(task):
     def create(seed):
         return create_state(
-            task.model, task.optimiser, seed, (16, 16, 1), False, task.freeze
+            task.model, task.optimizer, seed, (16, 16, 1), False, task.freeze
         )
 
     return jit_once(create)(0)
@@ -60,7 +68,7 @@ def test_frozen_parameters_stay_bit_by_bit_and_all_others_move():
     task = make_task(FROZEN)
     before = make_state(task)
     after = step(task, before)
-    old, new = (flatten_dict(unbundled(s.params), sep="/") for s in (before, after))
+    old, new = (flatten_dict(unpack(s.params), sep="/") for s in (before, after))
     kept = {path for path in old if np.array_equal(old[path], new[path])}
     assert kept == {p for p in old if any(re.search(f, p) for f in FROZEN)}
     assert {path.split("/")[0] for path in kept} == {"stem", "stage4_block1"}
@@ -70,7 +78,7 @@ def test_frozen_parameters_have_no_moments():
     sizes = []
     for freeze in ((), FROZEN):
         state = make_state(make_task(freeze))
-        still = jax.tree.leaves(optim.frozen(state.params, freeze))
+        still = jax.tree.leaves(frozen_mask(state.params, freeze))
         params = jax.tree.leaves(state.params)
         trained = sum(p.size for p, s in zip(params, still, strict=True) if not s)
         moments = sum(x.size for x in jax.tree.leaves(state.opt_state) if x.ndim)
@@ -84,7 +92,7 @@ def test_freezing_leaves_the_gradients_of_the_rest_as_they_are():
     held = dataclasses.replace(free, freeze=("stage1", "stage4"))
     start = make_state(free)
     states = start, step(free, start), step(held, start)
-    old, a, b = (flatten_dict(unbundled(s.params), sep="/") for s in states)
+    old, a, b = (flatten_dict(unpack(s.params), sep="/") for s in states)
     for path in old:
         expected = old[path] if re.search("stage[14]", path) else a[path]
         np.testing.assert_allclose(b[path], expected, atol=1e-6, err_msg=path)
@@ -125,7 +133,7 @@ def test_layers_are_counted_from_the_image_to_the_head(name, overrides, layers):
     model = create_model(name, 3, 16, **overrides)
     images = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
-    factors = optim.layer_factors(params, 0.5)
+    factors = optimizers.layer_factors(params, 0.5)
     assert jax.tree.structure(factors) == jax.tree.structure(params)
     for module, layer in layers.items():
         values = set(jax.tree.leaves(factors[module]))
@@ -136,12 +144,12 @@ def test_the_layer_factor_scales_the_whole_update():
     """Adam's first update is the learning rate itself, weight decay beside it."""
     updates = {}
     for decay in (1.0, 0.5):
-        rate = optax.constant_schedule(1e-3)
-        task = make_task((), optim.adamw(rate, 0.1, 0.0, decay))
+        optimizer = adamw(1e-3, weight_decay=0.1, clip_norm=0.0, layer_decay=decay)
+        task = make_task((), optimizer)
         start = make_state(task)
         end = step(task, start)
         updates[decay] = jax.tree.map(lambda a, b: b - a, start.params, end.params)
-    factors = optim.layer_factors(updates[1.0], 0.5)
+    factors = optimizers.layer_factors(updates[1.0], 0.5)
     jax.tree.map(
         lambda slow, full, factor: np.testing.assert_allclose(
             slow, factor * full, atol=2e-7
@@ -189,14 +197,14 @@ def rename_classes(workdir, change):
 
 def test_a_run_knows_its_classes_by_name(pretrained, tmp_path):
     digits = tuple("0123456789")
-    assert read(pretrained).classes == digits
+    assert read_weights(pretrained).classes == digits
     other = shutil.copytree(pretrained, tmp_path / "other")
     rename_classes(other, lambda names: [f"galaxy {name}" for name in names])
-    arrays = read(other).arrays
+    arrays = read_weights(other).arrays
     shapes = {path: array.shape for path, array in arrays.items()}
     model = create_model("astroformer_pico", 10, 16, strides=(2, 2, 1, 2, 1))
     for workdir, missing in ((pretrained, set()), (other, {"kernel", "bias"})):
-        fitted = fit_weights(model, read(workdir), shapes, digits)
+        fitted = fit_weights(model, read_weights(workdir), shapes, digits)
         lost = shapes.keys() - fitted.arrays.keys()
         assert lost == {f"params/head/classifier/{leaf}" for leaf in missing}
 
@@ -210,21 +218,21 @@ def test_a_run_starts_from_anothers_weights_and_resumes(pretrained, tmp_path):
     config = digits_config(init_from=str(pretrained), freeze=frozen, **changes)
     workdir = tmp_path / "tuned"
     fit(config, workdir=workdir)
-    theirs, ours = read(pretrained).arrays, read(workdir).arrays
+    theirs, ours = read_weights(pretrained).arrays, read_weights(workdir).arrays
     assert theirs.keys() == ours.keys()
     for path in theirs:
         if path.startswith("params/"):
             same = np.array_equal(theirs[path], ours[path])
             assert same == any(name in path for name in frozen), path
     log = (workdir / "log.txt").read_text()
-    assert f"starting from {pretrained}; classifier reordered: " in log
-    assert "of its parameters are frozen" in log
+    assert f"Starting from {pretrained}; classifier reordered: " in log
+    assert "parameters are frozen" in log
 
     # Again from the first of the two checkpoints.
     newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
     shutil.rmtree(newest)
     fit(config, workdir=workdir)
-    again = read(workdir).arrays
+    again = read_weights(workdir).arrays
     for path in ours:
         np.testing.assert_array_equal(again[path], ours[path], err_msg=path)
     evaluate(str(workdir))
@@ -239,7 +247,7 @@ def test_another_resolution_and_other_classes_start_from_a_run_too(pretrained):
         "new classifier: 10 classes to 4",
         "bias tables resized: 2x2 to 3x3",
     ]
-    theirs, ours = read(pretrained).arrays, flatten_dict(loaded, sep="/")
+    theirs, ours = read_weights(pretrained).arrays, flatten_dict(loaded, sep="/")
     stem = "params/stem/conv1/kernel"
     np.testing.assert_array_equal(theirs[stem], ours[stem])
     classifier = flatten_dict(variables, sep="/")["params/head/classifier/kernel"]

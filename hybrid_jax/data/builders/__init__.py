@@ -1,16 +1,31 @@
 """TFDS builders that need no TensorFlow, one file a data set.
 
-TFDS's own builders of these sets call TensorFlow to encode images. These yield images
-that are encoded already, which TFDS writes as they are. They are not registered with
-TFDS, whose own builders of the same name stay reachable.
+TFDS's builders of these sets call TensorFlow to encode images. These builders yield
+encoded images, which TFDS writes as they are. They are not registered with TFDS, whose
+builders of the same names stay reachable.
+
+To add a data set `my_set`, add a file `my_set.py` with a builder class `MySet`.
 """
 
-# name: (module, class); imported when asked for, so that naming them costs nothing.
-BUILDERS = {
-    "cifar10": ("hybrid_jax.data.builders.cifar", "Cifar10"),
-    "cifar100": ("hybrid_jax.data.builders.cifar", "Cifar100"),
-    "digits": ("hybrid_jax.data.builders.digits", "Digits"),
-    "fashion_mnist": ("hybrid_jax.data.builders.fashion_mnist", "FashionMnist"),
-    "galaxy10": ("hybrid_jax.data.builders.galaxy10", "Galaxy10"),
-    "tiny_imagenet": ("hybrid_jax.data.builders.tiny_imagenet", "TinyImagenet"),
-}
+import importlib
+import pkgutil
+import typing
+
+if typing.TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+# Data sets in a file of another name, and files that are no data set.
+FILES = {"cifar10": "cifar", "cifar100": "cifar"}
+HELPERS = {"archives", "base", "cifar"}
+
+
+def builder_names() -> list[str]:
+    """List the data sets that have a builder here, without importing any."""
+    files = {module.name for module in pkgutil.iter_modules(__path__)}
+    return sorted(files - HELPERS | FILES.keys())
+
+
+def builder_class(name: str) -> "type[tfds.core.GeneratorBasedBuilder]":
+    """Import the builder class of one of `builder_names()`."""
+    module = importlib.import_module(f"{__name__}.{FILES.get(name, name)}")
+    return getattr(module, "".join(word.capitalize() for word in name.split("_")))

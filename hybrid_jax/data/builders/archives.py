@@ -1,7 +1,7 @@
-"""The published archives of a data set: the user's own copies, or downloads.
+"""Published archives of a data set: the user's copies, or downloads.
 
-Builders read an archive's files by their exact names and write none of them to disk; an
-archive that tries to reach beyond its own folder is refused whole all the same.
+Builders read an archive's files by their exact names and write none of them to disk.
+Still an archive with a member outside of its folder is refused as a whole.
 """
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -10,26 +10,26 @@ import requests
 import tensorflow_datasets as tfds
 
 from hybrid_jax.errors import UserError
-from hybrid_jax.paths import given
+from hybrid_jax.paths import user_path
 
-SECONDS_TO_ANSWER = 10
+CONNECT_SECONDS = 10
 
 
 def fetch(
     builder: tfds.core.DatasetBuilder, dl_manager: tfds.download.DownloadManager
 ) -> dict[str, Path]:
-    """The archives of a builder's `url_infos` by file name, verified by their sha256.
+    """Return the archives of a builder's `url_infos` by file name.
 
-    Those in `<data_dir>/downloads/manual`, or in the builder's `manual_dir` where it
-    was given one, are taken from there.
+    Archives in `<data_dir>/downloads/manual`, or in the builder's `manual_dir` if it
+    has one, are not downloaded. All are verified by their sha256.
 
     Raises:
-      UserError: one is neither there nor to be had, or is not the published one.
+      UserError: An archive cannot be downloaded, or is not the published one.
     """
     urls = {info.filename: url for url, info in builder.url_infos.items()}
     manual = Path(
         getattr(builder, "manual_dir", "")
-        or given(builder.data_path).parents[1] / "downloads" / "manual"
+        or user_path(builder.data_path).parents[1] / "downloads" / "manual"
     )
     way_out = f"put the published {', '.join(urls)} into {manual}"
     if hint := getattr(builder, "HINT", ""):
@@ -51,15 +51,15 @@ def fetch(
 
 
 def check_member(archive: Path, name: str, regular: bool) -> None:
-    """Refuses a member that would lie, or point, outside of the archive's folder.
+    """Refuse a member that would lie, or point, outside of the archive's folder.
 
     Args:
-      archive: for the message.
-      name: of the member.
+      archive: path, for the message.
+      name: path of the member in the archive.
       regular: whether it is a file or a folder, and no link or device.
 
     Raises:
-      UserError: names archive and member.
+      UserError: The member is not safe; the message names archive and member.
     """
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     if posix.is_absolute() or windows.anchor or ".." in windows.parts:
@@ -69,9 +69,9 @@ def check_member(archive: Path, name: str, regular: bool) -> None:
 
 
 def _check_reachable(builder_name: str, file: str, url: str, way_out: str) -> None:
-    """Fails at once where TFDS would try for minutes."""
+    """Refuse an unreachable URL at once, which TFDS would retry for minutes."""
     try:
-        requests.head(url, timeout=SECONDS_TO_ANSWER).raise_for_status()
+        requests.head(url, timeout=CONNECT_SECONDS).raise_for_status()
     except requests.RequestException as error:
         raise UserError(
             f"{builder_name}: {file} cannot be downloaded from {url} "

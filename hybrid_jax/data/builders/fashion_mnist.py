@@ -3,57 +3,71 @@
 import gzip
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders.archives import fetch
-from hybrid_jax.data.png import encode_png
+from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
+from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.errors import UserError
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # dataset-fashion-mnist
-CLASSES = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)
+CLASSES = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+]
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
-# name: (bytes, sha256) of the archives as published.
+
+
+class Archive(NamedTuple):
+    """A published archive.
+
+    Attributes:
+      size: in bytes.
+      sha256: of the archive.
+      content_sha256: of its content. Debian's archives differ from the published ones
+        in the name and time that gzip wrote into the header, and have the same content.
+    """
+
+    size: int
+    sha256: str
+    content_sha256: str
+
+
 ARCHIVES = {
-    "train-images-idx3-ubyte.gz": (
+    "train-images-idx3-ubyte.gz": Archive(
         26421880,
         "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     ),
-    "train-labels-idx1-ubyte.gz": (
+    "train-labels-idx1-ubyte.gz": Archive(
         29515,
         "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     ),
-    "t10k-images-idx3-ubyte.gz": (
+    "t10k-images-idx3-ubyte.gz": Archive(
         4422102,
         "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     ),
-    "t10k-labels-idx1-ubyte.gz": (
+    "t10k-labels-idx1-ubyte.gz": Archive(
         5148,
         "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-    ),
-}
-# sha256 of what the archives hold. Debian's differ from the published ones in the name
-# and time that gzip wrote into its header, and hold the same.
-CONTENTS = {
-    "train-images-idx3-ubyte.gz": (
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
-    ),
-    "train-labels-idx1-ubyte.gz": (
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
-    ),
-    "t10k-images-idx3-ubyte.gz": (
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
-    ),
-    "t10k-labels-idx1-ubyte.gz": (
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
 }
 _CITATION = """\
@@ -65,67 +79,63 @@ _CITATION = """\
   year={2017}
 }"""
 
-with tfds.core.registered.skip_registration():
 
-    class FashionMnist(tfds.core.GeneratorBasedBuilder):
-        """28x28 gray images of clothes, 60,000 for training and 10,000 for testing."""
+class FashionMnist(Builder):
+    """28x28 gray images of clothes, 60,000 for training and 10,000 for testing."""
 
-        name = "fashion_mnist"
-        VERSION = tfds.core.Version("1.0.0")
-        RELEASE_NOTES = {"1.0.0": "The published split."}
-        HINT = "install Debian's package dataset-fashion-mnist"
-        url_infos = {
-            URL + name: tfds.download.checksums.UrlInfo(size, sha256, name)
-            for name, (size, sha256) in ARCHIVES.items()
+    name = "fashion_mnist"
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "The published split."}
+    HINT = "install Debian's package dataset-fashion-mnist"
+    url_infos = {
+        URL + name: tfds.download.checksums.UrlInfo(archive.size, archive.sha256, name)
+        for name, archive in ARCHIVES.items()
+    }
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.make_info(
+            {
+                "image": tfds.features.Image(shape=(28, 28, 1)),
+                "label": tfds.features.ClassLabel(names=CLASSES),
+            },
+            description="Zalando's article images, a drop-in for MNIST.",
+            homepage="https://github.com/zalandoresearch/fashion-mnist",
+            citation=_CITATION,
+        )
+
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
+        paths = debian_archives() or fetch(self, dl_manager)
+        check_contents(paths)
+        return {
+            split: self._generate_examples(paths[images], paths[labels])
+            for split, (images, labels) in FILES.items()
         }
 
-        def _info(self) -> tfds.core.DatasetInfo:
-            return tfds.core.DatasetInfo(
-                builder=self,
-                description="Zalando's article images, a drop-in for MNIST.",
-                features=tfds.features.FeaturesDict(
-                    {
-                        "image": tfds.features.Image(shape=(28, 28, 1)),
-                        "label": tfds.features.ClassLabel(names=CLASSES),
-                    }
-                ),
-                supervised_keys=("image", "label"),
-                homepage="https://github.com/zalandoresearch/fashion-mnist",
-                citation=_CITATION,
-            )
-
-        def _split_generators(self, dl_manager):
-            paths = debian_archives() or fetch(self, dl_manager)
-            check_contents(paths)
-            return {
-                split: self._generate_examples(*(paths[name] for name in names))
-                for split, names in FILES.items()
-            }
-
-        def _generate_examples(self, image_archive, label_archive):
-            images, labels = read_idx(image_archive), read_idx(label_archive)
-            for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-                yield i, {"image": encode_png(image), "label": int(label)}
+    def _generate_examples(self, image_archive: Path, label_archive: Path) -> Examples:
+        images, labels = read_idx(image_archive), read_idx(label_archive)
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            yield i, {"image": encode_png(image), "label": int(label)}
 
 
 def debian_archives() -> dict[str, Path]:
-    """The four archives by name, where Debian's package is installed."""
+    """Return the four archives by name if Debian's package is installed, else none."""
     if not DEBIAN_FOLDER.is_dir():
         return {}
-    return {name: DEBIAN_FOLDER / name for name in CONTENTS}
+    return {name: DEBIAN_FOLDER / name for name in ARCHIVES}
 
 
 def check_contents(paths: dict[str, Path]) -> None:
-    """Refuses archives that do not hold Fashion-MNIST."""
-    for name, sha256 in CONTENTS.items():
-        if hashlib.sha256(_unzip(paths[name])).hexdigest() != sha256:
+    """Refuse archives with another content than Fashion-MNIST."""
+    for name, archive in ARCHIVES.items():
+        digest = hashlib.sha256(_unzip(paths[name])).hexdigest()
+        if digest != archive.content_sha256:
             raise UserError(
                 f"{paths[name]} is damaged or not Fashion-MNIST: remove or replace it"
             )
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array of bytes in the idx format: 0, 0, 8, rank, big-endian sizes, data."""
+    """Read bytes in the idx format: 0, 0, 8, rank, big-endian sizes, data."""
     content = _unzip(path)
     rank = content[3]
     shape = np.frombuffer(content, ">i4", count=rank, offset=4)

@@ -3,25 +3,39 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid_jax.data import groups
+from hybrid_jax.data import subsets
 from hybrid_jax.data.builders.archives import fetch
-from hybrid_jax.data.png import encode_png
+from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
+from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.errors import UserError
+from hybrid_jax.extras import import_extra
+
+if TYPE_CHECKING:
+    import h5py
 
 URL = "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5"
-CLASSES = (
-    *("Disturbed", "Merging", "Round Smooth", "In-between Round Smooth"),
-    *("Cigar Shaped Smooth", "Barred Spiral", "Unbarred Tight Spiral"),
-    *("Unbarred Loose Spiral", "Edge-on without Bulge", "Edge-on with Bulge"),
-)
+CLASSES = [
+    "Disturbed",
+    "Merging",
+    "Round Smooth",
+    "In-between Round Smooth",
+    "Cigar Shaped Smooth",
+    "Barred Spiral",
+    "Unbarred Tight Spiral",
+    "Unbarred Loose Spiral",
+    "Edge-on without Bulge",
+    "Edge-on with Bulge",
+]
 SHAPE = (256, 256, 3)
 SPLIT_SEED = 0
-HELD_OUT = 0.1  # for testing
-MEASURES = ("ra", "dec", "redshift")
+TEST_FRACTION = 0.1
+MEASUREMENTS = ("ra", "dec", "redshift")
 MAX_ROWS = 2048  # 400 MB of pixels
 _CITATION = """\
 @article{walmsley2022galaxy,
@@ -34,77 +48,75 @@ _CITATION = """\
   year={2022}
 }"""
 
-with tfds.core.registered.skip_registration():
 
-    class Galaxy10(tfds.core.GeneratorBasedBuilder):
-        """17,736 color images of galaxies, 256x256 px, 90 % train and 10 % test.
+class Galaxy10(Builder):
+    """17,736 color images of galaxies, 256x256 px, 90 % train and 10 % test.
 
-        No split was published. This one is stratified by class and seeded, and images
-        of the same point of the sky are on the same side.
-        """
+    No split was published. This one is stratified by class and seeded, and images
+    of the same point of the sky are in the same split.
+    """
 
-        name = "galaxy10"
-        VERSION = tfds.core.Version("1.0.0")
-        RELEASE_NOTES = {
-            "1.0.0": "Split 90/10, stratified, grouped by coordinates, seed 0."
+    name = "galaxy10"
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {
+        "1.0.0": "Split 90/10, stratified, grouped by coordinates, seed 0."
+    }
+    ARCHIVE = "Galaxy10_DECals.h5"
+    url_infos = {
+        URL: tfds.download.checksums.UrlInfo(
+            2735267419,
+            "19aefc477c41bb7f77ff07599a6b82a038dc042f889a111b0d4d98bb755c1571",
+            ARCHIVE,
+        )
+    }
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        # As bytes, since TFDS would round the numbers to 32 bits.
+        measurements = {
+            name: tfds.features.Tensor(shape=(), dtype=np.float64, encoding="bytes")
+            for name in MEASUREMENTS
         }
-        ARCHIVE = "Galaxy10_DECals.h5"
-        url_infos = {
-            URL: tfds.download.checksums.UrlInfo(
-                2735267419,
-                "19aefc477c41bb7f77ff07599a6b82a038dc042f889a111b0d4d98bb755c1571",
-                ARCHIVE,
-            )
+        return self.make_info(
+            {
+                "image": tfds.features.Image(shape=SHAPE),
+                "label": tfds.features.ClassLabel(names=CLASSES),
+                **measurements,
+            },
+            description="Galaxies of the DESI Legacy Imaging Surveys, g, r and z "
+            "bands, with votes of Galaxy Zoo; redshift is NaN where unknown.",
+            homepage="https://doi.org/10.5281/zenodo.10845026",
+            citation=_CITATION,
+        )
+
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
+        import_h5py()  # before the download of 2.7 GB
+        (path,) = fetch(self, dl_manager).values()
+        columns = read_columns(path)
+        train, test = split_indices(columns["ans"], columns["ra"], columns["dec"])
+        return {
+            "train": self._generate_examples(path, columns, train),
+            "test": self._generate_examples(path, columns, test),
         }
 
-        def _info(self) -> tfds.core.DatasetInfo:
-            # As bytes, since TFDS would round the numbers to 32 bits.
-            measures = {
-                name: tfds.features.Tensor(shape=(), dtype=np.float64, encoding="bytes")
-                for name in MEASURES
-            }
-            return tfds.core.DatasetInfo(
-                builder=self,
-                description="Galaxies of the DESI Legacy Imaging Surveys, g, r and z "
-                "bands, with votes of Galaxy Zoo; redshift is NaN where unknown.",
-                features=tfds.features.FeaturesDict(
-                    {
-                        "image": tfds.features.Image(shape=SHAPE),
-                        "label": tfds.features.ClassLabel(names=CLASSES),
-                        **measures,
-                    }
-                ),
-                supervised_keys=("image", "label"),
-                homepage="https://doi.org/10.5281/zenodo.10845026",
-                citation=_CITATION,
+    def _generate_examples(
+        self, path: Path, columns: dict[str, np.ndarray], indices: np.ndarray
+    ) -> Examples:
+        for i, image in read_images(path, indices):
+            yield (
+                i,
+                {
+                    "image": encode_png(image),
+                    "label": int(columns["ans"][i]),
+                    **{name: float(columns[name][i]) for name in MEASUREMENTS},
+                },
             )
-
-        def _split_generators(self, dl_manager):
-            (path,) = fetch(self, dl_manager).values()
-            columns = read_columns(path)
-            train, test = split_indices(columns["ans"], columns["ra"], columns["dec"])
-            return {
-                "train": self._generate_examples(path, columns, train),
-                "test": self._generate_examples(path, columns, test),
-            }
-
-        def _generate_examples(self, path, columns, indices):
-            for i, image in read_images(path, indices):
-                yield (
-                    i,
-                    {
-                        "image": encode_png(image),
-                        "label": int(columns["ans"][i]),
-                        **{name: float(columns[name][i]) for name in MEASURES},
-                    },
-                )
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:
-    """Everything but the images: `ans`, the labels, and the measures, float64."""
+    """Read all columns but the images: labels `ans`, and float64 measurements."""
     with _open(path) as file:
         columns = {"ans": _dataset(file, "ans")[:].astype(np.int64)}
-        for name in MEASURES:
+        for name in MEASUREMENTS:
             columns[name] = _dataset(file, name)[:].astype(np.float64)
         images = _dataset(file, "images")
         shapes = {images.shape, *((len(c), *SHAPE) for c in columns.values())}
@@ -116,18 +128,21 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
 def split_indices(
     labels: np.ndarray, ra: np.ndarray, dec: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which images are for training and which for testing; a place is on one side."""
-    _, places = np.unique(np.stack([ra, dec], 1), axis=0, return_inverse=True)
-    held = groups.hold_out(labels, places.reshape(-1), HELD_OUT, SPLIT_SEED)
-    return np.flatnonzero(~held), np.flatnonzero(held)
+    """Return the indices of the training and of the test images.
+
+    Images of one point of the sky are in the same split.
+    """
+    _, points = np.unique(np.stack([ra, dec], 1), axis=0, return_inverse=True)
+    test = subsets.group_holdout(labels, points.reshape(-1), TEST_FRACTION, SPLIT_SEED)
+    return np.flatnonzero(~test), np.flatnonzero(test)
 
 
 def read_images(path: Path, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Images by their places in the file, a part of which is in memory at a time."""
+    """Yield indices and images of the file, with a part of it in memory at a time."""
     wanted = np.sort(indices)
     with _open(path) as file:
         images = _dataset(file, "images")
-        # A compressed chunk may hold parts of many images; it should be read once.
+        # A compressed chunk may have parts of many images; it should be read once.
         rows = min(images.chunks[0] if images.chunks else MAX_ROWS, MAX_ROWS)
         for start in range(0, len(images), rows):
             here = wanted[(start <= wanted) & (wanted < start + rows)]
@@ -137,10 +152,14 @@ def read_images(path: Path, indices: np.ndarray) -> Iterator[tuple[int, np.ndarr
                     yield int(i), block[i - start]
 
 
-@contextlib.contextmanager
-def _open(path: Path):
-    import h5py
+def import_h5py() -> ModuleType:
+    """Import h5py, or raise UserError with the extra that installs it."""
+    return import_extra("h5py", extra="galaxy10", purpose="galaxy10")
 
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator["h5py.File"]:
+    h5py = import_h5py()
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -148,12 +167,11 @@ def _open(path: Path):
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
-def _dataset(file, name: str):
-    """A column that lies in the file itself, for HDF5 can refer to other files."""
-    import h5py
-
-    own = isinstance(file.get(name, getlink=True), h5py.HardLink)
-    column = file[name] if own else None
+def _dataset(file: "h5py.File", name: str) -> "h5py.Dataset":
+    """Return a column of the file itself; HDF5 can refer to other files."""
+    h5py = import_h5py()
+    inside = isinstance(file.get(name, getlink=True), h5py.HardLink)
+    column = file[name] if inside else None
     if not isinstance(column, h5py.Dataset) or column.external or column.is_virtual:
         raise UserError(f"{file.filename} is damaged: it lacks {name}")
     return column

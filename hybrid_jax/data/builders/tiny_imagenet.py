@@ -12,11 +12,14 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from hybrid_jax.data.builders.archives import check_member, fetch
+from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
 from hybrid_jax.errors import UserError
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 ROOT = "tiny-imagenet-200/"
 NUM_CLASSES = 200
+# RuntimeError is that of encryption, or of a compression that zipfile lacks.
+READ_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError)
 _TRAIN = re.compile(rf"{ROOT}train/(n\d+)/images/\1_\d+\.JPEG")
 _CITATION = """\
 @techreport{le2015tiny,
@@ -26,93 +29,85 @@ _CITATION = """\
   year={2015}
 }"""
 
-with tfds.core.registered.skip_registration():
 
-    class TinyImagenet(tfds.core.GeneratorBasedBuilder):
-        """64x64 images of 200 classes, 100,000 for training and 10,000 for testing.
+class TinyImagenet(Builder):
+    """64x64 images of 200 classes, 100,000 for training and 10,000 for testing.
 
-        The published validation set is the test split, since the labels of the
-        published test set are secret. Labels follow the sorted WordNet ids.
-        """
+    The published validation set is the test split, since the labels of the
+    published test set are secret. Labels follow the sorted WordNet ids.
+    """
 
-        name = "tiny_imagenet"
-        VERSION = tfds.core.Version("1.0.0")
-        RELEASE_NOTES = {"1.0.0": "The published split, validation as test."}
-        ARCHIVE = "tiny-imagenet-200.zip"
-        url_infos = {
-            URL: tfds.download.checksums.UrlInfo(
-                248100043,
-                "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
-                ARCHIVE,
-            )
+    name = "tiny_imagenet"
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "The published split, validation as test."}
+    ARCHIVE = "tiny-imagenet-200.zip"
+    url_infos = {
+        URL: tfds.download.checksums.UrlInfo(
+            248100043,
+            "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
+            ARCHIVE,
+        )
+    }
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.make_info(
+            {
+                "image": tfds.features.Image(shape=(64, 64, 3), encoding_format="jpeg"),
+                # Its names are in the archive, see _split_generators.
+                "label": tfds.features.ClassLabel(num_classes=NUM_CLASSES),
+            },
+            description="200 classes of ImageNet, reduced to 64x64 px.",
+            homepage="http://cs231n.stanford.edu/",
+            citation=_CITATION,
+        )
+
+    def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
+        (archive,) = fetch(self, dl_manager).values()
+        with open_archive(archive) as file:
+            wnids = read_wnids(file)
+            names = class_names(file, wnids)
+            splits = {"train": train_files(file), "test": validation_files(file)}
+        for split, files in splits.items():
+            if set(files.values()) != set(wnids):
+                raise UserError(
+                    f"{archive} is damaged: the classes of its {split} images are "
+                    "not those of wnids.txt"
+                )
+        # TFDS writes the names beside the records and reads them back from there.
+        self.info.features["label"].names = names
+        return {
+            split: self._generate_examples(archive, files, wnids)
+            for split, files in splits.items()
         }
 
-        def _info(self) -> tfds.core.DatasetInfo:
-            return tfds.core.DatasetInfo(
-                builder=self,
-                description="200 classes of ImageNet, reduced to 64x64 px.",
-                features=tfds.features.FeaturesDict(
-                    {
-                        "image": tfds.features.Image(
-                            shape=(64, 64, 3), encoding_format="jpeg"
-                        ),
-                        # Its names are in the archive, see _split_generators.
-                        "label": tfds.features.ClassLabel(num_classes=NUM_CLASSES),
-                    }
-                ),
-                supervised_keys=("image", "label"),
-                homepage="http://cs231n.stanford.edu/",
-                citation=_CITATION,
-            )
-
-        def _split_generators(self, dl_manager):
-            (archive,) = fetch(self, dl_manager).values()
-            with open_archive(archive) as file:
-                wnids = read_wnids(file)
-                names = class_names(file, wnids)
-                splits = {"train": train_files(file), "test": validation_files(file)}
-            for split, files in splits.items():
-                if set(files.values()) != set(wnids):
-                    raise UserError(
-                        f"{archive} is damaged: the classes of its {split} images are "
-                        "not those of wnids.txt"
-                    )
-            # TFDS writes the names beside the records and reads them back from there.
-            self.info.features["label"].names = names
-            return {
-                split: self._generate_examples(archive, files, wnids)
-                for split, files in splits.items()
-            }
-
-        def _generate_examples(self, archive, files, wnids):
-            labels = {wnid: label for label, wnid in enumerate(wnids)}
-            with open_archive(archive) as file:
-                for name, wnid in files.items():
-                    # As published, since encoding again would lose more of the image.
-                    image = read_file(file, name)
-                    yield name, {"image": image, "label": labels[wnid]}
+    def _generate_examples(
+        self, archive: Path, files: dict[str, str], wnids: list[str]
+    ) -> Examples:
+        labels = {wnid: label for label, wnid in enumerate(wnids)}
+        with open_archive(archive) as file:
+            for name, wnid in files.items():
+                # As published, since encoding again would lose more of the image.
+                image = read_file(file, name)
+                yield name, {"image": image, "label": labels[wnid]}
 
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive, whose damages become errors for the user."""
+    """Open the archive; damage becomes a UserError."""
     try:
         with zipfile.ZipFile(path) as file:
             for member in file.infolist():
-                kind = stat.S_IFMT(member.external_attr >> 16)
-                # 0: the archive was made without kinds
-                regular = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+                file_type = stat.S_IFMT(member.external_attr >> 16)
+                # 0: the archive has no file types
+                regular = file_type in (0, stat.S_IFREG, stat.S_IFDIR)
                 check_member(path, member.filename, regular)
             yield file
-    except (
-        *(zipfile.BadZipFile, zlib.error, OSError, EOFError),
-        RuntimeError,  # encryption, and what is not implemented of compression
-    ) as error:
+    except READ_ERRORS as error:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
 def read_file(file: zipfile.ZipFile, name: str) -> bytes:
-    """A file of the archive; nothing is written to disk."""
+    """Read a file of the archive; nothing is written to disk."""
     try:
         member = file.getinfo(name)
     except KeyError:
@@ -121,7 +116,7 @@ def read_file(file: zipfile.ZipFile, name: str) -> bytes:
 
 
 def read_wnids(file: zipfile.ZipFile) -> list[str]:
-    """WordNet ids of the classes in the order of the labels."""
+    """Return the WordNet ids of the classes in the order of the labels."""
     wnids = sorted(set(_read_text(file, "wnids.txt").split()))
     if len(wnids) != NUM_CLASSES:
         raise UserError(
@@ -132,7 +127,7 @@ def read_wnids(file: zipfile.ZipFile) -> list[str]:
 
 
 def class_names(file: zipfile.ZipFile, wnids: list[str]) -> list[str]:
-    """The first word for each class, with its WordNet id where two share the word."""
+    """Return each class's first word, with its WordNet id where two share the word."""
     lines = _read_text(file, "words.txt").splitlines()
     words = dict(line.split("\t", 1) for line in lines if "\t" in line)
     if missing := [wnid for wnid in wnids if wnid not in words]:
@@ -148,13 +143,13 @@ def class_names(file: zipfile.ZipFile, wnids: list[str]) -> list[str]:
 
 
 def train_files(file: zipfile.ZipFile) -> dict[str, str]:
-    """WordNet id for each training image."""
+    """Return the WordNet id of each training image by file name."""
     matches = map(_TRAIN.fullmatch, file.namelist())
     return {match[0]: match[1] for match in matches if match}
 
 
 def validation_files(file: zipfile.ZipFile) -> dict[str, str]:
-    """WordNet id for each image of the published validation set."""
+    """Return the WordNet id of each image of the published validation set."""
     lines = _read_text(file, "val/val_annotations.txt").splitlines()
     fields = (line.split("\t") for line in lines if "\t" in line)
     return {f"{ROOT}val/images/{name}": wnid for name, wnid, *_ in fields}

@@ -1,0 +1,149 @@
+"""Files of experiments: what `--config=FILE` and `--config=FILE:MODEL` name.
+
+The experiments of this project are known by their names too: `--config=digits`.
+"""
+
+import difflib
+import inspect
+import re
+import runpy
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+import hybrid_jax
+from hybrid_jax.config.suggestions import unknown_field
+from hybrid_jax.errors import UserError, first_line
+
+SUCH_AS = "such as configs/digits.py"
+
+
+def load_config(text: str, fields: dict[str, Any]) -> ConfigDict:
+    """Load an experiment.
+
+    Args:
+      text: a file or the name of an experiment, and `:model` behind it if need be.
+      fields: values that take the place of the file's, by name.
+
+    Returns:
+      What the file's `get_config` returns, changed and locked; not yet checked.
+
+    Raises:
+      UserError: names the file, and the line where it fails.
+    """
+    path, arguments = find(text)
+    get_config = _guarded(path, lambda: runpy.run_path(str(path))).get("get_config")
+    if not callable(get_config):
+        raise UserError(
+            f"--config={path} has no function get_config: give an experiment, {SUCH_AS}"
+        )
+    _check_arguments(path, get_config, arguments)
+    config = _guarded(path, lambda: get_config(*arguments))
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"--config={path}: get_config returns {type(config).__name__} instead of a "
+            "config: change and return the one of hybrid_jax.config.default()"
+        )
+
+    def changed() -> ConfigDict:
+        with config.unlocked():
+            config.update_from_flattened_dict(fields)
+        return config.lock()
+
+    return _guarded(path, changed)
+
+
+def find(text: str) -> tuple[Path, list[str]]:
+    """Return the file of an experiment, and the model behind the colon if any.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    if not text:
+        raise UserError(f"--config is empty: give a file, {SUCH_AS}")
+    if path := _file_of(text):
+        return path, []
+    before, colon, model = text.rpartition(":")
+    if colon and (path := _file_of(before)):
+        return path, [model]
+    path = Path(before if colon else text).expanduser()
+    if path.is_dir():
+        raise UserError(f"--config={path} is a folder: give a file, {SUCH_AS}")
+    raise UserError(f"--config={path} does not exist: {_near(path)}")
+
+
+def experiments() -> dict[str, Path]:
+    """Return the files of this project's experiments by name."""
+    package = Path(hybrid_jax.__file__).parent
+    folders = (package / "configs", package.parent / "configs")  # a wheel, a checkout
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+
+
+def _file_of(text: str) -> Path | None:
+    path = Path(text).expanduser()
+    return experiments().get(text) if path.is_dir() or not path.exists() else path
+
+
+def _near(path: Path) -> str:
+    """Say which file may be meant."""
+    for folder in (Path("configs"), path.parent):
+        files = {file.stem: file for file in sorted(folder.glob("*.py"))}
+        if near := difflib.get_close_matches(path.stem, files, n=1):
+            return f"did you mean {files[near[0]]}?"
+    if near := difflib.get_close_matches(path.stem, experiments(), n=1):
+        return f"did you mean --config={near[0]}?"
+    return f"give one, {SUCH_AS}, or a name of {', '.join(experiments())}"
+
+
+def _check_arguments(path: Path, get_config: Callable, arguments: list[str]) -> None:
+    """Refuse a model that `get_config` does not take, and the lack of one."""
+    try:
+        inspect.signature(get_config).bind(*arguments)
+    except TypeError:
+        if not arguments:
+            raise UserError(
+                f"--config={path} takes a model: give one behind a colon"
+            ) from None
+        raise UserError(
+            f"--config={path}:{arguments[0]}: get_config takes no model: leave out "
+            f":{arguments[0]}"
+        ) from None
+
+
+def _guarded(path: Path, run: Callable[[], Any]) -> Any:
+    """Run a user's code.
+
+    Raises:
+      UserError: it fails; names the line and what is wrong there.
+    """
+    try:
+        return run()
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # a file may raise anything
+        if isinstance(error, OSError) and error.filename == str(path):
+            raise UserError(
+                f"--config={path} cannot be read: {error.strerror}"
+            ) from None
+        raise UserError(f"--config={path}{_cause(path, error)}") from None
+
+
+def _cause(path: Path, error: BaseException) -> str:
+    """Say on which line of a file an exception came, and what it is."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    what = first_line(error)
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        lines.append(error.lineno)
+        what = error.msg
+    where = f", line {lines[-1]}: " if lines else ": "
+    of_config = frames[-1].filename == inspect.getsourcefile(ConfigDict)
+    # ml_collections begins with the name of the field that it lacks.
+    name = re.search(r"['\"](\w+)\\*['\"]", str(error))
+    if of_config and name and isinstance(error, (AttributeError, KeyError)):
+        return where + unknown_field(name[1])
+    return f"{where}{type(error).__name__}: {what}"

@@ -1,0 +1,276 @@
+"""From what files and flags say to a `Config`, checked once for the whole program.
+
+A config file starts from `default()`, a `ConfigDict`, and changes what its experiment
+is about. `resolve` is where such a `ConfigDict` ends: behind it there are frozen
+dataclasses, whose parts are passed inward.
+"""
+
+import ast
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, FieldReference
+
+from hybrid_jax.config.field import Field
+from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.config.suggestions import unknown_field
+from hybrid_jax.errors import UserError, closest
+from hybrid_jax.models.registry import (
+    MODELS,
+    ViTRow,
+    block_plan,
+    check_heads,
+    parse_stack,
+)
+from hybrid_jax.models.strides import as_size, check_strides, choose_strides
+
+
+def default() -> ConfigDict:
+    """Return every field at its default; a misspelt one cannot be set."""
+    return to_config_dict({name: field.default for name, field in FIELDS.items()})
+
+
+def to_config_dict(flat: dict[str, Any]) -> ConfigDict:
+    """Return values by name as a locked `ConfigDict` of groups."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, leaf = name.split(".")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        # A plain field keeps the type of its first value.
+        several = name in FIELDS and str in FIELDS[name].types[1:]
+        node[leaf] = FieldReference(value, field_type=object) if several else value
+    return ConfigDict(tree).lock()
+
+
+def flatten(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
+    """Return values by name, such as `optim.learning_rate`, with tuples for lists."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, (ConfigDict, dict)):
+            flat |= {f"{name}.{leaf}": v for leaf, v in flatten(value).items()}
+        else:
+            flat[name] = tuple(value) if isinstance(value, list) else value
+    return flat
+
+
+def resolve(config: ConfigDict | Config) -> Config:
+    """Check every field, then how they go together.
+
+    Raises:
+      UserError: names the field, its value and what is allowed.
+    """
+    values = config.flat() if isinstance(config, Config) else flatten(config)
+    for name in {**values, **FIELDS}:
+        if name not in FIELDS:
+            raise UserError(unknown_field(name))
+        if name not in values:
+            raise UserError(f"config.{name} is missing: start from config.default()")
+        _check_field(name, values[name], FIELDS[name])
+    resolved = Config.from_flat(values)
+    _check_together(resolved)
+    return resolved
+
+
+def parse_value(name: str, text: str) -> Any:
+    """Read a field's value from a command line.
+
+    Args:
+      name: of a field.
+      text: as it was typed.
+
+    Returns:
+      The value in the field's own type.
+
+    Raises:
+      UserError: the text is of another type; says what is allowed.
+    """
+    field = FIELDS[name]
+    for kind in field.types:
+        with contextlib.suppress(ValueError):
+            return _PARSERS[kind](text, field)
+    raise UserError(_refusal(name, text or "''"))
+
+
+def check_image_size(image_size: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    """Refuse a size that the network cannot serve.
+
+    Raises:
+      UserError: with a size or strides that would do.
+    """
+    height, width = image_size
+    size = as_size((height, width))
+    try:
+        check_strides(size, strides or choose_strides(size))
+    except ValueError as error:
+        raise UserError(
+            f"{error} (config.data.image_size, config.model.strides)"
+        ) from None
+
+
+def _check_field(name: str, value: Any, field: Field) -> None:
+    # A default is allowed without a look at its table, which may need jax.
+    if type(value) not in field.types or not (
+        value == field.default or field.rule.holds(value)
+    ):
+        hint = closest(value, MODELS) if name == "model.name" else ""
+        raise UserError(_refusal(name, repr(value)) + hint)
+
+
+def _refusal(name: str, shown: str) -> str:
+    return f"config.{name}={shown} is not allowed: {FIELDS[name].rule.words}"
+
+
+def _parse_tuple(text: str, field: Field) -> tuple:
+    """Read `64,64`, `(64, 64)`, `('stem', 'head')`, one text, or nothing.
+
+    Raises:
+      ValueError: it is none of these.
+    """
+    if not text.strip():
+        return ()
+    try:
+        literal = ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError):  # a text, such as stage[12]
+        literal = text
+    if isinstance(literal, (tuple, list)):
+        values = [tuple(literal)]
+    else:
+        values = [(literal,), (text,)]
+    for value in values:
+        with contextlib.suppress(TypeError):  # a rule about numbers meets text
+            if field.rule.holds(value):
+                return value
+    raise ValueError
+
+
+_PARSERS: dict[type, Callable[[str, Field], Any]] = {
+    bool: lambda text, field: flags.BooleanParser().parse(text),
+    int: lambda text, field: int(text),
+    float: lambda text, field: float(text),
+    str: lambda text, field: text,
+    tuple: _parse_tuple,
+}
+
+
+def _check_together(config: Config) -> None:
+    batch, micro_batches = config.train.batch_size, config.optim.accumulate
+    if batch % micro_batches:
+        raise UserError(
+            f"config.optim.accumulate={micro_batches} does not divide "
+            f"config.train.batch_size={batch}"
+        )
+    warmup, epochs = config.optim.warmup_epochs, config.train.epochs
+    if warmup >= epochs:
+        raise UserError(
+            f"config.optim.warmup_epochs={warmup} is not below "
+            f"config.train.epochs={epochs}"
+        )
+    if config.augment.crop_padding and config.augment.crop_scale:
+        raise UserError(
+            "config.augment.crop_padding and config.augment.crop_scale are two ways to "
+            "crop: leave one at 0"
+        )
+    if config.train.patience and config.data.validation == 0:
+        raise UserError(
+            f"config.train.patience={config.train.patience} needs a validation "
+            "split: leave it at 0, or take another config.data.validation than 0"
+        )
+    _check_meaning(config)
+    _check_schedule(config)
+    _check_stages(config)
+    if config.data.image_size:
+        check_image_size(config.data.image_size, config.model.strides)
+
+
+def _check_meaning(config: Config) -> None:
+    """Refuse fields that mean nothing beside the value of another one."""
+    values = config.flat()
+    for deciding, holds, others, way_out in (
+        # Strides suit a data set, for whichever hybrid; a ViT passes them over.
+        ("model.name", _is_vit, ("model.stack", "model.attention"), "take a hybrid"),
+        ("model.name", _is_hybrid, ("model.patch_size",), "take a ViT"),
+        ("data.name", _is_folder, ("data.label", "data.manual_dir"), ""),
+        (
+            "data.name",
+            lambda name: not _is_folder(name),
+            ("data.path", "data.group"),
+            "take configs/folder.py",
+        ),
+        (
+            "optim.schedule",
+            lambda name: name in ("cosine", "one_cycle", "constant"),
+            ("optim.decay_epochs", "optim.decay_factor"),
+            "take config.optim.schedule=step",
+        ),
+        (
+            "optim.name",
+            lambda name: name in ("adamw", "lamb", "muon"),
+            ("optim.momentum",),
+            "take config.optim.name=sgd",
+        ),
+        (
+            "loss.name",
+            lambda name: name in ("softmax", "sigmoid"),
+            ("loss.focal_gamma",),
+            "take config.loss.name=focal",
+        ),
+    ):
+        for name in others:
+            if holds(values[deciding]) and values[name] != FIELDS[name].default:
+                raise UserError(
+                    f"config.{name}={values[name]!r} means nothing to "
+                    f"config.{deciding}={values[deciding]!r}: leave it out"
+                    + (f", or {way_out}" if way_out else "")
+                )
+
+
+def _check_schedule(config: Config) -> None:
+    """Refuse a schedule that has nothing to rise in, or falls outside of the run."""
+    optim, epochs = config.optim, config.train.epochs
+    if optim.schedule == "one_cycle" and not optim.warmup_epochs:
+        raise UserError(
+            "config.optim.schedule='one_cycle' rises during warm-up, and "
+            f"config.optim.warmup_epochs={optim.warmup_epochs}: take more, such as "
+            f"{0.3 * epochs:g}"
+        )
+    if optim.schedule == "step" and not optim.decay_epochs:
+        raise UserError(
+            "config.optim.schedule='step' needs epochs at which it falls: give "
+            f"config.optim.decay_epochs, such as {0.5 * epochs:g},{0.75 * epochs:g}"
+        )
+    for epoch in optim.decay_epochs:
+        if not optim.warmup_epochs < epoch < epochs:
+            raise UserError(
+                f"config.optim.decay_epochs={optim.decay_epochs!r} has {epoch}, and "
+                "the learning rate can fall only after "
+                f"config.optim.warmup_epochs={optim.warmup_epochs} and before "
+                f"config.train.epochs={epochs}"
+            )
+
+
+def _is_vit(name: str) -> bool:
+    return isinstance(MODELS[name], ViTRow)
+
+
+def _is_hybrid(name: str) -> bool:
+    return not _is_vit(name)
+
+
+def _is_folder(name: str) -> bool:
+    return name == "folder"
+
+
+def _check_stages(config: Config) -> None:
+    """Refuse stages that cannot be built."""
+    row = MODELS[config.model.name]
+    if isinstance(row, ViTRow):
+        return
+    stack = parse_stack(config.model.stack) or row.stack
+    try:
+        check_heads(block_plan(stack, row.widths, row.depths))
+    except ValueError as error:
+        raise UserError(f"{error} (config.model.stack, config.model.name)") from None

@@ -1,0 +1,170 @@
+"""What a field of a config may be: a test of its value, and the same in words.
+
+A rule about the rows of a table names the table by its address. So a row that is added
+to it, even from outside of this package, is allowed at once, and reading a config
+imports no jax.
+"""
+
+import importlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from PIL import ImageColor
+
+from hybrid_jax.paths import LOCAL_ONLY, is_local
+
+
+class Rule(NamedTuple):
+    """What a field may be.
+
+    Attributes:
+      allowed: in words, or what gives them.
+      holds: whether a value of the right type is allowed.
+    """
+
+    allowed: str | Callable[[], str]
+    holds: Callable[[Any], bool]
+
+    @property
+    def words(self) -> str:
+        """What is allowed, in words."""
+        return self.allowed if isinstance(self.allowed, str) else self.allowed()
+
+
+def whole_number(least: int) -> Rule:
+    """Allow whole numbers from `least`."""
+    return Rule(f"a whole number from {least}", lambda v: v >= least)
+
+
+def one_of(*choices: str) -> Rule:
+    """Allow the texts given."""
+    return Rule(f"one of {', '.join(choices)}", lambda v: v in choices)
+
+
+def row_of(address: str, *, off: str = "") -> Rule:
+    """Allow the names of a table's rows.
+
+    Args:
+      address: `package.module:TABLE`, a mapping.
+      off: a name that is allowed too, and stands for no row.
+    """
+
+    def names() -> list[str]:
+        return [*dict.fromkeys([off, *_table(address)] if off else _table(address))]
+
+    return Rule(lambda: f"one of {', '.join(names())}", lambda v: v in names())
+
+
+def tuple_of_whole_numbers(meaning: str, holds: Callable[[tuple], bool]) -> Rule:
+    """Allow an empty tuple, and tuples of whole numbers that pass a test."""
+
+    def whole_and_holds(value: tuple) -> bool:
+        return all(type(v) is int for v in value) and (not value or holds(value))
+
+    return Rule(meaning, whole_and_holds)
+
+
+def _table(address: str) -> Mapping[str, Any]:
+    module, _, name = address.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _is_fold(text: str) -> bool:
+    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+    number, folds = map(int, match.groups()) if match else (0, 0)
+    return 1 <= number <= folds and folds >= 2
+
+
+def _is_validation(value: float | str) -> bool:
+    return _is_fold(value) if isinstance(value, str) else 0 <= value < 1
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
+
+
+def _is_color(text: str) -> bool:
+    try:
+        ImageColor.getrgb(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_stack(text: str) -> bool:
+    from hybrid_jax.models.registry import LETTERS, parse_stack
+
+    return not text or (len(parse_stack(text)) == 4 and {*text} <= {*LETTERS, "-"})
+
+
+def _stack_words() -> str:
+    letters = ", ".join(_table("hybrid_jax.models.registry:LETTERS"))
+    return f"empty, or four stages such as C-C-C-T or C-C-CT-T, of {letters}"
+
+
+def _model_words() -> str:
+    from hybrid_jax.models.registry import family_patterns
+
+    return f"one of {family_patterns()}"
+
+
+# Comparisons with NaN are false, so every rule on numbers refuses it.
+PATH = Rule(LOCAL_ONLY, is_local)
+NAME = Rule(
+    "a name such as digits, or of TFDS such as imagenette/160px-v2",
+    lambda v: bool(re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v)),
+)
+SWITCH = Rule("true or false", lambda v: True)
+SEED = Rule("a whole number from 0 to below 2**31", lambda v: 0 <= v < 2**31)
+RATE = Rule("a number from 0 to below 1", lambda v: 0 <= v < 1)
+PART = Rule("a number above 0 and below 1", lambda v: 0 < v < 1)
+SHARE = Rule("a number from 0 to 1", lambda v: 0 <= v <= 1)
+FACTOR = Rule("a number above 0 up to 1", lambda v: 0 < v <= 1)
+HALF = Rule("a number from 0 to 0.5", lambda v: 0 <= v <= 0.5)
+POSITIVE = Rule("a finite number above 0", lambda v: 0 < v < math.inf)
+NOT_NEGATIVE = Rule("a finite number from 0", lambda v: 0 <= v < math.inf)
+MAGNITUDE = Rule("a whole number from 0 to 30", lambda v: 0 <= v <= 30)
+COLOR = Rule("a color such as white, gray or #ff8800", _is_color)
+VALIDATION = Rule(
+    "a number from 0 to below 1, or a fold such as 2/5: the second of five",
+    _is_validation,
+)
+PATTERN = Rule(
+    r"empty, or a regular expression such as (patient\d+)",
+    lambda v: not v or _is_pattern(v),
+)
+PATTERNS = Rule(
+    "a tuple of regular expressions, such as ('stem/', 'stage[12]_')",
+    lambda v: all(isinstance(p, str) and p and _is_pattern(p) for p in v),
+)
+MODEL = Rule(_model_words, lambda v: v in _table("hybrid_jax.models.registry:MODELS"))
+STACK = Rule(_stack_words, _is_stack)
+STRIDES = tuple_of_whole_numbers(
+    "empty, or five strides (stem and four stages), each 1 or 2",
+    lambda v: len(v) == 5 and set(v) <= {1, 2},
+)
+IMAGE_SIZE = tuple_of_whole_numbers(
+    "empty, or (height, width) in pixels such as 64,64, each from 16",
+    lambda v: len(v) == 2 and min(v) >= 16,
+)
+EPOCHS = Rule(
+    "empty, or numbers above 0 that rise, such as 60,120,160",
+    lambda v: all(
+        type(e) in (int, float) and before < e < math.inf
+        for before, e in zip((0, *v), v, strict=False)
+    ),
+)
+CHECKPOINT = Rule(
+    "empty, best, last, or the step of a checkpoint",
+    lambda v: bool(re.fullmatch(r"(best|last|[1-9]\d*)?", v)),
+)
+FAULT = Rule(
+    "empty, or nan@STEP or term@STEP, counted from 1",
+    lambda v: bool(re.fullmatch(r"((nan|term)@[1-9]\d*)?", v)),
+)

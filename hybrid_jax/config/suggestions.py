@@ -1,0 +1,67 @@
+"""Suggest what a user may have meant by a field that does not exist."""
+
+import difflib
+
+from hybrid_jax.config.schema import FIELDS
+
+# What other programs call a field: the last part of its name here.
+ALIASES = {
+    "bs": "batch_size",
+    "checkpoint": "init_from",
+    "early_stopping": "patience",
+    "ema": "ema_decay",
+    "flip": "symmetry",
+    "fold": "validation",
+    "grad_clip": "clip_norm",
+    "input_size": "image_size",
+    "lr": "learning_rate",
+    "num_workers": "workers",
+    "pretrained": "init_from",
+    "resolution": "image_size",
+    "val_fraction": "validation",
+    "wd": "weight_decay",
+}
+NEAR = 0.7  # least likeness of names, as difflib counts it
+
+
+def unknown_field(name: str) -> str:
+    """Say that there is no such field, and what the user may have meant."""
+    group = name.rpartition(".")[0]
+    if inside := _members(name):
+        return (
+            f"config.{name} is a group of fields: give one of them, such as "
+            f"config.{name}.{inside[0]}"
+        )
+    absent, siblings = f"config.{name} does not exist", _members(group)
+    if group in FIELDS:
+        return f"{absent}: config.{group} has no fields of its own"
+    groups = dict.fromkeys(field.rpartition(".")[0] for field in FIELDS)
+    near = nearest(name)
+    if not (near or siblings):
+        near = difflib.get_close_matches(name, groups, 1, NEAR)
+    if near:
+        shown = [f"config.{field}" for field in near]
+        return f"{absent}, did you mean {' or '.join(shown)}?"
+    if siblings:
+        return f"{absent}: config.{group} has {', '.join(siblings)}"
+    return absent
+
+
+def nearest(name: str) -> list[str]:
+    """Return the fields that a wrong name may mean, likeliest first.
+
+    Its last part, or what it is called here, is looked for in all groups; then what is
+    spelled like it.
+    """
+    leaves = {field: field.rpartition(".")[2] for field in FIELDS}
+    leaf = name.rpartition(".")[2].replace("-", "_")
+    meant = ALIASES.get(leaf, leaf)
+    alike = [meant, *difflib.get_close_matches(leaf, leaves.values(), 3, NEAR)]
+    found = next((near for near in alike if near in leaves.values()), None)
+    return [field for field in FIELDS if leaves[field] == found]
+
+
+def _members(group: str) -> list[str]:
+    """Return the names of a group's fields."""
+    fields = [field for field in FIELDS if field.startswith(f"{group}.")]
+    return [field.removeprefix(f"{group}.") for field in fields]

@@ -1,0 +1,93 @@
+"""Caches on disk: decoded pixels, and what is known of images that were scanned.
+
+A later run maps the pixels instead of decoding, and scans changed images only.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from hybrid_jax.data.image_io import DECODER_VERSION
+from hybrid_jax.data.lazy_images import LazyImages
+from hybrid_jax.errors import UserError
+
+FILE = "images.npy"
+
+
+def decoded(encoded: LazyImages, folder: Path, title: str) -> np.ndarray:
+    """Return all pixels of a split, uint8 `[N, H, W, C]`, decoded once to `folder`.
+
+    Where the disk is full or read-only, each run decodes the images again.
+
+    Raises:
+      UserError: the cache is damaged, or an image cannot be read.
+    """
+    if not folder.is_dir():
+        try:
+            _decode_to(folder, encoded, title)
+        except OSError:
+            return encoded.decode_all(title)
+    try:
+        images = np.load(folder / FILE, mmap_mode="r", allow_pickle=False)
+        if images.shape != encoded.shape or images.dtype != np.uint8:
+            raise ValueError(f"{images.dtype} {images.shape} for {encoded.shape}")
+        return images
+    except FileNotFoundError:  # another run deleted it
+        return encoded.decode_all(title)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is damaged ({error}): delete it") from None
+
+
+def _decode_to(folder: Path, encoded: LazyImages, title: str) -> None:
+    """Write the folder whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".decoding-"))
+    try:
+        # Check the space first: a full disk would kill a write to mapped memory.
+        size = int(np.prod(encoded.shape))
+        if shutil.disk_usage(scratch).free < size + 2**20:
+            raise OSError("no space left")
+        images = np.lib.format.open_memmap(
+            scratch / FILE, mode="w+", dtype=np.uint8, shape=encoded.shape
+        )
+        encoded.decode_all(title, out=images)
+        images.flush()
+        os.rename(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+# Identifies the decoders: others may give other pixels.
+READER_VERSION = f"{PIL.__version__} {DECODER_VERSION}"
+
+
+def read_cache(file: Path, length: int) -> dict[str, list]:
+    """Return the rows of a file by name.
+
+    Args:
+      file: a missing or damaged file has no rows.
+      length: of a row; rows of another length, from another version, are left out.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {name: row for name, row in content.items() if len(row) == length}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def write_cache(file: Path, rows: dict[str, list]) -> None:
+    """Write rows whole or not at all; ignore a disk that cannot be written to."""
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(json.dumps(rows), encoding="utf-8")
+        os.replace(scratch, file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            scratch.unlink()

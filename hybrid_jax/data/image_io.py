@@ -1,0 +1,262 @@
+"""Decode the bytes of an image file to uint8 pixels in a data set's pixel format.
+
+Formats are those of `FORMATS`, gray, color, palette and CMYK, up to 16 bits a channel.
+Images are rotated by their EXIF orientation and composited over a background color.
+All other content is refused by name, never guessed.
+"""
+
+import contextlib
+import ctypes
+import functools
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import ExifTags, Image, ImageOps
+
+from hybrid_jax.data import image_modes
+from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat, resize_and_pad
+from hybrid_jax.errors import first_line
+
+# Pillow's decoders that are used, and their suffixes. Other decoders would only add
+# surface for attacks.
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "AVIF": (".avif",),
+}
+SUFFIXES = tuple(suffix for names in FORMATS.values() for suffix in names)
+# Suffixes of image files that are not supported.
+_UNSUPPORTED = (
+    ".arw .cr2 .cr3 .czi .dcm .dng .eps .exr .fit .fits .fts .hdr .heic .heif .ico "
+    ".icns .j2k .jp2 .jpf .jpx .jxl .lif .lsm .nd2 .ndpi .nef .nii .orf .pbm .pcx .pgm "
+    ".pict .pnm .ppm .psd .qoi .raf .ras .raw .rw2 .sgi .svg .svs .tga .vsi .xbm .xpm"
+)
+UNSUPPORTED_SUFFIXES = frozenset(_UNSUPPORTED.split())
+# First bytes of files by format.
+MAGIC_BYTES = {
+    **{b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"},
+    **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"},
+}
+TRANSPOSED_ORIENTATIONS = (
+    5,
+    6,
+    7,
+    8,
+)  # EXIF orientations that swap height and width
+DECODER_VERSION = 2  # increased whenever decoding gives other pixels
+
+# Ways to resize a Pillow image of another shape to `(width, height)`.
+FITS: dict[str, Callable] = {
+    "crop": lambda image, size: ImageOps.fit(image, size, Image.Resampling.BICUBIC),
+    "pad": lambda image, size: ImageOps.pad(image, size, Image.Resampling.BICUBIC),
+    "stretch": lambda image, size: image.resize(size, Image.Resampling.BICUBIC),
+}
+
+# Beginnings of Pillow's warnings that say nothing about pixels.
+IGNORED_WARNINGS = (
+    "Corrupt EXIF data",
+    "Image appears to be a malformed MPO file",
+    "Image size .* could be decompression bomb",
+    "Invalid APNG, will use default PNG image",
+    "Metadata Warning",
+    "Palette images with Transparency",
+    "Possibly corrupt EXIF data",
+    "Tag data larger than file",
+    "Truncated File Read",
+)
+
+
+class Unreadable(Exception):
+    """Raised for bytes that cannot be read as an image; the message says why."""
+
+
+def decode(
+    content: bytes | Unreadable,
+    form: PixelFormat,
+    extent: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Decode an image file to pixels uint8 `[H, W, C]`.
+
+    Args:
+      content: bytes of the file, or why they cannot be read.
+      form: pixel format of the result.
+      extent: height and width that the image fills, where images are stored whole.
+
+    Raises:
+      Unreadable: says why.
+    """
+    stored = _open(content)
+    bits, low_bytes = image_modes.stored_bits(stored), None
+    if bits == 16 and not form.bits:
+        raise Unreadable("it has 16 bits, and it is not known how many of them count")
+    if bits == 16 and form.bits < 16 and stored.mode in image_modes.COLOR:
+        low_bytes = _upright(image_modes.read_lower_bytes(_open(content)))
+    if stored.format == "JPEG":
+        # Decode a large photograph at a fraction of its size, twice what is needed.
+        stored.draft(None, (2 * max(form.size), 2 * max(form.size)))
+    image = _upright(stored)
+    try:
+        bits = form.bits if bits == 16 else bits
+        image_8_bit = image_modes.to_8_bits(image, bits, low_bytes)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
+    return _convert(image_8_bit, form, extent)
+
+
+def convert_array(
+    pixels: np.ndarray, form: PixelFormat, extent: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Convert a decoded image to a pixel format, uint8 `[H, W, C]`.
+
+    Args:
+      pixels: uint8 `[h, w, C]`.
+      form: pixel format of the result.
+      extent: height and width that the image fills, where images are stored whole.
+    """
+    gray = pixels.shape[-1] == 1
+    image = Image.fromarray(pixels[..., 0] if gray else pixels)
+    return _convert(image, form, extent)
+
+
+def _convert(
+    image: Image.Image, form: PixelFormat, extent: tuple[int, int] | None
+) -> np.ndarray:
+    """Convert an upright 8-bit image to pixels uint8 `[H, W, C]`."""
+    image = image_modes.composite(image, form.background)
+    image = image.convert("L" if form.channels == 1 else "RGB")
+    height, width = form.size
+    if extent is not None:
+        pixels = resize_and_pad(image, extent, form.size, form.fit)
+    elif image.size != (width, height):
+        pixels = np.asarray(FITS[form.fit](image, (width, height)))
+    else:
+        pixels = np.asarray(image)
+    return pixels.reshape(height, width, form.channels)
+
+
+def size_of(content: bytes | Unreadable) -> tuple[int, int]:
+    """Read height and width of the upright image from the head of its file.
+
+    Raises:
+      Unreadable: says why.
+    """
+    image = _open(content)
+    width, height = image.size
+    try:
+        is_transposed = (
+            image.getexif().get(ExifTags.Base.Orientation, 1) in TRANSPOSED_ORIENTATIONS
+        )
+    except Exception as error:  # Pillow's readers raise many kinds
+        raise Unreadable(first_line(error)) from None
+    return (width, height) if is_transposed else (height, width)
+
+
+def read_info(content: bytes | Unreadable) -> ImageInfo:
+    """Decode an image to the last pixel and return what is known of it."""
+    return read_info_and_image(content)[0]
+
+
+def read_info_and_image(
+    content: bytes | Unreadable, background: str = "white"
+) -> tuple[ImageInfo, Image.Image | None]:
+    """Return what is known of an image, and the upright image; None if unreadable.
+
+    Args:
+      content: bytes of a file, or why they cannot be read.
+      background: color behind transparent pixels.
+    """
+    try:
+        stored = _open(content)
+        bits = image_modes.stored_bits(stored)
+        image = _upright(stored)
+        peak = image_modes.highest_level(image, bits)
+    except (Unreadable, ValueError) as error:
+        return ImageInfo(0, 0, False, error=str(error)), None
+    transparent = image_modes.is_transparent(image)
+    infos = ImageInfo(
+        image.height,
+        image.width,
+        gray=image.mode in image_modes.GRAY | image_modes.DEEP_GRAY,
+        peak=peak,
+        format=stored.format or "",
+        bits=bits,
+        transparent=transparent,
+    )
+    if transparent and image.mode not in image_modes.DEEP_GRAY:
+        image = image_modes.composite(image, background)
+    return infos, image
+
+
+def _open(content: bytes | Unreadable) -> Image.Image:
+    if isinstance(content, Unreadable):
+        raise content
+    if not content:
+        raise Unreadable("it is empty")
+    try:
+        silence_decoders()
+        image = Image.open(io.BytesIO(content), formats=[*FORMATS])
+        frames = getattr(image, "n_frames", 1)
+    except Image.UnidentifiedImageError:
+        raise Unreadable(_unidentified(content)) from None
+    except Exception as error:  # Pillow's readers raise many kinds
+        raise Unreadable(first_line(error)) from None
+    if frames > 1 and image.format != "MPO":  # a photograph with previews
+        raise Unreadable(f"it holds {frames} images")
+    if reason := image_modes.unsupported_reason(image):
+        raise Unreadable(reason)
+    return image
+
+
+def _unidentified(content: bytes) -> str:
+    """Explain why Pillow cannot identify some bytes."""
+    for beginning, name in MAGIC_BYTES.items():
+        if content.startswith(beginning):
+            return f"it is a damaged {name}, or one of a kind that is not read"
+    return f"it is no {', '.join(FORMATS)}: it begins with {content[:6]!r}"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow's readers raise many kinds
+        raise Unreadable(first_line(error)) from None
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode uint8 pixels `[H, W]`, `[H, W, 1]` or `[H, W, 3]` as PNG."""
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+@functools.cache
+def silence_decoders() -> None:
+    """Silence warnings of Pillow and libtiff that say nothing about pixels.
+
+    libtiff is found in Pillow's wheels; elsewhere it keeps printing.
+    """
+    for message in IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", message, module=r"PIL\.")
+    packages = Path(PIL.__file__).parents[1]
+    patterns = ("pillow.libs/libtiff*", "PIL/.dylibs/libtiff*")
+    for path in (path for pattern in patterns for path in packages.glob(pattern)):
+        with contextlib.suppress(OSError, AttributeError):
+            _silence_libtiff(ctypes.CDLL(str(path)))
+
+
+def _silence_libtiff(library: ctypes.CDLL) -> None:
+    for name in ("TIFFSetWarningHandler", "TIFFSetErrorHandler"):
+        set_handler = getattr(library, name)
+        set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        set_handler(None)

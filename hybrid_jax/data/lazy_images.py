@@ -1,0 +1,196 @@
+"""Images in files or records, which are scanned once and decoded at every access.
+
+`LazyImages` is indexed like an array of all pixels, so loaders read either.
+"""
+
+import dataclasses
+import functools
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from rich.progress import track
+
+from hybrid_jax.data.image_io import Unreadable, decode, read_info
+from hybrid_jax.data.pixel_format import (
+    ImageInfo,
+    PixelFormat,
+    are_cropped,
+    stored_extents,
+)
+from hybrid_jax.errors import UserError, escape, first_line, listed
+
+# Images read at once: TFDS reads records faster together, but a photograph takes fifty
+# megabytes, and every core holds a block.
+BLOCK = 32
+
+
+class Records(Protocol):
+    """Define the interface of encoded images, read by number.
+
+    A file that cannot be opened is read as an `Unreadable` that says why.
+    """
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: Sequence[int]) -> Sequence[bytes | Unreadable]: ...
+
+    def name(self, row: int) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Read image files as records."""
+
+    paths: list[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, rows: Sequence[int]) -> list[bytes | Unreadable]:
+        return [read_file(self.paths[row]) for row in rows]
+
+    def name(self, row: int) -> str:
+        return str(self.paths[row])
+
+
+def read_file(path: Path) -> bytes | Unreadable:
+    """Return the bytes of a file, or why it cannot be opened."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return Unreadable("it is no file")  # reading a pipe would block
+        return path.read_bytes()
+    except FileNotFoundError:
+        gone = "it is a link to nothing" if path.is_symlink() else "it is gone"
+        return Unreadable(gone)
+    except OSError as error:
+        return Unreadable(error.strerror or first_line(error))
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyImages:
+    """Decode the images of a split at every access.
+
+    Attributes:
+      records: the encoded images.
+      form: pixel format to decode to.
+      rows: numbers of the records, in order.
+      sizes: int32 `[records, 2]`, height and width of each record, where images are
+        stored whole; else None.
+    """
+
+    records: Records
+    form: PixelFormat
+    rows: np.ndarray
+    sizes: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`[N, H, W, C]`."""
+        return (len(self.rows), *self.form.size, self.form.channels)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        """Decode some images, uint8 `[n, H, W, C]`.
+
+        Raises:
+          UserError: names an image that cannot be read.
+        """
+        rows = self.rows[index]
+        extents = [None] * len(rows) if self.extents is None else self.extents[index]
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        contents = self.records.read(rows.tolist())
+        rows_and_contents = zip(rows, contents, extents, strict=True)
+        for i, (row, content, extent) in enumerate(rows_and_contents):
+            try:
+                images[i] = decode(content, self.form, extent)
+            except Unreadable as error:
+                name = escape(self.records.name(row))
+                raise UserError(f"{name} cannot be read: {error}") from None
+        return images
+
+    @functools.cached_property
+    def extents(self) -> np.ndarray | None:
+        """Height and width that each image fills, int32 `[N, 2]`; None if all do."""
+        if self.form.target is None or self.sizes is None:
+            return None
+        return stored_extents(self.sizes[self.rows], self.form.target, self.form.fit)
+
+    @property
+    def cropped_count(self) -> int:
+        """Count the images that are too long to be stored whole and lose their ends."""
+        if self.extents is None or self.sizes is None or self.form.fit != "crop":
+            return 0
+        return int(are_cropped(self.sizes[self.rows], self.extents).sum())
+
+    def take(self, rows: np.ndarray) -> "LazyImages":
+        """Return some of the images, in the given order."""
+        return dataclasses.replace(self, rows=self.rows[rows])
+
+    def decode_all(self, title: str, out: np.ndarray | None = None) -> np.ndarray:
+        """Decode all images on all cores.
+
+        Args:
+          title: of a progress bar.
+          out: uint8 `[N, H, W, C]` to decode into; None makes an array.
+        """
+        images = np.empty(self.shape, np.uint8) if out is None else out
+
+        def fill(rows: slice) -> None:
+            images[rows] = self[rows]
+
+        for _ in parallel_map(fill, len(self), f"decoding {title}"):
+            pass
+        return images
+
+
+def scan_images(records: Records, title: str) -> list[ImageInfo]:
+    """Return what is known of every image, on all cores."""
+
+    def scan_rows(rows: slice) -> list[ImageInfo]:
+        numbers = range(len(records))[rows]
+        return [read_info(content) for content in records.read(numbers)]
+
+    blocks = parallel_map(scan_rows, len(records), f"looking through {title}")
+    return [infos for block in blocks for infos in block]
+
+
+def parallel_map(
+    work: Callable, count: int, title: str = "", size: int = BLOCK
+) -> Iterator:
+    """Call `work(rows)` for slices of all rows on all cores; yield results in order.
+
+    Args:
+      work: takes a slice.
+      count: of all rows.
+      title: of a progress bar on a terminal; empty for none.
+      size: of a slice.
+    """
+    slices = [slice(i, min(i + size, count)) for i in range(0, count, size)]
+    hidden = not title or len(slices) == 1 or not sys.stdout.isatty()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(work, slices)
+        yield from track(
+            results, title, total=len(slices), transient=True, disable=hidden
+        )
+
+
+def refuse_unreadable(
+    records: Records, infos: Sequence[ImageInfo], title: str, way_out: str
+) -> None:
+    """Raise a `UserError` that names the images that cannot be read, if any."""
+    bad = [row for row, info in enumerate(infos) if info.error]
+    if not bad:
+        return
+    named = [f"{escape(records.name(row))} ({infos[row].error})" for row in bad]
+    raise UserError(
+        f"{len(bad)} of the {len(infos):,} {title} images cannot be read: "
+        f"{listed(named)}; {way_out}"
+    )

@@ -1,0 +1,185 @@
+"""Loaders: batches of a split inside a compiled program.
+
+The host asks a loader for a `chunk`, which holds what a dispatch of several steps
+needs, and the program takes each step's batch out of it with `pick`:
+
+    Resident   data: all images, on the device    chunk: indices of each batch
+    Stream     data: nothing                      chunk: the batches themselves
+
+Both order images by one function of the step. So they give equal batches with any
+number of workers, devices and hosts.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybrid_jax.data import Split
+from hybrid_jax.data.prefetch import BatchReader, PrefetchedBatches
+from hybrid_jax.data.sampler import host_share
+from hybrid_jax.parallel.mesh import Devices, create_devices
+
+MAX_STEPS = 64  # of one dispatch
+CHUNK_BYTES = 1 << 25  # of streamed images; several chunks are in memory at a time
+
+Order = Callable[[int], np.ndarray]  # from a step to the indices of its batch
+
+
+class Loader(Protocol):
+    """How batches of a split come into a compiled program.
+
+    Attributes:
+      steps: at most, in one chunk.
+      data: arrays that every dispatch gets; put on the device at the first access.
+      data_shapes: of these.
+      shapes: of a chunk.
+    """
+
+    steps: int
+    data_shapes: Any
+    shapes: Any
+
+    @property
+    def data(self) -> Any: ...
+
+    def chunk(self, first: int, count: int) -> Any:
+        """Return what steps `first` to `first + count` need."""
+
+    def pick(self, data: Any, chunk: Any, i: jax.Array) -> tuple[jax.Array, ...]:
+        """Return images uint8 `[B, h, w, C]` and labels `[B]` of a step; traced.
+
+        Where images fill a part of their arrays, their extents `[B, 2]` too.
+        """
+
+
+def create_loader(
+    split: Split,
+    order: Order,
+    batch_size: int,
+    workers: int = 0,
+    devices: Devices | None = None,
+) -> Loader:
+    """Create the loader that suits a split.
+
+    Args:
+      split: resident or not.
+      order: indices `[batch_size]` of each step.
+      batch_size: over all devices and hosts.
+      workers: processes that decode a stream; 0 decodes in threads.
+      devices: that share each batch, which is a multiple of their number. One by
+        default.
+    """
+    devices = devices or create_devices(count=1)
+    if split.resident:
+        return Resident(split, order, batch_size, devices)
+    return Stream(split, order, batch_size, devices, workers)
+
+
+class Resident:
+    """Load batches from a split that lies on the devices, sharded over them.
+
+    A small data set is a small array (CIFAR is 154 MB). Gathering a batch inside the
+    step costs less than a transfer from the host.
+    """
+
+    def __init__(self, split: Split, order: Order, batch_size: int, devices: Devices):
+        self.steps = MAX_STEPS
+        self._split, self._order, self._devices = split, order, devices
+        rows = _round_up(len(split), devices.count)
+        self.data_shapes = tuple(
+            devices.batch_shape((rows, *item_shape), dtype, axis=0)
+            for item_shape, dtype in _array_specs(split)
+        )
+        self.shapes = devices.batch_shape((self.steps, batch_size), jnp.int32, axis=1)
+
+    @functools.cached_property
+    def data(self) -> tuple[jax.Array, ...]:
+        rows = _round_up(len(self._split), self._devices.count)
+        arrays = (np.asanyarray(self._split.images), *self._split.per_image_arrays)
+        padded = tuple(pad_rows(array, rows) for array in arrays)
+        return self._devices.put(padded, self.data_shapes)
+
+    def chunk(self, first: int, count: int) -> jax.Array:
+        rows = np.stack([self._order(step) for step in range(first, first + count)])
+        return self._devices.put(pad_rows(rows, self.steps), self.shapes)
+
+    def pick(
+        self, data: tuple[jax.Array, ...], chunk: jax.Array, i: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        axis = self._devices.batch_axis
+        numbers = axis.all_gather(chunk[i])
+        return tuple(axis.take_rows(array, numbers) for array in data)
+
+
+class Stream:
+    """Load batches from the host, decoding while the device is busy.
+
+    Transfers and programs are asynchronous, so the next chunk is transferred while the
+    device runs the one before.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        order: Order,
+        batch_size: int,
+        devices: Devices,
+        workers: int,
+    ):
+        host, hosts = jax.process_index(), devices.process_count
+        shape = (batch_size, *split.shape[1:])
+        self.steps = int(np.clip(CHUNK_BYTES // np.prod(shape), 1, MAX_STEPS))
+        self.data = self.data_shapes = ()
+        self._batch_axis = devices.batch_axis
+        local = BatchReader(split, lambda step: host_share(order(step), host, hosts))
+        self._batches = local if split.resident else PrefetchedBatches(local, workers)
+        self.shapes = tuple(
+            devices.batch_shape((self.steps, batch_size, *item_shape), dtype, axis=1)
+            for item_shape, dtype in _array_specs(split)
+        )
+
+    def chunk(self, first: int, count: int) -> tuple[jax.Array, ...]:
+        batches = [self._batches[step] for step in range(first, first + count)]
+        columns = zip(*batches, strict=True)
+        return tuple(
+            self._global_array(np.stack(column), shape)
+            for column, shape in zip(columns, self.shapes, strict=True)
+        )
+
+    def _global_array(
+        self, local: np.ndarray, shape: jax.ShapeDtypeStruct
+    ) -> jax.Array:
+        """Make a global array of this host's part."""
+        local = pad_rows(local, self.steps).reshape(self.steps, -1, *shape.shape[2:])
+        return jax.make_array_from_process_local_data(
+            shape.sharding, local, shape.shape
+        )
+
+    def pick(
+        self, data: tuple[()], chunk: tuple[jax.Array, ...], i: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        return tuple(self._batch_axis.all_gather(array[i]) for array in chunk)
+
+
+def _array_specs(split: Split) -> list[tuple[tuple[int, ...], Any]]:
+    """Return shape and type of each array of one image."""
+    beside = [(array.shape[1:], jnp.int32) for array in split.per_image_arrays]
+    return [(split.shape[1:], jnp.uint8), *beside]
+
+
+def _round_up(rows: int, devices: int) -> int:
+    """Round up to a multiple of the number of devices."""
+    return -(-rows // devices) * devices
+
+
+def pad_rows(rows: np.ndarray, length: int) -> np.ndarray:
+    """Pad rows `[count, ...]` to `[length, ...]`; the padding is never read."""
+    if len(rows) == length:
+        return rows
+    padded = np.zeros((length, *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
+    return padded

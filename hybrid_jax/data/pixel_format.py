@@ -1,0 +1,212 @@
+"""The pixel format of a data set: what all of its images are brought to.
+
+Images of several shapes are stored whole, in the upper left corner of arrays of one
+size, so that random crops may take any part of them. The rest of an array repeats the
+last pixels. The device cuts out what the network sees: a cropped, padded or stretched
+image (`augment.affine.CROP_BOXES`).
+"""
+
+import collections
+import dataclasses
+import typing
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps
+
+from hybrid_jax.errors import UserError
+
+CANVAS_SCALE = 2  # largest side of a stored array, relative to the network's input
+
+
+def _is_copy(stored: tuple[int, int], size: tuple[int, int]) -> bool:
+    (h, w), (height, width) = stored, size
+    return h * width == w * height and h <= 2 * height
+
+
+class ImageInfo(NamedTuple):
+    """Hold what is known of one image.
+
+    Attributes:
+      height, width: in pixels, upright.
+      gray: whether it is gray.
+      peak: its highest level, at least 255.
+      error: why it cannot be read; empty if it can.
+      format: Pillow's name of the format; empty if it was not read.
+      bits: of a level in the file: 8, 12 or 16.
+      transparent: whether any pixel is transparent.
+    """
+
+    height: int
+    width: int
+    gray: bool
+    peak: int = 255
+    error: str = ""
+    format: str = ""
+    bits: int = 8
+    transparent: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelFormat:
+    """Hold the format that all images of a data set are brought to.
+
+    Attributes:
+      size: `(height, width)`.
+      channels: 1 or 3.
+      bits: bits in use of 16-bit images; 0 if unknown.
+      fit: row of `FITS`, for images of another size.
+      background: color behind transparent pixels.
+      target: `(height, width)` of the network's input, where images are stored whole;
+        None where they fill the size.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    bits: int = 16
+    fit: str = "crop"
+    background: str = "white"
+    target: tuple[int, int] | None = None
+
+    @property
+    def cache_key(self) -> str:
+        """Return the name of decoded pixels in caches, which outlive the program."""
+        values = (f"{name}={value!r}" for name, value in vars(self).items())
+        return f"Form({', '.join(values)})"
+
+    def to_json(self) -> dict[str, typing.Any]:
+        """Return the values as JSON holds them, lists for tuples."""
+        values = dataclasses.asdict(self)
+        return {n: [*v] if isinstance(v, tuple) else v for n, v in values.items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, typing.Any]) -> "PixelFormat":
+        """Make a pixel format of what `to_json` returned."""
+        tuples = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
+        return cls(**values | tuples)
+
+
+# Quantile of the 16-bit images' highest levels that sets the depth: one broken pixel of
+# a camera must not darken all images.
+DEPTH_QUANTILE = 0.9
+
+
+def stored_extents(sizes: np.ndarray, target: tuple[int, int], fit: str) -> np.ndarray:
+    """Return height and width of images as stored, at least 1 and never enlarged.
+
+    They fit into `CANVAS_SCALE` times the target. An image that is cropped later keeps
+    at least as many pixels as the target has, if it has them; the ends of a longer one
+    are left out.
+
+    Args:
+      sizes: `[N, 2]`, height and width of the images in their files.
+      target: `(height, width)` of the network's input.
+      fit: row of `image_io.FITS`.
+
+    Returns:
+      int32 `[N, 2]`.
+    """
+    most, sizes = CANVAS_SCALE * np.array(target), np.maximum(sizes, 1)
+    scales = np.minimum(most / sizes, 1)
+    if fit != "stretch":
+        scales = scales.min(-1, keepdims=True)
+    if fit == "crop":
+        least = np.minimum((target / sizes).max(-1, keepdims=True), 1)
+        scales = np.maximum(scales, least)
+    scaled = np.minimum(np.rint(sizes * scales), most)
+    return np.maximum(scaled, 1).astype(np.int32)
+
+
+def are_cropped(sizes: np.ndarray, extents: np.ndarray) -> np.ndarray:
+    """Return which images lose more than a twentieth of their longer side, bool `[N]`.
+
+    Args:
+      sizes: height and width of the images in their files, `[N, 2]`.
+      extents: result of `stored_extents` for a crop.
+    """
+    scales = extents / np.maximum(sizes, 1)
+    return scales.min(-1) < 0.95 * scales.max(-1) - 1 / extents.min(-1)
+
+
+def resize_and_pad(
+    image: Image.Image, extent: tuple[int, int], size: tuple[int, int], fit: str
+) -> np.ndarray:
+    """Resize an image into the corner of an array, repeating its last pixels.
+
+    Args:
+      image: gray or RGB.
+      extent: height and width that it fills.
+      size: `(H, W)` of the array.
+      fit: row of `image_io.FITS`.
+
+    Returns:
+      uint8 `[H, W]` or `[H, W, 3]`.
+    """
+    height, width = map(int, extent)
+    if image.size != (width, height):
+        resize = Image.Image.resize if fit == "stretch" else ImageOps.fit
+        image = resize(image, (width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
+    missing = [(0, size[0] - height), (0, size[1] - width)]
+    return np.pad(pixels, [*missing, *[(0, 0)] * (pixels.ndim - 2)], mode="edge")
+
+
+def is_gray(color: str) -> bool:
+    """Return whether a color, as `PIL.ImageColor` names it, is gray.
+
+    Raises:
+      ValueError: it is no color.
+    """
+    return len({*ImageColor.getrgb(color)[:3]}) == 1
+
+
+def choose_pixel_format(
+    infos: list[ImageInfo],
+    image_size: tuple[int, ...],
+    fit: str,
+    background: str,
+    title: str,
+) -> PixelFormat:
+    """Choose the pixel format of a data set from its readable images.
+
+    Images of one size keep it if the network's input has their shape and at least half
+    their side. Other images are stored whole, in arrays of up to twice the input's
+    sides.
+
+    Raises:
+      UserError: they have several sizes and no `image_size` was chosen.
+    """
+    if not infos:
+        raise UserError(f"{title} has no image that can be read")
+    sizes = collections.Counter((f.height, f.width) for f in infos)
+    first = next(iter(sizes))
+    if len(sizes) > 1 and not image_size:
+        (h, w), (tall, wide) = min(sizes), max(sizes)
+        raise UserError(
+            f"{title} has images of {len(sizes)} sizes, from {h}x{w} to {tall}x{wide}: "
+            "choose one, such as --config.data.image_size=64,64"
+        )
+    height, width = image_size or first
+    size, target = (height, width), None
+    if len(sizes) > 1 or not _is_copy(first, size):
+        extents = stored_extents(np.array([*sizes]), size, fit)
+        tall, wide = extents.max(0).tolist()
+        first = tall, wide
+        all_fill = (extents == first).all() and _is_copy(first, size)
+        target = None if all_fill else size
+    tinted = any(f.transparent for f in infos) and not is_gray(background)
+    return PixelFormat(
+        size=first,
+        channels=1 if all(f.gray for f in infos) and not tinted else 3,
+        bits=_bit_depth([f.peak for f in infos if f.bits == 16]),
+        fit=fit,
+        background=background,
+        target=target,
+    )
+
+
+def _bit_depth(peaks: list[int]) -> int:
+    """Return the bits in use of the 16 stored, from the images' highest levels."""
+    if not peaks:
+        return 16
+    return max(8, int(np.quantile(peaks, DEPTH_QUANTILE)).bit_length())

@@ -1,0 +1,1 @@
+"""Sources of images: TFDS, folders, tables and arrays."""

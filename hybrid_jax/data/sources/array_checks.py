@@ -1,0 +1,222 @@
+"""Checks of images and labels that are passed as arrays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hybrid_jax.errors import UserError, closest, escape, listed, plural
+
+
+def check_images(
+    images: Any, name: str, shape: tuple[int, int, int] | None = None
+) -> np.ndarray:
+    """Check images that a caller passes as arrays.
+
+    Args:
+      images: uint8 `[N, h, w]` or `[N, h, w, C]`, C being 1 or 3; array-like.
+      name: what they are called in errors, such as `train`.
+      shape: `(h, w, C)` that they must have.
+
+    Returns:
+      uint8 `[N, h, w, C]`, not copied where they are an array.
+
+    Raises:
+      UserError: says what is wrong, and which call mends it.
+    """
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        raise UserError(
+            f"{name}: images have several sizes: bring them to one, or hand over a "
+            "folder (configs/folder.py)"
+        ) from None
+    _check_type(images, name)
+    _check_rank(images, name, shape)
+    images = images[..., None] if images.ndim == 3 else images
+    if not len(images):
+        raise UserError(f"{name}: there is no image in it")
+    if shape is not None and images.shape[1:] != tuple(shape):
+        raise UserError(
+            f"{name}: images are {shape_text(images.shape[1:])}, and "
+            f"{shape_text(shape)} is needed"
+        )
+    return images
+
+
+def encode_labels(labels: Any, classes: Sequence[str], name: str) -> np.ndarray:
+    """Encode labels that name classes as indices int32 `[N]`.
+
+    Args:
+      labels: `[N]`, names of classes; numbers where classes are named by numbers.
+      classes: names, in the order of the numbers.
+      name: what the labels are called in errors, such as `test`.
+
+    Raises:
+      UserError: names the labels that are no classes.
+    """
+    values = check_labels(labels, name)
+    numbers = {class_name: number for number, class_name in enumerate(classes)}
+    found, inverse = np.unique(values, return_inverse=True)
+    names = [label_name(value) for value in found]
+    unknown = [label for label in names if label not in numbers]
+    if unknown:
+        way_out = (
+            "; give names: np.array(classes)[labels]"
+            if values.dtype.kind in "iu"
+            else closest(unknown[0], classes)
+        )
+        raise UserError(
+            f"{name}: {plural(len(unknown), 'label')} of no class of this run: "
+            f"{listed([*map(repr, unknown)])}; its classes are "
+            f"{listed([*map(repr, classes)])}{way_out}"
+        )
+    return np.array([numbers[n] for n in names], np.int32)[inverse.reshape(-1)]
+
+
+def check_labels(labels: Any, name: str) -> np.ndarray:
+    """Check labels, and return them as an array `[N]` of numbers or text.
+
+    Raises:
+      UserError: says what is wrong with them.
+    """
+    array = _to_array(labels, name)
+    if array.ndim != 1:
+        one_hot = (
+            ": take the class of each, labels.argmax(1)" if array.ndim == 2 else ""
+        )
+        raise UserError(
+            f"{name}: labels are {shape_text(array.shape)}, and one a row is "
+            f"needed{one_hot}"
+        )
+    if array.dtype.kind == "f":
+        if missing := int((~np.isfinite(array)).sum()):
+            raise UserError(
+                f"{name}: {plural(missing, 'label')} of {len(array):,} "
+                f"{'is' if missing == 1 else 'are'} NaN or infinite: leave those "
+                "images out"
+            )
+        is_integer = array.astype(np.int64)
+        array = is_integer if (is_integer == array).all() else array
+    return array
+
+
+def _to_array(labels: Any, name: str) -> np.ndarray:
+    """Convert labels to an array; NumPy would turn numbers among text into text."""
+    if not hasattr(labels, "dtype"):
+        try:
+            labels = np.array([*labels], object)
+        except TypeError:
+            raise UserError(
+                f"{name}: labels are {type(labels).__name__}, and a list or an array "
+                "is needed"
+            ) from None
+    array = np.asarray(labels)
+    if array.dtype.kind != "O":
+        return array
+    kinds = {_kind(value) for value in array.ravel()}
+    if len(kinds) > 1 or kinds == {"nothing"}:
+        raise UserError(
+            f"{name}: labels are of several types ({', '.join(sorted(kinds))}): give "
+            "all as numbers, or all as text"
+            if len(kinds) > 1
+            else f"{name}: labels are None: give the class of each image"
+        )
+    try:
+        return np.array(array.tolist())
+    except ValueError:  # lists of several lengths
+        raise UserError(f"{name}: labels are lists: give one value an image") from None
+
+
+def _kind(value: Any) -> str:
+    kinds = ((str, "text"), (bool, "bool"), (np.bool_, "bool"), (type(None), "nothing"))
+    for kind, word in kinds:
+        if isinstance(value, kind):
+            return word
+    if isinstance(value, (int, float, np.number)):
+        return "numbers"
+    return type(value).__name__
+
+
+def label_name(value: Any) -> str:
+    """Return the name of a class, formed like the names of class folders."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return escape(text)
+
+
+def _check_type(images: np.ndarray, name: str) -> None:
+    kind = images.dtype.kind
+    if images.dtype == np.uint8:
+        return
+    if kind not in "fiu" or not images.size:
+        mask = "; of a mask, images.astype(np.uint8) * 255" if kind == "b" else ""
+        raise UserError(
+            f"{name}: images are of type {images.dtype}, and uint8 is needed{mask}"
+        )
+    if kind == "f" and (bad := images.size - int(np.isfinite(images).sum())):
+        rows = int((~np.isfinite(images)).reshape(len(images), -1).any(1).sum())
+        raise UserError(
+            f"{name}: {plural(bad, 'value')} of {plural(rows, 'image')} "
+            f"{'is' if bad == 1 else 'are'} NaN or infinite: leave those images out, "
+            "and give bytes from 0 to 255 (uint8)"
+        )
+    low, high = images.min(), images.max()
+    raise UserError(
+        f"{name}: images are {images.dtype} from {low:.6g} to {high:.6g}, and bytes "
+        "from 0 to 255 (uint8) are needed: "
+        + _conversion(images, float(low), float(high))
+    )
+
+
+def _conversion(images: np.ndarray, low: float, high: float) -> str:
+    """Return the call that converts images of some range to bytes."""
+    is_integer = images.dtype.kind in "iu"
+    if low >= 0 and high <= 1 and not is_integer:
+        return "np.round(images * 255).astype(np.uint8)"
+    if low >= 0 and high <= 255:
+        exact = is_integer or bool((images == np.round(images)).all())
+        if exact:
+            return "images.astype(np.uint8)"
+        return "np.clip(np.round(images), 0, 255).astype(np.uint8)"
+    if low >= -1 and high <= 1 and not is_integer:
+        return "np.round((images + 1) * 127.5).astype(np.uint8)"
+    if low >= 0 and high < 2**16 and is_integer:
+        return "(images >> 8).astype(np.uint8), where 65535 is the highest level"
+    if low >= -64 and 64 <= high <= 320:  # a little beyond, as resizing leaves it
+        return "np.clip(images, 0, 255).astype(np.uint8)"
+    return (
+        "undo what scaled them, such as images * std + mean, or stretch them: "
+        "np.round((images - images.min()) / np.ptp(images) * 255).astype(np.uint8)"
+    )
+
+
+def _check_rank(
+    images: np.ndarray, name: str, shape: tuple[int, int, int] | None
+) -> None:
+    rank, of = images.ndim, shape_text(images.shape)
+    needed = f"{name}: images are {of}, and [N, h, w] or [N, h, w, C] is needed"
+    if rank == 3 and (
+        images.shape[-1] in (1, 3, 4) or (shape and images.shape == tuple(shape))
+    ):
+        raise UserError(f"{needed}: of one image, images[None]")
+    if rank == 2:
+        raise UserError(f"{needed}: of rows of pixels, images.reshape(-1, h, w)")
+    if rank not in (3, 4):
+        raise UserError(needed)
+    if rank == 4 and images.shape[-1] not in (1, 3):
+        if images.shape[1] in (1, 3):
+            raise UserError(
+                f"{needed}: channels come last, images.transpose(0, 2, 3, 1)"
+            )
+        drop = {2: "images[..., :1]", 4: "images[..., :3]"}.get(images.shape[-1], "")
+        raise UserError(
+            f"{name}: images are {of}, and 1 or 3 channels are needed"
+            + (f": {drop} leaves out the last" if drop else "")
+        )
+    if 0 in images.shape[1:]:
+        raise UserError(f"{name}: images are {of}, and have no pixels")
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape as text, such as `[28, 28, 1]`."""
+    return f"[{', '.join(map(str, shape))}]"

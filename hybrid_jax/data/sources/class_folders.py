@@ -1,0 +1,385 @@
+"""Images in folders of classes, with or without splits.
+
+DIR/train/<class>/*  beside  DIR/val/<class>/*  or  DIR/test/<class>/*,  or both
+DIR/<class>/*                                    to be split by a share of each class
+"""
+
+import collections
+import os
+from collections.abc import Container, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hybrid_jax.data.dataset import SPLITS
+from hybrid_jax.data.exclusions import Exclusions
+from hybrid_jax.data.image_io import SUFFIXES, UNSUPPORTED_SUFFIXES
+from hybrid_jax.errors import UserError, escape, plural
+from hybrid_jax.paths import expand_user
+
+IMAGE_SUFFIXES = {*SUFFIXES, *UNSUPPORTED_SUFFIXES}
+# Folders of file servers, archivers and operating systems.
+SYSTEM_FOLDERS = {
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "@eadir",
+    "@recently-snapshot",
+    "@recycle",
+    "__macosx",
+    "__pycache__",
+    "lost+found",
+    "system volume information",
+}
+
+
+class Entry(NamedTuple):
+    """Hold one image: its file, class, split and group; the last two may be empty.
+
+    Its group, too, where it has one.
+    """
+
+    split: str
+    path: Path
+    label: str
+    group: str = ""
+
+
+class FolderContents(NamedTuple):
+    """Hold the images of a folder or a table, and what was left out.
+
+    Attributes:
+      entries: the images that are used.
+      notes: in words, what was left out.
+      empty: in words, each class folder without images.
+      splits: those of the user that are used; none where there are none.
+    """
+
+    entries: list[Entry]
+    notes: list[str]
+    empty: list[str]
+    splits: tuple[str, ...] = ()
+
+
+def read_folder(
+    root: Path, exclusions: Exclusions, wanted: Container[str] = SPLITS
+) -> FolderContents:
+    """List the images below a folder, by split and class.
+
+    Args:
+      root: the folder.
+      exclusions: what to leave out.
+      wanted: splits to use; others are counted in the notes.
+
+    Raises:
+      UserError: the folder has neither layout, or cannot be listed.
+    """
+    walk = _Walk(root, exclusions)
+    roles = _roles(walk)
+    if not roles:
+        walk.add_classes(root, "")
+        return walk.found()
+    if "train" not in roles or len(roles) < 2:
+        raise _lacks_a_split(root, roles)
+    used = {role: folder for role, folder in roles.items() if role in wanted}
+    for role, folder in used.items():
+        walk.add_classes(folder, role)
+    used_names = " and ".join(escape(folder.name) for folder in used.values())
+    others = [f for f in walk.folders(root) if f not in used.values()]
+    for folder in others:
+        if images := walk.not_excluded(walk.images(folder)):
+            count, name = plural(len(images), "image"), escape(folder.name)
+            verb = "is" if len(used) == 1 else "are"
+            walk.notes.append(
+                f"{count} in {name} left out: only {used_names} {verb} used"
+            )
+    walk.note_loose_images(root)
+    return walk.found()._replace(splits=tuple(used))
+
+
+def read_folder_split(root: Path, split: str) -> FolderContents:
+    """List the images of one split of a folder, or all where it has no splits.
+
+    Args:
+      root: the folder.
+      split: name of a split that the folder has; empty if it has none.
+
+    Raises:
+      UserError: the split or the classes are missing, or a folder cannot be listed.
+    """
+    walk = _Walk(root, Exclusions())
+    roles = _roles(walk)
+    role, notes = requested_split(root, tuple(roles), split)
+    walk.add_classes(roles[role] if role else root, role)
+    found = walk.found()
+    return found._replace(notes=[*notes, *found.notes])
+
+
+def requested_split(
+    root: Path, splits: Sequence[str], split: str
+) -> tuple[str, tuple[str, ...]]:
+    """Return the requested split and notes; an empty name where there are no splits.
+
+    Args:
+      root: a folder or a table.
+      splits: splits that it has.
+      split: requested split, or empty.
+
+    Raises:
+      UserError: it has splits, but not this one.
+    """
+    if not splits:
+        has_none = f"{escape(root)} has no splits: all of its images are used"
+        return "", (has_none,) if split else ()
+    if split not in splits:
+        request = f"and no {split}" if split else "so one must be named"
+        raise UserError(f"{escape(root)} has the splits {', '.join(splits)}, {request}")
+    return split, ()
+
+
+def images_below(folder: Path) -> list[Path]:
+    """List image files in a folder and its subfolders, sorted by path.
+
+    Raises:
+      UserError: one of the folders cannot be listed.
+    """
+    return [*_Walk(folder, Exclusions()).images(folder)]
+
+
+def check_outside(flag: str, folder: Path, path: str) -> None:
+    """Refuse an output folder that a later start would take for a class.
+
+    Args:
+      flag: that sets the folder, such as `--workdir`.
+      folder: output folder; it need not exist.
+      path: `config.data.path`. A table lists its images, so any folder suits it.
+
+    Raises:
+      UserError: names both.
+    """
+    root = expand_user(path).resolve()
+    inside = folder.resolve()
+    if not root.is_dir() or not inside.is_relative_to(root):
+        return
+    parts = inside.relative_to(root).parts
+    if any(part.startswith(".") for part in parts):
+        return  # a hidden folder
+    folders = {entry.name.casefold() for entry in root.iterdir() if entry.is_dir()}
+    roles = {role for role, names in SPLITS.items() if folders & {*names}}
+    matches = {name for names in SPLITS.values() for name in names}
+    if "train" in roles and len(roles) > 1 and {*parts[:1]} - matches:
+        return  # beside the splits, where no class is expected
+    raise UserError(
+        f"{flag}={folder} lies among the images of config.data.path={path}, where it "
+        "would become a class: give a folder elsewhere"
+    )
+
+
+class _Walk:
+    """Collect images below a folder, and notes on what is left out."""
+
+    def __init__(self, root: Path, exclusions: Exclusions):
+        self.root, self._exclusions = root, exclusions
+        self._system_folders: set[Path] = set()
+        self._entries: list[Entry] = []
+        self._empty: list[str] = []
+        self.notes: list[str] = []
+
+    def found(self) -> FolderContents:
+        """Return all that was collected."""
+        if self._system_folders:
+            names = collections.Counter(
+                escape(path.name) for path in self._system_folders
+            )
+            named = ", ".join(f"{n:,} {name}" for name, n in sorted(names.items()))
+            self.notes.append(f"folders of file servers or systems left out: {named}")
+        return FolderContents(self._entries, self.notes, self._empty)
+
+    def add_classes(self, root: Path, split: str) -> None:
+        """Add every folder in `root` as a class.
+
+        Raises:
+          UserError: it has no images.
+        """
+        before = len(self._entries)
+        for folder in self.folders(root):
+            images = [*self.images(folder)]
+            included = self.not_excluded(images)
+            if not included and not self._exclusions.matches_folder(
+                folder.relative_to(self.root)
+            ):
+                self._empty.append(self._empty_class(folder, len(images)))
+            self._entries += (Entry(split, path, folder.name) for path in included)
+        self._empty += (
+            f"class folder {escape(link.relative_to(self.root))!r} is a link to nothing"
+            for link in _visible_entries(root)
+            if _is_dangling_link(link) and link.suffix.lower() not in IMAGE_SUFFIXES
+        )
+        loose_count = self.note_loose_images(root)
+        if len(self._entries) == before and not self._empty:
+            raise _no_images(root, loose_count, split)
+
+    def not_excluded(self, images: Iterable[Path]) -> list[Path]:
+        """Return the images that the user does not leave out."""
+        matches = self._exclusions.matches
+        return [path for path in images if not matches(path.relative_to(self.root))]
+
+    def note_loose_images(self, root: Path) -> int:
+        """Count the images beside the folders of `root`, and note them."""
+        loose_count = sum(
+            path.suffix.lower() in IMAGE_SUFFIXES for path in _visible_files(root)
+        )
+        if loose_count:
+            where = escape(root.relative_to(self.root.parent))
+            self.notes.append(
+                f"{plural(loose_count, 'image')} in {where} left out, beside its "
+                "folders"
+            )
+        return loose_count
+
+    def folders(self, root: Path) -> list[Path]:
+        """List the folders in a folder, without those of file servers and systems."""
+        found = [entry for entry in _visible_entries(root) if entry.is_dir()]
+        self._system_folders.update(f for f in found if _is_system_folder(f.name))
+        return [folder for folder in found if not _is_system_folder(folder.name)]
+
+    def has_images(self, folder: Path) -> bool:
+        """Return whether any image lies below a folder."""
+        return any(True for _ in self.images(folder))
+
+    def images(self, folder: Path) -> Iterator[Path]:
+        """Yield image files in a folder and its subfolders, sorted by path.
+
+        Raises:
+          UserError: one of the folders cannot be listed.
+        """
+        visited, found = set(), []
+        for folder_path, folders, files in os.walk(
+            folder, followlinks=True, onerror=_refuse_unlisted
+        ):
+            real = os.path.realpath(folder_path)
+            visible = [f for f in folders if f[0] != "." and not _is_system_folder(f)]
+            self._system_folders.update(
+                Path(folder_path, f) for f in folders if _is_system_folder(f)
+            )
+            folders[:] = [] if real in visited else visible
+            if real not in visited:
+                found += [Path(folder_path, file) for file in files]
+            visited.add(real)
+        return filter(_is_image, sorted(found))
+
+    def _empty_class(self, folder: Path, excluded: int) -> str:
+        where = escape(folder.relative_to(self.root))
+        if excluded:
+            return (
+                f"class folder {where!r} has no image left that config.data.exclude "
+                f"does not list: to leave out the class, list {where}"
+            )
+        others = collections.Counter(
+            Path(name).suffix.lower() or "without suffix"
+            for _, _, names in os.walk(folder, onerror=_refuse_unlisted)
+            for name in names
+        )
+        contents = ", ".join(
+            f"{n:,} {escape(kind)}" for kind, n in others.most_common()
+        )
+        detail = f", but {contents}" if contents else ""
+        return f"class folder {where!r} holds no image{detail}"
+
+
+def _roles(walk: _Walk) -> dict[str, Path]:
+    """Return the folder of each split; none where the folders are classes.
+
+    A folder named `train` is a class if it and folders beside it hold images directly.
+
+    Raises:
+      UserError: two folders have one role.
+    """
+    root, roles, named = walk.root, {}, {}
+    folders = walk.folders(root)
+    for role, names in SPLITS.items():
+        named[role] = [f for f in folders if f.name.casefold() in names]
+    matches = [folder for found in named.values() for folder in found]
+    others = [folder for folder in folders if folder not in matches]
+    classes = all(_holds_images_alone(walk, folder) for folder in matches)
+    if classes and any(map(walk.has_images, others)):
+        return {}
+    for role, found in named.items():
+        if len(found) > 1:
+            raise UserError(
+                f"{escape(root)} has more than one folder for {role}: "
+                f"{', '.join(escape(f.name) for f in found)}; leave one of them there"
+            )
+        if found:
+            roles[role] = found[0]
+    return roles
+
+
+def _holds_images_alone(walk: _Walk, folder: Path) -> bool:
+    """Return whether images lie in a folder, and none in its subfolders."""
+    inside = any(map(_is_image, _visible_files(folder)))
+    return inside and not any(map(walk.has_images, walk.folders(folder)))
+
+
+def _lacks_a_split(root: Path, roles: dict[str, Path]) -> UserError:
+    """Return the error for a folder that has only training or only test images."""
+    names = " and ".join(repr(escape(folder.name)) for folder in roles.values())
+    if "train" not in roles:
+        return UserError(
+            f"{escape(root)} has images to test on in {names}, and no folder 'train': "
+            "add it"
+        )
+    name = escape(roles["train"].name)
+    return UserError(
+        f"{escape(root)} has images to train on in {names}, and no folder 'test' or "
+        f"'val': add it, or have a share held out with "
+        f"--config.data.path={escape(root)}/{name}; if {names} is a class, name the "
+        "images in a table, a .csv with the columns path and label"
+    )
+
+
+def _no_images(root: Path, loose_count: int, split: str) -> UserError:
+    """Return the error for a folder without classes."""
+    expected = f"expected {escape(root)}/<class>/<image>, of {', '.join(SUFFIXES)}"
+    if not loose_count:
+        return UserError(f"{escape(root)} holds no images: {expected}")
+    others = "; or have a share of the training images held out" if split else ""
+    return UserError(
+        f"{escape(root)} holds images, but not in folders by class: {expected}; or "
+        f"name them in a table, a .csv with the columns path and label{others}"
+    )
+
+
+def _visible_entries(root: Path) -> list[Path]:
+    try:
+        entries = [entry for entry in root.iterdir() if entry.name[0] != "."]
+    except OSError as error:
+        _refuse_unlisted(error)
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def _refuse_unlisted(error: OSError) -> None:
+    raise UserError(
+        f"{escape(error.filename)} cannot be listed ({error.strerror}): make it "
+        "readable, or move it elsewhere"
+    ) from None
+
+
+def _visible_files(root: Path) -> list[Path]:
+    return [entry for entry in _visible_entries(root) if not entry.is_dir()]
+
+
+def _is_image(file: Path) -> bool:
+    """Return whether a file is named like an image, or is a dangling link."""
+    if file.name.startswith("."):
+        return False
+    return file.suffix.lower() in IMAGE_SUFFIXES or (
+        not file.suffix and _is_dangling_link(file)
+    )
+
+
+def _is_dangling_link(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def _is_system_folder(name: str) -> bool:
+    return name.casefold() in SYSTEM_FOLDERS

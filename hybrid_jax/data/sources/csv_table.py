@@ -1,0 +1,135 @@
+"""Images that a table names, with their splits, classes and groups."""
+
+import os
+from collections.abc import Container
+from pathlib import Path
+
+from hybrid_jax.data import subsets
+from hybrid_jax.data.dataset import SPLITS
+from hybrid_jax.data.exclusions import Exclusions
+from hybrid_jax.data.sources import csv_reader
+from hybrid_jax.data.sources.class_folders import (
+    Entry,
+    FolderContents,
+    requested_split,
+)
+from hybrid_jax.errors import UserError, escape, listed, plural
+
+
+def read_table(
+    file: Path, exclusions: Exclusions, wanted: Container[str] = SPLITS
+) -> FolderContents:
+    """List the images that a table names, by split and class.
+
+    Args:
+      file: the table.
+      exclusions: what to leave out.
+      wanted: splits to use; others are counted in the notes.
+
+    Raises:
+      UserError: it is no table, has images of one split alone, or has a row that names
+        no image, class, split or group.
+    """
+    table = _open_table(file)
+    roles = split_roles(table)
+    if "split" in table.columns and (
+        "train" not in roles.values() or len({*roles.values()}) < 2
+    ):
+        raise UserError(
+            f"{escape(file)} needs rows of train and of test or validation, or no "
+            "split column"
+        )
+    for line, cells in table.rows:
+        if "group" in table.columns and not cells["group"]:
+            column = escape(table.columns["group"])
+            raise UserError(
+                f"{escape(file)}, line {line}: it has no {column}; give one, such as "
+                "the path of an image that belongs to no other"
+            )
+    found = _entries(file, table, roles, exclusions, wanted)
+    if "group" in table.columns:
+        count = len({entry.group for entry in found.entries})
+        column = f"column {escape(table.columns['group'])}"
+        found.notes.append(subsets.groups_note(count, column))
+    return found
+
+
+def read_table_split(file: Path, split: str) -> FolderContents:
+    """List the images of one split of a table, or all where it has no splits.
+
+    Args:
+      file: the table.
+      split: name of a split that the table has; empty if it has none.
+
+    Raises:
+      UserError: it is no table, the split is not there, or a row names no image or
+        class.
+    """
+    table = _open_table(file)
+    roles = split_roles(table)
+    role, notes = requested_split(file, tuple(dict.fromkeys(roles.values())), split)
+    found = _entries(file, table, roles, Exclusions(), {role})
+    return found._replace(notes=[*notes, *found.notes])
+
+
+def split_roles(table: csv_reader.Table) -> dict[str, str]:
+    """Map the cells of the split column to splits; empty without that column."""
+    names = dict.fromkeys(row.cells["split"] for row in table.rows)
+    return {
+        name: role
+        for name in names
+        for role, aliases in SPLITS.items()
+        if name.casefold() in aliases
+    }
+
+
+def _open_table(file: Path) -> csv_reader.Table:
+    if file.suffix.lower() not in csv_reader.SUFFIXES:
+        raise UserError(
+            f"{escape(file)} is neither a folder nor a table whose name ends in "
+            f"{' or '.join(csv_reader.SUFFIXES)}"
+        )
+    table = csv_reader.read(file, needed=("path", "label"))
+    if not table.rows:
+        raise UserError(f"{escape(file)} has no rows")
+    return table
+
+
+def _entries(
+    file: Path,
+    table: csv_reader.Table,
+    roles: dict[str, str],
+    exclusions: Exclusions,
+    wanted: Container[str],
+) -> FolderContents:
+    """List the wanted images of a table, after checking every row."""
+    entries, missing, unused = [], [], dict.fromkeys(SPLITS, 0)
+    for line, cells in table.rows:
+        split = roles.get(cells["split"], "")
+        if not (cells["path"] and cells["label"]) or (roles and not split):
+            aliases = ", ".join(name for names in SPLITS.values() for name in names)
+            raise UserError(
+                f"{escape(file)}, line {line}: a path, a label and, where there is "
+                f"such a column, a split of {aliases} are needed"
+            )
+        image = file.parent / cells["path"]
+        if not os.path.lexists(image):
+            missing.append(f"{escape(cells['path'])} (line {line})")
+        elif exclusions.matches(os.path.relpath(image, file.parent)):
+            continue
+        elif split and split not in wanted:
+            unused[split] += 1
+        else:
+            entries.append(Entry(split, image, cells["label"], cells["group"]))
+    if missing:
+        raise UserError(
+            f"{escape(file)} names {len(missing)} images that do not exist, beside it "
+            f"or by their whole path: {listed(missing)}"
+        )
+    notes = [
+        f"{plural(count, 'image')} of the {split} split left out"
+        for split, count in unused.items()
+        if count
+    ]
+    used = tuple(s for s in SPLITS if s in roles.values() and s in wanted)
+    return FolderContents(entries, notes, [], used)

@@ -1,0 +1,291 @@
+"""Lists of the user's images with their classes: from a folder of folders, or a table.
+
+DIR/train/<class>/*  beside  DIR/val/<class>/*  or  DIR/test/<class>/*,  or both
+DIR/<class>/*                                    split by a seeded share of each class
+FILE.csv with the columns path and label         and split or group, where there are any
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Container, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data import subsets
+from hybrid_jax.data.dataset import SPLITS
+from hybrid_jax.data.exclusions import Exclusions
+from hybrid_jax.data.sources.class_folders import (
+    Entry,
+    FolderContents,
+    read_folder,
+)
+from hybrid_jax.data.sources.csv_table import read_table
+from hybrid_jax.data.splitting import one_sided_error
+from hybrid_jax.data.subsets import stratified_holdout
+from hybrid_jax.errors import UserError, closest, escape, listed, plural
+from hybrid_jax.paths import expand_user
+
+
+class LabeledFiles(NamedTuple):
+    """Hold the image files of one split, labels int32 `[N]`, and groups.
+
+    Groups are text `[N]`; None where there are none.
+    """
+
+    paths: list[Path]
+    labels: np.ndarray
+    groups: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> "LabeledFiles":
+        """Return some of the images, in the given order."""
+        groups = None if self.groups is None else self.groups[rows]
+        return LabeledFiles(
+            [self.paths[row] for row in rows], self.labels[rows], groups
+        )
+
+
+class FileSplits(NamedTuple):
+    """Hold all splits, and the union of their classes in the order of the labels.
+
+    Attributes:
+      splits: by name, `train` first.
+      classes: names.
+      held_out: whether the test split was held out from the training images.
+      notes: in words, what was left out.
+      empty: in words, each class folder without images.
+    """
+
+    splits: dict[str, LabeledFiles]
+    classes: tuple[str, ...]
+    held_out: bool
+    notes: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+
+    @property
+    def train(self) -> LabeledFiles:
+        return self.splits["train"]
+
+    @property
+    def test(self) -> LabeledFiles:
+        return self.splits["test"]
+
+
+def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSplits:
+    """List the images at `config.path`, and check that every class can be learned.
+
+    Args:
+      config: of the data set.
+      wanted: which of the user's splits to use.
+
+    Raises:
+      UserError: like `find_images`; or a class cannot be learned, or a group lies in
+        two splits.
+    """
+    found = find_images(config, wanted)
+    path = escape(expand_user(config.path))
+    if found.empty:
+        raise UserError(f"{path}: {_empty_classes_error(found.empty)}")
+    groups = {name: files.groups for name, files in found.splits.items()}
+    if shared := subsets.shared_groups(groups):
+        raise UserError(f"{path}: {subsets.shared_groups_error(shared)}")
+    _check_classes(path, found)
+    return found
+
+
+def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSplits:
+    """List the images at `config.path`, whether or not they can be trained on.
+
+    Args:
+      config: of the data set.
+      wanted: which of the user's splits to use.
+
+    Raises:
+      UserError: the path is missing or does not exist, is laid out in none of the three
+        ways, or holds one class.
+    """
+    if not config.path:
+        raise UserError(
+            "config.data.path is missing: give the folder of your images, or a .csv"
+        )
+    path = expand_user(config.path)
+    found = _read_entries(config, wanted)
+    names = [class_name(entry.label) for entry in found.entries]
+    classes = tuple(sorted({*names}, key=sort_key(names)))
+    if len(classes) < 2:
+        holds = f"holds one class, {classes[0]!r}" if classes else "holds no class"
+        raise UserError(
+            f"{escape(path)} {holds}: two are needed"
+            + (f"; {_empty_classes_error(found.empty)}" if found.empty else "")
+        )
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.array([numbers[name] for name in names], np.int32)
+    all_files = labeled_files(found.entries, labels)
+    notes = (
+        *found.notes,
+        *(f"classes {pair} may be one" for pair in similar_names(classes)),
+    )
+    if found.splits:
+        split_index = np.array([entry.split for entry in found.entries])
+    else:
+        is_test = _held_out(all_files, config.test_fraction, config.split_seed)
+        split_index = np.where(is_test, "test", "train")
+        notes += _held_out_note(is_test, all_files.groups)
+    splits = {
+        name: all_files.take(np.flatnonzero(split_index == name))
+        for name in found.splits or ("train", "test")
+    }
+    return FileSplits(splits, classes, not found.splits, notes, (*found.empty,))
+
+
+def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
+    """Read the images of a folder or a table, with class, split and group."""
+    path, group = expand_user(config.path), config.group
+    if not path.exists():
+        raise UserError(f"config.data.path={escape(config.path)!r} does not exist")
+    exclusions = Exclusions(config.exclude)
+    read = read_folder if path.is_dir() else read_table
+    found = read(path, exclusions, wanted)
+    entries, notes = found.entries, [*found.notes, *exclusions.notes()]
+    if group:
+        root = path if path.is_dir() else path.parent
+        entries = _with_groups(entries, group, root)
+        count = len({entry.group for entry in entries})
+        notes.append(subsets.groups_note(count, f"config.data.group={group}"))
+    return found._replace(entries=entries, notes=notes)
+
+
+def labeled_files(entries: Sequence[Entry], labels: np.ndarray) -> LabeledFiles:
+    """Return the files of some entries with the given labels."""
+    groups = np.array([entry.group for entry in entries], object)
+    paths = [entry.path for entry in entries]
+    return LabeledFiles(paths, labels, groups if any(groups) else None)
+
+
+def similar_names(classes: Sequence[str]) -> list[str]:
+    """Find classes whose names differ only in case, spaces or underscores.
+
+    Names of one letter are ignored: alphabets have both cases.
+    """
+    first: dict[str, str] = {}
+    found = []
+    for name in classes:
+        plain = "".join(name.casefold().replace("_", " ").split())
+        other = first.setdefault(plain, name)
+        if other != name and len(plain) > 1:
+            found.append(f"{other!r} and {name!r}")
+    return found
+
+
+def suggestion(name: str, classes: Sequence[str]) -> str:
+    """Return `", did you mean 'Cats'?"` for a misspelled class, or nothing.
+
+    Args:
+      name: a class found in one split only.
+      classes: those found in the other split only, where the right name would be.
+    """
+    others = [str(c) for c in classes if c != name]
+    same = next((c for c in others if c.lower() == name.lower()), None)
+    return f", did you mean {same!r}?" if same else closest(name, others)
+
+
+def class_name(name: str) -> str:
+    """Return a class name for display, normalized to one Unicode form.
+
+    Bytes that are not UTF-8 are escaped.
+    """
+    return escape(unicodedata.normalize("NFC", name))
+
+
+def sort_key(names: Iterable[str]) -> Callable[[str], Any]:
+    """Return a sort key: by number where all names are numbers, else by text."""
+    if all(name.isdecimal() for name in names):
+        return lambda name: (int(name), name)
+    return str
+
+
+def _held_out(all_files: LabeledFiles, fraction: float, seed: int) -> np.ndarray:
+    if all_files.groups is None:
+        return stratified_holdout(all_files.labels, fraction, seed)
+    return subsets.group_holdout(all_files.labels, all_files.groups, fraction, seed)
+
+
+def _held_out_note(is_test: np.ndarray, groups: np.ndarray | None) -> tuple[str, ...]:
+    if groups is None:
+        return ()
+    held_out_count, all_of = (len({*groups[rows]}) for rows in (is_test, slice(None)))
+    return (
+        f"{is_test.sum():,} of {plural(len(is_test), 'image')}, {held_out_count:,} of "
+        f"{plural(all_of, 'group')}, are held out for testing",
+    )
+
+
+def _with_groups(entries: list[Entry], group: str, root: Path) -> list[Entry]:
+    """Return entries with the groups that an expression finds in their paths.
+
+    Raises:
+      UserError: names those in which it finds none.
+    """
+    expression, found, missing = re.compile(group), [], []
+    for entry in entries:
+        path = Path(os.path.relpath(entry.path, root)).as_posix()
+        match = expression.search(path)
+        name = match and match[1 if expression.groups else 0]
+        found.append(entry._replace(group=name or ""))
+        if not name:
+            missing.append(escape(path))
+    if missing:
+        raise UserError(
+            f"config.data.group={group!r} finds no group in {len(missing):,} of "
+            f"{len(entries):,} paths: {listed(missing)}; "
+            r"a pattern such as (patient\d+) finds one in a/patient07_2.png"
+        )
+    return found
+
+
+def _empty_classes_error(empty: Sequence[str]) -> str:
+    """Word the error for class folders without images."""
+    return (
+        f"{listed(empty, separator='; ')}: add images, remove the folder, or list it "
+        "in a file for config.data.exclude"
+    )
+
+
+def _check_classes(path: str, found: FileSplits) -> None:
+    """Refuse classes that are tested but not trained on: often a misspelled name."""
+    counts = {
+        split: np.bincount(files.labels, minlength=len(found.classes))
+        for split, files in found.splits.items()
+    }
+    if found.held_out:
+        is_missing = (counts["train"] == 0) | (counts["test"] == 0)
+        for number in np.flatnonzero(is_missing).tolist():
+            raise UserError(_unsplittable_error(path, found, number))
+    names, trained = np.array(found.classes), counts.pop("train") > 0
+    for split, count in counts.items():
+        if not count.any():
+            raise UserError(f"{path}: no image is left in the {split} split")
+        for number in np.flatnonzero(~trained & (count > 0)).tolist():
+            verb = {"validation": "validate"}.get(split, split)
+            raise UserError(
+                f"{path}: class {found.classes[number]!r} has images to {verb} on and "
+                "none to train on"
+                f"{suggestion(found.classes[number], names[trained & (count == 0)])}"
+            )
+
+
+def _unsplittable_error(path: str, found: FileSplits, number: int) -> str:
+    """Word the error for a class of which no share can be held out."""
+    name = found.classes[number]
+    labels = np.concatenate([files.labels for files in found.splits.values()])
+    if found.train.groups is None:
+        return (
+            f"class {name!r} has {int((labels == number).sum())} image(s): two are "
+            "needed, one to train on and one to test on"
+        )
+    groups = np.concatenate([files.groups for files in found.splits.values()])
+    reason = one_sided_error(labels, groups, found.classes, number)
+    return f"{path}: {reason}, or split the images yourself"

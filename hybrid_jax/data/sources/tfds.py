@@ -1,0 +1,308 @@
+"""Source of TFDS data sets in ArrayRecord files, without TensorFlow.
+
+Records that another program prepared are read; this project's builders prepare theirs.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from hybrid_jax.data.builders import builder_class, builder_names
+from hybrid_jax.data.dataset import SPLITS
+from hybrid_jax.data.decode_cache import (
+    READER_VERSION,
+    decoded,
+    read_cache,
+    write_cache,
+)
+from hybrid_jax.data.image_io import DECODER_VERSION
+from hybrid_jax.data.lazy_images import LazyImages, scan_images
+from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat, choose_pixel_format
+from hybrid_jax.data.splitting import left_out_note, used_splits
+from hybrid_jax.errors import UserError, closest, escape, first_line
+from hybrid_jax.paths import expand_user, library_path, user_path, with_user_paths
+
+if typing.TYPE_CHECKING:
+    from hybrid_jax.config.schema import DataConfig
+
+BLOCK = 2048
+
+
+class TfdsSource:
+    """Read a data set that TFDS has prepared, preparing it if need be; a `Source`."""
+
+    def __init__(self, config: "DataConfig"):
+        """Open the data set and choose its pixel format.
+
+        Raises:
+          UserError: the set does not exist, is not available, or has no labeled images.
+        """
+        self.fingerprint = ""
+        self.builder = open_builder(config.name, config.dir, config.manual_dir)
+        self.label, self._options = config.label, config
+        self.classes = class_names(self.builder, config.label)
+        given = split_sizes(self.builder)
+        self.splits = used_splits(given, config)
+        self.unused = {n: size for n, size in given.items() if n not in self.splits}
+        others = [name for name in self.builder.info.splits if name not in given]
+        self.notes = (
+            *(f"the split {name} is left out" for name in others),
+            *map(left_out_note, self.unused.values()),
+        )
+        self.form = self._choose_form()
+
+    def images(self, split: str) -> LazyImages:
+        """Return the images of a split."""
+        records = self._records(split)
+        rows = np.arange(len(records))
+        return LazyImages(records, self.form, rows, self._sizes[split])
+
+    def decoded(self, split: str) -> np.ndarray:
+        """Return all pixels of a split, uint8 `[N, H, W, C]`."""
+        return decoded(self.images(split), self._folder(split), self._title(split))
+
+    def labels(self, split: str) -> np.ndarray:
+        """Return labels int32 `[N]`, in the order of the images."""
+        path = self._folder(split).with_name(f"{self.label}-{split}.npy")
+        source = self._records(split).source
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            labels = np.load(path, allow_pickle=False)
+            if len(labels) == len(source):  # else writing was interrupted
+                return labels
+        labels = np.empty(len(source), np.int32)
+        for start in range(0, len(source), BLOCK):
+            rows = range(start, min(start + BLOCK, len(source)))
+            records = source.__getitems__(rows)
+            labels[start : start + len(rows)] = [r[self.label] for r in records]
+        if not len(labels) or labels.min() < 0:
+            raise UserError(
+                f"the {split} split of {self.builder.name} has no labelled images"
+            )
+        with contextlib.suppress(OSError):  # a read-only disk only costs time
+            np.save(path, labels, allow_pickle=False)
+        return labels
+
+    def groups(self, split: str) -> None:
+        """Return None: TFDS knows no groups."""
+
+    def _records(self, split: str) -> "TfdsRecords":
+        if self.builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
+            raise UserError(
+                f"{user_path(self.builder.data_path)} holds "
+                f"{self.builder.info.file_format.value} files; prepare it again with "
+                "file_format=array_record"
+            )
+        source = self.builder.as_data_source(
+            split, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        return TfdsRecords(source, self._title(split))
+
+    def _choose_form(self) -> PixelFormat:
+        height, width, channels = self.builder.info.features["image"].shape
+        if height and width:
+            infos = [ImageInfo(height, width, channels == 1)]
+            scanned = {
+                split: infos * len(self._records(split)) for split in self.splits
+            }
+        else:  # only the images tell their sizes
+            scanned = self._scan()
+            infos = [
+                f
+                for split_index in scanned.values()
+                for f in split_index
+                if not f.error
+            ]
+        self._sizes = {
+            split: np.array([info[:2] for info in split_index], np.int32)
+            for split, split_index in scanned.items()
+        }
+        config = self._options
+        return choose_pixel_format(
+            infos,
+            config.image_size,
+            config.fit,
+            config.background,
+            self.builder.name,
+        )
+
+    def _scan(self) -> dict[str, list[ImageInfo]]:
+        """Return what is known of every image, cached while records are unchanged."""
+        cache_file = user_path(self.builder.data_path) / "facts.json"
+        cached, rows = read_cache(cache_file, 2), {}
+        for split in self.splits:
+            file_states = self._records_state(split)
+            if cached.get(split, [None])[0] == file_states:
+                rows[split] = cached[split]
+            else:
+                infos = scan_images(self._records(split), self._title(split))
+                rows[split] = [file_states, infos]
+        scanned = {
+            split: [ImageInfo(*info) for info in rows[split][1]]
+            for split in self.splits
+        }
+        # Scan again after unreadable images: a decoder may be installed meanwhile.
+        if rows != cached and not any(
+            f.error for infos in scanned.values() for f in infos
+        ):
+            write_cache(cache_file, rows)
+        return scanned
+
+    def _records_state(self, split: str) -> str:
+        """Identify the records of a split, and how they are read."""
+        files = [Path(path) for path in self.builder.info.splits[split].filepaths]
+        stats = [(path.name, path.stat()) for path in files]
+        file_states = [
+            f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats
+        ]
+        return "\n".join([READER_VERSION, " ".join(ImageInfo._fields), *file_states])
+
+    def _folder(self, split: str) -> Path:
+        form = self.form
+        shape = "x".join(map(str, (*form.size, form.channels)))
+        digest = hashlib.sha256(
+            f"{form.cache_key} {DECODER_VERSION}".encode()
+        ).hexdigest()[:8]
+        name = f"decoded-{split}-{shape}-{digest}"
+        return user_path(self.builder.data_path) / name
+
+    def _title(self, split: str) -> str:
+        return f"{self.builder.name} {split}"
+
+
+class TfdsRecords:
+    """Read the encoded images of a split; can be pickled."""
+
+    def __init__(self, source: Any, title: str):
+        self.source, self._title = source, title
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, rows: Sequence[int]) -> list[bytes]:
+        # TFDS's sources have this method, which `Sequence` lacks.
+        return [record["image"] for record in self.source.__getitems__(rows)]
+
+    def name(self, row: int) -> str:
+        return f"image {row} of {self._title}"
+
+
+def open_builder(
+    name: str, data_dir: str, manual_dir: str = ""
+) -> tfds.core.DatasetBuilder:
+    """Open a builder, preparing its records on disk if need be."""
+    folder = library_path(expand_user(data_dir or tfds.core.constants.DATA_DIR))
+    if name in builder_names():
+        builder = builder_class(name)(data_dir=folder, file_format="array_record")
+    else:
+        builder = _open_tfds(name, folder)
+    if not builder.is_prepared():
+        _prepare(builder, folder, manual_dir)
+    return builder
+
+
+def class_names(
+    builder: tfds.core.DatasetBuilder, label: str = "label"
+) -> tuple[str, ...]:
+    """Return the class names of the label feature, in the order of the labels."""
+    features = dict(builder.info.features)
+    image = features.get("image")
+    if not isinstance(image, tfds.features.Image):
+        raise UserError(
+            f"config.data.name={builder.name!r} is no image classification set: it has "
+            f"{', '.join(features)} instead of an image and a label"
+        )
+    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    if label not in labels:
+        raise UserError(
+            f"config.data.label={label!r} is no label of {builder.name}, which has "
+            f"{', '.join(labels) or 'none'}{closest(label, labels)}"
+        )
+    if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3, None):
+        raise UserError(
+            f"{builder.name} has images of {image.shape[-1]} channels of "
+            f"{np.dtype(image.np_dtype).name}: only 8-bit gray and color are read"
+        )
+    return tuple(features[label].names)
+
+
+def split_sizes(builder: tfds.core.DatasetBuilder) -> dict[str, int]:
+    """Return the number of images of each split that the builder has.
+
+    Raises:
+      UserError: there is no training split, or no other one.
+    """
+    splits = builder.info.splits
+    sizes = {name: splits[name].num_examples for name in SPLITS if name in splits}
+    if "train" not in sizes or len(sizes) < 2:
+        raise UserError(
+            f"config.data.name={builder.name!r} has the splits {', '.join(splits)}; "
+            "train and test (or validation) are needed"
+        )
+    return sizes
+
+
+def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
+    try:
+        return tfds.builder(name, data_dir=folder, file_format="array_record")
+    except tfds.core.registered.DatasetNotFoundError:
+        known = [*builder_names(), *tfds.list_builders(with_community_datasets=False)]
+        raise UserError(
+            f"config.data.name={name!r} is no data set{closest(name, known)}; "
+            f"valid: {', '.join(builder_names())}, folder (configs/folder.py), any "
+            "image classification set of TFDS, or one that TFDS prepared in "
+            f"{user_path(folder) / name}"
+        ) from None
+    except Exception as error:  # unknown versions, configurations and remote catalogs
+        raise UserError(
+            f"config.data.name={name!r} cannot be opened: {first_line(error)}"
+        ) from None
+
+
+def _prepare(
+    builder: tfds.core.DatasetBuilder, folder: Path, manual_dir: str = ""
+) -> None:
+    ours = builder.name in builder_names()
+    if not ours and importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"{builder.name} is not in {user_path(builder.data_path)}. Put a copy "
+            "there that TFDS prepared with file_format=array_record, or install "
+            "TensorFlow, which TFDS needs to prepare this set (pip install tensorflow)"
+        )
+    place = user_path(builder.data_path)
+    print(f"preparing {builder.name} in {escape(place)}, once", flush=True)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    manual = expand_user(manual_dir) if manual_dir else None
+    if manual and not manual.is_dir():
+        raise UserError(f"config.data.manual_dir={manual_dir!r} is no folder")
+    builder.manual_dir = manual
+    try:
+        # A link to a missing folder is no folder.
+        user_path(folder).mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints the same
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(
+                    try_download_gcs=False, manual_dir=manual
+                ),
+                file_format="array_record",
+            )
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"{builder.name} cannot be written to {user_path(folder)}: "
+            f"{with_user_paths(str(error))}"
+        ) from None
+    except Exception as error:  # TFDS and its writers raise many kinds
+        raise UserError(
+            f"{builder.name} cannot be prepared: {first_line(error)}"
+        ) from None

@@ -1,0 +1,271 @@
+"""Assignment of images to the training, validation and test split.
+
+The splits of a source are used as they are. Training may use a subset of its images
+(`fraction`, `per_class`). Where the source has no validation split, a share or a fold
+of them becomes one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data import subsets
+from hybrid_jax.data.dataset import SPLITS
+from hybrid_jax.data.exclusions import Exclusions
+from hybrid_jax.errors import UserError, escape, listed, plural
+
+DEFAULT_VALIDATION = DataConfig.validation
+TRAIN_ON_ALL = "--config.data.validation=0 trains on all"
+
+
+class SplitRows(NamedTuple):
+    """Hold the name of a source's split, and rows int64 `[n]` of it."""
+
+    source: str
+    rows: np.ndarray
+
+
+def used_splits(sizes: Mapping[str, int], config: DataConfig) -> tuple[str, ...]:
+    """Return which of a source's splits are used.
+
+    Args:
+      sizes: number of images of each split that the source has.
+      config: of the data set.
+
+    Raises:
+      UserError: there is a validation split, and `config.data.validation` asks for
+        another.
+    """
+    if "validation" in sizes and config.validation not in (DEFAULT_VALIDATION, 0):
+        raise UserError(
+            f"config.data.validation={config.validation}: the data set has a "
+            f"validation split, of {plural(sizes['validation'], 'image')}; leave the "
+            "field out to use it, or set it to 0 to leave the split out"
+        )
+    if config.validation == 0:
+        return tuple(name for name in sizes if name != "validation")
+    return tuple(sizes)
+
+
+def left_out_note(count: int) -> str:
+    """Word the note on a validation split that is not used."""
+    return (
+        f"{plural(count, 'image')} of the validation split left out "
+        "(config.data.validation=0)"
+    )
+
+
+def make_splits(
+    labels: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    config: DataConfig,
+    groups: np.ndarray | None = None,
+    unused: Mapping[str, int] | None = None,
+) -> tuple[dict[str, SplitRows], tuple[str, ...]]:
+    """Split the images of a source.
+
+    Args:
+      labels: int32 `[N]` of each split that is used; one is `train`.
+      classes: names.
+      config: of the data set.
+      groups: of the training images, `[N]`; None where there are none.
+      unused: how many images the splits have that are not used.
+
+    Returns:
+      Rows of each split of the result, and notes.
+
+    Raises:
+      UserError: names the class of which nothing would be left to train on.
+    """
+    rows, notes = _not_excluded(labels, config, unused or {})
+    train_rows = rows["train"]
+    train_labels = labels["train"][train_rows]
+    selected = subsets.stratified_subset(
+        train_labels, config.fraction, config.per_class, config.split_seed
+    )
+    if len(selected) < len(train_rows):
+        notes += (f"{len(selected):,} of {len(train_rows):,} training images are used",)
+    ranks = subsets.class_ranks(train_labels, config.split_seed, subsets.SUBSET)
+    train_rows, train_labels = train_rows[selected], train_labels[selected]
+    parts = {name: SplitRows(name, split_rows) for name, split_rows in rows.items()}
+    parts["train"] = SplitRows("train", train_rows)
+    if "validation" not in parts and config.validation:
+        train_groups = None if groups is None else groups[train_rows]
+        is_validation = _validation(
+            train_labels, ranks[selected], classes, config, train_groups
+        )
+        parts["train"] = SplitRows("train", train_rows[~is_validation])
+        parts["validation"] = SplitRows("train", train_rows[is_validation])
+        notes += (_validation_note(is_validation, config, train_groups),)
+    return {name: parts[name] for name in SPLITS if name in parts}, notes
+
+
+def notes_on(
+    labels: Mapping[str, np.ndarray], classes: Sequence[str]
+) -> tuple[str, ...]:
+    """Word notes on what splits lack: a test split, or trained classes.
+
+    Args:
+      labels: int32 `[N]` of each split.
+      classes: names.
+    """
+    notes = []
+    if "test" not in labels:
+        notes.append("no test split: the data have none, and nothing is held out")
+    is_trained = np.bincount(labels["train"], minlength=len(classes)) > 0
+    for name, split_labels in labels.items():
+        is_present = np.bincount(split_labels, minlength=len(classes)) > 0
+        absent = np.flatnonzero(is_trained & ~is_present).tolist()
+        if absent:
+            notes.append(
+                f"the {name} split lacks {len(absent)} of {len(classes)} classes: "
+                + listed([repr(classes[label]) for label in absent])
+            )
+    return tuple(notes)
+
+
+def _validation(
+    labels: np.ndarray,
+    ranks: np.ndarray,
+    classes: Sequence[str],
+    config: DataConfig,
+    groups: np.ndarray | None,
+) -> np.ndarray:
+    """Return which of the training images are for validation, bool `[N]`.
+
+    Args:
+      labels: int32 `[N]`.
+      ranks: of each image in a random order of its class, `[N]`, from 0.
+      classes: names.
+      config: of the data set.
+      groups: of the images, or None.
+    """
+    counts, requested = np.bincount(labels, minlength=len(classes)), config.validation
+    if isinstance(requested, str):
+        number, folds = map(int, requested.split("/"))
+        _check_folds(labels, classes, groups, folds, requested)
+        seed = config.split_seed
+        if groups is None:
+            return subsets.stratified_fold(labels, number, folds, seed)
+        is_validation = subsets.group_fold(labels, groups, number, folds, seed)
+        _check_sides(labels, is_validation, classes, groups, both=False)
+        return is_validation
+    for label in np.flatnonzero(counts == 1).tolist():
+        raise UserError(
+            f"class {classes[label]!r} has 1 training image: two are needed, one to "
+            f"train on and one to validate on; add images, or {TRAIN_ON_ALL}"
+        )
+    if groups is not None:
+        share = min(requested, subsets.MAX_VALIDATION / len(labels))
+        is_validation = subsets.group_holdout(labels, groups, share, config.split_seed)
+        _check_sides(labels, is_validation, classes, groups, both=True)
+        return is_validation
+    apportioned = subsets.apportion(counts, requested)
+    for label in np.flatnonzero((apportioned >= counts) & (counts > 0)).tolist():
+        raise UserError(
+            f"config.data.validation={requested} leaves class {classes[label]!r} none "
+            f"of its {counts[label]} training images to train on: take a smaller "
+            f"share, or {TRAIN_ON_ALL}"
+        )
+    # The highest ranks, so that smaller subsets train on images of larger ones.
+    return ranks >= (counts - apportioned)[labels]
+
+
+def _check_folds(
+    labels: np.ndarray,
+    classes: Sequence[str],
+    groups: np.ndarray | None,
+    folds: int,
+    requested: str,
+) -> None:
+    for label in np.unique(labels):
+        if groups is None:
+            count, noun = int((labels == label).sum()), "training image"
+        else:
+            count, noun = len(subsets.groups_in_class(labels, groups, label)), "group"
+        if count < folds:
+            raise UserError(
+                f"config.data.validation={requested}: class {classes[label]!r} has "
+                f"{plural(count, noun)} for {folds} folds; take fewer folds"
+            )
+
+
+def _check_sides(
+    labels: np.ndarray,
+    is_validation: np.ndarray,
+    classes: Sequence[str],
+    groups: np.ndarray,
+    both: bool,
+) -> None:
+    """Refuse classes that groups keep on one side of the validation split."""
+    for label in np.unique(labels):
+        sides = is_validation[labels == label]
+        if sides.all() or (both and not sides.any()):
+            raise UserError(
+                f"{one_sided_error(labels, groups, classes, label)}; or {TRAIN_ON_ALL}"
+            )
+
+
+def one_sided_error(
+    labels: np.ndarray, groups: np.ndarray, classes: Sequence[str], label: int
+) -> str:
+    """Word the error for a class whose groups cannot be on two sides."""
+    names = subsets.groups_in_class(labels, groups, label)
+    return (
+        f"class {classes[label]!r} lies in {plural(len(names), 'group')} "
+        f"({listed([repr(escape(name)) for name in names])}), which cannot be split: "
+        "images of one group stay on one side; add images of other groups"
+    )
+
+
+def _validation_note(
+    is_validation: np.ndarray, config: DataConfig, groups: np.ndarray | None
+) -> str:
+    count, total = int(is_validation.sum()), len(is_validation)
+    requested = config.validation
+    if isinstance(requested, str):
+        number, folds = requested.split("/")
+        text = (
+            f"fold {number} of {folds} of the {total:,} training images is the "
+            f"validation split: {plural(count, 'image')}"
+        )
+    else:
+        is_limited = requested * total > subsets.MAX_VALIDATION
+        limit = f", at most {subsets.MAX_VALIDATION:,}" if is_limited else ""
+        text = (
+            f"{count:,} of the {total:,} training images are the validation split "
+            f"(config.data.validation={requested}{limit})"
+        )
+    if groups is None:
+        return text
+    held_out = len(np.unique(groups[is_validation]))
+    return f"{text}, {held_out:,} of {plural(len(np.unique(groups)), 'group')}"
+
+
+def _not_excluded(
+    labels: Mapping[str, np.ndarray], config: DataConfig, unused: Mapping[str, int]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return rows of each split that `config.data.exclude` does not list, and notes.
+
+    Files of a folder are left out earlier, by `sources.file_list`.
+
+    Raises:
+      UserError: the list cannot be read, or names images that are not there.
+    """
+    rows = {split: np.arange(len(values)) for split, values in labels.items()}
+    if config.name == "folder" or not config.exclude:
+        return rows, ()
+    exclusions = Exclusions(config.exclude)
+    rows = {
+        split: np.array(
+            [row for row in split_rows if not exclusions.matches(f"{split}/{row}")],
+            int,
+        )
+        for split, split_rows in rows.items()
+    }
+    for split, count in unused.items():  # they exist, but are left out anyway
+        for row in range(count):
+            exclusions.matches_folder(f"{split}/{row}")
+    return rows, exclusions.notes()

@@ -1,0 +1,212 @@
+"""Write checkpoints with orbax during training; keep the newest few and the best."""
+
+import contextlib
+import itertools
+import json
+import math
+import re
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
+
+from hybrid_jax import library_logs
+from hybrid_jax.engine import checkpoint_arrays, checkpoint_manifest
+from hybrid_jax.engine.checkpoint import (
+    BEST_METRIC,
+    LATER,
+    STATE,
+    CheckpointReader,
+    best_checkpoint,
+    copy_vectors,
+    error_message,
+)
+from hybrid_jax.engine.json_files import write_whole
+from hybrid_jax.errors import UserError, megabytes
+from hybrid_jax.parallel.distributed import Hosts
+from hybrid_jax.paths import library_path
+from hybrid_jax.training.packed_params import unpack
+from hybrid_jax.training.state import TrainState
+
+
+class CheckpointWriter(CheckpointReader):
+    """Read and write the checkpoints of a run.
+
+    As a context manager, it waits at its end until everything is on disk.
+
+    Attributes:
+      persistent: whether the checkpoints outlive the process.
+    """
+
+    persistent = True
+
+    def __init__(self, folder: Path, keep: int, hosts: Hosts | None = None) -> None:
+        """Open a folder, rename its damaged checkpoints, and delete unfinished ones.
+
+        Args:
+          folder: of all checkpoints; made if need be.
+          keep: number of newest checkpoints that stay, beside the best. From 2, so that
+            one is left if the newest is damaged.
+          hosts: the processes that share the run.
+
+        Raises:
+          UserError: there are checkpoints and none is intact.
+        """
+        super().__init__(folder, hosts)
+        self._best_policy = _KeepBest()
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation.AnyPreservationPolicy(
+                [preservation.LatestN(keep), self._best_policy]
+            ),
+            # Without this function, orbax writes no metrics.
+            best_fn=lambda metrics: metrics.get(BEST_METRIC, -math.inf),
+            cleanup_tmp_directories=True,
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(
+            library_path(self.folder), options=options
+        )
+        self._threads = ThreadPoolExecutor(1, "checkpoint")
+        self._unfinished: Future[None] | None = None
+        self._polls = itertools.count()
+        self._unraisable = library_logs.ClosedLoopFilter()
+
+    def _skip(self, step: int, problem: str) -> str:
+        """Rename a damaged step, so that no later run looks at it; return a note."""
+        renamed = self.folder / f"damaged-{step}"
+        while renamed.exists():
+            renamed = renamed.with_name(renamed.name + "-again")
+        self._path(step).rename(renamed)
+        return f"{super()._skip(step, problem)}; renamed to {renamed.name}"
+
+    def _merge(self, step: int) -> None:
+        """Merge the arrays of a step in its own folder."""
+        checkpoint_arrays.merge(self._path(step) / STATE)
+        checkpoint_manifest.write(self._path(step))
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.wait()
+            if kind is None:
+                self._unraisable.uninstall()
+        except UserError:
+            if kind is None:  # otherwise the first error is raised
+                raise
+        finally:
+            with contextlib.suppress(Exception):  # `wait` has raised it
+                self._manager.close()
+            self._threads.shutdown()
+
+    def save(self, step: int, state: TrainState, metrics: dict[str, Any]) -> None:
+        """Begin to write a checkpoint, and return.
+
+        Of a step that was saved before its evaluation, only the metrics are written.
+        Packed vectors are unpacked on disk, so that any model's can be read alone.
+
+        Args:
+          step: its name.
+          state: on the devices.
+          metrics: decide which checkpoint is the best; may hold anything fit for JSON.
+
+        Raises:
+          UserError: this or the checkpoint before it cannot be written.
+        """
+        self.wait()
+        if step in self.steps:
+            if self.hosts.is_main:
+                write_whole(self._path(step) / LATER, json.dumps(metrics))
+            return
+        size = sum(x.nbytes for x in jax.tree.leaves(state))
+        if size > self.hosts.broadcast(self._free_bytes):
+            raise self._write_error(step, size, "the disk is full")
+        best = self.hosts.broadcast(self.best)
+        best = best_checkpoint({step: metrics} | (dict([best]) if best else {}))
+        self._best_policy.step = best[0] if best else None
+        saved = unpack(copy_vectors(state))
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(saved)),
+                metrics=metrics,
+            )
+        except Exception as error:  # orbax and tensorstore raise many kinds
+            raise self._write_error(step, size, _write_message(error)) from None
+        count = len(jax.tree.leaves(saved))
+        self._unfinished = self._threads.submit(self._finish, step, size, count)
+
+    def preemption_announced(self) -> bool:
+        """Return whether the cloud has announced the end of a host, alike on all hosts.
+
+        All hosts must call this equally often, before every dispatch of steps.
+        """
+        if not self.hosts.is_distributed:
+            return False  # jax listens only where it coordinates several processes
+        return self._manager.reached_preemption(next(self._polls))
+
+    def _finish(self, step: int, size: int, count: int) -> None:
+        """Wait for orbax, check that no array is missing, and write the manifest."""
+        try:
+            self._manager.wait_until_finished()
+            if self.hosts.is_main:
+                checkpoint_arrays.check_complete(self._path(step) / STATE, count)
+                checkpoint_manifest.write(self._path(step))
+        except Exception as error:  # orbax and tensorstore raise many kinds
+            raise self._write_error(step, size, _write_message(error)) from None
+
+    def wait(self) -> None:
+        """Wait until all checkpoints are on disk.
+
+        Raises:
+          UserError: one cannot be written.
+        """
+        if self._unfinished is None:
+            return
+        unfinished, self._unfinished = self._unfinished, None
+        unfinished.result()
+        self.steps = sorted(self._manager.all_steps())
+
+    def _free_bytes(self) -> int:
+        return shutil.disk_usage(self.folder).free
+
+    def _write_error(self, step: int, size: int, reason: str) -> UserError:
+        latest = self.latest()
+        before = "nothing was saved" if latest is None else f"step {latest} is saved"
+        return UserError(
+            f"checkpoint {self._path(step)} cannot be written ({reason}): it takes "
+            f"{megabytes(size)}, and {megabytes(self._free_bytes())} are free; "
+            f"{before} before it. Free space or fix what is named, then run the same "
+            "command to resume"
+        )
+
+
+class _KeepBest(preservation.PreservationPolicy):
+    """Keep the best step; orbax itself would not see metrics of later evaluations.
+
+    Attributes:
+      step: the best one, including the step that is being saved.
+    """
+
+    step: int | None = None
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[preservation.PolicyCheckpointInfo],
+        *,
+        context: preservation.PreservationContext,
+    ) -> list[bool]:
+        """Return for each checkpoint whether it stays."""
+        return [checkpoint.step == self.step for checkpoint in checkpoints]
+
+
+def _write_message(error: Exception) -> str:
+    """Return the system's reason for a failed write, out of tensorstore's paragraph."""
+    reason = re.search(r": ([^:\[]+) \[os_error_code", str(error))
+    return reason[1] if reason else error_message(error)

@@ -1,0 +1,335 @@
+"""Build what runs from a config and splits: the one sequence that all commands share.
+
+config = set_up_process(resolve(config))           # checked once, for all
+experiment = Experiment(config, splits, hosts)     # devices, schedule, network
+training = experiment.start_training(threads, ...) # programs, compiled in threads
+"""
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hybrid_jax import runtime
+from hybrid_jax.config.schema import (
+    FIELDS,
+    Config,
+    ModelConfig,
+    OptimConfig,
+    ParallelConfig,
+)
+from hybrid_jax.data import Splits
+from hybrid_jax.data.sampler import TrainingOrder
+from hybrid_jax.engine.compile import MAX_CACHED_PROGRAMS, Program
+from hybrid_jax.engine.programs import Evaluator, Trainer, initialization_program
+from hybrid_jax.engine.schedule import Plan, schedule_lengths
+from hybrid_jax.errors import UserError
+from hybrid_jax.models import create_model
+from hybrid_jax.models.registry import MODELS, ViTRow
+from hybrid_jax.models.vit import ViT
+from hybrid_jax.parallel.distributed import Hosts
+from hybrid_jax.parallel.mesh import Devices, create_devices
+from hybrid_jax.training import losses, optimizers, schedules
+from hybrid_jax.training.freezing import frozen_mask
+from hybrid_jax.training.state import TrainState
+from hybrid_jax.training.step import Network, Task
+from hybrid_jax.weights.timm_models import Model
+
+N = typing.TypeVar("N", bound=Network)
+
+
+def set_up_process(config: Config, hosts: Hosts | None = None) -> Config:
+    """Set the process up, and resolve what the config leaves to the machine.
+
+    `dtype=auto` becomes bfloat16, or float32 on CPUs, which have no fast products of
+    bfloat16. A run keeps the resolved config, so that it cannot go on in another
+    precision unnoticed.
+    """
+    # On CPUs, processes that read programs which one of them compiled wait for ever.
+    many = hosts is not None and hosts.is_distributed
+    cached = not many or jax.default_backend() != "cpu"
+    runtime.set_up(config.compilation_cache and cached)
+    if config.dtype != "auto":
+        return config
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return config.replace({"dtype": dtype})
+
+
+def shared_settings(config: Config) -> dict:
+    """Return what the hosts of a run must have in common, but for their data."""
+    return {
+        f"config.{name}": value
+        for name, value in config.flat().items()
+        if not FIELDS[name].local
+    } | {
+        "jax": jax.__version__,
+        "hybrid_jax": runtime.source_version(),
+        "number of devices": jax.local_device_count(),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Hold a resolved config and its splits, with all that follows from them.
+
+    Attributes:
+      config: of `set_up_process`.
+      splits: to train on, and to evaluate.
+      hosts: that share the run.
+    """
+
+    config: Config
+    splits: Splits
+    hosts: Hosts = dataclasses.field(default_factory=Hosts)
+
+    @functools.cached_property
+    def devices(self) -> Devices:
+        """Return the devices that share each batch."""
+        config = self.config
+        return create_run_devices(
+            config.parallel,
+            batch_size=config.train.batch_size,
+            micro_batches=config.optim.accumulate,
+            hosts=self.hosts,
+        )
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """Return how many steps there are, and which are evaluated."""
+        return Plan(self.config.train, len(self.splits.train))
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """Hold a training step's constants; mean and deviation are shapes alone."""
+        return build_task(self.config, self.splits, self.plan)
+
+    @property
+    def model(self) -> Model:
+        """Return the network."""
+        return typing.cast(Model, self.task.model)
+
+    @functools.cached_property
+    def initialize(self) -> Program:
+        """Return the program that makes the state at step 0, traced."""
+        program = initialization_program(self.devices, self.task, self.splits.channels)
+        check_frozen(self.config.freeze, program.shapes.params)
+        return program
+
+    @property
+    def shapes(self) -> TrainState:
+        """Return the shapes of a state, as it lies on the devices."""
+        return self.initialize.shapes
+
+    @functools.cached_property
+    def spec(self) -> dict[str, typing.Any]:
+        """Return the arguments of `create_model` for the network, and its channels."""
+        return model_spec(self.config.model, self.model, self.splits.channels)
+
+    def check(self) -> None:
+        """Build what a run needs, before anything is written.
+
+        Raises:
+          UserError: devices, images, network and schedule do not go together.
+        """
+        _ = self.devices, self.plan, self.task
+
+    def with_micro_batches(self, micro_batches: int) -> "Experiment":
+        """Return an experiment whose steps are cut into so many micro-batches."""
+        config = self.config.replace({"optim.accumulate": micro_batches})
+        return Experiment(config, self.splits, self.hosts)
+
+    def training_order(self) -> TrainingOrder:
+        """Return which images each training step takes."""
+        return TrainingOrder(
+            self.splits.train.labels,
+            self.config.train.batch_size,
+            self.config.seed,
+            self.config.train.sampling,
+        )
+
+    def trainer(self, threads: Executor) -> Trainer:
+        """Start to compile the training program, and load its images."""
+        return Trainer(
+            threads,
+            self.devices,
+            self.task,
+            self.shapes,
+            self.splits.train,
+            order=self.training_order(),
+            workers=self.config.data.workers,
+            fault=self.config.debug.inject,
+        )
+
+    def evaluator(self, threads: Executor) -> Evaluator | None:
+        """Start to compile the program that evaluates, if anything is to be."""
+        evaluated = [self.splits[name] for name in self.splits if name != "train"]
+        if not evaluated:
+            return None
+        return Evaluator(
+            threads,
+            self.devices,
+            self.task,
+            self.shapes.evaluated,
+            evaluated,
+            self.config.train.eval_batch_size,
+            self.config.data.workers,
+        )
+
+
+def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
+    """Build the network, its optimizer and its inputs, as a resolved config says.
+
+    Mean and deviation are shapes alone, enough to compile; see `with_statistics`.
+
+    Raises:
+      UserError: images of a size that the strides cannot serve, or too few steps.
+    """
+    height, width = config.data.image_size or splits.image_size
+    try:
+        model = create_model(
+            **_changed_fields(config.model),
+            num_classes=len(splits.classes),
+            image_size=(int(height), int(width)),
+            dtype=jnp.dtype(config.dtype),
+            scan=config.train.scan,
+            remat=config.train.remat,
+        )
+    except ValueError as error:
+        raise UserError(
+            f"{error} (config.model, config.data.image_size={height},{width})"
+        ) from None
+    # A shape will do to compile.
+    levels: typing.Any = jax.ShapeDtypeStruct((splits.channels,), jnp.float32)
+    class_weights: typing.Any = losses.CLASS_WEIGHTS[config.loss.class_weights](
+        splits.train.labels, len(splits.classes)
+    )
+    return Task(
+        model=model,
+        optimizer=_optimizer(
+            optimizers.OPTIMIZERS[config.optim.name],
+            schedules.SCHEDULES[config.optim.schedule],
+            # Fields of the step rather than the optimizer: equal for equal optimizers.
+            dataclasses.replace(config.optim, ema_decay=0.0, accumulate=1),
+            schedule_lengths(config, plan),
+            config.freeze,
+        ),
+        freeze=config.freeze,
+        class_weights=class_weights,
+        image_size=model.image_size,
+        mean=levels,
+        std=levels,
+        augmentation=config.augment,
+        fit=config.data.fit,
+        loss=config.loss,
+        ema_decay=config.optim.ema_decay,
+        accumulate=config.optim.accumulate,
+    )
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_PROGRAMS)
+def _optimizer(
+    create_row: Callable[..., optax.GradientTransformation],
+    create_schedule: Callable[..., optax.Schedule],
+    optim: OptimConfig,
+    lengths: schedules.Lengths,
+    freeze: tuple[str, ...],
+) -> optax.GradientTransformation:
+    """Return an optimizer; one object for equal settings, so that programs match."""
+    learning_rate = create_schedule(optim, lengths)
+    return optimizers.create_optimizer(create_row, learning_rate, optim, freeze)
+
+
+def with_statistics(network: N, statistics: tuple[np.ndarray, np.ndarray]) -> N:
+    """Return a network or task with the mean and deviation float32 `[C]` given."""
+    mean, std = statistics
+    replaced: N = network.replace(mean=mean, std=std)
+    return replaced
+
+
+def create_run_devices(
+    config: ParallelConfig, *, batch_size: int, micro_batches: int, hosts: Hosts
+) -> Devices:
+    """Return the devices that share each micro-batch.
+
+    Raises:
+      UserError: there are fewer, or they cannot share what they are to share.
+    """
+    kind, count, fsdp = config.kind, config.devices, config.fsdp
+    there = jax.device_count()
+    if count > there or (hosts.is_distributed and count not in (0, there)):
+        raise UserError(
+            f"config.parallel.devices={count}, and there are {there}: take 0, for all "
+            "of them"
+        )
+    count = count or there
+    if kind == "pmap" and fsdp > 1:
+        raise UserError(
+            f"config.parallel.fsdp={fsdp} means nothing to pmap, which copies "
+            "parameters: take config.parallel.kind=jit"
+        )
+    if count % fsdp:
+        raise UserError(
+            f"config.parallel.fsdp={fsdp} does not divide the {count} devices"
+        )
+    multiple = count * micro_batches
+    if batch_size % multiple:
+        nearest = max(round(batch_size / multiple), 1) * multiple
+        times = (
+            f" times config.optim.accumulate={micro_batches}"
+            if micro_batches > 1
+            else ""
+        )
+        raise UserError(
+            f"config.train.batch_size={batch_size} is no multiple of {count} devices"
+            f"{times}: take {nearest}, or another config.parallel.devices"
+        )
+    return create_devices(kind, count, fsdp)
+
+
+def model_spec(config: ModelConfig, model: Model, channels: int) -> dict:
+    """Return the arguments of `create_model` for this network, fit for JSON.
+
+    Strides and patches are told even where they were chosen by the image's size, since
+    they are the network's at any other size too.
+    """
+    chosen = "patch_size" if isinstance(model, ViT) else "strides"
+    return _changed_fields(config) | {
+        chosen: getattr(model, chosen),
+        "num_classes": model.num_classes,
+        "image_size": model.image_size,
+        "channels": channels,
+    }
+
+
+def _changed_fields(config: ModelConfig) -> dict[str, typing.Any]:
+    """Return the fields that differ from the model's row."""
+    changed = {
+        name: value
+        for name, value in vars(config).items()
+        if name == "name" or value != FIELDS[f"model.{name}"].default
+    }
+    if isinstance(MODELS[config.name], ViTRow):
+        changed.pop("strides", None)
+    return changed
+
+
+def check_frozen(freeze: tuple[str, ...], params: dict) -> None:
+    """Refuse patterns that freeze nothing, or leave nothing to train.
+
+    Raises:
+      UserError: names the pattern, and the parts of the network.
+    """
+    for pattern in freeze:
+        if not any(jax.tree.leaves(frozen_mask(params, (pattern,)))):
+            raise UserError(
+                f"config.freeze: no parameter's path has {pattern!r} in it; they begin "
+                f"with {', '.join(params)}"
+            )
+    if all(jax.tree.leaves(frozen_mask(params, freeze))):
+        raise UserError(f"config.freeze={freeze} leaves no parameter to train")

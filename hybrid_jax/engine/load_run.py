@@ -1,0 +1,96 @@
+"""Load a run from its folder, which needs no image and no optimizer."""
+
+import functools
+import os
+from typing import Any
+
+import jax.numpy as jnp
+
+from hybrid_jax import data
+from hybrid_jax.config.schema import LossConfig
+from hybrid_jax.engine.checkpoint import CheckpointReader
+from hybrid_jax.engine.experiment import with_statistics
+from hybrid_jax.engine.run import Run, refuse_in_memory
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.errors import UserError
+from hybrid_jax.models import create_model
+from hybrid_jax.training.step import Network
+
+
+def load_run(
+    workdir: str | os.PathLike, checkpoint: str | int | None = None, **fields: Any
+) -> Run:
+    """Open the run of a folder; nothing is written there, and no image is needed.
+
+    Args:
+      workdir: the run's folder.
+      checkpoint: `best` on validation, `last`, or a step; None is the one that was
+        tested, or of a run that has not ended the best, or the last.
+      fields: of the config that have other values here, by name with `__` for dots,
+        such as `data__dir="/elsewhere"`; those that decide what a run computes cannot
+        be changed.
+
+    Raises:
+      UserError: no run there, no such checkpoint, or one that cannot be read.
+    """
+    return open_run(
+        RunFolder(workdir),
+        checkpoint,
+        {name.replace("__", "."): value for name, value in fields.items()},
+    )
+
+
+def open_run(
+    folder: RunFolder, checkpoint: str | int | None, changed: dict[str, Any]
+) -> Run:
+    """Open the run of a folder, see `load_run`; `changed` are fields by name."""
+    if not folder.checkpoints.is_dir():
+        raise UserError(f"--workdir={folder.path} holds no run: train one there first")
+    config = folder.config_with(changed)
+    saved = CheckpointReader(folder.checkpoints)
+    step = folder.choose(saved, checkpoint)
+    spec, form = folder.read_model(), folder.read_form()
+    network = network_from_spec(
+        spec, dtype=config.dtype, fit=config.data.fit, loss=config.loss
+    )
+
+    def own_splits() -> data.Splits:
+        refuse_in_memory(
+            config.data.name, "evaluate it on images and labels, or --data=DIR"
+        )
+        _, splits = folder.load_splits(config)
+        folder.check_data(splits)
+        return splits
+
+    return Run(
+        config=config,
+        network=with_statistics(network, folder.read_statistics(spec["channels"])),
+        classes=folder.read_classes() or (),
+        form=form,
+        checkpoint=step,
+        variables=functools.partial(saved.load_variables, step),
+        splits=own_splits,
+        results=folder.read_results(),
+        history=folder.read_history(),
+        workdir=folder.path,
+        notes=saved.notes,
+    )
+
+
+def network_from_spec(
+    spec: dict[str, Any], *, dtype: str, fit: str, loss: LossConfig
+) -> Network:
+    """Build the network of `model.json`; mean and deviation are to be added."""
+    fields = {name: value for name, value in spec.items() if name != "channels"}
+    try:
+        model = create_model(**fields, dtype=jnp.dtype(dtype))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"no model can be made of {fields}: {error}") from None
+    return Network(
+        model=model,
+        image_size=model.image_size,
+        mean=jnp.zeros(spec["channels"]),
+        std=jnp.ones(spec["channels"]),
+        fit=fit,
+        loss=loss,
+    )

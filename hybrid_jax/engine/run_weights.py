@@ -1,0 +1,93 @@
+"""Read weights from a file, or from the folder of a run."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from hybrid_jax.engine.checkpoint import CheckpointReader
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.errors import UserError
+from hybrid_jax.weights.files import (
+    Weights,
+    check_class_names,
+    check_spec,
+    fit_weights,
+    merge_arrays,
+    read_file,
+    shapes_of,
+)
+from hybrid_jax.weights.timm_models import Model
+
+
+def load_weights(
+    model: Model,
+    variables: dict,
+    path: str | os.PathLike,
+    classes: Sequence[str] | None = None,
+) -> tuple[dict, list[str]]:
+    """Load the weights of a file or a run into a network's variables.
+
+    Args:
+      model: the network.
+      variables: its variables. An array that the file has no use for, such as a
+        classifier of other classes, keeps its value.
+      path: a `.safetensors` or `.pth` file under the names of this project, timm or the
+        released Astroformer, or the folder of a run.
+      classes: class names in the order of the logits. A classifier of the same names in
+        another order is reordered; one of other names is left out. None compares no
+        names.
+
+    Returns:
+      New variables, and notes in words on what had to be changed.
+
+    Raises:
+      UserError: the file cannot be read, or belongs to another network.
+    """
+    weights = read_weights(path)
+    adapted = fit_weights(model, weights, shapes_of(variables), classes)
+    return merge_arrays(variables, adapted.arrays), adapted.notes
+
+
+def read_weights(path: str | os.PathLike, checkpoint: str = "") -> Weights:
+    """Read the weights of a file, or of a checkpoint in a run's folder.
+
+    Args:
+      path: of the file or the folder.
+      checkpoint: of a folder: `best`, `last` or a step. Empty selects the tested one;
+        in a run that has not ended, the best or else the last.
+
+    Raises:
+      UserError: there is no such file or checkpoint, it is damaged, or it holds more
+        than weights.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return _read_run(path, checkpoint)
+    if checkpoint and path.is_file():
+        raise UserError(
+            f"{path} is a file of weights, which has no checkpoint {checkpoint}: leave "
+            "that out"
+        )
+    return read_file(path)
+
+
+def _read_run(path: Path, checkpoint: str) -> Weights:
+    folder = RunFolder(path)
+    saved = CheckpointReader(folder.checkpoints)
+    if not saved.steps:
+        raise UserError(f"{path} is no folder of a run that saved a checkpoint")
+    variables = saved.load_variables(folder.choose(saved, checkpoint))
+    arrays = {
+        name: np.asarray(array)
+        for name, array in flatten_dict(variables, sep="/").items()
+    }
+    try:
+        spec = check_spec(folder.read_model())
+        classes = check_class_names(folder.read_classes())
+        pixels = folder.read_pixels(spec["channels"])
+    except ValueError as error:
+        raise UserError(f"{path} holds no run of hybrid_jax: {error}") from None
+    return Weights(path, arrays, spec, saved.notes, classes, pixels)

@@ -1,0 +1,128 @@
+"""Report what a run is about to do: its data, model, schedule and devices."""
+
+import jax
+import numpy as np
+from clu import parameter_overview
+
+from hybrid_jax.augment import augment
+from hybrid_jax.data.sampler import TrainingOrder
+from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.experiment import Experiment
+from hybrid_jax.engine.metric_writers import image_grid
+from hybrid_jax.engine.programs import Trainer
+from hybrid_jax.runtime import jit_once
+from hybrid_jax.training import freezing
+from hybrid_jax.training.packed_params import unpack
+
+IMAGES_SHOWN = 64
+LEAST_PIXELS = 512  # a side of their picture, so that small images can be seen
+
+
+def report_startup(console: Reporter, experiment: Experiment) -> None:
+    """Print data, model and schedule of a run; list all parameters in its log.
+
+    Args:
+      console: prints the lines.
+      experiment: the run that is about to begin.
+    """
+    config, splits, plan = experiment.config, experiment.splits, experiment.plan
+    model, params = experiment.task.model, experiment.shapes.params
+    counts = [
+        f"{len(split):,} {'training' if name == 'train' else name} images"
+        for name, split in splits.items()
+    ]
+    storage = "stored on" if splits.train.resident else "streamed to"
+    console.say(
+        f"{splits.name}: {', '.join(counts)}, {len(splits.classes)} classes, "
+        f"{storage} the device"
+    )
+    for note in splits.notes:
+        console.say(note)
+    if splits.validation is None:
+        console.say(
+            "no validation split (config.data.validation=0): the last weights are "
+            "tested"
+        )
+    height, width = experiment.task.image_size
+    maps = ", ".join(f"{h}x{w}" for h, w in model.map_sizes)
+    sizes = [x.size for x in jax.tree.leaves(params)]
+    console.say(
+        f"{config.model.name}: {sum(sizes):,} parameters, {height}x{width} px images, "
+        f"feature maps of {maps}"
+    )
+    if config.freeze:
+        frozen = jax.tree.leaves(freezing.frozen_mask(params, config.freeze))
+        console.say(
+            f"{np.dot(sizes, frozen):,} of {sum(sizes):,} parameters are frozen"
+        )
+    console.say(
+        f"{plan.total_steps:,} steps of {plan.batch_size:,} images in "
+        f"{np.dtype(model.dtype).name} on {_hardware(experiment)}"
+    )
+    overview = parameter_overview.get_parameter_overview(
+        jax.eval_shape(unpack, params), include_stats=False
+    )
+    console.note(f"parameters\n{overview}")
+
+
+def _hardware(experiment: Experiment) -> str:
+    """Name the devices, and how they share the work if there are several."""
+    devices, parallel = experiment.devices, experiment.config.parallel
+    device = devices.mesh.devices.flat[0]
+    name = device.device_kind
+    if device.platform not in name:
+        name += f" ({device.platform})"
+    if devices.count == 1:
+        return name
+    hosts = f" of {devices.process_count} hosts" if devices.process_count > 1 else ""
+    shards = f", parameters sharded over {parallel.fsdp}" if parallel.fsdp > 1 else ""
+    return f"{devices.count} x {name}{hosts}, by {parallel.kind}{shards}"
+
+
+def startup_times(trainer: Trainer, seconds: float) -> str:
+    """Return a line about the time from the start to the end of the first step.
+
+    Args:
+      trainer: has done its first step.
+      seconds: time since the start.
+    """
+    program = trainer.program
+    if program.reused:
+        work = "reused compiled programs"
+    else:
+        source = "read from the cache" if program.from_disk_cache else "compiled"
+        work = (
+            f"traced in {program.trace_seconds:.1f} s, {source} in "
+            f"{program.compile_seconds:.1f} s"
+        )
+    return f"ready in {seconds:.1f} s: {work}, first step {trainer.first:.1f} s"
+
+
+def augmented_images(experiment: Experiment) -> np.ndarray:
+    """Augment images of the first batch, and return a grid of them.
+
+    Args:
+      experiment: its training split and augmentation are used.
+
+    Returns:
+      Up to `IMAGES_SHOWN` images, uint8 `[H, W, C]`.
+    """
+    config, task = experiment.config, experiment.task
+    train, classes = experiment.splits.train, len(experiment.splits.classes)
+    order = TrainingOrder(
+        train.labels, config.train.batch_size, config.seed, config.train.sampling
+    )
+    rows = order(0)[:IMAGES_SHOWN]
+    extents = None if train.extents is None else train.extents[rows]
+    images, _ = jit_once(augment, static_argnums=(3, 4, 6))(
+        jax.random.key(config.seed),
+        train.images[rows],
+        jax.nn.one_hot(train.labels[rows], classes),
+        task.augmentation,
+        task.image_size,
+        extents,
+        task.fit,
+    )
+    grid = image_grid(np.asarray(images))
+    scale = max(1, LEAST_PIXELS // max(grid.shape))
+    return grid.repeat(scale, 0).repeat(scale, 1)

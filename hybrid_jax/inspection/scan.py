@@ -1,0 +1,288 @@
+"""Scan of a data set: every image is decoded once and fingerprinted."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.image_io import Unreadable, decode, read_info_and_image
+from hybrid_jax.data.lazy_images import Files, Records, parallel_map
+from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
+from hybrid_jax.data.sources.file_list import find_images
+from hybrid_jax.data.splitting import DEFAULT_VALIDATION, make_splits
+from hybrid_jax.inspection.fingerprints import Fingerprints, compute_fingerprints
+from hybrid_jax.paths import expand_user
+
+
+class FoundImages(NamedTuple):
+    """Hold the images of all splits as the source has them, not yet decoded.
+
+    Attributes:
+      title: name of the data set.
+      classes: their names, in the order of the labels.
+      records: of each split, `train` first.
+      labels: int32 `[N]` of each split.
+      path: of the user's own images; None of others.
+      groups: of the images of each split, where there are any.
+      background: color behind transparent pixels.
+      held_out: whether the test split was held out from the training images.
+      notes: in words, what was left out.
+      empty: in words, each class folder without images.
+    """
+
+    title: str
+    classes: tuple[str, ...]
+    records: dict[str, Records]
+    labels: dict[str, np.ndarray]
+    path: Path | None = None
+    groups: Mapping[str, np.ndarray | None] = MappingProxyType({})
+    background: str = "white"
+    held_out: bool = False
+    notes: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+
+
+class UnreadableImage(NamedTuple):
+    """Hold an image that cannot be read, and why."""
+
+    name: str
+    split: str
+    label: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ScannedImages:
+    """Hold the images that are used, the training images first.
+
+    Attributes:
+      found: the images before the scan.
+      records: of all splits, one after the other.
+      rows: int64 `[N]`, which of the records.
+      split_index: int64 `[N]`, index into `splits` of each.
+      labels: int32 `[N]`.
+      infos: what is known of each.
+      fingerprints: those of each.
+      unreadable: images that cannot be read and are left out.
+      notes: what was left out on purpose.
+    """
+
+    found: FoundImages
+    records: "ConcatenatedRecords"
+    rows: np.ndarray
+    split_index: np.ndarray
+    labels: np.ndarray
+    infos: list[ImageInfo]
+    fingerprints: Fingerprints
+    unreadable: list[UnreadableImage]
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.found.classes
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, in the order of their images."""
+        return tuple(self.found.records)
+
+    def name(self, number: int) -> str:
+        """Return the path in the user's folder, or `train/123` of a prepared set."""
+        path, row = self.found.path, int(self.rows[number])
+        if path is None:
+            part, row = self.records.locate(row)
+            return f"{self.splits[part]}/{row}"
+        name = self.records.name(row)
+        folder = path if path.is_dir() else path.parent
+        return name.removeprefix(f"{folder}{os.sep}")
+
+    def caption(self, number: int) -> str:
+        """Return `train/cats/1.png (train, cats)`."""
+        return f"{self.name(number)} ({self.split(number)}, {self.class_of(number)})"
+
+    def split(self, number: int) -> str:
+        return self.splits[self.split_index[number]]
+
+    def class_of(self, number: int) -> str:
+        return self.classes[self.labels[number]]
+
+    def counts(self) -> np.ndarray:
+        """Count the images of each class in each split, int64 `[classes, splits]`."""
+        counts = np.zeros((len(self.classes), len(self.splits)), np.int64)
+        np.add.at(counts, (self.labels, self.split_index), 1)
+        return counts
+
+    def picture(self, number: int) -> Image.Image:
+        """Decode one image again, upright, in 8 bits, gray or color."""
+        infos = self.infos[number]
+        form = PixelFormat(
+            (infos.height, infos.width),
+            channels=1 if infos.gray else 3,
+            bits=max(8, infos.peak.bit_length()),
+            background=self.found.background,
+        )
+        levels = decode(self.records.read([self.rows[number]])[0], form)
+        return Image.fromarray(levels.squeeze(-1) if infos.gray else levels)
+
+
+class ConcatenatedRecords:
+    """Concatenate the records of several splits."""
+
+    def __init__(self, parts: Sequence[Records]):
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def read(self, rows: Sequence[int]) -> list[bytes | Unreadable]:
+        """Return the contents of some records, whose rows ascend."""
+        contents: list[bytes | Unreadable] = []
+        for part, end in zip(self._parts, self._ends, strict=True):
+            begin = end - len(part)
+            contents += part.read([int(r - begin) for r in rows if begin <= r < end])
+        return contents
+
+    def name(self, row: int) -> str:
+        part, row = self.locate(row)
+        return self._parts[part].name(row)
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """Return the number of a record's split, and its row there."""
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        return number, int(row - self._ends[number] + len(self._parts[number]))
+
+
+def find(config: DataConfig) -> FoundImages:
+    """Find the images of a data set, whether or not they can be trained on.
+
+    Raises:
+      UserError: there is no such data set, or no folder laid out as one.
+    """
+    if config.name == "folder":
+        listed = find_images(config)
+        path = expand_user(config.path)
+        return FoundImages(
+            path.resolve().stem if path.is_file() else path.resolve().name,
+            listed.classes,
+            {split: Files(files.paths) for split, files in listed.splits.items()},
+            {split: files.labels for split, files in listed.splits.items()},
+            path,
+            groups={split: files.groups for split, files in listed.splits.items()},
+            background=config.background,
+            held_out=listed.held_out,
+            notes=listed.notes,
+            empty=listed.empty,
+        )
+    # A validation split is inspected even if training leaves it out.
+    source = data.open_source(
+        dataclasses.replace(config, validation=DEFAULT_VALIDATION)
+    )
+    return FoundImages(
+        config.name,
+        source.classes,
+        {split: source.images(split).records for split in source.splits},
+        {split: source.labels(split) for split in source.splits},
+        background=config.background,
+        notes=source.notes,
+    )
+
+
+def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
+    """Decode every image once, on all cores.
+
+    Raises:
+      UserError: like `make_splits`.
+    """
+    records = ConcatenatedRecords([*found.records.values()])
+
+    def scan_rows(rows: slice) -> tuple[list[ImageInfo], Fingerprints]:
+        contents = records.read(range(len(records))[rows])
+        scanned = [
+            read_info_and_image(content, config.background) for content in contents
+        ]
+        return [infos for infos, _ in scanned], compute_fingerprints(
+            [image for _, image in scanned]
+        )
+
+    blocks = list(parallel_map(scan_rows, len(records), f"looking at {found.title}"))
+    infos = [info for block, _ in blocks for info in block]
+    fingerprints = Fingerprints(
+        *map(np.concatenate, zip(*(p for _, p in blocks), strict=True))
+    )
+    labels = np.concatenate([*found.labels.values()])
+    good = np.array([not info.error for info in infos])
+    parts, notes = _used_records(found, good, config)
+    rows = np.concatenate(parts)
+    images = ScannedImages(
+        found,
+        records,
+        rows,
+        np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
+        labels[rows],
+        [infos[row] for row in rows],
+        Fingerprints(*(values[rows] for values in fingerprints)),
+        [],
+        found.notes + notes,
+    )
+    everything = dataclasses.replace(images, rows=np.arange(len(records)))
+    for row in np.flatnonzero(~good).tolist():
+        split = images.splits[records.locate(row)[0]]
+        name, reason = everything.name(row), infos[row].error
+        images.unreadable.append(UnreadableImage(name, split, int(labels[row]), reason))
+    return images
+
+
+def _used_records(
+    found: FoundImages, good: np.ndarray, config: DataConfig
+) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Return which records of each split are used, and notes.
+
+    Images held out for validation count as training images.
+
+    Args:
+      found: all images.
+      good: bool `[records]`, whether each can be read.
+      config: of the data set.
+    """
+    sizes = [len(records) for records in found.records.values()]
+    begins = np.cumsum(sizes) - sizes
+    # Training leaves out unreadable images before it makes splits.
+    readable = {
+        split: begin + np.flatnonzero(good[begin : begin + size])
+        for split, begin, size in zip(found.records, begins, sizes, strict=True)
+    }
+    all_labels = np.concatenate([*found.labels.values()])
+    labels = {split: all_labels[rows] for split, rows in readable.items()}
+    config = dataclasses.replace(config, validation=0)
+    parts, notes = make_splits(labels, found.classes, config)
+    return [readable[part.source][part.rows] for part in parts.values()], notes
+
+
+def count_ignored_files(found: FoundImages) -> collections.Counter:
+    """Count the files below the user's folder that are not its images, by suffix."""
+    if found.path is None or not found.path.is_dir():
+        return collections.Counter()
+    used = {
+        str(path)
+        for files in found.records.values()
+        if isinstance(files, Files)
+        for path in files.paths
+    }
+    return collections.Counter(
+        Path(name).suffix.lower() or "without suffix"
+        for folder, _, names in os.walk(found.path)
+        for name in names
+        if os.path.join(folder, name) not in used and not name.startswith(".")
+    )

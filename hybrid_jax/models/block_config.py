@@ -1,0 +1,98 @@
+"""Configs of the blocks in published networks. Plain Python.
+
+CoAtNet's paper, its Astroformer descendant, the TensorFlow release of MaxViT, timm's
+own CoAtNets ("rw") and ViT share their blocks up to the choices below.
+"""
+
+import dataclasses
+from dataclasses import replace
+
+from hybrid_jax.models.strides import HEAD_DIM
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockConfig:
+    """Choices inside the blocks; the defaults are those of CoAtNet's paper.
+
+    Attributes:
+      activation: of stem and convolution blocks, a key of `layers.ACTIVATIONS`.
+      padding: `symmetric` as in PyTorch or `same` as in TensorFlow; they differ in
+        convolutions with a stride.
+      batch_norm_epsilon: in stem and convolution blocks.
+      stem_bias: whether the stem's convolutions have biases.
+      conv_bias: whether a convolution block's shortcut and last 1x1 convolution have.
+      pre_activation: whether an activation follows a convolution block's first norm.
+      expanded: the width that is expanded four times, a block's `output` or `input`.
+      stride_in: where the stride is, in the `depthwise` convolution or in a `pool`
+        before it.
+      gate_activation: inside squeeze-excite.
+      gate_before_norm: whether squeeze-excite precedes the norm behind the depthwise
+        convolution, or follows it.
+      pool: of strided shortcuts and transformer blocks, a key of `layers.POOLS`.
+      attention: whether the relative bias enters `pre` or `post` the softmax.
+      position: source of that bias: a `table`, an `mlp` of log offsets, or `none`.
+      position_hidden: width of that MLP.
+      head_dim: channels of an attention head.
+      widened_by: the projection that widens a strided transformer block, `qkv` or
+        `project`.
+      shortcut_bias: whether a transformer block's shortcut projection has a bias.
+      transformer_activation: inside its MLP.
+      transformer_norm: of transformer blocks and head, `layer` or `batch`.
+      transformer_norm_epsilon: its epsilon.
+      layer_scale: initial factor of a transformer's branches; 0 has none.
+    """
+
+    activation: str = "gelu"
+    padding: str = "symmetric"
+    batch_norm_epsilon: float = 1e-5
+    stem_bias: bool = False
+    conv_bias: bool = True
+    pre_activation: bool = False
+    expanded: str = "output"
+    stride_in: str = "depthwise"
+    gate_activation: str = "silu"
+    gate_before_norm: bool = False
+    pool: str = "average"
+    attention: str = "pre"
+    position: str = "table"
+    position_hidden: int = 512
+    head_dim: int = HEAD_DIM
+    widened_by: str = "qkv"
+    shortcut_bias: bool = True
+    transformer_activation: str = "gelu"
+    transformer_norm: str = "layer"
+    transformer_norm_epsilon: float = 1e-6
+    layer_scale: float = 0.0
+
+
+PAPER = BlockConfig()
+
+# Dosovitskiy et al. 2021: positions enter through their embedding alone.
+VIT = BlockConfig(position="none", head_dim=64)
+
+# Tu et al. 2022, as released for TensorFlow.
+MAXVIT = BlockConfig(
+    activation="gelu_tanh",
+    padding="same",
+    batch_norm_epsilon=1e-3,
+    stem_bias=True,
+    transformer_activation="gelu_tanh",
+    transformer_norm_epsilon=1e-5,
+)
+
+# timm's CoAtNets, made before the originals were released: two generations ...
+RW = BlockConfig(activation="silu", expanded="input", widened_by="project")
+RW_EARLY = replace(
+    RW, conv_bias=False, pre_activation=True, stride_in="pool", gate_activation="relu"
+)
+# ... and the configs that timm trained.
+RW_NANO = replace(RW, stride_in="pool")
+RW_0 = replace(RW_EARLY, gate_before_norm=True, shortcut_bias=False)
+RW_1 = replace(RW_0, stride_in="depthwise")
+RW_BN = replace(RW_1, transformer_norm="batch")
+RW_2 = replace(RW_EARLY, stride_in="depthwise", gate_activation="silu")
+RW_3 = replace(RW_2, layer_scale=1e-6)
+RW_MLP_NANO = replace(RW, position="mlp", position_hidden=384)
+RW_MLP_1 = replace(RW_0, pool="max", position="mlp", position_hidden=384)
+RW_MLP_1_SECOND = replace(RW_EARLY, stride_in="depthwise", position="mlp")
+RW_MLP_2 = replace(RW_3, position="mlp")

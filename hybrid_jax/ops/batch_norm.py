@@ -1,0 +1,127 @@
+"""Batch norm with the activation behind it, as one operation.
+
+Autodiff would store the centered map, the normalized one and intermediates of the
+activation, and read each again. This stores the input alone, whatever the activation:
+backward recomputes the rest, inside the three passes that it needs.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hybrid_jax.ops.batch_axis import current_axis
+from hybrid_jax.ops.channel_sums import channel_sums
+
+Activation = Callable[[jax.Array], jax.Array]
+
+
+def batch_norm_reference(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    activation: Activation,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalize each channel, then apply the activation.
+
+        y = activation(scale * (x - mean) / sqrt(variance + epsilon) + bias)
+
+    Args:
+      x: `[..., C]`, of any float type; the result has the same.
+      scale, bias: float32 `[C]`.
+      epsilon: added to the variance.
+      activation: elementwise.
+
+    Returns:
+      The result `[..., C]`, and the mean and the biased variance, float32 `[C]`.
+    """
+    wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    mean, variance = wide.mean(axes), wide.var(axes)
+    y = activation((wide - mean) * lax.rsqrt(variance + epsilon) * scale + bias)
+    return y.astype(x.dtype), mean, variance
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_norm(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    activation: Activation,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Compute `batch_norm_reference` over the whole batch, with a custom gradient.
+
+    No gradient flows through the returned mean and variance.
+    """
+    return _forward(x, scale, bias, epsilon, activation)[0]
+
+
+def _forward(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    activation: Activation,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    mean, variance = _moments(x)
+    y = activation(_affine(x, mean, lax.rsqrt(variance + epsilon) * scale, bias))
+    residuals = x, mean, variance, scale, bias
+    return (y.astype(x.dtype), mean, variance), residuals
+
+
+def _backward(
+    epsilon: float,
+    activation: Activation,
+    residuals: tuple[jax.Array, ...],
+    cotangents: tuple[jax.Array, ...],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, mean, variance, scale, bias = residuals
+    dy = cotangents[0].astype(jnp.float32)
+    rate = lax.rsqrt(variance + epsilon)
+    slope = rate * scale
+    # With g the gradient behind the affine map and h the normalized input:
+    # dx = slope * (g - mean(g) - h * mean(g * h)).
+    (g,) = jax.vjp(activation, _affine(x, mean, slope, bias))[1](dy)
+    wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    dbias = g.sum(axes)
+    dscale = ((g * wide).sum(axes) - mean * dbias) * rate
+    # Parameters get the gradients of this shard, and inputs those of the whole batch.
+    whole_bias, whole_scale = current_axis().psum((dbias, dscale))
+    count = current_axis().global_size(x.size // x.shape[-1])
+    tilt = -slope * rate * whole_scale / count
+    dx = g * slope + wide * tilt - (slope * whole_bias / count + mean * tilt)
+    return dx.astype(x.dtype), dscale, dbias
+
+
+batch_norm.defvjp(_forward, _backward)
+
+
+def normalize(
+    x: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    activation: Activation,
+) -> jax.Array:
+    """Normalize with given statistics, as in evaluation; shapes as in `batch_norm`."""
+    slope = lax.rsqrt(variance + epsilon) * scale
+    return activation(_affine(x, mean, slope, bias)).astype(x.dtype)
+
+
+def _affine(
+    x: jax.Array, mean: jax.Array, slope: jax.Array, bias: jax.Array
+) -> jax.Array:
+    return x.astype(jnp.float32) * slope + (bias - mean * slope)
+
+
+def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return mean and biased variance of each channel over the whole batch."""
+    total, squares = current_axis().psum(channel_sums(x))
+    count = current_axis().global_size(x.size // x.shape[-1])
+    mean = total / count
+    return mean, jnp.maximum(squares / count - mean * mean, 0)

@@ -1,0 +1,68 @@
+"""Sums over batch and space, written so that XLA's CPU backend reads memory fastest.
+
+XLA passes a sum over an array to a library, which reads the array once for each sum, at
+half of the memory's speed, and takes only whole arrays: shifted ones are copied first.
+XLA compiles an elementwise sum of a few terms itself, fused with the operations that
+made the terms. So terms are folded before the library sums the rest. The comparison in
+`_fold` keeps the fold from being an operation that the library knows.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hybrid_jax.ops.backend import use_cpu_implementations
+
+FOLD = 16  # terms, at most, that are folded
+
+
+def sums_reference(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the sums of `x` and of its squares by channel, float32 `[C]`."""
+    x, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    return x.sum(axes), (x * x).sum(axes)
+
+
+def sums_folded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Compute `sums_reference` in one pass over memory."""
+    channels = x.shape[-1]
+    terms = _divisor(x.size // channels, FOLD)
+    x = x.astype(jnp.float32).reshape(-1, terms, 1, channels)
+    first = (jnp.arange(2) == 0)[:, None]  # row 0 sums x, row 1 its squares
+    rows = [jnp.where(first, x[:, i], x[:, i] * x[:, i]) for i in range(terms)]
+    total, squares = _fold(rows).sum(0)
+    return total, squares
+
+
+def channel_sums(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Compute `sums_reference` by the faster implementation for platform and shape."""
+    foldable = _divisor(x.size // x.shape[-1], FOLD) >= 4
+    folded = use_cpu_implementations() and foldable
+    return (sums_folded if folded else sums_reference)(x)
+
+
+def summed_products(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Sum the products of two `[B, H, W, C]` over batch and space, float32 `[C]`.
+
+    Either may be a slice of a larger map, which is not copied.
+    """
+    axis = max(range(3), key=lambda axis: _divisor(a.shape[axis], FOLD // 2))
+    terms = _divisor(a.shape[axis], FOLD // 2)
+
+    def split(x: jax.Array) -> list[jax.Array]:
+        shape = (*x.shape[:axis], -1, terms, *x.shape[axis + 1 :])
+        x = x.astype(jnp.float32).reshape(shape)
+        return [lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in range(terms)]
+
+    pairs = zip(split(a), split(b), strict=True)
+    return _fold([x * y for x, y in pairs]).sum((0, 1, 2))
+
+
+def _fold(terms: list[jax.Array]) -> jax.Array:
+    total = functools.reduce(jnp.add, terms)
+    return jnp.where(total == total, total, jnp.nan)
+
+
+def _divisor(length: int, most: int) -> int:
+    return max(n for n in range(1, most + 1) if length % n == 0)

@@ -1,0 +1,47 @@
+"""The padding of a convolution, and the shifted slices of a map that it sums.
+
+Padding is `symmetric`, PyTorch's, or `same`, TensorFlow's. Either maps a length `L` to
+`ceil(L / stride)`; under a stride `same` pads less in front.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def tap_padding(length: int, size: int, stride: int, padding: str) -> tuple[int, int]:
+    """Return the zeros before and behind an axis of a map, for an odd kernel size."""
+    if padding == "symmetric":
+        return size // 2, size // 2
+    return lax.padtype_to_pads((length,), (size,), (stride,), "SAME")[0]
+
+
+def pad_map(
+    x: jax.Array, stride: int, size: int = 3, padding: str = "symmetric"
+) -> jax.Array:
+    """Pad `[B, H, W, C]` with the zeros that a convolution reads."""
+    rows, columns = (tap_padding(n, size, stride, padding) for n in x.shape[1:3])
+    return jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
+
+
+def tap_slices(
+    x: jax.Array, height: int, width: int, stride: int, size: int = 3
+) -> list[jax.Array]:
+    """Slice a padded map as each tap of a kernel reads it, row by row.
+
+    Args:
+      x: from `pad_map`.
+      height, width: `H'` and `W'`, of the result of the convolution.
+      stride: of the convolution.
+      size: of its kernel.
+
+    Returns:
+      `size**2` arrays `[B, H', W', C]`.
+    """
+    # The last slice begins where the last output is centered.
+    tall, wide = ((n - 1) * stride + 1 for n in (height, width))
+    return [
+        x[:, dy : dy + tall : stride, dx : dx + wide : stride]
+        for dy in range(size)
+        for dx in range(size)
+    ]

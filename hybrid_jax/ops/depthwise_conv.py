@@ -1,0 +1,114 @@
+"""Depthwise 3x3 convolution, the operation that decides a CPU's speed.
+
+XLA's CPU backend has no fast path for a convolution with one group a channel, least of
+all for its gradients. Nine shifted multiply-adds of the padded map are the same sum,
+and so are its gradients. Accelerators use the convolution.
+"""
+
+import functools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from hybrid_jax.ops.backend import use_cpu_implementations
+from hybrid_jax.ops.channel_sums import summed_products
+from hybrid_jax.ops.conv import convolution_reference
+from hybrid_jax.ops.conv_patches import pad_map, tap_padding, tap_slices
+
+Residuals = tuple[jax.Array, jax.Array, tuple[int, ...]]
+
+
+def depthwise_reference(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
+) -> jax.Array:
+    """Convolve `[B, H, W, C]` with `[3, 3, 1, C]`, channel by channel.
+
+    Returns:
+      `[B, ceil(H/stride), ceil(W/stride), C]`.
+    """
+    return convolution_reference(x, kernel, stride, padding, groups=x.shape[-1])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def depthwise_shifted(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
+) -> jax.Array:
+    """Compute `depthwise_reference` as nine products; saves the padded `x`."""
+    return _forward(x, kernel, stride, padding)[0]
+
+
+def _forward(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: str
+) -> tuple[jax.Array, Residuals]:
+    # XLA writes x into the padded copy directly, and x itself need not be stored.
+    x_padded = pad_map(x, stride, padding=padding)
+    height, width = (-(-n // stride) for n in x.shape[1:3])
+    slices = tap_slices(x_padded, height, width, stride)
+    return _weighted_sum(slices, kernel), (x_padded, kernel, x.shape)
+
+
+def _weighted_sum(slices: list[jax.Array], kernel: jax.Array) -> jax.Array:
+    products = map(jnp.multiply, slices, kernel.reshape(9, -1))
+    return functools.reduce(jnp.add, products)
+
+
+def _backward(
+    stride: int, padding: str, residuals: Residuals, dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x_padded, kernel, shape = residuals
+    if stride == 1:  # where both paddings are equal
+        slices = tap_slices(pad_map(dy, 1), shape[1], shape[2], stride=1)
+        dx = _weighted_sum(slices, kernel[::-1, ::-1])
+    else:
+        dx = _strided_input_gradient(dy, kernel, shape, padding)
+    slices = tap_slices(x_padded, dy.shape[1], dy.shape[2], stride)
+    dkernel = jnp.stack([summed_products(window, dy) for window in slices])
+    return dx, dkernel.reshape(kernel.shape).astype(kernel.dtype)
+
+
+depthwise_shifted.defvjp(_forward, _backward)
+
+
+def depthwise(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
+) -> jax.Array:
+    """Compute `depthwise_reference` by the faster implementation for the platform."""
+    form = depthwise_shifted if use_cpu_implementations() else depthwise_reference
+    return form(x, kernel, stride, padding)
+
+
+def _strided_input_gradient(
+    dy: jax.Array, kernel: jax.Array, shape: tuple[int, ...], padding: str
+) -> jax.Array:
+    """Return the input's gradient at stride 2, in sub-pixel form.
+
+    Each phase of the inputs, even or odd row and column, is read by taps of its own;
+    the four maps are interleaved.
+    """
+    rows, columns = (tap_padding(n, 3, 2, padding)[0] for n in shape[1:3])
+    tall, wide = dy.shape[1:3]
+    dy = jnp.pad(dy, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+    def phase(row: int, column: int) -> jax.Array:
+        products = [
+            dy[:, 1 + down : 1 + down + tall, 1 + right : 1 + right + wide]
+            * kernel[i, j, 0]
+            for down, i in _phase_taps(row, rows)
+            for right, j in _phase_taps(column, columns)
+        ]
+        return functools.reduce(jnp.add, products)
+
+    pairs = [jnp.stack([phase(row, 0), phase(row, 1)], 3) for row in range(2)]
+    whole = jnp.stack(pairs, 2).reshape(shape[0], 2 * tall, 2 * wide, -1)
+    return whole[:, : shape[1], : shape[2]]
+
+
+def _phase_taps(phase: int, front: int) -> list[tuple[int, int]]:
+    """List outputs along an axis that read inputs of a phase, as offset and tap.
+
+    Output `i` reads input `2i + tap - front`; so input `2m + phase` is read by output
+    `m + offset` for `2 * offset = phase + front - tap`.
+    """
+    twice = [(phase + front - tap, tap) for tap in range(3)]
+    return [(offset // 2, tap) for offset, tap in twice if offset % 2 == 0]

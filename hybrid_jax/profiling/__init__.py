@@ -1,0 +1,4 @@
+"""Measurement of an experiment's speed: its throughput, and where the time goes.
+
+It runs the programs of `engine` as a run does, and writes to no workdir.
+"""

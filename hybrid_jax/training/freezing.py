@@ -1,0 +1,30 @@
+"""Frozen parameters: those whose path a pattern is found in stay as they are."""
+
+import re
+from typing import Any
+
+import jax
+
+
+def frozen_mask(params: Any, patterns: tuple[str, ...]) -> Any:
+    """Return a tree of bools, True where a pattern is found in a path.
+
+    Args:
+      params: a tree of parameters, with paths such as `stem/conv1/kernel`.
+      patterns: regular expressions.
+    """
+
+    def is_frozen(path: jax.tree_util.KeyPath, _: Any) -> bool:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return any(re.search(pattern, name) for pattern in patterns)
+
+    return jax.tree_util.tree_map_with_path(is_frozen, params)
+
+
+def stop_frozen_gradients(params: Any, patterns: tuple[str, ...]) -> Any:
+    """Return the parameters; for those that are frozen no gradient is computed."""
+    return jax.tree.map(
+        lambda p, is_frozen: jax.lax.stop_gradient(p) if is_frozen else p,
+        params,
+        frozen_mask(params, patterns),
+    )

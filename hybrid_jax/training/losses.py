@@ -1,0 +1,111 @@
+"""Losses, and how much the images of each class count in them.
+
+A row of `LOSSES` says what training minimizes, and how logits become probabilities.
+To add a loss, add a row.
+
+Shapes: B images, C classes.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from hybrid_jax.config.schema import LossConfig
+
+
+class Loss(NamedTuple):
+    """A row of `LOSSES`.
+
+    Attributes:
+      per_image: maps logits float32 `[B, C]`, targets float32 `[B, C]` and the config
+        to losses float32 `[B]` in nats. Targets are the class probabilities of an image
+        (label smoothing and mixed images make them soft) times the class weights. So
+        they sum to the weight of the image, which is 1 without class weights.
+      probabilities: maps logits `[B, C]` to probabilities `[B, C]` that sum to 1.
+    """
+
+    per_image: Callable[[jax.Array, jax.Array, LossConfig], jax.Array]
+    probabilities: Callable[[jax.Array], jax.Array]
+
+
+def softmax_cross_entropy(
+    logits: jax.Array, targets: jax.Array, config: LossConfig
+) -> jax.Array:
+    """Return cross-entropy over classes that exclude each other."""
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def sigmoid_cross_entropy(
+    logits: jax.Array, targets: jax.Array, config: LossConfig
+) -> jax.Array:
+    """Return binary cross-entropy of each class, summed over classes.
+
+    Source: Beyer et al. 2020, Are we done with ImageNet?; Wightman et al. 2021, ResNet
+    strikes back (which takes the mean over classes instead of the sum).
+    """
+    weights = targets.sum(-1)
+    binary = optax.sigmoid_binary_cross_entropy(logits, targets / weights[:, None])
+    return weights * binary.sum(-1)
+
+
+def focal(logits: jax.Array, targets: jax.Array, config: LossConfig) -> jax.Array:
+    """Return binary cross-entropy times `(1 - p_t) ** gamma`, summed over classes.
+
+    `p_t` is the probability of the right answer. Of a soft target `t` it is
+    `t p + (1 - t) (1 - p)`, so the factor of a smoothed label never reaches 0.
+
+    Source: Lin et al. 2017, Focal Loss for Dense Object Detection, without its alpha,
+    which `config.loss.class_weights` replaces.
+    """
+    weights = targets.sum(-1)
+    binary = optax.sigmoid_focal_loss(
+        logits, targets / weights[:, None], gamma=config.focal_gamma
+    )
+    return weights * binary.sum(-1)
+
+
+def normalized_sigmoid(logits: jax.Array) -> jax.Array:
+    """Return the sigmoids of each image divided by their sum.
+
+    An image has one class, so its probabilities sum to 1, as those of scikit-learn's
+    `OneVsRestClassifier` do. Their order is that of the sigmoids.
+    """
+    return jax.nn.softmax(jax.nn.log_sigmoid(logits))
+
+
+LOSSES: dict[str, Loss] = {
+    "softmax": Loss(softmax_cross_entropy, jax.nn.softmax),
+    "sigmoid": Loss(sigmoid_cross_entropy, normalized_sigmoid),
+    "focal": Loss(focal, normalized_sigmoid),
+}
+
+
+def compute_loss(
+    logits: jax.Array, targets: jax.Array, config: LossConfig
+) -> jax.Array:
+    """Return the losses float32 `[B]` of the row that the config names."""
+    return LOSSES[config.name].per_image(logits, targets, config)
+
+
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return weights float32 `[classes]`, inverse to the images of a class.
+
+    Their mean over images is 1, so a learning rate means the same as without them.
+    A class without images has weight 0.
+    """
+    from sklearn.utils.class_weight import compute_class_weight  # takes a second
+
+    present = np.unique(labels)
+    weights = np.zeros(classes, np.float32)
+    weights[present] = compute_class_weight("balanced", classes=present, y=labels)
+    return weights
+
+
+# Maps labels `[N]` and the number of classes to the weight of each class in the loss.
+CLASS_WEIGHTS: dict[str, Callable[[np.ndarray, int], np.ndarray | None]] = {
+    "none": lambda labels, classes: None,
+    "balanced": balanced_weights,
+}

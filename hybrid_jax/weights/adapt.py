@@ -1,0 +1,243 @@
+"""Adapt weights to other classes, another resolution, or other channels."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from hybrid_jax.errors import elide
+from hybrid_jax.models.strides import format_size
+from hybrid_jax.models.vit import ViT
+from hybrid_jax.weights.timm_models import Arrays, Model
+from hybrid_jax.weights.timm_names import Leaf
+
+CLASSIFIER = "params/head/classifier/"
+POSITIONS = "params/position_embedding"
+# Kernels of the layers that see the image itself.
+STEMS = ("params/stem/conv1/kernel", "params/patch_embedding/kernel")
+
+Shape = tuple[int, ...]
+
+
+class Source(NamedTuple):
+    """Facts about the network that arrays come from.
+
+    Attributes:
+      patches: rows and columns of a ViT's patches; None is a square, as in timm.
+      leaves: names and layouts of the arrays there, for messages.
+      classes: class names in the order of the logits; None if unknown.
+    """
+
+    patches: tuple[int, int] | None = None
+    leaves: dict[str, Leaf] | None = None
+    classes: tuple[str, ...] | None = None
+
+    def name(self, path: str) -> str:
+        """Return the source's name of an array."""
+        return self.leaves[path].key if self.leaves else path
+
+    def shape(self, path: str, shape: Shape) -> Shape:
+        """Return a shape in the source's layout."""
+        if not self.leaves:
+            return shape
+        try:
+            zeros = np.broadcast_to(np.float32(0), shape)
+            return self.leaves[path].layout.to_timm(zeros).shape
+        except (ValueError, IndexError):
+            return shape  # wrong dimensions, so it was never converted
+
+
+UNKNOWN = Source()
+
+
+class Adapted(NamedTuple):
+    """Weights in the shapes of a network.
+
+    Attributes:
+      arrays: by path; a path that is missing keeps its initial value.
+      notes: what had to be changed, in words.
+    """
+
+    arrays: Arrays
+    notes: list[str]
+
+
+def adapt_arrays(
+    model: Model,
+    arrays: Arrays,
+    shapes: dict[str, Shape],
+    source: Source = UNKNOWN,
+    classes: Sequence[str] | None = None,
+) -> Adapted:
+    """Adapt arrays to the shapes of a network.
+
+    A classifier of other classes is left out, one of the same classes in another order
+    is reordered. Bias tables and position embeddings are resized, and kernels of RGB
+    images are adapted to other channels.
+
+    Args:
+      model: the network.
+      arrays: weights by path, of this network at any resolution.
+      shapes: shapes of the network's variables, by path.
+      source: facts about the network that the arrays come from.
+      classes: class names in the order of the network's logits; None compares no names.
+
+    Raises:
+      ValueError: lists every missing, surplus and misshapen array.
+    """
+    adapted: dict[str, np.ndarray | None] = {}
+    notes, misshapen = [], []
+    for path in [path for path in shapes if path in arrays]:
+        array, shape = arrays[path], shapes[path]
+        try:
+            if path.startswith(CLASSIFIER) and array.shape[:-1] == shape[:-1]:
+                note, adapted[path] = _adapt_classifier(array, shape, source, classes)
+            else:
+                note, adapted[path] = _adapt_array(model, path, array, shape, source)
+            notes += [note] if note and note not in notes else []
+        except ValueError:
+            given, needed = (source.shape(path, s) for s in (array.shape, shape))
+            misshapen.append(f"{source.name(path)} {given} instead of {needed}")
+    wrong = {
+        "missing": [source.name(path) for path in shapes if path not in arrays],
+        "surplus": [path for path in arrays if path not in shapes],
+        "misshapen": misshapen,
+    }
+    listed = [
+        f"{len(names)} {what}: {', '.join(_group_blocks(names))}"
+        for what, names in wrong.items()
+        if names
+    ]
+    if listed:
+        raise ValueError("; ".join(listed))
+    return Adapted({p: a for p, a in adapted.items() if a is not None}, notes)
+
+
+def _group_blocks(names: list[str]) -> list[str]:
+    """Write the names of a stage's blocks as one: `blocks.{0,1,2}.norm1.bias`."""
+    numbers: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        found = re.fullmatch(r"(.*?blocks?\.?)(\d+)(.*)", name)
+        before, number, behind = found.groups() if found else (name, "", "")
+        numbers.setdefault((before, behind), []).append(number)
+    return [
+        before + blocks[0] + behind
+        if len(blocks) == 1
+        else f"{before}{{{','.join(sorted(blocks, key=int))}}}{behind}"
+        for (before, behind), blocks in numbers.items()
+    ]
+
+
+def _adapt_array(
+    model: Model, path: str, array: np.ndarray, shape: Shape, source: Source
+) -> tuple[str | None, np.ndarray]:
+    """Return a note on what was changed, or None, and the array.
+
+    Raises:
+      ValueError: no change makes it fit.
+    """
+    vit = isinstance(model, ViT)
+    if path == POSITIONS and vit and array.shape[1:] == shape[1:]:
+        old, new = source.patches or _square(len(array) - 1), model.map_sizes[-1]
+        if old != new:
+            note = (
+                f"positions resized: {format_size(old)} to {format_size(new)} patches"
+            )
+            return note, resize_positions(array, old, new)
+    if array.shape == shape:
+        return None, array
+    if array.ndim != len(shape) or array.shape[-1] != shape[-1]:
+        raise ValueError("another number of dimensions or features")
+    if path.endswith("/bias_table"):
+        sizes = (format_size((n + 1) // 2 for n in s[:2]) for s in (array.shape, shape))
+        return f"bias tables resized: {' to '.join(sizes)}", resize_table(array, shape)
+    if path in STEMS:
+        taps = model.patch_size**2 if isinstance(model, ViT) else 9
+        adapted = adapt_rgb(array, shape, taps)
+        channels = math.prod(shape[:-1]) // taps
+        return f"first kernel adapted: 3 channels to {channels}", adapted
+    raise ValueError("another shape")
+
+
+def _adapt_classifier(
+    array: np.ndarray, shape: Shape, source: Source, classes: Sequence[str] | None
+) -> tuple[str | None, np.ndarray | None]:
+    """Return a note on what was changed, or None, and the array, None to initialize."""
+    theirs, ours = source.classes, classes and tuple(classes)
+    if array.shape != shape:
+        return f"new classifier: {array.shape[-1]} classes to {shape[-1]}", None
+    if ours is None or theirs == ours:
+        return None, array
+    if theirs is None:
+        note = f"class names unknown: its classifier of {len(ours)} classes is kept"
+        return note, array
+    if sorted(theirs) == sorted(ours) and len({*ours}) == len(ours):
+        note = "classifier reordered: the same classes were in another order"
+        return note, array[..., [theirs.index(name) for name in ours]]
+    new = [name for name in ours if name not in theirs] or ours
+    return (
+        f"new classifier: {len(new)} of the {len(ours)} classes are not the file's, "
+        f"such as {elide(new[0])!r}"
+    ), None
+
+
+def _square(count: int) -> tuple[int, int]:
+    side = math.isqrt(count)
+    if side * side != count:
+        raise ValueError(f"{count} positions are no square")
+    return side, side
+
+
+def resize_table(table: np.ndarray, shape: Shape) -> np.ndarray:
+    """Resize a bias table to another resolution, bilinearly over offsets.
+
+    Args:
+      table: `[2h - 1, 2w - 1, N]`.
+      shape: `(2H - 1, 2W - 1, N)`.
+    """
+    return np.asarray(jax.image.resize(table, shape, "bilinear"))
+
+
+def resize_positions(
+    positions: np.ndarray, old: tuple[int, int], new: tuple[int, int]
+) -> np.ndarray:
+    """Resize a ViT's positions, bicubically; the class token's position stays.
+
+    Args:
+      positions: `[1 + h * w, C]`.
+      old, new: `(h, w)` and `(H, W)` patches.
+
+    Returns:
+      `[1 + H * W, C]`.
+    """
+    token, grid = positions[:1], positions[1:].reshape(*old, -1)
+    grid = jax.image.resize(grid, (*new, grid.shape[-1]), "bicubic")
+    return np.concatenate([token, np.asarray(grid).reshape(-1, grid.shape[-1])])
+
+
+def adapt_rgb(kernel: np.ndarray, shape: Shape, taps: int) -> np.ndarray:
+    """Adapt a first kernel of RGB images to images of other channels, as timm does.
+
+    One channel takes the sum over red, green and blue, which is the response to a gray
+    image; more channels repeat the three in order, scaled to the same response.
+
+    Args:
+      kernel: `[..., 3, F]`, or `[taps * 3, F]`.
+      shape: with another number of channels.
+      taps: positions that the kernel reaches.
+
+    Raises:
+      ValueError: it is no kernel of three channels, or of other taps.
+    """
+    rgb = kernel.reshape(taps, 3, kernel.shape[-1])
+    channels, rest = divmod(math.prod(shape[:-1]), taps)
+    if rest:
+        raise ValueError(f"{kernel.shape} cannot be adapted to {shape}")
+    if channels == 1:
+        adapted = rgb.sum(1, keepdims=True)
+    else:
+        adapted = rgb[:, np.arange(channels) % 3] * (3 / channels)
+    return adapted.reshape(shape)

@@ -1,0 +1,292 @@
+"""Weights in files: safetensors and PyTorch checkpoints.
+
+Nothing that a file holds is ever run: safetensors holds arrays alone, and from a pickle
+only tensors and plain containers are read.
+"""
+
+import argparse
+import json
+import os
+import pickle  # for its error alone
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.extras import import_extra
+from hybrid_jax.models.strides import as_size
+from hybrid_jax.weights import timm_models, timm_names
+from hybrid_jax.weights.adapt import Adapted, Source, adapt_arrays
+from hybrid_jax.weights.timm_models import Arrays, Model
+
+PICKLES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
+# Keys under which checkpoints hold a state dict; averages come first.
+STATE_DICTS = ("state_dict_ema", "model_ema", "state_dict", "model")
+COLLECTIONS = ("params", "batch_stats")
+# Keys of the metadata in this project's files.
+KEYS = SPEC, CLASSES, PIXELS = ("hybrid_jax", "hybrid_jax.classes", "hybrid_jax.pixels")
+
+
+class Weights(NamedTuple):
+    """Content of a file of weights.
+
+    Attributes:
+      path: of the file.
+      arrays: float32, by the names in the file.
+      spec: arguments of `create_model`, and `channels`; None in files of others.
+      notes: in words, what was skipped to find the weights.
+      classes: class names in the order of the logits; None if unknown.
+      pixels: how images are decoded and normalized; None if unknown.
+    """
+
+    path: Path
+    arrays: Arrays
+    spec: dict[str, Any] | None
+    notes: Sequence[str] = ()
+    classes: tuple[str, ...] | None = None
+    pixels: dict[str, Any] | None = None
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the arrays have this project's names, rather than timm's."""
+        return all(name.split("/")[0] in COLLECTIONS for name in self.arrays)
+
+
+def fit_weights(
+    model: Model,
+    weights: Weights,
+    shapes: dict[str, tuple[int, ...]],
+    classes: Sequence[str] | None = None,
+) -> Adapted:
+    """Convert the weights of a file to the names and shapes of a network.
+
+    Args:
+      model: the network.
+      weights: content of the file.
+      shapes: shapes of the network's variables, by path.
+      classes: class names in the order of its logits; None compares no names.
+
+    Raises:
+      UserError: lists every missing, surplus and misshapen array.
+    """
+    arrays = weights.arrays
+    source = Source(patches=_patch_grid(weights.spec), classes=weights.classes)
+    if not weights.is_native:
+        arrays, leaves = timm_names.from_timm(model, arrays, shapes)
+        source = source._replace(leaves=leaves)
+    try:
+        adapted = adapt_arrays(model, arrays, shapes, source, classes)
+    except ValueError as error:
+        raise UserError(f"{weights.path} does not fit the network: {error}") from None
+    notes = [*weights.notes, *adapted.notes, *_strides_note(model, weights)]
+    return adapted._replace(notes=notes)
+
+
+def _patch_grid(spec: dict[str, Any] | None) -> tuple[int, int] | None:
+    """Return rows and columns of a ViT's patches; None for other networks."""
+    if not (spec and spec.get("patch_size")):
+        return None
+    height, width = as_size(spec["image_size"])
+    return -(-height // spec["patch_size"]), -(-width // spec["patch_size"])
+
+
+def _strides_note(model: Model, weights: Weights) -> list[str]:
+    """Note that the network in the file has other strides, where both are known."""
+    theirs = (weights.spec or {}).get("strides")
+    if not (weights.spec or weights.is_native):
+        theirs = timm_models.TIMM_STRIDES
+    here = getattr(model, "strides", None)
+    if not theirs or not here or tuple(theirs) == here:
+        return []
+    return [f"strides {tuple(theirs)} are {here} here"]
+
+
+def shapes_of(variables: dict) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every array, or `jax.ShapeDtypeStruct`, by path."""
+    flat = flatten_dict(_weight_collections(variables), sep="/")
+    return {path: tuple(x.shape) for path, x in flat.items()}
+
+
+def merge_arrays(variables: dict, arrays: Arrays) -> dict:
+    """Return variables in which arrays replace those at their paths."""
+    collections = _weight_collections(variables)
+    flat = flatten_dict(collections, keep_empty_nodes=True, sep="/")
+    new = {path: jnp.asarray(array) for path, array in arrays.items()}
+    return unflatten_dict(flat | new, sep="/")
+
+
+def _weight_collections(variables: dict) -> dict:
+    return {name: variables[name] for name in COLLECTIONS if name in variables}
+
+
+def read_file(path: str | os.PathLike) -> Weights:
+    """Read a file of weights.
+
+    Raises:
+      UserError: there is none, it is damaged, or it holds more than weights.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"there are no weights at {path}")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in PICKLES:
+        return Weights(path, _read_pickle(path), None)
+    raise UserError(
+        f"{path} is no file of weights: give a .safetensors, {', '.join(PICKLES)}, or "
+        "the folder of a run"
+    )
+
+
+def write_file(
+    path: str | os.PathLike,
+    arrays: Arrays,
+    spec: dict | None = None,
+    classes: Sequence[str] | None = None,
+    pixels: dict[str, Any] | None = None,
+) -> None:
+    """Write a `.safetensors` file, whole or not at all.
+
+    Args:
+      path: of the file.
+      arrays: by name.
+      spec: arguments of `create_model`, and `channels`; stored in the metadata, like
+        all that follows.
+      classes: class names in the order of the logits.
+      pixels: how images are decoded and normalized.
+
+    Raises:
+      UserError: no such folder.
+      OSError: the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent} to write {path.name} to")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give a file to write")
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    scratch = path.with_name(f".{path.name}.tmp")
+    known = {SPEC: spec, CLASSES: classes and list(classes), PIXELS: pixels}
+    metadata = {key: json.dumps(value) for key, value in known.items() if value}
+    try:
+        save_file(arrays, scratch, metadata=metadata or None)
+        os.replace(scratch, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {first_line(error)}") from None
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _read_safetensors(path: Path) -> Weights:
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata, names = file.metadata() or {}, file.keys()
+            arrays = {name: _float32(file.get_tensor(name)) for name in names}
+        known = {key: json.loads(metadata.get(key, "null")) for key in KEYS}
+        return Weights(
+            path,
+            arrays,
+            spec=check_spec(known[SPEC]) if SPEC in metadata else None,
+            classes=check_class_names(known[CLASSES]),
+            pixels=known[PIXELS],
+        )
+    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged or no safetensors file of weights ({first_line(error)})"
+        ) from None
+
+
+def _read_pickle(path: Path) -> Arrays:
+    torch = import_extra(
+        "torch",
+        extra="torch",
+        purpose=str(path),
+        alternative="convert the file to .safetensors where torch is installed",
+    )
+    try:
+        # timm's checkpoints also hold the arguments of its command, which are plain.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            torch.serialization.safe_globals([argparse.Namespace]),
+        ):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        return {
+            name.removeprefix("module.").removeprefix("_orig_mod."): _float32(
+                tensor.detach().float() if tensor.is_floating_point() else tensor
+            )
+            for name, tensor in _find_state_dict(content).items()
+        }
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" in str(error):
+            raise UserError(
+                f"{path} holds more than weights, and opening it could run code "
+                f"({_refused_global(error)}): it was not opened; take a .safetensors "
+                "file"
+            ) from None
+        raise UserError(f"{path} is damaged, or no file of PyTorch's") from None
+    except Exception as error:  # torch raises many kinds
+        what = first_line(error).split(". ")[0]
+        raise UserError(f"{path} is damaged or holds no weights ({what})") from None
+
+
+def _refused_global(error: Exception) -> str:
+    """Return the part of PyTorch's message that names what a pickle would call."""
+    lines = (line.strip() for line in str(error).splitlines() if "GLOBAL" in line)
+    return next(lines).split(" Please use")[0].split(" was not an allowed")[0]
+
+
+def _find_state_dict(content: Any) -> dict[str, Any]:
+    """Return the tensors of a checkpoint by name.
+
+    Raises:
+      ValueError: it has none.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("no state dict")
+    nested = (content[key] for key in STATE_DICTS if isinstance(content.get(key), dict))
+    state = {
+        name: tensor
+        for name, tensor in next(nested, content).items()
+        if isinstance(name, str) and hasattr(tensor, "is_floating_point")
+    }
+    if not state:
+        raise ValueError("no state dict")
+    return state
+
+
+def check_spec(spec: Any) -> dict[str, Any]:
+    """Return the stored arguments of `create_model` and `channels`, checked.
+
+    Raises:
+      ValueError: this project did not write them.
+    """
+    if not isinstance(spec, dict) or not {"name", "channels"} <= spec.keys():
+        raise ValueError("its metadata describe no model")
+    return spec
+
+
+def check_class_names(classes: Any) -> tuple[str, ...] | None:
+    """Return stored class names, checked; None where there are none.
+
+    Raises:
+      ValueError: they are no list of names.
+    """
+    if classes is None:
+        return None
+    if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
+        raise ValueError("its metadata hold no names of classes")
+    return tuple(classes)
+
+
+def _float32(array: Any) -> np.ndarray:
+    array = np.asarray(array)
+    if np.iscomplexobj(array):
+        raise ValueError("complex numbers")
+    return array.astype(np.float32)

@@ -1,0 +1,145 @@
+"""Match the models of this project with the networks of timm."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from hybrid_jax.models.hybrid import HybridNet
+from hybrid_jax.models.registry import LETTERS, MODELS, ViTRow
+from hybrid_jax.models.strides import Size
+from hybrid_jax.models.vit import ViT
+
+Arrays = dict[str, np.ndarray]
+Model = HybridNet | ViT
+
+TIMM_STRIDES = (2, 2, 2, 2, 2)  # its networks have no others
+
+
+def spec_from_timm(name: str, state: Arrays) -> dict[str, Any]:
+    """Read the arguments of `create_model` off the shapes of timm's state dict.
+
+    Returns:
+      The arguments of `create_model`, and `channels`. Images are taken to be square,
+      and of 224 px where no array depends on their size.
+
+    Raises:
+      KeyError: the state dict has no such array.
+    """
+    if isinstance(MODELS[name], ViTRow):
+        positions, kernel = state["pos_embed"], state["patch_embed.proj.weight"]
+        patch = kernel.shape[-1]
+        side = patch * math.isqrt(positions.shape[1] - 1)
+        spec = {"patch_size": patch, "num_classes": len(state["head.bias"])}
+    else:
+        kernel, side = state["stem.conv1.weight"], _image_side(state) or 224
+        spec = {"strides": TIMM_STRIDES, "num_classes": len(state["head.fc.bias"])}
+    return {
+        "name": name,
+        **spec,
+        "image_size": (side, side),
+        "channels": kernel.shape[1],
+    }
+
+
+def _image_side(state: Arrays) -> int:
+    """Return the image side that fits the last bias table; 0 if there is no table."""
+    side = 0
+    for key, table in state.items():
+        if not key.endswith("bias_table"):
+            continue
+        offsets = table.shape[1] if table.ndim == 3 else math.isqrt(len(table))
+        # MaxViT's windows are as large as the last map, a transformer's map its own.
+        halvings = 5 if ".attn_" in key else 2 + int(key.split(".")[1])
+        side = (offsets + 1) // 2 * 2**halvings
+    return side
+
+
+def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
+    """Return name and keyword arguments with which `timm.create_model` builds a model.
+
+    timm halves a map at every stage, so a network with other strides has the same
+    weights but other logits there: `img_size` is then a size that its bias tables fit.
+
+    Raises:
+      ValueError: timm has no such network; names the part that it lacks.
+    """
+    if isinstance(model, ViT):
+        height, width = model.map_sizes[0]
+        return "vit_base_patch16_224", {
+            "img_size": (height * model.patch_size, width * model.patch_size),
+            "patch_size": model.patch_size,
+            "embed_dim": model.width,
+            "depth": model.depth,
+            "num_heads": model.width // model.block_config.head_dim,
+            "num_classes": model.num_classes,
+        }
+    letters = {block.letter: LETTERS[block.letter] for block in model.plan}
+    unmatched = [letter for letter, row in letters.items() if not row.timm]
+    gates = {row.timm_gate for row in letters.values() if row.timm_gate}
+    windowed = any(row.attention == "window" for row in letters.values())
+    lacking = None
+    if unmatched:
+        lacking = f"no block {unmatched[0]}"
+    elif len(gates) > 1:
+        lacking = "one gate for all of a network (B beside C or M)"
+    elif not all(isinstance(width, int) for width in model.widths):
+        lacking = "no two widths in a stage"
+    elif model.block_config.attention != "pre":
+        lacking = "relative bias before the softmax alone"
+    elif windowed and model.block_config.transformer_norm == "batch":
+        lacking = "no batch norms in MaxViT (M)"
+    if lacking:
+        raise ValueError(f"timm has {lacking}")
+    arguments: dict[str, Any] = {
+        "img_size": _timm_image_size(model),
+        "block_type": tuple(
+            tuple(letters[b.letter].timm for b in model.plan if b.stage == stage)
+            for stage in range(1, 1 + len(model.stack))
+        ),
+        "embed_dim": model.widths,
+        "depths": model.depths,
+        "stem_width": model.stem_widths,
+        "head_hidden_size": model.head_hidden or None,
+        "num_classes": model.num_classes,
+    }
+    if gates and gates != {"se"}:  # timm's default
+        (arguments["conv_attn_layer"],) = gates
+    return _timm_name(model), arguments
+
+
+def _timm_image_size(model: HybridNet) -> Size:
+    """Return the image size at which timm's bias tables are as large as a model's.
+
+    Raises:
+      ValueError: there is no such size.
+    """
+    attending = [
+        block.stage for block in model.plan if LETTERS[block.letter].attention == "map"
+    ]
+    windowed = any(LETTERS[b.letter].attention == "window" for b in model.plan)
+    ours = model.map_sizes
+
+    def fits(size: Size) -> bool:
+        maps = [(size[0] // 2, size[1] // 2)]  # timm rounds the first map down
+        for _ in model.stack:
+            height, width = maps[-1]
+            maps.append(((height + 1) // 2, (width + 1) // 2))
+        same = all(maps[stage] == ours[stage] for stage in attending)
+        return same and (not windowed or (size[0] // 32, size[1] // 32) == ours[-1])
+
+    scaled = [(2 ** (1 + n) * h, 2 ** (1 + n) * w) for n, (h, w) in enumerate(ours)]
+    for size in [model.image_size, *reversed(scaled)]:
+        if fits(size):
+            return size
+    raise ValueError(
+        f"timm has no maps of {', '.join(f'{h}x{w}' for h, w in ours)} in one network"
+    )
+
+
+def _timm_name(model: HybridNet) -> str:
+    """Return the first of timm's models with the same block config."""
+    for row in MODELS.values():
+        if row.block_config == model.block_config and row.timm:
+            return row.timm
+    raise ValueError("timm has no blocks of this block config")

@@ -1,0 +1,255 @@
+import dataclasses
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hybrid_jax.augment.affine import SYMMETRIES
+from hybrid_jax.augment.auto_augment import MAX_MAGNITUDE, SPACES
+from hybrid_jax.config import files, stored
+from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.errors import UserError
+from hybrid_jax.models import list_models
+
+FILES = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+
+
+def get_config(path: Path, *args):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, module.get_config(*args)
+
+
+def test_the_named_experiments_exist():
+    assert {path.stem for path in FILES} >= {
+        "digits",
+        "fashion_mnist",
+        "cifar10",
+        "cifar100",
+        "tinyimagenet",
+        "galaxy10",
+    }
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_experiment_is_valid_and_tells_its_command(path):
+    module, config = get_config(path)
+    configs.resolve(config)
+    assert f"--config=configs/{path.name}" in module.__doc__
+    for name in list_models():
+        _, config = get_config(path, name)
+        configs.resolve(config)
+        assert config.model.name == name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_experiment_shows_its_whole_recipe(path):
+    """What works by default is said all the same: nobody has to know the defaults."""
+    said = re.findall(r"^    config\.([\w.]+) = ", path.read_text(), re.M)
+    assert {*said} >= {
+        "data.name",
+        "data.validation",
+        "model.name",
+        "loss.name",
+        "loss.label_smoothing",
+        "optim.name",
+        "optim.learning_rate",
+        "optim.schedule",
+        "optim.warmup_epochs",
+        "optim.weight_decay",
+        "optim.clip_norm",
+        "optim.ema_decay",
+        "train.epochs",
+        "train.batch_size",
+    }
+
+
+def test_experiments_are_known_by_name_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    digits = next(path for path in FILES if path.stem == "digits")
+    assert files.find("digits") == (digits, [])
+    assert files.find("digits:coatnet_0") == (digits, ["coatnet_0"])
+    (tmp_path / "digits").mkdir()  # a folder is no experiment
+    assert files.find("digits") == (digits, [])
+    (tmp_path / "digits").rmdir()
+    (tmp_path / "digits").touch()  # but a file of the user's comes first
+    assert files.find("digits") == (Path("digits"), [])
+    for text, near in {
+        "digit": "did you mean --config=digits?",
+        "configs/digits.py": "did you mean --config=digits?",
+        "nothing-like-it": "or a name of cifar10, cifar100, digits,",
+    }.items():
+        with pytest.raises(UserError, match=re.escape(near)):
+            files.find(text)
+    assert files.load_config("galaxy10", {}).data.name == "galaxy10"
+
+
+def test_a_config_is_frozen_and_changes_into_another_one():
+    config = Config.from_flat({"optim.learning_rate": 0.5, "seed": 3})
+    other = config.replace({"seed": 4, "optim.clip_norm": 0.0})
+    assert (config.seed, other.seed, other.optim.learning_rate) == (3, 4, 0.5)
+    assert [*config.flat()] == [*FIELDS]
+    assert Config.from_flat(config.flat()) == config == configs.resolve(config)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 5
+
+
+def test_a_config_that_was_stored_before_fields_moved_means_the_same():
+    optim = {"label_smoothing": 0.2, "class_weights": "balanced", "clip_norm": 0.0}
+    config = stored.read({"seed": 3, "optim": optim, "data": {"validation": 0}}, 2)
+    assert config == Config.from_flat(
+        {
+            "seed": 3,
+            "data.validation": 0,
+            "loss.label_smoothing": 0.2,
+            "loss.class_weights": "balanced",
+            "optim.clip_norm": 0.0,
+        }
+    )
+    assert config.optim.name == "adamw"  # there was no other
+    assert stored.read(stored.nested(config), stored.SCHEMA) == config
+    assert (
+        stored.read(stored.nested(config), 2) == config
+    )  # a run that keeps its layout
+    assert stored.read({"data": {"fold": "2/5"}}, 1).data.validation == "2/5"
+    assert stored.read({}, 1).data.validation == 0
+    with pytest.raises(UserError, match=r"config\.optim\.qqq does not exist"):
+        stored.read({"optim": {"qqq": 1}}, 2)
+
+
+def test_default_is_valid_and_survives_flattening():
+    config = configs.default()
+    configs.resolve(config)
+    assert configs.to_config_dict(configs.flatten(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("seed", -1, "a whole number from 0"),
+        ("dtype", "float16", "auto, float32, bfloat16"),
+        ("data.image_size", (8, 8), "each from 16"),
+        ("data.image_size", (32,), "(height, width)"),
+        ("data.image_size", (32.0, 32.0), "(height, width)"),
+        ("augment.mixup", float("nan"), "a finite number from 0"),
+        ("augment.cutmix", -1.0, "a finite number from 0"),
+        ("augment.crop_padding", -1, "a whole number from 0"),
+        ("augment.crop_scale", 1.5, "a number from 0 to 1"),
+        ("augment.symmetry", "mirror", "none, flip, flips, dihedral, rotation"),
+        ("augment.policy", "auto", "none, rand_augment, trivial_augment"),
+        ("augment.operations", 0, "a whole number from 1"),
+        ("augment.magnitude", 31, "a whole number from 0 to 30"),
+        ("augment.color_jitter", -0.1, "a finite number from 0"),
+        ("augment.hue_jitter", 0.6, "a number from 0 to 0.5"),
+        ("augment.erasing", float("nan"), "a number from 0 to 1"),
+        ("data.validation", "0/5", "the second of five"),
+        ("data.validation", "6/5", "the second of five"),
+        ("data.validation", "1/1", "the second of five"),
+        ("data.validation", "0.1", "the second of five"),
+        ("data.validation", 1.0, "a number from 0 to below 1"),
+        ("data.validation", -1, "a number from 0 to below 1"),
+        ("data.validation", float("nan"), "a number from 0 to below 1"),
+        ("data.validation", True, "a number from 0 to below 1"),
+        ("data.validation", (2, 5), "a number from 0 to below 1"),
+        ("data.group", "(patient", "a regular expression such as"),
+        ("data.fraction", 0.0, "above 0 up to 1"),
+        ("data.per_class", -1, "a whole number from 0"),
+        ("data.test_fraction", 1.0, "above 0 and below 1"),
+        ("data.loader", "lazy", "auto, resident, stream"),
+        ("data.fit", "cover", "crop, pad, stretch"),
+        ("data.on_error", "ignore", "stop, skip"),
+        ("data.workers", -1, "a whole number from 0"),
+        ("train.sampling", "even", "uniform, balanced"),
+        ("loss.class_weights", "inverse", "none, balanced"),
+        ("model.name", "astroformer_9", "astroformer_5"),
+        ("model.stack", "C-C-X-T", "of C, B, S, T, M"),
+        ("model.stack", "CCC", "four stages"),
+        ("model.strides", (2, 2, 2, 2), "five strides"),
+        ("model.strides", (2, 2, 2, 2, 3), "each 1 or 2"),
+        ("model.attention", "middle", "pre, post"),
+        ("model.drop_path", 1.0, "from 0 to below 1"),
+        ("optim.learning_rate", float("nan"), "a finite number above 0"),
+        ("optim.learning_rate", float("inf"), "a finite number above 0"),
+        ("optim.learning_rate", 0.0, "a finite number above 0"),
+        ("optim.weight_decay", -0.1, "a finite number from 0"),
+        ("train.batch_size", -64, "a whole number from 1"),
+        ("train.batch_size", 0, "a whole number from 1"),
+        ("train.epochs", 0, "a whole number from 1"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
+    config = configs.to_config_dict(configs.flatten(configs.default()) | {field: value})
+    with pytest.raises(UserError) as error:
+        configs.resolve(config)
+    assert f"config.{field}={value!r}" in str(error.value)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train.batch_size": 10, "optim.accumulate": 3}, "does not divide"),
+        ({"data.path": "cells"}, "means nothing to config.data.name='digits'"),
+        ({"data.name": "folder", "data.label": "coarse_label"}, "means nothing to"),
+        ({"data.name": "digits", "data.group": r"p\d"}, "means nothing to"),
+        ({"train.epochs": 5, "optim.warmup_epochs": 5.0}, "is not below"),
+        ({"augment.crop_padding": 2, "augment.crop_scale": 0.5}, "two ways to crop"),
+        (
+            {"data.image_size": (16, 16), "model.strides": (2, 2, 2, 2, 2)},
+            "(1, 1, 1, 2, 2) would do",
+        ),
+    ],
+)
+def test_fields_that_do_not_go_together(changes, said):
+    config = configs.to_config_dict(configs.flatten(configs.default()) | changes)
+    with pytest.raises(UserError) as error:
+        configs.resolve(config)
+    assert said in str(error.value)
+
+
+def test_the_names_of_symmetries_and_policies_are_those_of_their_tables():
+    for field, rows in (("symmetry", SYMMETRIES), ("policy", SPACES)):
+        for row in ("none", *rows):
+            changed = {f"augment.{field}": row}
+            flat = configs.flatten(configs.default()) | changed
+            configs.resolve(configs.to_config_dict(flat))
+        flat = configs.flatten(configs.default()) | {f"augment.{field}": "other"}
+        with pytest.raises(UserError, match=", ".join(rows)):
+            configs.resolve(configs.to_config_dict(flat))
+    assert f"0 to {MAX_MAGNITUDE}" in FIELDS["augment.magnitude"].rule.allowed
+
+
+def test_a_config_is_checked_without_jax():
+    code = (
+        "import sys; from hybrid_jax.config import resolve as config\n"
+        "config.resolve(config.default())\n"
+        "print('jax' in sys.modules)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.split() == ["False"]
+
+
+def test_surplus_and_missing_fields_are_named():
+    flat = configs.flatten(configs.default())
+    with pytest.raises(UserError, match=r"config\.optim\.lr does not exist"):
+        configs.resolve(configs.to_config_dict(flat | {"optim.lr": 1.0}))
+    del flat["seed"]
+    with pytest.raises(UserError, match=r"config\.seed is missing"):
+        configs.resolve(configs.to_config_dict(flat))
+
+
+def test_a_whole_number_serves_where_a_float_is_meant_but_not_the_reverse():
+    flat = configs.flatten(configs.default())
+    configs.resolve(configs.to_config_dict(flat | {"optim.learning_rate": 1}))
+    with pytest.raises(UserError, match=r"train\.epochs=2\.5"):
+        configs.resolve(configs.to_config_dict(flat | {"train.epochs": 2.5}))
+    with pytest.raises(UserError, match=r"train\.epochs=True"):
+        configs.resolve(configs.to_config_dict(flat | {"train.epochs": True}))

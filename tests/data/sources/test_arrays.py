@@ -1,0 +1,294 @@
+"""Data sets that are handed over as arrays."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.pixel_format import PixelFormat
+from hybrid_jax.data.sources.array_checks import check_images, encode_labels
+from hybrid_jax.data.sources.arrays import to_pixel_format
+from hybrid_jax.errors import UserError
+from tests.data.files import digit
+
+IMAGES = np.stack([np.asarray(digit(row, 8)) for row in range(40)])
+LABELS = np.arange(40) % 4
+
+
+def made(images=IMAGES, labels=LABELS, *groups, others=(), **options):
+    splits = {"train": (images, labels, *groups), **dict(others)}
+    return data.from_arrays(splits, DataConfig("made", **options))
+
+
+def refusal(*args, **options):
+    with pytest.raises(UserError) as error:
+        made(*args, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"validation": "2/5", "split_seed": 3}, {"fraction": 0.3}, {"per_class": 7}],
+    ids=str,
+)
+def test_arrays_are_parted_as_the_data_set_that_they_are_of(fields, digits):
+    expected = data.load(DataConfig("digits", **fields))
+    whole = {name: (split.images, split.labels) for name, split in digits.items()}
+    found = data.from_arrays(whole, DataConfig("digits", **fields))
+    assert [*found] == [*expected]
+    for name, split in found.items():
+        np.testing.assert_array_equal(split.images, expected[name].images)
+        np.testing.assert_array_equal(split.labels, expected[name].labels)
+    assert found.classes == expected.classes
+    assert found.form == expected.form
+    assert found.notes == expected.notes
+    assert data.from_arrays(found, DataConfig("digits")) is found
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 18), (20, 16), (4, 6)], ids=str)
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_arrays_come_to_a_size_as_files_do(size, fit, tmp_path):
+    for row, label in enumerate(LABELS):
+        path = tmp_path / "images" / str(label) / f"{row:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digit(row, 8).save(path)
+    fields = {"image_size": size, "fit": fit, "validation": 0}
+    files = data.load(
+        DataConfig(
+            "folder", str(tmp_path / "kept"), path=str(tmp_path / "images"), **fields
+        )
+    )
+    arrays = made(**fields)
+    assert arrays.form == files.form
+    ours = {image.tobytes() for image in arrays.train.images}
+    assert {image.tobytes() for image in files.train.images} <= ours
+    if files.train.extents is not None:
+        np.testing.assert_array_equal(arrays.train.extents[0], files.train.extents[0])
+    again, _ = to_pixel_format(IMAGES[..., None], arrays.form)
+    np.testing.assert_array_equal(again, arrays.train.images)
+    color, _ = to_pixel_format(np.stack([IMAGES] * 3, -1), arrays.form)
+    assert color.shape == again.shape
+
+
+def test_pixels_are_not_copied_where_all_are_used():
+    assert np.shares_memory(made(validation=0).train.images, IMAGES)
+
+
+def test_a_form_is_kept_in_json():
+    for form in (
+        PixelFormat((8, 9), 1),
+        PixelFormat((8, 9), 3, 12, "pad", "black", (4, 5)),
+    ):
+        assert PixelFormat.from_json(json.loads(json.dumps(form.to_json()))) == form
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (LABELS.tolist(), ("0", "1", "2", "3")),
+        (LABELS * 7 - 7, ("-7", "0", "7", "14")),
+        (LABELS.astype(np.float32), ("0", "1", "2", "3")),
+        ([("dog", "ant")[n % 2] for n in LABELS], ("ant", "dog")),
+        (np.array(["10", "9", "x"])[LABELS % 2], ("9", "10")),
+        (np.array(["b", "a"], object)[LABELS % 2], ("a", "b")),
+        (LABELS > 1, ("False", "True")),
+        (LABELS / 2, ("0.0", "0.5", "1.0", "1.5")),
+    ],
+    ids=["list", "negative", "whole", "names", "digits", "object", "bool", "floats"],
+)
+def test_labels_of_any_values_are_classes(labels, classes):
+    splits = made(labels=labels, validation=0)
+    assert splits.classes == classes
+    assert splits.train.labels.dtype == np.int32
+    names = np.array(classes)[splits.train.labels]
+    assert len({*zip(names, [str(label) for label in labels], strict=True)}) == len(
+        classes
+    )
+    back = encode_labels(labels, classes, "test")
+    np.testing.assert_array_equal(back, splits.train.labels)
+
+
+SPOILED = IMAGES / 255
+SPOILED[3, 1] = np.nan
+COLOR = np.stack([IMAGES] * 3, -1)
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (IMAGES[:0], "train: there is no image in it"),
+        (IMAGES / 255, "np.round(images * 255).astype(np.uint8)"),
+        (IMAGES / 255 * 2 - 1, "np.round((images + 1) * 127.5).astype(np.uint8)"),
+        (IMAGES.astype(int), "from 0 to 240, and bytes from 0 to 255 (uint8) are"),
+        (
+            IMAGES * 1.1,
+            "from 0 to 264, and bytes from 0 to 255 (uint8) are needed: np.c",
+        ),
+        (IMAGES * 1.01, "np.clip(np.round(images), 0, 255).astype(np.uint8)"),
+        ((IMAGES - 33.0) / 78, "undo what scaled them"),
+        (IMAGES * np.uint16(200), "(images >> 8).astype(np.uint8)"),
+        (SPOILED, "8 values of 1 image are NaN or infinite"),
+        (IMAGES > 9, "type bool, and uint8 is needed"),
+        (IMAGES.astype(object), "type object"),
+        ([IMAGES[0], IMAGES[1][1:]] * 20, "images have several sizes"),
+        (
+            COLOR.transpose(0, 3, 1, 2),
+            "channels come last, images.transpose(0, 2, 3, 1)",
+        ),
+        (COLOR[0], "of one image, images[None]"),
+        (IMAGES.reshape(40, -1), "images are [40, 64]"),
+        (COLOR[..., [0, 0, 1, 2]], "1 or 3 channels are needed: images[..., :3]"),
+        (COLOR[..., :2], "1 or 3 channels are needed: images[..., :1]"),
+        (COLOR[None], "[N, h, w] or [N, h, w, C] is needed"),
+        (IMAGES[:39], "train: 39 images and 40 labels"),
+    ],
+    ids=str,
+)
+def test_images_that_are_none_are_refused_with_the_call_that_mends_them(images, said):
+    message = refusal(images)
+    assert said in message
+    assert message.startswith("train: ")
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        IMAGES / 255,
+        IMAGES / 255 * 2 - 1,
+        IMAGES.astype(int),
+        COLOR.transpose(0, 3, 1, 2),
+    ],
+)
+def test_the_call_that_is_told_does_mend_them(images):
+    with pytest.raises(UserError) as error:
+        check_images(images, "mine")
+    call = str(error.value).rpartition(": ")[2].rpartition("last, ")[2]
+    mended = eval(call)  # noqa: S307
+    np.testing.assert_array_equal(
+        check_images(mended, "mine"), COLOR if images.ndim == 4 else IMAGES[..., None]
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.eye(4)[LABELS], "labels.argmax(1)"),
+        (np.where(LABELS > 2, np.nan, LABELS), "10 labels of 40 are NaN"),
+        (["a", 1] * 20, "several types (numbers, text)"),
+        ([None] * 40, "labels are None"),
+        ([True, 1] * 20, "several types (bool, numbers)"),
+        (["a"] * 40, "all labels are 'a': two classes"),
+        (7, "labels are int, and a list or an array is needed"),
+        ([*LABELS[:39], 9], "class '9' has 1 training image"),
+    ],
+    ids=["one-hot", "nan", "mixed", "none", "bools", "one", "scalar", "lone"],
+)
+def test_labels_that_are_none_are_refused(labels, said):
+    assert said in refusal(labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        (
+            {"val": (IMAGES, LABELS)},
+            "'val', which is none of train, validation, test, d",
+        ),
+        ({"test": (COLOR, LABELS)}, "test: images are [8, 8, 3], and those of train"),
+        ({"test": (IMAGES[:, 1:], LABELS)}, "test: images are [7, 8, 1]"),
+        (
+            {"test": (IMAGES, LABELS + 2)},
+            "test: train lacks 2 of its classes: '4', '5'",
+        ),
+        ({"test": (IMAGES, ["a"] * 40)}, "numbers in train, text in test"),
+        ({"test": IMAGES}, "test: it is ndarray, and (images, labels)"),
+        ({"test": (IMAGES,) * 4}, "test: it is tuple of 4"),
+        ({"test": (IMAGES, LABELS, [1] * 39)}, "test: 40 images and 39 groups"),
+    ],
+    ids=str,
+)
+def test_splits_that_do_not_fit_together_are_refused(others, said):
+    assert said in refusal(others=others)
+
+
+def test_splits_without_one_to_train_on_are_refused():
+    for splits, said in (({"test": (IMAGES, LABELS)}, "no 'train'"), ([], "are list")):
+        with pytest.raises(UserError, match=said):
+            data.from_arrays(splits, DataConfig("made"))
+
+
+def test_splits_that_are_given_are_used():
+    others = {name: (IMAGES[:9], LABELS[:9]) for name in ("validation", "test")}
+    assert [*map(len, made(others=others).values())] == [40, 9, 9]
+    alone = made(others=others, validation=0)
+    assert [*alone] == ["train", "test"]
+    assert "9 images of the validation split left out" in alone.notes[0]
+    assert "the data set has a validation split" in refusal(
+        others=others, validation=0.2
+    )
+    others = {"test": (IMAGES[::4], LABELS[::4])}
+    assert "lacks 3 of 4 classes: '1', '2', '3'" in made(others=others).notes[-1]
+
+
+@pytest.mark.parametrize("loader", ["resident", "stream"])
+def test_splits_of_a_data_set_may_be_put_together_anew(loader):
+    splits = data.load(DataConfig("digits", loader=loader))
+    swapped = {"train": splits.test, "test": splits.validation}
+    again = data.from_arrays(swapped, DataConfig("made", validation=0))
+    assert [*map(len, again.values())] == [360, 144]
+    assert again.form == splits.form
+    rows = np.arange(9)
+    for new, old in (("train", "test"), ("test", "validation")):
+        assert again[new].resident == (loader == "resident")
+        np.testing.assert_array_equal(again[new].labels, splits[old].labels)
+        np.testing.assert_array_equal(again[new].images[rows], splits[old].images[rows])
+
+
+def test_groups_stay_together_and_may_not_leak():
+    groups = np.arange(40) // 8 * 4 + LABELS  # two images of one class each
+    splits = made(IMAGES, LABELS, groups, validation=0.2)
+    rows = {image.tobytes(): row for row, image in enumerate(IMAGES)}
+    people = [
+        {groups[rows[image.tobytes()]] for image in split.images}
+        for split in splits.values()
+    ]
+    assert not people[0] & people[1]
+    test = (IMAGES[:8], LABELS[:8], groups[:8])
+    assert "4 groups lie in two splits" in refusal(
+        IMAGES, LABELS, groups, others={"test": test}
+    )
+    assert "lies in 1 group" in refusal(IMAGES, LABELS, LABELS)
+    named = (IMAGES[:8], LABELS[:8], [str(group) for group in groups[:8]])
+    assert "4 groups lie in two" in refusal(
+        IMAGES, LABELS, groups, others={"test": named}
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["cat", "dgo"], "'dgo'; its classes are 'cat', 'dog', did you mean 'dog'?"),
+        (
+            [0, 1],
+            "'0', '1'; its classes are 'cat', 'dog'; give names: np.array(classes)",
+        ),
+        ([[0, 1]], "one a row is needed"),
+    ],
+)
+def test_labels_of_other_images_are_names_of_classes(labels, said):
+    with pytest.raises(UserError) as error:
+        encode_labels(labels, ("cat", "dog"), "mine")
+    assert said in str(error.value)
+    found = encode_labels(np.array(["dog", "cat", "dog"]), ("cat", "dog"), "mine")
+    assert found.tolist() == [1, 0, 1]
+
+
+def test_images_must_have_the_shape_that_is_asked_for():
+    assert check_images(IMAGES, "mine", (8, 8, 1)).shape == (40, 8, 8, 1)
+    with pytest.raises(UserError, match=r"are \[8, 8, 1\], and \[8, 8, 3\] is needed"):
+        check_images(IMAGES, "mine", (8, 8, 3))
+    with pytest.raises(UserError, match=r"of one image, images\[None\]"):
+        check_images(IMAGES[0][..., None], "mine", (8, 8, 1))

@@ -1,0 +1,288 @@
+"""Folders of images: nothing that looks like a class or an image is lost in silence."""
+
+import os
+
+import numpy as np
+import pytest
+
+from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.dataset import SPLITS
+from hybrid_jax.data.exclusions import Exclusions
+from hybrid_jax.data.sources.class_folders import read_folder
+from hybrid_jax.data.sources.file_list import find_images, list_images
+from hybrid_jax.errors import UserError
+from tests.data.files import digit, encoded, folder_config, write_folder
+
+PNG = encoded(digit(0), "PNG")
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "cells"
+
+
+def lay_out(place, *names):
+    """Files with the bytes of an image, whatever they are called."""
+    for name in names:
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PNG)
+
+
+def classes_and_notes(place, wanted=SPLITS, **options):
+    found = list_images(folder_config(place, 0.5, 0, **options), wanted)
+    return found.classes, found.notes
+
+
+def refused(place, wanted=SPLITS, **options):
+    with pytest.raises(UserError) as error:
+        list_images(folder_config(place, 0.5, 0, **options), wanted)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+TWO = ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
+
+
+def dead_links(place):
+    (place / "bird").mkdir()
+    for row in range(3):
+        (place / "bird" / f"{row}.txt").symlink_to("/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda place: (place / "bird").mkdir(), "'bird' holds no image"),
+        (dead_links, "'bird' holds no image, but 3 .txt"),
+        (lambda place: lay_out(place, "bird/a/1.xml"), "holds no image, but 1 .xml"),
+        (lambda place: (place / "bird").symlink_to("/no"), "'bird' is a link to noth"),
+    ],
+    ids=["empty", "links to text", "text", "dead"],
+)
+def test_a_class_without_images_is_named(make, said, place):
+    lay_out(place, *TWO)
+    make(place)
+    assert said in refused(place)
+    assert "config.data.exclude" in refused(place)
+    (empty,) = find_images(folder_config(place, 0.5, 0)).empty
+    assert said in empty
+    listed = place.parent / "leave out.txt"
+    listed.write_text("# not yet\nbird\n")
+    if not (place / "bird").is_symlink():
+        assert classes_and_notes(place, exclude=str(listed))[0] == ("cat", "dog")
+
+
+def test_other_spellings_of_formats_are_read(place, tmp_path):
+    lay_out(place, *TWO, *(f"bird/{n}.{s}" for n, s in enumerate(["jfif", "JPE"])))
+    splits = data.load(
+        DataConfig("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+    )
+    assert splits.classes == ("bird", "cat", "dog")
+    assert len(splits.train) + len(splits.test) == 6
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.rename(path.with_suffix(".heic")).write_bytes(b"ftypheic"),
+        lambda path: (path.unlink(), path.symlink_to("/nowhere.png")),
+        lambda path: (path.unlink(), os.mkfifo(path)),
+        lambda path: (path.unlink(), path.with_suffix("").symlink_to("/nowhere")),
+    ],
+    ids=["format", "dead link", "pipe", "dead folder"],
+)
+def test_images_that_cannot_be_had_are_named_or_skipped(spoil, place, tmp_path):
+    write_folder(place, each=4, classes=2)
+    spoil(sorted((place / "digit 1").iterdir())[0])
+    options = {"path": str(place), "test_fraction": 0.5}
+    with pytest.raises(UserError, match=r"1 of the 4 \w+ images cannot be read"):
+        data.load(DataConfig("folder", str(tmp_path / "kept"), **options, validation=0))
+    splits = data.load(
+        DataConfig(
+            "folder", str(tmp_path / "kept"), **options, on_error="skip", validation=0
+        )
+    )
+    assert len(splits.train) + len(splits.test) == 7
+    assert splits.notes[0].startswith("1 image skipped, which cannot be read: ")
+
+
+def test_what_may_not_be_read_is_named_and_looked_at_again(
+    place, tmp_path, monkeypatch
+):
+    write_folder(place, each=4, classes=2)
+    path = sorted((place / "digit 1").iterdir())[0]
+    read_bytes = type(path).read_bytes
+
+    def forbid(file):
+        if file == path:
+            raise PermissionError(13, "Permission denied", str(file))
+        return read_bytes(file)
+
+    options = {"path": str(place), "dir": str(tmp_path / "kept")}
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "read_bytes", forbid)
+        with pytest.raises(UserError, match=r"\(Permission denied\)"):
+            data.load(DataConfig("folder", **options, validation=0))
+    assert len(data.load(DataConfig("folder", **options, validation=0)).train) == 6
+
+
+def test_a_folder_that_cannot_be_listed_is_named(place, monkeypatch):
+    lay_out(place, *TWO, "bird/1.png")
+    scandir = os.scandir
+
+    def forbid(path="."):
+        if str(path).endswith("bird"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbid)
+    assert "bird cannot be listed (Permission denied)" in refused(place)
+
+
+def test_what_file_servers_leave_is_no_class(place):
+    lay_out(place, *TWO, "@eaDir/1.png", "cat/@eaDir/1.png", "__MACOSX/cat/2.png")
+    lay_out(place, ".ipynb_checkpoints/1.png", "cat/._1.png")
+    assert classes_and_notes(place) == (
+        ("cat", "dog"),
+        ("folders of file servers or systems left out: 2 @eaDir, 1 __MACOSX",),
+    )
+
+
+def test_images_beside_classes_and_splits_are_counted(place):
+    lay_out(place, *TWO, "logo.png", "map.tiff", "readme.txt")
+    assert classes_and_notes(place)[1] == (
+        "2 images in cells left out, beside its folders",
+    )
+
+
+def test_what_lies_beside_the_splits_is_counted(place):
+    for split in ("train", "val", "test"):
+        lay_out(place, *(f"{split}/{name}" for name in TWO))
+    lay_out(place, "unlabelled/1.png", "docs/index.html")
+    _, notes = classes_and_notes(place)
+    assert notes == (
+        "1 image in unlabelled left out: only train and val and test are used",
+    )
+    _, notes = classes_and_notes(place, wanted={"train", "test"})
+    assert notes == (
+        "1 image in unlabelled left out: only train and test are used",
+        "4 images in val left out: only train and test are used",
+    )
+
+
+@pytest.mark.parametrize("names", [("Train", "train"), ("train", "training")])
+def test_two_folders_of_one_split_are_refused(names, place):
+    for split in (*names, "test"):
+        lay_out(place, *(f"{split}/{name}" for name in TWO))
+    assert f"more than one folder for train: {', '.join(names)}" in refused(place)
+
+
+def test_classes_may_be_called_as_splits_are(place):
+    lay_out(place, "train/1.png", "train/2.png", "valid/1.png", "valid/2.png")
+    lay_out(place, "car/1.png", "car/2.png")
+    assert classes_and_notes(place)[0] == ("car", "train", "valid")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (("train/1.png", "val/1.png"), "name them in a table, a .csv"),
+        (("train/a/1.png", "train/b/1.png"), "--config.data.path={place}/train"),
+        (("train/a/1.png", "train/b/1.png"), "if 'train' is a class, name the images"),
+        (("train/a/1.png", "train/b/1.png", "test/1.png"), "training images held out"),
+    ],
+    ids=["classes", "alone", "a class", "unlabelled test"],
+)
+def test_what_is_said_of_half_a_split_helps(files, said, place):
+    lay_out(place, *files)
+    assert said.format(place=place) in refused(place)
+
+
+def test_names_of_one_class_are_called_alike(place):
+    lay_out(place, "Cat/1.png", "cat/1.png", "dog /1.png", "dog/1.png", "A/1", "a/1")
+    lay_out(place, *(f"{name}/{row}.png" for name in "Aa" for row in (1, 2)))
+    lay_out(place, *(f"{name}/2.png" for name in ("Cat", "cat", "dog ", "dog")))
+    classes, notes = classes_and_notes(place)
+    assert len(classes) == 6
+    assert notes == (
+        "classes 'Cat' and 'cat' may be one",
+        "classes 'dog' and 'dog ' may be one",
+    )
+
+
+def test_names_that_are_not_utf8_are_escaped(place, tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    lay_out(place, *(f"{name}/{row}{name}.png" for row in range(2)), *TWO)
+    splits = data.load(
+        DataConfig("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+    )
+    assert splits.classes == (r"caf\xe9", "cat", "dog")
+    (place / name / f"0{name}.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"caf\\xe9/0caf\\xe9.png \(it is empty\)"):
+        data.load(
+            DataConfig("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+        )
+
+
+def test_labels_of_one_number_have_one_order(place):
+    lay_out(place, *(f"{name}/{row}.png" for name in ("1", "01", "2") for row in "ab"))
+    assert classes_and_notes(place)[0] == ("01", "1", "2")
+
+
+def test_a_link_to_a_folder_above_ends(place):
+    lay_out(place, *TWO)
+    (place / "cat" / "all").symlink_to(place)
+    entries = read_folder(place, Exclusions()).entries
+    assert len([entry for entry in entries if entry.label == "dog"]) == 2
+
+
+def test_images_that_are_listed_are_left_out(place, tmp_path):
+    write_folder(place, each=6, classes=2)
+    whole = data.load(
+        DataConfig("folder", str(tmp_path / "kept"), path=str(place), validation=0)
+    )
+    names = sorted(path.relative_to(place) for path in place.rglob("*.png"))
+    listed = tmp_path / "listed.csv"
+    listed.write_text(
+        f'likeness,path,other\n0.99,"{names[0]}",x\n0.98,./{names[-1]},y\n'
+    )
+    options = {"path": str(place), "dir": str(tmp_path / "kept")}
+    splits = data.load(
+        DataConfig("folder", **options, exclude=str(listed), validation=0)
+    )
+    assert len(splits.train) + len(splits.test) == 10
+    assert splits.notes == (f"2 images left out, listed in {listed}",)
+    assert splits.fingerprint != whole.fingerprint
+    (place / names[0]).write_bytes(b"no image")  # and is no longer asked for
+    data.load(DataConfig("folder", **options, exclude=str(listed), validation=0))
+    listed.write_text(f"path\n{names[0]}\nnot/there.png\n")
+    with pytest.raises(UserError, match=r"1 of its 2 images .* there: not/there\.png"):
+        data.load(DataConfig("folder", **options, exclude=str(listed), validation=0))
+    listed.unlink()
+    with pytest.raises(UserError, match=r"exclude=\S+listed\.csv is no file"):
+        data.load(DataConfig("folder", **options, exclude=str(listed), validation=0))
+
+
+def test_a_class_of_which_all_images_are_listed_is_named(place, tmp_path):
+    lay_out(place, *TWO, "bird/1.png")
+    listed = tmp_path / "listed.txt"
+    listed.write_text("bird/1.png")
+    assert "to leave out the class, list bird" in refused(place, exclude=str(listed))
+
+
+def test_images_of_a_prepared_set_are_left_out_by_number(tmp_path):
+    listed = tmp_path / "listed.txt"
+    listed.write_text("train/0\ntrain/5\ntest/1\n")
+    whole = data.load(DataConfig("digits", validation=0))
+    splits = data.load(DataConfig("digits", exclude=str(listed), validation=0))
+    kept = np.delete(np.arange(len(whole.train)), [0, 5])
+    np.testing.assert_array_equal(splits.train.images, whole.train.images[kept])
+    assert len(splits.test) == len(whole.test) - 1
+    assert splits.notes == (f"3 images left out, listed in {listed}",)
+    folded = data.load(DataConfig("digits", exclude=str(listed), validation="1/2"))
+    assert len(folded.train) + len(folded.validation) == len(kept)
+    listed.write_text("train/99999\n")
+    with pytest.raises(UserError, match="train/99999"):
+        data.load(DataConfig("digits", exclude=str(listed), validation=0))

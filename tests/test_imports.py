@@ -1,0 +1,94 @@
+"""Imports go one way, and no two files import each other, however indirectly."""
+
+import ast
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(
+        ".__init__"
+    ): path
+    for path in sorted((ROOT / "hybrid_jax").rglob("*.py"))
+}
+EVERYWHERE = {"errors", "paths", "extras", "library_logs", "runtime"}
+SCHEMA = {"config.schema", "config.rules", "config.field"}
+# What each part may import beside itself and what may be imported everywhere.
+MAY_IMPORT = {
+    "ops": set(),
+    "models": {"ops"},
+    "config": {"models"},
+    "augment": SCHEMA,
+    "weights": {"models"},
+    "parallel": {"models", "ops"},
+    "data": SCHEMA | {"parallel"},
+    "training": SCHEMA | {"augment", "data", "models", "ops"},
+    "engine": {
+        "augment",
+        "config",
+        "data",
+        "models",
+        "ops",
+        "parallel",
+        "training",
+        "weights",
+    },
+    "inspection": SCHEMA | {"augment", "data", "engine", "models"},
+    "profiling": SCHEMA | {"data", "engine", "models", "ops", "training"},
+    "cli": {
+        "config",
+        "data",
+        "engine",
+        "inspection",
+        "models",
+        "parallel",
+        "profiling",
+    },
+}
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Modules of the package that a module imports, but for its type checker."""
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    for_types = {
+        id(inside)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inside in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in FILES else node.module for name in names}
+    return frozenset(name for name in found if name in FILES) - {module}
+
+
+def part_of(module: str) -> str:
+    """`data` of `hybrid_jax.data.loader`, but `config.schema` of that file."""
+    name = module.removeprefix("hybrid_jax.")
+    return name if name in SCHEMA else name.split(".")[0]
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_imports_go_one_way(part):
+    allowed = {part, "hybrid_jax", *MAY_IMPORT[part], *EVERYWHERE}
+    if "config" in allowed:
+        allowed |= SCHEMA
+    for module in FILES:
+        if module.startswith(f"hybrid_jax.{part}"):
+            up = {part_of(name) for name in imports(module)} - allowed
+            assert not up, module
+
+
+def test_every_part_is_listed():
+    parts = {part_of(module) for module in FILES} - SCHEMA - EVERYWHERE
+    assert parts == {*MAY_IMPORT, "hybrid_jax", "main"}
+
+
+def test_no_files_import_each_other():
+    [*TopologicalSorter({name: imports(name) for name in FILES}).static_order()]

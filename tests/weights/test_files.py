@@ -1,0 +1,349 @@
+"""Files of weights: what comes back, and what is refused."""
+
+import argparse
+import pickle
+import re
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import save_file
+
+from hybrid_jax.engine.run_weights import load_weights, read_weights
+from hybrid_jax.errors import UserError
+from hybrid_jax.main import main
+from hybrid_jax.models import create_model
+from hybrid_jax.runtime import jit_once
+from hybrid_jax.weights import timm_models, timm_names
+from hybrid_jax.weights.files import shapes_of, write_file
+from tests.timm_oracle import import_timm, pair, random_images, to_torch
+
+
+def convert(arguments):
+    return main(["hybrid-jax", "convert", *arguments])
+
+
+class Canary:
+    """Unpickling it leaves a file behind."""
+
+    path = None
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def save_torch(path, content):
+    torch = pytest.importorskip("torch")
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model():
+    return create_model("astroformer_pico", 5, 64, strides=timm_models.TIMM_STRIDES)
+
+
+@pytest.fixture(scope="module")
+def variables(model):
+    images = random_images(model.image_size, batch=1)
+    return jit_once(model.init)(jax.random.key(0), images)
+
+
+def test_a_file_of_ours_comes_back(model, variables, tmp_path):
+    spec = {"name": "astroformer_pico", "channels": 3}
+    arrays = flatten_dict(variables, sep="/")
+    write_file(tmp_path / "a.safetensors", arrays, spec)
+    weights = read_weights(tmp_path / "a.safetensors")
+    assert weights.is_native
+    assert weights.spec == spec
+    other = jit_once(model.init)(jax.random.key(1), random_images(model.image_size))
+    loaded, notes = load_weights(model, other, weights.path)
+    assert notes == []
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_class_names_come_back_and_decide_over_the_classifier(
+    model, variables, tmp_path
+):
+    spec = {"name": "astroformer_pico", "channels": 3}
+    path, names = tmp_path / "a.safetensors", ("a", "b", "ç", "d", "e")
+    write_file(path, flatten_dict(variables, sep="/"), spec, names)
+    assert read_weights(path).classes == names
+    zeros = jax.tree.map(np.zeros_like, variables)
+    kernel = variables["params"]["head"]["classifier"]["kernel"]
+    for classes, expected, notes in (
+        (names, kernel, 0),
+        (names[::-1], kernel[:, ::-1], 1),
+        ("abcde", 0 * kernel, 1),
+    ):
+        loaded, said = load_weights(model, zeros, path, classes)
+        assert len(said) == notes
+        found = loaded["params"]["head"]["classifier"]["kernel"]
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("wrapped", ["plain", "timm's training", "an average"])
+def test_pytorchs_files_come_here(wrapped, tmp_path):
+    import_timm()
+    model, network, variables = pair("astroformer_pico", 64)
+    state = network.state_dict()
+    other = {key: tensor + 1 for key, tensor in state.items()}
+    content = {
+        "plain": state,
+        "timm's training": {
+            "state_dict": {f"module.{key}": value for key, value in state.items()},
+            "args": argparse.Namespace(model="astroformer"),
+            "epoch": 3,
+        },
+        "an average": {"state_dict": other, "state_dict_ema": state},
+    }[wrapped]
+    path = save_torch(tmp_path / "a.pth", content)
+    loaded, _ = load_weights(model, jax.tree.map(np.zeros_like, variables), path)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_becomes_float32(dtype, tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save
+
+    tensor = torch.arange(5, dtype=getattr(torch, dtype))
+    save({"a": tensor}, tmp_path / "a.safetensors")
+    save_torch(tmp_path / "a.pth", {"a": tensor})
+    for name in ("a.safetensors", "a.pth"):
+        array = read_weights(tmp_path / name).arrays["a"]
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, np.arange(5))
+
+
+@pytest.mark.parametrize("kind", ["zip", "plain pickle"])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not(kind, tmp_path):
+    pytest.importorskip("torch")
+    Canary.path = tmp_path / "canary"
+    path = tmp_path / "evil.pth"
+    if kind == "zip":
+        save_torch(path, {"state_dict": {}, "extra": Canary()})
+    else:
+        path.write_bytes(pickle.dumps({"extra": Canary()}, protocol=2))
+    with pytest.raises(UserError, match=r"evil\.pth holds more than weights"):
+        read_weights(path)
+    assert not Canary.path.exists()
+    if kind == "zip":  # the canary is alive: whoever unpickles, wakes it
+        import torch
+
+        torch.load(path, weights_only=False)
+        assert Canary.path.exists()
+
+
+def test_damaged_and_missing_files_are_named(model, variables, tmp_path):
+    write_file(tmp_path / "a.safetensors", flatten_dict(variables, sep="/"))
+    whole = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.safetensors").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for name, said in [
+        ("cut.safetensors", "is damaged"),
+        ("empty.safetensors", "is damaged"),
+        ("none.safetensors", "there are no weights at"),
+        ("folder", "no folder of a run"),
+    ]:
+        with pytest.raises(UserError, match=said) as error:
+            read_weights(tmp_path / name)
+        assert name in str(error.value)
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(UserError, match="no file of weights"):
+        read_weights(tmp_path / "a.txt")
+
+
+def test_damaged_pickles_are_named(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = save_torch(tmp_path / "a.pth", {"a": torch.ones(3)})
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"a\.pth is damaged"):
+        read_weights(path)
+    save_torch(path, [1, 2])
+    with pytest.raises(UserError, match="no state dict"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("kind", ["page", "pointer", "nothing", "complex", "integers"])
+def test_what_is_no_checkpoint_is_not_called_hostile(kind, tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "a.pth"
+    if kind == "complex":
+        save_torch(path, {"a": torch.ones(3, dtype=torch.complex64)})
+    elif kind == "integers":
+        save_torch(path, {1: torch.ones(3), "model": None})
+    else:
+        path.write_bytes(
+            {"page": b"<html>", "pointer": b"version https://git-lfs", "nothing": b""}[
+                kind
+            ]
+        )
+    with pytest.raises(UserError, match=r"a\.pth is damaged") as error:
+        read_weights(path)
+    assert "could run code" not in str(error.value)
+
+
+def test_parameters_that_were_saved_with_their_gradients(tmp_path):
+    torch = pytest.importorskip("torch")
+    parameter = torch.nn.Parameter(torch.arange(3.0))
+    path = save_torch(tmp_path / "a.pth", {"a": parameter, "n": torch.tensor(3)})
+    arrays = read_weights(path).arrays
+    np.testing.assert_array_equal(arrays["a"], [0, 1, 2])
+    assert {array.dtype for array in arrays.values()} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("metadata", ["[1, 2]", '{"name": "coatnet_0"}', "{"])
+@pytest.mark.parametrize("key", ["hybrid_jax", "hybrid_jax.classes"])
+def test_metadata_of_somebody_elses_are_refused(key, metadata, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"params/a": np.ones(3, np.float32)}, path, {key: metadata})
+    with pytest.raises(UserError, match="is damaged or no safetensors file"):
+        read_weights(path)
+
+
+def test_other_strides_are_told(tmp_path):
+    import_timm()
+    _, network, _ = pair("astroformer_pico", 64)
+    path = tmp_path / "a.safetensors"
+    save_file({k: v.numpy() for k, v in network.state_dict().items()}, path)
+    model = create_model("astroformer_pico", 10, 32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), random_images((32, 32)))
+    variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables)
+    _, notes = load_weights(model, variables, path)
+    assert notes == [
+        "bias tables resized: 2x2 to 4x4",
+        "strides (2, 2, 2, 2, 2) are (1, 1, 2, 2, 2) here",
+    ]
+
+
+def test_weights_of_another_network_are_refused(model, variables, tmp_path):
+    other = create_model("cbam_pico", 5, 64)
+    shapes = shapes_of(
+        jax.eval_shape(other.init, jax.random.key(0), random_images((64, 64)))
+    )
+    arrays = {path: np.zeros(shape, np.float32) for path, shape in shapes.items()}
+    write_file(tmp_path / "cbam.safetensors", arrays)
+    with pytest.raises(UserError, match=r"missing: .*squeeze_excite.*surplus: .*block"):
+        load_weights(model, variables, tmp_path / "cbam.safetensors")
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*_, **__):
+        (tmp_path / ".a.safetensors.tmp").write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(tmp_path / "a.safetensors"))
+
+    monkeypatch.setattr("hybrid_jax.weights.files.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_file(tmp_path / "a.safetensors", {"a": np.zeros(3, np.float32)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_converts_there_and_back(tmp_path, capsys):
+    """timm's file, ours, timm's again: identical tensors, and a network that loads."""
+    timm = import_timm()
+    import torch
+    from safetensors.torch import load_file
+
+    _, network, _ = pair("coatnet_0", 64)
+    save_file(
+        {key: tensor.numpy() for key, tensor in network.state_dict().items()},
+        tmp_path / "theirs.safetensors",
+    )
+    ours, again = tmp_path / "ours.safetensors", tmp_path / "again.safetensors"
+    assert convert([str(tmp_path / "theirs.safetensors"), str(ours)]) == 2
+    assert "--model= is no model" in capsys.readouterr().err
+    assert (
+        convert([f"{tmp_path}/theirs.safetensors", f"{ours}", "--model=coatnet_0"]) == 0
+    )
+    weights = read_weights(ours)
+    assert weights.classes is None
+    names = tuple(f"class {n}" for n in range(weights.spec["num_classes"]))
+    write_file(ours, weights.arrays, weights.spec, names)
+    assert convert([str(ours), str(again)]) == 0
+    told = capsys.readouterr().out
+    state = load_file(again)
+    for key, tensor in network.state_dict().items():
+        if not key.endswith(timm_names.DERIVED):
+            assert torch.equal(state[key], tensor), key
+
+    # What timm's names hide, the file remembers.
+    assert convert([str(again), str(tmp_path / "third.safetensors")]) == 0
+    third = read_weights(tmp_path / "third.safetensors")
+    assert read_weights(again).classes == third.classes == names
+    assert third.spec == read_weights(ours).spec
+    for path, array in read_weights(ours).arrays.items():
+        np.testing.assert_array_equal(third.arrays[path], array)
+
+    # The two lines that it prints do load it.
+    lines = re.findall(r"^ {4}(network.*)$", told, re.M)
+    scope = {"timm": timm, "safetensors": __import__("safetensors.torch")}
+    exec("\n".join(lines), scope)  # noqa: S102
+    loaded = scope["network"].eval()
+    images = to_torch(random_images((64, 64)))
+    with torch.no_grad():
+        assert torch.equal(loaded(images), network(images))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.pth", "a.safetensors"], "there are no weights at none.pth"),
+        (["none.pth", "a.npz"], "does not end with .safetensors"),
+        (["a.safetensors", "./a.safetensors"], "is the source"),
+        (["none.pth"], "the target is missing"),
+        (
+            ["a.pth", "a.safetensors", "--image-size=0"],
+            "--image-size=0 is not allowed: pixels such as 224",
+        ),
+        (
+            ["a.pth", "a.safetensors", "--to=keras"],
+            "--to=keras is not allowed: one of timm, hybrid_jax",
+        ),
+    ],
+)
+def test_mistakes_in_the_command_end_in_one_line(arguments, said, capsys):
+    assert convert(arguments) == 2
+    out = capsys.readouterr()
+    assert said in out.err
+    assert out.err.count("\n") == 1
+
+
+def test_the_command_takes_images_that_are_no_squares(tmp_path, capsys):
+    import_timm()
+    model, network, variables = pair("astroformer_pico", (128, 64))
+    state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
+    theirs, ours = tmp_path / "theirs.safetensors", tmp_path / "ours.safetensors"
+    save_file(state, theirs)
+    command = [str(theirs), str(ours), "--model=astroformer_pico"]
+    assert convert(command) == 2
+    assert "does not fit" in capsys.readouterr().err
+    assert convert([*command, "--image-size=128x64"]) == 0
+    weights = read_weights(ours)
+    assert create_model(**without_channels(weights.spec)) == model
+    for path, array in flatten_dict(variables, sep="/").items():
+        np.testing.assert_array_equal(weights.arrays[path], array)
+
+    assert convert([str(ours), str(theirs), "--model=coatnet_0"]) == 2
+    assert "is of astroformer_pico, not of --model=coatnet_0" in capsys.readouterr().err
+
+
+def without_channels(spec):
+    return {key: value for key, value in spec.items() if key != "channels"}
+
+
+def test_the_command_resizes(tmp_path, capsys):
+    import_timm()
+    _, network, _ = pair("vit_tiny", 64, depth=12)
+    state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
+    theirs, ours = tmp_path / "theirs.safetensors", tmp_path / "ours.safetensors"
+    save_file(state, theirs)
+    command = [str(theirs), str(ours), "--model=vit_tiny", "--image-size=96"]
+    assert convert(command) == 0
+    assert "positions resized: " in capsys.readouterr().out
+    weights = read_weights(ours)
+    patch = weights.spec["patch_size"]
+    assert len(weights.arrays["params/position_embedding"]) == 1 + (96 // patch) ** 2
