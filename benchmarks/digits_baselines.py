@@ -13,10 +13,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Split, load
 
 METHODS = {
-    "k nearest neighbours": (
+    "k nearest neighbors": (
         KNeighborsClassifier(),
         {"n_neighbors": [1, 3, 5, 7], "weights": ["uniform", "distance"]},
     ),
@@ -33,7 +34,7 @@ def pixels(split: Split) -> np.ndarray:
 
 
 def main() -> None:
-    splits = load("digits", validation=0)
+    splits = load(DataConfig("digits", validation=0))
     train, test = splits.train, splits.test
     table = Table("method", "parameters", "test accuracy", title="digits")
     for name, (method, grid) in METHODS.items():

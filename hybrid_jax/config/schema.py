@@ -1,9 +1,8 @@
 """Every field of an experiment, with its default, its rule and its meaning.
 
-This is the one place that says them: files and flags start from these defaults, help
-prints these meanings, and the parts of the program are handed these dataclasses.
-
-To add a field, add a line to a group. `hybrid_jax.config.rules` has the rules.
+Files and flags start from these defaults, help prints these meanings, and the parts of
+the program are handed these dataclasses. To add a field, add a line to a group;
+`hybrid_jax.config.rules` has the rules.
 """
 
 import dataclasses

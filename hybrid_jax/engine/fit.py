@@ -89,10 +89,7 @@ def fit(
         InMemoryStorage() if workdir is None else RunFolder(workdir, hosts)
     )
     with hosts.fail_together(), Interruption(hosts) as interruption, folder:
-        resolved, notes = folder.resume(resolved)
-        hosts.check_equal("setting", partial(shared_settings, resolved))
-        if folder.path and resolved.data.name == "folder":
-            check_outside("--workdir", folder.path, resolved.data.path)
+        resolved, notes = _resume_config(resolved, folder, hosts)
         resolved, loaded = _load_splits(resolved, splits, folder, hosts)
         experiment = _create_experiment(resolved, loaded, folder, hosts)
         with (
@@ -102,7 +99,7 @@ def fit(
         ):
             for note in (*notes, *checkpoints.notes):
                 console.say(note)
-            training = Training(
+            return Training(
                 config=resolved,
                 experiment=experiment,
                 folder=folder,
@@ -110,8 +107,7 @@ def fit(
                 checkpoints=checkpoints,
                 interruption=interruption,
                 started=started,
-            )
-            return training.run(callbacks)
+            ).run(callbacks)
 
 
 def _resolve(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Config:
@@ -122,6 +118,17 @@ def _resolve(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Co
     if splits is not None and not isinstance(splits, data.Splits):
         resolved = resolved.replace({"data.name": IN_MEMORY})
     return resolved
+
+
+def _resume_config(
+    config: Config, folder: RunStorage, hosts: Hosts
+) -> tuple[Config, list[str]]:
+    """Return the config with which the run continues, and notes; refuse another's."""
+    config, notes = folder.resume(config)
+    hosts.check_equal("setting", partial(shared_settings, config))
+    if folder.path and config.data.name == "folder":
+        check_outside("--workdir", folder.path, config.data.path)
+    return config, notes
 
 
 def _load_splits(

@@ -80,7 +80,7 @@ def muon(
 
     `muon_dimensions` says which are which. Both have Nesterov momentum. Updates of
     matrices are scaled to the size of Adam's (Liu et al. 2025, Muon is Scalable), so
-    that both share a learning rate and a weight decay, and AdamW's are a fair start.
+    that both share a learning rate and a weight decay, such as AdamW's.
     """
     direction = optax.contrib.muon(
         learning_rate=-1.0,  # the update itself; rate and decay follow
