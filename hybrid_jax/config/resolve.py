@@ -164,10 +164,15 @@ def _check_together(config: Config) -> None:
             f"config.train.batch_size={batch}"
         )
     warmup, epochs = config.optim.warmup_epochs, config.train.epochs
-    if warmup >= epochs:
+    if warmup >= epochs and _counts_epochs(config):
         raise UserError(
             f"config.optim.warmup_epochs={warmup} is not below "
             f"config.train.epochs={epochs}"
+        )
+    if config.optim.warmup_steps >= config.train.steps > 0:
+        raise UserError(
+            f"config.optim.warmup_steps={config.optim.warmup_steps} is not below "
+            f"config.train.steps={config.train.steps}"
         )
     if config.augment.crop_padding and config.augment.crop_scale:
         raise UserError(
@@ -201,6 +206,12 @@ def _check_meaning(config: Config) -> None:
             "take configs/folder.py",
         ),
         (
+            "data.protocol",
+            lambda name: name != "none",
+            ("data.fraction",),
+            "take config.data.per_class",
+        ),
+        (
             "optim.schedule",
             lambda name: name in ("cosine", "one_cycle", "constant"),
             ("optim.decay_epochs", "optim.decay_factor"),
@@ -231,7 +242,8 @@ def _check_meaning(config: Config) -> None:
 def _check_schedule(config: Config) -> None:
     """Refuse a schedule that has nothing to rise in, or falls outside of the run."""
     optim, epochs = config.optim, config.train.epochs
-    if optim.schedule == "one_cycle" and not optim.warmup_epochs:
+    warmup = optim.warmup_epochs or optim.warmup_steps
+    if optim.schedule == "one_cycle" and not warmup:
         raise UserError(
             "config.optim.schedule='one_cycle' rises during warm-up, and "
             f"config.optim.warmup_epochs={optim.warmup_epochs}: take more, such as "
@@ -243,13 +255,18 @@ def _check_schedule(config: Config) -> None:
             f"config.optim.decay_epochs, such as {0.5 * epochs:g},{0.75 * epochs:g}"
         )
     for epoch in optim.decay_epochs:
-        if not optim.warmup_epochs < epoch < epochs:
+        if _counts_epochs(config) and not optim.warmup_epochs < epoch < epochs:
             raise UserError(
                 f"config.optim.decay_epochs={optim.decay_epochs!r} has {epoch}, and "
                 "the learning rate can fall only after "
                 f"config.optim.warmup_epochs={optim.warmup_epochs} and before "
                 f"config.train.epochs={epochs}"
             )
+
+
+def _counts_epochs(config: Config) -> bool:
+    """Return whether the run's length and its warm-up are given in epochs."""
+    return not config.train.steps and not config.optim.warmup_steps
 
 
 def _is_vit(name: str) -> bool:

@@ -101,6 +101,7 @@ def load(config: DataConfig) -> Splits:
     notes += notes_on(
         {name: part_labels.labels for name, part_labels in splits.items()},
         source.classes,
+        config,
     )
     return Splits(
         config.name,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data import subsets
+from hybrid_jax.data import protocols, subsets
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
 from hybrid_jax.errors import UserError, escape, listed, plural
@@ -38,6 +38,13 @@ def used_splits(sizes: Mapping[str, int], config: DataConfig) -> tuple[str, ...]
       UserError: there is a validation split, and `config.data.validation` asks for
         another.
     """
+    if "validation" in sizes and config.protocol != "none" and config.validation:
+        raise UserError(
+            f"config.data.protocol={config.protocol} makes a validation split of "
+            "training images, and the data set has one, of "
+            f"{plural(sizes['validation'], 'image')}: set config.data.validation to 0 "
+            "to leave both out, or config.data.protocol to none"
+        )
     if "validation" in sizes and config.validation not in (DEFAULT_VALIDATION, 0):
         raise UserError(
             f"config.data.validation={config.validation}: the data set has a "
@@ -80,39 +87,100 @@ def make_splits(
       UserError: names the class of which nothing would be left to train on.
     """
     rows, notes = _not_excluded(labels, config, unused or {})
-    train_rows = rows["train"]
-    train_labels = labels["train"][train_rows]
-    selected = subsets.stratified_subset(
-        train_labels, config.fraction, config.per_class, config.split_seed
-    )
-    if len(selected) < len(train_rows):
-        notes += (f"{len(selected):,} of {len(train_rows):,} training images are used",)
-    ranks = subsets.class_ranks(train_labels, config.split_seed, subsets.SUBSET)
-    train_rows, train_labels = train_rows[selected], train_labels[selected]
+    if not config.test and "test" in rows:
+        count = plural(len(rows.pop("test")), "image")
+        notes += (f"{count} of the test split left out (config.data.test=False)",)
     parts = {name: SplitRows(name, split_rows) for name, split_rows in rows.items()}
-    parts["train"] = SplitRows("train", train_rows)
-    if "validation" not in parts and config.validation:
-        train_groups = None if groups is None else groups[train_rows]
-        is_validation = _validation(
-            train_labels, ranks[selected], classes, config, train_groups
+    select = _draw_at_random if config.protocol == "none" else _follow_protocol
+    selected, more = select(
+        rows["train"],
+        labels["train"],
+        classes=classes,
+        config=config,
+        groups=groups,
+        has_validation="validation" in rows,
+    )
+    parts |= {
+        name: SplitRows("train", split_rows) for name, split_rows in selected.items()
+    }
+    return {name: parts[name] for name in SPLITS if name in parts}, notes + more
+
+
+def _draw_at_random(
+    rows: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    config: DataConfig,
+    groups: np.ndarray | None,
+    has_validation: bool,
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return rows of the training and of the validation split, and notes.
+
+    Args:
+      rows: of the training images that may be used.
+      labels: int32 `[N]` of all training images.
+      classes: names.
+      config: of the data set.
+      groups: of all training images, `[N]`, or None.
+      has_validation: whether the source has a validation split.
+    """
+    labels = labels[rows]
+    selected = subsets.stratified_subset(
+        labels, config.fraction, config.per_class, config.split_seed
+    )
+    notes: tuple[str, ...] = ()
+    if len(selected) < len(rows):
+        notes = (f"{len(selected):,} of {len(rows):,} training images are used",)
+    ranks = subsets.class_ranks(labels, config.split_seed, subsets.SUBSET)[selected]
+    rows, labels = rows[selected], labels[selected]
+    if has_validation or not config.validation:
+        return {"train": rows}, notes
+    groups = None if groups is None else groups[rows]
+    is_validation = _validation(labels, ranks, classes, config, groups)
+    notes += (_validation_note(is_validation, config, groups),)
+    return {"train": rows[~is_validation], "validation": rows[is_validation]}, notes
+
+
+def _follow_protocol(
+    rows: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    config: DataConfig,
+    groups: np.ndarray | None,
+    has_validation: bool,
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return rows of the splits of a published protocol; arguments as at random."""
+    if groups is not None:
+        raise UserError(
+            f"config.data.protocol={config.protocol} takes images in their order, and "
+            f"would part those of one group ({len(np.unique(groups)):,} groups): "
+            "leave the groups out, or set config.data.protocol to none"
         )
-        parts["train"] = SplitRows("train", train_rows[~is_validation])
-        parts["validation"] = SplitRows("train", train_rows[is_validation])
-        notes += (_validation_note(is_validation, config, train_groups),)
-    return {name: parts[name] for name in SPLITS if name in parts}, notes
+    is_train, is_validation = protocols.select(labels[rows], classes, config)
+    count = int(is_train.sum() + is_validation.sum())
+    notes = (
+        f"{count:,} of {len(rows):,} training images are used, {is_train.sum():,} to "
+        f"train and {is_validation.sum():,} to validate on "
+        f"(config.data.protocol={config.protocol}, split {config.split_seed})",
+    )
+    selected = {"train": rows[is_train]}
+    if is_validation.any():
+        selected["validation"] = rows[is_validation]
+    return selected, notes
 
 
 def notes_on(
-    labels: Mapping[str, np.ndarray], classes: Sequence[str]
+    labels: Mapping[str, np.ndarray], classes: Sequence[str], config: DataConfig
 ) -> tuple[str, ...]:
     """Word notes on what splits lack: a test split, or trained classes.
 
     Args:
       labels: int32 `[N]` of each split.
       classes: names.
+      config: of the data set.
     """
     notes = []
-    if "test" not in labels:
+    if "test" not in labels and config.test:
         notes.append("no test split: the data have none, and nothing is held out")
     is_trained = np.bincount(labels["train"], minlength=len(classes)) > 0
     for name, split_labels in labels.items():

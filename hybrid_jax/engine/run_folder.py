@@ -134,7 +134,10 @@ class RunFolder:
         differing = stored.differences(theirs, ours)
         if not differing:
             return
-        longer = theirs.train.epochs != ours.train.epochs
+        longer = (theirs.train.epochs, theirs.train.steps) != (
+            ours.train.epochs,
+            ours.train.steps,
+        )
         more = (
             "; to train its weights for more epochs, give another workdir and "
             f"--config.init_from={self.path}"

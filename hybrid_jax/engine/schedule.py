@@ -14,8 +14,7 @@ class Plan:
     Attributes:
       images: of the training split.
       batch_size: images a step.
-      epochs: passes over the split.
-      eval_every: epochs between evaluations.
+      epochs: passes over the split; no whole number where the config counts steps.
       total_steps: of the run.
     """
 
@@ -23,9 +22,12 @@ class Plan:
         """Plan the run of a config on a split of so many images."""
         self.images = images
         self.batch_size = config.batch_size
-        self.epochs = config.epochs
-        self.eval_every = config.eval_every
-        self.total_steps = self.step_of(self.epochs)
+        self.total_steps = config.steps or self.step_of(config.epochs)
+        self.epochs: float = config.epochs
+        if config.steps:
+            self.epochs = config.steps * config.batch_size / images
+        self._eval_every = config.eval_every
+        self._eval_every_steps = config.eval_every_steps
 
     def step_of(self, epoch: float) -> int:
         """Return the steps after which `epoch` passes over the split are complete."""
@@ -41,9 +43,11 @@ class Plan:
 
     def next_evaluation(self, step: int) -> int:
         """Return the first step after `step` that an evaluation follows."""
-        epoch = self.eval_every
+        if every := self._eval_every_steps:
+            return min((step // every + 1) * every, self.total_steps)
+        epoch = self._eval_every
         while self.step_of(epoch) <= step:
-            epoch += self.eval_every
+            epoch += self._eval_every
         return min(self.step_of(epoch), self.total_steps)
 
     def evaluations_between(self, first: int, last: int) -> int:
@@ -58,16 +62,24 @@ def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
     """Return how many steps warm-up and run take, and where step decay falls.
 
     Raises:
-      UserError: warm-up would take all steps.
+      UserError: warm-up would take all steps, or a decay falls outside of the run.
     """
-    warmup = plan.step_of(config.optim.warmup_epochs)
+    optim = config.optim
+    warmup = optim.warmup_steps or plan.step_of(optim.warmup_epochs)
     if warmup >= plan.total_steps:
+        field = "warmup_steps" if optim.warmup_steps else "warmup_epochs"
         raise UserError(
             f"warm-up takes all of the run's {plural(plan.total_steps, 'step')}: lower "
             f"config.train.batch_size ({plan.batch_size}) or "
-            f"config.optim.warmup_epochs ({config.optim.warmup_epochs})"
+            f"config.optim.{field} ({getattr(optim, field)})"
         )
-    decays = tuple(plan.step_of(epoch) for epoch in config.optim.decay_epochs)
+    decays = tuple(plan.step_of(epoch) for epoch in optim.decay_epochs)
+    for epoch, step in zip(optim.decay_epochs, decays, strict=True):
+        if not warmup < step < plan.total_steps:
+            raise UserError(
+                f"config.optim.decay_epochs={optim.decay_epochs!r} has {epoch}, and "
+                f"the run has {plan.epochs:g} epochs, warm-up taken from their start"
+            )
     return schedules.Lengths(warmup, plan.total_steps, decays)
 
 

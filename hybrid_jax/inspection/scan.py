@@ -265,7 +265,7 @@ def _used_records(
     }
     all_labels = np.concatenate([*found.labels.values()])
     labels = {split: all_labels[rows] for split, rows in readable.items()}
-    config = dataclasses.replace(config, validation=0)
+    config = dataclasses.replace(config, validation=0, test=True)
     parts, notes = make_splits(labels, found.classes, config)
     return [readable[part.source][part.rows] for part in parts.values()], notes
 

@@ -75,7 +75,7 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Spl
         parts_made[name] = Split(images, labels[source][rows], extents)
     fingerprint = _digest([split.images for split in arrays.values()])
     more += notes_on(
-        {name: split.labels for name, split in parts_made.items()}, classes
+        {name: split.labels for name, split in parts_made.items()}, classes, config
     )
     return Splits("arrays", parts_made, classes, form, notes + more, fingerprint)
 

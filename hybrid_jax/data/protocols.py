@@ -1,0 +1,100 @@
+"""Published rules that choose a few training images of each class, by their order.
+
+A random subset differs from paper to paper. These subsets are those that others took.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.errors import UserError, plural
+
+
+class Protocol(NamedTuple):
+    """Sizes of a published subset.
+
+    Attributes:
+      per_class: images of each class, to train and to validate on.
+      validation: share of them that validates, the last ones.
+      source: where it was published.
+    """
+
+    per_class: int
+    validation: float
+    source: str
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    # 30 images a class to train and 20 to validate on; then training on all 50.
+    "deic": Protocol(50, 0.4, "Brigato et al. 2022, Tune It or Don't Use It"),
+}
+
+
+def select(
+    labels: np.ndarray, classes: Sequence[str], config: DataConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Select the images of a protocol, by their order in each class.
+
+    `config.per_class` takes fewer or more images than the protocol: smaller subsets are
+    the first images of larger ones. `config.split_seed` counts on by as many images as
+    the protocol or `per_class` takes. `config.validation` is a share, a fold in the
+    order of the images, or 0; its default stands for the protocol's share.
+
+    Args:
+      labels: int32 `[N]` of the training images, in their order.
+      classes: names.
+      config: of the data set; names the protocol.
+
+    Returns:
+      Which images are trained on and which validate, bool `[N]` each.
+
+    Raises:
+      UserError: a class has too few images; names it.
+    """
+    protocol = PROTOCOLS[config.protocol]
+    per_class = config.per_class or protocol.per_class
+    start = config.split_seed * max(per_class, protocol.per_class)
+    counts = np.bincount(labels, minlength=len(classes))
+    for label in np.flatnonzero((counts > 0) & (counts < start + per_class)).tolist():
+        raise UserError(
+            f"config.data.protocol={config.protocol} takes images {start + 1} to "
+            f"{start + per_class} of each class, and class {classes[label]!r} has "
+            f"{plural(counts[label], 'training image')}: lower config.data.per_class "
+            "or config.data.split_seed"
+        )
+    ranks = np.empty(len(labels), np.int64)
+    for label in np.flatnonzero(counts).tolist():
+        ranks[labels == label] = np.arange(counts[label])
+    ranks -= start
+    is_selected = (ranks >= 0) & (ranks < per_class)
+    begin, end = _validation_ranks(config.validation, per_class, protocol)
+    is_validation = is_selected & (ranks >= begin) & (ranks < end)
+    return is_selected & ~is_validation, is_validation
+
+
+def _validation_ranks(
+    requested: float | str, per_class: int, protocol: Protocol
+) -> tuple[int, int]:
+    """Return the first rank of a class that validates, and the one after the last.
+
+    Raises:
+      UserError: nothing would be left to train on, or to validate on.
+    """
+    if requested == 0:
+        return per_class, per_class
+    if isinstance(requested, str):
+        number, folds = map(int, requested.split("/"))
+        begin, end = per_class * (number - 1) // folds, per_class * number // folds
+    else:
+        share = protocol.validation
+        share = share if requested == DataConfig.validation else requested
+        begin, end = per_class - round(share * per_class), per_class
+    if not 0 < end - begin < per_class:
+        raise UserError(
+            f"config.data.validation={requested} of config.data.per_class={per_class} "
+            f"images validates on {end - begin} and trains on "
+            f"{per_class - end + begin}: take more images, or another share"
+        )
+    return begin, end
