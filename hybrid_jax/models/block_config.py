@@ -39,6 +39,7 @@ class BlockConfig:
       transformer_activation: inside its MLP.
       transformer_norm: of transformer blocks and head, `layer` or `batch`.
       transformer_norm_epsilon: its epsilon.
+      head_activation: behind the head's norm, a key of `layers.ACTIVATIONS`.
       layer_scale: initial factor of a transformer's branches; 0 has none.
     """
 
@@ -62,6 +63,7 @@ class BlockConfig:
     transformer_activation: str = "gelu"
     transformer_norm: str = "layer"
     transformer_norm_epsilon: float = 1e-6
+    head_activation: str = "none"
     layer_scale: float = 0.0
 
 
@@ -79,6 +81,16 @@ MAXVIT = BlockConfig(
     transformer_activation="gelu_tanh",
     transformer_norm_epsilon=1e-5,
 )
+
+# Zagoruyko & Komodakis 2016.
+WIDE_RESNET = BlockConfig(
+    activation="relu",
+    transformer_norm="batch",
+    transformer_norm_epsilon=1e-5,
+    head_activation="relu",
+)
+# Its convolutions under transformers and a head like those of CoAtNet.
+WIDE_HYBRID = BlockConfig(activation="relu")
 
 # timm's CoAtNets, made before the originals were released: two generations ...
 RW = BlockConfig(activation="silu", expanded="input", widened_by="project")

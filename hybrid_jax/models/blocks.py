@@ -19,6 +19,7 @@ from hybrid_jax.models.layers import (
     POOLS,
     BatchNorm,
     BlockAttention,
+    Conv,
     Conv1x1,
     DepthwiseConv,
     Dropout,
@@ -106,6 +107,38 @@ class MBConv(nn.Module):
             self.dtype,
             name="squeeze_excite",
         )(x)
+
+
+class WideResidual(nn.Module):
+    """W: two 3x3 convolutions, pre-activated (Zagoruyko & Komodakis 2016).
+
+    Norm and activation precede each convolution. Where the map changes its shape, the
+    shortcut is a 1x1 convolution of the activated input; elsewhere it is the input.
+    """
+
+    features: int
+    stride: int = 1
+    drop_path: float | jax.Array = 0.0
+    block_config: BlockConfig = PAPER
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        config = self.block_config
+        activated = partial(
+            BatchNorm, config.batch_norm_epsilon, config.activation, self.dtype
+        )
+        conv = partial(Conv, self.features, padding=config.padding, dtype=self.dtype)
+        shortcut = x
+        x = activated(name="pre_norm")(x, train)
+        if self.stride == 2 or x.shape[-1] != self.features:
+            shortcut = Conv1x1(
+                self.features, use_bias=False, dtype=self.dtype, name="shortcut"
+            )(x[:, :: self.stride, :: self.stride])
+        x = conv(stride=self.stride, name="conv1")(x)
+        x = activated(name="norm")(x, train)
+        x = conv(name="conv2")(x)
+        return shortcut + _drop_path(self.drop_path, "drop_path")(x, train)
 
 
 class Transformer(nn.Module):

@@ -60,6 +60,18 @@ GROUPS = (
         "is a convolution, attention among neighbours and attention over a grid.",
     ),
     Group(
+        r"wrn_\d+_\d+",
+        "**Wide ResNet** ([Zagoruyko & Komodakis 2016]"
+        "(https://arxiv.org/abs/1605.07146)): depth and width are in the name, and the "
+        "strides are those for CIFAR at any image size.",
+    ),
+    Group(
+        "wrn_.*_wwt",
+        "Hybrids of this project: the first two stages of a wide residual network, and "
+        "relative attention in the third, of the same widths and depths.",
+        folded="Wide ResNet with attention",
+    ),
+    Group(
         "vit_.*",
         "**ViT** ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929)): "
         "attention between patches and no convolution. On smaller images the patches "
@@ -88,6 +100,8 @@ COMPARED = {
     "shapes": "astroformer_(5|0_cccc|0_cttt)|cbam_5|coatnet_[1-5]|(max)?vit_.*",
     "narrow logits": "coatnet_[67]",
     "attention": "sasa_.*",
+    "logits, gradients": r"wrn_16_[14]",
+    "blocks": "wrn_.*",
     "sizes": ".*",
 }
 
@@ -174,7 +188,9 @@ def _oracle(row: HybridRow | ViTRow) -> str:
     letters = [LETTERS[letter] for letter in stack if letter != "-"]
     if not row.timm:
         in_timm = all(letter.timm for letter in letters)
-        return "timm's blocks, put together" if in_timm else "NumPy"
+        if in_timm:
+            return "timm's blocks, put together"
+        return ", ".join(dict.fromkeys(x.oracle for x in letters if not x.timm))
     # The row of that network itself, which has its stack and widths.
     published = MODELS.get(row.timm.removesuffix("_224"), row)
     if isinstance(published, ViTRow):

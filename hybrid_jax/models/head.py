@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from hybrid_jax.models.block_config import PAPER, BlockConfig
 from hybrid_jax.models.blocks import transformer_norm
-from hybrid_jax.models.layers import Dropout
+from hybrid_jax.models.layers import ACTIVATIONS, Dropout
 
 # PyTorch's default for linear layers, uniform in +-1/sqrt(fan_in).
 head_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -35,7 +35,8 @@ class Head(nn.Module):
             )
             x = nn.tanh(dense(x))
         else:
-            x = norm(x).mean((1, 2))
+            activation = ACTIVATIONS[self.block_config.head_activation]
+            x = activation(norm(x)).mean((1, 2))
         self.sow("intermediates", "features", x)
         x = Dropout(self.dropout)(x, train)
         # In float32, since rounded logits of many classes would tie.

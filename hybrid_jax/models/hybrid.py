@@ -1,12 +1,13 @@
 """The network behind every hybrid: a stem, stages of blocks, a head.
 
-    S0        two 3x3 convolutions
+    S0        two 3x3 convolutions, or one
     S1 .. S4  residual blocks, the letters of the stack by stage; the first block of a
               stage widens the map and carries the stage's stride
     head      global mean, LayerNorm, Dense, tanh, Dropout, Dense
 
 Astroformer (Dagli 2023) is the stack C-C-C-T, CoAtNet (Dai et al. 2021) C-C-T-T, MaxViT
-(Tu et al. 2022) M-M-M-M.
+(Tu et al. 2022) M-M-M-M, and a wide residual network (Zagoruyko & Komodakis 2016) is
+W-W-W.
 """
 
 from functools import partial
@@ -25,9 +26,9 @@ from hybrid_jax.models.strides import Size, map_sizes
 
 
 class Stem(nn.Module):
-    """S0: convolution with the stride, norm, activation, convolution."""
+    """S0: convolution with the stride, maybe norm, activation, convolution."""
 
-    features: tuple[int, int]
+    features: tuple[int, ...]
     stride: int = 2
     block_config: BlockConfig = PAPER
     dtype: jnp.dtype = jnp.float32
@@ -35,7 +36,7 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """`[B, H, W, channels]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
-        config, (first, second) = self.block_config, self.features
+        config, (first, *others) = self.block_config, self.features
         conv = partial(
             Conv,
             padding=config.padding,
@@ -43,9 +44,12 @@ class Stem(nn.Module):
             dtype=self.dtype,
         )
         x = conv(first, stride=self.stride, name="conv1")(x)
+        if not others:
+            return x
         x = BatchNorm(
             config.batch_norm_epsilon, config.activation, self.dtype, name="norm"
         )(x, train)
+        (second,) = others
         return conv(second, name="conv2")(x)
 
 
@@ -56,7 +60,7 @@ class HybridNet(nn.Module):
       stack: the letters of each stage's blocks, keys of `registry.LETTERS`.
       widths, depths: channels and blocks of each stage, or of each letter in it.
       strides: of the stem, then of each stage; 1 or 2.
-      stem_widths: channels of the stem's convolutions.
+      stem_widths: channels of the stem's convolutions, two or one.
       head_hidden: width of the head's hidden layer; 0 has none.
       num_classes: number of logits.
       image_size: `(height, width)` that the network is built for.
@@ -75,7 +79,7 @@ class HybridNet(nn.Module):
     widths: PerStage
     depths: PerStage
     strides: tuple[int, ...]
-    stem_widths: tuple[int, int]
+    stem_widths: tuple[int, ...]
     head_hidden: int
     num_classes: int
     image_size: Size

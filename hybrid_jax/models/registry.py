@@ -43,6 +43,7 @@ class Letter:
         as the field `window`; empty if it has none.
       timm: the letter of timm's block that has the same weights; empty if none has.
       timm_gate: that block's `conv_attn_layer`; empty if it has no gate.
+      oracle: what the tests compare it with where timm has no such block.
     """
 
     block: str | Callable[..., Any]
@@ -51,6 +52,7 @@ class Letter:
     attention: str = ""
     timm: str = ""
     timm_gate: str = ""
+    oracle: str = "NumPy"
 
     def load_block(self) -> Callable[..., Any]:
         """Import the block; return it with its options bound."""
@@ -81,6 +83,11 @@ LETTERS: dict[str, Letter] = {
         "the same with local self-attention in place of the depthwise convolution",
         options={"spatial": "attention"},
     ),
+    "W": Letter(
+        "hybrid_jax.models.blocks:WideResidual",
+        "two 3x3 convolutions, pre-activated (wide residual networks)",
+        oracle="PyTorch",
+    ),
     "T": Letter(
         "hybrid_jax.models.blocks:Transformer",
         "transformer with relative attention over the whole map",
@@ -105,18 +112,20 @@ class HybridRow:
       stack: the letters of each stage, keys of `LETTERS`.
       widths: channels of each stage.
       depths: blocks of each stage.
-      stem_widths: channels of the stem's two convolutions.
+      stem_widths: channels of the stem's convolutions, two or one.
       head_hidden: width of the layer between pooling and classifier; 0 has none.
       block_config: choices inside the blocks.
+      strides: of stem and stages at any image size; empty goes by that size.
       timm: the model of timm that this one is, up to stack and size; empty if none is.
     """
 
     stack: tuple[str, ...]
     widths: PerStage
     depths: PerStage
-    stem_widths: tuple[int, int]
+    stem_widths: tuple[int, ...]
     head_hidden: int
     block_config: BlockConfig = block_config.PAPER
+    strides: tuple[int, ...] = ()
     timm: str = ""
 
 
@@ -256,6 +265,17 @@ MAXVIT = {
     "base": ((96, 192, 384, 768), (2, 6, 14, 2), (64, 64), 768),
 }
 
+# Depth and width of published wide residual networks, and of small ones.
+WIDE_RESNETS = (
+    (16, 1),
+    (16, 2),
+    (16, 4),
+    (16, 8),
+    (28, 2),
+    (28, 10),
+    (40, 4),
+)
+
 #        width depth
 VIT = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12)}
 
@@ -270,6 +290,22 @@ def _published_row(stack: str, size: str) -> HybridRow:
     return HybridRow(parse_stack(stack), widths, depths, (stem, stem), head, timm=timm)
 
 
+def _wide_resnet_row(stack: str, depth: int, width: int) -> HybridRow:
+    """Return the row of WRN-depth-width, or of a hybrid with its widths and depths."""
+    is_hybrid = "T" in stack
+    return HybridRow(
+        parse_stack(stack),
+        widths=(16 * width, 32 * width, 64 * width),
+        depths=((depth - 4) // 6,) * 3,  # two convolutions a block, and 4 outside
+        stem_widths=(16,),
+        head_hidden=0,
+        block_config=block_config.WIDE_HYBRID
+        if is_hybrid
+        else block_config.WIDE_RESNET,
+        strides=(1, 1, 2, 2),
+    )
+
+
 MODELS: dict[str, HybridRow | ViTRow] = (
     {
         name.format(size): _published_row(stack, size)
@@ -277,14 +313,23 @@ MODELS: dict[str, HybridRow | ViTRow] = (
         for size in sizes
     }
     | {
-        name: HybridRow(parse_stack("CCTT"), *size, 0, config, f"{name}_224")
+        name: HybridRow(parse_stack("CCTT"), *size, 0, config, timm=f"{name}_224")
         for name, (size, config) in RW.items()
     }
     | {
         f"maxvit_{size}": HybridRow(
-            parse_stack("MMMM"), *row, block_config.MAXVIT, f"maxvit_{size}_tf_224"
+            parse_stack("MMMM"), *row, block_config.MAXVIT, timm=f"maxvit_{size}_tf_224"
         )
         for size, row in MAXVIT.items()
+    }
+    | {
+        f"wrn_{depth}_{width}": _wide_resnet_row("WWW", depth, width)
+        for depth, width in WIDE_RESNETS
+    }
+    | {
+        f"wrn_{depth}_{width}_wwt": _wide_resnet_row("WWT", depth, width)
+        for depth, width in WIDE_RESNETS
+        if width % 2 == 0
     }
     | {
         f"vit_{size}": ViTRow(*row, timm=f"vit_{size}_patch16_224")
