@@ -71,8 +71,8 @@ def run(capsys, *args):
         (["--config.model.stack=T-C-C-T"], "stage 1 is 16 channels wide"),
         (["--config.train.epochs=2.5"], "config.train.epochs=2.5"),
         (["--config.model.name=resnet50"], "coatnet_*"),
-        (["--config.model.stack=C-C-C-X"], "of C, B, S, T, M"),
-        (["--config.model.strides=2,2"], "five strides"),
+        (["--config.model.stack=C-C-C-X"], "of C, B, S, W, T, M"),
+        (["--config.model.strides=2,2"], "astroformer_pico takes 5"),
         (["--config.data.name=digitz"], "did you mean 'digits'"),
         (["--config.data.image_size=12,12"], "each from 16"),
         (

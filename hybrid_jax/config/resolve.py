@@ -19,10 +19,12 @@ from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models.registry import (
     MODELS,
+    HybridRow,
     ViTRow,
     block_plan,
     check_heads,
     parse_stack,
+    passes_strides_over,
 )
 from hybrid_jax.models.strides import as_size, check_strides, choose_strides
 
@@ -188,7 +190,10 @@ def _check_together(config: Config) -> None:
     _check_schedule(config)
     _check_stages(config)
     if config.data.image_size:
-        check_image_size(config.data.image_size, config.model.strides)
+        row, strides = MODELS[config.model.name], config.model.strides
+        if isinstance(row, HybridRow) and passes_strides_over(row, strides):
+            strides = row.strides
+        check_image_size(config.data.image_size, strides)
 
 
 def _check_meaning(config: Config) -> None:
@@ -286,7 +291,19 @@ def _check_stages(config: Config) -> None:
     row = MODELS[config.model.name]
     if isinstance(row, ViTRow):
         return
-    stack = parse_stack(config.model.stack) or row.stack
+    stack, strides = parse_stack(config.model.stack) or row.stack, config.model.strides
+    if len(stack) != len(row.depths):
+        raise UserError(
+            f"config.model.stack={config.model.stack!r} names {len(stack)} stages, and "
+            f"{config.model.name} has {len(row.depths)}"
+        )
+    is_known = passes_strides_over(row, strides) or not strides
+    if not is_known and len(strides) != 1 + len(row.depths):
+        raise UserError(
+            f"config.model.strides={strides!r} are {len(strides)}, and "
+            f"{config.model.name} takes {1 + len(row.depths)}: one of the stem, and "
+            "one of each stage"
+        )
     try:
         check_heads(block_plan(stack, row.widths, row.depths))
     except ValueError as error:

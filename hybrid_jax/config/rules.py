@@ -100,12 +100,12 @@ def _is_color(text: str) -> bool:
 def _is_stack(text: str) -> bool:
     from hybrid_jax.models.registry import LETTERS, parse_stack
 
-    return not text or (len(parse_stack(text)) == 4 and {*text} <= {*LETTERS, "-"})
+    return not text or (all(parse_stack(text)) and {*text} <= {*LETTERS, "-"})
 
 
 def _stack_words() -> str:
     letters = ", ".join(_table("hybrid_jax.models.registry:LETTERS"))
-    return f"empty, or four stages such as C-C-C-T or C-C-CT-T, of {letters}"
+    return f"empty, or stages such as C-C-C-T or C-C-CT-T, of {letters}"
 
 
 def _model_words() -> str:
@@ -146,8 +146,8 @@ PATTERNS = Rule(
 MODEL = Rule(_model_words, lambda v: v in _table("hybrid_jax.models.registry:MODELS"))
 STACK = Rule(_stack_words, _is_stack)
 STRIDES = tuple_of_whole_numbers(
-    "empty, or five strides (stem and four stages), each 1 or 2",
-    lambda v: len(v) == 5 and set(v) <= {1, 2},
+    "empty, or the strides of the stem and of each stage, each 1 or 2",
+    lambda v: set(v) <= {1, 2},
 )
 IMAGE_SIZE = tuple_of_whole_numbers(
     "empty, or (height, width) in pixels such as 64,64, each from 16",

@@ -31,7 +31,7 @@ from hybrid_jax.engine.programs import Evaluator, Trainer, initialization_progra
 from hybrid_jax.engine.schedule import Plan, schedule_lengths
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
-from hybrid_jax.models.registry import MODELS, ViTRow
+from hybrid_jax.models.registry import MODELS, passes_strides_over
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Devices, create_devices
@@ -314,7 +314,7 @@ def _changed_fields(config: ModelConfig) -> dict[str, typing.Any]:
         for name, value in vars(config).items()
         if name == "name" or value != FIELDS[f"model.{name}"].default
     }
-    if isinstance(MODELS[config.name], ViTRow):
+    if passes_strides_over(MODELS[config.name], config.strides):
         changed.pop("strides", None)
     return changed
 

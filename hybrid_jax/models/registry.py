@@ -139,6 +139,18 @@ class ViTRow:
     timm: str = ""
 
 
+def passes_strides_over(row: "HybridRow | ViTRow", strides: tuple[int, ...]) -> bool:
+    """Return whether a model ignores a config's strides, which suit other models.
+
+    An experiment's strides suit its images, for whichever hybrid. A ViT has none, and a
+    wide residual network keeps those that it was published with, unless it is given as
+    many as it has.
+    """
+    if isinstance(row, ViTRow):
+        return True
+    return bool(row.strides) and len(strides) != 1 + len(row.depths)
+
+
 class Block(NamedTuple):
     """Position of a block (stage, and number in it, from 1), its letter and width."""
 

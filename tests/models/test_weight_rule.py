@@ -40,7 +40,11 @@ def kinds():
 
 
 def parameters(name):
-    short = {"depth": 1} if isinstance(MODELS[name], ViTRow) else {"depths": (1,) * 4}
+    row = MODELS[name]
+    if isinstance(row, ViTRow):
+        short = {"depth": 1}
+    else:
+        short = {"depths": (1,) * len(row.depths)}
     model = create_model(name, 10, 32, **short)
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"]

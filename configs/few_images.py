@@ -1,0 +1,41 @@
+"""few_images: a few dozen images a class, trained from scratch.
+
+    python -m hybrid_jax.main --config=configs/few_images.py --config.data.path=cells \\
+        --config.data.image_size=32,32 --workdir=runs/cells
+    python -m hybrid_jax.main --config=configs/few_images.py:astroformer_pico \\
+        --config.data.name=cifar10 --config.data.protocol=deic
+
+The length is counted in steps, since equal epochs would starve small parts. Weights
+decay more than in the other experiments, and every image is changed by one random
+operation of TrivialAugment. `--config.data.protocol=deic` takes the first 50 images of
+each class, 20 of them to validate on; `--config.data.validation=0` with it trains on
+all 50, and tests the last weights.
+"""
+
+from hybrid_jax.config import default
+
+
+def get_config(model: str = "astroformer_nano"):
+    config = default()
+    config.data.name = "folder"
+    config.data.validation = 0.1
+    config.model.name = model
+
+    config.augment.crop_padding = 4
+    config.augment.symmetry = "flip"
+    config.augment.policy = "trivial_augment"
+
+    config.loss.name = "softmax"
+    config.loss.label_smoothing = 0.1
+    config.optim.name = "adamw"
+    config.optim.learning_rate = 2e-3
+    config.optim.schedule = "cosine"
+    config.optim.warmup_steps = 200
+    config.optim.weight_decay = 1.0
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.998
+    config.train.steps = 5000
+    config.train.batch_size = 50
+    config.train.eval_every_steps = 500
+    config.train.checkpoint = "best"
+    return config

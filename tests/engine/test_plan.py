@@ -1,0 +1,66 @@
+"""Lengths in steps: of a run, its warm-up and the time between evaluations."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hybrid_jax.config.resolve import resolve
+from hybrid_jax.config.schema import Config
+from hybrid_jax.engine.schedule import Plan, learning_rates, schedule_lengths
+from hybrid_jax.errors import UserError
+
+IMAGES = 500
+
+
+def config(**fields) -> Config:
+    flat = {
+        "train.steps": 100,
+        "train.batch_size": 50,
+        "train.eval_every_steps": 30,
+        "optim.warmup_epochs": 0.0,
+        "optim.warmup_steps": 10,
+    }
+    return Config.from_flat(flat | {k.replace("__", "."): v for k, v in fields.items()})
+
+
+def evaluations(plan: Plan) -> list[int]:
+    return [step for step in range(plan.total_steps + 1) if plan.is_evaluated(step)]
+
+
+@pytest.mark.parametrize("images", [50, 500, 50_000])
+def test_steps_do_not_depend_on_the_number_of_images(images):
+    plan = Plan(config().train, images)
+    assert plan.total_steps == 100
+    assert evaluations(plan) == [30, 60, 90, 100]
+    assert plan.evaluations_between(0, 100) == 4
+    assert plan.epochs == pytest.approx(100 * 50 / images)
+    assert plan.epoch_of(100) == pytest.approx(plan.epochs)
+
+
+def test_steps_and_the_same_length_in_epochs_are_one_plan():
+    in_epochs = config(train__steps=0, train__epochs=10, train__eval_every_steps=0)
+    in_epochs = dataclasses.replace(
+        in_epochs, train=dataclasses.replace(in_epochs.train, eval_every=3)
+    )
+    by_epochs, by_steps = Plan(in_epochs.train, IMAGES), Plan(config().train, IMAGES)
+    assert by_epochs.total_steps == by_steps.total_steps
+    assert evaluations(by_epochs) == evaluations(by_steps)
+    warmup = config(optim__warmup_steps=0, optim__warmup_epochs=1.0)
+    np.testing.assert_array_equal(
+        learning_rates(warmup, by_steps), learning_rates(config(), by_steps)
+    )
+
+
+def test_warmup_steps_that_take_the_whole_run_are_refused():
+    with pytest.raises(UserError, match=r"warmup_steps=100 .* train\.steps=100"):
+        resolve(config(optim__warmup_steps=100))
+    with pytest.raises(UserError, match=r"config\.optim\.warmup_steps \(100\)"):
+        wrong = config(optim__warmup_steps=100)
+        schedule_lengths(wrong, Plan(wrong.train, IMAGES))
+
+
+def test_a_decay_beyond_the_last_step_is_refused():
+    late = config(optim__schedule="step", optim__decay_epochs=(5.0, 12.0))
+    with pytest.raises(UserError, match=r"has 12\.0, and the run has 10 epochs"):
+        schedule_lengths(late, Plan(late.train, IMAGES))
