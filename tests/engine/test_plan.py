@@ -53,7 +53,7 @@ def test_steps_and_the_same_length_in_epochs_are_one_plan():
 
 
 def test_warmup_steps_that_take_the_whole_run_are_refused():
-    with pytest.raises(UserError, match=r"warmup_steps=100 .* train\.steps=100"):
+    with pytest.raises(UserError, match=r"warmup_steps=100 is not below config"):
         resolve(config(optim__warmup_steps=100))
     with pytest.raises(UserError, match=r"config\.optim\.warmup_steps \(100\)"):
         wrong = config(optim__warmup_steps=100)
