@@ -78,6 +78,8 @@ setup(
         "galaxy10": ["h5py"],
         "torch": ["torch"],  # weights in .pth files
         "timm": ["timm", "torch"],  # the oracle of the parity tests
+        # Searches; psycopg is for workers on several machines.
+        "sweep": ["matplotlib", "optuna>=4.5", "psycopg[binary]>=3.1"],
         "test": [
             "h5py",
             "hypothesis",
@@ -85,6 +87,8 @@ setup(
             "matplotlib",
             "mypy",
             "nbclient",
+            "optuna>=4.5",
+            "psycopg[binary]>=3.1",
             "pytest",
             "pytest-xdist",
             "ruff",

@@ -1,10 +1,11 @@
 """Exceptions that a user is meant to read, and helpers that word their messages."""
 
+import contextlib
 import difflib
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class UserError(Exception):
@@ -33,6 +34,32 @@ class ConfigMismatch(UserError):
     def __init__(self, what: str, way_out: str, epochs_differ: bool) -> None:
         super().__init__(f"{what}. {way_out}")
         self.what, self.epochs_differ = what, epochs_differ
+
+
+class OutOfMemory(UserError):
+    """What the config asks for does not fit into the device's memory."""
+
+
+@contextlib.contextmanager
+def report_out_of_memory() -> Iterator[None]:
+    """Turn a device's lack of memory into an error that a user can fix.
+
+    Raises:
+      OutOfMemory: the device is out of memory; names the fields to change.
+    """
+    from jax.errors import JaxRuntimeError
+
+    try:
+        yield
+    except JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise OutOfMemory(
+            "the device is out of memory: lower config.train.batch_size or "
+            "config.train.eval_batch_size, raise config.optim.accumulate (or set "
+            "config.train.micro_batch=auto, which does so as needed), set "
+            "config.train.remat=full or config.dtype=bfloat16, or use a smaller model"
+        ) from None
 
 
 def first_line(error: BaseException) -> str:

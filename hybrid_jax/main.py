@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "measure the accuracy of a trained run",
     "predict": "predict the classes of images with a trained run",
     "inspect": "look for problems in a data set before you train on it",
+    "sweep": "search the best values of an experiment's fields",
     "benchmark": "measure how fast an experiment trains on this machine",
     "convert": "convert weights to and from PyTorch's timm",
     "models": "list the models, or show the parts of one",

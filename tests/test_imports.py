@@ -38,6 +38,7 @@ MAY_IMPORT = {
     },
     "inspection": SCHEMA | {"augment", "data", "engine", "models"},
     "profiling": SCHEMA | {"data", "engine", "models", "ops", "training"},
+    "sweeps": {"config", "data", "engine"},
     "cli": {
         "config",
         "data",
@@ -46,6 +47,7 @@ MAY_IMPORT = {
         "models",
         "parallel",
         "profiling",
+        "sweeps",
     },
 }
 

@@ -22,9 +22,9 @@ Exit code: 0, or 2 for an error that you can fix.
 import json
 from pathlib import Path
 
-from hybrid_jax.cli.common import Call, Command, report_out_of_memory
+from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option, number
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, report_out_of_memory
 from hybrid_jax.paths import check_local
 
 OPTIONS = (

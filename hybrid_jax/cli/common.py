@@ -191,28 +191,6 @@ def _escaped_output() -> Iterator[None]:
             stream.reconfigure(errors=errors)
 
 
-@contextlib.contextmanager
-def report_out_of_memory() -> Iterator[None]:
-    """Turn a device's lack of memory into an error that a user can fix.
-
-    Raises:
-      UserError: the device is out of memory; names the fields to change.
-    """
-    from jax.errors import JaxRuntimeError
-
-    try:
-        yield
-    except JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise UserError(
-            "the device is out of memory: lower config.train.batch_size or "
-            "config.train.eval_batch_size, raise config.optim.accumulate (or set "
-            "config.train.micro_batch=auto, which does so as needed), set "
-            "config.train.remat=full or config.dtype=bfloat16, or use a smaller model"
-        ) from None
-
-
 def _print_error(text: str, code: int) -> int:
     print(escape(f"hybrid-jax: {text}"), file=sys.stderr)
     return code

@@ -22,9 +22,9 @@ Exit code: 0, or 2 for an error that you can fix.
 
 import typing
 
-from hybrid_jax.cli.common import Call, Command, report_out_of_memory
+from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option, one_of
-from hybrid_jax.errors import ConfigMismatch, UserError
+from hybrid_jax.errors import ConfigMismatch, UserError, report_out_of_memory
 from hybrid_jax.paths import check_local
 
 OPTIONS = (

@@ -185,12 +185,12 @@ def _expand_flagfiles(arguments: list[str]) -> list[str]:
 
 def _unknown(name: str, options: Sequence[Option], takes_fields: bool) -> str:
     """Say that a flag does not exist, and which may be meant."""
-    field = re.fullmatch(rf"(no)?{re.escape(FIELD)}(.*)", name, re.DOTALL)
+    field = re.fullmatch(r"(no)?(?:config|sweep)\.(.*)", name, re.DOTALL)
     if takes_fields and field:
         if field[1] and field[2] in FIELDS:
             return f"--{name}: config.{field[2]} is neither true nor false"
         return f"{unknown_field(field[2])} (see `hybrid-jax fields`)"
-    names = [o.name for o in options if not o.name.startswith(FIELD)] + ["flagfile"]
+    names = [o.name for o in options if "." not in o.name] + ["flagfile"]
     near = difflib.get_close_matches(name, names, 1, NEAR)
     if takes_fields and not near:
         near = [FIELD + field for field in nearest(name)]

@@ -27,9 +27,9 @@ another process died; 143 after SIGTERM; 130 after Ctrl-C.
 import re
 import typing
 
-from hybrid_jax.cli.common import Call, Command, report_out_of_memory
+from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option, integer
-from hybrid_jax.errors import ConfigMismatch, UserError
+from hybrid_jax.errors import ConfigMismatch, UserError, report_out_of_memory
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import Config

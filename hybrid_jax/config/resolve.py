@@ -97,6 +97,17 @@ def parse_value(name: str, text: str) -> Any:
     raise UserError(_refusal(name, text or "''"))
 
 
+def read_value(name: str, text: str) -> Any:
+    """Read a field's value from a command line, and check it by itself.
+
+    Raises:
+      UserError: the text is of another type, or the value is not allowed.
+    """
+    value = parse_value(name, text)
+    _check_field(name, value, FIELDS[name])
+    return value
+
+
 def check_image_size(image_size: tuple[int, ...], strides: tuple[int, ...]) -> None:
     """Refuse a size that the network cannot serve.
 

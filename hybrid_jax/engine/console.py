@@ -24,12 +24,12 @@ class Reporter:
 
         Args:
           log: file to append to, or None.
-          quiet: print nothing, neither to the screen nor to the log.
+          quiet: print nothing to the screen.
         """
         self._console = Console(
             highlight=False, markup=False, soft_wrap=True, quiet=quiet
         )
-        self._log = log.open("a", encoding="utf-8") if log and not quiet else None
+        self._log = log.open("a", encoding="utf-8") if log else None
         self._bar: Progress | None = None
         self._last_line = self._started = time.monotonic()
 

@@ -15,6 +15,7 @@ class Diverged(UserError):
 
     Attributes:
       what: the loss and its step, in words.
+      step: the first with such a loss, counted from 1.
       causes: steps, counted from 0, one of whose batches is to blame.
     """
 
@@ -30,6 +31,7 @@ class Diverged(UserError):
           way_out: what the user can change.
         """
         self.what, self.causes = f"the loss is {loss} at step {step}", causes
+        self.step = step
         super().__init__(f"{self.what}: {way_out}")
 
 

@@ -72,7 +72,7 @@ def fit(
         `split`, `step`, `epoch` and the metrics. One that returns True ends the run
         after the row's evaluation. Of several processes, the first one calls them.
       hosts: the processes that share the run; by default those of `jax.distributed`.
-      verbose: whether progress is shown.
+      verbose: whether progress is shown; the folder's `log.txt` has it in any case.
 
     Returns:
       The run, whose weights are those that were tested.
@@ -93,7 +93,10 @@ def fit(
         resolved, loaded = _load_splits(resolved, splits, folder, hosts)
         experiment = _create_experiment(resolved, loaded, folder, hosts)
         with (
-            Reporter(folder.log, quiet=not (hosts.is_main and verbose)) as console,
+            Reporter(
+                folder.log if hosts.is_main else None,
+                quiet=not (hosts.is_main and verbose),
+            ) as console,
             _open_checkpoints(folder, resolved.train.keep, hosts) as checkpoints,
             hosts.fail_together(),  # here too, since closing what is above may wait
         ):

@@ -13,7 +13,7 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.data.memory_budget import device_memory
 from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.programs import step_compiler
-from hybrid_jax.errors import UserError, megabytes
+from hybrid_jax.errors import OutOfMemory, UserError, megabytes
 from hybrid_jax.parallel.mesh import Devices
 
 AUTO = "auto"
@@ -120,11 +120,11 @@ def too_large(
             "a larger machine, or start another with --config.init_from"
         )
     if micro_batches is None:
-        return UserError(
+        return OutOfMemory(
             f"{facts}, and not even a micro-batch of {devices.count} fits: "
             f"{_ways_out(config)}"
         )
-    return UserError(
+    return OutOfMemory(
         f"{facts}: {config.train.batch_size // micro_batches} images at a time would "
         f"fit, which --config.train.micro_batch=auto takes; or {_ways_out(config)}"
     )

@@ -69,7 +69,8 @@ def _backward(saved: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     size, _, channels, features = kernel.shape
     dx = convolution_reference(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
-    taps = tap_slices(pad_map(x, 1, size), *x.shape[1:3], 1, size)
+    height, width = x.shape[1:3]
+    taps = tap_slices(pad_map(x, 1, size), height, width, stride=1, size=size)
     rows = dy.reshape(-1, features)
     dkernel = jnp.stack([tap.reshape(-1, channels).T @ rows for tap in taps])
     return dx, dkernel.reshape(kernel.shape)

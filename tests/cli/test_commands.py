@@ -81,7 +81,11 @@ def test_examples_of_the_help_are_right(name):
     assert len(examples) >= 2
     for example in map(shlex.split, examples):
         assert example[:2] == ["hybrid-jax", name]
-        if name in ("train", "evaluate", "benchmark", "inspect"):
+        if name == "sweep":
+            from hybrid_jax.cli.sweep import parse as parse_sweep
+
+            assert parse_sweep(example[2:]).search.space
+        elif name in ("train", "evaluate", "benchmark", "inspect"):
             from hybrid_jax.cli.flags import parse
 
             parsed = parse(example[2:], module.OPTIONS, takes_config=True)

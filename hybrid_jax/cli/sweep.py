@@ -1,0 +1,188 @@
+r"""Search the best values of an experiment's fields; validation alone chooses.
+
+  hybrid-jax sweep --config=digits --sweep.optim.learning_rate=1e-4:1e-1:log
+  hybrid-jax sweep --config=digits --seeds=3 --retrain=5 --workers=2 \
+      --sweep.train.batch_size=10,25 --sweep.model.name=wrn_16_1,vit_tiny
+
+Every trial has a folder in the workdir, beside results.csv and figures. Run the
+same command again to resume, or at the same time elsewhere to help.
+
+  --config=FILE[:MODEL]  experiment; --config.FIELD=VALUE changes a field
+  --sweep.FIELD=VALUES   LOW:HIGH, LOW:HIGH:log or A,B,C; tuples A;B;C
+  --workdir=DIR          folder of the sweep [sweeps/FILE]
+  --sampler=NAME         tpe, random, or grid, which takes each of A,B,C [tpe]
+  --trials=N             how many in all; 0 is 20, or the whole grid [0]
+  --seeds=N              runs of a trial, each with another seed [1]
+  --folds=K              each seed on each of K folds of the training images
+  --pruner=NAME          halving ends hopeless trials early; or none [none]
+  --workers=N            processes of this machine [1]
+  --storage=URL          postgresql://... for workers on several machines
+  --retrain=N            train the winner on all, with N seeds, and test it
+  --flagfile=FILE        read more flags from a file, one on each line
+
+Exit code: 0; 2 for an error that you can fix; 143 or 130 after a signal.
+"""
+
+import os
+import typing
+from pathlib import Path
+
+from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.cli.options import TEXT, Option, integer, one_of
+from hybrid_jax.errors import UserError
+from hybrid_jax.paths import expand_user
+
+if typing.TYPE_CHECKING:
+    from hybrid_jax.sweeps.progress import SearchProgress
+    from hybrid_jax.sweeps.search import Search
+    from hybrid_jax.sweeps.storage import Store
+
+SWEEPS, TRIALS = "sweeps", 20
+OPTIONS = (
+    Option("workdir", TEXT),
+    Option("sampler", one_of("tpe", "random", "grid"), "tpe"),
+    Option("trials", integer(0), 0),
+    Option("seeds", integer(1), 1),
+    Option("folds", integer(0), 0),
+    Option("pruner", one_of("none", "halving"), "none"),
+    Option("workers", integer(1), 1),
+    Option("storage", TEXT, ""),
+    Option("retrain", integer(0), 0),
+)
+
+
+class Arguments(typing.NamedTuple):
+    """The parsed command line.
+
+    Attributes:
+      search: what is asked for.
+      folder: of the search.
+      trials: how many there are to be.
+      workers: processes of this machine.
+      storage: URL of the storage; empty is SQLite in the folder.
+      retrain: seeds of the winner.
+      flags: the experiment as it was typed, to be typed again.
+    """
+
+    search: "Search"
+    folder: Path
+    trials: int
+    workers: int
+    storage: str
+    retrain: int
+    flags: list[str]
+
+
+def run(call: Call) -> None:
+    """Search what a command line asks for.
+
+    Raises:
+      UserError: something that the user can fix.
+      Interrupted: a signal arrived; the runs are saved.
+    """
+    # Imported here, so that help is instant and mistakes are found before jax loads.
+    arguments = parse(call.arguments)
+    from hybrid_jax.sweeps.progress import SearchProgress
+    from hybrid_jax.sweeps.storage import Store
+
+    store = Store(arguments.search, arguments.folder, arguments.storage)
+    with SearchProgress(store, arguments.trials) as progress:
+        if arguments.workers > 1:
+            from hybrid_jax.sweeps.workers import run_workers
+
+            command = ["sweep", *call.arguments, "--workers=1"]
+            run_workers(arguments.workers, command, progress.update)
+        else:
+            _work(arguments, store, progress)
+    _show(call, arguments, store, progress)
+
+
+def parse(words: list[str]) -> Arguments:
+    """Parse a command line.
+
+    Raises:
+      UserError: a flag, a value, a field, its range or a config file is wrong.
+    """
+    from hybrid_jax.cli import flags, workdirs
+    from hybrid_jax.config.schema import FIELDS
+    from hybrid_jax.sweeps.search import create_search
+    from hybrid_jax.sweeps.space import SWEEP, label
+
+    varied = [Option(f"{SWEEP}{name}", TEXT) for name in FIELDS]
+    parsed = flags.parse(words, [*OPTIONS, *varied], takes_config=True)
+    values = parsed.values
+    texts = {name: values[f"{SWEEP}{name}"] for name in FIELDS}
+    search = create_search(
+        flags.required_config(parsed),
+        {name: text for name, text in texts.items() if text is not None},
+        **{name: values[name] for name in ("sampler", "pruner", "seeds", "folds")},
+    )
+    default = workdirs.default_workdir(values["config"])
+    default = os.path.join(SWEEPS, os.path.basename(default))
+    workdir = default if values["workdir"] is None else values["workdir"]
+    trials = values["trials"] or TRIALS
+    if search.sampler == "grid":
+        trials = min(values["trials"] or len(search.grid()), len(search.grid()))
+    typed = {name: str(label(value)) for name, value in parsed.changed.items()}
+    return Arguments(
+        search=search,
+        folder=expand_user(workdirs.resolve_workdir(workdir, None)),
+        trials=trials,
+        workers=values["workers"],
+        storage=values["storage"],
+        retrain=values["retrain"],
+        flags=[
+            f"--config={values['config']}",
+            *(f"--config.{name}={text}" for name, text in typed.items()),
+        ],
+    )
+
+
+def _work(arguments: Arguments, store: "Store", progress: "SearchProgress") -> None:
+    """Run trials and then the winner's runs, as long as there are some."""
+    from hybrid_jax.sweeps import figures, retrain
+    from hybrid_jax.sweeps.table import read_rows
+    from hybrid_jax.sweeps.worker import Worker
+
+    search, folder = arguments.search, arguments.folder
+    Worker(search, store, folder, arguments.trials, progress.update).run()
+    with store.exclusive():
+        for note in figures.draw(store.study, folder):
+            progress.say(note)
+    winner = read_rows(store.study)[0]
+    if arguments.retrain and winner.is_complete:
+        progress.say(f"Training the winner, trial {winner.number}, on all images")
+        count, say = arguments.retrain, progress.say
+        retrain.retrain(search, store, folder, winner, count, say)
+
+
+def _show(
+    call: Call, arguments: Arguments, store: "Store", progress: "SearchProgress"
+) -> None:
+    """Print the table, the winner's command, and how well the winner tests.
+
+    Raises:
+      UserError: no trial is complete.
+    """
+    from hybrid_jax.sweeps import retrain, table
+
+    search, folder = arguments.search, arguments.folder
+    rows = table.read_rows(store.study)
+    progress.show(table.on_screen(rows, search))
+    if len(rows[0].result.values) == 1:
+        progress.say("One run a trial tells nothing of the spread: see --seeds")
+    progress.say(f"All trials: {folder / table.CSV}")
+    winner = rows[0]
+    if not winner.is_complete:
+        raise UserError(f"no trial is complete: {winner.result.error or 'see above'}")
+    values = [f"--config.{name}={value}" for name, value in winner.params.items()]
+    target = f"--workdir={folder / f'trial-{winner.number}-again'}"
+    line = call.line("train", *arguments.flags, *values, target)
+    progress.say(f"The winner, trial {winner.number}: {line}")
+    if arguments.retrain:
+        outcomes = retrain.read_outcomes(folder, search, arguments.retrain)
+        for text in retrain.in_words(outcomes):
+            progress.say(text)
+
+
+COMMAND = Command(__doc__.strip(), run, huge_pages=True)

@@ -1,0 +1,104 @@
+"""Train the winner of a search on all training images, and test it once a seed."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hybrid_jax.config.schema import Config
+from hybrid_jax.engine.json_files import read_json, write_json
+from hybrid_jax.errors import plural
+from hybrid_jax.sweeps import table
+from hybrid_jax.sweeps.parts import work_through
+from hybrid_jax.sweeps.runs import Outcome, read_outcome
+from hybrid_jax.sweeps.search import Search, seeds_of
+from hybrid_jax.sweeps.storage import Store
+from hybrid_jax.sweeps.table import Row
+from hybrid_jax.sweeps.trial import METRIC
+
+FOLDER, FILE = "winner", "winner.json"
+
+
+def winner_config(search: Search, winner: Row) -> Config:
+    """Return the config of the winner on train and validation together, with a test."""
+    values = {d.name: d.value_of(winner.params[d.name]) for d in search.space}
+    # Without a validation split nothing can end a run early, or choose among weights.
+    everything = {"data.validation": 0, "data.test": True, "train.patience": 0}
+    return search.config.replace(values | everything)
+
+
+def retrain(
+    search: Search,
+    store: Store,
+    folder: Path,
+    winner: Row,
+    count: int,
+    say: Callable[[str], None],
+) -> dict[str, Outcome]:
+    """Train the winner with so many seeds, beside other workers.
+
+    Args:
+      search: that is complete.
+      store: of its trials.
+      folder: of the search; runs lie in `winner/seed-0` and so on.
+      winner: the best trial.
+      count: number of seeds.
+      say: prints a line.
+
+    Returns:
+      The outcome of each run by name.
+
+    Raises:
+      UserError, Interrupted: as `runs.run_config`.
+    """
+    base = winner_config(search, winner)
+    with store.exclusive():
+        if note := _set_other_winner_aside(folder, winner.number):
+            say(note)
+    parts = {
+        f"seed-{seed}": base.replace({"seed": seed}) for seed in seeds_of(base, count)
+    }
+    return work_through(parts, folder / FOLDER)
+
+
+def read_outcomes(folder: Path, search: Search, count: int) -> dict[str, Outcome]:
+    """Read the outcomes that there are already."""
+    names = [f"seed-{seed}" for seed in seeds_of(search.config, count)]
+    found = {name: read_outcome(folder / FOLDER / name) for name in names}
+    return {name: outcome for name, outcome in found.items() if outcome}
+
+
+def _set_other_winner_aside(folder: Path, number: int) -> str:
+    """Rename the folder of a winner that more trials have beaten; return a note."""
+    path = folder / FOLDER
+    if (path / FILE).exists() and (before := read_json(path / FILE)["trial"]) != number:
+        aside = folder / f"{FOLDER}-trial-{before}"
+        if aside.exists():
+            aside = folder / f"{aside.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        path.rename(aside)
+        path.mkdir()
+        write_json(path / FILE, {"trial": number})
+        return (
+            f"trial {before} won before, and its test results lie in {aside}: the test "
+            "split is looked at a second time, for another winner"
+        )
+    path.mkdir(exist_ok=True)
+    write_json(path / FILE, {"trial": number})
+    return ""
+
+
+def in_words(outcomes: Mapping[str, Outcome]) -> list[str]:
+    """Return lines on how the winner's runs test, and which of them failed."""
+    lines = [
+        f"winner, {name}: {outcome.state} ({outcome.error})"
+        for name, outcome in outcomes.items()
+        if not outcome.is_complete
+    ]
+    tested = [o.test[METRIC] for o in outcomes.values() if o.test]
+    if not tested:
+        return [*lines, "No test accuracy of the winner: the data have no test split"]
+    seeds = plural(len(tested), "seed")
+    return [
+        *lines,
+        f"Test accuracy of the winner, trained on all images: {table.in_words(tested)} "
+        f"({seeds}{'' if len(tested) > 1 else ', so no interval'})",
+    ]

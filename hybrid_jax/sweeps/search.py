@@ -1,0 +1,163 @@
+"""What a search is: its config and space, kept in its folder so that all agree."""
+
+import dataclasses
+import itertools
+import uuid
+from pathlib import Path
+from typing import Any
+
+from hybrid_jax.config import stored
+from hybrid_jax.config.schema import Config
+from hybrid_jax.engine.json_files import read_json, write_json
+from hybrid_jax.errors import UserError
+from hybrid_jax.sweeps.claims import waiting_lock
+from hybrid_jax.sweeps.space import Dimension, parse_space
+
+FILE = "sweep.json"
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """A search, which never changes once it has begun.
+
+    Attributes:
+      config: what all trials have in common.
+      space: what they differ in.
+      sampler: a row of `samplers.SAMPLERS`.
+      pruner: a row of `samplers.PRUNERS`.
+      seeds: how many runs of a trial differ in their seed alone.
+      folds: of cross-validation; 0 validates as the config says.
+    """
+
+    config: Config
+    space: tuple[Dimension, ...]
+    sampler: str = "tpe"
+    pruner: str = "none"
+    seeds: int = 1
+    folds: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a search in which nothing could choose.
+
+        Raises:
+          UserError: there is no validation split, or it depends on two settings.
+        """
+        varied = next((d for d in self.space if d.name == "data.validation"), None)
+        if varied and self.folds:
+            raise UserError("--sweep.data.validation and --folds: give one of them")
+        low = self.config.data.validation
+        if varied:
+            low = varied.low if not varied.choices else min(map(_share, varied.choices))
+        if low == 0 and not self.folds:
+            raise UserError(
+                "config.data.validation=0 leaves nothing to choose by: take a share "
+                "such as 0.2, or give --folds=5"
+            )
+        if self.folds == 1:
+            raise UserError("--folds=1 leaves nothing to train on: give 2 or more")
+        if self.sampler == "grid":
+            self.grid()
+
+    @property
+    def base(self) -> Config:
+        """Return the config of all trials, whose test split is not even loaded."""
+        return self.config.replace({"data.test": False})
+
+    def parts(self, values: dict[str, Any]) -> dict[str, Config]:
+        """Return the runs of a trial by name, those of a fold together.
+
+        Args:
+          values: of the varied fields.
+        """
+        parts = {}
+        for fold in range(1, (self.folds or 1) + 1):
+            for seed in seeds_of(self.config, self.seeds):
+                changed = values | {"seed": seed}
+                if self.folds:
+                    changed["data.validation"] = f"{fold}/{self.folds}"
+                name = f"fold-{fold}-seed-{seed}" if self.folds else f"seed-{seed}"
+                parts[name] = self.base.replace(changed)
+        return parts
+
+    def grid(self) -> list[dict[str, Any]]:
+        """Return every combination, as Optuna keeps values.
+
+        Raises:
+          UserError: a field has no end of values.
+        """
+        names = [dimension.name for dimension in self.space]
+        points = itertools.product(*(d.points() for d in self.space))
+        return [dict(zip(names, point, strict=True)) for point in points]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what tells searches apart, fit for JSON."""
+        return {
+            "space": {dimension.name: dimension.text for dimension in self.space},
+            "sampler": self.sampler,
+            "pruner": self.pruner,
+            "seeds": self.seeds,
+            "folds": self.folds,
+        }
+
+
+def _share(validation: float | str) -> float:
+    """Return 0 where nothing is validated; a fold is a text."""
+    return 1.0 if isinstance(validation, str) else validation
+
+
+def seeds_of(config: Config, count: int) -> range:
+    """Return the seeds of so many runs of a config."""
+    return range(config.seed, config.seed + count)
+
+
+def keep(search: Search, folder: Path, storage: str) -> str:
+    """Keep a search in its folder, or check that the folder's is the same.
+
+    Args:
+      search: as asked for.
+      folder: of the search; made if need be.
+      storage: of its trials, without a password.
+
+    Returns:
+      The name of the search in its storage.
+
+    Raises:
+      UserError: the folder holds another search; names what differs.
+    """
+    path = folder / FILE
+    asked = {"schema": SCHEMA, "storage": storage} | search.to_json()
+    with waiting_lock(folder):
+        if not path.exists():
+            _refuse_other_files(folder)
+            about = {"study": f"hybrid_jax-{uuid.uuid4().hex}"}
+            write_json(path, asked | about | {"config": stored.nested(search.config)})
+        theirs = read_json(path)
+    differing = [
+        f"{name} is {theirs.get(name)!r} there and {value!r} here"
+        for name, value in asked.items()
+        if theirs.get(name) != value
+    ] + stored.differences(stored.read(theirs["config"], stored.SCHEMA), search.config)
+    if differing:
+        raise UserError(
+            f"--workdir={folder} holds another sweep: {'; '.join(differing)}. Give "
+            "another workdir, or that sweep's settings"
+        )
+    return str(theirs["study"])
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """Refuse a folder that holds a run.
+
+    Raises:
+      UserError: it does.
+    """
+    if (folder / "config.json").exists():
+        raise UserError(
+            f"--workdir={folder} holds a run: give another folder for the sweep"
+        )
+
+
+def create_search(config: Config, texts: dict[str, str], **settings: Any) -> Search:
+    """Create a search from what was typed; see `parse_space` and `Search`."""
+    return Search(config, parse_space(texts), **settings)

@@ -1,0 +1,148 @@
+"""Read what a search varies: ranges and choices of a config's fields."""
+
+import math
+import re
+import typing
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hybrid_jax.config.resolve import read_value
+from hybrid_jax.config.schema import FIELDS
+from hybrid_jax.config.suggestions import unknown_field
+from hybrid_jax.errors import UserError
+
+if typing.TYPE_CHECKING:
+    from optuna import Trial
+
+SWEEP = "sweep."  # start of the flags, such as --sweep.optim.learning_rate
+RANGE = re.compile(r"([^:]+):([^:]+)(?::(\w+))?")
+NUMBER = re.compile(r"[-+.\w]+")
+MOST_POINTS = 10_000  # of a grid
+# Fields that no search varies, and what to do instead.
+FIXED = {
+    "seed": "--seeds=N runs each trial with N seeds",
+    "data.test": "the test split chooses nothing",
+    "init_checkpoint": "set it with --config.init_checkpoint",
+}
+
+
+class Dimension(NamedTuple):
+    """A field that a search varies.
+
+    Attributes:
+      name: of the field.
+      choices: its values; empty for a range.
+      low: least value of a range.
+      high: greatest value of a range, itself included.
+      log: whether a range is drawn from by the logarithm.
+    """
+
+    name: str
+    choices: tuple[Any, ...] = ()
+    low: float = 0
+    high: float = 0
+    log: bool = False
+
+    @property
+    def text(self) -> str:
+        """Return it as it can be typed."""
+        if not self.choices:
+            return f"{self.low}:{self.high}{':log' if self.log else ''}"
+        return ";".join(map(str, self.choices))
+
+    def suggest(self, trial: "Trial") -> Any:
+        """Return the field's value in a trial, drawn by the sampler if it is new."""
+        if self.choices:
+            labels = [label(value) for value in self.choices]
+            return self.value_of(trial.suggest_categorical(self.name, labels))
+        if isinstance(self.low, int):
+            return trial.suggest_int(self.name, self.low, int(self.high), log=self.log)
+        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
+
+    def value_of(self, kept: Any) -> Any:
+        """Return the field's value that Optuna keeps as `kept`."""
+        labels = [label(value) for value in self.choices]
+        return self.choices[labels.index(kept)] if self.choices else kept
+
+    def points(self) -> list[Any]:
+        """Return all values, as a grid takes them.
+
+        Raises:
+          UserError: they cannot be counted, or are too many.
+        """
+        if self.choices:
+            return [label(value) for value in self.choices]
+        if not isinstance(self.low, int) or self.high - self.low >= MOST_POINTS:
+            raise UserError(
+                f"--{SWEEP}{self.name}={self.text} is a range, and a grid takes "
+                f"choices: give values separated by commas, or another --sampler"
+            )
+        return [*range(self.low, int(self.high) + 1)]
+
+
+def label(value: Any) -> Any:
+    """Return a value as Optuna keeps it: itself, or a tuple as text."""
+    return str(value) if isinstance(value, tuple) else value
+
+
+def parse_space(texts: Mapping[str, str]) -> tuple[Dimension, ...]:
+    """Read a search space.
+
+    Args:
+      texts: of each field, `LOW:HIGH`, `LOW:HIGH:log`, or choices separated by commas.
+        Where a choice holds commas, as tuples do, they are separated by semicolons.
+
+    Raises:
+      UserError: names the field, its text and what is allowed.
+    """
+    if not texts:
+        raise UserError(
+            "nothing is varied: give a range or choices of a field, such as "
+            f"--{SWEEP}optim.learning_rate=1e-4:1e-1:log"
+        )
+    return tuple(parse_dimension(name, text) for name, text in texts.items())
+
+
+def parse_dimension(name: str, text: str) -> Dimension:
+    """Read the range or the choices of a field; see `parse_space`."""
+    if name not in FIELDS:
+        raise UserError(f"{unknown_field(name)} (see `hybrid-jax fields`)")
+    if name in FIXED:
+        raise UserError(f"--{SWEEP}{name}={text} is not allowed: {FIXED[name]}")
+    types = FIELDS[name].types
+    match = RANGE.fullmatch(text.replace(" ", ""))
+    is_number = not {str, tuple, bool} & {*types} or name == "data.validation"
+    if is_number and match and all(map(NUMBER.fullmatch, match.groups("log"))):
+        return _parse_range(name, text, *match.groups())
+    separator = ";" if ";" in text or tuple in types else ","
+    choices = tuple(read_value(name, part.strip()) for part in text.split(separator))
+    for choice in choices:
+        if choices.count(choice) > 1:
+            raise UserError(f"--{SWEEP}{name}={text} has {choice} twice")
+    if len(choices) < 2:
+        more = " separated by semicolons" if tuple in types else ""
+        raise UserError(
+            f"--{SWEEP}{name}={text} is one value: give several{more}, or set it with "
+            f"--config.{name}"
+        )
+    return Dimension(name, choices)
+
+
+def _parse_range(
+    name: str, text: str, low_text: str, high_text: str, scale: str | None
+) -> Dimension:
+    low, high = read_value(name, low_text), read_value(name, high_text)
+    if not (isinstance(low, int) and isinstance(high, int)):
+        low, high = float(low), float(high)
+    wrong = ""
+    if scale not in (None, "log"):
+        wrong = f"{scale} is no scale: write LOW:HIGH or LOW:HIGH:log"
+    elif not low < high:
+        wrong = f"{low} is not below {high}"
+    elif scale and low <= 0:
+        wrong = "a range by the logarithm begins above 0"
+    elif math.isinf(high):
+        wrong = "a range has an end"
+    if wrong:
+        raise UserError(f"--{SWEEP}{name}={text} is not allowed: {wrong}")
+    return Dimension(name, (), low, high, scale == "log")

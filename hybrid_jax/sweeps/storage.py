@@ -1,0 +1,130 @@
+"""Where the trials of a search are kept: SQLite in its folder, or PostgreSQL."""
+
+import contextlib
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.extras import import_extra
+from hybrid_jax.sweeps import samplers
+from hybrid_jax.sweeps.claims import waiting_lock
+from hybrid_jax.sweeps.search import Search, keep
+
+if typing.TYPE_CHECKING:
+    from optuna import Study
+
+SQLITE = "study.sqlite3"  # in the folder of a search
+BUSY_SECONDS = 60  # how long SQLite waits for another worker's turn
+URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?(://.+)", re.DOTALL)
+
+
+class Store:
+    """Hold the trials of a search.
+
+    Attributes:
+      study: of Optuna.
+    """
+
+    def __init__(self, search: Search, folder: Path, url: str = "") -> None:
+        """Open the storage of a search, and check that the folder is that search's.
+
+        Args:
+          search: as asked for.
+          folder: of the search.
+          url: of PostgreSQL; empty is SQLite in the folder.
+
+        Raises:
+          UserError: the folder holds another search, or the storage cannot be had.
+        """
+        self._folder, self._is_shared = folder, bool(url)
+        optuna = samplers.optuna()
+        name = keep(search, folder, _without_password(url) or SQLITE)
+        # Workers that start together would make the same tables at the same time.
+        with storage_errors(), waiting_lock(folder):
+            self._storage = _open(optuna, folder, url)
+            self.study: Study = optuna.create_study(
+                study_name=name,
+                storage=self._storage,
+                direction="maximize",
+                load_if_exists=True,
+            )
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep all other workers of the search out of this block, wherever they are."""
+        if not self._is_shared:
+            with waiting_lock(self._folder):
+                yield
+            return
+        from sqlalchemy import text
+
+        # Not all shared folders pass locks on to other machines; the database does.
+        key = {"key": hash_of(self.study.study_name)}
+        with storage_errors(), self._storage.engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+
+
+@contextlib.contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn an error of a database into one that a user can fix.
+
+    Raises:
+      UserError: the database cannot be reached, or refuses.
+    """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        what = first_line(error.__cause__ or error)
+        raise UserError(
+            f"the storage of the sweep fails ({what}): check --storage and that the "
+            "database runs, and run the same command to resume"
+        ) from None
+
+
+def hash_of(name: str) -> int:
+    """Return a number of 60 bits for a name that ends in hexadecimal digits."""
+    return int(name[-15:], 16)
+
+
+def check_url(url: str) -> str:
+    """Return the URL of a PostgreSQL database with the driver that is used.
+
+    Raises:
+      UserError: it is no such URL, or the driver is not installed.
+    """
+    match = URL.fullmatch(url)
+    if not match:
+        raise UserError(
+            f"--storage={_without_password(url)} is not allowed: leave it out for "
+            "SQLite in the workdir, or give postgresql://USER@HOST/DATABASE"
+        )
+    import_extra("psycopg", extra="sweep", purpose="--storage=postgresql")
+    return f"postgresql+psycopg{match[1]}"
+
+
+def _open(optuna: Any, folder: Path, url: str) -> Any:
+    from sqlalchemy.engine import URL as SqlUrl
+
+    if url:
+        return optuna.storages.RDBStorage(
+            check_url(url), engine_kwargs={"pool_pre_ping": True}
+        )
+    path = SqlUrl.create("sqlite", database=str((folder / SQLITE).absolute()))
+    return optuna.storages.RDBStorage(
+        path.render_as_string(hide_password=False),
+        engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}},
+    )
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(?<=://)([^:@/]*):[^@/]*@", r"\1@", url)

@@ -1,0 +1,123 @@
+"""Start workers as processes of this machine, share its devices, and end with them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import hybrid_jax
+from hybrid_jax.engine.signals import Interrupted, Interruption
+from hybrid_jax.errors import ProcessDied, UserError
+
+POLL_SECONDS = 0.5
+GPU_MEMORY = 0.9  # share that the workers of a GPU have together
+
+
+def run_workers(
+    count: int, command: Sequence[str], watch: Callable[[], None] = lambda: None
+) -> None:
+    """Run a command of this program in several processes at once, to their ends.
+
+    Args:
+      count: number of processes.
+      command: subcommand and arguments, as typed; what it prints is not shown, but for
+        errors.
+      watch: is called all the while.
+
+    Raises:
+      UserError: a worker ended with an error, which it has printed.
+      ProcessDied: a worker was killed.
+      Interrupted: by a signal, which the workers received too, and have ended.
+    """
+    words = [sys.executable, "-P", "-m", "hybrid_jax.main", *command]
+    with Interruption() as interruption:
+        children: list[subprocess.Popen] = []
+        try:
+            for number in range(count):
+                environment = os.environ | worker_environment(number, count)
+                child = subprocess.Popen(  # noqa: S603
+                    words, env=environment, stdout=subprocess.DEVNULL
+                )
+                children.append(child)
+                _share_cores(child.pid, number, count)
+            while any(child.poll() is None for child in children):
+                watch()
+                time.sleep(POLL_SECONDS)
+            watch()
+        except BaseException as error:
+            interruption.handled = True
+            _end(children, error)
+            raise
+    _check([child.returncode for child in children])
+
+
+def worker_environment(number: int, count: int) -> dict[str, str]:
+    """Return what is special about a worker's environment: its code, and its GPU."""
+    root = str(Path(hybrid_jax.__file__).parents[1])
+    before = os.environ.get("PYTHONPATH")
+    paths = root + (os.pathsep + before if before else "")
+    return {"PYTHONPATH": paths} | _gpu(_gpus(), number, count)
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs that jax would see, by number."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for name in chosen.split(",") if name]
+    nodes = Path("/dev").glob("nvidia[0-9]*")
+    return [str(number) for number, _ in enumerate(nodes)]
+
+
+def _gpu(gpus: Sequence[str], number: int, count: int) -> dict[str, str]:
+    """Return the variables that give a worker its GPU, and its share of that one."""
+    if not gpus:
+        return {}
+    sharing = -(-count // len(gpus))
+    given = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
+    if sharing > 1 and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
+        given["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{GPU_MEMORY / sharing:.3f}"
+    return given
+
+
+def _share_cores(pid: int, number: int, count: int) -> None:
+    """Give a worker cores of its own, since each would start a thread for every one."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if count <= len(cores):
+        os.sched_setaffinity(pid, cores[number::count])
+
+
+def _end(children: Sequence[subprocess.Popen], error: BaseException) -> None:
+    """Pass a signal on to the workers, and wait until they have saved their steps."""
+    number = signal.SIGTERM
+    if isinstance(error, Interrupted):
+        number = signal.Signals(error.code - 128)
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(number)
+    for child in children:
+        child.wait()
+
+
+def _check(codes: Sequence[int]) -> None:
+    """Report workers that did not come to the end.
+
+    Raises:
+      UserError: see `run_workers`.
+    """
+    wrong = {number: code for number, code in enumerate(codes, 1) if code}
+    if not wrong:
+        return
+    number, code = next(iter(wrong.items()))
+    if code > 0:
+        error = UserError(f"worker {number} ended with exit code {code}, see above")
+        error.code = code
+        raise error
+    name = signal.Signals(-code).name
+    raise ProcessDied(
+        f"worker {number} was ended by {name}: run the same command to resume"
+    )

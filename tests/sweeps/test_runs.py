@@ -1,0 +1,58 @@
+"""One run in one folder: its end is kept, and nothing is run twice."""
+
+import pytest
+
+from hybrid_jax.config.resolve import resolve
+from hybrid_jax.errors import ConfigMismatch
+from hybrid_jax.sweeps import runs
+from hybrid_jax.sweeps.claims import claim
+from hybrid_jax.sweeps.parts import work_through
+from hybrid_jax.sweeps.runs import InUse, run_config
+from tests.engine.experiments import small
+
+
+def config(**fields):
+    return resolve(small(train__epochs=1, optim__warmup_epochs=0.0, **fields))
+
+
+def test_a_run_ends_once_and_is_read_from_then_on(
+    tmp_path, digits, capsys, monkeypatch
+):
+    tried = config(data__test=False)
+    capsys.readouterr()
+    first = run_config(tried, tmp_path / "a")
+    assert first.is_complete
+    assert first.test is None
+    assert 0 <= first.validation["accuracy"] <= 1
+    assert first.step == 6
+    assert capsys.readouterr().out == ""
+    assert "epoch 1.0/1" in (tmp_path / "a" / "log.txt").read_text()
+    monkeypatch.setattr(runs, "fit", None)  # would fail
+    assert run_config(tried, tmp_path / "a") == first
+    with pytest.raises(ConfigMismatch, match=r"config\.seed is 0 there and 1 here"):
+        run_config(config(data__test=False, seed=1), tmp_path / "a")
+
+
+def test_a_config_that_fails_has_an_outcome_too(tmp_path, monkeypatch):
+    diverging = config(data__test=False, debug__inject="nan@3")
+    # Warm-up takes every step there is, which is known with the data alone.
+    refused = diverging.replace({"train.batch_size": 500, "optim.warmup_epochs": 0.9})
+    parts = {"diverging": diverging, "refused": refused}
+    told = []
+    outcomes = work_through(parts, tmp_path, lambda *about: told.append(about))
+    assert told == [*outcomes.items()]
+    assert [o.state for o in outcomes.values()] == ["diverged", "refused"]
+    assert outcomes["diverging"].step == 3
+    assert "the loss is nan at step 3" in outcomes["diverging"].error
+    assert "warm-up takes all" in outcomes["refused"].error
+    monkeypatch.setattr(runs, "fit", None)
+    assert work_through(parts, tmp_path) == outcomes
+
+
+def test_what_another_worker_holds_is_left_to_it(tmp_path):
+    with claim(tmp_path / "a") as is_mine, claim(tmp_path / "a") as is_mine_too:
+        assert (is_mine, is_mine_too) == (True, False)
+        with pytest.raises(InUse):
+            run_config(config(), tmp_path / "a")
+    with claim(tmp_path / "a") as is_mine:
+        assert is_mine
