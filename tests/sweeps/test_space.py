@@ -1,0 +1,96 @@
+"""What a search varies, as it is typed."""
+
+import optuna
+import pytest
+
+from hybrid_jax.cli.sweep import parse
+from hybrid_jax.errors import UserError
+from hybrid_jax.sweeps.space import Dimension, parse_dimension
+from tests.commands import ROOT
+
+DIGITS = f"--config={ROOT / 'configs' / 'digits.py'}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "dimension"),
+    [
+        ("optim.learning_rate", "1e-4:1e-1:log", ((), 1e-4, 1e-1, True)),
+        ("optim.learning_rate", "1:2", ((), 1.0, 2.0, False)),
+        ("train.batch_size", "10:50", ((), 10, 50, False)),
+        ("train.batch_size", "10, 25,50", ((10, 25, 50),)),
+        ("data.validation", "0.1:0.3", ((), 0.1, 0.3, False)),
+        ("data.validation", "0.1,1/5", ((0.1, "1/5"),)),
+        (
+            "model.name",
+            "astroformer_pico,vit_tiny",
+            (("astroformer_pico", "vit_tiny"),),
+        ),
+        ("model.stack", ";C-C-T-T", (("", "C-C-T-T"),)),
+        ("model.strides", "2,1,1,2,1;", (((2, 1, 1, 2, 1), ()),)),
+        ("data.image_size", "(16, 16);24,24", (((16, 16), (24, 24)),)),
+    ],
+)
+def test_ranges_and_choices(name, text, dimension):
+    parsed = parse_dimension(name, text)
+    assert parsed == Dimension(name, *dimension)
+    assert parse_dimension(name, parsed.text) == parsed
+    value = parsed.suggest(optuna.create_study().ask())
+    if parsed.choices:
+        assert value in parsed.choices
+    else:
+        assert parsed.low <= value <= parsed.high
+        assert type(value) is type(parsed.low)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--sweep.optim.lerning_rate=1:2"], "did you mean config.optim.learning_rate"),
+        (["--sweep.lr=1:2"], "did you mean config.optim.learning_rate"),
+        (["--sweep.optim=1:2"], "config.optim is a group of fields"),
+        (["--sweep.model.name=astroformer_pcio,vit_tiny"], "'astroformer_pico'"),
+        (["--sweep.optim.learning_rate=2:1"], "2.0 is not below 1.0"),
+        (["--sweep.optim.learning_rate=1:1"], "1.0 is not below 1.0"),
+        (["--sweep.optim.learning_rate=nan:1"], "learning_rate=nan is not allowed"),
+        (["--sweep.optim.learning_rate=1:inf"], "learning_rate=inf is not allowed"),
+        (["--sweep.optim.learning_rate=1:2:lgo"], "write LOW:HIGH or LOW:HIGH:log"),
+        (["--sweep.optim.weight_decay=0:1:log"], "begins above 0"),
+        (["--sweep.optim.learning_rate=1,,2"], "learning_rate='' is not allowed"),
+        (["--sweep.train.batch_size=1.5,2"], "a whole number from 1"),
+        (["--sweep.train.batch_size=5,5"], "has 5 twice"),
+        (["--sweep.train.batch_size=5"], "is one value"),
+        (["--sweep.model.strides=2,1,1,2,1"], "separated by semicolons"),
+        (["--sweep.seed=0,1"], "--seeds=N"),
+        (["--sweep.data.test=true,false"], "the test split chooses nothing"),
+        (["--sweep.data.validation=0,0.1"], "leaves nothing to choose by"),
+        (["--sweep.data.validation=0.1,0.2", "--folds=3"], "give one of them"),
+        (["--sweep.train.epochs=6,7", "--config.data.validation=0"], "to choose by"),
+        (["--sweep.train.epochs=6,7", "--folds=1"], "leaves nothing to train on"),
+        (["--sweep.optim.momentum=0:0.9", "--sampler=grid"], "a grid takes choices"),
+        (["--sweep.train.epochs=6,7", "--sampler=tpa"], "one of tpe, random, grid"),
+        (["--sweep.train.epochs=6,7", "--workdir=gs://b/s"], "mount a bucket"),
+        ([], "nothing is varied"),
+    ],
+    ids=str,
+)
+def test_mistakes(flags, told):
+    with pytest.raises(UserError) as refused:
+        parse([DIGITS, *flags])
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_grid_has_every_combination_once():
+    flags = ["--sweep.train.epochs=6:8", "--sweep.model.name=vit_tiny,vit_small"]
+    arguments = parse([DIGITS, "--sampler=grid", *flags])
+    points = [tuple(point.values()) for point in arguments.search.grid()]
+    assert arguments.trials == len(points) == len({*points}) == 6
+
+
+def test_the_test_split_is_no_part_of_any_trial():
+    flags = ["--sweep.train.epochs=6,7", "--seeds=2", "--folds=3", "--config.seed=5"]
+    parts = parse([DIGITS, *flags]).search.parts({"train.epochs": 7})
+    assert [*parts][:3] == ["fold-1-seed-5", "fold-1-seed-6", "fold-2-seed-5"]
+    assert not any(config.data.test for config in parts.values())
+    tried = {(c.data.validation, c.seed, c.train.epochs) for c in parts.values()}
+    assert tried == {(f"{k}/3", seed, 7) for k in (1, 2, 3) for seed in (5, 6)}

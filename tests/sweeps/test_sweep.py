@@ -1,0 +1,161 @@
+"""The command: two fields, two seeds, a worker that is killed, two at once."""
+
+import csv
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.commands import ROOT, hybrid_jax
+
+TINY = [f"--config={ROOT / 'tests' / 'sweeps' / 'tiny.py'}"]
+FIELDS = [
+    "--sampler=grid",
+    "--sweep.optim.learning_rate=0.01,0.02",
+    "--sweep.train.sampling=uniform,balanced",
+]
+SETTINGS = ["--config.train.epochs=12", "--config.train.eval_every=2", "--seeds=2"]
+PROGRAM = [sys.executable, "-m", "hybrid_jax.main", "sweep"]
+
+
+def start(*words):
+    return subprocess.Popen(
+        [*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def kill_at_first_checkpoint(worker, folder):
+    """Kills a worker of a sweep half-way; returns the run that it was in."""
+    while worker.poll() is None:
+        saved = [p for p in folder.glob("trials/*/*/checkpoints/*") if p.name.isdigit()]
+        if saved:
+            worker.send_signal(signal.SIGKILL)
+            worker.wait()
+            return saved[0].parents[1]
+        time.sleep(0.02)
+    raise AssertionError(worker.stdout.read())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, digits):
+    """A folder whose name a database's URL could misread."""
+    return tmp_path_factory.mktemp("sweeps") / "a b?é"
+
+
+@pytest.fixture(scope="module")
+def swept(folder):
+    """A sweep whose first worker was killed, and which two workers completed."""
+    words = [*TINY, *FIELDS, *SETTINGS, f"--workdir={folder}"]
+    killed = kill_at_first_checkpoint(start(*words), folder)
+    assert not (killed / "results.json").exists()
+    both = start(*words, "--workers=2", "--retrain=2")
+    out, _ = both.communicate(timeout=300)
+    assert both.returncode == 0, out
+    return killed, out
+
+
+def test_a_killed_trial_is_continued_from_its_checkpoint(folder, swept):
+    killed, out = swept
+    log = (killed / "log.txt").read_text()
+    assert "Resuming after step " in log
+    rows = [*csv.DictReader((folder / "results.csv").open(encoding="utf-8"))]
+    assert sorted(int(row["trial"]) for row in rows) == [0, 1, 2, 3]
+    assert {row["state"] for row in rows} == {"complete"}
+    assert {row["runs"] for row in rows} == {"2"}
+    tried = {(row["optim.learning_rate"], row["train.sampling"]) for row in rows}
+    assert len(tried) == 4
+    assert out.count("trial 0: validation") == 1
+    assert out.count(" left\n") == 3  # each trial in one line
+    assert len([*folder.glob("trials/*/seed-[01]/results.json")]) == 8
+
+
+def test_a_table_says_what_the_runs_came_to(folder, swept):
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))["trials"]
+    means = [row["mean"] for row in found]
+    assert means == sorted(means, reverse=True)
+    for row in found:
+        trial = folder / "trials" / f"{row['trial']:04}"
+        values = [
+            json.loads((trial / f"seed-{seed}" / "results.json").read_text())
+            for seed in (0, 1)
+        ]
+        assert row["values"] == [v["validation"]["accuracy"] for v in values]
+        low, high = row["interval_95"]
+        # Student's t of one degree of freedom.
+        half = 12.7062 * abs(row["values"][0] - row["values"][1]) / 2
+        assert (high - low) / 2 == pytest.approx(half, rel=1e-4, abs=1e-9)
+    for name in ("importances.png", "history.png", "slices.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_winner_is_trained_on_all_images_and_tested(folder, swept):
+    _, out = swept
+    assert "Test accuracy of the winner, trained on all images: " in out
+    for seed in (0, 1):
+        run = folder / "winner" / f"seed-{seed}"
+        assert "test" in json.loads((run / "results.json").read_text())
+        config = json.loads((run / "config.json").read_text())
+        assert (config["data"]["validation"], config["seed"]) == (0, seed)
+
+
+def test_the_winners_command_trains_it(folder, swept, tmp_path):
+    _, out = swept
+    line = next(line for line in out.splitlines() if line.startswith("The winner"))
+    words = shlex.split(line.partition(": ")[2])
+    train = words.index("train")
+    run = tmp_path / "run"
+    told = hybrid_jax(*words[train:-1], f"--workdir={run}", "--config.train.epochs=1")
+    assert told.returncode == 0, told.stderr
+    best = json.loads((folder / "results.json").read_text(encoding="utf-8"))["trials"]
+    config = json.loads((run / "config.json").read_text())
+    rate = best[0]["config"]["optim.learning_rate"]
+    assert config["optim"]["learning_rate"] == rate
+
+
+def test_the_same_command_again_only_shows_and_another_is_refused(folder, swept):
+    words = ["sweep", *TINY, *FIELDS, *SETTINGS, f"--workdir={folder}"]
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("trials/*/*/*.json")}
+    again = hybrid_jax(*words)
+    assert again.returncode == 0, again.stderr
+    assert "4 trials: 4 complete" in again.stdout
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    for other, told in (
+        ("--config.optim.weight_decay=0.5", "config.optim.weight_decay is 0.05 there"),
+        ("--sweep.train.sampling=balanced,uniform", "space is "),
+        ("--sampler=tpe", "sampler is 'grid' there and 'tpe' here"),
+        ("--seeds=3", "seeds is 2 there and 3 here"),
+    ):
+        refused = hybrid_jax(*words, other)
+        assert refused.returncode == 2
+        assert told in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
+def test_a_diverged_trial_is_counted_and_the_sweep_goes_on(tmp_path, digits):
+    words = ["--sampler=grid", "--sweep.debug.inject=nan@3,", "--retrain=1"]
+    told = hybrid_jax("sweep", *TINY, *words, f"--workdir={tmp_path / 's'}")
+    assert told.returncode == 0, told.stderr
+    assert "trial 0: diverged (seed-0: the loss is nan at step" in told.stdout
+    assert "2 trials: 1 complete, 1 diverged" in told.stdout
+    assert "(1 seed, so no interval)" in told.stdout
+    rows = json.loads((tmp_path / "s" / "results.json").read_text())["trials"]
+    assert [(row["trial"], row["mean"] is None) for row in rows] == [
+        (1, False),
+        (0, True),
+    ]
+
+
+def test_a_worker_without_storage_says_so(tmp_path):
+    url = "postgresql://someone:secret@127.0.0.1:1/none"
+    words = [*TINY, *FIELDS, f"--workdir={tmp_path / 's'}", f"--storage={url}"]
+    told = hybrid_jax("sweep", *words)
+    assert told.returncode == 2
+    assert "the storage of the sweep fails" in told.stderr
+    assert "secret" not in told.stderr + (tmp_path / "s" / "sweep.json").read_text()
+    assert told.stderr.count("\n") == 1
+    assert os.listdir(tmp_path / "s") != []
