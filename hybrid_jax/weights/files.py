@@ -74,14 +74,15 @@ def fit_weights(
       classes: class names in the order of its logits; None compares no names.
 
     Raises:
-      UserError: lists every missing, surplus and misshapen array.
+      UserError: lists every missing, surplus and misshapen array, or names one that
+        timm's networks do not have.
     """
     arrays = weights.arrays
     source = Source(patches=_patch_grid(weights.spec), classes=weights.classes)
-    if not weights.is_native:
-        arrays, leaves = timm_names.from_timm(model, arrays, shapes)
-        source = source._replace(leaves=leaves)
     try:
+        if not weights.is_native:
+            arrays, leaves = timm_names.from_timm(model, arrays, shapes)
+            source = source._replace(leaves=leaves)
         adapted = adapt_arrays(model, arrays, shapes, source, classes)
     except ValueError as error:
         raise UserError(f"{weights.path} does not fit the network: {error}") from None

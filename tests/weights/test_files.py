@@ -231,6 +231,14 @@ def test_weights_of_another_network_are_refused(model, variables, tmp_path):
         load_weights(model, variables, tmp_path / "cbam.safetensors")
 
 
+def test_timms_weights_for_blocks_that_timm_lacks_are_refused(tmp_path):
+    model, path = create_model("wrn_16_1", 5, 32), tmp_path / "a.safetensors"
+    save_file({"stem.conv1.weight": np.ones((16, 3, 3, 3), np.float32)}, path)
+    variables = jax.eval_shape(model.init, jax.random.key(0), random_images((32, 32)))
+    with pytest.raises(UserError, match="does not fit the network: timm has no array"):
+        load_weights(model, variables, path)
+
+
 def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(*_, **__):
         (tmp_path / ".a.safetensors.tmp").write_bytes(b"half")
