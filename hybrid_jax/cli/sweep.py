@@ -140,15 +140,12 @@ def parse(words: list[str]) -> Arguments:
 
 def _work(arguments: Arguments, store: "Store", progress: "SearchProgress") -> None:
     """Run trials and then the winner's runs, as long as there are some."""
-    from hybrid_jax.sweeps import figures, retrain
+    from hybrid_jax.sweeps import retrain
     from hybrid_jax.sweeps.table import read_rows
     from hybrid_jax.sweeps.worker import Worker
 
     search, folder = arguments.search, arguments.folder
     Worker(search, store, folder, arguments.trials, progress.update).run()
-    with store.exclusive():
-        for note in figures.draw(store.study, folder):
-            progress.say(note)
     winner = read_rows(store.study)[0]
     if arguments.retrain and winner.is_complete:
         progress.say(f"Training the winner, trial {winner.number}, on all images")
@@ -164,9 +161,12 @@ def _show(
     Raises:
       UserError: no trial is complete.
     """
-    from hybrid_jax.sweeps import retrain, table
+    from hybrid_jax.sweeps import figures, retrain, table
 
     search, folder = arguments.search, arguments.folder
+    with store.exclusive():
+        for note in figures.draw(store.study, folder):
+            progress.say(note)
     rows = table.read_rows(store.study)
     progress.show(table.on_screen(rows, search))
     if len(rows[0].result.values) == 1:

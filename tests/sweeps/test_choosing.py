@@ -1,0 +1,87 @@
+"""Validation alone chooses: nothing about the test images can change a search."""
+
+import shutil
+
+import pytest
+
+from hybrid_jax.config.files import load_config
+from hybrid_jax.config.resolve import resolve
+from hybrid_jax.data.image_io import encode_png
+from hybrid_jax.sweeps import samplers, table
+from hybrid_jax.sweeps.search import create_search
+from hybrid_jax.sweeps.storage import Store
+from hybrid_jax.sweeps.worker import Worker
+from tests.commands import ROOT
+
+TINY = str(ROOT / "tests" / "sweeps" / "tiny.py")
+
+
+def searched(folder, fields, **settings):
+    """States and values of a search in this process, best first, by trial."""
+    config = resolve(load_config(TINY, {"train.epochs": 1} | fields))
+    grid = {"train.sampling": "uniform,balanced"}
+    search = create_search(config, grid, sampler="grid", **settings)
+    store = Store(search, folder)
+    Worker(search, store, folder, 2).run()
+    rows = table.read_rows(store.study)
+    return [(row.number, row.result.state, row.result.values) for row in rows]
+
+
+@pytest.fixture
+def images(tmp_path, digits):
+    """A folder of digits as a user has it, with a test split."""
+    folder = tmp_path / "digits"
+    for split, count in (("train", 20), ("test", 5)):
+        labels = digits[split].labels
+        for digit in range(10):
+            place = folder / split / f"{digit}"
+            place.mkdir(parents=True)
+            for row in (labels == digit).nonzero()[0][:count]:
+                image = digits[split].images[row]
+                (place / f"{row}.png").write_bytes(encode_png(image))
+    return folder
+
+
+def test_no_test_image_is_looked_at(images, tmp_path):
+    fields = {"data.name": "folder", "data.path": str(images), "data.per_class": 0}
+    first = searched(tmp_path / "a", fields)
+    # Now every test image is damaged, and of a wrong class.
+    for place in (images / "test").iterdir():
+        for path in place.iterdir():
+            path.write_bytes(b"no image")
+    assert searched(tmp_path / "b", fields) == first
+    shutil.rmtree(images / "test" / "3")
+    assert searched(tmp_path / "c", fields) == first
+    for run in tmp_path.glob("?/trials/*/seed-0"):
+        assert '"test"' not in (run / "results.json").read_text()
+        assert '"split": "test"' not in (run / "metrics.jsonl").read_text()
+    assert [state for _, state, _ in first] == ["complete", "complete"]
+
+
+def test_a_hopeless_trial_is_pruned_by_its_validation(tmp_path, monkeypatch, digits):
+    pruners = samplers.optuna().pruners
+    hopeless = pruners.ThresholdPruner(lower=1.1)  # no accuracy reaches that
+    monkeypatch.setitem(samplers.PRUNERS, "halving", lambda evaluations: hopeless)
+    rows = searched(tmp_path, {"train.epochs": 4}, seeds=2, pruner="halving")
+    assert [state for _, state, _ in rows] == ["pruned", "pruned"]
+    for number in (0, 1):
+        trial = tmp_path / "trials" / f"{number:04}"
+        log = (trial / "seed-0" / "log.txt").read_text()
+        assert "epoch 1.0/4" in log
+        assert "epoch 2.0/4" not in log
+        assert not (trial / "seed-1").exists()
+
+
+def test_halving_compares_trials_from_a_ninth_of_their_evaluations():
+    study = samplers.optuna().create_study(
+        direction="maximize", pruner=samplers.PRUNERS["halving"](27)
+    )
+    ended = []
+    for worth in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4):
+        trial = study.ask()
+        for evaluation in range(1, 28):
+            trial.report(worth, evaluation)
+            if trial.should_prune():
+                break
+        ended.append(evaluation)
+    assert ended == [27, 3, 3, 3, 3, 3]

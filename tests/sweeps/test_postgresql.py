@@ -1,0 +1,68 @@
+"""Workers that share a sweep through a real PostgreSQL, one of them killed."""
+
+import csv
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.sweeps.test_sweep import (
+    FIELDS,
+    TINY,
+    kill_at_first_checkpoint,
+    start,
+)
+
+PLACES = [*Path("/usr/lib/postgresql").glob("*/bin"), *os.get_exec_path()]
+BINARIES = next((p for p in map(Path, PLACES) if (p / "initdb").exists()), None)
+# It refuses to run as root.
+USER = {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+@pytest.fixture(scope="module")
+def database():
+    """The URL of a new database, which listens in its folder alone."""
+    if BINARIES is None:
+        pytest.skip("PostgreSQL is not installed")
+    folder = tempfile.mkdtemp(prefix="hybrid_jax-postgresql-", dir="/tmp")
+    if USER:
+        shutil.chown(folder, "nobody")
+    data = f"{folder}/data"
+
+    def run(*words):
+        subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL, **USER)
+
+    options = f"-k {folder} -c listen_addresses= -c fsync=off"
+    control = [str(BINARIES / "pg_ctl"), "-D", data, "-w"]
+    run(str(BINARIES / "initdb"), "-D", data, "-U", "sweeper", "--no-sync")
+    run(*control, "-o", options, "-l", f"{folder}/log", "start")
+    try:
+        yield f"postgresql://sweeper@/postgres?host={folder}"
+    finally:
+        run(*control, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+def test_two_workers_share_a_database_after_a_third_was_killed(
+    database, tmp_path, digits
+):
+    folder = tmp_path / "sweep"
+    words = [*TINY, FIELDS[0], FIELDS[1], "--config.train.epochs=8"]
+    words += [f"--workdir={folder}", f"--storage={database}"]
+    killed = kill_at_first_checkpoint(start(*words), folder)
+    workers = [start(*words), start(*words)]  # by hand, as on two machines
+    for worker in workers:
+        out, _ = worker.communicate(timeout=300)
+        assert worker.returncode == 0, out
+        assert "2 trials: 2 complete" in out
+    rows = [*csv.DictReader((folder / "results.csv").open(encoding="utf-8"))]
+    tried = sorted((int(row["trial"]), row["train.sampling"]) for row in rows)
+    assert tried == [(0, "uniform"), (1, "balanced")]
+    assert "Resuming after step " in (killed / "log.txt").read_text()
+    for run in folder.glob("trials/*/seed-0"):
+        steps = (run / "metrics.jsonl").read_text().count('"split": "validation"')
+        assert steps == 8  # each epoch once, whoever trained it
+    assert not (folder / "study.sqlite3").exists()
