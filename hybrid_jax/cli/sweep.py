@@ -88,10 +88,7 @@ def run(call: Call) -> None:
     store = Store(arguments.search, arguments.folder, arguments.storage)
     with SearchProgress(store, arguments.trials) as progress:
         if arguments.workers > 1:
-            from hybrid_jax.sweeps.workers import run_workers
-
-            command = ["sweep", *call.arguments, "--workers=1"]
-            run_workers(arguments.workers, command, progress.update)
+            _share(call, arguments, store, progress)
         else:
             _work(arguments, store, progress)
     _show(call, arguments, store, progress)
@@ -136,6 +133,36 @@ def parse(words: list[str]) -> Arguments:
             *(f"--config.{name}={text}" for name, text in typed.items()),
         ],
     )
+
+
+def _share(
+    call: Call, arguments: Arguments, store: "Store", progress: "SearchProgress"
+) -> None:
+    """Have several processes work, and show what they do.
+
+    Raises:
+      WorkerDied: one was killed, and others have not done its work.
+    """
+    from hybrid_jax.sweeps.workers import WorkerDied, run_workers
+
+    command = ["sweep", *call.arguments, "--workers=1"]
+    try:
+        run_workers(arguments.workers, command, progress.update)
+    except WorkerDied as error:
+        if not _is_done(arguments, store):
+            raise
+        progress.say(f"{error.what}, and the others have completed its work")
+
+
+def _is_done(arguments: Arguments, store: "Store") -> bool:
+    """Return whether every trial and every run of the winner has ended."""
+    from hybrid_jax.sweeps.retrain import read_outcomes
+    from hybrid_jax.sweeps.table import UNFINISHED, read_rows
+
+    states = [row.result.state for row in read_rows(store.study)]
+    tested = read_outcomes(arguments.folder, arguments.search, arguments.retrain)
+    is_searched = len(states) >= arguments.trials and UNFINISHED not in states
+    return is_searched and len(tested) == arguments.retrain
 
 
 def _work(arguments: Arguments, store: "Store", progress: "SearchProgress") -> None:

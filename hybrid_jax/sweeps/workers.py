@@ -16,6 +16,18 @@ POLL_SECONDS = 0.5
 GPU_MEMORY = 0.9  # share that the workers of a GPU have together
 
 
+class WorkerDied(ProcessDied):
+    """A worker was killed.
+
+    Attributes:
+      what: which one, and by what.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: run the same command to resume")
+        self.what = what
+
+
 def run_workers(
     count: int, command: Sequence[str], watch: Callable[[], None] = lambda: None
 ) -> None:
@@ -29,7 +41,7 @@ def run_workers(
 
     Raises:
       UserError: a worker ended with an error, which it has printed.
-      ProcessDied: a worker was killed.
+      WorkerDied: a worker was killed; the others have gone on without it.
       Interrupted: by a signal, which the workers received too, and have ended.
     """
     words = [sys.executable, "-P", "-m", "hybrid_jax.main", *command]
@@ -112,12 +124,11 @@ def _check(codes: Sequence[int]) -> None:
     wrong = {number: code for number, code in enumerate(codes, 1) if code}
     if not wrong:
         return
-    number, code = next(iter(wrong.items()))
+    # An error that a user can fix comes before what killed a worker.
+    number, code = max(wrong.items(), key=lambda item: item[1])
     if code > 0:
         error = UserError(f"worker {number} ended with exit code {code}, see above")
         error.code = code
         raise error
     name = signal.Signals(-code).name
-    raise ProcessDied(
-        f"worker {number} was ended by {name}: run the same command to resume"
-    )
+    raise WorkerDied(f"worker {number} was ended by {name}")

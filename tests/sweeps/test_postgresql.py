@@ -12,7 +12,7 @@ import pytest
 from tests.sweeps.test_sweep import (
     FIELDS,
     TINY,
-    kill_at_first_checkpoint,
+    kill_half_way,
     start,
 )
 
@@ -46,18 +46,18 @@ def database():
         shutil.rmtree(folder)
 
 
-def test_two_workers_share_a_database_after_a_third_was_killed(
+def test_a_worker_completes_what_another_began_that_was_killed(
     database, tmp_path, digits
 ):
     folder = tmp_path / "sweep"
     words = [*TINY, FIELDS[0], FIELDS[1], "--config.train.epochs=8"]
     words += [f"--workdir={folder}", f"--storage={database}"]
-    killed = kill_at_first_checkpoint(start(*words), folder)
     workers = [start(*words), start(*words)]  # by hand, as on two machines
-    for worker in workers:
-        out, _ = worker.communicate(timeout=300)
-        assert worker.returncode == 0, out
-        assert "2 trials: 2 complete" in out
+    pids = [worker.pid for worker in workers]
+    killed = kill_half_way(folder, workers[0], lambda: pids)
+    ends = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert sorted(worker.returncode for worker in workers) == [-9, 0], ends
+    assert "2 trials: 2 complete" in "".join(ends)
     rows = [*csv.DictReader((folder / "results.csv").open(encoding="utf-8"))]
     tried = sorted((int(row["trial"]), row["train.sampling"]) for row in rows)
     assert tried == [(0, "uniform"), (1, "balanced")]

@@ -4,11 +4,11 @@ import csv
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from tests.commands import ROOT, hybrid_jax
@@ -30,15 +30,24 @@ def start(*words):
     )
 
 
-def kill_at_first_checkpoint(worker, folder):
-    """Kills a worker of a sweep half-way; returns the run that it was in."""
+def wait_for(pattern, folder, worker):
+    """Waits for a file of a sweep; returns its path."""
     while worker.poll() is None:
-        for manifest in folder.glob("trials/*/*/checkpoints/*/manifest.json"):
-            worker.send_signal(signal.SIGKILL)
-            worker.wait()
-            return manifest.parents[2]
+        for path in folder.glob(pattern):
+            return path
         time.sleep(0.02)
     raise AssertionError(worker.stdout.read())
+
+
+def kill_half_way(folder, parent, workers):
+    """Kills that worker which saves the first checkpoint; returns the run it was in."""
+    saved = wait_for("trials/*/*/checkpoints/*/manifest.json", folder, parent)
+    claimed = str(saved.parents[3] / ".claim")
+    for worker in map(psutil.Process, workers()):
+        if claimed in [opened.path for opened in worker.open_files()]:
+            worker.kill()
+            return saved.parents[2]
+    raise AssertionError(f"nobody holds {claimed}")
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +58,18 @@ def folder(tmp_path_factory, digits):
 
 @pytest.fixture(scope="module")
 def swept(folder):
-    """A sweep whose first worker was killed, and which two workers completed."""
-    words = [*TINY, *FIELDS, *SETTINGS, f"--workdir={folder}"]
-    killed = kill_at_first_checkpoint(start(*words), folder)
+    """A sweep of two workers, one of which was killed half-way through a trial."""
+    words = [*TINY, *FIELDS, *SETTINGS, f"--workdir={folder}", "--workers=2"]
+    parent = start(*words)
+
+    def workers():
+        return [child.pid for child in psutil.Process(parent.pid).children()]
+
+    killed = kill_half_way(folder, parent, workers)
     assert not (killed / "results.json").exists()
-    both = start(*words, "--workers=2")
-    out, _ = both.communicate(timeout=300)
-    assert both.returncode == 0, out
+    out, _ = parent.communicate(timeout=300)
+    assert parent.returncode == 0, out
+    assert "was ended by SIGKILL" in out
     return killed, out
 
 
