@@ -8,6 +8,12 @@
 # starts the run. When the machine is preempted, the run resumes on another one. It is a
 # managed job: sky jobs queue, sky jobs logs, sky jobs cancel.
 #
+# Every call with the same --run adds a machine to a sweep, whose trials lie in a database
+# that all of them reach:
+#
+#   launch/sky.sh --run=lr -- sweep --config=configs/cifar10.py \
+#       --sweep.optim.learning_rate=1e-4:1e-1:log --storage=postgresql://USER@HOST/DB
+#
 # Options, with [defaults]:
 #   --bucket=URL  bucket for workdirs, which outlive machines: s3://, gs://, ...
 #                 [$SKY_BUCKET]

@@ -15,6 +15,11 @@
 # complete, 2 or 3 for an error that you can fix.
 # Inside a job (salloc), the script starts the processes there.
 #
+# --array starts several jobs that work on one sweep, each process by itself on one GPU:
+#
+#   launch/slurm.sh --array=0-7 -- sweep --config=configs/cifar10.py --workdir=sweeps/lr \
+#       --sweep.optim.learning_rate=1e-4:1e-1:log --storage=postgresql://USER@HOST/DB
+#
 #SBATCH --job-name=hybrid-jax
 #SBATCH --gpus-per-node=1
 #SBATCH --cpus-per-gpu=8
@@ -25,25 +30,51 @@ set -euo pipefail
 
 # Slurm copies this file alone to the node of the job, so common.sh is not available.
 in_job() {
-  local gpus=${SLURM_GPUS_ON_NODE:-1} code=0
+  local gpus=${SLURM_GPUS_ON_NODE:-1} code=0 binding=--gpu-bind=none job=$SLURM_JOB_ID
   while (($#)) && [[ $1 != -- ]]; do shift; done
   # The shell must survive SIGTERM, to see how the run ends. If it ignored the signal,
   # hybrid-jax would ignore it too.
   trap : TERM
-  # Every process sees all GPUs of its node, and jax uses the one of its number. The
+  # Every process of a run sees all GPUs of its node, and jax uses the one of its number.
+  # Workers of a sweep know nothing of each other, so each sees its own GPU alone. The
   # first process to end must not end the others at once, since they may be saving.
-  srun --nodes="${SLURM_JOB_NUM_NODES:-1}" --ntasks-per-node="$gpus" --gpu-bind=none \
+  if is_shared_work "${2:-}"; then binding=--gpus-per-task=1; fi
+  srun --nodes="${SLURM_JOB_NUM_NODES:-1}" --ntasks-per-node="$gpus" "$binding" \
     --kill-on-bad-exit=0 --wait=60 hybrid-jax "${@:2}" || code=$?
-  if ((code == 143)) && is_running; then
-    echo "slurm.sh: job $SLURM_JOB_ID returns to the queue"
-    scontrol requeue "$SLURM_JOB_ID"
+  # The number of an array's last job stands for the whole array, too.
+  if [[ -n ${SLURM_ARRAY_JOB_ID:-} ]]; then
+    job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+  fi
+  if ((code == 143)) && is_running "$job"; then
+    echo "slurm.sh: job $job returns to the queue"
+    scontrol requeue "$job"
   fi
   exit "$code"
 }
 
 # Check that Slurm has not cancelled the job: scancel leads to 143 too.
 is_running() {
-  [[ $(scontrol show job "$SLURM_JOB_ID") == *JobState=RUNNING* ]]
+  [[ $(scontrol show job "$1") == *JobState=RUNNING* ]]
+}
+
+# Check that a command of hybrid-jax is one that several jobs may work on.
+is_shared_work() {
+  [[ $1 == sweep || $1 == study ]]
+}
+
+# Refuse an array of jobs that would not share their work.
+check_array() {
+  local word
+  for word in ${words[@]+"${words[@]}"}; do
+    if [[ $word == --array* || $word == -a* ]]; then
+      is_shared_work "${arguments[0]}" ||
+        die "$word starts several jobs, which share a sweep or a study alone: add --" \
+          "sweep, or leave it out"
+      [[ ${arguments[0]} != sweep || " ${arguments[*]}" == *" --storage"* ]] ||
+        die "$word is for many nodes, and SQLite for one: add" \
+          "--storage=postgresql://USER@HOST/DATABASE behind --"
+    fi
+  done
 }
 
 submit() {
@@ -55,6 +86,7 @@ submit() {
   pass_on=yes
   parse "" "" "$@"
   needs_arguments --config=FILE --workdir=DIR
+  check_array
   need sbatch "run this on a login node of a Slurm cluster"
   execute sbatch ${words[@]+"${words[@]}"} "$here/slurm.sh" -- "${arguments[@]}"
 }

@@ -51,8 +51,14 @@ def test_hostile_arguments_reach_the_run_whole(stage, job):
     done = subprocess.run(["bash", "-c", job["run"]], env=stage.env | env)
     assert done.returncode == 0
     workdir = stage.folder / "runs" / "hybrid-jax"
-    assert stage.calls("hybrid-jax")[0][1:] == [f"--workdir={workdir}", *HOSTILE]
+    assert stage.calls("hybrid-jax")[0][1:] == [*HOSTILE, f"--workdir={workdir}"]
     assert not list(stage.folder.rglob("pwned"))
+
+
+def test_a_machine_may_be_a_worker_of_a_sweep(stage, job):
+    stage.run("sky.sh", BUCKET, "--run=lr", "--", "sweep", CONFIG)
+    assert f"ARGUMENTS=sweep {CONFIG}" in stage.calls("sky")[0]
+    assert "[gpu,sweep]" in job["setup"]
 
 
 def test_the_job_survives_a_preemption(job):

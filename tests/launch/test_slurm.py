@@ -86,6 +86,34 @@ def test_a_job_that_was_cancelled_does_not(stage, state):
     assert ["scontrol", "requeue", "7"] not in stage.calls("scontrol")
 
 
+def test_an_array_has_workers_of_a_sweep_each_on_its_own_gpu(stage):
+    sweep = ["sweep", CONFIG, "--workdir=s", "--storage=postgresql://h/d"]
+    done = stage.run("slurm.sh", "--array=0-7", "--", *sweep)
+    assert done.returncode == 0, done.stderr
+    assert stage.calls("sbatch")[0][1] == "--array=0-7"
+    stage.answers(srun="143", job_state="RUNNING")
+    task = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "2"}
+    done = stage.run("slurm.sh", "--", *sweep, env=JOB | task)
+    [[_, *options]] = stage.calls("srun")
+    assert "--gpus-per-task=1" in options and "--gpu-bind=none" not in options
+    assert options[options.index("hybrid-jax") + 1 :] == sweep
+    # 7 may be the number of the whole array.
+    assert ["scontrol", "requeue", "5_2"] in stage.calls("scontrol")
+
+
+@pytest.mark.parametrize(
+    "options, arguments, told",
+    [
+        (["--array=0-7"], [CONFIG, "--workdir=w"], "--array=0-7 starts several jobs"),
+        (["-a", "0-7"], ["train", CONFIG], "-a starts several jobs"),
+        (["--array", "0-7"], ["sweep", CONFIG], "--storage=postgresql://"),
+    ],
+)
+def test_an_array_of_anything_else_is_refused(stage, options, arguments, told):
+    assert refused(stage.run("slurm.sh", *options, "--", *arguments), told)
+    assert not stage.calls()
+
+
 def test_the_shell_outlives_a_signal_to_the_whole_job(stage):
     stage.answers(srun="143", job_state="RUNNING", signals="15")
     assert in_job(stage, CONFIG).returncode == 143
