@@ -1,13 +1,15 @@
 """What a search is: its config and space, kept in its folder so that all agree."""
 
 import dataclasses
+import hashlib
 import itertools
-import uuid
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 from hybrid_jax.config import stored
-from hybrid_jax.config.schema import Config
+from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
@@ -111,7 +113,7 @@ def seeds_of(config: Config, count: int) -> range:
     return range(config.seed, config.seed + count)
 
 
-def keep(search: Search, folder: Path, storage: str) -> str:
+def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
     """Keep a search in its folder, or check that the folder's is the same.
 
     Args:
@@ -120,7 +122,7 @@ def keep(search: Search, folder: Path, storage: str) -> str:
       storage: of its trials, without a password.
 
     Returns:
-      The name of the search in its storage.
+      The name of the search in its storage, and whether it begins here and now.
 
     Raises:
       UserError: the folder holds another search; names what differs.
@@ -128,9 +130,10 @@ def keep(search: Search, folder: Path, storage: str) -> str:
     path = folder / FILE
     asked = {"schema": SCHEMA, "storage": storage} | search.to_json()
     with waiting_lock(folder):
-        if not path.exists():
+        is_new = not path.exists()
+        if is_new:
             _refuse_other_files(folder)
-            about = {"study": f"hybrid_jax-{uuid.uuid4().hex}"}
+            about = {"study": _name(asked, search.config, folder)}
             write_json(path, asked | about | {"config": stored.nested(search.config)})
         theirs = read_json(path)
     differing = [
@@ -143,7 +146,19 @@ def keep(search: Search, folder: Path, storage: str) -> str:
             f"--workdir={folder} holds another sweep: {'; '.join(differing)}. Give "
             "another workdir, or that sweep's settings"
         )
-    return str(theirs["study"])
+    return str(theirs["study"]), is_new
+
+
+def _name(asked: dict[str, Any], config: Config, folder: Path) -> str:
+    """Return a name that ends in hexadecimal digits.
+
+    It follows from the settings, so that workers on machines which see each other's
+    files late find one study all the same.
+    """
+    values = config.flat().items()
+    common = {name: value for name, value in values if not FIELDS[name].local}
+    text = json.dumps([folder.absolute().name, asked, common])
+    return f"hybrid_jax-{hashlib.sha256(os.fsencode(text)).hexdigest()}"
 
 
 def _refuse_other_files(folder: Path) -> None:

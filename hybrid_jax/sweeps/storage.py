@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.errors import UserError, first_line, plural
 from hybrid_jax.extras import import_extra
 from hybrid_jax.sweeps import samplers
 from hybrid_jax.sweeps.claims import waiting_lock
-from hybrid_jax.sweeps.search import Search, keep
+from hybrid_jax.sweeps.search import FILE, Search, keep
 
 if typing.TYPE_CHECKING:
     from optuna import Study
@@ -41,7 +41,7 @@ class Store:
         """
         self._folder, self._is_shared = folder, bool(url)
         optuna = samplers.optuna()
-        name = keep(search, folder, _without_password(url) or SQLITE)
+        name, is_new = keep(search, folder, _without_password(url) or SQLITE)
         # Workers that start together would make the same tables at the same time.
         with storage_errors(), waiting_lock(folder):
             self._storage = _open(optuna, folder, url)
@@ -50,6 +50,23 @@ class Store:
                 storage=self._storage,
                 direction="maximize",
                 load_if_exists=True,
+            )
+            if is_new:
+                self._refuse_lost_trials()
+
+    def _refuse_lost_trials(self) -> None:
+        """Refuse a new folder of a search whose trials have ended in another one.
+
+        Raises:
+          UserError: they have.
+        """
+        ended = [t for t in self.study.get_trials(False) if t.state.is_finished()]
+        if ended:
+            (self._folder / FILE).unlink()
+            raise UserError(
+                f"--storage knows {plural(len(ended), 'trial')} of this sweep, whose "
+                f"runs are not in --workdir={self._folder}: give the folder that they "
+                "are in, or one of another name to begin anew"
             )
 
     @contextlib.contextmanager

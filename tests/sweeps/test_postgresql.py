@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import hybrid_jax
 from tests.sweeps.test_sweep import (
     FIELDS,
     TINY,
@@ -66,3 +67,9 @@ def test_a_worker_completes_what_another_began_that_was_killed(
         steps = (run / "metrics.jsonl").read_text().count('"split": "validation"')
         assert steps == 8  # each epoch once, whoever trained it
     assert not (folder / "study.sqlite3").exists()
+    folder.rename(tmp_path / "elsewhere")
+    refused = hybrid_jax("sweep", *words)
+    assert refused.returncode == 2
+    assert (
+        "--storage knows 2 trials of this sweep, whose runs are not" in refused.stderr
+    )
