@@ -15,7 +15,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.space import Dimension, parse_space
 
-FILE = "sweep.json"
+FILE, TRIALS = "sweep.json", "trials"
 SCHEMA = 1
 
 
@@ -129,10 +129,11 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
     """
     path = folder / FILE
     asked = {"schema": SCHEMA, "storage": storage} | search.to_json()
+    _refuse_other_files(folder)
     with waiting_lock(folder):
-        is_new = not path.exists()
+        # What has begun no trial may begin again, differently.
+        is_new = not (path.exists() and (folder / TRIALS).exists())
         if is_new:
-            _refuse_other_files(folder)
             about = {"study": _name(asked, search.config, folder)}
             write_json(path, asked | about | {"config": stored.nested(search.config)})
         theirs = read_json(path)
@@ -162,11 +163,15 @@ def _name(asked: dict[str, Any], config: Config, folder: Path) -> str:
 
 
 def _refuse_other_files(folder: Path) -> None:
-    """Refuse a folder that holds a run.
+    """Refuse a folder that holds a run, and a file.
 
     Raises:
-      UserError: it does.
+      UserError: it is one.
     """
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    if not there.is_dir():
+        within = "" if there == folder else f": {there}"
+        raise UserError(f"--workdir={folder}{within} is a file; give a folder")
     if (folder / "config.json").exists():
         raise UserError(
             f"--workdir={folder} holds a run: give another folder for the sweep"

@@ -40,7 +40,7 @@ class Store:
           UserError: the folder holds another search, or the storage cannot be had.
         """
         self._folder, self._is_shared = folder, bool(url)
-        optuna = samplers.optuna()
+        optuna, url = samplers.optuna(), check_url(url) if url else ""
         name, is_new = keep(search, folder, _without_password(url) or SQLITE)
         # Workers that start together would make the same tables at the same time.
         with storage_errors(), waiting_lock(folder):
@@ -133,9 +133,7 @@ def _open(optuna: Any, folder: Path, url: str) -> Any:
     from sqlalchemy.engine import URL as SqlUrl
 
     if url:
-        return optuna.storages.RDBStorage(
-            check_url(url), engine_kwargs={"pool_pre_ping": True}
-        )
+        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     path = SqlUrl.create("sqlite", database=str((folder / SQLITE).absolute()))
     return optuna.storages.RDBStorage(
         path.render_as_string(hide_password=False),

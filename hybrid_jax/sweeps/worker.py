@@ -15,7 +15,7 @@ from filelock import FileLock
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.sweeps import samplers, table
 from hybrid_jax.sweeps.claims import Heartbeats, try_claim
-from hybrid_jax.sweeps.search import Search
+from hybrid_jax.sweeps.search import TRIALS, Search
 from hybrid_jax.sweeps.storage import Store, storage_errors
 from hybrid_jax.sweeps.trial import (
     CRASHED,
@@ -213,7 +213,7 @@ class Worker:
 
 def trial_folder(folder: Path, number: int) -> Path:
     """Return the folder of a trial of the search in a folder."""
-    return folder / "trials" / f"{number:04}"
+    return folder / TRIALS / f"{number:04}"
 
 
 def machine() -> str:

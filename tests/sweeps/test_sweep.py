@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -162,12 +161,19 @@ def test_a_diverged_trial_is_counted_and_the_winner_tested(tmp_path, digits):
     assert f"trained on all images: {mean:.2f} % ± " in told.stdout
 
 
-def test_a_worker_without_storage_says_so(tmp_path):
-    url = "postgresql://someone:secret@127.0.0.1:1/none"
-    words = [*TINY, *FIELDS, f"--workdir={tmp_path / 's'}", f"--storage={url}"]
-    told = hybrid_jax("sweep", *words)
-    assert told.returncode == 2
-    assert "the storage of the sweep fails" in told.stderr
-    assert "secret" not in told.stderr + (tmp_path / "s" / "sweep.json").read_text()
-    assert told.stderr.count("\n") == 1
-    assert os.listdir(tmp_path / "s") != []
+def test_mistakes_before_the_first_trial_cost_nothing(tmp_path):
+    workdir = f"--workdir={tmp_path / 's'}"
+    (tmp_path / "file").write_text("")
+    for words, told in (
+        (["--storage=mysql://u:secret@h/d"], "--storage=mysql://u@h/d is not allowed"),
+        (["--storage=postgresql://u:secret@127.0.0.1:1/d"], "the storage of the sweep"),
+        (["--config.data.name=digist"], "did you mean 'digits'?"),
+        ([f"--workdir={tmp_path / 'file'}"], "is a file; give a folder"),
+    ):
+        refused = hybrid_jax("sweep", *TINY, *FIELDS, workdir, *words)
+        assert refused.returncode == 2
+        assert told in refused.stderr
+        assert refused.stderr.count("\n") == 1
+        assert "secret" not in refused.stderr
+    assert "secret" not in (tmp_path / "s" / "sweep.json").read_text()
+    assert not (tmp_path / "s" / "trials").exists()
