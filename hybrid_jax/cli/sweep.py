@@ -191,9 +191,6 @@ def _show(
     from hybrid_jax.sweeps import figures, retrain, table
 
     search, folder = arguments.search, arguments.folder
-    with store.exclusive():
-        for note in figures.draw(store.study, folder):
-            progress.say(note)
     rows = table.read_rows(store.study)
     progress.show(table.on_screen(rows, search))
     if len(rows[0].result.values) == 1:
@@ -210,6 +207,9 @@ def _show(
         outcomes = retrain.read_outcomes(folder, search, arguments.retrain)
         for text in retrain.in_words(outcomes):
             progress.say(text)
+    with store.exclusive():
+        for note in figures.draw(store.study, folder):
+            progress.say(note)
 
 
 COMMAND = Command(__doc__.strip(), run, huge_pages=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from hybrid_jax.config.schema import Config
 from hybrid_jax.paths import expand_user
-from hybrid_jax.sweeps.runs import InUse, Outcome, run_config
+from hybrid_jax.sweeps.runs import InUse, Outcome, free_memory, run_config
 
 POLL_SECONDS = 1.0
 
@@ -46,6 +46,7 @@ def work_through(
             with contextlib.suppress(InUse):
                 outcomes[name] = run_config(config, expand_user(folder) / name)
                 report(name, outcomes[name])
+                free_memory()
         if len(outcomes) == before:
             time.sleep(POLL_SECONDS)
     return {name: outcomes[name] for name in parts}

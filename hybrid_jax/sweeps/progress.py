@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from hybrid_jax.engine.console import duration
-from hybrid_jax.errors import escape
+from hybrid_jax.errors import escape, listed
 from hybrid_jax.sweeps import table
 from hybrid_jax.sweeps.table import Row
 
@@ -31,9 +31,10 @@ class SearchProgress:
         self._known = {row.number for row in self._ended()}
         self._before, self._started = len(self._known), time.monotonic()
         self._bar: Progress | None = None
-        if self._known:
-            told = f"{self._before} of {trials} trials have ended before"
-            self.say(f"Resuming the sweep: {told}")
+        if 0 < self._before < trials:
+            self.say(
+                f"Resuming the sweep: {self._before} of {trials} trials have ended"
+            )
 
     def __enter__(self) -> "SearchProgress":
         if self._console.is_terminal:
@@ -75,8 +76,17 @@ class SearchProgress:
                 TaskID(0),
                 completed=len(rows),
                 description=f"trials {len(rows)}/{self._trials}{found}",
-                left=f"{left} left" if left else "",
+                left=f"{self._running()}{f'  {left} left' if left else ''}",
             )
+
+    def _running(self) -> str:
+        """Return how far the trials are that run at this moment."""
+        told = []
+        for trial in self._store.study.get_trials(deepcopy=False):
+            if not trial.state.is_finished() and trial.intermediate_values:
+                step, worth = max(trial.intermediate_values.items())
+                told.append(f"trial {trial.number}: {100 * worth:.2f} % ({step})")
+        return listed(told, 2)
 
     def _ended(self) -> list[Row]:
         rows = table.read_rows(self._store.study)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from hybrid_jax import data
 from hybrid_jax.config import stored
 from hybrid_jax.config.resolve import resolve
@@ -143,7 +145,6 @@ def _run(config: Config, folder: RunFolder, callbacks: Sequence[Callback]) -> Ou
         return _write_failure(folder, config, Outcome(REFUSED, error=str(error)))
     with report_out_of_memory():
         fit(config, splits, folder.path, callbacks=callbacks, verbose=False)
-    gc.collect()  # states and images lie in cycles, and the next run needs the memory
     outcome = read_outcome(folder.path)
     assert outcome, "a run that has ended has results"
     return outcome
@@ -153,6 +154,15 @@ def _run(config: Config, folder: RunFolder, callbacks: Sequence[Callback]) -> Ou
 def load_splits(config: DataConfig) -> data.Splits:
     """Load a data set; one that is asked for again at once is not decoded again."""
     return data.load(config)
+
+
+def free_memory() -> None:
+    """Free what runs have left behind, but for the programs that were used last.
+
+    States lie in cycles, and jax keeps all that it has ever traced.
+    """
+    gc.collect()
+    jax.clear_caches()
 
 
 def _write_failure(folder: RunFolder, config: Config, outcome: Outcome) -> Outcome:

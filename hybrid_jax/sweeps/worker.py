@@ -15,6 +15,7 @@ from filelock import FileLock
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.sweeps import samplers, table
 from hybrid_jax.sweeps.claims import Heartbeats, try_claim
+from hybrid_jax.sweeps.runs import free_memory
 from hybrid_jax.sweeps.search import TRIALS, Search
 from hybrid_jax.sweeps.storage import Store, storage_errors
 from hybrid_jax.sweeps.trial import (
@@ -44,7 +45,7 @@ class Worker:
       store: where they are kept.
       folder: of the search.
       trials: how many there are to be.
-      report: is called behind each trial that this worker has ended.
+      report: is called behind each evaluation and each trial of this worker.
     """
 
     search: Search
@@ -79,6 +80,7 @@ class Worker:
                 return False
             values = {d.name: d.suggest(trial) for d in self.search.space}
             self._run(trial, values)
+        free_memory()
         self.report()
         return True
 
@@ -152,6 +154,7 @@ class Worker:
             if evaluations not in known:  # of a run that goes on
                 known.add(evaluations)
                 trial.report(worth, evaluations)
+                self.report()
             is_hopeless = bool(trial.should_prune())
             if is_hopeless:
                 trial.set_user_attr(ENDS, Result(PRUNED, [], 0.0)._asdict())

@@ -8,20 +8,28 @@ from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.sweeps import samplers, table
+from hybrid_jax.sweeps.claims import Heartbeats
 from hybrid_jax.sweeps.search import create_search
 from hybrid_jax.sweeps.storage import Store
-from hybrid_jax.sweeps.worker import Worker
+from hybrid_jax.sweeps.worker import BEAT, MACHINE, STARTS, Worker, machine
 from tests.commands import ROOT
 
 TINY = str(ROOT / "tests" / "sweeps" / "tiny.py")
 
 
-def searched(folder, fields, **settings):
-    """States and values of a search in this process, best first, by trial."""
+def searched(folder, fields, began=None, **settings):
+    """States and values of a search in this process, best first, by trial.
+
+    Args:
+      began: attributes of a trial whose worker is dead.
+    """
     config = resolve(load_config(TINY, {"train.epochs": 1} | fields))
     grid = {"train.sampling": "uniform,balanced"}
     search = create_search(config, grid, sampler="grid", **settings)
     store = Store(search, folder)
+    if began:
+        store.study.enqueue_trial(search.grid()[0], user_attrs=began)
+        store.study.ask()
     Worker(search, store, folder, 2).run()
     rows = table.read_rows(store.study)
     return [(row.number, row.result.state, row.result.values) for row in rows]
@@ -70,6 +78,23 @@ def test_a_hopeless_trial_is_pruned_by_its_validation(tmp_path, monkeypatch, dig
         assert "epoch 1.0/4" in log
         assert "epoch 2.0/4" not in log
         assert not (trial / "seed-1").exists()
+
+
+def test_a_trial_that_ends_its_workers_is_given_up(tmp_path, digits):
+    often = {STARTS: [0, 0, 0], MACHINE: machine()}
+    rows = searched(tmp_path, {}, often)
+    assert [(number, state) for number, state, _ in rows] == [
+        (1, "complete"),
+        (0, "crashed"),
+    ]
+
+
+def test_a_worker_of_another_machine_is_dead_once_its_heartbeat_stops(
+    tmp_path, monkeypatch, digits
+):
+    monkeypatch.setattr(Heartbeats, "GRACE_SECONDS", 0.7)
+    rows = searched(tmp_path, {}, {MACHINE: "another", BEAT: 5})
+    assert [state for _, state, _ in rows] == ["complete", "complete"]
 
 
 def test_halving_compares_trials_from_a_ninth_of_their_evaluations():
