@@ -6,7 +6,7 @@ Measured with jax 0.10.2 on two cores of an AMD EPYC: 99.17, 99.44 and 99.17 % o
 test split with seeds 0, 1 and 2 (--config.seed), 99.26 % on average, at the checkpoint
 that was best on the validation split; about a minute a run. scikit-learn's nearest
 neighbour reaches 98.61 % and its SVM with an RBF kernel 98.89 %
-(benchmarks/digits_baselines.py).
+(`hybrid-jax baselines --config=digits`).
 """
 
 from hybrid_jax.config import default

@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "measure the accuracy of a trained run",
     "predict": "predict the classes of images with a trained run",
     "inspect": "look for problems in a data set before you train on it",
+    "baselines": "test ordinary classifiers on an experiment's data",
     "sweep": "search the best values of an experiment's fields",
     "benchmark": "measure how fast an experiment trains on this machine",
     "convert": "convert weights to and from PyTorch's timm",

@@ -36,10 +36,12 @@ MAY_IMPORT = {
         "training",
         "weights",
     },
+    "baselines": SCHEMA | {"augment", "data"},
     "inspection": SCHEMA | {"augment", "data", "engine", "models"},
     "profiling": SCHEMA | {"data", "engine", "models", "ops", "training"},
     "sweeps": {"config", "data", "engine"},
     "cli": {
+        "baselines",
         "config",
         "data",
         "engine",

@@ -20,11 +20,11 @@ Exit code: 0, or 2 for an error that you can fix.
 """
 
 import json
-from pathlib import Path
 
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option, number
-from hybrid_jax.errors import UserError, report_out_of_memory
+from hybrid_jax.cli.outputs import check_output, write_output
+from hybrid_jax.errors import report_out_of_memory
 from hybrid_jax.paths import check_local
 
 OPTIONS = (
@@ -46,13 +46,8 @@ def run(call: Call) -> None:
     parsed = flags.parse(call.arguments, OPTIONS, takes_config=True)
     config, values = flags.required_config(parsed), parsed.values
     target, profile = values["json"], values["profile"]
-    check_local("--json", target)
+    check_output("--json", target)
     check_local("--profile", profile)
-    path = Path(target).expanduser()
-    if not path.parent.is_dir():
-        raise UserError(
-            f"--json={target} lies in a folder that does not exist: make it"
-        )
     from rich.console import Console
 
     from hybrid_jax.profiling.measure import measure_experiment
@@ -63,11 +58,7 @@ def run(call: Call) -> None:
     with report_out_of_memory(), console.status("loading data") as status:
         numbers = measure_experiment(config, values["seconds"], profile, status.update)
     print_report(console, numbers)
-    text = json.dumps(numbers, indent=1) + "\n"
-    if target == "-":
-        print(text, end="", flush=True)
-    elif target:
-        path.write_text(text, encoding="utf-8")
+    write_output(target, json.dumps(numbers, indent=1) + "\n")
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was measured", huge_pages=True)

@@ -1,0 +1,88 @@
+r"""Test ordinary classifiers on an experiment's data, beside its network.
+
+  hybrid-jax baselines --config=digits
+  hybrid-jax baselines --config=cifar10 --config.data.protocol=deic \
+      --methods=knn,svm --json=baselines.json
+
+Runs scikit-learn's k nearest neighbors, SVM with an RBF kernel, logistic
+regression, and random features: whitened patches, compared with random ones.
+Each chooses its parameters on the validation split (by cross-validation, where
+there is none), trains again on training and validation images, and is tested
+once. Images of more than 32 px a side are shrunk to that. Where all images
+would take long, a method trains on a share of each class, and says so.
+
+  --config=FILE[:MODEL]  experiment; only its fields config.data and
+                         config.seed matter
+  --config.FIELD=VALUE   change a field; `hybrid-jax fields data` lists them
+  --methods=NAMES        some of knn, svm, logistic, patches [all]
+  --json=FILE            write the results to a file; - is standard output
+  --csv=FILE             write them as a table; - is standard output
+  --flagfile=FILE        read more flags from a file, one on each line
+
+Exit code: 0, or 2 for an error that you can fix.
+"""
+
+import json
+
+from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.cli.options import TEXT, Option
+from hybrid_jax.cli.outputs import check_output, write_output
+from hybrid_jax.errors import UserError, closest
+
+OPTIONS = (
+    Option("methods", TEXT, ""),
+    Option("json", TEXT, ""),
+    Option("csv", TEXT, ""),
+)
+
+
+def run(call: Call) -> None:
+    """Run the methods, print a table, and write what is asked for.
+
+    Raises:
+      UserError: something that the user can fix.
+    """
+    # Imported here, so that help is instant and mistakes are found before jax loads.
+    from hybrid_jax.cli import flags
+
+    parsed = flags.parse(call.arguments, OPTIONS, takes_config=True)
+    config, values = flags.required_config(parsed), parsed.values
+    for name in ("json", "csv"):
+        check_output(f"--{name}", values[name])
+    if values["json"] and values["json"] == values["csv"]:
+        raise UserError(f"--json and --csv are both {values['csv']}: give two files")
+    from rich.console import Console
+
+    from hybrid_jax.baselines import report
+    from hybrid_jax.baselines.methods import BASELINES
+    from hybrid_jax.baselines.run import run_baselines
+
+    methods = _methods(values["methods"], BASELINES)
+    console = Console(highlight=False, stderr="-" in (values["json"], values["csv"]))
+    with console.status("loading data") as status:
+        found = run_baselines(config.data, config.seed, methods, status.update)
+    report.show(console, found)
+    if values["json"]:
+        text = json.dumps(report.as_json(found), indent=1) + "\n"
+        write_output(values["json"], text)
+    if values["csv"]:
+        write_output(values["csv"], report.as_csv(found))
+
+
+def _methods(text: str, table: dict) -> list[str]:
+    """Return the methods that a flag names; all if it is empty.
+
+    Raises:
+      UserError: names one that there is not.
+    """
+    names = list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    for name in names:
+        if name not in table:
+            raise UserError(
+                f"--methods={text}: there is no {name!r}{closest(name, table)}; there "
+                f"are {', '.join(table)}"
+            )
+    return names or list(table)
+
+
+COMMAND = Command(__doc__.strip(), run, "nothing was written")

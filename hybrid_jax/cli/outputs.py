@@ -1,0 +1,36 @@
+"""Files that a command writes because a flag asks for them; `-` is standard output."""
+
+from hybrid_jax.errors import UserError
+from hybrid_jax.paths import check_local, expand_user
+
+
+def check_output(flag: str, target: str) -> None:
+    """Refuse a file that could not be written, before anything is measured.
+
+    Args:
+      flag: such as `--json`.
+      target: its value; empty writes nothing.
+
+    Raises:
+      UserError: the target is remote, a folder, or lies in none.
+    """
+    check_local(flag, target)
+    path = expand_user(target)
+    if target in ("", "-"):
+        return
+    if path.is_dir():
+        raise UserError(f"{flag}={target} is a folder: give a file in it")
+    if not path.parent.is_dir():
+        raise UserError(
+            f"{flag}={target} lies in a folder that does not exist: make it"
+        )
+
+
+def write_output(target: str, text: str) -> None:
+    """Write a text that ends with a newline to a checked target."""
+    from hybrid_jax.engine.json_files import write_whole
+
+    if target == "-":
+        print(text, end="", flush=True)
+    elif target:
+        write_whole(expand_user(target), text)

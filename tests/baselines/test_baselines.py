@@ -1,0 +1,181 @@
+"""The ordinary classifiers, against scikit-learn's own search, and the command."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import norm
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.svm import SVC
+
+from hybrid_jax.baselines import features
+from hybrid_jax.baselines.images import feature_size, shrink_images
+from hybrid_jax.baselines.methods import BASELINES, RbfSvm
+from hybrid_jax.baselines.run import run_baselines
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data import load
+from tests.commands import hybrid_jax
+
+FEW = DataConfig("digits", per_class=20, validation=0.3)
+
+
+@pytest.fixture
+def random_images():
+    shape = (12, 10, 9, 2)
+    return np.random.default_rng(0).integers(256, size=shape).astype(np.float32)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Twelve photographs of several shapes, larger than 32 px, in two classes."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        folder = tmp_path / "images" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(256, size=(60 + number, 100 - number, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("method", ["knn", "svm"])
+def test_validation_chooses_as_in_scikit_learns_search(method):
+    found = run_baselines(FEW, 0, [method])
+    (ours,) = found.results
+    splits, baseline = load(FEW), BASELINES[method]
+    images = [splits[name].images for name in ("train", "validation")]
+    labels = [splits[name].labels for name in ("train", "validation")]
+    # Of the training images alone, as the search scales none itself.
+    scaled = features.pixels(images[0].astype(np.float32), 0)
+    search = GridSearchCV(
+        baseline.classifier(),
+        dict(baseline.grid),
+        cv=PredefinedSplit(np.repeat([-1, 0], [*map(len, labels)])),
+        refit=False,
+    ).fit(scaled(np.concatenate(images)), np.concatenate(labels))
+    assert ours.validation_accuracy == pytest.approx(search.best_score_)
+    assert ours.parameters == search.best_params_
+
+    everything = np.concatenate(images)
+    scaled = features.pixels(everything.astype(np.float32), 0)
+    best = baseline.classifier().set_params(**search.best_params_)
+    best.fit(scaled(everything), np.concatenate(labels))
+    test = splits["test"]
+    share, count = best.score(scaled(test.images), test.labels), len(test)
+    assert ours.test_accuracy == pytest.approx(share)
+    assert ours.train_images == len(everything) == 200
+    # Wilson 1927: the roots of (share - p)^2 = z^2 p (1 - p) / n.
+    z2 = norm.ppf(0.975) ** 2
+    for p in ours.test_interval:
+        assert (share - p) ** 2 == pytest.approx(z2 * p * (1 - p) / count)
+
+
+def test_the_svm_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    x, held, labels = rng.normal(size=(60, 5)), rng.normal(size=(40, 5)), np.arange(60)
+    ours = RbfSvm(C=3, gamma=0.3).fit(x, labels % 3)
+    theirs = SVC(C=3, gamma=0.3).fit(x, labels % 3)
+    np.testing.assert_array_equal(ours.predict(held), theirs.predict(held))
+
+
+def test_features_of_patches_are_the_triangle_of_distances(random_images, monkeypatch):
+    monkeypatch.setattr(features, "COMPARED", 7)
+    encode = features.random_patches(random_images, seed=3)
+    encoded = encode(random_images)
+    assert encoded.shape == (12, 4 * 7)
+    assert encoded.min() >= 0
+    assert encoded.std(0).min() > 0
+    np.testing.assert_array_equal(
+        encoded, features.random_patches(random_images, seed=3)(random_images)
+    )
+    # Brightness is no part of a patch, and each image stands by itself.
+    np.testing.assert_allclose(encode(random_images + 40), encoded, rtol=1e-3)
+    np.testing.assert_allclose(encode(random_images[4:5])[0], encoded[4], rtol=1e-5)
+    # An image of one color has patches without any contrast.
+    assert np.isfinite(encode(np.zeros((1, 10, 9, 2), np.float32))).all()
+
+
+def test_folds_choose_without_validation_images_and_nothing_is_tested_without_others():
+    config = DataConfig("digits", per_class=10, validation=0, test=False)
+    found = run_baselines(config, 0, ["knn"])
+    assert found.chosen_on == "5-fold cross-validation"
+    (result,) = found.results
+    assert result.test_accuracy is result.test_interval is None
+    assert result.validation_accuracy > 0.7
+    assert result.train_images == 100
+
+
+def test_what_would_take_long_is_left_out_and_counted(monkeypatch):
+    few = BASELINES["knn"]._replace(most=50)
+    monkeypatch.setitem(BASELINES, "knn", few)
+    (result,) = run_baselines(FEW, 0, ["knn"]).results
+    assert result.train_images == 50
+    assert result.notes == (
+        "50 of 140 training images, alike of each class",
+        "50 of 200 training images, alike of each class",
+    )
+
+
+@pytest.mark.parametrize("loader", ["resident", "stream"])
+def test_photographs_are_shrunk(photographs, loader):
+    config = DataConfig(
+        "folder", path=str(photographs), image_size=(48, 96), loader=loader
+    )
+    splits = load(config)
+    size = feature_size(splits, config)
+    assert size == (16, 32)
+    images = shrink_images(splits.train, size, config, "train")
+    assert images.shape == (len(splits.train), 16, 32, 3)
+    # Noise is averaged, and its mean stays.
+    assert 115 < images.mean() < 140
+    assert images.std() < 40
+
+
+def test_the_command_prints_and_writes_a_table(tmp_path):
+    target = tmp_path / "a b.json"
+    done = hybrid_jax(
+        "baselines",
+        "--config=digits",
+        "--config.data.per_class=10",
+        "--config.data.validation=0.3",
+        f"--json={target}",
+        "--csv=-",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    written = json.loads(target.read_text())
+    assert [row["method"] for row in rows] == [*BASELINES]
+    for row, result in zip(rows, written["results"], strict=True):
+        assert float(row["test_accuracy"]) == result["test_accuracy"] > 0.7
+        assert result["title"].split()[0] in done.stderr
+    assert "360 test images, seen at 8x8 px" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--methods=knn,svn"], "did you mean 'svm'?"),
+        (["--json=nowhere/a.json"], "--json=nowhere/a.json lies in a folder"),
+        (["--csv=tests"], "--csv=tests is a folder"),
+        (["--json=-", "--csv=-"], "are both -: give two files"),
+        (["--config.data.per_class=0", "--methods"], "--methods"),
+    ],
+)
+def test_mistakes_end_in_one_line(flags, said):
+    done = hybrid_jax("baselines", "--config=digits", *flags)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+
+
+def test_images_of_one_class_are_refused(photographs):
+    for path in (photographs / "b").iterdir():
+        path.unlink()
+    (photographs / "b").rmdir()
+    done = hybrid_jax(
+        "baselines", "--config=folder", f"--config.data.path={photographs}"
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
