@@ -139,6 +139,11 @@ def _check_classes(splits: Splits) -> None:
             f"{np.count_nonzero(counts)} classes: baselines need at least two classes "
             f"and {2 * FOLDS} images"
         )
+    if "validation" not in splits and counts.max() < 2:
+        raise UserError(
+            f"{splits.name} has one training image a class and no validation split: "
+            "there is nothing to choose parameters on"
+        )
 
 
 def _run(

@@ -159,7 +159,8 @@ def test_the_command_prints_and_writes_a_table(tmp_path):
         (["--json=nowhere/a.json"], "--json=nowhere/a.json lies in a folder"),
         (["--csv=tests"], "--csv=tests is a folder"),
         (["--json=-", "--csv=-"], "are both -: give two files"),
-        (["--config.data.per_class=0", "--methods"], "--methods"),
+        (["--methods"], "--methods"),
+        (["--config.data.per_class=1", "--config.data.validation=0"], "to choose"),
     ],
 )
 def test_mistakes_end_in_one_line(flags, said):
