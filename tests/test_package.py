@@ -115,8 +115,15 @@ def test_tables_claim_no_more_than_the_tests_compare():
         (names,) = (m.args[1] for m in test.pytestmark if m.args[0] == "name")
         return {*names}
 
+    in_pytorch = {*hybrid_jax.list_models("wrn_16_[14]")}  # test_wide_resnet.py
     rows = {
-        "logits": {*test_parity.ROW_OF_EACH_FAMILY, *test_parity.OUR_OWN_SIZES},
+        "logits": {
+            *test_parity.ROW_OF_EACH_FAMILY,
+            *test_parity.OUR_OWN_SIZES,
+            *in_pytorch,
+        },
+        "gradients": in_pytorch,
+        "blocks": {*hybrid_jax.list_models("wrn_*")},
         "narrow logits": rows_of(test_parity.test_block_configs_equal_timm)
         | {"coatnet_6", "coatnet_7"},
         "shapes": rows_of(test_parity.test_names_and_shapes_equal_timm),
