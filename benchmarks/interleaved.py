@@ -25,13 +25,30 @@ from hybrid_jax.cli.common import MALLOC
 Contender = Callable[[], Callable[[], float]]
 
 
+class ContenderDied(SystemExit):
+    """A contender's process ended early; ends the command unless it is caught."""
+
+
 def measure_interleaved(
-    contenders: Mapping[str, Contender], rounds: int, warmups: int = 1
+    contenders: Mapping[str, Contender],
+    rounds: int,
+    warmups: int = 1,
+    died: list[str] | None = None,
 ) -> dict[str, list[float]]:
     """Return the measurements of each contender that can run here, by round.
 
     A contender that lacks a package or a device raises ImportError and is left out, by
     name. All run with the settings of malloc of a training run.
+
+    Args:
+      contenders: by name.
+      rounds: measurements of each.
+      warmups: rounds before those, which do not count.
+      died: receives the names of contenders whose processes end early, and which are
+        left out then; None ends the command.
+
+    Raises:
+      ContenderDied: see `died`.
     """
     os.environ |= MALLOC | os.environ
     spawn, pipes = multiprocessing.get_context("spawn"), {}
@@ -41,28 +58,49 @@ def measure_interleaved(
         spawn.Process(target=_serve, args=(theirs, make)).start()
         theirs.close()
         # One after the other, since some contenders compile for a minute.
-        if reason := _receive(ours, name):
-            print(f"left out: {name} ({reason})", flush=True)
-        else:
-            pipes[name] = ours
+        with _leaving_out(name, pipes, died):
+            if reason := _receive(ours, name):
+                print(f"left out: {name} ({reason})", flush=True)
+            else:
+                pipes[name] = ours
     measured: dict[str, list[float]] = {name: [] for name in pipes}
     for round_ in track(range(rounds + warmups), "measuring", transient=True):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            value = _receive(pipe, name)
-            if round_ >= warmups:
-                measured[name].append(value)
+        for name, pipe in [*pipes.items()]:
+            with _leaving_out(name, pipes, died):
+                pipe.send(True)
+                value = _receive(pipe, name)
+                if round_ >= warmups:
+                    measured[name].append(value)
     for pipe in pipes.values():
         pipe.send(False)
-    return measured
+    return {name: measured[name] for name in pipes}
+
+
+@contextlib.contextmanager
+def _leaving_out(
+    name: str, pipes: dict[str, Connection], died: list[str] | None
+) -> Iterator[None]:
+    """Go on without a contender that dies, if there is a list for its name."""
+    try:
+        yield
+    except ContenderDied as error:
+        if died is None:
+            raise
+        died.append(name)
+        pipes.pop(name, None)
+        print(f"left out: {error}", flush=True)
 
 
 def _receive(pipe: Connection, name: str) -> Any:
-    """Return what a contender sends; end the command if its process has died."""
+    """Return what a contender sends.
+
+    Raises:
+      ContenderDied: its process has ended.
+    """
     try:
         return pipe.recv()
     except EOFError:
-        raise SystemExit(f"{name} ended early; what it said is above") from None
+        raise ContenderDied(f"{name} ended early; what it said is above") from None
 
 
 def _serve(pipe: Connection, make: Contender) -> None:
@@ -135,13 +173,16 @@ def compare(
     platform = jax.default_backend()
     if platform not in cases:
         parser.error(f"it compares on {' or '.join(cases)}, and this is {platform}")
+    died: list[str] = []
     table = Table("", "", unit[0], "range", "ratio", title=table_title(what))
     for case in cases[platform]:
         if options.only not in str(case):
             continue
         made = {n: c for n, c in contenders(case).items() if n not in options.without}
-        measured = measure_interleaved(made, options.rounds)
+        measured = measure_interleaved(made, options.rounds, died=died)
         for i, row in enumerate(summary_rows(measured, peers, unit[1])):
             table.add_row(str(case) if i == 0 else "", *row)
         table.add_section()
     Console(width=110).print(table)
+    if died:
+        raise SystemExit(f"ended early: {', '.join(dict.fromkeys(died))}")

@@ -61,6 +61,26 @@ def test_a_contender_that_dies_is_named(interleaved, capfd):
     assert "out of paper" in capfd.readouterr().err
 
 
+def failing_later():
+    """A contender that measures once, and then dies."""
+    numbers = iter([7.0])
+    return lambda: next(numbers)
+
+
+def test_the_others_go_on_without_contenders_that_die(interleaved, capfd):
+    died = []
+    measured = interleaved.measure_interleaved(
+        {"one": partial(counting, 0), "two": failing, "three": failing_later},
+        rounds=3,
+        died=died,
+    )
+    assert measured == {"one": [1, 2, 3]}
+    assert died == ["two", "three"]
+    out = capfd.readouterr().out
+    assert "left out: two ended early" in out
+    assert "left out: three ended early" in out
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

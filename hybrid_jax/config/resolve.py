@@ -308,8 +308,8 @@ def _check_stages(config: Config) -> None:
             f"config.model.stack={config.model.stack!r} names {len(stack)} stages, and "
             f"{config.model.name} has {len(row.depths)}"
         )
-    is_known = passes_strides_over(row, strides) or not strides
-    if not is_known and len(strides) != 1 + len(row.depths):
+    is_used = strides and not passes_strides_over(row, strides)
+    if is_used and len(strides) != 1 + len(row.depths):
         raise UserError(
             f"config.model.strides={strides!r} are {len(strides)}, and "
             f"{config.model.name} takes {1 + len(row.depths)}: one of the stem, and "

@@ -18,17 +18,16 @@ class Protocol(NamedTuple):
     Attributes:
       per_class: images of each class, to train and to validate on.
       validation: share of them that validates, the last ones.
-      source: where it was published.
     """
 
     per_class: int
     validation: float
-    source: str
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    # 30 images a class to train and 20 to validate on; then training on all 50.
-    "deic": Protocol(50, 0.4, "Brigato et al. 2022, Tune It or Don't Use It"),
+    # Brigato et al. 2021, Tune It or Don't Use It: 30 images a class to train and 20 to
+    # validate on; then training on all 50.
+    "deic": Protocol(per_class=50, validation=0.4),
 }
 
 

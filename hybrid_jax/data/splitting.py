@@ -91,82 +91,85 @@ def make_splits(
         count = plural(len(rows.pop("test")), "image")
         notes += (f"{count} of the test split left out (config.data.test=False)",)
     parts = {name: SplitRows(name, split_rows) for name, split_rows in rows.items()}
-    select = _draw_at_random if config.protocol == "none" else _follow_protocol
-    selected, more = select(
-        rows["train"],
-        labels["train"],
-        classes=classes,
-        config=config,
-        groups=groups,
-        has_validation="validation" in rows,
-    )
+    used = rows["train"]
+    train_labels = labels["train"][used]
+    train_groups = None if groups is None else groups[used]
+    if config.protocol == "none":
+        selected, more = _draw_at_random(
+            train_labels, classes, config, train_groups, "validation" not in rows
+        )
+    else:
+        selected, more = _follow_protocol(train_labels, classes, config, train_groups)
     parts |= {
-        name: SplitRows("train", split_rows) for name, split_rows in selected.items()
+        name: SplitRows("train", used[chosen]) for name, chosen in selected.items()
     }
     return {name: parts[name] for name in SPLITS if name in parts}, notes + more
 
 
 def _draw_at_random(
-    rows: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
     config: DataConfig,
     groups: np.ndarray | None,
-    has_validation: bool,
+    needs_validation: bool,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Return rows of the training and of the validation split, and notes.
+    """Return which images train and which validate, indices by split, and notes.
 
     Args:
-      rows: of the training images that may be used.
-      labels: int32 `[N]` of all training images.
+      labels: int32 `[N]` of the images that may be trained on.
       classes: names.
       config: of the data set.
-      groups: of all training images, `[N]`, or None.
-      has_validation: whether the source has a validation split.
+      groups: of the images, `[N]`, or None.
+      needs_validation: whether the source has no validation split.
     """
-    labels = labels[rows]
-    selected = subsets.stratified_subset(
+    chosen = subsets.stratified_subset(
         labels, config.fraction, config.per_class, config.split_seed
     )
     notes: tuple[str, ...] = ()
-    if len(selected) < len(rows):
-        notes = (f"{len(selected):,} of {len(rows):,} training images are used",)
-    ranks = subsets.class_ranks(labels, config.split_seed, subsets.SUBSET)[selected]
-    rows, labels = rows[selected], labels[selected]
-    if has_validation or not config.validation:
-        return {"train": rows}, notes
-    groups = None if groups is None else groups[rows]
-    is_validation = _validation(labels, ranks, classes, config, groups)
+    if len(chosen) < len(labels):
+        notes = (f"{len(chosen):,} of {len(labels):,} training images are used",)
+    if not (needs_validation and config.validation):
+        return {"train": chosen}, notes
+    ranks = subsets.class_ranks(labels, config.split_seed, subsets.SUBSET)[chosen]
+    groups = None if groups is None else groups[chosen]
+    is_validation = _validation(labels[chosen], ranks, classes, config, groups)
     notes += (_validation_note(is_validation, config, groups),)
-    return {"train": rows[~is_validation], "validation": rows[is_validation]}, notes
+    return {
+        "train": chosen[~is_validation],
+        "validation": chosen[is_validation],
+    }, notes
 
 
 def _follow_protocol(
-    rows: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
     config: DataConfig,
     groups: np.ndarray | None,
-    has_validation: bool,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Return rows of the splits of a published protocol; arguments as at random."""
+    """Return what `_draw_at_random` does, by a published protocol.
+
+    Raises:
+      UserError: images belong to groups, or a class has too few.
+    """
     if groups is not None:
         raise UserError(
             f"config.data.protocol={config.protocol} takes images in their order, and "
             f"would part those of one group ({len(np.unique(groups)):,} groups): "
             "leave the groups out, or set config.data.protocol to none"
         )
-    is_train, is_validation = protocols.select(labels[rows], classes, config)
-    count = int(is_train.sum() + is_validation.sum())
-    notes = (
-        f"{count:,} of {len(rows):,} training images are used, {is_train.sum():,} to "
-        f"train and {is_validation.sum():,} to validate on "
-        f"(config.data.protocol={config.protocol}, split {config.split_seed})",
+    is_train, is_validation = protocols.select(labels, classes, config)
+    counts = int(is_train.sum()), int(is_validation.sum())
+    note = (
+        f"{sum(counts):,} of {len(labels):,} training images are used, {counts[0]:,} "
+        f"to train and {counts[1]:,} to validate on "
+        f"(config.data.protocol={config.protocol}, split {config.split_seed})"
     )
-    selected = {"train": rows[is_train]}
-    if is_validation.any():
-        selected["validation"] = rows[is_validation]
-    return selected, notes
+    selected = {"train": is_train, "validation": is_validation}
+    return {
+        name: np.flatnonzero(chosen)
+        for name, chosen in selected.items()
+        if chosen.any()
+    }, (note,)
 
 
 def notes_on(

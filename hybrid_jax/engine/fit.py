@@ -82,21 +82,14 @@ def fit(
       Interrupted: SIGTERM or SIGINT; what was trained is saved, if there is a folder.
     """
     started, hosts = time.perf_counter(), hosts or this_process()
-    if workdir is None and hosts.is_distributed:
-        raise UserError("several processes need a workdir: give a folder they share")
+    folder = _create_storage(workdir, hosts)
     resolved = set_up_process(_resolve(config, splits), hosts)
-    folder: RunStorage = (
-        InMemoryStorage() if workdir is None else RunFolder(workdir, hosts)
-    )
     with hosts.fail_together(), Interruption(hosts) as interruption, folder:
         resolved, notes = _resume_config(resolved, folder, hosts)
         resolved, loaded = _load_splits(resolved, splits, folder, hosts)
         experiment = _create_experiment(resolved, loaded, folder, hosts)
         with (
-            Reporter(
-                folder.log if hosts.is_main else None,
-                quiet=not (hosts.is_main and verbose),
-            ) as console,
+            _create_reporter(folder, hosts, verbose) as console,
             _open_checkpoints(folder, resolved.train.keep, hosts) as checkpoints,
             hosts.fail_together(),  # here too, since closing what is above may wait
         ):
@@ -111,6 +104,25 @@ def fit(
                 interruption=interruption,
                 started=started,
             ).run(callbacks)
+
+
+def _create_storage(workdir: str | os.PathLike | None, hosts: Hosts) -> RunStorage:
+    """Return where the run is kept.
+
+    Raises:
+      UserError: several processes share the run, and have no folder for it.
+    """
+    if workdir is not None:
+        return RunFolder(workdir, hosts)
+    if hosts.is_distributed:
+        raise UserError("several processes need a workdir: give a folder they share")
+    return InMemoryStorage()
+
+
+def _create_reporter(folder: RunStorage, hosts: Hosts, verbose: bool) -> Reporter:
+    """Return what shows progress; of several processes, the first one writes it."""
+    log = folder.log if hosts.is_main else None
+    return Reporter(log, quiet=not (hosts.is_main and verbose))
 
 
 def _resolve(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Config:

@@ -291,7 +291,7 @@ class Loop:
 
     def _report(self, step: int, evaluated: str = "", own_line: bool = False) -> None:
         """Show the latest line of training, with what an evaluation adds to it."""
-        epoch = f"{self.plan.epoch_of(step):.1f}/{self.plan.epochs:.4g}"
+        epoch = f"{self.plan.epoch_of(step):.1f}/{self.plan.epochs:g}"
         self.console.metrics(step, epoch, self._line + evaluated, own_line)
 
     def _check_finite(self, loss: float, step: int, causes: range = range(0)) -> None:

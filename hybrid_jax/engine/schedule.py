@@ -78,7 +78,9 @@ def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
         if not warmup < step < plan.total_steps:
             raise UserError(
                 f"config.optim.decay_epochs={optim.decay_epochs!r} has {epoch}, and "
-                f"the run has {plan.epochs:g} epochs, warm-up taken from their start"
+                f"the learning rate can fall only between epoch "
+                f"{plan.epoch_of(warmup):g}, where warm-up ends, and {plan.epochs:g}, "
+                "where the run does"
             )
     return schedules.Lengths(warmup, plan.total_steps, decays)
 
