@@ -175,7 +175,8 @@ def _work(arguments: Arguments, store: "Store", progress: "SearchProgress") -> N
     Worker(search, store, folder, arguments.trials, progress.update).run()
     winner = read_rows(store.study)[0]
     if arguments.retrain and winner.is_complete:
-        progress.say(f"Training the winner, trial {winner.number}, on all images")
+        what = f"Training the winner, trial {winner.number}"
+        progress.say(f"{what}, on all training images")
         count, say = arguments.retrain, progress.say
         retrain.retrain(search, store, folder, winner, count, say)
 

@@ -24,7 +24,10 @@ def report(
         if split in found:
             rows |= metric_rows(split, found[split])
     if "test" not in found:
-        rows["test accuracy"] = "no test split"
+        is_left_out = not experiment.config.data.test
+        rows["test accuracy"] = (
+            "not looked at (data.test=False)" if is_left_out else "no test split"
+        )
     rows |= {
         "steps": f"{found['step']:,}",
         "time after start-up": duration(found["seconds"]),

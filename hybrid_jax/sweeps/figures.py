@@ -10,6 +10,7 @@ from hybrid_jax.extras import import_extra
 if typing.TYPE_CHECKING:
     from optuna import Study
 
+MEASURE = "validation accuracy"  # what trials are compared by
 # The file of each figure, and Optuna's function that draws it.
 FIGURES = {
     "importances.png": "plot_param_importances",
@@ -39,7 +40,7 @@ def draw(study: "Study", folder: Path) -> list[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what Optuna calls experimental
             try:
-                getattr(plots, function)(study)
+                getattr(plots, function)(study, target_name=MEASURE)
             except (ValueError, RuntimeError) as error:
                 notes.append(f"{name} is left out: {first_line(error)}")
                 continue

@@ -19,7 +19,11 @@ FOLDER, FILE = "winner", "winner.json"
 
 
 def winner_config(search: Search, winner: Row) -> Config:
-    """Return the config of the winner on train and validation together, with a test."""
+    """Return the config of the winner on all training images, with a test.
+
+    A validation split that was made of them is among them. One that the data set has by
+    itself is left out, and each run's log says so.
+    """
     values = {d.name: d.value_of(winner.params[d.name]) for d in search.space}
     # Without a validation split nothing can end a run early, or choose among weights.
     everything = {"data.validation": 0, "data.test": True, "train.patience": 0}
@@ -99,6 +103,7 @@ def in_words(outcomes: Mapping[str, Outcome]) -> list[str]:
     seeds = plural(len(tested), "seed")
     return [
         *lines,
-        f"Test accuracy of the winner, trained on all images: {table.in_words(tested)} "
+        "Test accuracy of the winner, on all training images: "
+        f"{table.in_words(tested)} "
         f"({seeds}{'' if len(tested) > 1 else ', so no interval'})",
     ]
