@@ -80,6 +80,7 @@ setup(
         "timm": ["timm", "torch"],  # the oracle of the parity tests
         # Searches; psycopg is for workers on several machines.
         "sweep": ["matplotlib", "optuna>=4.5", "psycopg[binary]>=3.1"],
+        "study": ["matplotlib"],
         "test": [
             "h5py",
             "hypothesis",

@@ -2,9 +2,8 @@
 
   hybrid-jax --config=digits
 
-trains a small network on handwritten digits, in a minute or two, and writes
-the results to runs/digits. Run the same command again to resume. Change any
-field of the experiment on the command line:
+trains a small network on handwritten digits, in a minute or two, in the folder
+runs/digits, and resumes it later. Change any field on the command line:
 
   hybrid-jax --config=digits --config.train.epochs=20
 """
@@ -30,6 +29,7 @@ COMMANDS = {
     "inspect": "look for problems in a data set before you train on it",
     "baselines": "test ordinary classifiers on an experiment's data",
     "sweep": "search the best values of an experiment's fields",
+    "study": "answer a question about models with many runs",
     "benchmark": "measure how fast an experiment trains on this machine",
     "convert": "convert weights to and from PyTorch's timm",
     "models": "list the models, or show the parts of one",

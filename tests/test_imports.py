@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "inspection": SCHEMA | {"augment", "data", "engine", "models"},
     "profiling": SCHEMA | {"data", "engine", "models", "ops", "training"},
     "sweeps": {"config", "data", "engine"},
+    "studies": {"config", "data", "engine", "sweeps"},
     "cli": {
         "baselines",
         "config",
@@ -49,6 +50,7 @@ MAY_IMPORT = {
         "models",
         "parallel",
         "profiling",
+        "studies",
         "sweeps",
     },
 }

@@ -33,7 +33,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.paths import expand_user
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.sweeps.progress import SearchProgress
+    from hybrid_jax.sweeps.progress import WorkProgress
     from hybrid_jax.sweeps.search import Search
     from hybrid_jax.sweeps.storage import Store
 
@@ -82,11 +82,11 @@ def run(call: Call) -> None:
     """
     # Imported here, so that help is instant and mistakes are found before jax loads.
     arguments = parse(call.arguments)
-    from hybrid_jax.sweeps.progress import SearchProgress
+    from hybrid_jax.sweeps.progress import search_progress
     from hybrid_jax.sweeps.storage import Store
 
     store = Store(arguments.search, arguments.folder, arguments.storage)
-    with SearchProgress(store, arguments.trials) as progress:
+    with search_progress(store, arguments.trials) as progress:
         if arguments.workers > 1:
             _share(call, arguments, store, progress)
         else:
@@ -136,7 +136,7 @@ def parse(words: list[str]) -> Arguments:
 
 
 def _share(
-    call: Call, arguments: Arguments, store: "Store", progress: "SearchProgress"
+    call: Call, arguments: Arguments, store: "Store", progress: "WorkProgress"
 ) -> None:
     """Have several processes work, and show what they do.
 
@@ -165,7 +165,7 @@ def _is_done(arguments: Arguments, store: "Store") -> bool:
     return is_searched and len(tested) == arguments.retrain
 
 
-def _work(arguments: Arguments, store: "Store", progress: "SearchProgress") -> None:
+def _work(arguments: Arguments, store: "Store", progress: "WorkProgress") -> None:
     """Run trials and then the winner's runs, as long as there are some."""
     from hybrid_jax.sweeps import retrain
     from hybrid_jax.sweeps.table import read_rows
@@ -182,7 +182,7 @@ def _work(arguments: Arguments, store: "Store", progress: "SearchProgress") -> N
 
 
 def _show(
-    call: Call, arguments: Arguments, store: "Store", progress: "SearchProgress"
+    call: Call, arguments: Arguments, store: "Store", progress: "WorkProgress"
 ) -> None:
     """Print the table, the winner's command, and how well the winner tests.
 

@@ -1,8 +1,9 @@
-"""Show how far a search is: a line a trial, and on a terminal a bar."""
+"""Show how far much work is: a line for each piece of it, and on a terminal a bar."""
 
 import time
 import typing
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -10,33 +11,52 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from hybrid_jax.engine.console import duration
 from hybrid_jax.errors import escape, listed
 from hybrid_jax.sweeps import table
+from hybrid_jax.sweeps.intervals import in_words
 from hybrid_jax.sweeps.table import Row
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.sweeps.storage import Store
 
 
-class SearchProgress:
-    """Print a line for each trial that ends, whichever worker ran it."""
+class Status(NamedTuple):
+    """How far the work is.
 
-    def __init__(self, store: "Store", trials: int) -> None:
-        """Watch a search.
+    Attributes:
+      ended: a line for each piece that has ended, whichever worker did it.
+      best: what is best so far; empty if there is no such thing.
+      running: how far the pieces are that are worked on.
+    """
+
+    ended: Mapping[Hashable, str]
+    best: str = ""
+    running: str = ""
+
+
+class WorkProgress:
+    """Print a line for each piece that ends, and how long the rest may take."""
+
+    def __init__(
+        self, name: str, pieces: str, total: int, look: Callable[[], Status]
+    ) -> None:
+        """Watch work.
 
         Args:
-          store: of its trials; what has ended there already is only counted.
-          trials: how many there are to be.
+          name: of the whole, such as `sweep`.
+          pieces: what it consists of, such as `trials`.
+          total: how many there are to be.
+          look: returns how far it is; what has ended before is only counted.
         """
         self._console = Console(highlight=False, markup=False, soft_wrap=True)
-        self._store, self._trials = store, trials
-        self._known = {row.number for row in self._ended()}
+        self._pieces, self._total, self._look = pieces, total, look
+        self._known = {*look().ended}
         self._before, self._started = len(self._known), time.monotonic()
         self._bar: Progress | None = None
-        if 0 < self._before < trials:
+        if 0 < self._before < total:
             self.say(
-                f"Resuming the sweep: {self._before} of {trials} trials have ended"
+                f"Resuming the {name}: {self._before} of {total} {pieces} have ended"
             )
 
-    def __enter__(self) -> "SearchProgress":
+    def __enter__(self) -> "WorkProgress":
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -44,7 +64,7 @@ class SearchProgress:
                 TextColumn("{task.fields[left]}"),
                 console=self._console,
             )
-            self._bar.add_task("trials", total=self._trials, left="")
+            self._bar.add_task(self._pieces, total=self._total, left="")
             self._bar.start()
         self.update()
         return self
@@ -63,47 +83,59 @@ class SearchProgress:
 
     def update(self) -> None:
         """Print what has ended since the last time."""
-        rows = self._ended()
-        left = self._time_left(len(rows))
-        for row in sorted(rows, key=lambda row: row.number):
-            if row.number not in self._known:
-                self._known.add(row.number)
-                self.say(f"{_in_words(row)}{f', {left} left' if left else ''}")
+        status = self._look()
+        left = self._time_left(len(status.ended))
+        for key, line in status.ended.items():
+            if key not in self._known:
+                self._known.add(key)
+                self.say(f"{line}{f', {left} left' if left else ''}")
         if self._bar:
-            best = next((row.mean for row in rows if row.mean is not None), None)
-            found = "" if best is None else f"  best {100 * best:.2f} %"
             self._bar.update(
                 TaskID(0),
-                completed=len(rows),
-                description=f"trials {len(rows)}/{self._trials}{found}",
-                left=f"{self._running()}{f'  {left} left' if left else ''}",
+                completed=len(status.ended),
+                description=f"{self._pieces} {len(status.ended)}/{self._total}"
+                f"{f'  best {status.best}' if status.best else ''}",
+                left=f"{status.running}{f'  {left} left' if left else ''}",
             )
-
-    def _running(self) -> str:
-        """Return how far the trials are that run at this moment."""
-        told = []
-        for trial in self._store.study.get_trials(deepcopy=False):
-            if not trial.state.is_finished() and trial.intermediate_values:
-                step, worth = max(trial.intermediate_values.items())
-                told.append(f"trial {trial.number}: {100 * worth:.2f} % ({step})")
-        return listed(told, 2)
-
-    def _ended(self) -> list[Row]:
-        rows = table.read_rows(self._store.study)
-        return [row for row in rows if row.result.state != table.UNFINISHED]
 
     def _time_left(self, ended: int) -> str:
         """Return how long the rest may take; empty where there is none, or no clue."""
-        done, left = ended - self._before, self._trials - ended
+        done, left = ended - self._before, self._total - ended
         if done <= 0 or left <= 0:
             return ""
         return duration((time.monotonic() - self._started) / done * left)
 
 
-def _in_words(row: Row) -> str:
+def search_progress(store: "Store", trials: int) -> WorkProgress:
+    """Watch the trials of a search."""
+
+    def look() -> Status:
+        rows = table.read_rows(store.study)
+        ended = [row for row in rows if row.result.state != table.UNFINISHED]
+        best = next((row.mean for row in ended if row.mean is not None), None)
+        return Status(
+            {row.number: _line(row) for row in sorted(ended, key=lambda r: r.number)},
+            "" if best is None else f"{100 * best:.2f} %",
+            _running(store),
+        )
+
+    return WorkProgress("sweep", "trials", trials, look)
+
+
+def _running(store: "Store") -> str:
+    """Return how far the trials are that run at this moment."""
+    told = []
+    for trial in store.study.get_trials(deepcopy=False):
+        if not trial.state.is_finished() and trial.intermediate_values:
+            step, worth = max(trial.intermediate_values.items())
+            told.append(f"trial {trial.number}: {100 * worth:.2f} % ({step})")
+    return listed(told, 2)
+
+
+def _line(row: Row) -> str:
     """Return a trial in a line."""
     result = row.result
-    worth = f"validation {table.in_words(result.values)}" if row.is_complete else ""
+    worth = f"validation {in_words(result.values)}" if row.is_complete else ""
     params = [f"{name}={table.shown(value)}" for name, value in row.params.items()]
     error = f" ({result.error})" if result.error else ""
     return (

@@ -7,7 +7,7 @@ from pathlib import Path
 from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import plural
-from hybrid_jax.sweeps import table
+from hybrid_jax.sweeps import intervals
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, read_outcome
 from hybrid_jax.sweeps.search import Search, seeds_of
@@ -104,6 +104,6 @@ def in_words(outcomes: Mapping[str, Outcome]) -> list[str]:
     return [
         *lines,
         "Test accuracy of the winner, on all training images: "
-        f"{table.in_words(tested)} "
+        f"{intervals.in_words(tested)} "
         f"({seeds}{'' if len(tested) > 1 else ', so no interval'})",
     ]

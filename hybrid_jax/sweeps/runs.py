@@ -28,10 +28,11 @@ from hybrid_jax.errors import (
 from hybrid_jax.sweeps.claims import claim
 
 COMPLETE = "complete"
+DIVERGED = "diverged"
 REFUSED = "refused"  # its fields do not go together, or do not suit the data
 # Ends that are the config's fault, so that running it again would change nothing.
 FAILURES: dict[type[UserError], str] = {
-    Diverged: "diverged",
+    Diverged: DIVERGED,
     OutOfMemory: "out of memory",
 }
 FAILURE = "failure.json"  # in the folder of a run that failed

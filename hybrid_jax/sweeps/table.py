@@ -2,18 +2,15 @@
 
 import csv
 import io
-import math
-import statistics
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scipy import stats
-
-from hybrid_jax.engine.console import duration, percent
+from hybrid_jax.engine.console import duration
 from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.runtime import source_version
+from hybrid_jax.sweeps.intervals import in_words, interval
 from hybrid_jax.sweeps.runs import COMPLETE
 from hybrid_jax.sweeps.search import Search
 from hybrid_jax.sweeps.trial import PRUNED, RESULT, Result
@@ -64,26 +61,6 @@ class Row(NamedTuple):
             "error": self.result.error,
             "config": self.params,
         }
-
-
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean by Student's t; None of fewer than two values.
-
-    Args:
-      values: of runs that differ in seed or fold.
-    """
-    if len(values) < 2:
-        return None
-    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values)
-    half /= math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return mean - half, mean + half
-
-
-def in_words(values: Sequence[float]) -> str:
-    """Return mean and interval of shares, such as `97.31 % ± 0.40`."""
-    found, mean = interval(values), percent(statistics.fmean(values))
-    return mean if found is None else f"{mean} ± {50 * (found[1] - found[0]):.2f}"
 
 
 def read_rows(study: "Study") -> list[Row]:

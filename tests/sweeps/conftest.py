@@ -7,6 +7,7 @@ from hybrid_jax.models.registry import MODELS
 
 @pytest.fixture(autouse=True)
 def no_tiny_model():
-    """Takes back the row that `tiny.py` adds."""
+    """Takes back the rows that `tiny.py` adds."""
     yield
-    MODELS.pop("tiny", None)
+    for name in ("tiny", "tiny_4"):
+        MODELS.pop(name, None)

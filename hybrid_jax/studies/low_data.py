@@ -1,0 +1,150 @@
+"""How accuracy grows with the images of each class, and what the next point takes."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from hybrid_jax.config.schema import Config
+from hybrid_jax.engine.console import percent
+from hybrid_jax.errors import UserError, plural
+from hybrid_jax.studies import comparison, figures
+from hybrid_jax.studies.kind import Configs, Kind
+from hybrid_jax.studies.power_law import PowerLaw, fit_power_law
+from hybrid_jax.studies.results import Results
+from hybrid_jax.sweeps.intervals import mean
+from hybrid_jax.sweeps.runs import load_splits
+
+AXIS = "images a class"
+POINT = 0.01  # of accuracy
+
+
+def configure(config: Config, per_class: float) -> Config:
+    """Return the config of a run: all of its images train, and nothing is chosen."""
+    return config.replace(
+        {
+            "data.per_class": int(per_class),
+            "data.validation": 0,
+            "data.test": True,
+            "train.patience": 0,
+        }
+    )
+
+
+def check(configs: Configs, values: tuple[float, ...]) -> None:
+    """Refuse unequal lengths, and data that lack a test split or enough images.
+
+    Raises:
+      UserError: names the field or the class.
+    """
+    for config in configs.values():
+        if not config.train.steps:
+            raise UserError(
+                "config.train.epochs gives more steps to more images: give all runs "
+                "as many with --config.train.steps=2000"
+            )
+    config = configure(next(iter(configs.values())), values[-1])
+    splits = load_splits(config.data)
+    if "test" not in splits:
+        raise UserError(
+            f"{splits.name} has no test split, which a curve is measured on: give it "
+            "one (a folder `test`, say, or config.data.test_fraction)"
+        )
+    counts = np.bincount(splits.train.labels, minlength=len(splits.classes))
+    fewest = int(counts.argmin())
+    if counts[fewest] < values[-1]:
+        raise UserError(
+            f"--per-class={values[-1]:g} is more than class "
+            f"{splits.classes[fewest]!r} has: it has "
+            f"{plural(int(counts[fewest]), 'training image')}"
+        )
+
+
+def laws(results: Results) -> dict[str, PowerLaw | None]:
+    """Return the power law of each model's mean errors; None where none is fitted."""
+    found = {}
+    for model in results.models:
+        points = _points(results, model)
+        found[model] = fit_power_law([*points], [1 - y for y in points.values()])
+    return found
+
+
+def conclude(results: Results, configs: Configs) -> list[str]:
+    """Say where the first model overtakes the others, and what another point takes."""
+    first, *twins = results.models
+    lines = [
+        comparison.in_words(
+            first, twin, comparison.differences(results, first, twin), AXIS
+        )
+        for twin in twins
+    ]
+    for model, law in laws(results).items():
+        points = _points(results, model)
+        lines.append(_next_point(model, points, law))
+    return lines
+
+
+def draw(results: Results, configs: Configs, path: Path) -> None:
+    """Draw accuracy against images, with 95 % intervals and the power laws dashed.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    fitted = laws(results)
+    with figures.axes(path, 1) as (axes,):
+        for style, model in zip(figures.styles(), results.models, strict=False):
+            found = {n: results.accuracies(model, n) for n in results.values}
+            points = {n: [*runs.values()] for n, runs in found.items() if runs}
+            figures.draw_means(axes, points, model, style)
+            if law := fitted[model]:
+                images = np.geomspace(results.values[0], results.values[-1], 50)
+                shares = 100 * (1 - np.asarray(law.error(images)))
+                axes.plot(images, shares, color=style.color, ls="--", lw=0.8)
+        axes.plot([], [], color="gray", ls="--", lw=0.8, label="power law of the error")
+        axes.set_ylim(top=min(axes.get_ylim()[1], 101))
+        figures.label_values(axes, results.values, AXIS)
+        axes.set_ylabel("test accuracy (%), mean and 95 % interval")
+        axes.legend(frameon=False)
+
+
+def _points(results: Results, model: str) -> dict[float, float]:
+    """Return a model's mean accuracy at each number of images."""
+    found = {n: results.accuracies(model, n) for n in results.values}
+    return {n: mean([*runs.values()]) for n, runs in found.items() if runs}
+
+
+def _next_point(model: str, points: dict[float, float], law: PowerLaw | None) -> str:
+    """Say how many images the next point of accuracy would take."""
+    if not law:
+        return f"{model}: no power law is fitted, as it takes three sizes with errors"
+    images, accuracy = max(points.items())
+    error = 1 - accuracy
+    rate = f"{law.exponent:.3f} ({law.low:.3f} to {law.high:.3f})"
+    text = f"{model}: error ~ images^-b with b = {rate}"
+    if error <= POINT:
+        return f"{text}; fewer errors than a point are left at {images:g} {AXIS}"
+    likely, least, most = law.images_for(error, images, error - POINT)
+    if math.isinf(likely):
+        return f"{text}; so more images have not helped"
+    return (
+        f"{text}; one point more than the {percent(accuracy)} of {images:g} {AXIS} "
+        f"would take about {_count(likely)} ({_count(least)} to {_count(most)})"
+    )
+
+
+def _count(images: float) -> str:
+    return "any number" if math.isinf(images) else f"{math.ceil(images):,}"
+
+
+LOW_DATA = Kind(
+    flag="per-class",
+    axis=AXIS,
+    values=(10, 25, 50, 100, 250, 500),
+    whole=True,
+    split="test",
+    configure=configure,
+    check=check,
+    conclude=conclude,
+    draw=draw,
+    figure="curve",
+)

@@ -1,0 +1,74 @@
+"""The runs of a study by model, value and seed, and what they came to."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from hybrid_jax.sweeps.runs import Outcome
+
+METRIC = "accuracy"
+
+
+class Part(NamedTuple):
+    """One run of a study.
+
+    Attributes:
+      model: name.
+      value: of what the study varies.
+      seed: of the run.
+    """
+
+    model: str
+    value: float
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Return its folder within that of the study."""
+        return f"{self.model}/{self.value:g}/seed-{self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What the runs of a study came to.
+
+    Attributes:
+      outcomes: of each run that has ended.
+      split: which one measures: `test` or `validation`.
+    """
+
+    outcomes: Mapping[Part, Outcome]
+    split: str
+
+    @property
+    def models(self) -> list[str]:
+        """Return the models, in the order that they were given in."""
+        return [*dict.fromkeys(part.model for part in self.outcomes)]
+
+    @property
+    def values(self) -> list[float]:
+        """Return the values, the least first."""
+        return sorted({part.value for part in self.outcomes})
+
+    @property
+    def failed(self) -> dict[Part, Outcome]:
+        """Return the runs that did not come to their end."""
+        items = self.outcomes.items()
+        return {part: outcome for part, outcome in items if not outcome.is_complete}
+
+    def accuracy(self, part: Part) -> float | None:
+        """Return the accuracy of a run, a share of 1; None if it failed."""
+        outcome = self.outcomes[part]
+        measured = getattr(outcome, self.split) if outcome.is_complete else None
+        return None if measured is None else float(measured[METRIC])
+
+    def accuracies(self, model: str, value: float) -> dict[int, float]:
+        """Return the accuracies of a model at a value by seed, without failed runs."""
+        found = {part.seed: self.accuracy(part) for part in self.at(model, value)}
+        return {seed: share for seed, share in found.items() if share is not None}
+
+    def at(self, model: str, value: float) -> Iterator[Part]:
+        """Yield the runs of a model at a value."""
+        for part in self.outcomes:
+            if (part.model, part.value) == (model, value):
+                yield part

@@ -1,0 +1,192 @@
+"""Which learning rates a model survives, and how much its seeds scatter."""
+
+import statistics
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from hybrid_jax.config.schema import Config
+from hybrid_jax.engine.console import percent
+from hybrid_jax.errors import UserError
+from hybrid_jax.studies import figures
+from hybrid_jax.studies.kind import Configs, Kind
+from hybrid_jax.studies.results import Part, Results
+from hybrid_jax.sweeps.intervals import mean
+from hybrid_jax.sweeps.runs import DIVERGED, load_splits
+
+AXIS = "times the config's learning rate"
+SIGNIFICANCE = 0.01  # of having learned something
+TOLERANCE = 0.01  # of accuracy, within which a rate is as good as the best
+NOTHING = "learned nothing"
+
+
+def configure(config: Config, factor: float) -> Config:
+    """Return the config of a run: another learning rate, its last weights validated."""
+    return config.replace(
+        {
+            "optim.learning_rate": config.optim.learning_rate * factor,
+            "data.test": False,
+            "train.checkpoint": "last",
+            "train.patience": 0,
+        }
+    )
+
+
+def check(configs: Configs, factors: tuple[float, ...]) -> None:
+    """Refuse data without a validation split, on which stability is measured.
+
+    Raises:
+      UserError: there is none.
+    """
+    config = configure(next(iter(configs.values())), factors[0])
+    if "validation" not in load_splits(config.data):
+        raise UserError(
+            "config.data.validation=0 leaves nothing to measure on: take a share of "
+            "the training images, such as --config.data.validation=0.2"
+        )
+
+
+def failures(results: Results, configs: Configs) -> dict[Part, str]:
+    """Return the runs that diverged or learned nothing, and which of both.
+
+    A run has learned nothing if its accuracy is not significantly above that of naming
+    the largest class always (binomial test).
+    """
+    config = configure(next(iter(configs.values())), 1.0)
+    counts = np.bincount(load_splits(config.data)["validation"].labels)
+    found = {}
+    for part, outcome in results.outcomes.items():
+        accuracy = results.accuracy(part)
+        if outcome.state == DIVERGED:
+            found[part] = DIVERGED
+        elif accuracy is not None and not _has_learned(accuracy, counts):
+            found[part] = NOTHING
+    return found
+
+
+def _has_learned(accuracy: float, counts: np.ndarray) -> bool:
+    images = int(counts.sum())
+    test = stats.binomtest(
+        round(accuracy * images), images, counts.max() / images, alternative="greater"
+    )
+    return bool(test.pvalue < SIGNIFICANCE)
+
+
+def conclude(results: Results, configs: Configs) -> list[str]:
+    """Say for each model which runs failed, and how wide its range of rates is."""
+    failed = failures(results, configs)
+    lines = []
+    for model in results.models:
+        lines.append(f"{model}: {_failures(results, model, failed)}")
+        if told := _range(results, model, failed):
+            lines.append(f"{model}: {told}")
+    return lines
+
+
+def draw(results: Results, configs: Configs, path: Path) -> None:
+    """Draw the share of failed runs, and below it the accuracy of all others.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    failed = failures(results, configs)
+    with figures.axes(path, 2) as (above, below):
+        for style, model in zip(figures.styles(), results.models, strict=False):
+            shares = {
+                value: _share_of_failed(results, model, value, failed)
+                for value in results.values
+            }
+            above.plot(
+                [*shares],
+                [100 * share for share in shares.values()],
+                label=model,
+                color=style.color,
+                marker=style.marker,
+                markersize=4,
+            )
+            points = _learned(results, model, failed)
+            for value, found in points.items():
+                dots = [100 * share for share in found]
+                below.scatter([value] * len(dots), dots, 9, style.color, alpha=0.5)
+            figures.draw_means(below, points, model, style)
+        above.set_ylabel("failed runs (%)")
+        above.set_ylim(-4, 104)
+        above.legend(frameon=False)
+        below.set_ylabel("validation accuracy\nof the other runs (%)")
+        figures.label_values(below, results.values, AXIS)
+
+
+def _learned(
+    results: Results, model: str, failed: dict[Part, str]
+) -> dict[float, list[float]]:
+    """Return the accuracies of the runs that did not fail, at each value."""
+    found = {}
+    for value in results.values:
+        runs = (p for p in results.at(model, value) if p not in failed)
+        shares = [share for p in runs if (share := results.accuracy(p)) is not None]
+        if shares:
+            found[value] = shares
+    return found
+
+
+def _share_of_failed(
+    results: Results, model: str, value: float, failed: dict[Part, str]
+) -> float:
+    return mean([float(part in failed) for part in results.at(model, value)])
+
+
+def _failures(results: Results, model: str, failed: dict[Part, str]) -> str:
+    """Say how many runs failed, how, and at which values."""
+    parts = [part for part in results.outcomes if part.model == model]
+    ours = [part for part in parts if part in failed]
+    if not ours:
+        return f"none of {len(parts)} runs failed"
+    kinds = Counter(failed[part] for part in ours)
+    told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    where = Counter(part.value for part in sorted(ours, key=lambda part: part.value))
+    at = ", ".join(
+        f"{count} of {len([*results.at(model, value)])} at {value:g}"
+        for value, count in where.items()
+    )
+    return f"{len(ours)} of {len(parts)} runs failed ({told}): {at} {AXIS}"
+
+
+def _range(results: Results, model: str, failed: dict[Part, str]) -> str:
+    """Say which values are as good as the best, and how far seeds scatter there."""
+    points = {
+        value: found
+        for value, found in _learned(results, model, failed).items()
+        if not _share_of_failed(results, model, value, failed)
+    }
+    if not points:
+        return ""
+    best = max(points, key=lambda value: mean(points[value]))
+    good = [
+        value
+        for value, found in points.items()
+        if mean(found) >= mean(points[best]) - TOLERANCE
+    ]
+    text = f"the best mean is {percent(mean(points[best]))}, at {best:g}"
+    if len(good) > 1:
+        text += f"; within a point of it at {', '.join(f'{v:g}' for v in good)} {AXIS}"
+    spreads = [statistics.stdev(found) for found in points.values() if len(found) > 1]
+    if spreads:
+        points_of = 100 * statistics.median(spreads)
+        text += f"; seeds scatter by {points_of:.1f} points (standard deviation)"
+    return text
+
+
+STABILITY = Kind(
+    flag="rates",
+    axis=AXIS,
+    values=(0.1, 0.3, 1, 3, 10, 30),
+    whole=False,
+    split="validation",
+    configure=configure,
+    check=check,
+    conclude=conclude,
+    draw=draw,
+    figure="stability",
+)

@@ -1,0 +1,109 @@
+"""What a study is: its kind, models, values and seeds, and the runs that they make."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hybrid_jax.config.schema import Config
+from hybrid_jax.engine.json_files import read_json, write_json
+from hybrid_jax.errors import UserError
+from hybrid_jax.studies.kind import Kind
+from hybrid_jax.studies.low_data import LOW_DATA
+from hybrid_jax.studies.results import Part, Results
+from hybrid_jax.studies.stability import STABILITY
+from hybrid_jax.sweeps.claims import waiting_lock
+from hybrid_jax.sweeps.parts import work_through
+from hybrid_jax.sweeps.runs import Outcome, read_outcome
+
+KINDS: dict[str, Kind] = {"low-data": LOW_DATA, "stability": STABILITY}
+FILE = "study.json"
+OTHERS = ("config.json", "sweep.json")  # in the folder of a run, and of a sweep
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study. A later one of the same folder may have more models, values and seeds.
+
+    Attributes:
+      name: its row of `KINDS`.
+      configs: by the name of the model; the first is compared with the others.
+      values: of what the kind varies, the least first.
+      seeds: how many runs differ in their seed alone.
+    """
+
+    name: str
+    configs: Mapping[str, Config]
+    values: tuple[float, ...]
+    seeds: int
+
+    @property
+    def kind(self) -> Kind:
+        """Return what makes this study."""
+        return KINDS[self.name]
+
+    def parts(self) -> dict[Part, Config]:
+        """Return the runs, in an order that has a whole figure early.
+
+        Each seed draws other images too, unless a protocol says which, and all models
+        have the same.
+        """
+        parts = {}
+        for offset in range(self.seeds):
+            for value in self.values:
+                for model, config in self.configs.items():
+                    seeds = {"seed": config.seed + offset}
+                    if config.data.protocol == "none":
+                        split_seed = config.data.split_seed + offset
+                        seeds["data.split_seed"] = split_seed
+                    config = self.kind.configure(config, value).replace(seeds)
+                    parts[Part(model, value, config.seed)] = config
+        return parts
+
+    def check(self) -> None:
+        """Refuse what could not be answered, before anything is trained.
+
+        Raises:
+          UserError: says what is missing.
+        """
+        self.kind.check(self.configs, self.values)
+
+    def read(self, folder: Path) -> Results:
+        """Read the runs that have ended."""
+        found = {part: read_outcome(folder / part.folder) for part in self.parts()}
+        ended = {part: outcome for part, outcome in found.items() if outcome}
+        return Results(ended, self.kind.split)
+
+    def work(
+        self, folder: Path, report: Callable[[str, Outcome], None]
+    ) -> dict[str, Outcome]:
+        """Train all runs, beside other workers; see `work_through`."""
+        parts = {part.folder: config for part, config in self.parts().items()}
+        return work_through(parts, folder, report)
+
+
+def keep(study: Study, folder: Path) -> None:
+    """Make the folder of a study, or check that it is one of the same kind.
+
+    That its runs have the configs which are asked for is checked with each of them.
+
+    Raises:
+      UserError: it holds something else.
+    """
+    for name in OTHERS:
+        if (folder / name).exists():
+            what = "run" if name == OTHERS[0] else "sweep"
+            raise UserError(
+                f"--workdir={folder} holds a {what}: give another folder for the study"
+            )
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"--workdir={folder}: {there} is a file; give a folder")
+    with waiting_lock(folder):
+        if not (folder / FILE).exists():
+            write_json(folder / FILE, {"study": study.name})
+        kept = read_json(folder / FILE)["study"]
+    if kept != study.name:
+        raise UserError(
+            f"--workdir={folder} holds a study {kept}: give another folder for "
+            f"{study.name}"
+        )

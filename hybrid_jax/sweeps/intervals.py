@@ -1,0 +1,30 @@
+"""Means of a few runs, with the interval that so few allow."""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from scipy import stats
+
+from hybrid_jax.engine.console import percent
+
+mean = statistics.fmean
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % interval of a mean by Student's t; None of fewer than two values.
+
+    Args:
+      values: of runs that differ in seed or fold.
+    """
+    if len(values) < 2:
+        return None
+    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values)
+    half /= math.sqrt(len(values))
+    return mean(values) - half, mean(values) + half
+
+
+def in_words(values: Sequence[float]) -> str:
+    """Return mean and interval of shares, such as `97.31 % ± 0.40`."""
+    found, middle = interval(values), percent(mean(values))
+    return middle if found is None else f"{middle} ± {50 * (found[1] - found[0]):.2f}"

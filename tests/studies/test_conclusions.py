@@ -1,0 +1,123 @@
+"""What a study says, of runs whose truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+from hybrid_jax.config import default
+from hybrid_jax.config.resolve import resolve
+from hybrid_jax.studies import comparison, low_data, stability
+from hybrid_jax.studies.power_law import fit_power_law
+from hybrid_jax.studies.results import Part, Results
+from hybrid_jax.sweeps.runs import COMPLETE, DIVERGED, Outcome
+
+IMAGES = [10, 25, 50, 100, 250]
+
+
+def results(accuracies, split="test"):
+    """Results of `{model: {value: [accuracy of each seed]}}`; NaN diverged."""
+    outcomes = {}
+    for model, values in accuracies.items():
+        for value, shares in values.items():
+            for seed, share in enumerate(shares):
+                outcome = Outcome(COMPLETE, **{split: {"accuracy": share}})
+                if math.isnan(share):
+                    outcome = Outcome(DIVERGED, error="the loss is nan at step 7")
+                outcomes[Part(model, value, seed)] = outcome
+    return Results(outcomes, split)
+
+
+def test_a_power_law_is_found_again():
+    law = fit_power_law(IMAGES, [0.8 * n**-0.25 for n in IMAGES])
+    assert law.factor == pytest.approx(0.8)
+    assert [law.low, law.exponent, law.high] == pytest.approx([0.25] * 3, abs=1e-6)
+    # Half the error takes 2**4 times the images.
+    found = law.images_for(0.4, 100, 0.2)
+    assert found == pytest.approx((1600, 1600, 1600), rel=1e-4)
+
+
+def test_its_uncertainty_is_that_of_least_squares():
+    errors = np.array([0.5, 0.37, 0.33, 0.21, 0.19])
+    law = fit_power_law(IMAGES, errors)
+    (_, exponent), covariance = optimize.curve_fit(
+        lambda x, a, b: a - b * x, np.log(IMAGES), np.log(errors)
+    )
+    assert law.exponent == pytest.approx(exponent, rel=1e-5)
+    half = 3.1824 * math.sqrt(covariance[1, 1])  # Student's t, three degrees of freedom
+    assert law.high - law.exponent == pytest.approx(half, rel=1e-3)
+    likely, least, most = law.images_for(0.19, 250, 0.18)
+    assert 250 < least < likely < most
+
+
+def test_no_law_is_made_of_two_points_or_of_no_error():
+    assert fit_power_law([10, 20], [0.2, 0.1]) is None
+    assert fit_power_law([10, 20, 40], [0.2, 0.1, 0.0]) is None
+
+
+@pytest.mark.parametrize("growth", [0.0, 0.01])
+def test_images_that_do_not_help_promise_nothing(growth):
+    """In the limit of the interval, any number of images may not be enough."""
+    law = fit_power_law(IMAGES, [0.3 + growth, 0.3, 0.3 + growth, 0.3, 0.3 + growth])
+    assert law.images_for(0.3, 250, 0.2)[2] == math.inf
+    curve = {n: [0.7, 0.7] for n in IMAGES}
+    (line,) = low_data.conclude(results({"a": curve}), {})
+    assert "more images have not helped" in line
+
+
+def test_it_is_said_where_one_model_overtakes_another():
+    noise = np.array([0.0, 0.01, 0.02])
+    gains = {10: -0.1, 25: -0.05, 50: 0.0, 100: 0.04, 250: 0.05}
+    ours = {n: [*(0.5 + gain + 2 * noise)] for n, gain in gains.items()}
+    theirs = {n: [*(0.5 + 2 * noise + [0.004, -0.004, 0])] for n in gains}
+    found = results({"ours": ours, "theirs": theirs})
+    told = comparison.differences(found, "ours", "theirs")
+    verdicts = ["behind", "behind", "not told apart", "ahead", "ahead"]
+    assert [difference.verdict for difference in told] == verdicts
+    assert told[3].mean == pytest.approx(0.04)
+    line = low_data.conclude(found, {})[0]
+    assert "ahead of theirs at 100 (+4.0 ± 1.0), 250 (+5.0 ± 1.0);" in line
+    assert line.endswith("ours overtakes between 25 and 100 images a class")
+    (other, *_) = low_data.conclude(results({"theirs": theirs, "ours": ours}), {})
+    assert other.endswith("ours overtakes between 25 and 100 images a class")
+
+
+def test_one_seed_settles_nothing():
+    found = results({"a": {10: [0.5], 20: [0.6]}, "b": {10: [0.1], 20: [0.7]}})
+    assert "One seed tells nothing" in low_data.conclude(found, {})[0]
+
+
+def test_a_failed_run_is_left_out_of_the_pairs_and_counted():
+    accuracies = {"a": {10: [0.5, math.nan, 0.7]}, "b": {10: [0.4, 0.1, 0.5]}}
+    found = results(accuracies)
+    (told,) = comparison.differences(found, "a", "b")
+    assert told.mean == pytest.approx(0.15)
+    assert [*found.failed] == [Part("a", 10, 1)]
+
+
+def test_runs_that_diverge_or_learn_nothing_are_told_by_rate():
+    config = default()
+    config.data.name, config.data.validation = "digits", 0.2
+    configs = {"a": resolve(config)}
+    nan = math.nan
+    rates = {1: [0.90, 0.92], 3: [0.91, 0.91], 10: [0.1, 0.5], 30: [nan, nan]}
+    found = results({"a": rates, "b": {1: [0.8, 0.8], 3: [0.7, 0.9]}}, "validation")
+    failed = stability.failures(found, configs)
+    assert failed == {
+        Part("a", 10, 0): "learned nothing",
+        Part("a", 30, 0): "diverged",
+        Part("a", 30, 1): "diverged",
+    }
+    first, second, third, fourth = stability.conclude(found, configs)
+    assert first == (
+        "a: 3 of 8 runs failed (1 learned nothing, 2 diverged): 1 of 2 at 10, 2 of 2 "
+        "at 30 times the config's learning rate"
+    )
+    # The median of the standard deviations at 1 and 3, where no run failed.
+    assert second == (
+        "a: the best mean is 91.00 %, at 1; within a point of it at 1, 3 times the "
+        "config's learning rate; seeds scatter by 0.7 points (standard deviation)"
+    )
+    assert third == "b: none of 4 runs failed"
+    assert "7.1 points" in fourth

@@ -1,0 +1,153 @@
+"""The command: what it trains, what it writes, how it goes on, what it refuses."""
+
+import csv
+import json
+import shutil
+import sys
+
+import pytest
+
+from tests.commands import ROOT, hybrid_jax
+
+EXPERIMENT = f"--config={ROOT / 'tests' / 'sweeps' / 'tiny.py'}"
+SHORT = [EXPERIMENT, "--config.train.steps=12", "--config.optim.warmup_steps=2"]
+CURVE = ["study", "low-data", *SHORT, "--models=tiny,tiny_4", "--per-class=5,10"]
+
+
+def rows_of(folder):
+    return [*csv.DictReader((folder / "results.csv").open(encoding="utf-8"))]
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, digits):
+    """A study of one seed, which a second call extends by another."""
+    folder = tmp_path_factory.mktemp("studies") / "a b?é"
+    first = hybrid_jax(*CURVE, "--seeds=1", f"--workdir={folder}")
+    assert first.returncode == 0, first.stderr
+    before = {path: path.stat().st_mtime for path in folder.rglob("seed-0/*.json")}
+    assert "One seed tells nothing" in first.stdout
+    second = hybrid_jax(*CURVE, "--seeds=2", f"--workdir={folder}")
+    assert second.returncode == 0, second.stderr
+    return folder, before, second.stdout
+
+
+def test_a_curve_is_measured_and_extended(studied):
+    folder, before, out = studied
+    assert {path: path.stat().st_mtime for path in before} == before
+    assert "Resuming the study: 4 of 8 runs have ended" in out
+    rows = rows_of(folder)
+    keys = [(r["model"], r["images a class"], r["seed"]) for r in rows]
+    assert sorted(keys) == sorted(
+        (model, images, seed)
+        for model in ("tiny", "tiny_4")
+        for images in ("5", "10")
+        for seed in "01"
+    )
+    assert {row["steps"] for row in rows} == {"12"}  # however many images
+    for row in rows:
+        run = folder / row["model"] / row["images a class"] / f"seed-{row['seed']}"
+        results = json.loads((run / "results.json").read_text())
+        assert float(row["test accuracy"]) == results["test"]["accuracy"]
+        assert "validation" not in results  # nothing was chosen
+        config = json.loads((run / "config.json").read_text())
+        assert config["data"]["per_class"] == int(row["images a class"])
+        assert config["data"]["split_seed"] == config["seed"] == int(row["seed"])
+
+
+def test_its_table_figures_and_words_are_those_of_the_runs(studied):
+    folder, _, out = studied
+    about = json.loads((folder / "results.json").read_text())
+    assert len(about["means"]) == 4
+    assert about["conclusions"][0].startswith("tiny is ")
+    for line in about["conclusions"]:
+        assert line in out
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    svg = (folder / "curve.svg").read_text()
+    assert svg.count("<!-- tiny_4 -->") == 1  # its label
+    again = hybrid_jax(*CURVE, "--seeds=2", f"--workdir={folder}")
+    assert again.returncode == 0
+    assert (folder / "curve.svg").read_text() == svg
+
+
+def test_another_config_does_not_mix_with_it(studied):
+    folder, *_ = studied
+    words = [*CURVE, "--config.optim.weight_decay=0.3", f"--workdir={folder}"]
+    run = hybrid_jax(*words)
+    assert run.returncode == 2
+    assert "weight_decay" in run.stderr and "Traceback" not in run.stderr
+    words = ["study", "stability", *SHORT, f"--workdir={folder}"]
+    assert "holds a study low-data" in hybrid_jax(*words).stderr
+
+
+def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
+    words = ["study", "stability", *SHORT, "--rates=1,1e30", "--seeds=1"]
+    words += ["--config.train.steps=100", "--config.optim.clip_norm=0"]
+    run = hybrid_jax(*words, f"--workdir={tmp_path / 's'}")
+    assert run.returncode == 0, run.stderr
+    rows = rows_of(tmp_path / "s")
+    states = {row["times the config's learning rate"]: row["state"] for row in rows}
+    assert states == {"1": "complete", "1e+30": "diverged"}
+    assert "1 of 2 runs failed (1 diverged): 1 of 1 at 1e+30 times" in run.stdout
+    assert "(1 failed)" in run.stdout
+    assert (tmp_path / "s" / "stability.png").stat().st_size > 10_000
+    assert "test" not in json.loads(
+        (tmp_path / "s/tiny/1/seed-0/results.json").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "nothing is no study: give one of low-data, stability"),
+        (["low-dat"], "low-dat is no study, did you mean 'low-data'?"),
+        (["low-data", "stability"], "stray argument 'stability'"),
+        (["low-data", "--rates=1"], "--rates is for another study than low-data"),
+        (["stability", "--rates=0"], "--rates=0 is not allowed: give different"),
+        (["stability", "--rates=1,inf"], "--rates=1,inf is not allowed"),
+        (["low-data", "--per-class=5,5"], "--per-class=5,5 is not allowed"),
+        (["low-data", "--per-class=2.5"], "give different whole numbers above 0"),
+        (["low-data", "--per-class=,"], "--per-class=, is not allowed"),
+        (["low-data", "--models=tiny,tiny"], "--models=tiny,tiny names tiny twice"),
+        (["low-data", "--models=tiny,"], "--models=tiny, has a gap"),
+        (["low-data", "--models=tinny"], "tinny"),
+        (["low-data", "--seeds=0"], "--seeds=0 is not allowed"),
+        (["low-data"], "give all runs as many with --config.train.steps=2000"),
+        (
+            ["low-data", *SHORT[1:], "--per-class=5,2000"],
+            "--per-class=2000 is more than class '8' has: it has 139 training images",
+        ),
+        (
+            ["stability", "--config.data.validation=0"],
+            "config.data.validation=0 leaves nothing to measure on",
+        ),
+    ],
+)
+def test_mistakes_are_told_in_one_line(words, told, tmp_path, digits):
+    workdir = tmp_path / "w"
+    run = hybrid_jax("study", *words, EXPERIMENT, f"--workdir={workdir}")
+    assert run.returncode == 2
+    assert told in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
+    assert not [*workdir.rglob("seed-*")]
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path, digits):
+    (tmp_path / "config.json").write_text("{}")
+    run = hybrid_jax(*CURVE, f"--workdir={tmp_path}")
+    assert "holds a run: give another folder for the study" in run.stderr
+    assert [*tmp_path.iterdir()] == [tmp_path / "config.json"]
+    file = tmp_path / "config.json"
+    assert "is a file" in hybrid_jax(*CURVE, f"--workdir={file}").stderr
+
+
+def test_models_are_given_in_one_place(tmp_path):
+    words = ["study", "low-data", f"{EXPERIMENT}:tiny", "--models=tiny_4"]
+    assert "give one of them" in hybrid_jax(*words, f"--workdir={tmp_path}").stderr
+
+
+def test_what_draws_is_asked_for_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    run = hybrid_jax(*CURVE, f"--workdir={tmp_path / 'w'}")
+    assert "pip install 'hybrid_jax[study]'" in run.stderr
+    assert not (tmp_path / "w").exists()
+    shutil.rmtree(tmp_path)
