@@ -88,7 +88,7 @@ def training(split: Split) -> Callable[[], float]:
     """Return a function that measures a training step without augmentation."""
     task = Task(
         model=create_model("astroformer_0", CLASSES, PIXELS, strides=(2,) * 5),
-        optimizer=optimizers.create_optimizer(
+        create_optimizer=lambda rates: optimizers.create_optimizer(
             optimizers.adamw, lambda step: 1e-4, OptimConfig()
         ),
         image_size=(PIXELS, PIXELS),

@@ -73,7 +73,9 @@ def ours(
     model = create_model(case.model, CLASSES, case.pixels, **fields)
     task = Task(
         model=model,
-        optimizer=optimizers.adamw(lambda step: 1e-4, OptimConfig()),
+        create_optimizer=lambda rates: optimizers.adamw(
+            lambda step: 1e-4, OptimConfig()
+        ),
         image_size=model.image_size,
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),

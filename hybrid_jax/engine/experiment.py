@@ -211,13 +211,23 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
     )
     return Task(
         model=model,
-        optimizer=_optimizer(
+        create_optimizer=_optimizer(
             optimizers.OPTIMIZERS[config.optim.name],
             schedules.SCHEDULES[config.optim.schedule],
-            # Fields of the step rather than the optimizer: equal for equal optimizers.
-            dataclasses.replace(config.optim, ema_decay=0.0, accumulate=1),
+            # Equal for equal optimizers: without the fields of the step, and rates.
+            dataclasses.replace(
+                config.optim,
+                ema_decay=0.0,
+                accumulate=1,
+                learning_rate=1.0,
+                weight_decay=0.0,
+            ),
             schedule_lengths(config, plan),
             config.freeze,
+        ),
+        rates=optimizers.Rates(
+            np.float32(config.optim.learning_rate),
+            np.float32(config.optim.weight_decay),
         ),
         freeze=config.freeze,
         class_weights=class_weights,
@@ -239,10 +249,18 @@ def _optimizer(
     optim: OptimConfig,
     lengths: schedules.Lengths,
     freeze: tuple[str, ...],
-) -> optax.GradientTransformation:
-    """Return an optimizer; one object for equal settings, so that programs match."""
-    learning_rate = create_schedule(optim, lengths)
-    return optimizers.create_optimizer(create_row, learning_rate, optim, freeze)
+) -> Callable[[optimizers.Rates], optax.GradientTransformation]:
+    """Return what makes an optimizer; one object for equal settings, as programs match.
+
+    Args:
+      create_row: of `OPTIMIZERS`.
+      create_schedule: of `SCHEDULES`.
+      optim: of the optimizer; its learning rate is 1.
+      lengths: of the schedule.
+      freeze: patterns of parameters that stay.
+    """
+    schedule = create_schedule(optim, lengths)
+    return optimizers.create_of_rates(create_row, schedule, optim, freeze)
 
 
 def with_statistics(network: N, statistics: tuple[np.ndarray, np.ndarray]) -> N:

@@ -13,6 +13,7 @@ Weight decay acts on weights alone (`models.weight_rule`). Norms, biases, relati
 tables, tokens and positions are left alone, as in CoAtNet and timm.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -115,6 +116,21 @@ def muon_dimensions(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(dimensions, params)
 
 
+class Rates(NamedTuple):
+    """What of an optimizer is no part of a program, but one of its arguments.
+
+    So runs that differ in these alone, as those of a search, share a program.
+
+    Attributes:
+      learning_rate: the peak of the schedule, float32.
+      weight_decay: float32.
+    """
+
+    learning_rate: Any
+    weight_decay: Any
+
+
+# The weight decay that a row is given may be traced.
 Row = Callable[[optax.Schedule, OptimConfig], optax.GradientTransformation]
 
 OPTIMIZERS: dict[str, Row] = {"adamw": adamw, "sgd": sgd, "lamb": lamb, "muon": muon}
@@ -152,6 +168,32 @@ def create_optimizer(
             optimizer, _ascent(config.sam_rho), opaque_mode=True
         )
     return optimizer
+
+
+def create_of_rates(
+    row: Row,
+    schedule: optax.Schedule,
+    config: OptimConfig,
+    freeze: tuple[str, ...] = (),
+) -> Callable[[Rates], optax.GradientTransformation]:
+    """Return what makes an optimizer of its rates, which may be traced.
+
+    Args:
+      row: of `OPTIMIZERS`.
+      schedule: factors of the learning rate, 1 at the peak.
+      config: of the optimizer; its weight decay does not matter.
+      freeze: patterns of parameters that stay.
+    """
+
+    def create(rates: Rates) -> optax.GradientTransformation:
+        return create_optimizer(
+            row,
+            lambda step: rates.learning_rate * schedule(step),
+            dataclasses.replace(config, weight_decay=rates.weight_decay),
+            freeze,
+        )
+
+    return create
 
 
 def layer_factors(params: Any, decay: float) -> Any:

@@ -4,6 +4,7 @@ Both take raw uint8 images. All from there to logits is one program, so the host
 nothing per image.
 """
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import flax.linen as nn
@@ -19,6 +20,7 @@ from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.training import metrics
 from hybrid_jax.training.freezing import stop_frozen_gradients
 from hybrid_jax.training.losses import compute_loss
+from hybrid_jax.training.optimizers import Rates
 from hybrid_jax.training.packed_params import pack_like, unpack
 from hybrid_jax.training.state import TrainState
 
@@ -55,7 +57,8 @@ class Task(Network, kw_only=True):
     """A network, and how it is trained: the constants of a training step.
 
     Attributes:
-      optimizer: updates the parameters.
+      create_optimizer: makes of `rates` what updates the parameters.
+      rates: of the optimizer.
       augmentation: of training batches.
       ema_decay: of the moving averages; 0 keeps none.
       accumulate: micro-batches a step.
@@ -64,12 +67,18 @@ class Task(Network, kw_only=True):
         loss; None counts all alike.
     """
 
-    optimizer: optax.GradientTransformation = _static()
+    create_optimizer: Callable[[Rates], optax.GradientTransformation] = _static()
+    rates: Rates = Rates(0.0, 0.0)
     augmentation: AugmentConfig = _static(default=AugmentConfig())
     ema_decay: float = _static(default=0.0)
     accumulate: int = _static(default=1)
     freeze: tuple[str, ...] = _static(default=())
     class_weights: jax.Array | None = None
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """What updates the parameters."""
+        return self.create_optimizer(self.rates)
 
     @property
     def network(self) -> Network:

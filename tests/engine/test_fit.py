@@ -99,6 +99,13 @@ def test_runs_share_programs_that_are_the_same_and_no_others(arrays, fitted, cap
     assert without_times(other.history) != without_times(fitted.history)
 
 
+def test_runs_that_differ_in_rate_and_decay_share_a_program(arrays, fitted, capsys):
+    changed = {"optim__learning_rate": 3e-4, "optim__weight_decay": 0.5}
+    other = hybrid_jax.fit(small(**changed), arrays)
+    assert "reused compiled programs" in capsys.readouterr().out
+    assert without_times(other.history) != without_times(fitted.history)
+
+
 def test_validation_alone_chooses(arrays, tmp_path):
     """On a test split whose labels are wrong, the worst weights do best."""
     images, labels = arrays["test"]

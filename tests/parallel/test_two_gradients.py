@@ -60,7 +60,7 @@ def final_weights(kind, name):
     )
     task = Task(
         model=Perceptron(),
-        optimizer=optimizer,
+        create_optimizer=lambda rates: optimizer,
         image_size=(4, 4),
         mean=np.float32([127]),
         std=np.float32([64]),

@@ -38,9 +38,10 @@ def adamw(learning_rate, freeze=(), **fields):
 
 
 def make_task(freeze=(), optimizer=None, **model):
+    optimizer = optimizer or adamw(1e-2, freeze, weight_decay=0.5)
     return Task(
         model=create_model("astroformer_pico", 3, 16, strides=(2, 2, 1, 2, 1), **model),
-        optimizer=optimizer or adamw(1e-2, freeze, weight_decay=0.5),
+        create_optimizer=lambda rates: optimizer,
         image_size=(16, 16),
         mean=jnp.float32([127.0]),
         std=jnp.float32([64.0]),

@@ -21,7 +21,8 @@ from hybrid_jax.training.step import Task, eval_step, train_step, training_batch
 CLASSES, BATCH = 3, 8
 
 
-def make_task(**changes):
+def make_task(optimizer=None, **changes):
+    optimizer = optimizer or optax.sgd(0.1)
     model = create_model(
         "astroformer_pico",
         CLASSES,
@@ -31,7 +32,7 @@ def make_task(**changes):
     )
     return Task(
         model=model,
-        optimizer=changes.pop("optimizer", optax.sgd(0.1)),
+        create_optimizer=lambda rates: optimizer,
         image_size=(16, 16),
         mean=jnp.float32([127.0]),
         std=jnp.float32([64.0]),
