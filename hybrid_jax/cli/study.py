@@ -70,6 +70,7 @@ def run(call: Call) -> None:
         if workers > 1:
             _share(call, study, folder, workers, progress)
         else:
+            study.check_models()
             study.work(folder, lambda name, outcome: progress.update())
     _show(study, folder, progress)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hybrid_jax.config.schema import Config
+from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.studies.kind import Kind
@@ -13,7 +14,7 @@ from hybrid_jax.studies.results import Part, Results
 from hybrid_jax.studies.stability import STABILITY
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.parts import work_through
-from hybrid_jax.sweeps.runs import Outcome, read_outcome
+from hybrid_jax.sweeps.runs import Outcome, load_splits, read_outcome
 
 KINDS: dict[str, Kind] = {"low-data": LOW_DATA, "stability": STABILITY}
 FILE = "study.json"
@@ -66,6 +67,16 @@ class Study:
           UserError: says what is missing.
         """
         self.kind.check(self.configs, self.values)
+
+    def check_models(self) -> None:
+        """Refuse models that cannot be trained; this takes the devices of a process.
+
+        Raises:
+          UserError: says which fields do not go together.
+        """
+        for config in self.configs.values():
+            config = set_up_process(self.kind.configure(config, self.values[-1]))
+            Experiment(config, load_splits(config.data)).check()
 
     def read(self, folder: Path) -> Results:
         """Read the runs that have ended."""

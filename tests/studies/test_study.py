@@ -117,6 +117,10 @@ def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
             "--per-class=2000 is more than class '8' has: it has 139 training images",
         ),
         (
+            ["low-data", *SHORT[1:], "--per-class=5", "--config.parallel.devices=64"],
+            "config.parallel.devices=64, and there",
+        ),
+        (
             ["stability", "--config.data.validation=0"],
             "config.data.validation=0 leaves nothing to measure on",
         ),
