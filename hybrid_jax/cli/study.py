@@ -57,7 +57,7 @@ def run(call: Call) -> None:
       UserError: something that the user can fix.
       Interrupted: a signal arrived; the runs are saved.
     """
-    # Imported here, so that help is instant and mistakes are found before jax loads.
+    # All is imported where it is needed, so that help is instant.
     study, folder, workers = parse(call.arguments)
     from hybrid_jax.extras import import_extra
     from hybrid_jax.studies.report import study_progress
@@ -182,14 +182,16 @@ def _show(study: "Study", folder: Path, progress: "WorkProgress") -> None:
       UserError: no run is complete.
     """
     from hybrid_jax.studies import report
+    from hybrid_jax.sweeps.claims import waiting_lock
 
     results = study.read(folder)
     if len(results.failed) == len(results.outcomes):
         error = next(iter(results.failed.values())).error
         raise UserError(f"no run is complete: {error}")
     lines = study.kind.conclude(results, study.configs)
-    report.write(study, results, folder, lines)
-    study.kind.draw(results, study.configs, folder / study.kind.figure)
+    with waiting_lock(folder):  # workers come here together
+        report.write(study, results, folder, lines)
+        study.kind.draw(results, study.configs, folder / study.kind.figure)
     progress.show(report.on_screen(study, results))
     for line in lines:
         progress.say(line)
