@@ -1,7 +1,6 @@
 """Both loaders give the same batches, whatever reads them and wherever they go."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from hybrid_jax.data import memory_budget
 from hybrid_jax.data.loader import create_loader
 from hybrid_jax.data.sampler import SAMPLINGS, EvaluationOrder, TrainingOrder
 from tests.data.files import write_folder
+from tests.parallel.runs import environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,12 +91,11 @@ def test_shapes_are_those_of_chunks(both):
 
 
 def start(place, workers=0, devices=1, processes=()):
-    flag = f"--xla_force_host_platform_device_count={devices}"
     command = [sys.executable, "-m", "tests.data.loading", str(place), str(workers)]
     return subprocess.Popen(
         [*command, *map(str, processes)],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": flag},
+        env=environment(devices),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

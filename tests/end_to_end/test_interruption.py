@@ -29,7 +29,7 @@ COMMAND = (
     sys.executable,
     "-m",
     "hybrid_jax.main",
-    "--config=configs/digits.py",
+    "--config=tests/small_hybrid.py",
     f"--config.train.epochs={EPOCHS}",
     "--config.optim.warmup_epochs=1",
     "--config.train.eval_every=1",

@@ -1,12 +1,10 @@
 """Small experiments on the real digits, whose programs tests share."""
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from hybrid_jax.config.files import load_config
+from tests.small_hybrid import CONFIG
 
-CONFIG = str(Path(__file__).parents[2] / "configs" / "digits.py")
 SMALL = {
     "data.per_class": 20,
     "train.epochs": 3,
@@ -18,13 +16,13 @@ STEPS = (6, 12, 17)  # behind which it is evaluated: 180 images, three epochs
 
 
 def small(**fields) -> ConfigDict:
-    """The config of `configs/digits.py` on 20 images a class, two of them validation.
+    """The config of `small_hybrid.py` on 20 images a class, two of them validation.
 
     Args:
       **fields: that have other values, by name with `__` for dots.
     """
     changed = {name.replace("__", "."): value for name, value in fields.items()}
-    return load_config(CONFIG, SMALL | changed)
+    return load_config(str(CONFIG), SMALL | changed)
 
 
 def flags(**fields) -> list[str]:

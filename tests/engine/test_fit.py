@@ -45,7 +45,7 @@ def test_scikit_learns_digits_in_a_few_lines():
     )
     train, test = slice(0, 1000), slice(1000, None)
     run = hybrid_jax.fit(
-        small(train__epochs=8),
+        small(train__epochs=24, optim__learning_rate=1e-2),
         {"train": (images[train], named[labels[train]])},
         verbose=False,
     )
@@ -59,7 +59,7 @@ def test_scikit_learns_digits_in_a_few_lines():
     assert right == pytest.approx(found["accuracy"], abs=1e-6)
     assert right > 0.5  # of ten classes, from 18 images of each
     assert run.workdir is None
-    assert repr(run).startswith("<Run: astroformer_pico on arrays, 10 classes, step ")
+    assert repr(run).startswith("<Run: small_hybrid on arrays, 10 classes, step ")
 
 
 def test_arrays_give_the_numbers_of_the_command(arrays, fitted, tmp_path, capsys):

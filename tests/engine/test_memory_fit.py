@@ -9,6 +9,7 @@ from hybrid_jax.data.memory_budget import device_memory
 from hybrid_jax.engine import memory_fit
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.main import main
+from tests.small_hybrid import CONFIG
 
 MB = 10**6
 STATE, IMAGE = 100 * MB, MB  # bytes of a program, of each image at a time
@@ -126,7 +127,7 @@ def test_there_is_memory():
 
 COMMAND = [
     "hybrid-jax",
-    "--config=digits",
+    f"--config={CONFIG}",
     "--config.data.per_class=10",
     "--config.train.epochs=2",
     "--config.optim.warmup_epochs=1",
@@ -134,12 +135,12 @@ COMMAND = [
 
 
 def test_a_run_takes_what_fits_and_keeps_to_it(monkeypatch, tmp_path, capsys):
-    """Of the real program: 64 images take 73 MB, 32 of them 39."""
-    monkeypatch.setattr(memory_fit, "device_memory", lambda: 60 * MB)
+    """Of the real program: 64 images take 15 MB, 32 of them 8."""
+    monkeypatch.setattr(memory_fit, "device_memory", lambda: 12 * MB)
     command = [*COMMAND, f"--workdir={tmp_path / 'run'}"]
     assert main([*command, "--config.train.micro_batch=off"]) == 2
     said = capsys.readouterr().err
-    assert "MB of a device's 60 MB: 32 images at a time would fit" in said
+    assert "MB of a device's 12 MB: 32 images at a time would fit" in said
     assert not RunFolder(tmp_path / "run").has_checkpoints()
 
     assert main(command) == 0

@@ -51,7 +51,7 @@ def test_all_that_a_prediction_needs_lies_in_the_folder(finished):
     assert run.classes == CLASSES
     assert (run.form.size, run.form.channels, run.form.target) == ((16, 16), 1, None)
     assert run.model.num_classes == 2
-    assert run.config.model.name == "astroformer_pico"
+    assert run.config.model.name == "small_hybrid"
     assert run.results["checkpoint"] == run.checkpoint
     assert [row["step"] for row in run.history if row["split"] == "validation"]
     with pytest.raises(UserError, match="cells' does not exist"):

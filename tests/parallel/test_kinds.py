@@ -15,6 +15,7 @@ import pytest
 
 from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.main import main
+from tests import small_hybrid
 from tests.parallel.runs import KINDS, LEFT_OUT, RESUMED, STEPS, STOP, environment
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,7 @@ FIRST, LATER = 1e-5, 2e-3  # relative differences of losses
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where the runs of `tests.parallel.runs` are."""
+    small_hybrid.add_row()  # for an evaluation in this process
     folder = tmp_path_factory.mktemp("kinds")
     ended = subprocess.run(
         [sys.executable, "-m", "tests.parallel.runs", str(folder)],
@@ -74,7 +76,7 @@ def test_what_eight_devices_saved_others_continue(folder, name):
 
 def test_one_device_reads_what_eight_saved(folder):
     saved = CheckpointReader(folder / "stopped" / "checkpoints")
-    kernel = saved.load_state(STOP)["params"]["stage4_block1"]["attention"]["qkv"][
+    kernel = saved.load_state(STOP)["params"]["stage2_block1"]["attention"]["qkv"][
         "kernel"
     ]
     assert len(kernel.devices()) == 1

@@ -10,6 +10,7 @@ import hybrid_jax
 from hybrid_jax.config import default
 from hybrid_jax.errors import UserError
 from hybrid_jax.training import losses, metrics, optimizers, schedules
+from tests import small_hybrid
 
 
 def hinge(logits, targets, config):
@@ -54,9 +55,10 @@ def rows(monkeypatch):
 
 
 def tiny_config():
+    small_hybrid.add_row()
     config = default()
-    config.model.name = "astroformer_pico"
-    config.model.strides = (2, 2, 1, 2, 1)
+    config.model.name = "small_hybrid"
+    config.model.strides = (2, 2, 1)
     config.data.image_size = (16, 16)
     config.data.validation = 0
     config.train.epochs = 1
