@@ -62,13 +62,15 @@ def run(call: Call) -> None:
     from hybrid_jax.extras import import_extra
     from hybrid_jax.studies.report import study_progress
     from hybrid_jax.studies.study import keep
+    from hybrid_jax.sweeps.workers import share_work
 
     import_extra("matplotlib", extra="study", purpose="drawing a study")
     keep(study, folder)
     study.check()
     with study_progress(study, folder) as progress:
         if workers > 1:
-            _share(call, study, folder, workers, progress)
+            words = ["study", *call.arguments]
+            share_work(workers, words, progress, lambda: study.is_done(folder))
         else:
             study.check_models()
             study.work(folder, lambda name, outcome: progress.update())
@@ -154,25 +156,6 @@ def _values(values: dict[str, typing.Any], kind: "Kind") -> tuple[float, ...]:
             )
         found.append(value)
     return tuple(sorted(found)) or kind.values
-
-
-def _share(
-    call: Call, study: "Study", folder: Path, workers: int, progress: "WorkProgress"
-) -> None:
-    """Have several processes work, and show what they do.
-
-    Raises:
-      WorkerDied: one was killed, and others have not done its work.
-    """
-    from hybrid_jax.sweeps.workers import WorkerDied, run_workers
-
-    try:
-        command = ["study", *call.arguments, "--workers=1"]
-        run_workers(workers, command, progress.update)
-    except WorkerDied as error:
-        if len(study.read(folder).outcomes) < len(study.parts()):
-            raise
-        progress.say(f"{error.what}, and the others have completed its work")
 
 
 def _show(study: "Study", folder: Path, progress: "WorkProgress") -> None:

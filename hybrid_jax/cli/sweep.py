@@ -84,11 +84,17 @@ def run(call: Call) -> None:
     arguments = parse(call.arguments)
     from hybrid_jax.sweeps.progress import search_progress
     from hybrid_jax.sweeps.storage import Store
+    from hybrid_jax.sweeps.workers import share_work
 
     store = Store(arguments.search, arguments.folder, arguments.storage)
     with search_progress(store, arguments.trials) as progress:
         if arguments.workers > 1:
-            _share(call, arguments, store, progress)
+            share_work(
+                arguments.workers,
+                ["sweep", *call.arguments],
+                progress,
+                lambda: _is_done(arguments, store),
+            )
         else:
             _work(arguments, store, progress)
     _show(call, arguments, store, progress)
@@ -133,25 +139,6 @@ def parse(words: list[str]) -> Arguments:
             *(f"--config.{name}={text}" for name, text in typed.items()),
         ],
     )
-
-
-def _share(
-    call: Call, arguments: Arguments, store: "Store", progress: "WorkProgress"
-) -> None:
-    """Have several processes work, and show what they do.
-
-    Raises:
-      WorkerDied: one was killed, and others have not done its work.
-    """
-    from hybrid_jax.sweeps.workers import WorkerDied, run_workers
-
-    command = ["sweep", *call.arguments, "--workers=1"]
-    try:
-        run_workers(arguments.workers, command, progress.update)
-    except WorkerDied as error:
-        if not _is_done(arguments, store):
-            raise
-        progress.say(f"{error.what}, and the others have completed its work")
 
 
 def _is_done(arguments: Arguments, store: "Store") -> bool:

@@ -13,12 +13,12 @@ from hybrid_jax.studies.low_data import LOW_DATA
 from hybrid_jax.studies.results import Part, Results
 from hybrid_jax.studies.stability import STABILITY
 from hybrid_jax.sweeps.claims import waiting_lock
+from hybrid_jax.sweeps.folders import FILES, check_folder
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, load_splits, read_outcome
 
 KINDS: dict[str, Kind] = {"low-data": LOW_DATA, "stability": STABILITY}
-FILE = "study.json"
-OTHERS = ("config.json", "sweep.json")  # in the folder of a run, and of a sweep
+FILE = FILES["study"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +84,10 @@ class Study:
         ended = {part: outcome for part, outcome in found.items() if outcome}
         return Results(ended, self.kind.split)
 
+    def is_done(self, folder: Path) -> bool:
+        """Return whether all runs have ended."""
+        return len(self.read(folder).outcomes) == len(self.parts())
+
     def work(
         self, folder: Path, report: Callable[[str, Outcome], None]
     ) -> dict[str, Outcome]:
@@ -100,15 +104,7 @@ def keep(study: Study, folder: Path) -> None:
     Raises:
       UserError: it holds something else.
     """
-    for name in OTHERS:
-        if (folder / name).exists():
-            what = "run" if name == OTHERS[0] else "sweep"
-            raise UserError(
-                f"--workdir={folder} holds a {what}: give another folder for the study"
-            )
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir():
-        raise UserError(f"--workdir={folder}: {there} is a file; give a folder")
+    check_folder(folder, "study")
     with waiting_lock(folder):
         if not (folder / FILE).exists():
             write_json(folder / FILE, {"study": study.name})

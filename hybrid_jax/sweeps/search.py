@@ -13,9 +13,10 @@ from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
+from hybrid_jax.sweeps.folders import FILES, check_folder
 from hybrid_jax.sweeps.space import Dimension, parse_space
 
-FILE, TRIALS = "sweep.json", "trials"
+FILE, TRIALS = FILES["sweep"], "trials"
 SCHEMA = 1
 
 
@@ -129,7 +130,7 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
     """
     path = folder / FILE
     asked = {"schema": SCHEMA, "storage": storage} | search.to_json()
-    _refuse_other_files(folder)
+    check_folder(folder, "sweep")
     with waiting_lock(folder):
         # What has begun no trial may begin again, differently.
         is_new = not (path.exists() and (folder / TRIALS).exists())
@@ -160,22 +161,6 @@ def _name(asked: dict[str, Any], config: Config, folder: Path) -> str:
     common = {name: value for name, value in values if not FIELDS[name].local}
     text = json.dumps([folder.absolute().name, asked, common])
     return f"hybrid_jax-{hashlib.sha256(os.fsencode(text)).hexdigest()}"
-
-
-def _refuse_other_files(folder: Path) -> None:
-    """Refuse a folder that holds a run, and a file.
-
-    Raises:
-      UserError: it is one.
-    """
-    there = next(p for p in (folder, *folder.parents) if p.exists())
-    if not there.is_dir():
-        within = "" if there == folder else f": {there}"
-        raise UserError(f"--workdir={folder}{within} is a file; give a folder")
-    if (folder / "config.json").exists():
-        raise UserError(
-            f"--workdir={folder} holds a run: give another folder for the sweep"
-        )
 
 
 def create_search(config: Config, texts: dict[str, str], **settings: Any) -> Search:

@@ -11,6 +11,7 @@ from pathlib import Path
 import hybrid_jax
 from hybrid_jax.engine.signals import Interrupted, Interruption
 from hybrid_jax.errors import ProcessDied, UserError
+from hybrid_jax.sweeps.progress import WorkProgress
 
 POLL_SECONDS = 0.5
 GPU_MEMORY = 0.9  # share that the workers of a GPU have together
@@ -64,6 +65,32 @@ def run_workers(
             _end(children, error)
             raise
     _check([child.returncode for child in children])
+
+
+def share_work(
+    count: int,
+    command: Sequence[str],
+    progress: WorkProgress,
+    is_done: Callable[[], bool],
+) -> None:
+    """Have several processes work, and go on where the others do a dead one's part.
+
+    Args:
+      count: number of processes.
+      command: subcommand and arguments, as typed.
+      progress: shows what they do.
+      is_done: whether nothing is left to do.
+
+    Raises:
+      UserError, Interrupted: as `run_workers`.
+      WorkerDied: one was killed, and others have not done its work.
+    """
+    try:
+        run_workers(count, [*command, "--workers=1"], progress.update)
+    except WorkerDied as error:
+        if not is_done():
+            raise
+        progress.say(f"{error.what}, and the others have completed its work")
 
 
 def worker_environment(number: int, count: int) -> dict[str, str]:

@@ -135,12 +135,20 @@ def test_mistakes_are_told_in_one_line(words, told, tmp_path, digits):
     assert not [*workdir.rglob("seed-*")]
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path, digits):
-    (tmp_path / "config.json").write_text("{}")
-    run = hybrid_jax(*CURVE, f"--workdir={tmp_path}")
-    assert "holds a run: give another folder for the study" in run.stderr
-    assert [*tmp_path.iterdir()] == [tmp_path / "config.json"]
-    file = tmp_path / "config.json"
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("run", CURVE),
+        ("sweep", CURVE),
+        ("study", ["sweep", *SHORT, "--sweep.train.batch_size=8,16"]),
+    ],
+)
+def test_a_folder_of_something_else_is_left_alone(name, words, tmp_path, digits):
+    file = tmp_path / {"run": "config.json"}.get(name, f"{name}.json")
+    file.write_text("{}")
+    run = hybrid_jax(*words, f"--workdir={tmp_path}")
+    assert f"holds a {name}: give another folder for the " in run.stderr
+    assert [*tmp_path.iterdir()] == [file]
     assert "is a file" in hybrid_jax(*CURVE, f"--workdir={file}").stderr
 
 
