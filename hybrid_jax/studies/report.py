@@ -48,7 +48,11 @@ def on_screen(study: Study, results: Results) -> "Table":
     """Return mean accuracies with 95 % intervals: a row a value, a column a model."""
     from rich.table import Table
 
-    title = f"{study.kind.split} accuracy, mean ± 95 % interval of {study.seeds} seeds"
+    title = f"{study.kind.split} accuracy of one seed"
+    if study.seeds > 1:
+        title = (
+            f"{study.kind.split} accuracy, mean ± 95 % interval of {study.seeds} seeds"
+        )
     table = Table(title=title, title_justify="left")
     table.add_column(study.kind.axis, justify="right")
     for model in results.models:
