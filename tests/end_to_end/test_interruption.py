@@ -51,8 +51,8 @@ def start(workdir, *more) -> subprocess.Popen:
     )
 
 
-def finish(workdir) -> str:
-    done = hybrid_jax(*COMMAND[3:], f"--workdir={workdir}")
+def finish(workdir, *more) -> str:
+    done = hybrid_jax(*COMMAND[3:], f"--workdir={workdir}", *more)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
@@ -90,7 +90,8 @@ def uninterrupted(tmp_path_factory):
     return result(workdir)
 
 
-def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(uninterrupted, tmp_path):
+def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(tmp_path):
+    """Streamed, which is another program than the one that has all images."""
     workdir = tmp_path / "run"
     # Within the first epoch, and later.
     for number, lines in ((signal.SIGTERM, 2), (signal.SIGINT, 30)):
@@ -108,8 +109,9 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(uninterrupted, tmp
             "command to resume"
         )
         assert "Traceback" not in err
-    assert f"Resuming after step {step} of " in finish(workdir)
-    assert result(workdir) == uninterrupted
+    assert f"Resuming after step {step} of " in finish(workdir, *STREAM)
+    finish(tmp_path / "whole", *STREAM)
+    assert result(workdir) == result(tmp_path / "whole")
 
 
 def test_a_run_is_ended_while_it_compiles(tmp_path, monkeypatch):
