@@ -23,7 +23,7 @@ from tests.commands import hybrid_jax
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("HYBRID_JAX_KILLS", "2"))
-EPOCHS = 12
+EPOCHS = 8
 # Long enough to be met at work: as many evaluations, 4 lines of metrics between two.
 COMMAND = (
     sys.executable,
@@ -38,6 +38,7 @@ COMMAND = (
     "--config.train.batch_size=16",
 )
 STREAM = ("--config.data.loader=stream", "--config.data.workers=2")
+ONE_WORKER = (STREAM[0], "--config.data.workers=1")
 
 
 def start(workdir, *more) -> subprocess.Popen:
@@ -94,7 +95,7 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(tmp_path):
     """Streamed, which is another program than the one that has all images."""
     workdir = tmp_path / "run"
     # Within the first epoch, and later.
-    for number, lines in ((signal.SIGTERM, 2), (signal.SIGINT, 30)):
+    for number, lines in ((signal.SIGTERM, 2), (signal.SIGINT, 20)):
         process = start(workdir, *STREAM)
         wait_for(process, lambda lines=lines: rows(workdir) >= lines)
         sent = time.monotonic()
@@ -109,8 +110,8 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(tmp_path):
             "command to resume"
         )
         assert "Traceback" not in err
-    assert f"Resuming after step {step} of " in finish(workdir, *STREAM)
-    finish(tmp_path / "whole", *STREAM)
+    assert f"Resuming after step {step} of " in finish(workdir, *ONE_WORKER)
+    finish(tmp_path / "whole", *ONE_WORKER)
     assert result(workdir) == result(tmp_path / "whole")
 
 
