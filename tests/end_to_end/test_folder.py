@@ -8,17 +8,19 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.inspection import features
 from hybrid_jax.inspection.near_duplicates import BY_FEATURES
 from hybrid_jax.inspection.scan import find, scan
+from tests import small_hybrid
 from tests.commands import hybrid_jax
 from tests.data.files import write_folder
 
 
 @pytest.fixture
 def run(tmp_path):
+    small_hybrid.add_row()
     place = write_folder(tmp_path / "my cells", each=20)
 
     def run(*args):
         return hybrid_jax(
-            "--config=configs/folder.py:astroformer_pico",
+            "--config=configs/folder.py:small_hybrid",
             f"--config.data.path={place}",
             f"--config.data.dir={tmp_path / 'kept'}",
             f"--workdir={tmp_path / 'run'}",

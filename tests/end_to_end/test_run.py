@@ -29,7 +29,7 @@ SMALL = (
 
 
 def train(workdir, *args):
-    return hybrid_jax("--config=configs/digits.py", f"--workdir={workdir}", *args)
+    return hybrid_jax("--config=tests/small_hybrid.py", f"--workdir={workdir}", *args)
 
 
 def rows(workdir, split):
@@ -84,7 +84,7 @@ def test_the_workdir_holds_what_it_should(finished):
     assert steps(workdir)[-2:] == [41, 61]
     results = json.loads((workdir / "results.json").read_text())
     assert [row["step"] for row in rows(workdir, "test")] == [results["checkpoint"]]
-    assert "stage4_block1/attention/bias_table" in (workdir / "log.txt").read_text()
+    assert "stage2_block1/attention/bias_table" in (workdir / "log.txt").read_text()
     picture = np.asarray(Image.open(workdir / "augmented.png"))
     assert picture.shape == (3 * 8 * 18, 3 * 8 * 18)  # 64 images, enlarged
     assert picture.std() > 30

@@ -70,20 +70,25 @@ def assert_every_parameter_trains(model, channels):
     assert all(jax.tree.leaves(moved))
 
 
-@pytest.mark.parametrize(
-    "size", [(16, 16), (17, 23), (28, 28), (48, 16), (33, 64)], ids=str
-)
+@pytest.mark.parametrize("size", [(16, 16), (17, 23), (48, 16), (33, 64)], ids=str)
 def test_any_size_from_16_px_trains(size):
-    assert_every_parameter_trains(create_model("astroformer_pico", 3, size), channels=1)
+    model = create_model("astroformer_pico", 3, size, depths=(1, 1, 1, 1))
+    assert_every_parameter_trains(model, channels=1)
 
 
-@pytest.mark.parametrize("size", [(16, 16), (27, 35)], ids=str)
 @pytest.mark.parametrize(
-    "name", ["cbam_pico", "sasa_pico", "astroformer_pico_cttt", "vit_tiny"]
+    ("name", "size"),
+    [
+        ("cbam_pico", (27, 35)),
+        ("sasa_pico", (27, 35)),
+        ("sasa_pico", (16, 16)),  # local attention fills up odd maps alone
+        ("astroformer_pico_cttt", (27, 35)),
+        ("vit_tiny", (27, 35)),
+    ],
 )
 def test_every_system_trains_at_any_size(name, size):
-    depth = {"depth": 2} if name == "vit_tiny" else {}
-    assert_every_parameter_trains(create_model(name, 3, size, **depth), channels=1)
+    depths = {"depth": 2} if name == "vit_tiny" else {"depths": (1, 1, 1, 1)}
+    assert_every_parameter_trains(create_model(name, 3, size, **depths), channels=1)
 
 
 @pytest.mark.parametrize("attention", ["pre", "post"])
@@ -92,8 +97,9 @@ def test_maxvit_trains_on_maps_that_its_windows_do_not_divide(attention):
         "maxvit_tiny",
         3,
         (27, 35),
-        widths=(32, 32, 64, 64),
-        depths=(1, 1, 1, 1),
+        stack="M-M",
+        widths=(32, 64),
+        depths=(1, 1),
         attention=attention,
     )
     (height, width), last = model.map_sizes[1], model.map_sizes[-1]

@@ -1,5 +1,7 @@
 """Blocks that are scanned over, or computed anew, against blocks spelt out."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +12,17 @@ from hybrid_jax.runtime import jit_once
 
 # Letters with three alike blocks in a stage, a mixed stage, and a ViT.
 NETWORKS = {
-    "astroformer_pico": {"depths": (1, 1, 3, 3)},
+    "astroformer_pico": {
+        "stack": "C-T",
+        "widths": (16, 32),
+        "depths": (3, 3),
+        "stem_widths": (8, 8),
+        "head_hidden": 0,
+    },
     "coatnet_6": {
-        "widths": (16, 16, (16, 32), 32),
-        "depths": (1, 1, (3, 3), 1),
+        "stack": "C-CT",
+        "widths": (16, (16, 32)),
+        "depths": (1, (3, 3)),
         "stem_widths": (8, 8),
         "head_hidden": 0,
     },
@@ -53,28 +62,32 @@ def assert_same(ours, theirs):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * largest)
 
 
+@functools.cache
+def spelt_out(name):
+    """Variables and images of a network, and its results."""
+    looped = network(name, drop_path=0.3, scan="off")
+    images = jax.random.normal(jax.random.key(0), (8, *looped.image_size, 3))
+    variables = jit_once(looped.init)(jax.random.key(1), images)
+    return variables, images, results(looped, variables, images)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_scanned_blocks_compute_the_same(name):
     """Dropped paths included, at rates that differ from block to block."""
-    looped, scanned = (network(name, drop_path=0.3, scan=how) for how in ("off", "on"))
-    shape = (8, *looped.image_size, 3)
-    images = jax.random.normal(jax.random.key(0), shape)
-    variables = jit_once(looped.init)(jax.random.key(1), images)
+    scanned = network(name, drop_path=0.3, scan="on")
+    variables, images, expected = spelt_out(name)
     program = str(jax.make_jaxpr(scanned.apply)(variables, images))
     assert "scan[" in program
     (grads, aux), logits = results(scanned, variables, images)
-    (their_grads, their_aux), their_logits = results(looped, variables, images)
+    (their_grads, their_aux), their_logits = expected
     assert_same([grads, *aux, logits], [their_grads, *their_aux, their_logits])
 
 
 @pytest.mark.parametrize(("remat", "scan"), [("products", "off"), ("full", "on")])
 def test_blocks_computed_anew_compute_the_same(scan, remat):
-    plain = network("astroformer_pico", drop_path=0.3, scan="off")
     anew = network("astroformer_pico", drop_path=0.3, scan=scan, remat=remat)
-    images = jax.random.normal(jax.random.key(0), (8, *plain.image_size, 3))
-    variables = jit_once(plain.init)(jax.random.key(1), images)
+    variables, images, ((their_grads, their_aux), _) = spelt_out("astroformer_pico")
     (grads, aux), _ = results(anew, variables, images)
-    (their_grads, their_aux), _ = results(plain, variables, images)
     assert_same([grads, *aux], [their_grads, *their_aux])
 
 
