@@ -37,8 +37,7 @@ COMMAND = (
     "--config.data.per_class=40",
     "--config.train.batch_size=16",
 )
-STREAM = ("--config.data.loader=stream", "--config.data.workers=2")
-ONE_WORKER = (STREAM[0], "--config.data.workers=1")
+STREAM = "--config.data.loader=stream"
 
 
 def start(workdir, *more) -> subprocess.Popen:
@@ -92,11 +91,11 @@ def uninterrupted(tmp_path_factory):
 
 
 def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(tmp_path):
-    """Streamed, which is another program than the one that has all images."""
+    """Streamed, by processes or threads: another program than with all images."""
     workdir = tmp_path / "run"
     # Within the first epoch, and later.
     for number, lines in ((signal.SIGTERM, 2), (signal.SIGINT, 20)):
-        process = start(workdir, *STREAM)
+        process = start(workdir, STREAM, "--config.data.workers=2")
         wait_for(process, lambda lines=lines: rows(workdir) >= lines)
         sent = time.monotonic()
         os.killpg(process.pid, number)  # as Ctrl-C does, processes of a stream included
@@ -110,8 +109,8 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(tmp_path):
             "command to resume"
         )
         assert "Traceback" not in err
-    assert f"Resuming after step {step} of " in finish(workdir, *ONE_WORKER)
-    finish(tmp_path / "whole", *ONE_WORKER)
+    assert f"Resuming after step {step} of " in finish(workdir, STREAM)
+    finish(tmp_path / "whole", STREAM)
     assert result(workdir) == result(tmp_path / "whole")
 
 
