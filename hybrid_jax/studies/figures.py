@@ -17,6 +17,7 @@ FORMATS = ("png", "svg")
 # Colors that the color-blind tell apart (Okabe & Ito 2008), but for black and yellow.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP"
+SHIFT = 1.03  # of x, from one model to the next
 
 
 class Style(NamedTuple):
@@ -25,15 +26,18 @@ class Style(NamedTuple):
     Attributes:
       color: of its line.
       marker: of its points.
+      shift: factor of x, so that lines which are equal are seen beside each other.
     """
 
     color: str
     marker: str
+    shift: float
 
 
-def styles() -> Iterator[Style]:
-    """Yield a style for each model, and begin anew where colors end."""
-    return map(Style, itertools.cycle(COLORS), itertools.cycle(MARKERS))
+def styles(count: int) -> Iterator[Style]:
+    """Yield a style for each of so many models, and begin anew where colors end."""
+    shifts = (SHIFT ** (number - (count - 1) / 2) for number in range(count))
+    return map(Style, itertools.cycle(COLORS), itertools.cycle(MARKERS), shifts)
 
 
 @contextlib.contextmanager
@@ -88,7 +92,7 @@ def draw_means(
     ends = [interval(values) or (0.0, 0.0) for values in points.values()]
     halves = [50 * (high - low) for low, high in ends]
     axes.errorbar(
-        [*means],
+        [x * style.shift for x in means],
         [*means.values()],
         yerr=halves if any(halves) else None,
         label=label,

@@ -92,7 +92,8 @@ def draw(results: Results, configs: Configs, path: Path) -> None:
     """
     fitted = laws(results)
     with figures.axes(path, 1) as (axes,):
-        for style, model in zip(figures.styles(), results.models, strict=False):
+        models = results.models
+        for style, model in zip(figures.styles(len(models)), models, strict=True):
             found = {n: results.accuracies(model, n) for n in results.values}
             points = {n: [*runs.values()] for n, runs in found.items() if runs}
             figures.draw_means(axes, points, model, style)

@@ -93,13 +93,14 @@ def draw(results: Results, configs: Configs, path: Path) -> None:
     """
     failed = failures(results, configs)
     with figures.axes(path, 2) as (above, below):
-        for style, model in zip(figures.styles(), results.models, strict=False):
+        models = results.models
+        for style, model in zip(figures.styles(len(models)), models, strict=True):
             shares = {
                 value: _share_of_failed(results, model, value, failed)
                 for value in results.values
             }
             above.plot(
-                [*shares],
+                [value * style.shift for value in shares],
                 [100 * share for share in shares.values()],
                 label=model,
                 color=style.color,
@@ -109,7 +110,8 @@ def draw(results: Results, configs: Configs, path: Path) -> None:
             points = _learned(results, model, failed)
             for value, found in points.items():
                 dots = [100 * share for share in found]
-                below.scatter([value] * len(dots), dots, 9, style.color, alpha=0.5)
+                x = [value * style.shift] * len(dots)
+                below.scatter(x, dots, 9, style.color, alpha=0.5)
             figures.draw_means(below, points, model, style)
         above.set_ylabel("failed runs (%)")
         above.set_ylim(-4, 104)
