@@ -130,7 +130,7 @@ class Rates(NamedTuple):
     weight_decay: Any
 
 
-# The weight decay that a row is given may be traced.
+# The weight decay that a row is given may be traced, so no Python condition may ask it.
 Row = Callable[[optax.Schedule, OptimConfig], optax.GradientTransformation]
 
 OPTIMIZERS: dict[str, Row] = {"adamw": adamw, "sgd": sgd, "lamb": lamb, "muon": muon}

@@ -1,7 +1,8 @@
 """Learning rate schedules: how the rate rises in warm-up and falls behind it.
 
 A row of `SCHEDULES` maps a config and lengths in steps to an optax schedule. To add a
-schedule, add a row.
+schedule, add a row. Its rates must be proportional to `config.learning_rate`: a program
+has those of a peak of 1, and is given the peak as an argument.
 """
 
 import collections
