@@ -89,8 +89,9 @@ def training(split: Split) -> Callable[[], float]:
     task = Task(
         model=create_model("astroformer_0", CLASSES, PIXELS, strides=(2,) * 5),
         create_optimizer=lambda rates: optimizers.create_optimizer(
-            optimizers.adamw, lambda step: 1e-4, OptimConfig()
+            optimizers.adamw, lambda step: rates.learning_rate, OptimConfig()
         ),
+        rates=optimizers.Rates(1e-4, OptimConfig.weight_decay),
         image_size=(PIXELS, PIXELS),
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),

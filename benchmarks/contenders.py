@@ -74,8 +74,9 @@ def ours(
     task = Task(
         model=model,
         create_optimizer=lambda rates: optimizers.adamw(
-            lambda step: 1e-4, OptimConfig()
+            lambda step: rates.learning_rate, OptimConfig()
         ),
+        rates=optimizers.Rates(1e-4, OptimConfig.weight_decay),
         image_size=model.image_size,
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),

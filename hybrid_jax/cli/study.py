@@ -65,8 +65,8 @@ def run(call: Call) -> None:
     from hybrid_jax.sweeps.workers import share_work
 
     import_extra("matplotlib", extra="study", purpose="drawing a study")
-    keep(study, folder)
     study.check()
+    keep(study, folder)
     with study_progress(study, folder) as progress:
         if workers > 1:
             words = ["study", *call.arguments]
@@ -99,6 +99,7 @@ def parse(words: list[str]) -> tuple["Study", Path, int]:
             raise UserError(f"--{kind.flag} is for another study than {name}")
     configs = _configs(parsed)
     study = Study(name, configs, _values(values, KINDS[name]), values["seeds"])
+    _refuse_overruled(parsed, study)
     default = os.path.basename(workdirs.default_workdir(values["config"]))
     default = os.path.join(STUDIES, f"{name}-{default}")
     workdir = default if values["workdir"] is None else values["workdir"]
@@ -135,6 +136,22 @@ def _configs(parsed: "Parsed") -> dict[str, "Config"]:
     return configs
 
 
+def _refuse_overruled(parsed: "Parsed", study: "Study") -> None:
+    """Refuse fields of the command line that a study sets itself.
+
+    Raises:
+      UserError: names the first of them.
+    """
+    typed = next(iter(study.configs.values())).flat()
+    used = next(iter(study.parts().values())).flat()
+    for name in parsed.changed:
+        if name != "optim.learning_rate" and typed[name] != used[name]:
+            raise UserError(
+                f"--config.{name}={typed[name]} means nothing to a study "
+                f"{study.name}, which takes {used[name]}: leave it out"
+            )
+
+
 def _values(values: dict[str, typing.Any], kind: "Kind") -> tuple[float, ...]:
     """Return the values that a study varies, the least first.
 
@@ -162,13 +179,16 @@ def _show(study: "Study", folder: Path, progress: "WorkProgress") -> None:
     """Print and write what the runs came to.
 
     Raises:
-      UserError: no run is complete.
+      UserError: no run is complete, and none diverged.
     """
     from hybrid_jax.studies import report
     from hybrid_jax.sweeps.claims import waiting_lock
+    from hybrid_jax.sweeps.runs import COMPLETE, DIVERGED
 
     results = study.read(folder)
-    if len(results.failed) == len(results.outcomes):
+    # That runs diverge may be the answer; of any other end, nothing can be said.
+    ends = {outcome.state for outcome in results.outcomes.values()}
+    if not ends & {COMPLETE, DIVERGED}:
         error = next(iter(results.failed.values())).error
         raise UserError(f"no run is complete: {error}")
     lines = study.kind.conclude(results, study.configs)
@@ -178,7 +198,7 @@ def _show(study: "Study", folder: Path, progress: "WorkProgress") -> None:
     progress.show(report.on_screen(study, results))
     for line in lines:
         progress.say(line)
-    progress.say(f"All runs: {folder / report.CSV}")
+    progress.say(f"These runs: {folder / report.CSV}")
     progress.say(f"Figure: {folder / study.kind.figure}.png, and .svg")
 
 

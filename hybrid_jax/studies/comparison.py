@@ -7,6 +7,7 @@ from typing import NamedTuple
 from hybrid_jax.studies.results import Results
 from hybrid_jax.sweeps.intervals import interval, mean
 
+NO_SCATTER = 1e-9
 AHEAD, BEHIND, EQUAL = "ahead", "behind", "not told apart"
 
 
@@ -27,6 +28,8 @@ class Difference(NamedTuple):
     def verdict(self) -> str:
         """Return whether the difference can be told from none."""
         low, high = self.interval or (0.0, 0.0)
+        if high - low < NO_SCATTER:
+            return EQUAL  # few images give equal differences by chance
         return AHEAD if low > 0 else BEHIND if high < 0 else EQUAL
 
 

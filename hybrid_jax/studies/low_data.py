@@ -9,7 +9,7 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.console import percent
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.studies import comparison, figures
-from hybrid_jax.studies.kind import Configs, Kind
+from hybrid_jax.studies.kind import Configs, Kind, with_seed
 from hybrid_jax.studies.power_law import PowerLaw, fit_power_law
 from hybrid_jax.studies.results import Results
 from hybrid_jax.sweeps.intervals import mean
@@ -31,19 +31,45 @@ def configure(config: Config, per_class: float) -> Config:
     )
 
 
-def check(configs: Configs, values: tuple[float, ...]) -> None:
+def check(configs: Configs, values: tuple[float, ...], seeds: int) -> None:
     """Refuse unequal lengths, and data that lack a test split or enough images.
 
     Raises:
       UserError: names the field or the class.
     """
     for config in configs.values():
-        if not config.train.steps:
-            raise UserError(
-                "config.train.epochs gives more steps to more images: give all runs "
-                "as many with --config.train.steps=2000"
-            )
-    config = configure(next(iter(configs.values())), values[-1])
+        _check_lengths(config)
+    if len(found := {config.train.steps for config in configs.values()}) > 1:
+        raise UserError(
+            f"the models are trained for {' and '.join(map(str, sorted(found)))} "
+            "steps: give all as many with --config.train.steps=2000"
+        )
+    first = configure(next(iter(configs.values())), values[-1])
+    for offset in range(seeds):
+        _check_images(with_seed(first, offset), values)
+
+
+def _check_lengths(config: Config) -> None:
+    """Refuse lengths in epochs, which differ with the number of images."""
+    lengths = {
+        "train.epochs": (not config.train.steps, "train.steps=2000"),
+        "optim.warmup_epochs": (
+            config.optim.warmup_epochs and not config.optim.warmup_steps,
+            "optim.warmup_steps=100",
+        ),
+        "optim.decay_epochs": (config.optim.decay_epochs, "optim.schedule=cosine"),
+    }
+    wrong = {name: way for name, (is_wrong, way) in lengths.items() if is_wrong}
+    if wrong:
+        flags = " ".join(f"--config.{way}" for way in wrong.values())
+        raise UserError(
+            f"lengths in epochs grow with the images (config.{', config.'.join(wrong)})"
+            f": give all runs the same, with {flags}"
+        )
+
+
+def _check_images(config: Config, values: tuple[float, ...]) -> None:
+    """Refuse data without a test split, or with too few images of a class."""
     splits = load_splits(config.data)
     if "test" not in splits:
         raise UserError(
@@ -79,6 +105,12 @@ def conclude(results: Results, configs: Configs) -> list[str]:
         for twin in twins
     ]
     for model, law in laws(results).items():
+        if failed := [part for part in results.failed if part.model == model]:
+            at = ", ".join(sorted({f"{part.value:g}" for part in failed}))
+            lines.append(
+                f"{model}: {plural(len(failed), 'run')} failed, at {at} {AXIS}, and "
+                "all of this leaves them out"
+            )
         points = _points(results, model)
         lines.append(_next_point(model, points, law))
     return lines
@@ -122,11 +154,11 @@ def _next_point(model: str, points: dict[float, float], law: PowerLaw | None) ->
     error = 1 - accuracy
     rate = f"{law.exponent:.3f} ({law.low:.3f} to {law.high:.3f})"
     text = f"{model}: error ~ images^-b with b = {rate}"
-    if error <= POINT:
-        return f"{text}; fewer errors than a point are left at {images:g} {AXIS}"
-    likely, least, most = law.images_for(error, images, error - POINT)
-    if math.isinf(likely):
+    if law.exponent <= 0:
         return f"{text}; so more images have not helped"
+    if error < 2 * POINT:
+        return f"{text}; less than two points of error are left at {images:g} {AXIS}"
+    likely, least, most = law.images_for(error, images, error - POINT)
     return (
         f"{text}; one point more than the {percent(accuracy)} of {images:g} {AXIS} "
         f"would take about {_count(likely)} ({_count(least)} to {_count(most)})"
@@ -134,7 +166,7 @@ def _next_point(model: str, points: dict[float, float], law: PowerLaw | None) ->
 
 
 def _count(images: float) -> str:
-    return "any number" if math.isinf(images) else f"{math.ceil(images):,}"
+    return "more than there are" if math.isinf(images) else f"{math.ceil(images):,}"
 
 
 LOW_DATA = Kind(

@@ -25,7 +25,7 @@ class Part(NamedTuple):
     @property
     def folder(self) -> str:
         """Return its folder within that of the study."""
-        return f"{self.model}/{self.value:g}/seed-{self.seed}"
+        return f"{self.model}/{self.value:.15g}/seed-{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Which learning rates a model survives, and how much its seeds scatter."""
 
+import functools
 import statistics
 from collections import Counter
 from pathlib import Path
@@ -7,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from hybrid_jax.config.schema import Config
+from hybrid_jax.config.schema import Config, DataConfig
 from hybrid_jax.engine.console import percent
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, plural
 from hybrid_jax.studies import figures
-from hybrid_jax.studies.kind import Configs, Kind
+from hybrid_jax.studies.kind import Configs, Kind, with_seed
 from hybrid_jax.studies.results import Part, Results
 from hybrid_jax.sweeps.intervals import mean
-from hybrid_jax.sweeps.runs import DIVERGED, load_splits
+from hybrid_jax.sweeps.runs import load_splits
 
 AXIS = "times the config's learning rate"
 SIGNIFICANCE = 0.01  # of having learned something
@@ -34,11 +35,11 @@ def configure(config: Config, factor: float) -> Config:
     )
 
 
-def check(configs: Configs, factors: tuple[float, ...]) -> None:
-    """Refuse data without a validation split, on which stability is measured.
+def check(configs: Configs, factors: tuple[float, ...], seeds: int) -> None:
+    """Refuse data whose validation split could not tell learning from guessing.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or it has too few images.
     """
     config = configure(next(iter(configs.values())), factors[0])
     if "validation" not in load_splits(config.data):
@@ -46,24 +47,37 @@ def check(configs: Configs, factors: tuple[float, ...]) -> None:
             "config.data.validation=0 leaves nothing to measure on: take a share of "
             "the training images, such as --config.data.validation=0.2"
         )
+    counts = _validation_counts(config.data)
+    if not _has_learned(1.0, counts):
+        raise UserError(
+            f"{plural(int(counts.sum()), 'validation image')} could not tell learning "
+            "from guessing: take a larger share, such as --config.data.validation=0.5"
+        )
 
 
 def failures(results: Results, configs: Configs) -> dict[Part, str]:
-    """Return the runs that diverged or learned nothing, and which of both.
+    """Return the runs that diverged, learned nothing or did not end, and which.
 
     A run has learned nothing if its accuracy is not significantly above that of naming
     the largest class always (binomial test).
     """
     config = configure(next(iter(configs.values())), 1.0)
-    counts = np.bincount(load_splits(config.data)["validation"].labels)
     found = {}
     for part, outcome in results.outcomes.items():
         accuracy = results.accuracy(part)
-        if outcome.state == DIVERGED:
-            found[part] = DIVERGED
-        elif accuracy is not None and not _has_learned(accuracy, counts):
+        if accuracy is None:
+            found[part] = outcome.state
+            continue
+        data = with_seed(config, part.seed - config.seed).data
+        if not _has_learned(accuracy, _validation_counts(data)):
             found[part] = NOTHING
     return found
+
+
+@functools.lru_cache
+def _validation_counts(config: DataConfig) -> np.ndarray:
+    """Return the validation images of each class, int64 `[classes]`."""
+    return np.bincount(load_splits(config)["validation"].labels)
 
 
 def _has_learned(accuracy: float, counts: np.ndarray) -> bool:

@@ -8,7 +8,7 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
-from hybrid_jax.studies.kind import Kind
+from hybrid_jax.studies.kind import Kind, with_seed
 from hybrid_jax.studies.low_data import LOW_DATA
 from hybrid_jax.studies.results import Part, Results
 from hybrid_jax.studies.stability import STABILITY
@@ -45,18 +45,13 @@ class Study:
     def parts(self) -> dict[Part, Config]:
         """Return the runs, in an order that has a whole figure early.
 
-        Each seed draws other images too, unless a protocol says which, and all models
-        have the same.
+        All models have the same images; see `with_seed`.
         """
         parts = {}
         for offset in range(self.seeds):
             for value in self.values:
                 for model, config in self.configs.items():
-                    seeds = {"seed": config.seed + offset}
-                    if config.data.protocol == "none":
-                        split_seed = config.data.split_seed + offset
-                        seeds["data.split_seed"] = split_seed
-                    config = self.kind.configure(config, value).replace(seeds)
+                    config = with_seed(self.kind.configure(config, value), offset)
                     parts[Part(model, value, config.seed)] = config
         return parts
 
@@ -66,7 +61,13 @@ class Study:
         Raises:
           UserError: says what is missing.
         """
-        self.kind.check(self.configs, self.values)
+        first, *others = self.configs.values()
+        if any((c.data, c.seed) != (first.data, first.seed) for c in others):
+            raise UserError(
+                "the models of --models are trained on different images, as the "
+                "experiment's file says: give data and seed with --config.FIELD=VALUE"
+            )
+        self.kind.check(self.configs, self.values, self.seeds)
 
     def check_models(self) -> None:
         """Refuse models that cannot be trained; this takes the devices of a process.

@@ -68,7 +68,7 @@ class Task(Network, kw_only=True):
     """
 
     create_optimizer: Callable[[Rates], optax.GradientTransformation] = _static()
-    rates: Rates = Rates(0.0, 0.0)
+    rates: Rates
     augmentation: AugmentConfig = _static(default=AugmentConfig())
     ema_decay: float = _static(default=0.0)
     accumulate: int = _static(default=1)

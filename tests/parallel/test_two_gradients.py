@@ -61,6 +61,7 @@ def final_weights(kind, name):
     task = Task(
         model=Perceptron(),
         create_optimizer=lambda rates: optimizer,
+        rates=optimizers.Rates(0.0, 0.0),  # it has its own
         image_size=(4, 4),
         mean=np.float32([127]),
         std=np.float32([64]),

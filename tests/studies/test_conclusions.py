@@ -1,6 +1,7 @@
 """What a study says, of runs whose truth is known."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy import optimize
 
 from hybrid_jax.config import default
 from hybrid_jax.config.resolve import resolve
+from hybrid_jax.errors import UserError
 from hybrid_jax.studies import comparison, low_data, stability
 from hybrid_jax.studies.power_law import fit_power_law
 from hybrid_jax.studies.results import Part, Results
@@ -96,6 +98,35 @@ def test_a_failed_run_is_left_out_of_the_pairs_and_counted():
     assert [*found.failed] == [Part("a", 10, 1)]
 
 
+def test_equal_differences_of_few_images_settle_nothing():
+    found = results({"a": {10: [0.90, 0.92]}, "b": {10: [0.89, 0.91]}})
+    (told,) = comparison.differences(found, "a", "b")
+    assert told.verdict == "not told apart"
+
+
+def test_a_law_promises_no_point_that_is_not_there():
+    curve = {n: [1 - 0.012 * (500 / n) ** 0.2] * 2 for n in (100, 250, 500)}
+    (line,) = low_data.conclude(results({"a": curve}), {})
+    assert line.endswith("less than two points of error are left at 500 images a class")
+
+
+def test_what_failed_is_told_with_the_curve():
+    curve = {n: [1 - 0.8 * n**-0.25] * 2 for n in IMAGES}
+    curve[25][1] = math.nan
+    told = low_data.conclude(results({"a": curve}), {})
+    assert told[0].startswith("a: 1 run failed, at 25 images a class, and all")
+
+
+def test_too_few_validation_images_are_refused(monkeypatch):
+    """All six of two classes are guessed right once in 64 times."""
+    few = SimpleNamespace(labels=np.array([0, 1] * 3))
+    monkeypatch.setattr(stability, "load_splits", lambda config: {"validation": few})
+    config = default()
+    config.data.name, config.data.image_size = "digits", (17, 17)
+    with pytest.raises(UserError, match="6 validation images could not tell"):
+        stability.check({"a": resolve(config)}, (1.0,), 1)
+
+
 def test_runs_that_diverge_or_learn_nothing_are_told_by_rate():
     config = default()
     config.data.name, config.data.validation = "digits", 0.2
@@ -103,13 +134,16 @@ def test_runs_that_diverge_or_learn_nothing_are_told_by_rate():
     nan = math.nan
     rates = {1: [0.90, 0.92], 3: [0.91, 0.91], 10: [0.1, 0.5], 30: [nan, nan]}
     found = results({"a": rates, "b": {1: [0.8, 0.8], 3: [0.7, 0.9]}}, "validation")
+    lost = Part("c", 1, 0), Outcome("out of memory")
+    found = Results({**found.outcomes, lost[0]: lost[1]}, "validation")
     failed = stability.failures(found, configs)
     assert failed == {
         Part("a", 10, 0): "learned nothing",
         Part("a", 30, 0): "diverged",
         Part("a", 30, 1): "diverged",
+        Part("c", 1, 0): "out of memory",
     }
-    first, second, third, fourth = stability.conclude(found, configs)
+    first, second, third, fourth, fifth = stability.conclude(found, configs)
     assert first == (
         "a: 3 of 8 runs failed (1 learned nothing, 2 diverged): 1 of 2 at 10, 2 of 2 "
         "at 30 times the config's learning rate"
@@ -121,3 +155,6 @@ def test_runs_that_diverge_or_learn_nothing_are_told_by_rate():
     )
     assert third == "b: none of 4 runs failed"
     assert "7.1 points" in fourth
+    assert fifth.startswith(
+        "c: 1 of 1 runs failed (1 out of memory): 1 of 1 at 1 times"
+    )

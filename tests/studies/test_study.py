@@ -94,6 +94,11 @@ def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
         (tmp_path / "s/tiny/1/seed-0/results.json").read_text()
     )
 
+    words[words.index("--rates=1,1e30")] = "--rates=1e30"
+    run = hybrid_jax(*words, f"--workdir={tmp_path / 's'}")
+    assert run.returncode == 0, run.stderr  # that all diverge is an answer
+    assert "1 of 1 runs failed" in run.stdout
+
 
 @pytest.mark.parametrize(
     ("words", "told"),
@@ -111,7 +116,15 @@ def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
         (["low-data", "--models=tiny,"], "--models=tiny, has a gap"),
         (["low-data", "--models=tinny"], "tinny"),
         (["low-data", "--seeds=0"], "--seeds=0 is not allowed"),
-        (["low-data"], "give all runs as many with --config.train.steps=2000"),
+        (
+            ["low-data", "--config.optim.warmup_epochs=1"],
+            "(config.train.epochs, config.optim.warmup_epochs): give all runs the "
+            "same, with --config.train.steps=2000 --config.optim.warmup_steps=100",
+        ),
+        (
+            ["low-data", *SHORT[1:], "--config.data.per_class=20", "--per-class=5"],
+            "--config.data.per_class=20 means nothing to a study low-data",
+        ),
         (
             ["low-data", *SHORT[1:], "--per-class=5,2000"],
             "--per-class=2000 is more than class '8' has: it has 139 training images",

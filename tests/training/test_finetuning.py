@@ -43,6 +43,7 @@ def make_task(freeze=(), optimizer=None, **model):
     return Task(
         model=small_hybrid.create(3, 16, **model),
         create_optimizer=lambda rates: optimizer,
+        rates=optimizers.Rates(0.0, 0.0),  # it has its own
         image_size=(16, 16),
         mean=jnp.float32([127.0]),
         std=jnp.float32([64.0]),

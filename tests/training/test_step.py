@@ -27,6 +27,7 @@ def make_task(optimizer=None, **changes):
     return Task(
         model=model,
         create_optimizer=lambda rates: optimizer,
+        rates=optimizers.Rates(0.0, 0.0),  # it has its own
         image_size=(16, 16),
         mean=jnp.float32([127.0]),
         std=jnp.float32([64.0]),
