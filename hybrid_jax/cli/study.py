@@ -59,13 +59,16 @@ def run(call: Call) -> None:
     """
     # All is imported where it is needed, so that help is instant.
     study, folder, workers = parse(call.arguments)
+    from rich.console import Console
+
     from hybrid_jax.extras import import_extra
     from hybrid_jax.studies.report import study_progress
     from hybrid_jax.studies.study import keep
     from hybrid_jax.sweeps.workers import share_work
 
     import_extra("matplotlib", extra="study", purpose="drawing a study")
-    study.check()
+    with Console().status("looking at the data"):
+        study.check()
     keep(study, folder)
     with study_progress(study, folder) as progress:
         if workers > 1:

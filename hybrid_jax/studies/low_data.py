@@ -90,8 +90,9 @@ def laws(results: Results) -> dict[str, PowerLaw | None]:
     """Return the power law of each model's mean errors; None where none is fitted."""
     found = {}
     for model in results.models:
-        points = _points(results, model)
-        found[model] = fit_power_law([*points], [1 - y for y in points.values()])
+        points = results.points(model)
+        errors = [1 - mean(shares) for shares in points.values()]
+        found[model] = fit_power_law([*points], errors)
     return found
 
 
@@ -106,13 +107,12 @@ def conclude(results: Results, configs: Configs) -> list[str]:
     ]
     for model, law in laws(results).items():
         if failed := [part for part in results.failed if part.model == model]:
-            at = ", ".join(sorted({f"{part.value:g}" for part in failed}))
+            at = ", ".join(f"{value:g}" for value in sorted({p.value for p in failed}))
             lines.append(
                 f"{model}: {plural(len(failed), 'run')} failed, at {at} {AXIS}, and "
                 "all of this leaves them out"
             )
-        points = _points(results, model)
-        lines.append(_next_point(model, points, law))
+        lines.append(_next_point(results, model, law))
     return lines
 
 
@@ -126,9 +126,7 @@ def draw(results: Results, configs: Configs, path: Path) -> None:
     with figures.axes(path, 1) as (axes,):
         models = results.models
         for style, model in zip(figures.styles(len(models)), models, strict=True):
-            found = {n: results.accuracies(model, n) for n in results.values}
-            points = {n: [*runs.values()] for n, runs in found.items() if runs}
-            figures.draw_means(axes, points, model, style)
+            figures.draw_means(axes, results.points(model), model, style)
             if law := fitted[model]:
                 images = np.geomspace(results.values[0], results.values[-1], 50)
                 shares = 100 * (1 - np.asarray(law.error(images)))
@@ -140,17 +138,12 @@ def draw(results: Results, configs: Configs, path: Path) -> None:
         axes.legend(frameon=False)
 
 
-def _points(results: Results, model: str) -> dict[float, float]:
-    """Return a model's mean accuracy at each number of images."""
-    found = {n: results.accuracies(model, n) for n in results.values}
-    return {n: mean([*runs.values()]) for n, runs in found.items() if runs}
-
-
-def _next_point(model: str, points: dict[float, float], law: PowerLaw | None) -> str:
+def _next_point(results: Results, model: str, law: PowerLaw | None) -> str:
     """Say how many images the next point of accuracy would take."""
     if not law:
         return f"{model}: no power law is fitted, as it takes three sizes with errors"
-    images, accuracy = max(points.items())
+    images, shares = max(results.points(model).items())
+    accuracy = mean(shares)
     error = 1 - accuracy
     rate = f"{law.exponent:.3f} ({law.low:.3f} to {law.high:.3f})"
     text = f"{model}: error ~ images^-b with b = {rate}"

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from hybrid_jax.sweeps.runs import Outcome
-
-METRIC = "accuracy"
+from hybrid_jax.sweeps.trial import METRIC
 
 
 class Part(NamedTuple):
@@ -66,6 +65,11 @@ class Results:
         """Return the accuracies of a model at a value by seed, without failed runs."""
         found = {part.seed: self.accuracy(part) for part in self.at(model, value)}
         return {seed: share for seed, share in found.items() if share is not None}
+
+    def points(self, model: str) -> dict[float, list[float]]:
+        """Return the accuracies of a model by value, where runs are complete."""
+        found = {value: self.accuracies(model, value) for value in self.values}
+        return {value: [*runs.values()] for value, runs in found.items() if runs}
 
     def at(self, model: str, value: float) -> Iterator[Part]:
         """Yield the runs of a model at a value."""
