@@ -14,7 +14,7 @@ FILES = {
     ): path
     for path in sorted((ROOT / "hybrid_jax").rglob("*.py"))
 }
-EVERYWHERE = {"errors", "paths", "extras", "library_logs", "runtime"}
+EVERYWHERE = {"errors", "paths", "extras", "library_logs", "plots", "runtime"}
 SCHEMA = {"config.schema", "config.rules", "config.field"}
 # What each part may import beside itself and what may be imported everywhere.
 MAY_IMPORT = {
@@ -36,6 +36,7 @@ MAY_IMPORT = {
         "training",
         "weights",
     },
+    "evaluation": SCHEMA | {"data", "engine"},
     "baselines": SCHEMA | {"augment", "data"},
     "inspection": SCHEMA | {"augment", "data", "engine", "models"},
     "profiling": SCHEMA | {"data", "engine", "models", "ops", "training"},
@@ -46,6 +47,7 @@ MAY_IMPORT = {
         "config",
         "data",
         "engine",
+        "evaluation",
         "inspection",
         "models",
         "parallel",

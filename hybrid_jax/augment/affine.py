@@ -176,6 +176,30 @@ def draw_symmetries(key: jax.Array, batch: int, symmetry: str) -> jax.Array:
     return jnp.where(is_reflected, rotated[:, :, ::-1], rotated)
 
 
+def views(images: jax.Array, symmetry: str) -> list[jax.Array]:
+    """Return the images as a row of `SYMMETRIES` may turn and mirror them.
+
+    Of any rotation, those by quarter turns. An oblong image is turned by half turns
+    alone, since quarter turns would cut its ends off.
+
+    Args:
+      images: `[B, H, W, C]`.
+      symmetry: row of `SYMMETRIES`.
+
+    Returns:
+      Arrays `[B, H, W, C]`, the images themselves first.
+    """
+    found, is_square = [], images.shape[1] == images.shape[2]
+    for matrix in SYMMETRIES["dihedral" if symmetry == "rotation" else symmetry]:
+        is_turned = matrix[0, 0] == 0
+        if is_turned and not is_square:
+            continue
+        view = images.swapaxes(1, 2) if is_turned else images
+        reversed_axes = [1 + int(i) for i in range(2) if matrix[i].sum() < 0]
+        found.append(jnp.flip(view, reversed_axes))
+    return found
+
+
 def rotation(angle: jax.Array) -> jax.Array:
     """Return matrices `[..., 2, 2]` that rotate counterclockwise by radians `[...]`."""
     cos, sin = jnp.cos(angle), jnp.sin(angle)

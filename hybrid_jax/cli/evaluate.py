@@ -4,15 +4,18 @@
   hybrid-jax evaluate --workdir=runs/cells --data=new_cells
   hybrid-jax evaluate --workdir=runs/cells --config.data.path=/elsewhere/cells
 
-Prints loss, accuracies and balanced accuracy, and writes nothing to the run's
-folder. Other images lie in one folder per class, or are listed in a table; the
-images that the run was trained on are not needed for them.
+Prints measures with 95 % intervals, and writes nothing to the run's folder.
+Other images lie in one folder per class, or are listed in a table.
 
   --workdir=DIR          folder of the run [runs/FILE or runs/FILE-MODEL]
   --checkpoint=WHICH     best on validation, last, or a step [the one tested]
   --split=NAME           train, validation or test [test]
   --data=PATH            folder or table (.csv) of other images
   --on-error=skip        leave out and count images that cannot be read [stop]
+  --views                average over the run's own symmetry, such as flips
+  --ensemble=DIR[,DIR]   average with the probabilities of other runs
+  --versus=DIR[,DIR]     compare with other runs on the same images
+  --output=DIR           write tables, figures and a row for each image there
   --config.FIELD=VALUE   change a field; `hybrid-jax fields` lists them
   --config=FILE[:MODEL]  refuse a run of another experiment
   --flagfile=FILE        read more flags from a file, one on each line
@@ -23,7 +26,7 @@ Exit code: 0, or 2 for an error that you can fix.
 import typing
 
 from hybrid_jax.cli.common import Call, Command
-from hybrid_jax.cli.options import TEXT, Option, one_of
+from hybrid_jax.cli.options import SWITCH, TEXT, Option, one_of
 from hybrid_jax.errors import ConfigMismatch, UserError, report_out_of_memory
 from hybrid_jax.paths import check_local
 
@@ -33,6 +36,10 @@ OPTIONS = (
     Option("split", one_of("train", "validation", "test"), ""),
     Option("data", TEXT, ""),
     Option("on-error", one_of("stop", "skip"), "stop"),
+    Option("views", SWITCH, False),
+    Option("ensemble", TEXT, ""),
+    Option("versus", TEXT, ""),
+    Option("output", TEXT, ""),
 )
 
 
@@ -44,8 +51,9 @@ def run(call: Call) -> None:
     """
     # Imported here, so that help is instant and mistakes are found before jax loads.
     arguments, is_default_workdir = parse(call.arguments)
-    from hybrid_jax.engine.evaluate import evaluate
+    from hybrid_jax.evaluation.evaluate import Images, evaluate
 
+    arguments["images"] = Images(**arguments["images"])
     workdir = arguments["workdir"]
     if is_default_workdir:
         print(f"No --workdir given: using {workdir}", flush=True)
@@ -61,7 +69,7 @@ def parse(arguments: list[str]) -> tuple[dict[str, typing.Any], bool]:
     """Parse a command line.
 
     Returns:
-      The arguments of `engine.evaluate.evaluate`, and whether the user gave no workdir.
+      The arguments of `evaluation.evaluate`, and whether the user gave no workdir.
 
     Raises:
       UserError: a flag, a value or a config file is wrong.
@@ -77,10 +85,26 @@ def parse(arguments: list[str]) -> tuple[dict[str, typing.Any], bool]:
         "config": flags.required_config(parsed) if has_config else None,
         "changed": {} if has_config else parsed.changed,
         "checkpoint": values["checkpoint"],
-        "split": values["split"],
-        "images": values["data"],
-        "on_error": values["on-error"],
+        "images": {
+            "split": values["split"],
+            "path": values["data"],
+            "on_error": values["on-error"],
+        },
+        "average_views": values["views"],
+        "ensemble": _workdirs("ensemble", values),
+        "versus": _workdirs("versus", values),
+        "output": values["output"],
     }, values["workdir"] is None
+
+
+def _workdirs(name: str, values: dict[str, typing.Any]) -> list[str]:
+    """Return the folders that a flag names, parted by commas."""
+    from hybrid_jax.cli import workdirs
+
+    folders = values[name].split(",") if values[name] else []
+    for folder in folders:
+        workdirs.resolve_workdir(folder, None)
+    return folders
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was written", huge_pages=True)

@@ -70,8 +70,10 @@ def load(config: DataConfig) -> Splits:
 
     source = open_source(config)
     labels = {split: source.labels(split) for split in source.splits}
-    groups = source.groups("train")
-    parts, notes = make_splits(labels, source.classes, config, groups, source.unused)
+    groups = {split: source.groups(split) for split in source.splits}
+    parts, notes = make_splits(
+        labels, source.classes, config, groups["train"], source.unused
+    )
     encoded = {split: source.images(split) for split in source.splits}
     used = {name: encoded[split].take(rows) for name, (split, rows) in parts.items()}
     resident = is_resident(config.loader, used.values())
@@ -80,6 +82,8 @@ def load(config: DataConfig) -> Splits:
     def part(name: str) -> Split:
         split, rows = parts[name]
         images, part_labels = used[name], labels[split][rows]
+        split_groups = groups[split]
+        part_groups = None if split_groups is None else split_groups[rows]
         is_complete = len(rows) == len(encoded[split])
 
         def decode() -> np.ndarray:
@@ -87,8 +91,10 @@ def load(config: DataConfig) -> Splits:
             return pixels if is_complete else pixels[rows]
 
         if resident:
-            return LazySplit(images.shape, decode, part_labels, images.extents)
-        return Split(images, part_labels, images.extents)
+            return LazySplit(
+                images.shape, decode, part_labels, images.extents, part_groups, images
+            )
+        return Split(images, part_labels, images.extents, part_groups)
 
     if cropped := sum(images.cropped_count for images in used.values()):
         verb = "is" if cropped == 1 else "are"

@@ -42,6 +42,10 @@ class Split:
     labels: np.ndarray  # int32 [N]
     # Height and width that each image fills, int32 [N, 2]; None if all do.
     extents: np.ndarray | None = None
+    # [N], images of one group depend on each other; None where there are no groups.
+    groups: np.ndarray | None = None
+    # The encoded images of a resident split, which know their names; None without.
+    encoded: "LazyImages | None" = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,6 +58,14 @@ class Split:
     @property
     def resident(self) -> bool:
         return isinstance(self.images, np.ndarray)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the images' files or records; numbers where there are none."""
+        encoded = self.encoded if self.resident else self.images
+        if encoded is None:
+            return [*map(str, range(len(self)))]
+        return [encoded.records.name(row) for row in encoded.rows.tolist()]  # type: ignore[union-attr]
 
     @property
     def per_image_arrays(self) -> tuple[np.ndarray, ...]:
@@ -73,8 +85,17 @@ class LazySplit(Split):
         decode: Callable[[], np.ndarray],
         labels: np.ndarray,
         extents: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+        encoded: "LazyImages | None" = None,
     ):
-        vars(self).update(_shape=shape, _decode=decode, labels=labels, extents=extents)
+        vars(self).update(
+            _shape=shape,
+            _decode=decode,
+            labels=labels,
+            extents=extents,
+            groups=groups,
+            encoded=encoded,
+        )
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -105,6 +105,10 @@ class Reporter:
             table.add_row(name, escape(value))
             self.note(f"{name}: {value}")
         self._console.print(table)
+
+    def print(self, renderable: ConsoleRenderable) -> None:
+        """Print something of rich to the screen alone, such as a table of its own."""
+        self._console.print(renderable)
 
     def _stop_bar(self) -> None:
         if self._bar:

@@ -19,6 +19,8 @@ import numpy as np
 from hybrid_jax import data, runtime
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data.pixel_format import PixelFormat
+from hybrid_jax.data.prefetch import BatchReader, PrefetchedBatches
+from hybrid_jax.data.sampler import EvaluationOrder
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.array_checks import check_images, encode_labels
 from hybrid_jax.data.sources.arrays import to_pixel_format
@@ -257,6 +259,31 @@ class Run:
         images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
         return data.Split(images, labels, extents)
 
+    def log_probabilities(
+        self, split: data.Split, symmetry: str = "none"
+    ) -> np.ndarray:
+        """Return log probabilities float32 `[N, classes]`, in the order of `classes`.
+
+        Args:
+          split: images, one of the run's or of `open_images`.
+          symmetry: row of `augment.affine.SYMMETRIES`; logits are the means over all
+            that it makes of an image. `none` takes the image alone.
+        """
+        size = _batch_size_for(self.config.train.eval_batch_size, len(split))
+        order = EvaluationOrder(len(split), size)
+        reader = BatchReader(split, order)
+        batches: Any = reader
+        if not split.resident:
+            batches = PrefetchedBatches(reader, self.config.data.workers)
+        parts = []
+        for step in range(len(order)):
+            images, _, *beside = batches[step]
+            extents = beside[0] if beside else None
+            parts.append(self._logits(images, extents, size, symmetry))
+        logits = np.concatenate(parts)[: len(split)]
+        loss = LOSSES[self.network.loss.name]
+        return np.asarray(loss.log_probabilities(jnp.asarray(logits)))
+
     @functools.cached_property
     def _devices(self) -> Devices:
         runtime.set_up(self.config.compilation_cache)
@@ -294,7 +321,19 @@ class Run:
         self, images: np.ndarray, extents: np.ndarray | None, batch_size: int
     ) -> np.ndarray:
         """Return probabilities float32 `[n, classes]` of a batch in the run's form."""
-        key = (images.shape[1:], extents is None, batch_size)
+        logits = self._logits(images, extents, batch_size)
+        loss = LOSSES[self.network.loss.name]
+        return np.asarray(loss.probabilities(jnp.asarray(logits)))
+
+    def _logits(
+        self,
+        images: np.ndarray,
+        extents: np.ndarray | None,
+        batch_size: int,
+        symmetry: str = "none",
+    ) -> np.ndarray:
+        """Return logits float32 `[n, classes]` of a batch in the run's form."""
+        key = (images.shape[1:], extents is None, batch_size, symmetry)
         if key not in self._predictors:
             with compiler_threads() as threads:
                 self._predictors[key] = Predictor(
@@ -305,12 +344,11 @@ class Run:
                     images.shape[1:],
                     extents is not None,
                     batch_size,
+                    symmetry,
                 )
-        logits = self._predictors[key](
+        return self._predictors[key](
             self.network, self._device_variables, images, extents
         )
-        loss = LOSSES[self.network.loss.name]
-        return np.asarray(loss.probabilities(jnp.asarray(logits)))
 
 
 def _batch_size_for(batch_size: int, count: int) -> int:

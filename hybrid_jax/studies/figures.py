@@ -7,15 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_jax.extras import import_extra
+from hybrid_jax.plots import COLORS, saved_axes
 from hybrid_jax.sweeps.intervals import interval, mean
 
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FORMATS = ("png", "svg")
-# Colors that the color-blind tell apart (Okabe & Ito 2008), but for black and yellow.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP"
 SHIFT = 1.03  # of x, from one model to the next
 
@@ -40,41 +37,9 @@ def styles(count: int) -> Iterator[Style]:
     return map(Style, itertools.cycle(COLORS), itertools.cycle(MARKERS), shifts)
 
 
-@contextlib.contextmanager
-def axes(path: Path, rows: int) -> Iterator[Sequence["Axes"]]:
-    """Give axes, one above the other with one x axis, and save what is drawn in them.
-
-    Args:
-      path: without a suffix; each of `FORMATS` gets a file.
-      rows: number of axes.
-
-    Raises:
-      UserError: matplotlib is not installed.
-    """
-    import_extra("matplotlib", extra="study", purpose="drawing a study")
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    # SVG of the same results is the same text, so that a repository can hold it.
-    style = {"svg.hashsalt": "hybrid_jax", "font.size": 10, "axes.axisbelow": True}
-    with plt.rc_context(style):  # type: ignore[arg-type]
-        size = (6.4, 1.2 + 2.8 * rows)
-        figure, found = plt.subplots(rows, sharex=True, figsize=size, squeeze=False)
-        try:
-            for each in found[:, 0]:
-                each.spines[["top", "right"]].set_visible(False)
-                each.grid(alpha=0.3)
-            yield [*found[:, 0]]
-            figure.tight_layout()
-            for name in FORMATS:
-                scratch = path.with_name(f".{path.name}.{name}")
-                about = {"Date": None} if name == "svg" else None
-                figure.savefig(scratch, dpi=150, format=name, metadata=about)
-                scratch.replace(path.with_name(f"{path.name}.{name}"))
-        finally:
-            plt.close(figure)
+def axes(path: Path, rows: int) -> contextlib.AbstractContextManager[Sequence["Axes"]]:
+    """Give the axes of a study's figure, see `plots.saved_axes`."""
+    return saved_axes(path, "drawing a study", (6.4, 1.2 + 2.8 * rows), rows)
 
 
 def draw_means(

@@ -24,11 +24,19 @@ class Loss(NamedTuple):
         to losses float32 `[B]` in nats. Targets are the class probabilities of an image
         (label smoothing and mixed images make them soft) times the class weights. So
         they sum to the weight of the image, which is 1 without class weights.
-      probabilities: maps logits `[B, C]` to probabilities `[B, C]` that sum to 1.
+      scores: maps logits `[B, C]` to scores `[B, C]`, whose softmax are probabilities.
     """
 
     per_image: Callable[[jax.Array, jax.Array, LossConfig], jax.Array]
-    probabilities: Callable[[jax.Array], jax.Array]
+    scores: Callable[[jax.Array], jax.Array]
+
+    def probabilities(self, logits: jax.Array) -> jax.Array:
+        """Return probabilities `[B, C]` that sum to 1."""
+        return jax.nn.softmax(self.scores(logits))
+
+    def log_probabilities(self, logits: jax.Array) -> jax.Array:
+        """Return natural logarithms of the probabilities, `[B, C]`."""
+        return jax.nn.log_softmax(self.scores(logits))
 
 
 def softmax_cross_entropy(
@@ -67,19 +75,17 @@ def focal(logits: jax.Array, targets: jax.Array, config: LossConfig) -> jax.Arra
     return weights * binary.sum(-1)
 
 
-def normalized_sigmoid(logits: jax.Array) -> jax.Array:
-    """Return the sigmoids of each image divided by their sum.
-
-    An image has one class, so its probabilities sum to 1, as those of scikit-learn's
-    `OneVsRestClassifier` do. Their order is that of the sigmoids.
-    """
-    return jax.nn.softmax(jax.nn.log_sigmoid(logits))
+def exclusive_scores(logits: jax.Array) -> jax.Array:
+    """Return the logits: probabilities are their softmax."""
+    return logits
 
 
+# An image has one class, so its probabilities sum to 1, as those of scikit-learn's
+# `OneVsRestClassifier` do: the sigmoids of the image divided by their sum.
 LOSSES: dict[str, Loss] = {
-    "softmax": Loss(softmax_cross_entropy, jax.nn.softmax),
-    "sigmoid": Loss(sigmoid_cross_entropy, normalized_sigmoid),
-    "focal": Loss(focal, normalized_sigmoid),
+    "softmax": Loss(softmax_cross_entropy, exclusive_scores),
+    "sigmoid": Loss(sigmoid_cross_entropy, jax.nn.log_sigmoid),
+    "focal": Loss(focal, jax.nn.log_sigmoid),
 }
 
 

@@ -15,6 +15,7 @@ import optax
 from jax import lax
 
 from hybrid_jax.augment import augment, normalize, to_float
+from hybrid_jax.augment.affine import views
 from hybrid_jax.config.schema import AugmentConfig, LossConfig
 from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.training import metrics
@@ -145,6 +146,7 @@ def compute_logits(
     variables: dict,
     images: jax.Array,
     extents: jax.Array | None = None,
+    symmetry: str = "none",
 ) -> jax.Array:
     """Return logits float32 `[B, classes]` of images that are not augmented.
 
@@ -153,11 +155,18 @@ def compute_logits(
       variables: of the model, packed or not.
       images: uint8 `[B, h, w, C]`.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
+      symmetry: row of `augment.affine.SYMMETRIES`; logits are the means over all that
+        it makes of an image.
     """
     images = to_float(images, network.image_size, extents, network.fit)
     images = normalize(images, network.mean, network.std)
     variables = unpack(current_axis().gather_params(variables))
-    return cast(jax.Array, network.model.apply(variables, images))
+    apply = cast(Callable[..., jax.Array], network.model.apply)
+    first, *others = views(images, symmetry)
+    logits = apply(variables, first)
+    for view in others:
+        logits += apply(variables, view)
+    return logits / (1 + len(others)) if others else logits
 
 
 def eval_step(

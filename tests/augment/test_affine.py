@@ -157,3 +157,18 @@ def test_a_turned_crop_shows_what_lay_beside_it_and_black_outside_of_the_image()
             image, affine.crop_matrices(corners, sides, turn, (8, 8)), (8, 8)
         )
         assert (seen == 0).any() == black
+
+
+@pytest.mark.parametrize("symmetry", affine.SYMMETRIES)
+@pytest.mark.parametrize("size", [(6, 6), (6, 8)])
+def test_views_are_what_the_symmetry_makes_of_an_image(symmetry, size):
+    images = noise(2, size)
+    views = [np.asarray(v) for v in affine.views(jnp.asarray(images), symmetry)]
+    whole = {"dihedral": range(8), "rotation": range(8), "flip": (0, 4)}
+    whole |= {"none": (0,), "flips": (0, 2, 4, 6)}  # by turns, then by mirrored turns
+    upright = [k for k in whole[symmetry] if size[0] == size[1] or k % 2 == 0]
+    expected = [oriented(images[0])[k] for k in upright]
+    assert len(views) == len(expected)
+    np.testing.assert_array_equal(views[0], images)
+    for image in expected:
+        assert any(np.array_equal(view[0], image) for view in views)

@@ -72,7 +72,9 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Spl
         images = arrays[source].images
         images = images if len(rows) == len(images) else _rows(images, rows)
         images, extents = to_pixel_format(images, form)
-        parts_made[name] = Split(images, labels[source][rows], extents)
+        groups = arrays[source].groups
+        groups = None if groups is None else groups[rows]
+        parts_made[name] = Split(images, labels[source][rows], extents, groups)
     fingerprint = _digest([split.images for split in arrays.values()])
     more += notes_on(
         {name: split.labels for name, split in parts_made.items()}, classes, config

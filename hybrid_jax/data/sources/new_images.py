@@ -253,4 +253,4 @@ def _split(images: LazyImages, labels: np.ndarray, resident: bool, root: Path) -
     if not resident:
         return Split(images, labels, images.extents)
     decode = functools.partial(images.decode_all, escape(root.name))
-    return LazySplit(images.shape, decode, labels, images.extents)
+    return LazySplit(images.shape, decode, labels, images.extents, encoded=images)

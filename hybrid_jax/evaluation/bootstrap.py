@@ -1,0 +1,132 @@
+"""95 % intervals of measures, by drawing images, or their groups, again.
+
+Source: Efron & Tibshirani 1993, An introduction to the bootstrap (percentiles); Wilson
+1927 for proportions of independent images.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from hybrid_jax.evaluation.measures import MEASURES, measure
+from hybrid_jax.evaluation.predictions import Predictions
+
+RESAMPLES = 1000
+NUMBERS_AT_A_TIME = 10_000_000  # of weights in memory
+LEVEL = 0.95
+
+
+class Estimate(NamedTuple):
+    """A measure with the interval of it.
+
+    Attributes:
+      value: of the images that are there.
+      low, high: ends of the 95 % interval; None where there is none.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def estimate(
+    predictions: Predictions, names: Sequence[str], seed: int = 0
+) -> dict[str, Estimate]:
+    """Return measures of predictions with 95 % intervals.
+
+    Images are drawn independently, or their groups are where there are groups.
+
+    Args:
+      predictions: of at least one image.
+      names: rows of `MEASURES`.
+      seed: of the draws.
+    """
+    resampled = [
+        name
+        for name in names
+        if MEASURES[name].has_interval
+        and (predictions.groups is not None or not MEASURES[name].counts)
+    ]
+    draws = _resampled(predictions, resampled, seed)
+    found = {}
+    for name in names:
+        value, row = measure(predictions, name), MEASURES[name]
+        if name in draws:
+            low, high = percentiles(draws[name])
+            found[name] = Estimate(value, low, high)
+        elif row.counts:
+            found[name] = Estimate(value, *proportion(value, len(predictions)))
+        else:
+            found[name] = Estimate(value)
+    return found
+
+
+def proportion(share: float, images: float) -> tuple[float, float]:
+    """Return the 95 % interval of a share of independent images (Wilson 1927)."""
+    result = stats.binomtest(round(share * images), round(images))
+    low, high = result.proportion_ci(LEVEL, method="wilson")
+    return float(low), float(high)
+
+
+def percentiles(values: np.ndarray) -> tuple[float, float]:
+    """Return the ends of the middle 95 % of resampled values `[R]`."""
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def resample(images: int, groups: np.ndarray | None, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each image is drawn, float32 `[r, N]`, `RESAMPLES` rows in all.
+
+    Args:
+      images: how many there are.
+      groups: `[N]`; whole groups are drawn, as many as there are. None draws images.
+      seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    number = np.arange(images)
+    if groups is not None:
+        number = np.unique(groups, return_inverse=True)[1]
+    units = int(number.max()) + 1
+    rows = max(min(RESAMPLES, NUMBERS_AT_A_TIME // max(units, images)), 1)
+    for first in range(0, RESAMPLES, rows):
+        count = min(rows, RESAMPLES - first)
+        drawn = rng.integers(0, units, (count, units))
+        drawn += units * np.arange(count)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=count * units)
+        yield counts.reshape(count, units)[:, number].astype(np.float32)
+
+
+def resampled_sums(
+    columns: np.ndarray, groups: np.ndarray | None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return sums `[R, k]` of resampled images, and how many images they are `[R]`.
+
+    Args:
+      columns: numbers of each image `[N, k]`.
+      groups: `[N]`; whole groups are drawn. None draws images.
+      seed: of the draws.
+    """
+    numbers, sums, images = columns.astype(np.float32), [], []
+    for weights in resample(len(columns), groups, seed):
+        sums.append((weights @ numbers).astype(np.float64))
+        images.append(weights.sum(1, dtype=np.float64))
+    return np.concatenate(sums), np.concatenate(images)
+
+
+def _resampled(
+    predictions: Predictions, names: Sequence[str], seed: int
+) -> dict[str, np.ndarray]:
+    """Return measures `[R]` of resampled images, by name."""
+    if not names:
+        return {}
+    columns = [MEASURES[name].columns(predictions) for name in names]
+    ends = np.cumsum([part.shape[1] for part in columns])
+    sums, images = resampled_sums(np.concatenate(columns, 1), predictions.groups, seed)
+    parts = np.split(sums, ends[:-1], axis=1)
+    return {
+        name: MEASURES[name].value(part, images)
+        for name, part in zip(names, parts, strict=True)
+    }

@@ -1,0 +1,59 @@
+"""Whether probabilities mean what they say, and a temperature that mends them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from hybrid_jax.evaluation.measures import BINS, bin_of, measure
+from hybrid_jax.evaluation.predictions import Predictions
+
+COLDEST, HOTTEST = 0.05, 20.0
+
+
+class Bin(NamedTuple):
+    """Images whose confidence lies between two bounds.
+
+    Attributes:
+      low, high: the bounds.
+      images: how many.
+      confidence: their mean confidence; NaN of none.
+      accuracy: their share of right answers; NaN of none.
+    """
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(predictions: Predictions) -> list[Bin]:
+    """Return a reliability diagram: bins of confidence of equal width.
+
+    Source: Guo et al. 2017, On calibration of modern neural networks.
+    """
+    number, rows = bin_of(predictions.confidence), []
+    for i in range(BINS):
+        inside = number == i
+        count = int(inside.sum())
+        means = [
+            float(values[inside].mean()) if count else float("nan")
+            for values in (predictions.confidence, predictions.correct)
+        ]
+        rows.append(Bin(i / BINS, (i + 1) / BINS, count, *means))
+    return rows
+
+
+def fit_temperature(predictions: Predictions) -> float:
+    """Return the temperature with the least negative log-likelihood.
+
+    Fit it on validation images, never on those that are judged. It lies between 0.05
+    and 20.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return measure(predictions.scaled(float(np.exp(log_temperature))), "nll")
+
+    bounds = float(np.log(COLDEST)), float(np.log(HOTTEST))
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))

@@ -1,0 +1,241 @@
+"""Evaluate runs on labeled images, alone, together or against each other."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.data import Split
+from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.experiment import set_up_process
+from hybrid_jax.engine.load_run import open_run
+from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.errors import UserError, escape, plural
+from hybrid_jax.evaluation import report
+from hybrid_jax.evaluation.bootstrap import Estimate, estimate
+from hybrid_jax.evaluation.calibration import fit_temperature
+from hybrid_jax.evaluation.comparison import Comparison, compare
+from hybrid_jax.evaluation.measures import MEASURES, TOP
+from hybrid_jax.evaluation.per_class import ClassResult, per_class
+from hybrid_jax.evaluation.predictions import Predictions, average
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Which labeled images a run is judged on.
+
+    Attributes:
+      split: `train`, `validation` or `test`; empty means the test split, or validation
+        if there is no test split, or all images of a folder without splits.
+      path: folder or table of other images; empty takes the run's own.
+      on_error: `stop` at other images that cannot be read, or `skip` them.
+    """
+
+    split: str = ""
+    path: str = ""
+    on_error: str = "stop"
+
+    def of(self, run: Run) -> tuple[str, Split]:
+        """Return the name of the split, and its images as the run sees them.
+
+        Raises:
+          UserError: there are no such images.
+        """
+        if self.path:
+            return self.split, run.open_images(self.path, self.split, self.on_error)
+        split = self.split or ("test" if "test" in run.splits else [*run.splits][-1])
+        return split, run.get_split(split)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is known of one model, or an ensemble, on labeled images.
+
+    Attributes:
+      title: model, images and step, in words.
+      split: `train`, `validation` or `test`; empty for other images.
+      classes: names, in the order of the labels.
+      names: of the images' files.
+      predictions: of these images.
+      temperature: fitted on validation; None where there was no way to.
+      comparison: with another model on the same images, and the name of that model.
+    """
+
+    title: str
+    split: str
+    classes: tuple[str, ...]
+    names: list[str]
+    predictions: Predictions
+    temperature: float | None = None
+    comparison: tuple[str, Comparison] | None = None
+
+    @functools.cached_property
+    def measures(self) -> dict[str, Estimate]:
+        """Every measure that there is of so many classes; top-5 takes six."""
+        names = [n for n in MEASURES if n != "top5" or self.predictions.classes > TOP]
+        return estimate(self.predictions, names)
+
+    @functools.cached_property
+    def per_class(self) -> list[ClassResult]:
+        """What the model does with each class."""
+        return per_class(self.predictions, self.classes)
+
+
+def evaluate(
+    workdir: str,
+    config: Config | None = None,
+    changed: dict[str, Any] | None = None,
+    checkpoint: str | int | None = None,
+    images: Images = Images(),
+    average_views: bool = False,
+    ensemble: Sequence[str] = (),
+    versus: Sequence[str] = (),
+    output: str = "",
+) -> Evaluation:
+    """Evaluate a checkpoint of a run, and print the results.
+
+    Args:
+      workdir: folder of the run; nothing is written to it.
+      config: refuse a run of another config than this one; None accepts any.
+      changed: fields of the stored config that have other values here, by name, such as
+        the path of the data. Fields that change results are refused.
+      checkpoint: `best` on validation, `last`, a step, or None for the tested one.
+      images: which ones.
+      average_views: average over the views of an image that the run's own
+        `augment.symmetry` makes.
+      ensemble: folders of runs whose probabilities are averaged with those of the
+        first; each with its tested weights.
+      versus: folders of other runs, compared with all of these on the same images.
+      output: folder for tables and figures; empty writes none.
+
+    Raises:
+      UserError: there is no such run, checkpoint or split, the run has another config,
+        images cannot be read, or runs have other images or classes.
+    """
+    folder = RunFolder(workdir)
+    if config is not None:
+        resumed, _ = folder.resume(set_up_process(config))
+        flat = resumed.flat()
+        changed = {name: flat[name] for name in flat if FIELDS[name].free}
+    run = open_run(folder, checkpoint, changed or {})
+    judge = _Judge(run, images, average_views, changed or {})
+    if output:
+        report.check_folder(output)
+    with Reporter() as console:
+        predictions = judge.average([run, *map(judge.open, ensemble)])
+        comparison = None
+        if versus:
+            others = judge.average([judge.open(path) for path in versus])
+            comparison = " + ".join(versus), compare(predictions, others)
+        for note in dict.fromkeys(judge.notes()):
+            console.say(note)
+        members = f", with {plural(len(ensemble), 'other')}" if ensemble else ""
+        source = escape(images.path) if images.path else run.splits.name
+        found = Evaluation(
+            title=f"{run.config.model.name} on {source}, "
+            f"{plural(len(predictions), 'image')}, step {run.checkpoint:,}{members}",
+            split=judge.split_name,
+            classes=run.classes,
+            names=judge.split.names,
+            predictions=predictions,
+            temperature=judge.temperature(),
+            comparison=comparison,
+        )
+        report.show(found, console)
+        if output:
+            report.write(found, Path(output))
+            console.say(f"Written: {output}")
+    return found
+
+
+class _Judge:
+    """Predict the same images with several runs.
+
+    Attributes:
+      split_name, split: of the first run.
+    """
+
+    def __init__(
+        self, run: Run, images: Images, average_views: bool, changed: dict[str, Any]
+    ):
+        self.split_name, self.split = images.of(run)
+        self._first, self._images, self._changed = run, images, changed
+        self._average_views = average_views
+        self._members: list[Run] = []
+
+    def open(self, workdir: str) -> Run:
+        """Open another run of the same classes.
+
+        Raises:
+          UserError: it has other classes, or is none.
+        """
+        run = open_run(RunFolder(workdir), None, self._changed)
+        if run.classes != self._first.classes:
+            raise UserError(
+                f"{workdir} was trained on other classes than "
+                f"{self._first.workdir}: give runs of one data set"
+            )
+        return run
+
+    def average(self, runs: list[Run]) -> Predictions:
+        """Return the mean of the runs' probabilities; the first ones are kept in mind.
+
+        Raises:
+          UserError: a run's split has other images.
+        """
+        self._members = self._members or runs
+        return average([self._predict(run, self._images.of) for run in runs])
+
+    def temperature(self) -> float | None:
+        """Return the temperature of the first runs, fitted on validation.
+
+        It is None for validation images themselves, without such a split, where runs
+        have different ones, and for other images, which say nothing of the run's own.
+        """
+        images = Images("validation")
+        if self._images.path or self.split_name == "validation":
+            return None
+        if any("validation" not in run.splits for run in self._members):
+            return None
+        first = self._members[0].get_split("validation")
+        if any(
+            not _are_same(first, run.get_split("validation")) for run in self._members
+        ):
+            return None
+        predictions = [self._predict(run, images.of, first) for run in self._members]
+        return fit_temperature(average(predictions))
+
+    def notes(self) -> list[str]:
+        """Return what was passed over to open the runs and their images."""
+        return [note for run in self._members for note in run.notes]
+
+    def _predict(
+        self,
+        run: Run,
+        choose: Callable[[Run], tuple[str, Split]],
+        expected: Split | None = None,
+    ) -> Predictions:
+        expected = expected or self.split
+        split = expected if run is self._first else choose(run)[1]
+        if not _are_same(split, expected):
+            raise UserError(
+                f"{run.workdir} has other images in its split {self.split_name!r} than "
+                f"{self._first.workdir}: give runs of the same data, or --data=DIR"
+            )
+        symmetry = run.config.augment.symmetry if self._average_views else "none"
+        found = run.log_probabilities(split, symmetry).astype(np.float64)
+        return Predictions(found, split.labels, split.groups)
+
+
+def _are_same(split: Split, other: Split) -> bool:
+    """Return whether two splits hold the same images, by their names and labels."""
+    return split is other or (
+        len(split) == len(other)
+        and bool((split.labels == other.labels).all())
+        and split.names == other.names
+    )

@@ -1,0 +1,256 @@
+"""An evaluation on the screen, and as JSON, tables and figures in a folder."""
+
+import csv
+import io
+import math
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hybrid_jax.engine.console import Reporter, percent
+from hybrid_jax.engine.json_files import write_json, write_whole
+from hybrid_jax.errors import UserError, escape, plural
+from hybrid_jax.evaluation import figures, selective
+from hybrid_jax.evaluation.bootstrap import Estimate
+from hybrid_jax.evaluation.calibration import reliability
+from hybrid_jax.evaluation.comparison import Comparison
+from hybrid_jax.evaluation.measures import MEASURES, measure
+from hybrid_jax.evaluation.per_class import ClassResult
+from hybrid_jax.evaluation.predictions import Predictions, confusion_matrix
+from hybrid_jax.paths import check_local, expand_user
+from hybrid_jax.runtime import source_version
+
+if typing.TYPE_CHECKING:
+    from rich.table import Table
+
+    from hybrid_jax.evaluation.evaluate import Evaluation
+
+CALIBRATED = ("nll", "brier", "ece")  # measures that a temperature changes
+SHOWN_CLASSES = 20  # on the screen; the table has all
+
+
+def check_folder(output: str) -> None:
+    """Refuse a folder that cannot be written, before anything is computed.
+
+    Raises:
+      UserError: it is a remote path, a file, or holds files; or its parent is missing.
+    """
+    check_local("--output", output)
+    path = expand_user(output)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--output={escape(path)} is a file: give a folder")
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(
+            f"--output={escape(path)} is not empty: give a new folder, or empty it"
+        )
+    if not path.parent.is_dir():
+        raise UserError(
+            f"--output={escape(path)} lies in a folder that does not exist: make it"
+        )
+    figures.check()
+
+
+def count_groups(predictions: Predictions) -> int | None:
+    """Return how many groups there are; None where images stand alone."""
+    groups = predictions.groups
+    return None if groups is None else len({*groups.tolist()})
+
+
+def show(found: "Evaluation", console: Reporter) -> None:
+    """Print measures with intervals, what a temperature changes, and the classes."""
+    console.print(_measure_table(found))
+    if groups := count_groups(found.predictions):
+        console.say(f"The intervals are those of {plural(groups, 'group')} of images")
+    curve = selective.risk_coverage(found.predictions)
+    for risk in (0.01, 0.05):
+        coverage, confidence = curve.answered(risk)
+        if confidence is not None:
+            console.say(
+                f"At most {100 * risk:g} % errors: {percent(coverage)} of the images, "
+                f"those with a confidence of {confidence:.3f} or more"
+            )
+    if found.comparison:
+        name, comparison = found.comparison
+        console.say(f"Accuracy less that of {name}: {compared(comparison)}")
+    console.print(_class_table(found))
+
+
+def _measure_table(found: "Evaluation") -> "Table":
+    """Return a row for each measure: value, interval, and at the temperature."""
+    from rich.table import Table
+
+    table = Table(title=escape(found.title), title_justify="left")
+    table.add_column(found.split)
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    scaled = None
+    if found.temperature is not None:
+        table.add_column(f"at temperature {found.temperature:.2f}", justify="right")
+        scaled = found.predictions.scaled(found.temperature)
+    for name, value in found.measures.items():
+        cells = [_number(name, value.value), _interval(name, value)]
+        if scaled and name in CALIBRATED:
+            cells.append(_number(name, measure(scaled, name)))
+        table.add_row(MEASURES[name].title, *cells)
+    return table
+
+
+def _interval(name: str, value: Estimate) -> str:
+    """Return an interval, such as `96.90 to 97.68`; empty where there is none."""
+    if value.low is None or value.high is None:
+        return ""
+    ends = (_number(name, end).removesuffix(" %") for end in (value.low, value.high))
+    return " to ".join(ends)
+
+
+def compared(comparison: Comparison) -> str:
+    """Return a paired comparison in words."""
+    numbers = (comparison.difference, comparison.low, comparison.high)
+    difference, low, high = (f"{100 * number:+.2f}" for number in numbers)
+    return (
+        f"{difference} points ({low} to {high}); right alone {comparison.first_only:,} "
+        f"and {comparison.second_only:,} times, McNemar p = {comparison.p_value:.3g}"
+    )
+
+
+def write(found: "Evaluation", folder: Path) -> None:
+    """Write `evaluation.json`, tables and figures.
+
+    Raises:
+      UserError: matplotlib is not installed, or the folder cannot be written.
+    """
+    folder = expand_user(str(folder))
+    predictions, classes, rows = found.predictions, found.classes, found.per_class
+    try:
+        folder.mkdir(exist_ok=True)
+        write_json(folder / "evaluation.json", as_json(found))
+        _write_table(folder / "classes.csv", _class_header(), _class_lines(rows))
+        matrix = confusion_matrix(predictions)
+        lines = [[n, *row] for n, row in zip(classes, matrix.tolist(), strict=True)]
+        _write_table(folder / "confusion.csv", ["true class", *classes], lines)
+        header = ["image", "class", "predicted", "probability", *classes]
+        _write_table(folder / "predictions.csv", header, _image_lines(found))
+        figures.draw(found, folder)
+    except OSError as error:
+        raise UserError(f"--output={escape(folder)}: {error.strerror}") from None
+
+
+def as_json(found: "Evaluation") -> dict[str, Any]:
+    """Return all that is known but for single images; NaN becomes null."""
+    predictions = found.predictions
+    curve = selective.risk_coverage(predictions)
+    about: dict[str, Any] = {
+        "title": found.title,
+        "split": found.split,
+        "images": len(predictions),
+        "groups": count_groups(predictions),
+        "measures": {n: e._asdict() for n, e in found.measures.items()},
+        "temperature": found.temperature,
+        "at temperature": None,
+        "classes": [
+            row._asdict()
+            | {k: v._asdict() for k, v in row._asdict().items() if _is_estimate(v)}
+            for row in found.per_class
+        ],
+        "confusion": confusion_matrix(predictions).tolist(),
+        "reliability": [row._asdict() for row in reliability(predictions)],
+        "area under risk and coverage": curve.area,
+        "coverage at risk": {
+            f"{risk:g}": curve.answered(risk)[0] for risk in selective.RISKS
+        },
+        "comparison": None,
+        "hybrid_jax": source_version(),
+    }
+    if found.temperature is not None:
+        scaled = predictions.scaled(found.temperature)
+        about["at temperature"] = {n: measure(scaled, n) for n in CALIBRATED}
+    if found.comparison:
+        name, comparison = found.comparison
+        about["comparison"] = {"with": name, **comparison._asdict()}
+    return typing.cast(dict, _without_nan(about))
+
+
+def _number(name: str, value: float) -> str:
+    return percent(value) if MEASURES[name].is_share else f"{value:.4f}"
+
+
+def _is_estimate(value: Any) -> bool:
+    return isinstance(value, Estimate)
+
+
+def _without_nan(value: Any) -> Any:
+    """Replace NaN, which JSON has not, by None."""
+    if isinstance(value, dict):
+        return {name: _without_nan(inside) for name, inside in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(inside) for inside in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _class_table(found: "Evaluation") -> "Table":
+    """Return the classes as a table; of many, those that are found least."""
+    from rich.table import Table
+
+    rows = found.per_class
+    title, left_out = "classes", max(len(rows) - SHOWN_CLASSES, 0)
+    if left_out:
+        rows = sorted(rows, key=lambda row: (math.isnan(row.recall.value), row.recall))
+        rows = rows[:SHOWN_CLASSES]
+        title = f"the {SHOWN_CLASSES} classes of least recall, of {len(found.classes)}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("class", overflow="fold")
+    for name in ("images", "recall", "precision", "specificity", "F1", "AUC"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            escape(row.name),
+            f"{row.support:,}",
+            *(_share(e.value) for e in (row.recall, row.precision, row.specificity)),
+            _share(row.f1),
+            "-" if math.isnan(row.auc) else f"{row.auc:.4f}",
+        )
+    return table
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else percent(value)
+
+
+def _class_header() -> list[str]:
+    ends = ("", " low", " high")
+    shares = [f"{n}{e}" for n in ("recall", "precision", "specificity") for e in ends]
+    return ["class", "images", *shares, "f1", "auc"]
+
+
+def _class_lines(rows: Sequence[ClassResult]) -> Iterable[list[Any]]:
+    for row in rows:
+        shares = [*row.recall, *row.precision, *row.specificity, row.f1, row.auc]
+        yield [row.name, row.support, *map(_cell, shares)]
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.6f}"
+
+
+def _image_lines(found: "Evaluation") -> Iterable[list[Any]]:
+    predictions, classes = found.predictions, found.classes
+    for name, label, best, row in zip(
+        found.names,
+        predictions.labels.tolist(),
+        predictions.predicted.tolist(),
+        predictions.probabilities.tolist(),
+        strict=True,
+    ):
+        numbers = [f"{p:.6f}" for p in row]
+        yield [escape(name), classes[label], classes[best], numbers[best], *numbers]
+
+
+def _write_table(
+    path: Path, header: Sequence[Any], lines: Iterable[Sequence[Any]]
+) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    write_whole(path, text.getvalue())

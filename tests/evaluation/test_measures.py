@@ -1,0 +1,204 @@
+"""Measures, intervals and calibration against scikit-learn, SciPy and simulations."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import log_softmax
+from sklearn import metrics as sklearn_metrics
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+
+from hybrid_jax.evaluation import bootstrap, selective
+from hybrid_jax.evaluation.calibration import fit_temperature, reliability
+from hybrid_jax.evaluation.comparison import compare
+from hybrid_jax.evaluation.measures import BINS, MEASURES, measure
+from hybrid_jax.evaluation.per_class import per_class
+from hybrid_jax.evaluation.predictions import Predictions, average, confusion_matrix
+
+CLASSES = 7
+
+
+def simulated(images=400, seed=0, sharpness=1.5, groups=None):
+    """Logits that are right more often than not, and too sure of themselves."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES - 1, images)  # the last class has no image
+    logits = rng.normal(size=(images, CLASSES))
+    logits[np.arange(images), labels] += 1.2
+    return Predictions(log_softmax(sharpness * logits, 1), labels, groups)
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    return simulated()
+
+
+def test_measures_are_those_of_scikit_learn(predictions):
+    p, labels, names = predictions.probabilities, predictions.labels, range(CLASSES)
+    guess = p.argmax(1)
+    present = sorted({*labels.tolist(), *guess.tolist()})
+    expected = {
+        "accuracy": sklearn_metrics.accuracy_score(labels, guess),
+        "top5": sklearn_metrics.top_k_accuracy_score(labels, p, k=5, labels=names),
+        "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(labels, guess),
+        "macro_f1": sklearn_metrics.f1_score(
+            labels, guess, average="macro", labels=present
+        ),
+        "nll": sklearn_metrics.log_loss(labels, p, labels=names),
+        "brier": sklearn_metrics.brier_score_loss(labels, p, labels=[*names]),
+    }
+    for name, value in expected.items():
+        assert measure(predictions, name) == pytest.approx(value, rel=1e-6), name
+    assert {*MEASURES} == {*expected, "ece"}
+
+
+def test_calibration_error_is_that_of_its_definition(predictions):
+    confidence, correct = predictions.confidence, predictions.correct
+    edges = np.linspace(0, 1, BINS + 1)[1:-1]
+    number = np.digitize(confidence, edges)
+    expected = sum(
+        (number == i).mean()
+        * abs(confidence[number == i].mean() - correct[number == i].mean())
+        for i in {*number.tolist()}
+    )
+    assert measure(predictions, "ece") == pytest.approx(expected)
+    rows = reliability(predictions)
+    assert sum(row.images for row in rows) == len(predictions)
+    fullest = max(rows, key=lambda row: row.images)
+    inside = (confidence >= fullest.low) & (confidence < fullest.high)
+    assert fullest.accuracy == pytest.approx(correct[inside].mean())
+
+
+def test_classes_are_judged_as_scikit_learn_does(predictions):
+    names = tuple("abcdefg")
+    rows = per_class(predictions, names)
+    guess, labels = predictions.predicted, predictions.labels
+    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
+        labels, guess, labels=range(CLASSES), zero_division=np.nan
+    )
+    for i, row in enumerate(rows):
+        assert row.name == names[i]
+        assert row.support == support[i]
+        assert row.recall.value == pytest.approx(recall[i], nan_ok=True)
+        assert row.precision.value == pytest.approx(precision[i], nan_ok=True)
+        own = labels == i
+        specificity = sklearn_metrics.recall_score(~own, guess != i)
+        assert row.specificity.value == pytest.approx(specificity)
+        if own.any():
+            assert row.f1 == pytest.approx(f1[i])
+            scores = predictions.log_probabilities[:, i]
+            assert row.auc == pytest.approx(sklearn_metrics.roc_auc_score(own, scores))
+    assert np.isnan(rows[-1].recall.value)
+    assert np.isnan(rows[-1].auc)
+    np.testing.assert_array_equal(
+        confusion_matrix(predictions),
+        sklearn_metrics.confusion_matrix(labels, guess, labels=range(CLASSES)),
+    )
+
+
+def test_temperature_is_that_of_scikit_learn(predictions):
+    class Logits(ClassifierMixin, BaseEstimator):
+        classes_ = np.arange(CLASSES)
+
+        def fit(self, x, y):
+            return self
+
+        def __sklearn_is_fitted__(self):
+            return True
+
+        def predict(self, x):
+            return x.argmax(1)
+
+        def decision_function(self, x):
+            return x
+
+    held, other = predictions.log_probabilities, simulated(seed=1)
+    labels = predictions.labels.copy()
+    labels[:5] = CLASSES - 1  # scikit-learn wants an image of each class
+    fitted = Predictions(held, labels)
+    theirs = CalibratedClassifierCV(FrozenEstimator(Logits()), method="temperature")
+    theirs.fit(held, labels)
+    found = other.scaled(fit_temperature(fitted)).probabilities
+    expected = theirs.predict_proba(other.log_probabilities)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    assert fit_temperature(fitted) > 1  # they were too sure
+    assert measure(other.scaled(fit_temperature(fitted)), "nll") < measure(other, "nll")
+
+
+@pytest.mark.parametrize("name", ["accuracy", "nll", "balanced_accuracy", "brier"])
+def test_intervals_cover_as_often_as_they_claim(name, monkeypatch):
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 200)
+    truth = measure(simulated(200_000, seed=99), name)
+    hits, tries = 0, 200
+    for seed in range(tries):
+        (found,) = bootstrap.estimate(simulated(300, seed), [name], seed).values()
+        hits += found.low <= truth <= found.high
+    # 95 %, with room for chance and for what a bootstrap of 300 images lacks.
+    assert stats.binomtest(hits, tries, 0.935).pvalue > 1e-3
+
+
+def test_groups_make_intervals_wider():
+    alone = simulated(100)
+    tenfold = Predictions(
+        np.repeat(alone.log_probabilities, 10, 0), np.repeat(alone.labels, 10)
+    )
+    grouped = Predictions(
+        tenfold.log_probabilities, tenfold.labels, np.repeat(np.arange(100), 10)
+    )
+
+    def width(predictions, name):
+        found = bootstrap.estimate(predictions, [name])[name]
+        return found.high - found.low
+
+    recalls = [per_class(p, tuple("abcdefg"))[0].recall for p in (grouped, tenfold)]
+    assert recalls[0].value == recalls[1].value
+    assert recalls[0].high - recalls[0].low > 2 * (recalls[1].high - recalls[1].low)
+    for name in ("accuracy", "nll"):
+        # Ten copies of an image tell no more than one, if they are known for copies.
+        assert width(grouped, name) == pytest.approx(width(alone, name), rel=0.15)
+        assert width(tenfold, name) < 0.45 * width(alone, name)
+
+
+def test_a_perfect_score_is_not_certain():
+    perfect = Predictions(np.log(np.full((20, 2), [0.9, 0.1])), np.zeros(20, int))
+    found = bootstrap.estimate(perfect, ["accuracy"])["accuracy"]
+    assert found.value == 1
+    assert found.low == pytest.approx(0.8389, abs=1e-4)  # Wilson, by hand
+
+
+def test_errors_that_are_left_are_counted(predictions):
+    curve = selective.risk_coverage(predictions)
+    coverage, confidence = curve.answered(0.1)
+    sure = predictions.confidence >= confidence
+    assert coverage == pytest.approx(sure.mean())
+    assert (~predictions.correct[sure]).mean() <= 0.1
+    assert curve.risk[-1] == pytest.approx(1 - measure(predictions, "accuracy"))
+    assert curve.coverage[-1] == 1
+    hopeless = Predictions(
+        predictions.log_probabilities, (predictions.predicted + 1) % 7
+    )
+    assert selective.risk_coverage(hopeless).answered(0.5) == (0.0, None)
+    alike = Predictions(np.log(np.full((4, 2), 0.5)), np.array([0, 1, 0, 1]))
+    assert selective.risk_coverage(alike).risk.tolist() == [0.5]
+
+
+def test_models_are_compared_image_by_image(predictions):
+    other = Predictions(simulated(seed=5).log_probabilities, predictions.labels)
+    found = compare(predictions, other)
+    ahead = (predictions.correct & ~other.correct).sum()
+    behind = (~predictions.correct & other.correct).sum()
+    assert (found.first_only, found.second_only) == (ahead, behind)
+    assert found.difference == pytest.approx((ahead - behind) / 400)
+    assert found.low < found.difference < found.high
+    # McNemar's exact test by its definition: both tails of a fair coin.
+    n, k = ahead + behind, min(ahead, behind)
+    assert found.p_value == pytest.approx(min(1, 2 * stats.binom.cdf(k, n, 0.5)))
+    same = compare(predictions, predictions)
+    assert same[:3] == (0, 0, 0)
+    assert same.p_value == 1
+
+
+def test_an_ensemble_is_the_mean_of_probabilities(predictions):
+    other = Predictions(simulated(seed=5).log_probabilities, predictions.labels)
+    mean = (predictions.probabilities + other.probabilities) / 2
+    np.testing.assert_allclose(average([predictions, other]).probabilities, mean)
