@@ -3,13 +3,16 @@
   hybrid-jax predict --workdir=runs/cells new/*.png
   hybrid-jax predict --workdir=runs/cells new_cells --output=predictions.csv
 
-Images are files, folders with all images in them, or patterns in quotes. Writes
-one row per image: its path, the likeliest class, and the probabilities of that
-class and of all classes. The row of an image that cannot be read has the error
-instead. Only the run's folder is needed, not the images it was trained on.
+Images are files, folders with all images in them, patterns in quotes, or - for
+a list on standard input. Writes one row per image: its path, likeliest class,
+its probability and those of all classes, or why the image cannot be read.
+Only the run's folder is needed, not the images it was trained on.
 
   --workdir=DIR          folder of the run
-  --output=FILE          table (.csv) to write [standard output]
+  --output=FILE          .csv or .jsonl file to write [CSV on standard output]
+  --resume               go on with the file of a call that was stopped
+  --top=N                write the N likeliest classes [all, in their order]
+  --calibrated           apply the temperature that validation chose
   --checkpoint=WHICH     best on validation, last, or a step [the one tested]
   --batch-size=N         images at a time [256]
   --flagfile=FILE        read more flags from a file, one on each line
@@ -20,13 +23,16 @@ Exit code: 0, or 1 if an image cannot be read; 2 for an error that you can fix.
 import sys
 
 from hybrid_jax.cli.common import Call, Command
-from hybrid_jax.cli.options import TEXT, Option, integer
+from hybrid_jax.cli.options import SWITCH, TEXT, Option, integer
 from hybrid_jax.errors import UserError, report_out_of_memory
 from hybrid_jax.paths import check_local
 
 OPTIONS = (
     Option("workdir", TEXT, ""),
     Option("output", TEXT, ""),
+    Option("resume", SWITCH, False),
+    Option("top", integer(1), 0),
+    Option("calibrated", SWITCH, False),
     Option("checkpoint", TEXT, ""),
     Option("batch-size", integer(1), 256),
 )
@@ -54,12 +60,29 @@ def run(call: Call) -> int:
     with report_out_of_memory():
         unreadable = predict(
             workdir=values["workdir"],
-            images=parsed.positional,
+            images=_read_list(parsed.positional),
             output=values["output"],
+            resume=values["resume"],
+            top=values["top"],
+            calibrated=values["calibrated"],
             checkpoint=values["checkpoint"],
             batch_size=values["batch-size"],
         )
     return int(unreadable > 0)
+
+
+def _read_list(images: list[str]) -> list[str]:
+    """Return the images with the lines of standard input in the place of `-`.
+
+    Raises:
+      UserError: there are no such lines.
+    """
+    if "-" not in images:
+        return images
+    lines = [line for line in sys.stdin.read().splitlines() if line.strip()]
+    if not lines:
+        raise UserError("standard input names no image: give one on each line")
+    return [name for image in images for name in (lines if image == "-" else [image])]
 
 
 COMMAND = Command(__doc__.strip(), run, "the rows so far are kept", huge_pages=True)

@@ -1,35 +1,41 @@
-"""Predict the classes of image files with a trained run, and write a table."""
+"""Predict the classes of image files with a trained run, and write a row for each."""
 
 import contextlib
-import csv
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from rich.progress import track
 
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.engine.load_run import load_run
-from hybrid_jax.engine.run import Prediction
+from hybrid_jax.engine.prediction_rows import FORMATS
+from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import expand_user
-
-COLUMNS = ("path", "class", "probability", "error")
 
 
 def predict(
     workdir: str,
     images: Sequence[str],
     output: str = "",
+    resume: bool = False,
+    top: int = 0,
+    calibrated: bool = False,
     checkpoint: str | int | None = None,
     batch_size: int = 256,
 ) -> int:
-    """Write a row of a table for each image.
+    """Write a row for each image.
 
     Args:
       workdir: folder of the run; nothing is written to it.
       images: files, folders with all images in them, or patterns.
-      output: a `.csv` file; empty means the standard output.
+      output: a `.csv` or `.jsonl` file; empty means CSV on the standard output.
+      resume: go on with a file that an earlier call has begun.
+      top: how many of the likeliest classes to write; 0 writes all of them, in their
+        order.
+      calibrated: divide logits by the temperature that validation chose.
       checkpoint: `best` on validation, `last`, a step, or None for the tested one.
       batch_size: images at a time.
 
@@ -37,24 +43,33 @@ def predict(
       The number of images that cannot be read. Their rows have the error.
 
     Raises:
-      UserError: there is no such run or image, or the table cannot be written.
+      UserError: there is no such run or image, the file exists or cannot be written,
+        or the run has no temperature.
     """
+    path = _check_output(output, resume)
     run = load_run(workdir, checkpoint)
-    paths, unreadable = new_images.find_files(images), 0
+    temperature = _temperature(run) if calibrated else 1.0
+    rows = FORMATS[path.suffix if path else ".csv"](run.classes, top)
+    paths = new_images.find_files(images)
+    done, unreadable = rows.read(path) if path and path.exists() else {}, 0
     for note in run.notes:
         print(escape(note), file=sys.stderr)
-    with _open_table(output) as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow([*COLUMNS, *run.classes])
+    if done:
+        print(f"Resuming after {plural(len(done), 'image')}", file=sys.stderr)
+    missing = [path for path in paths if escape(path) not in done]
+    unreadable = sum(done.get(escape(path), False) for path in paths)
+    with _open(path) as file:
+        if not done:
+            file.write(rows.header())
         predictions = track(
-            run.predict_files(paths, batch_size),
-            f"predicting {plural(len(paths), 'image')}",
-            total=len(paths),
+            run.predict_files(missing, batch_size, temperature),
+            f"predicting {plural(len(missing), 'image')}",
+            total=len(missing),
             transient=True,
             disable=not (output and sys.stderr.isatty()),
         )
         for prediction in predictions:
-            table.writerow(_row(prediction, run.classes))
+            file.write(rows.format(prediction))
             unreadable += bool(prediction.error)
     if unreadable:
         print(
@@ -65,31 +80,57 @@ def predict(
     return unreadable
 
 
-@contextlib.contextmanager
-def _open_table(output: str) -> Iterator[TextIO]:
-    """Open the file to write to, or yield the standard output.
+def _temperature(run: Run) -> float:
+    if run.temperature is None:
+        raise UserError(
+            f"{run.workdir} has no temperature: nothing was validated when step "
+            f"{run.checkpoint:,} was saved, or an older version trained it; leave "
+            "--calibrated out"
+        )
+    return run.temperature
+
+
+def _check_output(output: str, resume: bool) -> Path | None:
+    """Return the file to write to; None is the standard output.
 
     Raises:
-      UserError: the path is a folder, or its folder does not exist.
+      UserError: it has another ending, is a folder, lies in none, or exists already.
     """
     if not output:
-        yield sys.stdout
-        return
+        if resume:
+            raise UserError("--resume goes on with a file: give --output=FILE")
+        return None
     path = expand_user(output)
     if path.is_dir() or not path.parent.is_dir():
         problem = (
             "is a folder" if path.is_dir() else "lies in a folder that does not exist"
         )
         raise UserError(f"--output={escape(path)} {problem}: give a file to write")
-    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        yield file
+    if path.suffix not in FORMATS:
+        raise UserError(
+            f"--output={escape(path)} ends with neither of {', '.join(FORMATS)}"
+        )
+    if path.exists() and not resume:
+        raise UserError(
+            f"--output={escape(path)} exists: add --resume to go on with it, or give "
+            "another file"
+        )
+    return path
 
 
-def _row(prediction: Prediction, classes: Sequence[str]) -> list[str]:
-    """Return a row of the table: `COLUMNS`, and a probability for each class."""
-    path, probabilities, error = prediction
-    if probabilities is None:
-        return [escape(path), "", "", error, *[""] * len(classes)]
-    best = int(probabilities.argmax())
-    numbers = [f"{p:.6f}" for p in probabilities]
-    return [escape(path), classes[best], numbers[best], "", *numbers]
+@contextlib.contextmanager
+def _open(path: Path | None) -> Iterator[TextIO]:
+    """Open the file to add to, or yield the standard output.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        # A byte of a path that is not UTF-8 was escaped before.
+        with path.open("a", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"--output={escape(path)}: {error.strerror}") from None

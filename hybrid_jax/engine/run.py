@@ -141,6 +141,20 @@ class Run:
         return self._load_variables()
 
     @functools.cached_property
+    def temperature(self) -> float | None:
+        """Return the temperature that validation chose for these weights, if it did.
+
+        Probabilities of logits that are divided by it mean best what they say.
+        """
+        found = [
+            row["temperature"]
+            for row in self.history
+            if (row["split"], row["step"]) == ("validation", self.checkpoint)
+            and "temperature" in row
+        ]
+        return found[-1] if found else None
+
+    @functools.cached_property
     def splits(self) -> data.Splits:
         """Return the splits that the run's config names, or that it was given.
 
@@ -167,13 +181,16 @@ class Run:
             evaluator = self._evaluator(threads, split)
             return evaluator(self.network, self._device_variables, split)
 
-    def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def predict(
+        self, images: np.ndarray, batch_size: int = 256, temperature: float = 1.0
+    ) -> np.ndarray:
         """Return probabilities float32 `[N, classes]`, in the order of `classes`.
 
         Args:
           images: uint8 `[N, h, w, C]` or `[N, h, w]`, gray or color, of any size: they
             are brought to the run's as image files are.
           batch_size: images at a time.
+          temperature: divides log probabilities, such as `run.temperature`.
 
         Raises:
           UserError: they are no such images.
@@ -185,17 +202,23 @@ class Run:
         for i in range(0, len(images), batch_size):
             rows = slice(i, i + batch_size)
             part = None if extents is None else extents[rows]
-            parts.append(self._probabilities(images[rows], part, batch_size))
+            parts.append(
+                self._probabilities(images[rows], part, batch_size, temperature)
+            )
         return np.concatenate(parts)
 
     def predict_files(
-        self, paths: Iterable[str | os.PathLike], batch_size: int = 256
+        self,
+        paths: Iterable[str | os.PathLike],
+        batch_size: int = 256,
+        temperature: float = 1.0,
     ) -> Iterator[Prediction]:
         """Predict image files, in their order, a batch at a time.
 
         Args:
           paths: of files; `data.other_images.find` expands folders and patterns.
           batch_size: images at a time.
+          temperature: divides log probabilities, such as `run.temperature`.
 
         Yields:
           A `Prediction` for each file; one that cannot be read says why.
@@ -203,7 +226,9 @@ class Run:
         files = [*map(Path, paths)]
         batch_size = _batch_size_for(batch_size, len(files))
         for batch in new_images.decode_batches(files, self.form, batch_size):
-            rows = self._probabilities(batch.images, batch.extents, batch_size)
+            rows = self._probabilities(
+                batch.images, batch.extents, batch_size, temperature
+            )
             found = zip(batch.paths, rows, batch.errors, strict=True)
             for path, row, error in found:
                 yield Prediction(str(path), None if error else row, error)
@@ -318,12 +343,19 @@ class Run:
         return self._evaluators[key]
 
     def _probabilities(
-        self, images: np.ndarray, extents: np.ndarray | None, batch_size: int
+        self,
+        images: np.ndarray,
+        extents: np.ndarray | None,
+        batch_size: int,
+        temperature: float,
     ) -> np.ndarray:
         """Return probabilities float32 `[n, classes]` of a batch in the run's form."""
-        logits = self._logits(images, extents, batch_size)
+        logits = jnp.asarray(self._logits(images, extents, batch_size))
         loss = LOSSES[self.network.loss.name]
-        return np.asarray(loss.probabilities(jnp.asarray(logits)))
+        if temperature == 1.0:
+            return np.asarray(loss.probabilities(logits))
+        scaled = loss.log_probabilities(logits) / temperature
+        return np.asarray(jax.nn.softmax(scaled))
 
     def _logits(
         self,

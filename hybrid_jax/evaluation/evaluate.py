@@ -194,11 +194,14 @@ class _Judge:
     def temperature(self) -> float | None:
         """Return the temperature of the first runs, fitted on validation.
 
-        It is None for validation images themselves, without such a split, where runs
-        have different ones, and for other images, which say nothing of the run's own.
+        It is None for validation images themselves, without such a split, and where
+        several runs have different ones. Beside other images, that of a single run is
+        the one that was fitted while it was trained, since its own may be gone.
         """
         images = Images("validation")
-        if self._images.path or self.split_name == "validation":
+        if self._images.path:
+            return self._members[0].temperature if len(self._members) == 1 else None
+        if self.split_name == "validation":
             return None
         if any("validation" not in run.splits for run in self._members):
             return None

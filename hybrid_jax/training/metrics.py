@@ -21,6 +21,7 @@ Number = float | list[float | None]
 
 IMAGES = "images"  # the name of the number of images, among the sums
 TOP = 5
+TEMPERATURES = np.geomspace(0.05, 20, 49).astype(np.float32)
 
 
 class Predictions(NamedTuple):
@@ -29,6 +30,7 @@ class Predictions(NamedTuple):
     Attributes:
       logits: float32 `[B, C]`.
       probabilities: float32 `[B, C]`, as the loss makes them of logits.
+      log_probabilities: float32 `[B, C]`, their natural logarithms.
       labels: int32 `[B]`; of mixed images, the class with the largest share.
       loss: float32 `[B]`, nats.
       mask: float32 `[B]`, 0 for padding and 1 for images.
@@ -36,6 +38,7 @@ class Predictions(NamedTuple):
 
     logits: jax.Array
     probabilities: jax.Array
+    log_probabilities: jax.Array
     labels: jax.Array
     loss: jax.Array
     mask: jax.Array
@@ -91,6 +94,28 @@ def balanced_accuracy(sums: np.ndarray, images: float) -> float:
     return float(np.mean([a for a in class_accuracy(sums, images) if a is not None]))
 
 
+def losses_at_temperatures(batch: Predictions) -> jax.Array:
+    """Return summed nats if log probabilities are divided by `TEMPERATURES`, `[49]`."""
+    scaled = batch.log_probabilities[:, None] / TEMPERATURES[:, None]
+    labels = batch.labels[:, None, None]
+    right = jnp.take_along_axis(scaled, labels, axis=2)[..., 0]
+    losses = jax.nn.logsumexp(scaled, axis=2) - right
+    return batch.mask @ losses
+
+
+def best_temperature(sums: np.ndarray, images: float) -> float:
+    """Return the temperature of the least loss, by a parabola through three of them.
+
+    Source: Guo et al. 2017, On calibration of modern neural networks.
+    """
+    middle = int(np.clip(np.argmin(sums), 1, len(sums) - 2))
+    before, least, after = sums[middle - 1 : middle + 2]
+    curvature = before - 2 * least + after
+    shift = (before - after) / (2 * curvature) if curvature > 0 else 0.0
+    step = np.log(TEMPERATURES[1] / TEMPERATURES[0])
+    return float(TEMPERATURES[middle] * np.exp(np.clip(shift, -1, 1) * step))
+
+
 METRICS: dict[str, Metric] = {
     "loss": Metric(
         sums=lambda batch: (batch.mask * batch.loss).sum(),
@@ -114,6 +139,9 @@ METRICS: dict[str, Metric] = {
         sums=class_sums, value=balanced_accuracy, title="balanced accuracy"
     ),
     "class_accuracy": Metric(sums=class_sums, value=class_accuracy),
+    "temperature": Metric(
+        sums=losses_at_temperatures, value=best_temperature, is_share=False
+    ),
 }
 
 
@@ -148,6 +176,7 @@ def training_sums(
     batch = Predictions(
         logits=logits,
         probabilities=LOSSES[config.name].probabilities(logits),
+        log_probabilities=LOSSES[config.name].log_probabilities(logits),
         labels=targets.argmax(-1),
         loss=loss,
         mask=jnp.ones(len(logits)),
@@ -172,6 +201,7 @@ def evaluation_sums(
     batch = Predictions(
         logits=logits,
         probabilities=LOSSES[config.name].probabilities(logits),
+        log_probabilities=LOSSES[config.name].log_probabilities(logits),
         labels=labels,
         loss=loss,
         mask=mask,
@@ -190,6 +220,7 @@ def zeros(classes: int, *, training: bool, steps: tuple[int, ...] = ()) -> Sums:
     empty = Predictions(
         logits=jnp.zeros((1, classes)),
         probabilities=jnp.zeros((1, classes)),
+        log_probabilities=jnp.zeros((1, classes)),
         labels=jnp.zeros(1, jnp.int32),
         loss=jnp.zeros(1),
         mask=jnp.zeros(1),

@@ -179,7 +179,7 @@ def test_evaluation_gives_the_accuracy_of_training(finished):
     assert done.returncode == 0, done.stderr
     named = train(workdir, *SMALL, "--mode=eval")
     assert named.stdout == done.stdout
-    shown = float(re.search(r"test accuracy\s+│ ([\d.]+) %", done.stdout).group(1))
+    shown = float(re.search(r"│ accuracy\s+│\s+([\d.]+) %", done.stdout).group(1))
     assert shown == round(100 * rows(workdir, "test")[-1]["accuracy"], 2)
     assert sorted(p for p in workdir.rglob("*")) == before
 

@@ -1,6 +1,7 @@
 """Finished runs, opened from their folder alone."""
 
 import csv
+import io
 import json
 import shutil
 
@@ -117,6 +118,24 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
             assert float(row[name]) == pytest.approx(probability, abs=2e-6)
         assert row["class"] == CLASSES[probabilities.argmax()]
 
+    assert main([*command, f"--output={table}"]) == 2
+    assert "exists: add --resume" in capsys.readouterr().err
+    whole = table.read_text()
+    lines = whole.splitlines(keepends=True)
+    table.write_text("".join(lines[:20]) + lines[20][:9])  # killed while it wrote
+    assert main([*command, f"--output={table}", "--resume"]) == 1
+    said = capsys.readouterr().err
+    assert "Resuming after 19 images" in said
+    assert "1 of 61 images cannot be read" in said
+    resumed = list(csv.DictReader(table.open()))
+    assert [row["path"] for row in resumed] == [row["path"] for row in rows]
+    for row, again in zip(rows, resumed, strict=True):
+        assert (again["class"], again["error"]) == (row["class"], row["error"])
+    table.write_text("a,b\n1,2\n")
+    assert main([*command, f"--output={table}", "--resume"]) == 2
+    assert "has other columns" in capsys.readouterr().err
+    assert table.read_text() == "a,b\n1,2\n"
+
     evaluate = ["hybrid-jax", "evaluate", f"--workdir={finished / 'run'}"]
     evaluate.append(f"--data={images}")
     assert main(evaluate) == 2
@@ -129,6 +148,41 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     (images / "no" / "damaged.png").unlink()
     assert main(command) == 0  # to the standard output
     assert capsys.readouterr().out.count("\n") == 61
+
+
+def test_predictions_are_calibrated_ranked_and_lines_of_json(
+    finished, tmp_path, capsys, monkeypatch
+):
+    run = hybrid_jax.load_run(finished / "run")
+    chosen = run.evaluate(run.open_images(finished / "elsewhere", "validation"))
+    assert run.temperature == pytest.approx(chosen["temperature"], rel=1e-5)
+    paths = [str(p) for p in sorted((finished / "others").rglob("*.png"))[:3]]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(paths)))
+    table = tmp_path / "rows.jsonl"
+    command = ["hybrid-jax", "predict", f"--workdir={finished / 'run'}"]
+    more = ["-", f"--output={table}", "--calibrated", "--top=1"]
+    assert main([*command, *more]) == 0
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    assert [row["path"] for row in rows] == paths
+    images = np.stack([np.asarray(Image.open(path)) for path in paths])
+    logits = np.log(run.predict(images).astype(np.float64)) / run.temperature
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for row, probabilities in zip(rows, expected, strict=True):
+        best = CLASSES[probabilities.argmax()]
+        assert row["class"] == best
+        assert row["probabilities"] == {best: row["probability"]}
+        assert row["probability"] == pytest.approx(probabilities.max(), abs=1e-5)
+    np.testing.assert_allclose(
+        run.predict(images, temperature=run.temperature), expected, atol=1e-6
+    )
+    assert main([*command, *paths, "--top=5"]) == 0
+    header = capsys.readouterr().out.splitlines()[0]
+    assert header == "path,class,probability,error,class 2,probability 2"
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert main([*command, "-"]) == 2
+    assert "names no image" in capsys.readouterr().err
+    assert main([*command, *paths, f"--output={tmp_path / 'rows.txt'}"]) == 2
+    assert "neither of .csv, .jsonl" in capsys.readouterr().err
 
 
 def test_checkpoints_are_chosen_by_name(finished):

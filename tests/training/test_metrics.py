@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -61,6 +62,13 @@ def test_evaluation_says_what_scikit_learn_says(split, batch):
     assert by_class == pytest.approx([*np.delete(recall, ABSENT)])
     assert json.loads(json.dumps(found))["loss"] == found["loss"]
 
+    def loss_at(log_temperature):
+        scaled = jax.nn.log_softmax(logits / np.exp(log_temperature))
+        return -float(scaled[np.arange(50), labels].mean())
+
+    best = np.exp(minimize_scalar(loss_at, bounds=(-3, 3), method="bounded").x)
+    assert found["temperature"] == pytest.approx(best, rel=5e-3)
+
 
 def test_sums_of_several_steps_add_up_as_those_of_one(split):
     parts = sums(*split, 8)
@@ -78,6 +86,7 @@ def test_sums_over_no_images_change_nothing(split, training):
     batch = metrics.Predictions(
         logits=logits,
         probabilities=logits,
+        log_probabilities=logits,
         labels=labels,
         loss=jnp.ones(50),
         mask=jnp.ones(50),
