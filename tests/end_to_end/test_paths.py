@@ -89,7 +89,7 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
     ]
     assert done.stdout.count("preparing digits in ") == 1
     assert "Resuming after step 7 of 9" in done.stdout
-    reached = re.findall(r"test accuracy\s+\S+ ([\d.]+ %)", done.stdout)
+    reached = re.findall(r"(?:test|\|) accuracy\s+\S+\s+([\d.]+ %)", done.stdout)
     assert len(reached) == 2
     assert reached[0] == reached[1]
     saved = CheckpointReader(here / workdir / "checkpoints")
