@@ -1,14 +1,15 @@
 """How fast a run predicts, against its bare forward pass and timm; and its memory.
 
-    pip install torch torchvision timm    # who is missing is left out
+    pip install torch timm    # who is missing is left out
     python benchmarks/prediction.py
 
 One network of random weights, all strides 2. From memory: `run.predict` against its
 compiled forward pass on batches that lie ready. From JPEG files: `run.predict_files`
-against timm's loader with two workers and the same network in timm, in eager form as in
-its `inference.py`. Contenders alternate in processes of their own; the table shows images
-a second, medians over rounds. Memory: by how much the peak of a process grows while it
-predicts 1,000 and 100,000 images, which it holds already, and as many files.
+against the same network in timm, in eager form, behind PyTorch's loader with two workers
+which decode and normalize. Contenders alternate in processes of their own; the table
+shows images a second, medians over rounds. Memory: by how much the peak of a process
+grows while it predicts 1,000 and 100,000 images, which it holds already, and as many
+files.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import numpy as np
 from contenders import CLASSES, Case, theirs
 from input_pipeline import WORKERS, write_tiles
 from interleaved import measure_interleaved, table_title
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -80,28 +82,33 @@ def from_files(folder: str) -> Callable[[], float]:
 
 
 def timm_from_files(folder: str) -> Callable[[], float]:
-    """Measure images a second of timm's loader and network."""
-    from timm.data import create_dataset, create_loader
-
+    """Measure images a second of PyTorch's loader and timm's network."""
     torch, device, network, _ = theirs(CASE)
     network.eval()
-    loader = create_loader(
-        create_dataset("", root=folder),
-        input_size=(3, CASE.pixels, CASE.pixels),
+    paths = sorted(Path(folder).rglob("*.jpg"))
+    loader = torch.utils.data.DataLoader(
+        [*paths],
         batch_size=CASE.batch,
-        crop_pct=1.0,
-        use_prefetcher=False,
         num_workers=WORKERS,
         persistent_workers=True,
+        collate_fn=read_batch,
     )
 
     def predict() -> None:
         with torch.inference_mode():
-            for images, _ in loader:
+            for images in loader:
                 images = images.to(device, memory_format=torch.channels_last)
                 network(images).softmax(-1).cpu().numpy()
 
-    return rate(predict, len(loader.dataset))
+    return rate(predict, len(paths))
+
+
+def read_batch(paths: list[Path]) -> Any:
+    """Return images as PyTorch takes them, float32 `[N, 3, h, w]`, normalized."""
+    import torch
+
+    pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 64
 
 
 def rate(predict: Callable[[], Any], images: int) -> Callable[[], float]:
@@ -158,7 +165,7 @@ def show_rates(folder: str, rounds: int) -> None:
     pairs = (
         {"bare forward pass": bare_forward_pass, "from memory": from_memory},
         {
-            "timm, from JPEG files": partial(timm_from_files, folder),
+            "PyTorch and timm, from JPEG files": partial(timm_from_files, folder),
             "from JPEG files": partial(from_files, folder),
         },
     )
