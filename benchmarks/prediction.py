@@ -5,8 +5,8 @@
 
 One network of random weights, all strides 2. From memory: `run.predict` against its
 compiled forward pass on batches that lie ready. From JPEG files: `run.predict_files`
-against the same network in timm, in eager form, behind PyTorch's loader with two workers
-which decode and normalize. Contenders alternate in processes of their own; the table
+against the same network in timm, in eager form, behind PyTorch's loader, whose two
+workers decode and normalize. Contenders alternate in processes of their own; the table
 shows images a second, medians over rounds. Memory: by how much the peak of a process
 grows while it predicts 1,000 and 100,000 images, which it holds already, and as many
 files.
