@@ -25,10 +25,12 @@ class Loss(NamedTuple):
         (label smoothing and mixed images make them soft) times the class weights. So
         they sum to the weight of the image, which is 1 without class weights.
       probabilities: maps logits `[B, C]` to probabilities `[B, C]` that sum to 1.
+      scores: maps logits `[B, C]` to what softmax makes these probabilities of.
     """
 
     per_image: Callable[[jax.Array, jax.Array, LossConfig], jax.Array]
     probabilities: Callable[[jax.Array], jax.Array]
+    scores: Callable[[jax.Array], jax.Array] = lambda logits: logits
 
 
 def softmax_cross_entropy(
@@ -78,8 +80,8 @@ def normalized_sigmoid(logits: jax.Array) -> jax.Array:
 
 LOSSES: dict[str, Loss] = {
     "softmax": Loss(softmax_cross_entropy, jax.nn.softmax),
-    "sigmoid": Loss(sigmoid_cross_entropy, normalized_sigmoid),
-    "focal": Loss(focal, normalized_sigmoid),
+    "sigmoid": Loss(sigmoid_cross_entropy, normalized_sigmoid, jax.nn.log_sigmoid),
+    "focal": Loss(focal, normalized_sigmoid, jax.nn.log_sigmoid),
 }
 
 
