@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from ml_collections import ConfigDict
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from hybrid_jax import data
 from hybrid_jax.config.estimator import PARAMETERS, choose_config
 from hybrid_jax.config.resolve import to_config_dict
 from hybrid_jax.config.schema import Config
-from hybrid_jax.data.sources.array_checks import (
-    check_images,
-    check_labels,
-    encode_labels,
+from hybrid_jax.data.sources.array_checks import encode_labels
+from hybrid_jax.data.sources.estimator_inputs import (
+    LABELS,
+    as_column,
+    as_images,
+    find_classes,
+    labels_from_json,
+    labels_to_json,
 )
 from hybrid_jax.data.sources.listed_files import ListedFiles, scan
 from hybrid_jax.engine.fit import fit
@@ -41,7 +45,6 @@ from hybrid_jax.errors import (
     InvalidInput,
     OutOfMemory,
     UserError,
-    elide,
     escape,
     plural,
 )
@@ -50,8 +53,6 @@ from hybrid_jax.paths import check_local, expand_user
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-LABELS = "labels"  # entry of `ABOUT`: the labels of the classes
 
 
 class Classifier(ClassifierMixin, BaseEstimator):
@@ -141,8 +142,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
           KeyboardInterrupt: what was trained is saved, if there is a workdir.
         """
         with _input_errors():
-            classes = _classes_of(y := _column(y))
-            images = _as_images(X)
+            classes = find_classes(y := as_column(y))
+            images = as_images(X)
             if len(images) != len(y):
                 raise UserError(
                     f"X has {plural(len(images), 'image')} and y {len(y):,} labels: as "
@@ -172,7 +173,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         """Return probabilities float32 `[N, classes]`, in the order of `classes_`."""
         check_is_fitted(self, "run_")
         with _input_errors():
-            images = _as_images(X)
+            images = as_images(X)
             if isinstance(images, np.ndarray):
                 found = self.run_.predict(images)
             else:
@@ -186,7 +187,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "run_")
         with _input_errors():
-            scores = self.run_.scores(_as_images(X))[:, self._columns]
+            scores = self.run_.scores(as_images(X))[:, self._columns]
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def save(self, folder: str | os.PathLike) -> None:
@@ -207,7 +208,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
                     f"{escape(path)} holds other files: give a folder that is empty or "
                     "new, or that a classifier was saved to"
                 )
-            labels = {LABELS: _labels_to_json(self.classes_)}
+            labels = {LABELS: labels_to_json(self.classes_)}
             save_network(self.run_, path, **labels)
 
     @classmethod
@@ -239,14 +240,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 )
             run = load_network(folder) if is_saved else load_run(folder, checkpoint)
             about = read_json(folder / ABOUT) if (folder / ABOUT).exists() else {}
-            classes = np.array(run.classes)
-            with contextlib.suppress(KeyError, TypeError, ValueError):
-                stored = about[LABELS]
-                classes = np.array(stored["values"], dtype=stored["dtype"])
+            classes = labels_from_json(about.get(LABELS), run.classes)
             found = cls(
                 config=to_config_dict(run.config.flat()), random_state=run.config.seed
             )
-            found._adopt(run, np.unique(classes))
+            found._adopt(run, classes)
         return found
 
     @classmethod
@@ -332,7 +330,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             if self.workdir is not None:
                 folder = RunFolder(self.workdir)
                 if folder.has_checkpoints():
-                    labels = _labels_to_json(classes)
+                    labels = labels_to_json(classes)
                     write_json(folder.path / ABOUT, {LABELS: labels})
 
         try:
@@ -365,67 +363,3 @@ def _input_errors() -> Iterator[None]:
             for flag in (f"--config.{field}", f"config.{field}"):
                 text = text.replace(flag, name)
         raise InvalidInput(text) from None
-
-
-def _column(y: Any) -> Any:
-    """Return labels `[N]`; those of a column `[N, 1]` with scikit-learn's warning."""
-    if y is None:
-        raise UserError("y is None: give the label of each image")
-    is_column = getattr(y, "ndim", 1) == 2 and y.shape[1] == 1
-    return column_or_1d(y, warn=True) if is_column else y
-
-
-def _classes_of(y: Any) -> np.ndarray:
-    """Return the sorted labels, once each, in the type that they were given in."""
-    values = check_labels(y, "y")
-    if values.dtype.kind == "f":  # as scikit-learn's own classifiers do
-        raise UserError(
-            f"y has fractions, such as {values[values % 1 != 0][0]:g}: labels are "
-            "classes; np.digitize(y, edges) makes classes of measurements"
-        )
-    labels = np.asarray(y if hasattr(y, "dtype") else [*y])
-    if labels.size == 0:
-        raise UserError("y is empty: give the label of each image")
-    classes = np.unique(labels)
-    if len(classes) < 2:
-        raise UserError(f"all labels of y are {classes[0]!s}: two classes are needed")
-    return classes
-
-
-def _as_images(X: Any) -> np.ndarray | list[Path]:
-    """Return images uint8 `[N, h, w, C]`, or the paths of image files.
-
-    Raises:
-      UserError: `X` is neither.
-    """
-    if isinstance(X, (str, os.PathLike)):
-        raise UserError(f"X is one path, {elide(X)!r}: give a list of paths")
-    kind = X.dtype.kind if isinstance(X, np.ndarray) else "O"
-    values = [*X.ravel()] if kind in "OUT" and isinstance(X, np.ndarray) else []
-    if not hasattr(X, "dtype") or (kind == "O" and not isinstance(X, np.ndarray)):
-        try:
-            values = [*X]
-        except TypeError:
-            raise UserError(
-                f"X is {type(X).__name__}: give images, or a list of paths"
-            ) from None
-    is_path = [isinstance(value, (str, os.PathLike)) for value in values]
-    if not any(is_path):
-        return check_images(X, "X")
-    if not all(is_path):
-        raise UserError(
-            f"X has {plural(sum(is_path), 'path')} and {len(values) - sum(is_path):,} "
-            "other values: give paths alone, or an array of images"
-        )
-    if getattr(X, "ndim", 1) != 1:
-        raise UserError(f"X is {list(X.shape)} of paths: give a list of paths")
-    return [Path(expand_user(value)) for value in values]
-
-
-def _labels_to_json(classes: np.ndarray) -> dict[str, Any] | None:
-    """Return labels as JSON holds them; None of those that it cannot hold."""
-    values = classes.tolist()
-    if not all(isinstance(value, (str, bool, int, float)) for value in values):
-        return None
-    is_object = classes.dtype.kind == "O"
-    return {"dtype": "object" if is_object else classes.dtype.str, "values": values}

@@ -33,17 +33,6 @@ from hybrid_jax.training import metrics
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.step import Network
 
-# Attributes that a pickle of a run holds beside its arrays.
-PICKLED = (
-    "config",
-    "classes",
-    "form",
-    "checkpoint",
-    "results",
-    "history",
-    "workdir",
-    "notes",
-)
 IN_MEMORY = "arrays"  # `config.data.name` of images that were handed over
 
 
@@ -141,7 +130,8 @@ class Run:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle holds: arrays of NumPy, no programs and no images."""
-        state = {name: value for name, value in vars(self).items() if name in PICKLED}
+        public = {name for name in vars(self) if name[0] != "_"} - {"splits"}
+        state = {name: getattr(self, name) for name in public}
         arrays = {"network": self.network, "variables": self.variables}
         return state | jax.tree.map(np.asarray, arrays)
 
