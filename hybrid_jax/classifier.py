@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from ml_collections import ConfigDict
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,7 +21,7 @@ from hybrid_jax import data
 from hybrid_jax.config.estimator import PARAMETERS, choose_config
 from hybrid_jax.config.resolve import to_config_dict
 from hybrid_jax.config.schema import Config
-from hybrid_jax.data.sources.array_checks import encode_labels
+from hybrid_jax.data.sources.array_checks import check_labels, encode_labels
 from hybrid_jax.data.sources.estimator_inputs import (
     LABELS,
     as_column,
@@ -189,6 +190,20 @@ class Classifier(ClassifierMixin, BaseEstimator):
         with _input_errors():
             scores = self.run_.scores(as_images(X))[:, self._columns]
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of images whose label is predicted.
+
+        Args:
+          X: images or paths `[N]`.
+          y: their labels `[N]`.
+          sample_weight: how much each image counts, `[N]`; None counts all alike.
+        """
+        with _input_errors():
+            labels = check_labels(as_column(y), "y")
+        # scikit-learn compares no numbers in arrays of objects.
+        predicted = check_labels(self.predict(X), "predicted")
+        return float(accuracy_score(labels, predicted, sample_weight=sample_weight))
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the classifier to a folder, for `load`: weights and JSON, no pickle.

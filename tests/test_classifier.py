@@ -106,7 +106,7 @@ def test_predictions_agree_with_each_other_and_with_the_run(fitted, images):
     "labels",
     [
         np.array(["10", "9", "100", "1"]),  # text, which the engine sorts as numbers
-        np.array([-3, 7, 0, 200], np.int16),
+        np.array([-3, 7, 0, 200], object),
         np.array([1.0, 2.0, 3.0, 4.0]),
         NAMES,
     ],
@@ -302,6 +302,7 @@ def images_of(dtype):
         ({}, images_of("u1"), np.eye(4), "one a row"),
         ({}, images_of(float), [0, 1, 0, 1], "uint8"),
         ({}, images_of("u1")[0], [0, 1] * 8, "reshape"),
+        ({}, [], [0, 1], "X is empty"),
         ({}, 5, [0, 1], "int"),
         ({}, None, [0, 1], "NoneType"),
         ({}, "cells/", [0, 1], "one path"),

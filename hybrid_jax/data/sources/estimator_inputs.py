@@ -56,25 +56,26 @@ def as_images(X: Any) -> np.ndarray | list[Path]:
     """
     if isinstance(X, (str, os.PathLike)):
         raise UserError(f"X is one path, {elide(X)!r}: give a list of paths")
-    kind = X.dtype.kind if isinstance(X, np.ndarray) else "O"
-    values = [*X.ravel()] if kind in "OUT" and isinstance(X, np.ndarray) else []
-    if not hasattr(X, "dtype") or (kind == "O" and not isinstance(X, np.ndarray)):
-        try:
-            values = [*X]
-        except TypeError:
-            raise UserError(
-                f"X is {type(X).__name__}: give images, or a list of paths"
-            ) from None
+    if hasattr(X, "dtype"):
+        X = np.asarray(X)
+        if X.dtype.kind not in "OUT":
+            return check_images(X, "X")
+    try:
+        values = [*X]
+    except TypeError:
+        raise UserError(
+            f"X is {type(X).__name__}: give images, or a list of paths"
+        ) from None
     is_path = [isinstance(value, (str, os.PathLike)) for value in values]
     if not any(is_path):
-        return check_images(X, "X")
+        if not values:
+            raise UserError("X is empty: give images, or a list of paths")
+        return check_images(values, "X")
     if not all(is_path):
         raise UserError(
             f"X has {plural(sum(is_path), 'path')} and {len(values) - sum(is_path):,} "
             "other values: give paths alone, or an array of images"
         )
-    if getattr(X, "ndim", 1) != 1:
-        raise UserError(f"X is {list(X.shape)} of paths: give a list of paths")
     return [Path(expand_user(value)) for value in values]
 
 
