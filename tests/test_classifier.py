@@ -161,16 +161,16 @@ def test_folds_share_programs_and_grids_take_fields(images, monkeypatch):
         "_compile",
         lambda self, lowered: compiled.append(1) or compile_one(self, lowered),
     )
-    folds = [(np.arange(n), np.arange(80, 120)) for n in (80, 79, 80)]
+    folds = [(np.arange(n), np.arange(80, 120)) for n in (80, 79)]
     scores = cross_val_score(untrained(), x, NAMES[y], cv=folds)
-    assert scores.shape == (3,)
+    assert scores.shape == (2,)
     assert scores.mean() > 0.4
     once = len(compiled)
     assert once <= 4  # initialization, training, evaluation, prediction
-    grid = {"learning_rate": np.array([1e-3, 1e-2]), "random_state": [0, 1]}
+    grid = {"learning_rate": np.array([1e-2]), "random_state": [0, 1]}
     search = GridSearchCV(untrained(), grid, cv=folds[:1]).fit(x, y)
     assert search.best_params_.keys() == grid.keys()
-    assert len(search.cv_results_["params"]) == 4
+    assert len(search.cv_results_["params"]) == 2
     assert len(compiled) <= once + 3  # all but prediction anew, to refit on all
     assert search.predict(x[:3]).shape == (3,)
 
