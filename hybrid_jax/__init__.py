@@ -14,6 +14,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Classifier": "hybrid_jax.classifier",
     "create_model": "hybrid_jax.models",
     "default_config": "hybrid_jax.config.resolve:default",
     "extract_features": "hybrid_jax.models.features",

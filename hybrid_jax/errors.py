@@ -17,6 +17,10 @@ class UserError(Exception):
     code = 2
 
 
+class InvalidInput(UserError, ValueError):
+    """A mistake in what a scikit-learn estimator is given, which raises ValueError."""
+
+
 class ProcessDied(UserError):
     """Another process of the run has died; run the same command to resume."""
 

@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "profiling": SCHEMA | {"data", "engine", "models", "ops", "training"},
     "sweeps": {"config", "data", "engine"},
     "studies": {"config", "data", "engine", "sweeps"},
+    "classifier": SCHEMA | {"config", "data", "engine", "models", "studies", "weights"},
     "cli": {
         "baselines",
         "config",

@@ -21,7 +21,7 @@ from hybrid_jax.errors import plural
 if typing.TYPE_CHECKING:
     from hybrid_jax.data.lazy_images import LazyImages
 
-__all__ = ["Split", "Splits", "from_arrays", "load"]
+__all__ = ["Split", "Splits", "from_arrays", "load", "load_source"]
 
 
 class Source(typing.Protocol):
@@ -66,9 +66,17 @@ def load(config: DataConfig) -> Splits:
     Raises:
       UserError: the set does not exist, or cannot be prepared here; says what to do.
     """
+    return load_source(open_source(config), config)
+
+
+def load_source(source: Source, config: DataConfig) -> Splits:
+    """Split the images of a source, and decode them when they are asked for.
+
+    Raises:
+      UserError: like `make_splits`.
+    """
     from hybrid_jax.data.memory_budget import is_resident
 
-    source = open_source(config)
     labels = {split: source.labels(split) for split in source.splits}
     groups = {split: source.groups(split) for split in source.splits}
     parts, notes = make_splits(

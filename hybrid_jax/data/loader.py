@@ -11,6 +11,7 @@ number of workers, devices and hosts.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from hybrid_jax.data.sampler import host_share
 from hybrid_jax.parallel.mesh import Devices, create_devices
 
 MAX_STEPS = 64  # of one dispatch
+ROUNDED_BYTES = 1 << 28  # of images whose number is rounded up, which copies them
 CHUNK_BYTES = 1 << 25  # of streamed images; several chunks are in memory at a time
 
 Order = Callable[[int], np.ndarray]  # from a step to the indices of its batch
@@ -89,18 +91,17 @@ class Resident:
     def __init__(self, split: Split, order: Order, batch_size: int, devices: Devices):
         self.steps = MAX_STEPS
         self._split, self._order, self._devices = split, order, devices
-        rows = _round_up(len(split), devices.count)
+        self._rows = _rows_on_devices(split, devices.count)
         self.data_shapes = tuple(
-            devices.batch_shape((rows, *item_shape), dtype, axis=0)
+            devices.batch_shape((self._rows, *item_shape), dtype, axis=0)
             for item_shape, dtype in _array_specs(split)
         )
         self.shapes = devices.batch_shape((self.steps, batch_size), jnp.int32, axis=1)
 
     @functools.cached_property
     def data(self) -> tuple[jax.Array, ...]:
-        rows = _round_up(len(self._split), self._devices.count)
         arrays = (np.asanyarray(self._split.images), *self._split.per_image_arrays)
-        padded = tuple(pad_rows(array, rows) for array in arrays)
+        padded = tuple(pad_rows(array, self._rows) for array in arrays)
         return self._devices.put(padded, self.data_shapes)
 
     def chunk(self, first: int, count: int) -> jax.Array:
@@ -171,9 +172,20 @@ def _array_specs(split: Split) -> list[tuple[tuple[int, ...], Any]]:
     return [(split.shape[1:], jnp.uint8), *beside]
 
 
-def _round_up(rows: int, devices: int) -> int:
-    """Round up to a multiple of the number of devices."""
-    return -(-rows // devices) * devices
+def _rows_on_devices(split: Split, devices: int) -> int:
+    """Return the rows of a split's arrays: a multiple of the number of devices.
+
+    Those of small splits are rounded up by a thirty-second at most. So the folds of a
+    cross-validation, which differ by an image or two, share their programs.
+    """
+    count = len(split)
+    if math.prod(split.shape) <= ROUNDED_BYTES:
+        count = _round_up(count, 1 << max(count.bit_length() - 6, 0))
+    return _round_up(count, devices)
+
+
+def _round_up(rows: int, multiple: int) -> int:
+    return -(-rows // multiple) * multiple
 
 
 def pad_rows(rows: np.ndarray, length: int) -> np.ndarray:

@@ -29,7 +29,7 @@ from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.experiment import Experiment, with_statistics
 from hybrid_jax.engine.programs import Evaluator, Predictor
 from hybrid_jax.engine.storage import CheckpointStore, RunStorage
-from hybrid_jax.errors import UserError, closest
+from hybrid_jax.errors import UserError, closest, escape
 from hybrid_jax.parallel.mesh import Devices, create_devices
 from hybrid_jax.training import metrics
 from hybrid_jax.training.losses import LOSSES
@@ -130,6 +130,18 @@ class Run:
         ]
         return f"<Run: {', '.join(about + reached)}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds: arrays of NumPy, no programs and no images."""
+        public = {name for name in vars(self) if name[0] != "_"} - {"splits"}
+        state = {name: getattr(self, name) for name in public}
+        arrays = {"network": self.network, "variables": self.variables}
+        return state | jax.tree.map(np.asarray, arrays)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _evaluators={}, _predictors={})
+        self._load_variables = functools.partial(dict, state["variables"])
+        self._load_splits = no_splits
+
     @property
     def model(self) -> Any:
         """Return the Flax module: `model.apply(run.variables, normalized_images)`."""
@@ -195,17 +207,34 @@ class Run:
         Raises:
           UserError: they are no such images.
         """
-        images = check_images(images, "images")
-        images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
-        batch_size = _batch_size_for(batch_size, len(images))
-        parts = []
-        for i in range(0, len(images), batch_size):
-            rows = slice(i, i + batch_size)
-            part = None if extents is None else extents[rows]
-            parts.append(
-                self._probabilities(images[rows], part, batch_size, temperature)
-            )
-        return np.concatenate(parts)
+        return np.concatenate(
+            [
+                self._probabilities(part, temperature)
+                for part in self._logits_of(images, batch_size)
+            ]
+        )
+
+    def scores(
+        self, images: np.ndarray | Sequence[Path], batch_size: int = 256
+    ) -> np.ndarray:
+        """Return scores float32 `[N, classes]`, whose softmax are the probabilities.
+
+        Of a run with the softmax loss, they are the logits.
+
+        Args:
+          images: uint8 `[N, h, w, C]` or `[N, h, w]`, like those of `predict`; or a
+            list of image files.
+          batch_size: images at a time.
+
+        Raises:
+          UserError: they are no such images, or a file cannot be read.
+        """
+        scores = LOSSES[self.network.loss.name].scores
+        if isinstance(images, np.ndarray):
+            parts = self._logits_of(images, batch_size)
+        else:
+            parts = self._logits_of_readable(images, batch_size)
+        return np.concatenate([np.asarray(scores(jnp.asarray(p))) for p in parts])
 
     def predict_files(
         self,
@@ -223,12 +252,8 @@ class Run:
         Yields:
           A `Prediction` for each file; one that cannot be read says why.
         """
-        files = [*map(Path, paths)]
-        batch_size = _batch_size_for(batch_size, len(files))
-        for batch in new_images.decode_batches(files, self.form, batch_size):
-            rows = self._probabilities(
-                batch.images, batch.extents, batch_size, temperature
-            )
+        for batch, logits in self._logits_of_files([*map(Path, paths)], batch_size):
+            rows = self._probabilities(logits, temperature)
             found = zip(batch.paths, rows, batch.errors, strict=True)
             for path, row, error in found:
                 yield Prediction(str(path), None if error else row, error)
@@ -342,20 +367,44 @@ class Run:
             )
         return self._evaluators[key]
 
-    def _probabilities(
-        self,
-        images: np.ndarray,
-        extents: np.ndarray | None,
-        batch_size: int,
-        temperature: float,
-    ) -> np.ndarray:
-        """Return probabilities float32 `[n, classes]` of a batch in the run's form."""
-        logits = jnp.asarray(self._logits(images, extents, batch_size))
-        loss = LOSSES[self.network.loss.name]
+    def _logits_of(self, images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+        """Yield logits float32 `[n, classes]` of images of any size, by batches."""
+        images = check_images(images, "images")
+        images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
+        batch_size = _batch_size_for(batch_size, len(images))
+        for i in range(0, len(images), batch_size):
+            rows = slice(i, i + batch_size)
+            part = None if extents is None else extents[rows]
+            yield self._logits(images[rows], part, batch_size)
+
+    def _logits_of_files(
+        self, files: Sequence[Path], batch_size: int
+    ) -> Iterator[tuple[new_images.Batch, np.ndarray]]:
+        """Yield image files by batches, each with its logits float32 `[n, classes]`."""
+        batch_size = _batch_size_for(batch_size, len(files))
+        for batch in new_images.decode_batches(files, self.form, batch_size):
+            yield batch, self._logits(batch.images, batch.extents, batch_size)
+
+    def _logits_of_readable(
+        self, files: Sequence[Path], batch_size: int
+    ) -> Iterator[np.ndarray]:
+        """Yield logits float32 `[n, classes]` of image files, by batches.
+
+        Raises:
+          UserError: names a file that cannot be read.
+        """
+        for batch, logits in self._logits_of_files(files, batch_size):
+            for path, error in zip(batch.paths, batch.errors, strict=True):
+                if error:
+                    raise UserError(f"{escape(path)} cannot be read: {error}")
+            yield logits
+
+    def _probabilities(self, logits: np.ndarray, temperature: float) -> np.ndarray:
+        """Return probabilities float32 `[n, classes]` of logits."""
+        loss, given = LOSSES[self.network.loss.name], jnp.asarray(logits)
         if temperature == 1.0:
-            return np.asarray(loss.probabilities(logits))
-        scaled = loss.log_probabilities(logits) / temperature
-        return np.asarray(jax.nn.softmax(scaled))
+            return np.asarray(loss.probabilities(given))
+        return np.asarray(jax.nn.softmax(loss.log_probabilities(given) / temperature))
 
     def _logits(
         self,
@@ -378,14 +427,24 @@ class Run:
                     batch_size,
                     symmetry,
                 )
-        return self._predictors[key](
-            self.network, self._device_variables, images, extents
-        )
+        predictor = self._predictors[key]
+        return predictor(self.network, self._device_variables, images, extents)
 
 
 def _batch_size_for(batch_size: int, count: int) -> int:
     """Return a power of two for so many images, since each size is a program."""
     return min(batch_size, 1 << max(count - 1, 0).bit_length())
+
+
+def no_splits() -> data.Splits:
+    """Refuse to hand out splits, for a run that was saved without its images.
+
+    Raises:
+      UserError: always.
+    """
+    raise UserError(
+        "the images of this run were not saved: evaluate it on images and labels"
+    )
 
 
 def refuse_in_memory(data_name: str, way_out: str) -> None:

@@ -57,10 +57,10 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Spl
         notes += (left_out_note(sizes[name]),)
         del arrays[name]
     _check_shapes(arrays)
-    classes, labels = _encode_labels(
+    classes, labels = encode_classes(
         {name: split.labels for name, split in arrays.items()}
     )
-    _check_classes(classes, labels)
+    check_classes(classes, labels)
     if found := subsets.shared_groups(
         {name: split.groups for name, split in arrays.items()}
     ):
@@ -183,7 +183,7 @@ def _check_shapes(arrays: dict[str, ArraySplit]) -> None:
             )
 
 
-def _encode_labels(
+def encode_classes(
     labels: dict[str, np.ndarray],
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Return the names of all classes, and labels int32 in their order."""
@@ -207,7 +207,16 @@ def _encode_labels(
     }
 
 
-def _check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> None:
+def check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> None:
+    """Refuse one class, and classes that have no image to train on.
+
+    Args:
+      classes: names.
+      labels: int32 `[N]` of each split.
+
+    Raises:
+      UserError: names the split and the classes.
+    """
     if len(classes) < 2:
         raise UserError(f"train: all labels are {classes[0]!r}: two classes are needed")
     counts = np.bincount(labels["train"], minlength=len(classes))

@@ -1,0 +1,380 @@
+"""A classifier of images with the interface of scikit-learn.
+
+classifier = hybrid_jax.Classifier().fit(images, labels)
+classifier.predict(other_images)              # labels, as they were given
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from ml_collections import ConfigDict
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from hybrid_jax import data
+from hybrid_jax.config.estimator import PARAMETERS, choose_config
+from hybrid_jax.config.resolve import to_config_dict
+from hybrid_jax.config.schema import Config
+from hybrid_jax.data.sources.array_checks import check_labels, encode_labels
+from hybrid_jax.data.sources.estimator_inputs import (
+    LABELS,
+    as_column,
+    as_images,
+    find_classes,
+    labels_from_json,
+    labels_to_json,
+)
+from hybrid_jax.data.sources.listed_files import ListedFiles, scan
+from hybrid_jax.engine.fit import fit
+from hybrid_jax.engine.json_files import read_json, write_json
+from hybrid_jax.engine.load_run import load_run
+from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.engine.saved_network import (
+    ABOUT,
+    WEIGHTS,
+    load_network,
+    save_network,
+)
+from hybrid_jax.errors import (
+    InvalidInput,
+    OutOfMemory,
+    UserError,
+    escape,
+    plural,
+)
+from hybrid_jax.extras import import_extra
+from hybrid_jax.paths import check_local, expand_user
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Classifier(ClassifierMixin, BaseEstimator):
+    """Train a network from scratch on a few hundred to some ten thousand images.
+
+    Images are uint8 `[N, h, w]` or `[N, h, w, C]` of 1 or 3 channels, or a list of
+    paths of image files. A parameter that is None leaves what the recipe says.
+
+    Args:
+      model: row of the model table, such as `coatnet_0`; `list_models` has them all.
+      config: the recipe that the other parameters change: a file, the name of an
+        experiment such as `few_images`, or a `ConfigDict`. None is the recipe of
+        `folder`, of at least 40 epochs and 1,000 steps unless a length is given.
+      epochs: passes over the training images.
+      steps: the same in updates of the weights; one of both may be given.
+      batch_size: images a step.
+      learning_rate: peak, at the end of warm-up.
+      image_size: side in pixels, or `(height, width)`. None keeps images of 16 to 128
+        px, enlarges smaller ones by a whole factor, and reduces larger ones; images of
+        several sizes come to a square of their median shorter side.
+      symmetry: what training images are mirrored and turned by: `none`, `flip` or
+        `rotation`; the recipe of `folder` flips.
+      validation: share of the images that chooses the best weights, 0.1 in the recipe;
+        0 trains on all.
+      class_weight: `balanced` makes the images of rare classes count more.
+      init_from: weights to start from: a `.safetensors` file, or a run's folder.
+      random_state: of initialization, data order and augmentation.
+      workdir: folder in which the run is kept. The same call resumes what was
+        interrupted there. None keeps all in memory.
+      verbose: whether progress is shown.
+
+    Attributes:
+      classes_: labels, sorted, in the order of the probabilities.
+      run_: the trained `Run`.
+      history_: rows of metrics, dicts with `split`, `step`, `epoch` and the metrics.
+    """
+
+    classes_: np.ndarray
+    run_: Run
+    history_: list[dict[str, Any]]
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        config: ConfigDict | Config | str | os.PathLike | None = None,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        symmetry: str | None = None,
+        validation: float | str | None = None,
+        class_weight: str | None = None,
+        init_from: str | os.PathLike | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+        workdir: str | os.PathLike | None = None,
+        verbose: bool = False,
+    ):
+        self.model = model
+        self.config = config
+        self.epochs = epochs
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.image_size = image_size
+        self.symmetry = symmetry
+        self.validation = validation
+        self.class_weight = class_weight
+        self.init_from = init_from
+        self.random_state = random_state
+        self.workdir = workdir
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train on images.
+
+        Args:
+          X: images `[N, h, w]` or `[N, h, w, C]`, or paths `[N]`.
+          y: labels of any kind `[N]`, those of one class equal.
+
+        Returns:
+          The classifier.
+
+        Raises:
+          ValueError: something that the user can mend.
+          KeyboardInterrupt: what was trained is saved, if there is a workdir.
+        """
+        with _input_errors():
+            classes = find_classes(y := as_column(y))
+            images = as_images(X)
+            if len(images) != len(y):
+                raise UserError(
+                    f"X has {plural(len(images), 'image')} and y {len(y):,} labels: as "
+                    "many are needed"
+                )
+            if isinstance(images, np.ndarray):
+                config = self._config(len(images), [images.shape[1:3]])
+                splits: Any = {"train": (images, y)}
+            else:
+                infos = scan(images, "X")
+                sizes = [(info.height, info.width) for info in infos]
+                config = self._config(len(images), sizes)
+                source = ListedFiles(images, y, "X", infos, config.data)
+                splits = data.load_source(source, config.data)
+            with self._labels_kept(classes):
+                run = fit(config, splits, self.workdir, verbose=bool(self.verbose))
+            self._adopt(run, classes)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable label of each image, `[N]`."""
+        best = self.predict_proba(X).argmax(1)
+        found: np.ndarray = self.classes_[best]
+        return found
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return probabilities float32 `[N, classes]`, in the order of `classes_`."""
+        check_is_fitted(self, "run_")
+        with _input_errors():
+            images = as_images(X)
+            if isinstance(images, np.ndarray):
+                found = self.run_.predict(images)
+            else:
+                found = np.stack([*self._probabilities_of_files(images)])
+        return found[:, self._columns]
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return logits float32 `[N, classes]`, whose softmax are the probabilities.
+
+        Of two classes, it is the log-odds `[N]` of the second one.
+        """
+        check_is_fitted(self, "run_")
+        with _input_errors():
+            scores = self.run_.scores(as_images(X))[:, self._columns]
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of images whose label is predicted.
+
+        Args:
+          X: images or paths `[N]`.
+          y: their labels `[N]`.
+          sample_weight: how much each image counts, `[N]`; None counts all alike.
+        """
+        with _input_errors():
+            labels = check_labels(as_column(y), "y")
+        # scikit-learn compares no numbers in arrays of objects.
+        predicted = check_labels(self.predict(X), "predicted")
+        return float(accuracy_score(labels, predicted, sample_weight=sample_weight))
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the classifier to a folder, for `load`: weights and JSON, no pickle.
+
+        Raises:
+          ValueError: the folder holds something else.
+        """
+        check_is_fitted(self, "run_")
+        with _input_errors():
+            check_local("folder", os.fspath(folder))
+            path = expand_user(folder)
+            if path.exists() and not path.is_dir():
+                raise UserError(f"{escape(path)} is a file: give a folder")
+            others = {*os.listdir(path)} if path.exists() else set()
+            if others - {WEIGHTS, ABOUT}:
+                raise UserError(
+                    f"{escape(path)} holds other files: give a folder that is empty or "
+                    "new, or that a classifier was saved to"
+                )
+            labels = {LABELS: labels_to_json(self.classes_)}
+            save_network(self.run_, path, **labels)
+
+    @classmethod
+    def load(
+        cls, workdir: str | os.PathLike, checkpoint: str | int | None = None
+    ) -> Self:
+        """Return the classifier of a folder.
+
+        Its `config` is what it was trained with. Labels are names, text, where the run
+        was trained by the command.
+
+        Args:
+          workdir: of any run, or a folder that `save` wrote.
+          checkpoint: of a run: `best`, `last` or a step; None is the one tested.
+
+        Raises:
+          ValueError: there is no such classifier, or it cannot be read.
+        """
+        with _input_errors():
+            check_local("workdir", os.fspath(workdir))
+            folder = expand_user(workdir)
+            is_saved = (folder / WEIGHTS).exists() and not (
+                folder / "checkpoints"
+            ).exists()
+            if is_saved and checkpoint is not None:
+                raise UserError(
+                    f"{escape(folder)} was saved with one checkpoint: leave "
+                    f"checkpoint={checkpoint!r} out"
+                )
+            run = load_network(folder) if is_saved else load_run(folder, checkpoint)
+            about = read_json(folder / ABOUT) if (folder / ABOUT).exists() else {}
+            classes = labels_from_json(about.get(LABELS), run.classes)
+            found = cls(
+                config=to_config_dict(run.config.flat()), random_state=run.config.seed
+            )
+            found._adopt(run, classes)
+        return found
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike) -> Self:
+        """Return the classifier of a folder, as `load` does; nothing is downloaded."""
+        return cls.load(path)
+
+    def plot_history(
+        self, ax: "Axes | None" = None, metric: str = "accuracy"
+    ) -> "Axes":
+        """Draw a metric of the training and the validation images by step.
+
+        Args:
+          ax: to draw in; None makes a figure.
+          metric: `accuracy`, `loss`, or another one of `history_`.
+
+        Returns:
+          The axes.
+
+        Raises:
+          UserError: matplotlib is not installed.
+          ValueError: no row of `history_` has the metric.
+        """
+        check_is_fitted(self, "run_")
+        import_extra("matplotlib", extra="study", purpose="plot_history")
+        from hybrid_jax.plots import COLORS
+
+        rows = [
+            row for row in self.history_ if isinstance(row.get(metric), (int, float))
+        ]
+        if not rows:
+            numbers = (k for row in self.history_ for k in row if k not in _ABOUT_ROWS)
+            known = ", ".join(dict.fromkeys(numbers))
+            raise InvalidInput(f"metric={metric!r} is not in history_: take {known}")
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots()
+        for split, color in zip(("train", "validation"), COLORS, strict=False):
+            points = [
+                (row["step"], row[metric]) for row in rows if row["split"] == split
+            ]
+            if points:
+                ax.plot(*zip(*points, strict=True), label=split, color=color)
+        ax.set_xlabel("step")
+        ax.set_ylabel(metric)
+        ax.legend()
+        return ax
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.one_d_array = tags.input_tags.string = True  # paths
+        return tags
+
+    def _config(self, images: int, sizes: list[tuple[int, int]]) -> Config:
+        """Return the config of a run on so many images of these sizes."""
+        parameters = {name: getattr(self, name) for name in PARAMETERS}
+        if not isinstance(self.random_state, (int, np.integer)):
+            state = check_random_state(self.random_state)
+            parameters["random_state"] = int(state.randint(2**31 - 1))
+        if isinstance(self.init_from, os.PathLike):
+            parameters["init_from"] = os.fspath(self.init_from)
+        return choose_config(parameters, self.config, images, sizes)
+
+    def _adopt(self, run: Run, classes: np.ndarray) -> None:
+        """Hold a trained run, with the labels of its classes, sorted."""
+        columns = encode_labels(classes, run.classes, "labels")
+        if len(columns) != len(run.classes):
+            raise UserError(
+                f"there are {len(columns)} labels for the {len(run.classes)} classes "
+                "of this run"
+            )
+        self.run_, self.classes_, self._columns = run, classes, columns
+        self.history_ = run.history
+
+    @contextlib.contextmanager
+    def _labels_kept(self, classes: np.ndarray) -> Iterator[None]:
+        """Write the labels into the workdir at the end, or when interrupted."""
+
+        def write() -> None:
+            if self.workdir is not None:
+                folder = RunFolder(self.workdir)
+                if folder.has_checkpoints():
+                    labels = labels_to_json(classes)
+                    write_json(folder.path / ABOUT, {LABELS: labels})
+
+        try:
+            yield
+        except KeyboardInterrupt:
+            write()
+            raise
+        write()
+
+    def _probabilities_of_files(self, paths: list[Path]) -> Iterator[np.ndarray]:
+        for path, probabilities, error in self.run_.predict_files(paths):
+            if probabilities is None:
+                raise UserError(f"{escape(path)} cannot be read: {error}")
+            yield probabilities
+
+
+_ABOUT_ROWS = ("split", "step", "epoch", "class_accuracy", "seconds")
+
+
+@contextlib.contextmanager
+def _input_errors() -> Iterator[None]:
+    """Raise a user's mistakes as `ValueError`, in the words of the parameters."""
+    try:
+        yield
+    except (InvalidInput, OutOfMemory):
+        raise
+    except UserError as error:
+        text = str(error).replace("--workdir", "workdir")
+        for name, field in PARAMETERS.items():
+            for flag in (f"--config.{field}", f"config.{field}"):
+                text = text.replace(flag, name)
+        raise InvalidInput(text) from None

@@ -1,0 +1,197 @@
+"""From the parameters of `hybrid_jax.Classifier` to a config."""
+
+import copy
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from hybrid_jax.config.files import find, load_config
+from hybrid_jax.config.resolve import resolve
+from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.errors import UserError
+from hybrid_jax.models.registry import MODELS, HybridRow
+from hybrid_jax.models.strides import SMALLEST_IMAGE, choose_strides
+
+RECIPE = "folder"  # where no config is given
+# Fields that parameters set, where these are not None.
+PARAMETERS = {
+    "model": "model.name",
+    "epochs": "train.epochs",
+    "steps": "train.steps",
+    "batch_size": "train.batch_size",
+    "learning_rate": "optim.learning_rate",
+    "image_size": "data.image_size",
+    "symmetry": "augment.symmetry",
+    "validation": "data.validation",
+    "class_weight": "loss.class_weights",
+    "init_from": "init_from",
+    "random_state": "seed",
+}
+LARGEST_SIDE = 128  # of images, where no size is chosen
+EPOCHS, FEWEST_STEPS = 40, 1000  # where no length is chosen: whichever is longer
+EVALUATIONS = 20  # of such a run
+WARMUP = 0.1  # share of such a run
+LONGEST_WARMUP = 1 / 3  # share of a run whose length is chosen, and its recipe is not
+
+
+def choose_config(
+    parameters: Mapping[str, Any],
+    config: ConfigDict | Config | str | os.PathLike | None,
+    images: int,
+    sizes: Sequence[tuple[int, int]],
+) -> Config:
+    """Return the config that parameters ask for.
+
+    Args:
+      parameters: values by name, those of `PARAMETERS`; None leaves what `config` says.
+      config: the recipe; None is `RECIPE`, of a length that goes by `images`.
+      images: how many there are, those for validation among them.
+      sizes: `(height, width)` of them, each at least once.
+
+    Raises:
+      UserError: names the field, its value and what is allowed.
+    """
+    given = {name: _plain(value) for name, value in parameters.items()}
+    if given["steps"] is not None and given["epochs"] is not None:
+        raise UserError(
+            f"steps={given['steps']} and epochs={given['epochs']} are two lengths of "
+            "one run: leave one of them at None"
+        )
+    fields = {
+        PARAMETERS[name]: _field_value(PARAMETERS[name], value)
+        for name, value in given.items()
+        if value is not None
+    }
+    # The images are handed over, so nothing is left of where others lie.
+    fields |= {name: FIELDS[name].default for name in ("data.path", "data.group")}
+    # Each by itself first; the length of a recipe may not go with its warm-up yet.
+    resolve(Config().replace(fields | {"optim.warmup_epochs": 0.0}))
+    recipe = resolve(_load(config, given["model"]))
+    changed = recipe.replace(fields | {"data.name": "arrays"})
+    if not changed.data.image_size:
+        changed = changed.replace(_size_fields(changed, sizes))
+    is_chosen = given["steps"] is not None or given["epochs"] is not None
+    if is_chosen or config is None:
+        changed = changed.replace(
+            _length_fields(changed, given, images, config is None)
+        )
+    return resolve(changed)
+
+
+def _load(config: Any, model: Any) -> ConfigDict | Config:
+    """Return the recipe, for the model if it is a file that takes one."""
+    if config is None:
+        config = RECIPE
+    if isinstance(config, (str, os.PathLike)):
+        text = os.fspath(config)
+        if model in MODELS and not find(text)[1]:
+            try:
+                return load_config(f"{text}:{model}", {})
+            except UserError:  # it takes no model
+                return load_config(text, {})
+        return load_config(text, {})
+    if not isinstance(config, (ConfigDict, Config)):
+        raise UserError(
+            f"config is {type(config).__name__}: give a file, a name such as "
+            "'few_images', or a ConfigDict"
+        )
+    return copy.deepcopy(config)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of Python for one of NumPy, which grids of values hold."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _field_value(name: str, value: Any) -> Any:
+    """Return a value in the type that its field has, where it means the same."""
+    if name == "data.image_size" and not isinstance(value, str):
+        sides = [value, value] if np.ndim(value) == 0 else value
+        try:
+            return tuple(operator.index(_plain(side)) for side in sides)
+        except TypeError:
+            return value
+    if float in FIELDS[name].types and type(value) is int:
+        return value if int in FIELDS[name].types else float(value)
+    return value
+
+
+def _size_fields(config: Config, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Return the fields of the size that images are trained at.
+
+    Images of one size keep it, if it is from 16 to `LARGEST_SIDE` pixels. Smaller ones
+    are enlarged by a whole factor, and the first stride of a hybrid undoes that. Larger
+    ones are reduced. Images of several sizes come to a square of their median side.
+    """
+    unique = {*sizes}
+    if len(unique) > 1:
+        side = int(np.median([min(size) for size in sizes]))
+        side = min(max(side, SMALLEST_IMAGE), LARGEST_SIDE)
+        return {"data.image_size": (side, side)}
+    ((height, width),) = unique
+    if min(height, width) < SMALLEST_IMAGE:
+        factor = -(-SMALLEST_IMAGE // min(height, width))
+        size = height * factor, width * factor
+        fields: dict[str, Any] = {"data.image_size": size}
+        return fields | _coarse_strides(config, size)
+    if max(height, width) <= LARGEST_SIDE:
+        return {}
+    scale = LARGEST_SIDE / max(height, width)
+    short = (max(round(side * scale), SMALLEST_IMAGE) for side in (height, width))
+    return {"data.image_size": tuple(short)}
+
+
+def _coarse_strides(config: Config, size: tuple[int, int]) -> dict[str, Any]:
+    """Return strides whose first halves enlarged images; none where they are set."""
+    row = MODELS[config.model.name]
+    strides = choose_strides(size)
+    if (
+        not isinstance(row, HybridRow)
+        or row.strides
+        or config.model.strides
+        or len(row.depths) + 1 != len(strides)
+        or strides[0] == 2
+    ):
+        return {}
+    return {"model.strides": (2, *strides[1:-1], 1)}
+
+
+def _length_fields(
+    config: Config, given: Mapping[str, Any], images: int, own_recipe: bool
+) -> dict[str, Any]:
+    """Return the fields of the length of a run, of its warm-up and its evaluations.
+
+    Args:
+      config: all other fields.
+      given: the parameters.
+      images: how many there are.
+      own_recipe: whether no config was given, so that no field is the user's choice.
+    """
+    held_out, images_a_step = config.data.validation, config.train.batch_size
+    if isinstance(held_out, str):  # a fold, such as 2/5
+        held_out = 1 / int(held_out.split("/")[1])
+    trained = max(int(images * (1 - held_out)), 1)
+    steps = given["steps"]
+    if steps is None and given["epochs"] is None:
+        # Rounded, so that the folds of a cross-validation share their programs.
+        steps = max(FEWEST_STEPS, 100 * round(EPOCHS * trained / images_a_step / 100))
+    length = steps or -(-given["epochs"] * trained // images_a_step)
+    if own_recipe:
+        warmup = int(WARMUP * length)
+    else:
+        asked = config.optim.warmup_steps or (
+            config.optim.warmup_epochs * trained / images_a_step
+        )
+        warmup = int(min(asked, LONGEST_WARMUP * length))
+    fields = {
+        "train.steps": steps or 0,
+        "optim.warmup_steps": warmup,
+        "optim.warmup_epochs": 0.0,
+    }
+    if own_recipe:
+        fields["train.eval_every_steps"] = max(length // EVALUATIONS, 1)
+    return fields

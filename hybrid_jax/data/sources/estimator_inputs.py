@@ -1,0 +1,102 @@
+"""What an estimator is given: images or paths of images, and labels of any kind."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils import column_or_1d
+
+from hybrid_jax.data.sources.array_checks import check_images, check_labels
+from hybrid_jax.errors import UserError, elide, plural
+from hybrid_jax.paths import expand_user
+
+LABELS = "labels"  # entry of a JSON file: the labels of the classes
+
+
+def as_column(y: Any) -> Any:
+    """Return labels `[N]`; those of a column `[N, 1]` with scikit-learn's warning.
+
+    Raises:
+      UserError: there are none.
+    """
+    if y is None:
+        raise UserError("y is None: give the label of each image")
+    is_column = getattr(y, "ndim", 1) == 2 and y.shape[1] == 1
+    return column_or_1d(y, warn=True) if is_column else y
+
+
+def find_classes(y: Any) -> np.ndarray:
+    """Return the sorted labels, once each, in the type that they were given in.
+
+    Raises:
+      UserError: they are no labels of two classes or more.
+    """
+    values = check_labels(y, "y")
+    if values.dtype.kind == "f":  # as scikit-learn's own classifiers do
+        raise UserError(
+            f"y has fractions, such as {values[values % 1 != 0][0]:g}: labels are "
+            "classes; np.digitize(y, edges) makes classes of measurements"
+        )
+    labels = np.asarray(y if hasattr(y, "dtype") else [*y])
+    if labels.size == 0:
+        raise UserError("y is empty: give the label of each image")
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise UserError(f"all labels of y are {classes[0]!s}: two classes are needed")
+    return classes
+
+
+def as_images(X: Any) -> np.ndarray | list[Path]:
+    """Return images uint8 `[N, h, w, C]`, or the paths of image files.
+
+    Raises:
+      UserError: it is neither.
+    """
+    if isinstance(X, (str, os.PathLike)):
+        raise UserError(f"X is one path, {elide(X)!r}: give a list of paths")
+    if hasattr(X, "dtype"):
+        X = np.asarray(X)
+        if X.dtype.kind not in "OUT":
+            return check_images(X, "X")
+    try:
+        values = [*X]
+    except TypeError:
+        raise UserError(
+            f"X is {type(X).__name__}: give images, or a list of paths"
+        ) from None
+    is_path = [isinstance(value, (str, os.PathLike)) for value in values]
+    if not any(is_path):
+        if not values:
+            raise UserError("X is empty: give images, or a list of paths")
+        return check_images(values, "X")
+    if not all(is_path):
+        raise UserError(
+            f"X has {plural(sum(is_path), 'path')} and {len(values) - sum(is_path):,} "
+            "other values: give paths alone, or an array of images"
+        )
+    return [Path(expand_user(value)) for value in values]
+
+
+def labels_to_json(classes: np.ndarray) -> dict[str, Any] | None:
+    """Return labels as JSON holds them; None of those that it cannot hold."""
+    values = classes.tolist()
+    if not all(isinstance(value, (str, bool, int, float)) for value in values):
+        return None
+    is_object = classes.dtype.kind == "O"
+    return {"dtype": "object" if is_object else classes.dtype.str, "values": values}
+
+
+def labels_from_json(stored: Any, names: Sequence[str]) -> np.ndarray:
+    """Return the sorted labels that `labels_to_json` stored, or else names, sorted.
+
+    Args:
+      stored: what it returned, or None.
+      names: of the classes.
+    """
+    try:
+        labels = np.array(stored["values"], dtype=stored["dtype"])
+    except (KeyError, TypeError, ValueError):
+        labels = np.array(names)
+    return np.unique(labels)

@@ -1,0 +1,104 @@
+"""Source of image files that a caller lists, each with its label."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.lazy_images import (
+    Files,
+    LazyImages,
+    refuse_unreadable,
+    scan_images,
+)
+from hybrid_jax.data.pixel_format import ImageInfo, choose_pixel_format
+from hybrid_jax.data.sources.array_checks import check_labels
+from hybrid_jax.data.sources.arrays import check_classes, encode_classes
+from hybrid_jax.errors import UserError, escape, plural
+from hybrid_jax.paths import expand_user
+
+
+class ListedFiles:
+    """Read listed image files as one training split; a `data.Source`."""
+
+    splits: tuple[str, ...] = ("train",)
+    notes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike],
+        labels: Any,
+        name: str,
+        infos: Sequence[ImageInfo],
+        config: DataConfig,
+    ):
+        """Check labels, and choose the pixel format.
+
+        Args:
+          paths: of the files.
+          labels: of any values `[N]`.
+          name: what the images are called in errors.
+          infos: of the files, from `scan`.
+          config: of the data set.
+
+        Raises:
+          UserError: names what is wrong, and the way out.
+        """
+        self._files = Files([*map(expand_user, paths)])
+        self._name, self.unused = name, dict[str, int]()
+        values = check_labels(labels, name)
+        if len(values) != len(paths):
+            raise UserError(
+                f"{name}: {plural(len(paths), 'image')} and {len(values):,} labels: "
+                "as many are needed"
+            )
+        self.classes, encoded = encode_classes({"train": values})
+        check_classes(self.classes, encoded)
+        self._labels = encoded["train"]
+        self._sizes = np.array([info[:2] for info in infos], np.int32)
+        self.form = choose_pixel_format(
+            [*infos], config.image_size, config.fit, config.background, name
+        )
+
+    def images(self, split: str) -> LazyImages:
+        """Return the images."""
+        rows = np.arange(len(self._files))
+        return LazyImages(self._files, self.form, rows, self._sizes)
+
+    def decoded(self, split: str) -> np.ndarray:
+        """Return all pixels, uint8 `[N, H, W, C]`."""
+        return self.images(split).decode_all(self._name)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash the names and sizes of all files, wherever they lie."""
+        paths = self._files.paths
+        lines = (f"{escape(path.name)} {path.stat().st_size}" for path in paths)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def labels(self, split: str) -> np.ndarray:
+        """Return labels int32 `[N]`, in the order of the images."""
+        return self._labels
+
+    def groups(self, split: str) -> None:
+        """Return None: no group is known."""
+
+
+def scan(paths: Sequence[str | os.PathLike], name: str) -> list[ImageInfo]:
+    """Return what is known of every image file.
+
+    Args:
+      paths: of the files.
+      name: what they are called in errors.
+
+    Raises:
+      UserError: names those that cannot be read.
+    """
+    files = Files([Path(expand_user(path)) for path in paths])
+    infos = scan_images(files, name)
+    refuse_unreadable(files, infos, name, "mend them, or leave them out")
+    return infos

@@ -1,0 +1,87 @@
+"""A trained network as two files: weights in safetensors, and what they mean in JSON.
+
+model.safetensors    the weights, with the network, its classes and its pixel format
+classifier.json      config, results, history, and the labels of the classes
+"""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from hybrid_jax.config import stored
+from hybrid_jax.data.pixel_format import PixelFormat
+from hybrid_jax.engine.experiment import model_spec, with_statistics
+from hybrid_jax.engine.json_files import read_json, write_json
+from hybrid_jax.engine.load_run import network_from_spec
+from hybrid_jax.engine.run import Run, no_splits
+from hybrid_jax.errors import UserError
+from hybrid_jax.weights.files import read_file, write_file
+
+WEIGHTS, ABOUT = "model.safetensors", "classifier.json"
+SCHEMA = "schema"  # entry of `ABOUT`: version of its config
+
+
+def save_network(run: Run, folder: Path, **about: Any) -> None:
+    """Write the network of a run; the folder is made if need be.
+
+    Args:
+      run: to be saved.
+      folder: to write to.
+      **about: more entries of `ABOUT`, fit for JSON.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    statistics = {"mean": run.network.mean, "deviation": run.network.std}
+    pixels = {name: np.asarray(x).tolist() for name, x in statistics.items()}
+    spec = model_spec(run.config.model, run.model, run.form.channels)
+    arrays = flatten_dict(jax.tree.map(np.asarray, run.variables), sep="/")
+    write_file(folder / WEIGHTS, arrays, spec, run.classes, run.form.to_json() | pixels)
+    found = {
+        SCHEMA: stored.SCHEMA,
+        "config": stored.nested(run.config),
+        "checkpoint": run.checkpoint,
+        "results": run.results,
+        "history": run.history,
+    }
+    write_json(folder / ABOUT, found | about)
+
+
+def load_network(folder: Path) -> Run:
+    """Return the run of a folder that `save_network` wrote.
+
+    Raises:
+      UserError: a file is missing or damaged.
+    """
+    weights, about = read_file(folder / WEIGHTS), read_json(folder / ABOUT)
+    try:
+        assert weights.spec and weights.pixels and weights.classes
+        config = stored.read(about["config"], about[SCHEMA])
+        pixels = dict(weights.pixels)
+        statistics = (
+            np.array(pixels.pop("mean"), np.float32),
+            np.array(pixels.pop("deviation"), np.float32),
+        )
+        form = PixelFormat.from_json(pixels)
+        checkpoint, results = int(about["checkpoint"]), about["results"]
+        history = [*about["history"]]
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder} holds no classifier that can be read ({error!r}): save it anew"
+        ) from None
+    network = network_from_spec(
+        weights.spec, dtype=config.dtype, fit=config.data.fit, loss=config.loss
+    )
+    return Run(
+        config=config,
+        network=with_statistics(network, statistics),
+        classes=weights.classes,
+        form=form,
+        checkpoint=checkpoint,
+        variables=functools.partial(unflatten_dict, weights.arrays, sep="/"),
+        splits=no_splits,
+        results=results,
+        history=history,
+    )

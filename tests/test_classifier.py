@@ -1,0 +1,326 @@
+"""The estimator, by the checks of scikit-learn that apply to images, and by its run."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import scipy.special
+from PIL import Image
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import hybrid_jax
+from hybrid_jax import Classifier
+from hybrid_jax.engine import compile as compiling
+from hybrid_jax.errors import UserError
+from tests.engine.experiments import small
+
+NAMES = np.array(["seven", "one", "drei", "zero"], object)  # in no order
+
+
+@pytest.fixture(scope="module")
+def images():
+    """The digits 0 to 3 in an array, 120 of them, and their labels."""
+    pixels, labels = load_digits(n_class=4, return_X_y=True)
+    pixels = np.round(pixels.reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
+    return pixels[:120], labels[:120]
+
+
+def untrained(**parameters) -> Classifier:
+    """A classifier of the small hybrid; those of as many images share programs."""
+    config = small(
+        data__per_class=0,
+        optim__ema_decay=0.0,
+        train__eval_every=3,
+        optim__learning_rate=1e-2,
+    )
+    return Classifier(config=config, **{"steps": 30} | parameters)
+
+
+@pytest.fixture(scope="module")
+def fitted(images, tmp_path_factory):
+    """One trained on names, in a folder."""
+    x, y = images
+    workdir = tmp_path_factory.mktemp("runs") / "Läufe [1]"
+    return untrained(workdir=workdir).fit(x, NAMES[y])
+
+
+def test_parameters_are_kept_as_they_are_given():
+    classifier = untrained(learning_rate=3e-3)
+    assert classifier.get_params()["learning_rate"] == 3e-3
+    assert classifier.set_params(steps=5) is classifier
+    assert classifier.get_params()["steps"] == 5
+    copied = clone(classifier)
+    assert copied.get_params().keys() == classifier.get_params().keys()
+    assert copied.config.to_dict() == classifier.config.to_dict()
+    with pytest.raises(ValueError, match="dept"):
+        classifier.set_params(dept=3)
+    assert "learning_rate=0.003" in repr(classifier)
+
+
+def test_what_needs_training_says_so(images):
+    classifier = untrained()
+    for call in (
+        classifier.predict,
+        classifier.predict_proba,
+        classifier.decision_function,
+        classifier.save,
+    ):
+        with pytest.raises(NotFittedError):
+            call(images[0])
+    with pytest.raises(NotFittedError):
+        classifier.plot_history()
+
+
+def test_predictions_agree_with_each_other_and_with_the_run(fitted, images):
+    x, y = images
+    before = x.copy()
+    probabilities, scores = fitted.predict_proba(x), fitted.decision_function(x)
+    predicted = fitted.predict(x)
+    assert fitted.classes_.tolist() == sorted(NAMES)
+    assert predicted.dtype == NAMES.dtype
+    np.testing.assert_array_equal(predicted, fitted.classes_[probabilities.argmax(1)])
+    np.testing.assert_allclose(
+        scipy.special.softmax(scores, 1), probabilities, atol=1e-5
+    )
+    np.testing.assert_array_equal(probabilities, fitted.predict_proba(x))
+    np.testing.assert_array_equal(x, before)
+    weights = np.arange(len(y))
+    assert fitted.score(x, NAMES[y], weights) == pytest.approx(
+        accuracy_score(NAMES[y], predicted, sample_weight=weights)
+    )
+    assert fitted.score(x, NAMES[y]) > 0.5  # of four classes
+    found = fitted.run_.evaluate(x, NAMES[y])["accuracy"]
+    assert fitted.score(x, NAMES[y]) == pytest.approx(found)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["10", "9", "100", "1"]),  # text, which the engine sorts as numbers
+        np.array([-3, 7, 0, 200], object),
+        np.array([1.0, 2.0, 3.0, 4.0]),
+        NAMES,
+    ],
+    ids=lambda labels: str(labels.dtype) + str(labels[0]),
+)
+def test_labels_of_each_type_come_back(labels, images, tmp_path):
+    x, y = images
+    classifier = untrained().fit(x, labels[y])
+    np.testing.assert_array_equal(classifier.classes_, np.unique(labels))
+    predicted = classifier.predict(x)
+    assert predicted.dtype == labels.dtype
+    # Another order of the columns would leave a quarter right, or less.
+    assert classifier.score(x, labels[y]) > 0.4
+    classifier.save(tmp_path / "saved")
+    loaded = Classifier.load(tmp_path / "saved")
+    assert loaded.classes_.dtype == labels.dtype
+    np.testing.assert_array_equal(loaded.predict(x), predicted)
+
+
+def test_fitting_again_forgets_what_was_learned(fitted, images):
+    x, y = images
+    classifier = untrained()
+    assert classifier.fit(x, (y > 1).tolist()) is classifier
+    assert classifier.classes_.tolist() == [False, True]
+    assert classifier.predict(x).dtype == bool
+    scores = classifier.decision_function(x)  # one for both
+    assert scores.shape == (len(x),)
+    np.testing.assert_allclose(
+        scipy.special.expit(scores), classifier.predict_proba(x)[:, 1], atol=1e-5
+    )
+    classifier.fit(x, NAMES[y])
+    assert classifier.history_[-1]["loss"] == fitted.history_[-1]["loss"]
+    np.testing.assert_array_equal(classifier.predict_proba(x), fitted.predict_proba(x))
+
+
+def test_pickles_and_copies_predict_the_same(fitted, images):
+    x = images[0]
+    expected = fitted.predict_proba(x)
+    content = pickle.dumps(fitted)
+    assert len(content) < 500_000  # 32,000 parameters, and no program
+    again = pickle.loads(pickle.dumps(pickle.loads(content)))  # noqa: S301
+    for found in (again, copy.deepcopy(fitted)):
+        np.testing.assert_array_equal(found.predict_proba(x), expected)
+        assert found.history_ == fitted.history_
+
+
+def test_folds_share_programs_and_grids_take_fields(images, monkeypatch):
+    x, y = images
+    compiled, compile_one = [], compiling.Program._compile
+    monkeypatch.setattr(
+        compiling.Program,
+        "_compile",
+        lambda self, lowered: compiled.append(1) or compile_one(self, lowered),
+    )
+    folds = [(np.arange(n), np.arange(80, 120)) for n in (80, 79)]
+    scores = cross_val_score(untrained(), x, NAMES[y], cv=folds)
+    assert scores.shape == (2,)
+    assert scores.mean() > 0.4
+    once = len(compiled)
+    assert once <= 4  # initialization, training, evaluation, prediction
+    grid = {"learning_rate": np.array([1e-2]), "random_state": [0, 1]}
+    search = GridSearchCV(untrained(), grid, cv=folds[:1]).fit(x, y)
+    assert search.best_params_.keys() == grid.keys()
+    assert len(search.cv_results_["params"]) == 2
+    assert len(compiled) <= once + 3  # all but prediction anew, to refit on all
+    assert search.predict(x[:3]).shape == (3,)
+
+
+def test_pipelines_and_calibration(fitted, images):
+    x, y = images
+    pixels = [("pixels", FunctionTransformer(lambda x: np.round(x * 255).astype("u1")))]
+    pipeline = Pipeline([*pixels, ("classifier", untrained())]).fit(x / 255, y)
+    assert pipeline.predict(x[:5] / 255).shape == (5,)
+    assert pipeline[-1].run_.form.channels == 1
+    calibrated = CalibratedClassifierCV(FrozenEstimator(fitted), method="temperature")
+    calibrated.fit(x[..., None], NAMES[y])
+    probabilities = calibrated.predict_proba(x[..., None])
+    np.testing.assert_array_equal(
+        probabilities.argmax(1), fitted.predict_proba(x).argmax(1)
+    )
+    temperature = 1 / calibrated.calibrated_classifiers_[0].calibrators[0].beta_
+    expected = scipy.special.softmax(fitted.decision_function(x) / temperature, 1)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+
+def test_paths_are_read_like_arrays(fitted, images, tmp_path):
+    x, y = images[0], NAMES[images[1]]
+    paths = [tmp_path / f"{row} [ä].png" for row in range(len(x))]
+    for path, pixels in zip(paths, x, strict=True):
+        Image.fromarray(pixels).save(path)
+    of_paths = untrained().fit([*map(str, paths)], y)
+    expected = fitted.predict_proba(x)
+    np.testing.assert_array_equal(of_paths.predict_proba(paths), expected)
+    np.testing.assert_array_equal(of_paths.predict_proba(x), expected)
+    np.testing.assert_array_equal(
+        of_paths.predict(np.array(paths, object)), fitted.predict(x)
+    )
+    np.testing.assert_array_equal(
+        of_paths.decision_function(paths), fitted.decision_function(x)
+    )
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    broken = [*paths[:-1], tmp_path / "broken.png"]
+    for call in (
+        lambda: untrained().fit(broken, y),
+        lambda: of_paths.predict(broken),
+        lambda: of_paths.decision_function(broken),
+    ):
+        with pytest.raises(ValueError, match=r"broken\.png"):
+            call()
+
+
+def test_folders_are_loaded_with_their_labels(fitted, images, tmp_path):
+    x = images[0]
+    expected = fitted.predict_proba(x)
+    loaded = Classifier.load(fitted.workdir)
+    np.testing.assert_array_equal(loaded.predict_proba(x), expected)
+    np.testing.assert_array_equal(loaded.classes_, fitted.classes_)
+    assert loaded.classes_.dtype == object
+    assert loaded.history_ == fitted.history_
+    loaded.save(tmp_path / "saved")
+    loaded.save(tmp_path / "saved")  # again, in its place
+    saved = Classifier.from_pretrained(tmp_path / "saved")
+    np.testing.assert_array_equal(saved.predict_proba(x), expected)
+    assert saved.run_.results["validation"] == fitted.run_.results["validation"]
+    assert not list((tmp_path / "saved").glob("*.pkl"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    with pytest.raises(ValueError, match="holds other files"):
+        loaded.save(tmp_path / "other")
+    with pytest.raises(ValueError, match="holds no run"):
+        Classifier.load(tmp_path / "nothing")
+
+
+def test_a_run_without_the_estimator_is_loaded_with_names(images, tmp_path):
+    x, y = images
+    config = untrained().config.copy_and_resolve_references()
+    config.update_from_flattened_dict(
+        {"train.steps": 30, "optim.warmup_steps": 3, "optim.warmup_epochs": 0.0}
+    )
+    run = hybrid_jax.fit(config, {"train": (x, y)}, tmp_path / "run", verbose=False)
+    loaded = Classifier.load(tmp_path / "run")
+    assert loaded.classes_.tolist() == ["0", "1", "2", "3"]
+    np.testing.assert_array_equal(loaded.predict_proba(x), run.predict(x))
+    again = clone(loaded).fit(x, y)  # by the same recipe
+    np.testing.assert_array_equal(again.predict_proba(x), run.predict(x))
+
+
+def test_the_same_call_resumes_what_was_interrupted(fitted, images, tmp_path):
+    x, y = images
+    classifier = untrained(workdir=tmp_path / "run", verbose=True)
+    config = classifier.config.copy_and_resolve_references()
+    config.debug.inject = "term@4"
+    with pytest.raises(KeyboardInterrupt):
+        clone(classifier).set_params(config=config).fit(x, NAMES[y])
+    partial = Classifier.load(tmp_path / "run")
+    assert partial.run_.checkpoint == 4
+    assert partial.classes_.dtype == object
+    assert classifier.fit(x, NAMES[y]).run_.checkpoint > 4
+    np.testing.assert_array_equal(classifier.predict_proba(x), fitted.predict_proba(x))
+    with pytest.raises(ValueError, match="holds a run of other data"):
+        clone(classifier).fit(x, NAMES[y[::-1]])
+
+
+def test_histories_are_drawn(fitted):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    axes = fitted.plot_history()
+    assert [line.get_label() for line in axes.lines] == ["train", "validation"]
+    rows = [row for row in fitted.history_ if row["split"] == "validation"]
+    assert [*axes.lines[1].get_ydata()] == [row["accuracy"] for row in rows]
+    assert fitted.plot_history(axes, metric="loss") is axes
+    plt.close(axes.figure)
+    with pytest.raises(ValueError, match=r"take .*accuracy"):
+        fitted.plot_history(metric="acuracy")
+
+
+def images_of(dtype):
+    return np.zeros((4, 16, 16), dtype)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "x", "y", "message"),
+    [
+        ({}, images_of("u1"), [0, 0, 0, 0], "two classes"),
+        ({}, images_of("u1"), [0, 1, 0], "4 images and y 3 labels"),
+        ({}, images_of("u1"), [], "empty"),
+        ({}, images_of("u1"), None, "y is None"),
+        ({}, images_of("u1"), [0, 1, np.nan, 1], "NaN"),
+        ({}, images_of("u1"), [0, 1, 0.5, 1], "fractions"),
+        ({}, images_of("u1"), [0, 1, None, "a"], "several types"),
+        ({}, images_of("u1"), np.eye(4), "one a row"),
+        ({}, images_of(float), [0, 1, 0, 1], "uint8"),
+        ({}, images_of("u1")[0], [0, 1] * 8, "reshape"),
+        ({}, [], [0, 1], "X is empty"),
+        ({}, 5, [0, 1], "int"),
+        ({}, None, [0, 1], "NoneType"),
+        ({}, "cells/", [0, 1], "one path"),
+        ({}, ["a.png", 3], [0, 1], "1 path and 1"),
+        ({}, ["a.png", "b.png"], [0, 1], "it is gone"),
+        ({"steps": 3, "epochs": 3}, images_of("u1"), [0, 1, 0, 1], "two lengths"),
+        ({"batch_size": 0}, images_of("u1"), [0, 1, 0, 1], "^batch_size=0"),
+        ({"epochs": 0, "steps": None}, images_of("u1"), [0, 1, 0, 1], "^epochs=0"),
+        ({"learning_rate": np.nan}, images_of("u1"), [0, 1, 0, 1], "^learning_rate"),
+        ({"image_size": 2}, images_of("u1"), [0, 1, 0, 1], "image_size"),
+        ({"model": "astroforme"}, images_of("u1"), [0, 1, 0, 1], "did you mean"),
+        ({"config": "few_image"}, images_of("u1"), [0, 1, 0, 1], "few_images"),
+        ({"config": 3}, images_of("u1"), [0, 1, 0, 1], "config is int"),
+        ({"validation": 0.5}, images_of("u1"), [0, 1, 1, 1], "1 training image"),
+    ],
+)
+def test_mistakes_are_one_line(parameters, x, y, message):
+    with pytest.raises(ValueError, match=message) as error:
+        untrained().set_params(**parameters).fit(x, y)
+    assert isinstance(error.value, UserError)
+    assert "\n" not in str(error.value)
