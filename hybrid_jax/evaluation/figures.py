@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybrid_jax.errors import escape
+from hybrid_jax.evaluation.bootstrap import proportion
 from hybrid_jax.evaluation.calibration import Bin, reliability
 from hybrid_jax.evaluation.predictions import confusion_matrix
 from hybrid_jax.evaluation.selective import risk_coverage
@@ -105,7 +106,7 @@ def _draw_reliability(rows: list["Axes"], found: "Evaluation") -> None:
         label = f"at temperature {found.temperature:.2f}"
         _draw_bins(upper, scaled, label, COLORS[1], "s")
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    upper.legend(frameon=False)
+    upper.legend(frameon=False, loc="lower left")
     lower.hist(found.predictions.confidence, bins=30, range=(0, 1), color=COLORS[0])
     lower.set(xlabel="confidence", ylabel="images")
 
@@ -113,13 +114,14 @@ def _draw_reliability(rows: list["Axes"], found: "Evaluation") -> None:
 def _draw_bins(
     axes: "Axes", bins: list[Bin], label: str, color: str, marker: str
 ) -> None:
-    """Draw a point for each bin, whose area grows with its images."""
+    """Draw a point with its 95 % interval for each bin; its area grows with images."""
     filled = [row for row in bins if row.images]
     confidence = [row.confidence for row in filled]
     accuracy = [row.accuracy for row in filled]
     most = max(row.images for row in filled)
     areas = [6 + 60 * row.images / most for row in filled]
-    axes.plot(confidence, accuracy, color=color, lw=0.8, alpha=0.5)
+    ends = [proportion(row.accuracy, row.images) for row in filled]
+    axes.vlines(confidence, *zip(*ends, strict=True), color=color, lw=1, alpha=0.4)
     axes.scatter(
         confidence, accuracy, areas, label=label, color=color, marker=marker, alpha=0.8
     )
@@ -164,8 +166,9 @@ FIGURES = {
     ),
     "reliability": Figure(
         "Reliability",
-        "Accuracy against confidence: on the dashed line, probabilities mean what they "
-        "say. Below, how many images have such a confidence.",
+        "Accuracy against confidence, with 95 % intervals: on the dashed line, "
+        "probabilities mean what they say. Below, how many images have such a "
+        "confidence.",
         _draw_reliability,
         lambda found: (4.8, 5.6),
         rows=2,

@@ -129,7 +129,8 @@ def _entry(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_entry(inside)}" for name, inside in value.items())
     if isinstance(value, list):
-        return " x ".join(map(_entry, value))
+        is_size = all(isinstance(inside, int) for inside in value)
+        return ("x" if is_size else ", ").join(map(_entry, value))
     return f"{value:.4g}" if isinstance(value, float) else f"{value}"
 
 

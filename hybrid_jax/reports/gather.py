@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from hybrid_jax.engine.json_files import read_json
 from hybrid_jax.engine.run import Run
@@ -20,6 +20,27 @@ from hybrid_jax.reports import facts, pictures
 from hybrid_jax.reports.curves import learning_curves
 
 PURPOSE = "a report, which draws figures,"
+CURVES = (
+    "Training values are of augmented images and of a loss that may be smoothed, so "
+    "they may be worse than those of validation. The dotted line marks the weights that "
+    "are judged here."
+)
+
+
+class Figure(NamedTuple):
+    """A figure in a page.
+
+    Attributes:
+      name: `curves`, or one of `evaluation.figures.FIGURES`.
+      title: what it shows.
+      caption: how to read it.
+      svg: an element of the page.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: str
 
 
 @dataclasses.dataclass
@@ -35,10 +56,9 @@ class RunReport:
       accuracy: with its 95 % interval; None where nothing was measured.
       judged: the images that this is of, in words.
       weights: which weights these are, and what chose them, in words.
-      curves: SVG; empty where there are none.
       evaluation: of the images; None where they are gone.
       measures: title, value, interval and value at the temperature of each measure.
-      figures: name, title, caption and SVG of each.
+      figures: those that there are: learning curves, and those of the evaluation.
       classes: a row of the table of classes.
       mistakes, right: the images that the model was surest of.
       augmented: an image, and augmentations of it.
@@ -56,7 +76,6 @@ class RunReport:
     accuracy: Estimate | None
     judged: str
     weights: str
-    curves: str
     network: dict[str, str]
     parts: list[list[str]]
     changed: list[facts.FieldRow]
@@ -64,7 +83,7 @@ class RunReport:
     identity: dict[str, str]
     evaluation: Evaluation | None = None
     measures: list[list[str]] = dataclasses.field(default_factory=list)
-    figures: list[tuple[str, str, str, str]] = dataclasses.field(default_factory=list)
+    figures: list[Figure] = dataclasses.field(default_factory=list)
     classes: list[list[str]] = dataclasses.field(default_factory=list)
     mistakes: list[pictures.Picture] = dataclasses.field(default_factory=list)
     right: list[pictures.Picture] = dataclasses.field(default_factory=list)
@@ -107,14 +126,15 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
         accuracy=accuracy,
         judged=judged,
         weights=_weights(run),
-        curves=learning_curves(run.history, run.checkpoint, prefix, PURPOSE),
         network=facts.network(counted),
         parts=facts.parts(counted),
         changed=changed,
         others=others,
         identity=facts.identity(data),
     )
-    if not report.curves:
+    if curves := learning_curves(run.history, run.checkpoint, prefix, PURPOSE):
+        report.figures.append(Figure("curves", "Learning curves", CURVES, curves))
+    else:
         report.left_out.append("Learning curves: the run's folder holds no metrics.")
     if run.results is None:
         report.left_out.append(
@@ -165,15 +185,9 @@ def _add_evaluation(report: RunReport) -> None:
         report.judged += f" in {plural(groups, 'group')}"
     report.measures = _measures(found)
     report.classes = [*map(_class_row, found.per_class)]
-    report.figures = [
-        (
-            key,
-            row.title,
-            row.caption,
-            figures.as_svg(found, key, report.prefix, PURPOSE),
-        )
-        for key, row in figures.FIGURES.items()
-    ]
+    for name, row in figures.FIGURES.items():
+        svg = figures.as_svg(found, name, report.prefix, PURPOSE)
+        report.figures.append(Figure(name, row.title, row.caption, svg))
     report.mistakes = pictures.answers(found, split, right=False)
     report.right = pictures.answers(found, split, right=True)
 

@@ -69,7 +69,7 @@ def render(reports: Sequence[RunReport]) -> str:
         .get_template("page.html.j2")
         .render(
             reports=reports,
-            title=f"{len(reports)} runs" if is_many else reports[0].title,
+            title=f"{len(reports)} runs compared" if is_many else reports[0].title,
             differing=comparison.differing_fields(reports),
             over_seeds=comparison.over_seeds(reports),
             against_first=comparison.against_first(reports),
