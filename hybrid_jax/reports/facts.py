@@ -1,12 +1,7 @@
 """What is said of a run in words and numbers: data, network, config, environment."""
 
-import platform
 import statistics
-import sys
-from importlib import metadata
 from typing import Any, NamedTuple
-
-import jax
 
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.data.dataset import SPLITS, images_of_split
@@ -15,9 +10,6 @@ from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import plural
 from hybrid_jax.models.cost import Cost
 from hybrid_jax.models.strides import format_size
-from hybrid_jax.runtime import source_version
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "pillow")
 
 
 class FieldRow(NamedTuple):
@@ -132,12 +124,3 @@ def _entry(value: Any) -> str:
         is_size = all(isinstance(inside, int) for inside in value)
         return ("x" if is_size else ", ").join(map(_entry, value))
     return f"{value:.4g}" if isinstance(value, float) else f"{value}"
-
-
-def environment() -> dict[str, str]:
-    """Return versions and devices of this process."""
-    found = {"hybrid_jax": source_version(), "Python": sys.version.split()[0]}
-    found |= {name: metadata.version(name) for name in PACKAGES}
-    devices = jax.devices()
-    found["devices"] = f"{len(devices)} x {devices[0].device_kind}"
-    return found | {"platform": platform.platform()}

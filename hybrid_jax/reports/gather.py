@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_jax.engine.json_files import read_json
@@ -22,8 +23,8 @@ from hybrid_jax.reports.curves import learning_curves
 PURPOSE = "a report, which draws figures,"
 CURVES = (
     "Training values are of augmented images and of a loss that may be smoothed, so "
-    "they may be worse than those of validation. The dotted line marks the weights that "
-    "are judged here."
+    "they may be worse than those of validation. The dotted line marks the weights "
+    "that are judged here."
 )
 
 
@@ -65,6 +66,7 @@ class RunReport:
       network, parts: parameters and operations, of all and of each part.
       changed, others: fields that differ from their defaults, and those that do not.
       identity: of the data.
+      environment: that it was trained in; empty where its folder does not say.
       left_out: what the page lacks and why, a sentence each.
     """
 
@@ -81,6 +83,7 @@ class RunReport:
     changed: list[facts.FieldRow]
     others: list[facts.FieldRow]
     identity: dict[str, str]
+    environment: dict[str, str]
     evaluation: Evaluation | None = None
     measures: list[list[str]] = dataclasses.field(default_factory=list)
     figures: list[Figure] = dataclasses.field(default_factory=list)
@@ -112,8 +115,8 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
     Raises:
       UserError: matplotlib is not installed.
     """
-    path = RunFolder(workdir).data
-    data = read_json(path) if path.exists() else {}
+    folder = RunFolder(workdir)
+    data, environment = map(_read, (folder.data, folder.environment))
     accuracy, judged = _stored_accuracy(run, data)
     counted = cost(run.model, len(run.network.mean))
     changed, others = facts.fields(run.config)
@@ -131,6 +134,7 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
         changed=changed,
         others=others,
         identity=facts.identity(data),
+        environment=environment,
     )
     if curves := learning_curves(run.history, run.checkpoint, prefix, PURPOSE):
         report.figures.append(Figure("curves", "Learning curves", CURVES, curves))
@@ -143,6 +147,11 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
     _try(report, "Figures, classes and pictures", _add_evaluation)
     _try(report, "The preview of augmentation", _add_augmentation)
     return report
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read an object of JSON; one that is not there is empty."""
+    return read_json(path) if path.exists() else {}
 
 
 def _try(report: RunReport, what: str, add: Callable[[RunReport], None]) -> None:
@@ -193,9 +202,7 @@ def _add_evaluation(report: RunReport) -> None:
 
 
 def _add_augmentation(report: RunReport) -> None:
-    run = report.run
-    size = run.network.image_size
-    report.augmented = pictures.augmented(run.config, run.splits.train, size)
+    report.augmented = pictures.augmented(report.run)
 
 
 def _measures(found: Evaluation) -> list[list[str]]:

@@ -8,15 +8,13 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from PIL import Image
 
-from hybrid_jax.augment import augment
-from hybrid_jax.config.schema import Config
 from hybrid_jax.data import Split
+from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.startup_report import augmented_rows
 from hybrid_jax.evaluation.evaluate import Evaluation
-from hybrid_jax.runtime import jit_once
 
 SHOWN = 12  # images of a kind
 VIEWS = 8  # augmentations of one image
@@ -110,30 +108,16 @@ def encode(image: np.ndarray, side: int = SIDE) -> tuple[str, int, int]:
     return f"data:image/{form.lower()};base64,{text}", *picture.size
 
 
-def augmented(config: Config, train: Split, size: tuple[int, int]) -> list[Picture]:
+def augmented(run: Run) -> list[Picture]:
     """Return the first training image, then `VIEWS` augmentations of it.
 
-    Args:
-      config: of the run.
-      train: the training split.
-      size: height and width that the network sees.
-
     Raises:
-      UserError: the image cannot be read.
+      UserError: the image cannot be had any more.
     """
-    extents = None
-    if train.extents is not None:
-        extents = np.repeat(train.extents[:1], VIEWS, 0)
-    images, _ = jit_once(augment, static_argnums=(3, 4, 6))(
-        jax.random.key(config.seed),
-        np.repeat(np.asarray(train.images[:1]), VIEWS, 0),
-        np.ones((VIEWS, 1), np.float32),
-        config.augment,
-        size,
-        extents,
-        config.data.fit,
-    )
-    views = np.clip(np.asarray(images), 0, 255).astype(np.uint8)
+    train, size = run.splits.train, run.network.image_size
+    rows = np.zeros(VIEWS, int)
+    images = augmented_rows(run.config, train, rows, size, len(run.classes))
+    views = np.clip(images, 0, 255).astype(np.uint8)
     original = Picture(*encode(image_of(train, 0)), alt="The image as it is")
     return [original] + [
         Picture(*encode(view), alt=f"Augmentation {number} of the image")

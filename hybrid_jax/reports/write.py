@@ -15,7 +15,7 @@ from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, escape
 from hybrid_jax.extras import import_extra
 from hybrid_jax.paths import expand_user
-from hybrid_jax.reports import comparison, facts
+from hybrid_jax.reports import comparison
 from hybrid_jax.reports.gather import PURPOSE, RunReport, gather
 
 
@@ -73,7 +73,7 @@ def render(reports: Sequence[RunReport]) -> str:
             differing=comparison.differing_fields(reports),
             over_seeds=comparison.over_seeds(reports),
             against_first=comparison.against_first(reports),
-            environment=facts.environment(),
+            environment=runtime.environment(),
         )
     )
 

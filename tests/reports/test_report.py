@@ -127,6 +127,8 @@ def test_a_page_has_the_numbers_of_evaluate(runs, page):
     leaves = jax.tree.leaves(hybrid_jax.load_run(runs / "0").variables["params"])
     assert f"parameters {sum(map(np.size, leaves)):,} " in words
     assert "80 train, 30 validation, 50 test" in words
+    trained = words[words.index("Environment of the training") :]
+    assert f" jax {jax.__version__} " in trained
 
 
 def test_a_page_shows_the_surest_answers(runs, page):
