@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "evaluation": SCHEMA | {"data", "engine"},
     "baselines": SCHEMA | {"augment", "data"},
     "inspection": SCHEMA | {"augment", "data", "engine", "models"},
-    "reports": SCHEMA | {"augment", "data", "engine", "evaluation", "models", "sweeps"},
+    "reports": SCHEMA
+    | {"augment", "data", "engine", "evaluation", "models", "sweeps", "training"},
     "profiling": SCHEMA | {"data", "engine", "models", "ops", "training"},
     "sweeps": {"config", "data", "engine"},
     "studies": {"config", "data", "engine", "sweeps"},

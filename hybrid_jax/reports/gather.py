@@ -197,8 +197,8 @@ def _add_evaluation(report: RunReport) -> None:
     for name, row in figures.FIGURES.items():
         svg = figures.as_svg(found, name, report.prefix, PURPOSE)
         report.figures.append(Figure(name, row.title, row.caption, svg))
-    report.mistakes = pictures.answers(found, split, right=False)
-    report.right = pictures.answers(found, split, right=True)
+    report.mistakes = pictures.answers(report.run, found, split, right=False)
+    report.right = pictures.answers(report.run, found, split, right=True)
 
 
 def _add_augmentation(report: RunReport) -> None:

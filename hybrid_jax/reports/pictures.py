@@ -15,6 +15,7 @@ from hybrid_jax.data import Split
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.startup_report import augmented_rows
 from hybrid_jax.evaluation.evaluate import Evaluation
+from hybrid_jax.reports.saliency import overlays
 
 SHOWN = 12  # images of a kind
 VIEWS = 8  # augmentations of one image
@@ -32,6 +33,7 @@ class Picture(NamedTuple):
       name: of the image's file, without its folder; or its number.
       true, predicted: names of classes; empty where nothing was predicted.
       probability: of the predicted class.
+      beside: pictures that belong to it.
     """
 
     source: str
@@ -42,6 +44,7 @@ class Picture(NamedTuple):
     true: str = ""
     predicted: str = ""
     probability: float = 0.0
+    beside: tuple["Picture", ...] = ()
 
     @property
     def is_fine(self) -> bool:
@@ -49,10 +52,11 @@ class Picture(NamedTuple):
         return max(self.width, self.height) > LOSSLESS
 
 
-def answers(found: Evaluation, split: Split, right: bool) -> list[Picture]:
+def answers(run: Run, found: Evaluation, split: Split, right: bool) -> list[Picture]:
     """Return the images that a model was surest of, the surest first.
 
     Args:
+      run: whose answers they are.
       found: the evaluation of the split.
       split: its images.
       right: whether the answers are right, or mistakes.
@@ -63,23 +67,31 @@ def answers(found: Evaluation, split: Split, right: bool) -> list[Picture]:
     predictions = found.predictions
     rows = np.flatnonzero(predictions.correct == right)
     surest = np.argsort(-predictions.confidence[rows], kind="stable")[:SHOWN]
-    return [_answer(found, split, int(row)) for row in rows[surest]]
+    rows = rows[surest]
+    if not len(rows):
+        return []
+    # Both kinds have as many rows, the last one again, so that they share a program.
+    padded = np.pad(rows, (0, SHOWN - len(rows)), "edge")
+    drawn = overlays(run, split, padded)
+    return [
+        _answer(found, split, int(row), overlay)
+        for row, overlay in zip(rows, drawn, strict=False)
+    ]
 
 
-def _answer(found: Evaluation, split: Split, row: int) -> Picture:
+def _answer(found: Evaluation, split: Split, row: int, overlay: np.ndarray) -> Picture:
     predictions, classes = found.predictions, found.classes
     true = classes[predictions.labels[row]]
     predicted = classes[predictions.predicted[row]]
-    source, width, height = encode(image_of(split, row))
+    marked = Picture(*encode(overlay), alt=f"Pixels that {predicted} is sensitive to")
     return Picture(
-        source,
-        width,
-        height,
+        *encode(image_of(split, row)),
         alt=f"Image of the class {true}, called {predicted}",
         name=Path(found.names[row]).name,
         true=true,
         predicted=predicted,
         probability=float(predictions.confidence[row]),
+        beside=(marked,),
     )
 
 

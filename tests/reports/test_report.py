@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import hybrid_jax
-from hybrid_jax.reports import pictures
+from hybrid_jax.reports import pictures, saliency
 from hybrid_jax.reports.curves import points
 from tests.commands import hybrid_jax as command
 from tests.engine.experiments import flags
@@ -139,7 +139,7 @@ def test_a_page_shows_the_surest_answers(runs, page):
     right = probabilities.argmax(1) == split.labels
     assert 0 < right.sum() < len(right)  # so that there are both kinds
     shown = [min(12, count) for count in (right.sum(), (~right).sum())]
-    assert found.tags.count("img") == sum(shown) + 1 + pictures.VIEWS
+    assert found.tags.count("img") == 2 * sum(shown) + 1 + pictures.VIEWS
     assert all(found.alts)
     words = " ".join(found.words.split())
     worst = np.flatnonzero(~right)[probabilities[~right].max(1).argmax()]
@@ -158,6 +158,23 @@ def test_names_are_text_in_a_page(page):
     drawn = text[text.index('id="run1-confusion') :]
     assert "&lt;b&gt;zero" in drawn
     assert "$one_$" in drawn  # and no formula
+
+
+def test_sensitive_pixels_are_those_whose_change_changes_the_answer(runs):
+    run = hybrid_jax.load_run(runs / "0")
+    split, row = run.splits.test, 3
+    image = np.asarray(split.images[row : row + 1])
+    (slopes,) = saliency.slopes(run, image)[1]
+    before = run.predict(image)[0]
+    most = np.unravel_index(np.abs(slopes).argmax(), slopes.shape)
+    changed = image.copy()
+    step = 1 if image[0][most] < 128 else -1
+    changed[0][most] = image[0][most] + step
+    after = run.predict(changed)[0]
+    measured = np.log(after[before.argmax()] / before.max())
+    assert measured == pytest.approx(step * slopes[most], rel=0.1)
+    drawn = saliency.draw(image.astype(np.float32), slopes[None])[0]
+    np.testing.assert_array_equal(drawn[most[:2]], saliency.MARK)
 
 
 def test_several_runs_are_compared(runs):
