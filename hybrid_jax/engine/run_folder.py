@@ -349,7 +349,6 @@ class RunFolder:
                 )
                 write_json(self.config, about | stored.nested(config))
                 write_json(self.model, model)
-                write_json(self.environment, runtime.environment())
         if not _wait_for(self.config):
             raise UserError(
                 f"--workdir={self.path} of host 0 is not to be seen on host "
@@ -365,6 +364,11 @@ class RunFolder:
             known = read_json(self.data)
         if not stored_data.is_described(known):
             write_json(self.data, stored_data.described(splits, known))
+
+    def write_environment(self) -> None:
+        """Write the versions and devices that the run is trained with from here on."""
+        if self._hosts.is_main:
+            write_json(self.environment, runtime.environment())
 
     def write_results(self, results: dict) -> None:
         """Write which checkpoint was chosen, and its metrics."""
