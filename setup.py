@@ -44,7 +44,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["hybrid_jax", "hybrid_jax.*"]),
-    package_data={"hybrid_jax": ["py.typed"]},
+    package_data={"hybrid_jax": ["py.typed", "reports/*.j2", "reports/*.css"]},
     cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.11",
     # What we import ourselves is named here, even where another package brings it.
@@ -56,6 +56,7 @@ setup(
         "flax>=0.12",
         "grain>=0.2.18",  # streams of images; brings array_record, which TFDS reads
         "jax>=0.10",
+        "jinja2",  # pages about runs
         "ml_collections>=1.1",
         "numpy",
         "optax>=0.2.6",

@@ -1,11 +1,10 @@
 """Train image classifiers that combine convolutions and attention.
 
   hybrid-jax --config=digits
-
-trains a small network on handwritten digits, in a minute or two, in the folder
-runs/digits, and resumes it later. Change any field on the command line:
-
   hybrid-jax --config=digits --config.train.epochs=20
+
+The first trains a small network on handwritten digits, in a minute or two, in
+the folder runs/digits, and resumes it later. The second changes a field.
 """
 
 import importlib
@@ -26,6 +25,7 @@ COMMANDS = {
     "train": "train or resume a run; the default if --config is given",
     "evaluate": "measure the accuracy of a trained run",
     "predict": "predict the classes of images with a trained run",
+    "report": "write a page about runs: curves, mistakes, comparisons",
     "inspect": "look for problems in a data set before you train on it",
     "baselines": "test ordinary classifiers on an experiment's data",
     "sweep": "search the best values of an experiment's fields",
@@ -71,8 +71,7 @@ def usage() -> str:
     commands = "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
     return (
         f"{__doc__}\nCommands:\n{commands}\n\n"
-        "`hybrid-jax COMMAND --help` lists the flags and exit codes of one.\n"
-        "`python -m hybrid_jax.main` is the same program as `hybrid-jax`."
+        "Flags: `hybrid-jax COMMAND --help`. The same: `python -m hybrid_jax.main`."
     )
 
 

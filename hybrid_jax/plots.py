@@ -1,18 +1,28 @@
 """What all figures have in common: how they look, and that no half of one is left."""
 
 import contextlib
+import html
+import io
+import re
 import typing
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from hybrid_jax.extras import import_extra
 
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg")
 # Colors that the color-blind tell apart (Okabe & Ito 2008), but for black and yellow.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK = "#010203"  # of text and axes in a page, which the page's own color replaces
+INKED = ["text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color"]
+INKED += ["ytick.color"]
+NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 @contextlib.contextmanager
@@ -35,6 +45,75 @@ def saved_axes(
     Raises:
       UserError: matplotlib is not installed.
     """
+    with _new_figure(purpose, size, rows) as (figure, axes):
+        yield axes
+        figure.tight_layout()
+        for name in formats:
+            scratch = path.with_name(f".{path.name}.{name}")
+            about = {"Date": None} if name == "svg" else None
+            figure.savefig(scratch, dpi=150, format=name, metadata=about)
+            scratch.replace(path.with_name(f"{path.name}.{name}"))
+
+
+def inline_svg(
+    draw: Callable[[list["Axes"]], None],
+    name: str,
+    alt: str,
+    purpose: str,
+    size: tuple[float, float] = (6.4, 4.0),
+    rows: int = 1,
+) -> str:
+    """Draw a figure as an element of a page, in the page's own colors.
+
+    Text and axes have the color of the text around them. Lines have the variables
+    `--series-1` and on, where the page sets them, so that dark pages have lighter ones.
+
+    Args:
+      draw: draws in axes, one above the other with one x axis.
+      name: begins the ids of its elements, which are unique in the page with it.
+      alt: what the figure shows, for those who cannot see it.
+      purpose: what needs matplotlib, for the message where it is missing.
+      size: inches.
+      rows: number of axes.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    style = dict.fromkeys(INKED, INK) | {"svg.fonttype": "none"}
+    text = io.StringIO()
+    with _new_figure(purpose, size, rows, style) as (figure, axes):
+        draw(axes)
+        with warnings.catch_warnings():
+            # The page's fonts have the letters that matplotlib's lacks.
+            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+            figure.tight_layout()
+            figure.savefig(
+                text, dpi=150, format="svg", metadata=NO_METADATA, transparent=True
+            )
+    return _fit_for_page(text.getvalue(), name, alt)
+
+
+def _fit_for_page(svg: str, name: str, alt: str) -> str:
+    """Return an SVG document as an element: its ids unique, the page's colors."""
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r"(font: [\w. ]*?[\d.]+px) [^;\"]*", r"\1 system-ui, sans-serif", svg)
+    svg = svg.replace(INK, "currentColor")
+    for number, color in enumerate(map(str.lower, COLORS), 1):
+        svg = svg.replace(color, f"var(--series-{number}, {color})")
+    label = html.escape(alt)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+@contextlib.contextmanager
+def _new_figure(
+    purpose: str,
+    size: tuple[float, float],
+    rows: int,
+    style: dict[str, Any] | None = None,
+) -> Iterator[tuple["Figure", list["Axes"]]]:
+    """Give a figure and its axes, one above the other, and close it in the end."""
     import_extra("matplotlib", extra="study", purpose=purpose)
     import matplotlib
 
@@ -42,19 +121,13 @@ def saved_axes(
     import matplotlib.pyplot as plt
 
     # SVG of the same results is the same text, so that a repository can hold it.
-    style = {"svg.hashsalt": "hybrid_jax", "font.size": 10, "axes.axisbelow": True}
-    with plt.rc_context(style):  # type: ignore[arg-type]
+    look = {"svg.hashsalt": "hybrid_jax", "font.size": 10, "axes.axisbelow": True}
+    with plt.rc_context(look | (style or {})):  # type: ignore[arg-type]
         figure, found = plt.subplots(rows, sharex=True, figsize=size, squeeze=False)
         try:
             for each in found[:, 0]:
                 each.spines[["top", "right"]].set_visible(False)
                 each.grid(alpha=0.3)
-            yield [*found[:, 0]]
-            figure.tight_layout()
-            for name in formats:
-                scratch = path.with_name(f".{path.name}.{name}")
-                about = {"Date": None} if name == "svg" else None
-                figure.savefig(scratch, dpi=150, format=name, metadata=about)
-                scratch.replace(path.with_name(f"{path.name}.{name}"))
+            yield figure, [*found[:, 0]]
         finally:
             plt.close(figure)

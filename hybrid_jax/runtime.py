@@ -10,7 +10,10 @@ none of. On a CPU, neither a lower `xla_backend_optimization_level` nor
 import gc
 import hashlib
 import os
+import platform
+import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ CACHE_BYTES = 4 << 30
 # Allocations between two rounds of Python's garbage collector. Tracing makes millions
 # of objects that stay; with Python's default a quarter of it is spent in the collector.
 GC_THRESHOLD = 200_000
+# Whose versions a run's folder keeps.
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "pillow")
 
 
 def set_up(compilation_cache: bool) -> None:
@@ -46,6 +51,15 @@ def source_version() -> str:
         if not name.startswith("configs/"):
             digest.update(name.encode() + path.read_bytes())
     return f"{hybrid_jax.__version__} ({digest.hexdigest()[:12]})"
+
+
+def environment() -> dict[str, str]:
+    """Return versions and devices of this process, in words, by name."""
+    found = {"hybrid_jax": source_version(), "Python": sys.version.split()[0]}
+    found |= {name: metadata.version(name) for name in PACKAGES}
+    devices = jax.devices()
+    found["devices"] = f"{len(devices)} x {devices[0].device_kind}"
+    return found | {"platform": platform.platform()}
 
 
 def jit_once(fn: Callable, **options: Any) -> Any:

@@ -39,6 +39,8 @@ MAY_IMPORT = {
     "evaluation": SCHEMA | {"data", "engine"},
     "baselines": SCHEMA | {"augment", "data"},
     "inspection": SCHEMA | {"augment", "data", "engine", "models"},
+    "reports": SCHEMA
+    | {"augment", "data", "engine", "evaluation", "models", "sweeps", "training"},
     "profiling": SCHEMA | {"data", "engine", "models", "ops", "training"},
     "sweeps": {"config", "data", "engine"},
     "studies": {"config", "data", "engine", "sweeps"},
@@ -53,6 +55,7 @@ MAY_IMPORT = {
         "models",
         "parallel",
         "profiling",
+        "reports",
         "studies",
         "sweeps",
     },

@@ -231,6 +231,7 @@ class Training:
                 experiment.initialize.compile(threads)
             trainer = experiment.trainer(threads)
             self.folder.write_data(experiment.splits)
+            self.folder.write_environment()
             statistics = self.folder.statistics(experiment.splits)
             initial_state = partial(self._initial_state, pretrained)
             state = state or initial_state()

@@ -56,6 +56,9 @@ class InMemoryStorage:
     def write_data(self, splits: Splits) -> None:
         """Store nothing."""
 
+    def write_environment(self) -> None:
+        """Store nothing."""
+
     def read_micro_batches(self) -> int:
         """Return 0: no micro-batches were found to fit."""
         return 0

@@ -5,6 +5,7 @@ model.json       the network, as arguments of `create_model`, and its channels
 data.json        class names in the order of the labels, how many images, their labels,
                  mean and deviation, and how images are decoded
 metrics.jsonl    one line of metrics per log interval and per evaluation
+environment.json versions and devices that it was trained with, the last time
 results.json     which checkpoint was chosen by which split, and how it was tested
 tensorboard/     the same for TensorBoard, with augmented images and hyper-parameters
 checkpoints/     the newest and the best, a folder a step
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from hybrid_jax import data
+from hybrid_jax import data, runtime
 from hybrid_jax.config import stored
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import FIELDS, Config
@@ -56,6 +57,7 @@ class RunFolder:
         self.model = self.path / "model.json"
         self.data = self.path / "data.json"
         self.metrics = self.path / "metrics.jsonl"
+        self.environment = self.path / "environment.json"
         self.results = self.path / "results.json"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
@@ -362,6 +364,11 @@ class RunFolder:
             known = read_json(self.data)
         if not stored_data.is_described(known):
             write_json(self.data, stored_data.described(splits, known))
+
+    def write_environment(self) -> None:
+        """Write the versions and devices that the run is trained with from here on."""
+        if self._hosts.is_main:
+            write_json(self.environment, runtime.environment())
 
     def write_results(self, results: dict) -> None:
         """Write which checkpoint was chosen, and its metrics."""

@@ -5,6 +5,8 @@ import numpy as np
 from clu import parameter_overview
 
 from hybrid_jax.augment import augment
+from hybrid_jax.config.schema import Config
+from hybrid_jax.data import Split
 from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import Experiment
@@ -113,16 +115,31 @@ def augmented_images(experiment: Experiment) -> np.ndarray:
         train.labels, config.train.batch_size, config.seed, config.train.sampling
     )
     rows = order(0)[:IMAGES_SHOWN]
-    extents = None if train.extents is None else train.extents[rows]
+    images = augmented_rows(config, train, rows, task.image_size, classes)
+    grid = image_grid(images)
+    scale = max(1, LEAST_PIXELS // max(grid.shape))
+    return grid.repeat(scale, 0).repeat(scale, 1)
+
+
+def augmented_rows(
+    config: Config, train: Split, rows: np.ndarray, size: tuple[int, int], classes: int
+) -> np.ndarray:
+    """Augment some training images, float32 `[n, H, W, C]` in levels 0 to 255.
+
+    Args:
+      config: of the run, whose seed draws.
+      train: the training split.
+      rows: numbers of its images, which may repeat.
+      size: height and width that the network sees.
+      classes: how many there are.
+    """
     images, _ = jit_once(augment, static_argnums=(3, 4, 6))(
         jax.random.key(config.seed),
         train.images[rows],
         jax.nn.one_hot(train.labels[rows], classes),
-        task.augmentation,
-        task.image_size,
-        extents,
-        task.fit,
+        config.augment,
+        size,
+        None if train.extents is None else train.extents[rows],
+        config.data.fit,
     )
-    grid = image_grid(np.asarray(images))
-    scale = max(1, LEAST_PIXELS // max(grid.shape))
-    return grid.repeat(scale, 0).repeat(scale, 1)
+    return np.asarray(images)

@@ -134,23 +134,22 @@ def evaluate(
             comparison = " + ".join(versus), compare(predictions, others)
         for note in dict.fromkeys(judge.notes()):
             console.say(note)
-        members = f", with {plural(len(ensemble), 'other')}" if ensemble else ""
-        source = escape(images.path) if images.path else run.splits.name
-        found = Evaluation(
-            title=f"{run.config.model.name} on {source}, "
-            f"{plural(len(predictions), 'image')}, step {run.checkpoint:,}{members}",
-            split=judge.split_name,
-            classes=run.classes,
-            names=judge.split.names,
-            predictions=predictions,
-            temperature=judge.temperature(),
-            comparison=comparison,
-        )
+        found = judge.evaluation(predictions, comparison)
         report.show(found, console)
         if output:
             report.write(found, Path(output))
             console.say(f"Written: {output}")
     return found
+
+
+def evaluate_run(run: Run) -> Evaluation:
+    """Evaluate a run alone, on its test split, or on validation if it has none.
+
+    Raises:
+      UserError: its images cannot be had any more.
+    """
+    judge = _Judge(run, Images(), average_views=False, changed={})
+    return judge.evaluation(judge.average([run]))
 
 
 class _Judge:
@@ -212,6 +211,24 @@ class _Judge:
             return None
         predictions = [self._predict(run, images.of, first) for run in self._members]
         return fit_temperature(average(predictions))
+
+    def evaluation(
+        self, predictions: Predictions, comparison: tuple[str, Comparison] | None = None
+    ) -> Evaluation:
+        """Return what is known of the first runs."""
+        run, others = self._first, len(self._members) - 1
+        members = f", with {plural(others, 'other')}" if others else ""
+        path = self._images.path
+        return Evaluation(
+            title=f"{run.config.model.name} on {escape(path) or run.splits.name}, "
+            f"{plural(len(predictions), 'image')}, step {run.checkpoint:,}{members}",
+            split=self.split_name,
+            classes=run.classes,
+            names=self.split.names,
+            predictions=predictions,
+            temperature=self.temperature(),
+            comparison=comparison,
+        )
 
     def notes(self) -> list[str]:
         """Return what was passed over to open the runs and their images."""

@@ -1,18 +1,23 @@
 """Figures of an evaluation: confusion matrix, reliability, risk against coverage."""
 
 import typing
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from hybrid_jax.errors import escape
+from hybrid_jax.evaluation.bootstrap import proportion
 from hybrid_jax.evaluation.calibration import Bin, reliability
-from hybrid_jax.evaluation.predictions import Predictions, confusion_matrix
+from hybrid_jax.evaluation.predictions import confusion_matrix
 from hybrid_jax.evaluation.selective import risk_coverage
 from hybrid_jax.extras import import_extra
-from hybrid_jax.plots import COLORS, saved_axes
+from hybrid_jax.plots import COLORS, inline_svg, saved_axes
 
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
 
     from hybrid_jax.evaluation.evaluate import Evaluation
 
@@ -31,38 +36,65 @@ def check() -> None:
 
 
 def draw(found: "Evaluation", folder: Path) -> None:
-    """Draw `confusion`, `reliability` and `coverage`, each as PNG and SVG."""
-    classes = len(found.classes)
-    side = float(np.clip(2.5 + 0.45 * classes, 4.0, 14.0))
-    with saved_axes(folder / "confusion", PURPOSE, (side + 0.8, side)) as (axes,):
-        _draw_confusion(axes, found)
-    with saved_axes(folder / "reliability", PURPOSE, (4.8, 5.6), 2) as rows:
-        _draw_reliability(rows, found)
-    with saved_axes(folder / "coverage", PURPOSE, (5.6, 4.0)) as (axes,):
-        _draw_coverage(axes, found.predictions)
+    """Draw each of `FIGURES` as PNG and SVG."""
+    for name, figure in FIGURES.items():
+        size = figure.size(found)
+        with saved_axes(folder / name, PURPOSE, size, figure.rows) as axes:
+            figure.draw(axes, found)
 
 
-def _draw_confusion(axes: "Axes", found: "Evaluation") -> None:
+def as_svg(found: "Evaluation", name: str, prefix: str, purpose: str) -> str:
+    """Return one of `FIGURES` as an element of a page, see `plots.inline_svg`."""
+    figure = FIGURES[name]
+    return inline_svg(
+        lambda axes: figure.draw(axes, found),
+        name=f"{prefix}-{name}",
+        alt=figure.title,
+        purpose=purpose,
+        size=figure.size(found),
+        rows=figure.rows,
+    )
+
+
+def _confusion_size(found: "Evaluation") -> tuple[float, float]:
+    side = float(np.clip(2.5 + 0.45 * len(found.classes), 4.0, 14.0))
+    return side + 0.8, side
+
+
+def _draw_confusion(rows: list["Axes"], found: "Evaluation") -> None:
+    (axes,) = rows
     matrix = confusion_matrix(found.predictions)
     images = matrix.sum(1, keepdims=True)
     shares = matrix / np.maximum(images, 1)
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    picture = axes.imshow(shares, cmap=_from_clear(COLORS[0]), vmin=0, vmax=1)
     axes.figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
     axes.grid(visible=False)
     axes.set(xlabel="predicted class", ylabel="true class")
     if len(found.classes) <= NAMED_CLASSES:
         ticks = range(len(found.classes))
-        names = [name[:24] for name in found.classes]
+        names = [_label(name) for name in found.classes]
         axes.set_xticks(ticks, names, rotation=90 if len(names) > 3 else 0)
         axes.set_yticks(ticks, names)
     if len(found.classes) <= WRITTEN_CLASSES:
         for (row, column), count in np.ndenumerate(matrix):
             if count:
-                color = "white" if shares[row, column] > 0.5 else "black"
-                text = f"{count:,}"
-                axes.text(
-                    column, row, text, ha="center", va="center", color=color, size=8
-                )
+                where: dict[str, Any] = {"ha": "center", "va": "center", "size": 8}
+                if shares[row, column] > 0.5:
+                    where["color"] = "white"
+                axes.text(column, row, f"{count:,}", where)
+
+
+def _label(name: str) -> str:
+    """Return the name of a class as it is, and not as a formula."""
+    return escape(name[:24]).replace("$", r"\$")
+
+
+def _from_clear(color: str) -> "Colormap":
+    """Return colors from none to one, which suit white and dark pages."""
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+
+    ends = [(*to_rgb(color), alpha) for alpha in (0.0, 1.0)]
+    return LinearSegmentedColormap.from_list("from_clear", ends)
 
 
 def _draw_reliability(rows: list["Axes"], found: "Evaluation") -> None:
@@ -74,7 +106,7 @@ def _draw_reliability(rows: list["Axes"], found: "Evaluation") -> None:
         label = f"at temperature {found.temperature:.2f}"
         _draw_bins(upper, scaled, label, COLORS[1], "s")
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    upper.legend(frameon=False)
+    upper.legend(frameon=False, loc="lower left")
     lower.hist(found.predictions.confidence, bins=30, range=(0, 1), color=COLORS[0])
     lower.set(xlabel="confidence", ylabel="images")
 
@@ -82,20 +114,22 @@ def _draw_reliability(rows: list["Axes"], found: "Evaluation") -> None:
 def _draw_bins(
     axes: "Axes", bins: list[Bin], label: str, color: str, marker: str
 ) -> None:
-    """Draw a point for each bin, whose area grows with its images."""
+    """Draw a point with its 95 % interval for each bin; its area grows with images."""
     filled = [row for row in bins if row.images]
     confidence = [row.confidence for row in filled]
     accuracy = [row.accuracy for row in filled]
     most = max(row.images for row in filled)
     areas = [6 + 60 * row.images / most for row in filled]
-    axes.plot(confidence, accuracy, color=color, lw=0.8, alpha=0.5)
+    ends = [proportion(row.accuracy, row.images) for row in filled]
+    axes.vlines(confidence, *zip(*ends, strict=True), color=color, lw=1, alpha=0.4)
     axes.scatter(
         confidence, accuracy, areas, label=label, color=color, marker=marker, alpha=0.8
     )
 
 
-def _draw_coverage(axes: "Axes", predictions: Predictions) -> None:
-    curve = risk_coverage(predictions)
+def _draw_coverage(rows: list["Axes"], found: "Evaluation") -> None:
+    (axes,) = rows
+    curve = risk_coverage(found.predictions)
     axes.plot(100 * curve.coverage, 100 * curve.risk, color=COLORS[0], lw=1.4)
     axes.set(
         xlabel="images that are answered, the surest first (%)",
@@ -103,3 +137,47 @@ def _draw_coverage(axes: "Axes", predictions: Predictions) -> None:
         xlim=(0, 100),
     )
     axes.set_ylim(bottom=0)
+
+
+class Figure(NamedTuple):
+    """A row of `FIGURES`.
+
+    Attributes:
+      title: what it shows.
+      caption: how to read it.
+      draw: draws an evaluation in axes.
+      size: inches.
+      rows: number of axes, one above the other.
+    """
+
+    title: str
+    caption: str
+    draw: Callable[[list["Axes"], "Evaluation"], None]
+    size: Callable[["Evaluation"], tuple[float, float]]
+    rows: int = 1
+
+
+FIGURES = {
+    "confusion": Figure(
+        "Confusion matrix",
+        "Numbers of images; the color is their share of the true class.",
+        _draw_confusion,
+        _confusion_size,
+    ),
+    "reliability": Figure(
+        "Reliability",
+        "Accuracy against confidence, with 95 % intervals: on the dashed line, "
+        "probabilities mean what they say. Below, how many images have such a "
+        "confidence.",
+        _draw_reliability,
+        lambda found: (4.8, 5.6),
+        rows=2,
+    ),
+    "coverage": Figure(
+        "Risk against coverage",
+        "The share of errors among the images that are answered, if the model answers "
+        "those alone of which it is surest.",
+        _draw_coverage,
+        lambda found: (5.6, 4.0),
+    ),
+}

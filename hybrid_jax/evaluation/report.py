@@ -89,18 +89,18 @@ def _measure_table(found: "Evaluation") -> "Table":
         table.add_column(f"at temperature {found.temperature:.2f}", justify="right")
         scaled = found.predictions.scaled(found.temperature)
     for name, value in found.measures.items():
-        cells = [_number(name, value.value), _interval(name, value)]
+        cells = [number(name, value.value), interval(name, value)]
         if scaled and name in CALIBRATED:
-            cells.append(_number(name, measure(scaled, name)))
+            cells.append(number(name, measure(scaled, name)))
         table.add_row(MEASURES[name].title, *cells)
     return table
 
 
-def _interval(name: str, value: Estimate) -> str:
+def interval(name: str, value: Estimate) -> str:
     """Return an interval, such as `96.90 to 97.68`; empty where there is none."""
     if value.low is None or value.high is None:
         return ""
-    ends = (_number(name, end).removesuffix(" %") for end in (value.low, value.high))
+    ends = (number(name, end).removesuffix(" %") for end in (value.low, value.high))
     return " to ".join(ends)
 
 
@@ -171,7 +171,8 @@ def as_json(found: "Evaluation") -> dict[str, Any]:
     return typing.cast(dict, _without_nan(about))
 
 
-def _number(name: str, value: float) -> str:
+def number(name: str, value: float) -> str:
+    """Return a value of a measure, a row of `MEASURES`, as tables show it."""
     return percent(value) if MEASURES[name].is_share else f"{value:.4f}"
 
 
@@ -206,14 +207,15 @@ def _class_table(found: "Evaluation") -> "Table":
         table.add_row(
             escape(row.name),
             f"{row.support:,}",
-            *(_share(e.value) for e in (row.recall, row.precision, row.specificity)),
-            _share(row.f1),
+            *(share(e.value) for e in (row.recall, row.precision, row.specificity)),
+            share(row.f1),
             "-" if math.isnan(row.auc) else f"{row.auc:.4f}",
         )
     return table
 
 
-def _share(value: float) -> str:
+def share(value: float) -> str:
+    """Return a share in percent; `-` for one that there is none of."""
     return "-" if math.isnan(value) else percent(value)
 
 

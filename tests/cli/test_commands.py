@@ -90,6 +90,10 @@ def test_examples_of_the_help_are_right(name):
 
             parsed = parse(example[2:], module.OPTIONS, takes_config=True)
             assert parsed.config is not None or parsed.values["workdir"]
+        elif name == "report":
+            from hybrid_jax.cli.flags import parse
+
+            assert parse(example[2:], module.OPTIONS, True, most=9).positional
 
 
 def test_nothing_asked_for_shows_help_and_is_no_success(said):
@@ -137,7 +141,7 @@ def test_a_mode_may_stand_in_a_file(tmp_path, ran, said):
         (["predict", "--workdir=runs/x"], "images are missing"),
         (["predict", "--workdir=gs://b/r", "x.png"], "mount a bucket"),
         (["predict", "--workdir=nowhere", "x.png"], "nowhere holds no run"),
-        (["xyz"], "xyz is no command: give one of train, evaluate, predict, inspe"),
+        (["xyz"], "xyz is no command: give one of train, evaluate, predict, "),
         (["configs/digits.py"], "write --config=configs/digits.py"),
         (["configs/digits.py:vit_tiny"], "write --config=configs/digits.py:vit_tiny"),
         (["--mode=tran"], "--mode=tran is not allowed: one of train, eval"),

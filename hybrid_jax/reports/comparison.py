@@ -1,0 +1,76 @@
+"""What a page says of several runs: how they differ, and how well they do."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from hybrid_jax.config.schema import FIELDS
+from hybrid_jax.evaluation.comparison import compare
+from hybrid_jax.evaluation.evaluate import Evaluation
+from hybrid_jax.evaluation.report import compared
+from hybrid_jax.reports.facts import value_in_words
+from hybrid_jax.reports.gather import RunReport
+from hybrid_jax.sweeps.intervals import in_words
+
+SEED = "seed"
+
+
+def _settings(report: RunReport) -> dict[str, Any]:
+    """Return the fields that a result depends on, by name."""
+    flat = report.run.config.flat()
+    return {name: flat[name] for name in flat if not FIELDS[name].free}
+
+
+def differing_fields(reports: Sequence[RunReport]) -> list[list[str]]:
+    """Return name and values of each field that tells some of the runs apart."""
+    settings = [*map(_settings, reports)]
+    return [
+        [name, *(value_in_words(each[name]) for each in settings)]
+        for name in settings[0]
+        if any(each[name] != settings[0][name] for each in settings)
+    ]
+
+
+def over_seeds(reports: Sequence[RunReport]) -> list[list[str]]:
+    """Return mean accuracies with 95 % intervals over runs that differ in seed alone.
+
+    Returns:
+      Workdirs, number of runs, and mean with interval of each such group of two runs
+      or more whose accuracies are of one kind of split.
+    """
+
+    def but_seed(report: RunReport) -> str:
+        return repr(_settings(report) | {SEED: None, "judged": report.judged})
+
+    rows = []
+    measured = [report for report in reports if report.accuracy is not None]
+    for _, found in itertools.groupby(sorted(measured, key=but_seed), but_seed):
+        group = [*found]
+        seeds = {report.run.config.seed for report in group}
+        if len(group) > 1 and len(seeds) == len(group):
+            accuracies = [r.accuracy.value for r in group if r.accuracy]
+            names = ", ".join(report.workdir for report in group)
+            rows.append([names, str(len(group)), in_words(accuracies)])
+    return rows
+
+
+def against_first(reports: Sequence[RunReport]) -> list[list[str]]:
+    """Return the paired difference to the first run, of runs on the same images."""
+    first, *others = reports
+    rows = []
+    for other in others:
+        words = "not on the same images"
+        if _are_same(first.evaluation, other.evaluation):
+            assert first.evaluation and other.evaluation
+            found = other.evaluation.predictions, first.evaluation.predictions
+            words = compared(compare(*found))
+        rows.append([other.workdir, words])
+    return rows
+
+
+def _are_same(first: Evaluation | None, second: Evaluation | None) -> bool:
+    """Return whether two evaluations are of the same images, by names and labels."""
+    if first is None or second is None or first.classes != second.classes:
+        return False
+    labels = first.predictions.labels.tolist(), second.predictions.labels.tolist()
+    return first.names == second.names and labels[0] == labels[1]

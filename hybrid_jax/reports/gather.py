@@ -1,0 +1,229 @@
+"""What a page says of one run, in the order of the page."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hybrid_jax.engine.json_files import read_json
+from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.errors import UserError, plural
+from hybrid_jax.evaluation import figures
+from hybrid_jax.evaluation.bootstrap import Estimate, proportion
+from hybrid_jax.evaluation.evaluate import Evaluation, Images, evaluate_run
+from hybrid_jax.evaluation.measures import MEASURES, measure
+from hybrid_jax.evaluation.per_class import ClassResult
+from hybrid_jax.evaluation.report import CALIBRATED, count_groups, interval, number
+from hybrid_jax.evaluation.report import share as share_in_words
+from hybrid_jax.models.cost import cost
+from hybrid_jax.reports import facts, pictures
+from hybrid_jax.reports.curves import learning_curves
+
+PURPOSE = "a report, which draws figures,"
+CURVES = (
+    "Training values are of augmented images and of a loss that may be smoothed, so "
+    "they may be worse than those of validation. The dotted line marks the weights "
+    "that are judged here."
+)
+
+
+class Figure(NamedTuple):
+    """A figure in a page.
+
+    Attributes:
+      name: `curves`, or one of `evaluation.figures.FIGURES`.
+      title: what it shows.
+      caption: how to read it.
+      svg: an element of the page.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+
+
+@dataclasses.dataclass
+class RunReport:
+    """What is said of one run; texts are plain, and SVG is an element of a page.
+
+    Attributes:
+      prefix: begins the ids of its elements.
+      workdir: the run's folder, as the user named it.
+      title: the model, and what it was trained on.
+      run: the run.
+      training: what was trained on what, by name.
+      accuracy: with its 95 % interval; None where nothing was measured.
+      judged: the images that this is of, in words.
+      weights: which weights these are, and what chose them, in words.
+      evaluation: of the images; None where they are gone.
+      measures: title, value, interval and value at the temperature of each measure.
+      figures: those that there are: learning curves, and those of the evaluation.
+      classes: a row of the table of classes.
+      mistakes, right: the images that the model was surest of.
+      augmented: an image, and augmentations of it.
+      network, parts: parameters and operations, of all and of each part.
+      changed, others: fields that differ from their defaults, and those that do not.
+      identity: of the data.
+      environment: that it was trained in; empty where its folder does not say.
+      left_out: what the page lacks and why, a sentence each.
+    """
+
+    prefix: str
+    workdir: str
+    title: str
+    run: Run
+    training: dict[str, str]
+    accuracy: Estimate | None
+    judged: str
+    weights: str
+    network: dict[str, str]
+    parts: list[list[str]]
+    changed: list[facts.FieldRow]
+    others: list[facts.FieldRow]
+    identity: dict[str, str]
+    environment: dict[str, str]
+    evaluation: Evaluation | None = None
+    measures: list[list[str]] = dataclasses.field(default_factory=list)
+    figures: list[Figure] = dataclasses.field(default_factory=list)
+    classes: list[list[str]] = dataclasses.field(default_factory=list)
+    mistakes: list[pictures.Picture] = dataclasses.field(default_factory=list)
+    right: list[pictures.Picture] = dataclasses.field(default_factory=list)
+    augmented: list[pictures.Picture] = dataclasses.field(default_factory=list)
+    left_out: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def headline(self) -> str:
+        """The accuracy in words; empty where nothing was measured."""
+        return "" if self.accuracy is None else number("accuracy", self.accuracy.value)
+
+    @property
+    def interval(self) -> str:
+        """The interval of the accuracy in words."""
+        return "" if self.accuracy is None else interval("accuracy", self.accuracy)
+
+
+def gather(run: Run, workdir: str, prefix: str) -> RunReport:
+    """Gather what is said of a run; what its images are needed for may be left out.
+
+    Args:
+      run: the run.
+      workdir: its folder, as the user named it.
+      prefix: begins the ids of elements.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    folder = RunFolder(workdir)
+    data, environment = map(_read, (folder.data, folder.environment))
+    accuracy, judged = _stored_accuracy(run, data)
+    counted = cost(run.model, len(run.network.mean))
+    changed, others = facts.fields(run.config)
+    report = RunReport(
+        prefix=prefix,
+        workdir=workdir,
+        title=f"{run.config.model.name} on {run.config.data.name}",
+        run=run,
+        training=facts.training(run, data),
+        accuracy=accuracy,
+        judged=judged,
+        weights=_weights(run),
+        network=facts.network(counted),
+        parts=facts.parts(counted),
+        changed=changed,
+        others=others,
+        identity=facts.identity(data),
+        environment=environment,
+    )
+    if curves := learning_curves(run.history, run.checkpoint, prefix, PURPOSE):
+        report.figures.append(Figure("curves", "Learning curves", CURVES, curves))
+    else:
+        report.left_out.append("Learning curves: the run's folder holds no metrics.")
+    if run.results is None:
+        report.left_out.append(
+            f"The end of the run: it has not ended. All is of step {run.checkpoint:,}."
+        )
+    _try(report, "Figures, classes and pictures", _add_evaluation)
+    _try(report, "The preview of augmentation", _add_augmentation)
+    return report
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read an object of JSON; one that is not there is empty."""
+    return read_json(path) if path.exists() else {}
+
+
+def _try(report: RunReport, what: str, add: Callable[[RunReport], None]) -> None:
+    """Add what needs images, or say why it is left out."""
+    try:
+        add(report)
+    except (UserError, OSError) as error:
+        report.left_out.append(f"{what}: {str(error).rstrip('.')}.")
+
+
+def _stored_accuracy(run: Run, data: dict[str, Any]) -> tuple[Estimate | None, str]:
+    """Return the accuracy that the run itself measured, and on which images."""
+    images = facts.counts(data)
+    for split in ("test", "validation"):
+        found = (run.results or {}).get(split, {}).get("accuracy")
+        if found is not None:
+            count = images.get(split, 0)
+            ends = proportion(found, count) if count else (None, None)
+            return Estimate(found, *ends), f"{count:,} {split} images"
+    return None, ""
+
+
+def _weights(run: Run) -> str:
+    """Say which weights the numbers are of, and what chose them."""
+    chosen = (run.results or {}).get("weights", "")
+    step = f"step {run.checkpoint:,}"
+    if (run.results or {}).get("checkpoint") != run.checkpoint:
+        return f"weights of {step}"
+    if chosen == "best":
+        return f"weights of {step}, the best on the validation split"
+    return f"weights of {step}, the {chosen or 'chosen'} ones"
+
+
+def _add_evaluation(report: RunReport) -> None:
+    found = evaluate_run(report.run)
+    name, split = Images().of(report.run)
+    report.evaluation, report.accuracy = found, found.measures["accuracy"]
+    report.judged = f"{plural(len(split), f'{name} image')}"
+    if groups := count_groups(found.predictions):
+        report.judged += f" in {plural(groups, 'group')}"
+    report.measures = _measures(found)
+    report.classes = [*map(_class_row, found.per_class)]
+    for name, row in figures.FIGURES.items():
+        svg = figures.as_svg(found, name, report.prefix, PURPOSE)
+        report.figures.append(Figure(name, row.title, row.caption, svg))
+    report.mistakes = pictures.answers(report.run, found, split, right=False)
+    report.right = pictures.answers(report.run, found, split, right=True)
+
+
+def _add_augmentation(report: RunReport) -> None:
+    report.augmented = pictures.augmented(report.run)
+
+
+def _measures(found: Evaluation) -> list[list[str]]:
+    rows = [
+        [MEASURES[name].title, number(name, value.value), interval(name, value)]
+        for name, value in found.measures.items()
+    ]
+    if found.temperature is not None:
+        scaled = found.predictions.scaled(found.temperature)
+        for name, row in zip(found.measures, rows, strict=True):
+            is_changed = name in CALIBRATED
+            row.append(number(name, measure(scaled, name)) if is_changed else "")
+    return rows
+
+
+def _class_row(row: ClassResult) -> list[str]:
+    shares: Sequence[Estimate] = (row.recall, row.precision, row.specificity)
+    with_intervals = [
+        text
+        for share in shares
+        for text in (share_in_words(share.value), interval("accuracy", share))
+    ]
+    ends = [share_in_words(row.f1), share_in_words(row.auc)]
+    return [row.name, f"{row.support:,}", *with_intervals, *ends]

@@ -1,0 +1,137 @@
+"""Pictures in a page: images of a split, how they were called, how they are augmented.
+
+Shapes: N images of height H, width W and C channels, 1 or 3.
+"""
+
+import base64
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from hybrid_jax.data import Split
+from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.startup_report import augmented_rows
+from hybrid_jax.evaluation.evaluate import Evaluation
+from hybrid_jax.reports.saliency import overlays
+
+SHOWN = 12  # images of a kind
+VIEWS = 8  # augmentations of one image
+SIDE = 144  # pixels, which are the most that a picture has
+LOSSLESS = 64  # pixels of a side up to which a picture is PNG, else JPEG
+
+
+class Picture(NamedTuple):
+    """A picture with what is said below it.
+
+    Attributes:
+      source: a `data:` URI.
+      width, height: pixels.
+      alt: what it shows, for those who cannot see it.
+      name: of the image's file, without its folder; or its number.
+      true, predicted: names of classes; empty where nothing was predicted.
+      probability: of the predicted class.
+      beside: pictures that belong to it.
+    """
+
+    source: str
+    width: int
+    height: int
+    alt: str
+    name: str = ""
+    true: str = ""
+    predicted: str = ""
+    probability: float = 0.0
+    beside: tuple["Picture", ...] = ()
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether it has enough pixels to be smoothed where a page enlarges it."""
+        return max(self.width, self.height) > LOSSLESS
+
+
+def answers(run: Run, found: Evaluation, split: Split, right: bool) -> list[Picture]:
+    """Return the images that a model was surest of, the surest first.
+
+    Args:
+      run: whose answers they are.
+      found: the evaluation of the split.
+      split: its images.
+      right: whether the answers are right, or mistakes.
+
+    Raises:
+      UserError: an image cannot be read.
+    """
+    predictions = found.predictions
+    rows = np.flatnonzero(predictions.correct == right)
+    surest = np.argsort(-predictions.confidence[rows], kind="stable")[:SHOWN]
+    rows = rows[surest]
+    if not len(rows):
+        return []
+    # Both kinds have as many rows, the last one again, so that they share a program.
+    padded = np.pad(rows, (0, SHOWN - len(rows)), "edge")
+    drawn = overlays(run, split, padded)
+    return [
+        _answer(found, split, int(row), overlay)
+        for row, overlay in zip(rows, drawn, strict=False)
+    ]
+
+
+def _answer(found: Evaluation, split: Split, row: int, overlay: np.ndarray) -> Picture:
+    predictions, classes = found.predictions, found.classes
+    true = classes[predictions.labels[row]]
+    predicted = classes[predictions.predicted[row]]
+    marked = Picture(*encode(overlay), alt=f"Pixels that {predicted} is sensitive to")
+    return Picture(
+        *encode(image_of(split, row)),
+        alt=f"Image of the class {true}, called {predicted}",
+        name=Path(found.names[row]).name,
+        true=true,
+        predicted=predicted,
+        probability=float(predictions.confidence[row]),
+        beside=(marked,),
+    )
+
+
+def image_of(split: Split, row: int) -> np.ndarray:
+    """Return an image of a split, uint8 `[h, w, C]`, without what it does not fill."""
+    image = np.asarray(split.images[row : row + 1])[0]
+    if split.extents is not None:
+        height, width = split.extents[row]
+        image = image[:height, :width]
+    return image
+
+
+def encode(image: np.ndarray, side: int = SIDE) -> tuple[str, int, int]:
+    """Return an image as a `data:` URI, with its width and height.
+
+    Args:
+      image: uint8 `[h, w, C]`; a larger one than `side` is made smaller.
+      side: pixels.
+    """
+    picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    form = "PNG" if max(picture.size) <= LOSSLESS else "JPEG"
+    content = io.BytesIO()
+    picture.save(content, form, quality=88, optimize=True)
+    text = base64.b64encode(content.getvalue()).decode()
+    return f"data:image/{form.lower()};base64,{text}", *picture.size
+
+
+def augmented(run: Run) -> list[Picture]:
+    """Return the first training image, then `VIEWS` augmentations of it.
+
+    Raises:
+      UserError: the image cannot be had any more.
+    """
+    train, size = run.splits.train, run.network.image_size
+    rows = np.zeros(VIEWS, int)
+    images = augmented_rows(run.config, train, rows, size, len(run.classes))
+    views = np.clip(images, 0, 255).astype(np.uint8)
+    original = Picture(*encode(image_of(train, 0)), alt="The image as it is")
+    return [original] + [
+        Picture(*encode(view), alt=f"Augmentation {number} of the image")
+        for number, view in enumerate(views, 1)
+    ]

@@ -1,0 +1,90 @@
+"""Write a page about runs."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hybrid_jax import runtime
+from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.json_files import write_whole
+from hybrid_jax.engine.load_run import open_run
+from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.errors import UserError, escape
+from hybrid_jax.extras import import_extra
+from hybrid_jax.paths import expand_user
+from hybrid_jax.reports import comparison
+from hybrid_jax.reports.gather import PURPOSE, RunReport, gather
+
+
+def write_report(
+    workdirs: Sequence[str], output: str, changed: dict[str, Any] | None = None
+) -> None:
+    """Write a page about runs; nothing is written to their folders.
+
+    Args:
+      workdirs: folders of the runs, at least one.
+      output: file to write.
+      changed: fields of the stored configs that have other values here, by name, such
+        as the path of the data. Fields that change results are refused.
+
+    Raises:
+      UserError: a folder holds no run, one is given twice, or matplotlib is missing.
+    """
+    import_extra("matplotlib", extra="study", purpose=PURPOSE)
+    runs = _open(workdirs, changed or {})
+    with Reporter() as console:
+        reports = []
+        for number, (workdir, run) in enumerate(runs.items(), 1):
+            report = gather(run, workdir, f"run{number}")
+            for note in [*run.notes, *(f"Left out: {x}" for x in report.left_out)]:
+                console.say(f"{workdir}: {note}" if len(runs) > 1 else note)
+            reports.append(report)
+        page = escape(render(reports))
+        write_whole(expand_user(output), page)
+        console.say(f"Written: {output} ({len(page.encode()) / 1e3:,.0f} kB)")
+
+
+def _open(workdirs: Sequence[str], changed: dict[str, Any]) -> dict[str, Run]:
+    """Open all runs before the first is looked at, so that mistakes are found soon."""
+    runs: dict[str, Run] = {}
+    places = set()
+    for workdir in workdirs:
+        place = expand_user(workdir).resolve()
+        if place in places:
+            raise UserError(f"{escape(workdir)} is given twice: give each run once")
+        places.add(place)
+        runs[workdir] = open_run(RunFolder(workdir), None, changed)
+    runtime.set_up(all(run.config.compilation_cache for run in runs.values()))
+    return runs
+
+
+def render(reports: Sequence[RunReport]) -> str:
+    """Return the page, HTML."""
+    is_many = len(reports) > 1
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            reports=reports,
+            title=f"{len(reports)} runs compared" if is_many else reports[0].title,
+            differing=comparison.differing_fields(reports),
+            over_seeds=comparison.over_seeds(reports),
+            against_first=comparison.against_first(reports),
+            environment=runtime.environment(),
+        )
+    )
+
+
+@functools.cache
+def _templates() -> Environment:
+    """Return the templates; what they are handed is escaped, but for `| safe`."""
+    return Environment(
+        loader=PackageLoader("hybrid_jax", "reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

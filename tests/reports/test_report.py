@@ -1,0 +1,249 @@
+"""`hybrid-jax report` on real scans, as a user types it."""
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import hybrid_jax
+from hybrid_jax.reports import pictures, saliency
+from hybrid_jax.reports.curves import points
+from tests.commands import hybrid_jax as command
+from tests.engine.experiments import flags
+
+CLASSES = ("<b>zero</b>", "$one_$", 'two "&" <script>x</script>')
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """What a page is made of; refuses elements that are not closed in order."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.ids, self.links, self.tags, self.alts = [], [], [], []
+        self.words, self._open = "", []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.append(tag)
+        self.ids += [found["id"]] if "id" in found else []
+        names = ("src", "href", "xlink:href", "aria-labelledby")
+        self.links += [(name, found[name]) for name in names if name in found]
+        self.alts += [found.get("alt", "")] if tag == "img" else []
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self._open.pop()
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & {*self._open}:
+            self.words += f"{data} "
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs, of two seeds, on one table of scans."""
+    folder = tmp_path_factory.mktemp("reports")
+    images, labels = load_digits(n_class=3, return_X_y=True)
+    with (folder / "scans.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "label", "split"])
+        for row in range(160):
+            pixels = np.round(images[row].reshape(8, 8) * 255 / 16).astype(np.uint8)
+            Image.fromarray(pixels).resize((16, 16)).save(folder / f"{row:03}.png")
+            split = "train" if row < 80 else "val" if row < 110 else "test"
+            table.writerow([f"{row:03}.png", CLASSES[labels[row]], split])
+    fields = {"data.name": "folder", "data.path": folder / "scans.csv"}
+    fields |= {"data.per_class": 0, "data.dir": folder / "kept"}
+    fields |= {"optim.learning_rate": 3e-4}
+    for seed in (0, 1):
+        changed = [f"--config.{name}={value}" for name, value in fields.items()]
+        workdir = f"--workdir={folder / str(seed)}"
+        ran = command(*flags(), *changed, f"--config.seed={seed}", workdir)
+        assert ran.returncode == 0, ran.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(runs):
+    """The page of the first run, and what it says."""
+    ran = command("report", runs / "0", f"--output={runs / 'one.html'}")
+    assert ran.returncode == 0, ran.stderr
+    text = (runs / "one.html").read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def check_links(page):
+    assert len(page.ids) == len({*page.ids})
+    for name, link in page.links:
+        if name == "aria-labelledby" or link.startswith("#"):
+            assert link.removeprefix("#") in page.ids
+        else:
+            assert link.startswith("data:")
+
+
+def test_a_page_needs_nothing_but_itself(page):
+    text, found = page
+    check_links(found)
+    assert "script" not in found.tags
+    assert not re.search(r"(src|href)=[\"']?https?:|@import|url\([^#]", text)
+    for reference in re.findall(r"url\(#([^)]*)\)", text):
+        assert reference in found.ids
+    assert len(text) < 1_000_000
+
+
+def test_a_page_has_the_numbers_of_evaluate(runs, page):
+    _, found = page
+    out = runs / "evaluation"
+    ran = command("evaluate", f"--workdir={runs / '0'}", f"--output={out}")
+    assert ran.returncode == 0, ran.stderr
+    about = json.loads((out / "evaluation.json").read_text())
+    words = " ".join(found.words.split())
+    accuracy = about["measures"]["accuracy"]
+    assert f"{100 * accuracy['value']:.2f} % accuracy" in words
+    ends = f"{100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}"
+    assert f"95 % interval {ends}, 50 test images" in words
+    for name in ("nll", "brier"):
+        assert f"{about['measures'][name]['value']:.4f}" in words
+        assert f"{about['at temperature'][name]:.4f}" in words
+    for row in about["classes"]:
+        assert f"{row['support']} {100 * row['recall']['value']:.2f} %" in words
+    leaves = jax.tree.leaves(hybrid_jax.load_run(runs / "0").variables["params"])
+    assert f"parameters {sum(map(np.size, leaves)):,} " in words
+    assert "80 train, 30 validation, 50 test" in words
+    trained = words[words.index("Environment of the training") :]
+    assert f" jax {jax.__version__} " in trained
+
+
+def test_a_page_shows_the_surest_answers(runs, page):
+    _, found = page
+    run = hybrid_jax.load_run(runs / "0")
+    split = run.splits.test
+    probabilities = run.predict(split.images)
+    right = probabilities.argmax(1) == split.labels
+    assert 0 < right.sum() < len(right)  # so that there are both kinds
+    shown = [min(12, count) for count in (right.sum(), (~right).sum())]
+    assert found.tags.count("img") == 2 * sum(shown) + 1 + pictures.VIEWS
+    assert all(found.alts)
+    words = " ".join(found.words.split())
+    worst = np.flatnonzero(~right)[probabilities[~right].max(1).argmax()]
+    true, predicted = split.labels[worst], probabilities[worst].argmax()
+    percent = f"{100 * probabilities[worst].max():.1f} %"
+    said = f"is {run.classes[true]} , called {run.classes[predicted]} , {percent}"
+    assert said in words
+    assert words.index(said) < words.index("Surest right answers")
+
+
+def test_names_are_text_in_a_page(page):
+    text, found = page
+    assert CLASSES[0] in found.words
+    assert "<b>zero" not in text
+    assert "<script" not in text
+    drawn = text[text.index('id="run1-confusion') :]
+    assert "&lt;b&gt;zero" in drawn
+    assert "$one_$" in drawn  # and no formula
+
+
+def test_sensitive_pixels_are_those_whose_change_changes_the_answer(runs):
+    run = hybrid_jax.load_run(runs / "0")
+    split, row = run.splits.test, 3
+    image = np.asarray(split.images[row : row + 1])
+    (slopes,) = saliency.slopes(run, image)[1]
+    before = run.predict(image)[0]
+    most = np.unravel_index(np.abs(slopes).argmax(), slopes.shape)
+    changed = image.copy()
+    step = 1 if image[0][most] < 128 else -1
+    changed[0][most] = image[0][most] + step
+    after = run.predict(changed)[0]
+    measured = np.log(after[before.argmax()] / before.max())
+    assert measured == pytest.approx(step * slopes[most], rel=0.1)
+    drawn = saliency.draw(image.astype(np.float32), slopes[None])[0]
+    np.testing.assert_array_equal(drawn[most[:2]], saliency.MARK)
+
+
+def test_several_runs_are_compared(runs):
+    out = runs / "two.html"
+    ran = command("report", runs / "0", runs / "1", f"--output={out}")
+    assert ran.returncode == 0, ran.stderr
+    found = Page(out.read_text(encoding="utf-8"))
+    check_links(found)
+    words = " ".join(found.words.split())
+    table = words[words.index("Fields that differ") :]
+    assert re.match(r"Fields that differ field \S+/0 \S+/1 seed 0 1 ", table)
+    shares = [
+        hybrid_jax.load_run(runs / name).evaluate("test")["accuracy"] for name in "01"
+    ]
+    # Student's t of two values: 12.706 times half their difference.
+    half = 100 * 12.7062 * abs(shares[0] - shares[1]) / 2
+    assert f" 2 {50 * sum(shares):.2f} % ± {half:.2f}" in words
+    assert f"{100 * (shares[1] - shares[0]):+.2f} points" in words
+
+
+def test_a_run_without_its_images_has_a_page(runs, tmp_path):
+    moved = shutil.copytree(runs / "0", tmp_path / "run [1]")
+    config = (moved / "config.json").read_text()
+    (moved / "config.json").write_text(config.replace("scans.csv", "gone.csv"))
+    ran = command("report", moved, folder=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "Left out: " in ran.stdout
+    assert "gone.csv" in ran.stdout
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    found = Page(text)
+    assert "gone.csv" in found.words
+    accuracy = hybrid_jax.load_run(runs / "0").results["test"]["accuracy"]
+    assert f"{100 * accuracy:.2f} %" in found.words
+    assert "Learning curves" in found.words
+    assert "img" not in found.tags
+    again = command("report", moved, folder=tmp_path)
+    assert again.returncode == 2
+    assert "report.html exists" in again.stderr
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == text
+    assert command("report", moved, "--overwrite", folder=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the run is missing"),
+        (["nowhere"], "nowhere holds no run"),
+        (["gs://b/run"], "mount a bucket"),
+        (["RUN", "RUN/../0"], "is given twice"),
+        (["RUN", "--output="], "--output has no name"),
+        (["RUN", "--output=missing/a.html"], "a folder that does not exist"),
+        (["RUN", "--output=."], "is a folder"),
+        (["RUN", "--output=gs://b/a.html"], "mount a bucket"),
+        (["RUN", "--config=digits"], "leave it out"),
+        (["RUN", "--config.optim.learning_rate=1"], "what the run"),
+    ],
+)
+def test_what_cannot_be_is_refused(runs, tmp_path, arguments, message):
+    words = [word.replace("RUN", str(runs / "0")) for word in arguments]
+    ran = command("report", *words, folder=tmp_path)
+    assert ran.returncode == 2
+    assert message in " ".join(ran.stderr.split()), ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
+
+
+def test_of_steps_that_are_done_again_the_last_counts():
+    row = {"split": "train", "epoch": 1.0, "loss": 3.0}
+    history = [row | {"step": 5}, row | {"step": 9, "epoch": 2.0}]
+    history += [row | {"step": 5, "loss": 2.0}, {"split": "train", "step": 11}]
+    assert points(history, "train", "loss") == ([1.0, 2.0], [2.0, 3.0])
+    assert points(history, "validation", "loss") == ([], [])
