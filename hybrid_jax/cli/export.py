@@ -10,7 +10,7 @@ with the run, on images of its data or random ones. It is not kept if it differs
 by more than 1e-5.
 
   --workdir=DIR       folder of the run
-  --format=NAME       stablehlo: a folder that jax alone runs on CPU, GPU and TPU
+  --format=NAME       stablehlo: a folder that jax alone runs on CPU, GPU, TPU
                       onnx: a file for onnxruntime and others
                       hub: a folder in timm's format, with a model card
   --output=PATH       file or folder to write, which must not exist

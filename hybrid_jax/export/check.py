@@ -21,7 +21,18 @@ from hybrid_jax.export.program import (
 # Of probabilities; what two orders of summation in float32 make is a tenth of it.
 TOLERANCE = 1e-5
 COUNT = 8
-Predict = Callable[[np.ndarray], np.ndarray]
+
+
+class Reader(NamedTuple):
+    """Hold what was exported, as another program reads it.
+
+    Attributes:
+      name: of the program.
+      predict: maps images uint8 `[n, h, w, C]` to probabilities float32 `[n, classes]`.
+    """
+
+    name: str
+    predict: Callable[[np.ndarray], np.ndarray]
 
 
 class Expected(NamedTuple):
@@ -55,14 +66,14 @@ def expect(run: Run, temperature: float = 1.0) -> Expected:
     return Expected(images, probabilities, source)
 
 
-def largest_difference(expected: Expected, predict: Predict) -> float:
+def largest_difference(expected: Expected, reader: Reader) -> float:
     """Return how far an exported program's probabilities are from the run's.
 
     It is called with all images, and with the first alone.
 
     Args:
       expected: images and the run's probabilities.
-      predict: the exported program, of images uint8 `[n, h, w, C]`.
+      reader: of the exported program.
 
     Raises:
       UserError: it is further than `TOLERANCE`, or gives other shapes.
@@ -70,18 +81,18 @@ def largest_difference(expected: Expected, predict: Predict) -> float:
     worst = 0.0
     for count in (len(expected.images), 1):
         own = expected.probabilities[:count]
-        found = np.asarray(predict(expected.images[:count]))
+        found = np.asarray(reader.predict(expected.images[:count]))
         if found.shape != own.shape:
             raise UserError(
                 f"what was exported gives {found.shape} for {plural(count, 'image')} "
-                f"instead of {own.shape}: nothing was kept"
+                f"in {reader.name} instead of {own.shape}: nothing was kept"
             )
         difference = np.abs(found.astype(np.float64) - own)
         worst = max(worst, float(np.nan_to_num(difference, nan=np.inf).max()))
     if worst > TOLERANCE:
         raise UserError(
-            f"what was exported differs from the run by {worst:.1e} in a probability, "
-            f"and {TOLERANCE:.0e} is allowed: nothing was kept"
+            f"what was exported differs from the run by {worst:.1e} in a probability "
+            f"in {reader.name}, and {TOLERANCE:.0e} is allowed: nothing was kept"
         )
     return worst
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hybrid_jax.engine.load_run import load_run
+from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, escape, megabytes
 from hybrid_jax.export.check import expect, largest_difference
 from hybrid_jax.export.formats import Format, find_format
@@ -38,6 +39,7 @@ def export_run(
         lacks a part of the network, or what was written gives other probabilities than
         the run.
     """
+    check_local("--output", os.fspath(output))
     row, target = find_format(format), expand_user(output)
     _check_target(target, row)
     row.require()
@@ -46,22 +48,32 @@ def export_run(
         expected = expect(run, temperature)
         written = scratch / target.name
         row.write(run, written, temperature)
-        difference = largest_difference(expected, row.load(written, run))
+        reader = row.load(written, run)
+        difference = largest_difference(expected, reader)
         size = sum(f.stat().st_size for f in [written, *written.rglob("*")])
         _check_absent(target)
         written.rename(target)
     return [
         *run.notes,
+        *_dtype_note(run),
         f"{escape(target)}: {format}, {len(run.classes)} classes, step "
         f"{run.checkpoint:,}, {megabytes(size)}",
-        f"read back, its probabilities differ by {difference:.1e} at most, on "
-        f"{expected.source}",
+        f"read back by {reader.name}, its probabilities differ by {difference:.1e} at "
+        f"most, on {expected.source}",
     ]
+
+
+def _dtype_note(run: Run) -> list[str]:
+    dtype = run.config.dtype
+    return (
+        []
+        if dtype == "float32"
+        else [f"the run computes in {dtype}, what is exported in float32"]
+    )
 
 
 def _check_target(target: Path, row: Format) -> None:
     """Refuse a place that cannot be written to, before anything is computed."""
-    check_local("--output", os.fspath(target))
     _check_absent(target)
     if row.suffix and target.suffix != row.suffix:
         raise UserError(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.export import hub, onnx, stablehlo
-from hybrid_jax.export.check import Predict
+from hybrid_jax.export.check import Reader
 
 
 class Format(NamedTuple):
@@ -15,14 +15,14 @@ class Format(NamedTuple):
 
     Attributes:
       write: writes a run to a path that does not exist, with a temperature.
-      load: reads what was written as others would, and returns probabilities of images
-        uint8 `[n, h, w, C]`; the run tells how the images come to a network alone.
+      load: reads what was written as others would; the run tells how images come to a
+        network that is written without its program.
       suffix: of the file that is written; empty where it is a folder.
       require: refuses to begin where a package is missing.
     """
 
     write: Callable[[Run, Path, float], None]
-    load: Callable[[Path, Run], Predict]
+    load: Callable[[Path, Run], Reader]
     suffix: str = ""
     require: Callable[[], None] = lambda: None
 

@@ -15,9 +15,10 @@ from flax.traverse_util import flatten_dict
 from hybrid_jax.augment import to_float
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
-from hybrid_jax.export.check import Predict
-from hybrid_jax.export.model_card import model_card
+from hybrid_jax.export.check import Reader
+from hybrid_jax.export.model_card import PROBABILITIES, model_card
 from hybrid_jax.export.program import in_float32
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.paths import library_path
@@ -47,25 +48,33 @@ def write(run: Run, folder: Path, temperature: float) -> None:
     classifier = config["pretrained_cfg"]["classifier"]
     state = to_timm(run.model, flatten_dict(run.variables, sep="/"))
     folder.mkdir()
-    write_file(folder / WEIGHTS, _divide_logits(state, classifier, temperature))
+    arrays = _divide_logits(state, classifier, temperature)
+    spec, pixels = None, None
+    if run.workdir is not None:
+        stored = RunFolder(run.workdir)
+        spec, pixels = stored.read_model(), stored.read_pixels(run.form.channels)
+    # timm ignores the metadata; they spare the user --model when converting back.
+    write_file(folder / WEIGHTS, arrays, spec, run.classes, pixels)
     write_json(folder / CONFIG, config)
     card = model_card(run, config, temperature)
     (folder / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
 
 
-def load(folder: Path, run: Run) -> Predict:
+def load(folder: Path, run: Run) -> Reader:
     """Return the network of a folder: as timm loads it, or, without timm, as we do."""
     config = read_json(folder / CONFIG)["pretrained_cfg"]
-    network = run.network
-    apply = _in_timm(folder) or _in_jax(folder, run)
-    probabilities = LOSSES[network.loss.name].probabilities
+    mean, std = jnp.array(config["mean"]), jnp.array(config["std"])
+    size, loss = run.network.image_size, LOSSES[run.network.loss.name]
+    in_timm = _in_timm(folder)
+    apply: Callable[[np.ndarray], Any] = in_timm or _in_jax(folder, run)
+    name = "timm" if in_timm else "hybrid_jax (timm is not installed)"
 
     def predict(images: np.ndarray) -> np.ndarray:
-        floats = to_float(jnp.asarray(images), network.image_size)
-        scaled = (floats / 255 - jnp.array(config["mean"])) / jnp.array(config["std"])
-        return np.asarray(probabilities(jnp.asarray(apply(np.asarray(scaled)))))
+        scaled = (to_float(jnp.asarray(images), size) / 255 - mean) / std
+        logits = jnp.asarray(apply(np.asarray(scaled)))
+        return np.asarray(loss.probabilities(logits))
 
-    return predict
+    return Reader(name, predict)
 
 
 def _config(run: Run) -> dict[str, Any]:
@@ -73,6 +82,8 @@ def _config(run: Run) -> dict[str, Any]:
     architecture, arguments = _timm_arguments(run)
     height, width = run.network.image_size
     is_vit = isinstance(run.model, ViT)
+    # Else images are resized once more on their way to the network, bilinearly.
+    stays = run.form.target is None and run.form.size == (height, width)
     mean, std = (
         np.asarray(x, float) / 255 for x in (run.network.mean, run.network.std)
     )
@@ -86,7 +97,7 @@ def _config(run: Run) -> dict[str, Any]:
             "input_size": [run.form.channels, height, width],
             "fixed_input_size": True,
             "pool_size": None,
-            "interpolation": "bicubic",
+            "interpolation": "bicubic" if stays else "bilinear",
             "crop_pct": 1.0,
             "crop_mode": CROP_MODES[run.form.fit],
             "mean": mean.tolist(),
@@ -108,6 +119,10 @@ def _timm_arguments(run: Run) -> tuple[str, dict[str, Any]]:
         architecture, arguments = timm_arguments(run.model)
     except ValueError as error:
         raise UserError(f"{error}: {way_out}") from None
+    if run.network.loss.name not in PROBABILITIES:
+        raise UserError(
+            f"timm has no probabilities of the loss {run.network.loss.name}: {way_out}"
+        )
     strides = getattr(run.model, "strides", TIMM_STRIDES)
     if {*strides} != {*TIMM_STRIDES}:
         raise UserError(

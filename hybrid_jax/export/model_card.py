@@ -50,8 +50,7 @@ def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
       temperature: by which logits are divided.
     """
     height, width = run.network.image_size
-    data, mode = escape(data_name(run)), "L" if run.form.channels == 1 else "RGB"
-    probabilities = PROBABILITIES.get(run.network.loss.name, PROBABILITIES["softmax"])
+    data, gray = escape(data_name(run)), run.form.channels == 1
     parts = [
         FRONT,
         f"# {run.config.model.name}, trained on {data}\n",
@@ -61,14 +60,18 @@ def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
         "## Measured\n",
         _metrics_table(run),
         "## Data\n",
-        f"Trained on {data}. Images are {mode}, {height}x{width} px (height x width); "
+        f"Trained on {data}. Images are {'gray' if gray else 'RGB'}, "
+        f"{height}x{width} px (height x width); "
         f"one of another size is brought to it so (`{run.form.fit}`): "
         f"{FITS[run.form.fit][0]}.\n",
         "Classes: " + ", ".join(map(_code, run.classes)) + ".\n",
         "## Limits\n",
         _limits(run, temperature),
         "## Use\n",
-        USE.format(mode=mode, probabilities=probabilities),
+        USE.format(
+            mode="L" if gray else "RGB",
+            probabilities=PROBABILITIES[run.network.loss.name],
+        ),
     ]
     return "\n".join(parts)
 

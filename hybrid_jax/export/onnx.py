@@ -1,10 +1,11 @@
 """Write a program as ONNX, which onnxruntime and many others run."""
 
+import importlib.util
 import json
 import logging
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import signal
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.export.about import describe
-from hybrid_jax.export.check import Predict
+from hybrid_jax.export.check import Reader
 from hybrid_jax.export.program import Program, create_program, plain_operations
 from hybrid_jax.extras import import_extra
 
@@ -29,7 +30,8 @@ def require() -> None:
       UserError: names the extra that installs it.
     """
     for name in PACKAGES:
-        import_extra(name, extra="onnx", purpose="--format=onnx")
+        if importlib.util.find_spec(name) is None:  # jax2onnx takes long to import
+            import_extra(name, extra="onnx", purpose="--format=onnx")
 
 
 def write(run: Run, path: Path, temperature: float) -> None:
@@ -44,20 +46,11 @@ def write(run: Run, path: Path, temperature: float) -> None:
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in about.items()
     }
-    # After a conversion, the process can compile the network no more.
-    spawn = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            pool.submit(_convert, program, path, texts).result()
-    except BrokenProcessPool:
-        raise UserError(
-            "the process that converts to ONNX died: it may be out of memory"
-        ) from None
-    except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"jax2onnx cannot convert it: {first_line(error)}") from None
+    if error := _convert_apart(program, path, texts):
+        raise UserError(f"jax2onnx cannot convert this network: {error}")
 
 
-def load(path: Path, run: Run) -> Predict:
+def load(path: Path, run: Run) -> Reader:
     """Return the program of a file."""
     import onnxruntime
 
@@ -67,12 +60,47 @@ def load(path: Path, run: Run) -> Predict:
         (probabilities,) = session.run(["probabilities"], {"images": images})
         return np.asarray(probabilities)
 
-    return predict
+    return Reader("onnxruntime", predict)
+
+
+def _convert_apart(program: Program, path: Path, texts: dict[str, str]) -> str:
+    """Convert a program in a process of its own; return why it failed, or nothing.
+
+    After a conversion, a process can compile the same network no more.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(
+        target=_convert_and_tell, args=(program, path, texts, sender), daemon=True
+    )
+    process.start()
+    try:
+        sender.close()
+        return str(receiver.recv())
+    except EOFError:
+        process.join()
+        return f"its process died with exit code {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
+
+
+def _convert_and_tell(
+    program: Program, path: Path, texts: dict[str, str], sender: Connection
+) -> None:
+    """Convert a program; send why it failed, or nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    jax.config.update("jax_platforms", "cpu")  # other devices are in use
+    try:
+        _convert(program, path, texts)
+    except Exception as error:  # jax2onnx raises many kinds
+        sender.send(first_line(error) or type(error).__name__)
+    else:
+        sender.send("")
 
 
 def _convert(program: Program, path: Path, texts: dict[str, str]) -> None:
-    """Convert a program, in a process that does nothing else."""
-    jax.config.update("jax_platforms", "cpu")  # devices may be in use
+    """Write a program as ONNX, with texts as metadata."""
     import jax2onnx
     import onnx
 

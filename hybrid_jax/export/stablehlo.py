@@ -12,7 +12,7 @@ import numpy as np
 from hybrid_jax.engine.json_files import write_json
 from hybrid_jax.engine.run import Run
 from hybrid_jax.export.about import describe
-from hybrid_jax.export.check import Predict
+from hybrid_jax.export.check import Reader
 from hybrid_jax.export.program import create_program, plain_operations
 
 PROGRAM, ABOUT = "model.stablehlo", "model.json"
@@ -38,11 +38,11 @@ def write(run: Run, folder: Path, temperature: float) -> None:
     write_json(folder / ABOUT, describe(run, temperature) | _format())
 
 
-def load(folder: Path, run: Run) -> Predict:
+def load(folder: Path, run: Run) -> Reader:
     """Return the program of a folder."""
     content = bytearray((folder / PROGRAM).read_bytes())
     program = jax.export.deserialize(content)
-    return lambda images: np.asarray(program.call(images))
+    return Reader("jax", lambda images: np.asarray(program.call(images)))
 
 
 def _format() -> dict[str, Any]:
@@ -52,6 +52,7 @@ def _format() -> dict[str, Any]:
         "platforms": list(PLATFORMS),
         "jax": jax.__version__,
         "exported_on": today.isoformat(),
-        "readable_until": f"{today + READABLE}: jax promises to read the program in "
-        "versions of the next six months; later ones may, and the jax named here does",
+        "readable_until": (today + READABLE).isoformat(),
+        "readable_by": "versions of jax released until then, as jax promises for six "
+        "months; later ones may read it, and the jax named here does",
     }

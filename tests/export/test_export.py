@@ -1,5 +1,7 @@
 """A trained run in each format, read back by what others read it with."""
 
+import copy
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,6 +11,11 @@ import pytest
 from PIL import Image
 
 from hybrid_jax.engine.load_run import load_run
+from hybrid_jax.errors import UserError
+from hybrid_jax.export import hub, onnx, stablehlo
+from hybrid_jax.export.formats import FORMATS
+from hybrid_jax.export.program import create_program
+from hybrid_jax.weights.files import read_file
 from tests import small_hybrid
 from tests.commands import hybrid_jax
 from tests.timm_oracle import import_timm
@@ -137,3 +144,85 @@ def test_hub_is_loaded_by_timm(trained, images):
     card = (trained / "for_timm" / "README.md").read_text(encoding="utf-8")
     assert "accuracy" in card
     assert str(trained) not in card
+
+
+def test_a_temperature_is_inside(trained, images):
+    """What is written divides logits, in timm's format by its weights."""
+    import_timm()
+    run = load_run(trained / "run")
+    pixels, expected = images
+    found = np.asarray(create_program(run, temperature=2.0)(pixels))
+    tempered = np.sqrt(expected) / np.sqrt(expected).sum(-1, keepdims=True)
+    np.testing.assert_allclose(found, tempered, atol=1e-5)
+    hub.write(run, trained / "cooled", 2.0)
+    in_timm = hub.load(trained / "cooled", run)
+    assert in_timm.name == "timm"
+    np.testing.assert_allclose(in_timm.predict(pixels), tempered, atol=1e-5)
+    weights = read_file(trained / "cooled" / "model.safetensors")
+    assert weights.spec["name"] == "small_hybrid"
+
+
+def test_stored_images_that_the_network_sees_smaller_are_resized_inside(trained):
+    """Its two products are `jax.image.resize`, as evaluation has it."""
+    run = load_run(trained / "run")
+    run.form = dataclasses.replace(run.form, size=(128, 96), target=None)
+    pixels = np.random.default_rng(2).integers(0, 256, (2, 128, 96, 3), np.uint8)
+    found = np.asarray(create_program(run)(pixels))
+    np.testing.assert_allclose(found, run.predict(pixels), atol=1e-5)
+
+
+def test_what_differs_from_the_run_is_not_kept(trained, monkeypatch):
+    def write(run, path, temperature):
+        network = run.network.replace(mean=run.network.mean + 1)
+        changed = copy.copy(run)
+        changed.network = network
+        stablehlo.write(changed, path, temperature)
+
+    monkeypatch.setitem(
+        FORMATS, "stablehlo", FORMATS["stablehlo"]._replace(write=write)
+    )
+    done = export(trained, "stablehlo", "wrong")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "differs from the run by" in done.stderr
+    assert not [*trained.glob("*wrong*"), *trained.glob(".hybrid_jax-export-*")]
+
+
+def test_what_timm_has_not_is_refused(trained):
+    run = load_run(trained / "run")
+    for told, changes in {
+        "no block S": {"stack": ("S", "T")},
+        "halves images at every stage": {"strides": (2, 1, 2)},
+    }.items():
+        model = small_hybrid.create(2, SIZE, **{"strides": (2, 2, 2)} | changes)
+        run.network = run.network.replace(model=model)
+        with pytest.raises(UserError, match=told):
+            hub.write(run, trained / "refused", 1.0)
+    assert not (trained / "refused").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"format": "stablehol"}, "did you mean 'stablehlo'?"),
+        ({"format": ""}, "--format is missing"),
+        ({"output": ""}, "--output is missing"),
+        ({"output": "no such/folder"}, "a folder that does not exist: make it"),
+        ({"output": "gs://bucket/x"}, "mount a bucket"),
+        ({"output": "taken"}, "taken exists"),
+        ({"output": "/proc/x"}, "/proc/x cannot be written"),
+        ({"workdir": "gs://bucket/x"}, "mount a bucket"),
+        ({"workdir": "nowhere"}, "nowhere holds no run"),
+        ({"format": "onnx"}, "does not end with .onnx"),
+        ({"format": "onnx", "output": "x.onnx"}, "pip install 'hybrid_jax[onnx]'"),
+    ],
+    ids=str,
+)
+def test_mistakes(changed, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "PACKAGES", ("no_such_package",))
+    (tmp_path / "taken").mkdir()
+    flags = {"workdir": "w", "format": "hub", "output": "out"} | changed
+    given = [f"--{name}={value}" for name, value in flags.items()]
+    done = hybrid_jax("export", *given, folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert told in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
