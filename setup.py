@@ -53,6 +53,7 @@ setup(
         "clu>=0.0.12",
         "etils[epath]",
         "filelock",  # one run a workdir; jax bounds its compilation cache with it
+        "flatbuffers",  # jax.export writes programs with it
         "flax>=0.12",
         "grain>=0.2.18",  # streams of images; brings array_record, which TFDS reads
         "jax>=0.10",
@@ -79,6 +80,8 @@ setup(
         "galaxy10": ["h5py"],
         "torch": ["torch"],  # weights in .pth files
         "timm": ["timm", "torch"],  # the oracle of the parity tests
+        # jax2onnx needs an orbax-checkpoint older than the newest, which we read too.
+        "onnx": ["jax2onnx>=0.17.1", "onnx", "onnxruntime"],
         # Searches; psycopg is for workers on several machines.
         "sweep": ["matplotlib", "optuna>=4.5", "psycopg[binary]>=3.1"],
         "study": ["matplotlib"],

@@ -32,6 +32,7 @@ COMMANDS = {
     "study": "answer a question about models with many runs",
     "benchmark": "measure how fast an experiment trains on this machine",
     "convert": "convert weights to and from PyTorch's timm",
+    "export": "write a trained run for other programs: ONNX, StableHLO, timm",
     "models": "list the models, or show the parts of one",
     "fields": "list the fields that --config.FIELD=VALUE can change",
 }

@@ -45,12 +45,15 @@ MAY_IMPORT = {
     "sweeps": {"config", "data", "engine"},
     "studies": {"config", "data", "engine", "sweeps"},
     "classifier": SCHEMA | {"config", "data", "engine", "models", "studies", "weights"},
+    "export": SCHEMA
+    | {"augment", "data", "engine", "models", "ops", "training", "weights"},
     "cli": {
         "baselines",
         "config",
         "data",
         "engine",
         "evaluation",
+        "export",
         "inspection",
         "models",
         "parallel",
