@@ -75,6 +75,8 @@ def test_wheels_have_the_experiments_and_the_types(tmp_path):
     for config in (ROOT / "configs").glob("*.py"):
         assert (package / "configs" / config.name).read_text() == config.read_text()
     assert (package / "py.typed").exists()
+    for page in (ROOT / "hybrid_jax" / "reports").glob("*.[jc]*"):
+        assert (package / "reports" / page.name).read_text() == page.read_text()
     assert (package / "main.py").exists()
 
 

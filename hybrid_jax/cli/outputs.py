@@ -1,5 +1,7 @@
 """Files that a command writes because a flag asks for them; `-` is standard output."""
 
+import os
+
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import check_local, expand_user
 
@@ -12,7 +14,7 @@ def check_output(flag: str, target: str) -> None:
       target: its value; empty writes nothing.
 
     Raises:
-      UserError: the target is remote, a folder, or lies in none.
+      UserError: the target is remote, a folder, or lies in none that you may write to.
     """
     check_local(flag, target)
     path = expand_user(target)
@@ -23,6 +25,10 @@ def check_output(flag: str, target: str) -> None:
     if not path.parent.is_dir():
         raise UserError(
             f"{flag}={target} lies in a folder that does not exist: make it"
+        )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{flag}={target} lies in a folder that is read-only to you: give another"
         )
 
 

@@ -39,6 +39,8 @@ def run(call: Call) -> None:
     # Imported here, so that help is instant and mistakes are found before jax loads.
     from hybrid_jax.cli import flags, workdirs
 
+    if any(word.lstrip("-").split("=")[0] == "workdir" for word in call.arguments):
+        raise UserError("--workdir is no flag here: give the folders by themselves")
     parsed = flags.parse(call.arguments, OPTIONS, takes_config=True, most=sys.maxsize)
     if parsed.config is not None:
         raise UserError("--config is stored in the run's folder: leave it out")

@@ -57,7 +57,10 @@ def as_svg(found: "Evaluation", name: str, prefix: str, purpose: str) -> str:
 
 
 def _confusion_size(found: "Evaluation") -> tuple[float, float]:
-    side = float(np.clip(2.5 + 0.45 * len(found.classes), 4.0, 14.0))
+    classes = len(found.classes)
+    if classes > NAMED_CLASSES:
+        return 7.8, 7.0
+    side = float(np.clip(2.5 + 0.45 * classes, 4.0, 14.0))
     return side + 0.8, side
 
 
@@ -106,7 +109,7 @@ def _draw_reliability(rows: list["Axes"], found: "Evaluation") -> None:
         label = f"at temperature {found.temperature:.2f}"
         _draw_bins(upper, scaled, label, COLORS[1], "s")
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    upper.legend(frameon=False, loc="lower left")
+    upper.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     lower.hist(found.predictions.confidence, bins=30, range=(0, 1), color=COLORS[0])
     lower.set(xlabel="confidence", ylabel="images")
 
@@ -160,7 +163,8 @@ class Figure(NamedTuple):
 FIGURES = {
     "confusion": Figure(
         "Confusion matrix",
-        "Numbers of images; the color is their share of the true class.",
+        "The color is the share of the true class; up to 20 classes have numbers of "
+        "images too.",
         _draw_confusion,
         _confusion_size,
     ),

@@ -221,6 +221,7 @@ def test_a_run_without_its_images_has_a_page(runs, tmp_path):
     ("arguments", "message"),
     [
         ([], "the run is missing"),
+        (["--workdir=RUN"], "--workdir is no flag here"),
         (["nowhere"], "nowhere holds no run"),
         (["gs://b/run"], "mount a bucket"),
         (["RUN", "RUN/../0"], "is given twice"),
