@@ -78,6 +78,8 @@ setup(
         "galaxy10": ["h5py"],
         "torch": ["torch"],  # weights in .pth files
         "timm": ["timm", "torch"],  # the oracle of the parity tests
+        # jax2onnx needs an orbax-checkpoint older than the newest, which we read too.
+        "onnx": ["jax2onnx>=0.17.1", "onnx", "onnxruntime"],
         # Searches; psycopg is for workers on several machines.
         "sweep": ["matplotlib", "optuna>=4.5", "psycopg[binary]>=3.1"],
         "study": ["matplotlib"],

@@ -32,6 +32,7 @@ COMMANDS = {
     "study": "answer a question about models with many runs",
     "benchmark": "measure how fast an experiment trains on this machine",
     "convert": "convert weights to and from PyTorch's timm",
+    "export": "write a trained run for other programs: ONNX, StableHLO, timm",
     "models": "list the models, or show the parts of one",
     "fields": "list the fields that --config.FIELD=VALUE can change",
 }
@@ -71,8 +72,7 @@ def usage() -> str:
     commands = "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
     return (
         f"{__doc__}\nCommands:\n{commands}\n\n"
-        "`hybrid-jax COMMAND --help` lists the flags and exit codes of one.\n"
-        "`python -m hybrid_jax.main` is the same program as `hybrid-jax`."
+        "`hybrid-jax COMMAND --help` lists the flags and exit codes of one."
     )
 
 

@@ -41,11 +41,14 @@ MAY_IMPORT = {
     "profiling": SCHEMA | {"data", "engine", "models", "ops", "training"},
     "sweeps": {"config", "data", "engine"},
     "studies": {"config", "data", "engine", "sweeps"},
+    "export": SCHEMA
+    | {"augment", "data", "engine", "models", "ops", "training", "weights"},
     "cli": {
         "baselines",
         "config",
         "data",
         "engine",
+        "export",
         "inspection",
         "models",
         "parallel",

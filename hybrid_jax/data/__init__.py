@@ -17,6 +17,7 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources.arrays import from_arrays
 from hybrid_jax.data.splitting import make_splits, notes_on
 from hybrid_jax.errors import plural
+from hybrid_jax.paths import expand_user
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.data.lazy_images import LazyImages
@@ -127,3 +128,16 @@ def open_source(config: DataConfig) -> Source:
     from hybrid_jax.data.sources.tfds import TfdsSource
 
     return TfdsSource(config)
+
+
+def is_at_hand(config: DataConfig) -> bool:
+    """Return whether a data set can be opened without downloading or preparing it.
+
+    Raises:
+      UserError: there is no such set.
+    """
+    if config.name == "folder":
+        return bool(config.path) and expand_user(config.path).exists()
+    from hybrid_jax.data.sources.tfds import is_prepared
+
+    return is_prepared(config.name, config.dir)

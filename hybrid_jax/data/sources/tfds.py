@@ -199,14 +199,30 @@ def open_builder(
     name: str, data_dir: str, manual_dir: str = ""
 ) -> tfds.core.DatasetBuilder:
     """Open a builder, preparing its records on disk if need be."""
+    builder, folder = _find_builder(name, data_dir)
+    if not builder.is_prepared():
+        _prepare(builder, folder, manual_dir)
+    return builder
+
+
+def is_prepared(name: str, data_dir: str) -> bool:
+    """Return whether a data set's records are on disk.
+
+    Raises:
+      UserError: the set does not exist.
+    """
+    builder, _ = _find_builder(name, data_dir)
+    return bool(builder.is_prepared())
+
+
+def _find_builder(name: str, data_dir: str) -> tuple[tfds.core.DatasetBuilder, Path]:
+    """Return a builder, and the folder of all data sets."""
     folder = library_path(expand_user(data_dir or tfds.core.constants.DATA_DIR))
     if name in builder_names():
         builder = builder_class(name)(data_dir=folder, file_format="array_record")
     else:
         builder = _open_tfds(name, folder)
-    if not builder.is_prepared():
-        _prepare(builder, folder, manual_dir)
-    return builder
+    return builder, folder
 
 
 def class_names(

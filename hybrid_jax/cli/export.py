@@ -1,0 +1,63 @@
+"""Export a trained run to files that run elsewhere, without this package.
+
+  hybrid-jax export --workdir=runs/cells --format=onnx --output=cells.onnx
+  hybrid-jax export --workdir=runs/cells --format=hub --output=cells_timm
+
+stablehlo and onnx are programs from uint8 images [N, height, width, channels]
+to probabilities [N, classes], for any N, with normalization inside. hub is a
+network for timm, where timm has it. What is written is read back and compared
+with the run, on images of its data or random ones. It is not kept if it differs
+by more than 1e-5.
+
+  --workdir=DIR       folder of the run
+  --format=NAME       stablehlo: a folder that jax alone runs on CPU, GPU, TPU
+                      onnx: a file for onnxruntime and others
+                      hub: a folder in timm's format, with a model card
+  --output=PATH       file or folder to write, which must not exist
+  --checkpoint=WHICH  best on validation, last, or a step [the one tested]
+  --flagfile=FILE     read more flags from a file, one on each line
+
+Exit code: 0, or 2 for an error that you can fix.
+"""
+
+from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.cli.options import TEXT, Option
+from hybrid_jax.errors import UserError, escape, report_out_of_memory
+from hybrid_jax.paths import check_local
+
+OPTIONS = (
+    Option("workdir", TEXT, ""),
+    Option("format", TEXT, ""),
+    Option("output", TEXT, ""),
+    Option("checkpoint", TEXT, ""),
+)
+MISSING = {
+    "workdir": "give the folder of the run",
+    "format": "give stablehlo, onnx or hub",
+    "output": "give the file or folder to write",
+}
+
+
+def run(call: Call) -> None:
+    """Export a run, and print what was done.
+
+    Raises:
+      UserError: something that the user can fix.
+    """
+    # Imported here, so that help is instant and mistakes are found before jax loads.
+    from hybrid_jax.cli import flags
+
+    values = flags.parse(call.arguments, OPTIONS).values
+    for name, way_out in MISSING.items():
+        if not values[name]:
+            raise UserError(f"--{name} is missing: {way_out}")
+    for name in ("workdir", "output"):
+        check_local(f"--{name}", values[name])
+    from hybrid_jax.export.export import export_run
+
+    with report_out_of_memory():
+        lines = export_run(**values)
+    print(escape("\n".join(lines)))
+
+
+COMMAND = Command(__doc__.strip(), run, "nothing was written")

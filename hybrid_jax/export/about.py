@@ -1,0 +1,116 @@
+"""What is said of an exported program: its classes, images, source and metrics."""
+
+import importlib.metadata
+from typing import Any
+
+from hybrid_jax.engine.run import IN_MEMORY, Run
+from hybrid_jax.export.program import input_shape
+from hybrid_jax.paths import expand_user
+
+# How an image file of another size comes to a height h and a width w, by the row of
+# `image_io.FITS`: in words, and as an expression of Pillow.
+FITS = {
+    "crop": (
+        "resize the largest centered part that has the shape h x w, bicubically",
+        "PIL.ImageOps.fit(image, (w, h), PIL.Image.Resampling.BICUBIC)",
+    ),
+    "pad": (
+        "resize the whole image so that it fits into h x w, bicubically, and fill the "
+        "rest with black, the image in the center",
+        "PIL.ImageOps.pad(image, (w, h), PIL.Image.Resampling.BICUBIC)",
+    ),
+    "stretch": (
+        "resize the whole image to h x w, bicubically, whatever its shape",
+        "image.resize((w, h), PIL.Image.Resampling.BICUBIC)",
+    ),
+}
+
+
+def describe(run: Run, temperature: float) -> dict[str, Any]:
+    """Return what a user of the program must know, fit for JSON.
+
+    Args:
+      run: the run.
+      temperature: by which the program divides logits.
+    """
+    return {
+        "input": "images: uint8 [N, height, width, channels], levels 0 to 255",
+        "output": "probabilities: float32 [N, classes], in the order of classes",
+        "classes": list(run.classes),
+        **_images(run),
+        "computes_in": "float32",
+        "trained_in": run.config.dtype,
+        "temperature": temperature,
+        "model": run.config.model.name,
+        "data": data_name(run),
+        "checkpoint": run.checkpoint,
+        "results": tested(run),
+        "hybrid_jax": importlib.metadata.version("hybrid_jax"),
+    }
+
+
+def _images(run: Run) -> dict[str, Any]:
+    height, width, channels = input_shape(run)
+    words, pillow = FITS[run.form.fit]
+    exact = run.form.target is None
+    return {
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "color": "gray" if channels == 1 else "RGB",
+        "images_of_another_size": {
+            "fit": run.form.fit,
+            "how": words,
+            "pillow": pillow,
+            "as_hybrid_jax_does": exact
+            or "nearly: it reduces large images to twice the size first, and resizes "
+            "the rest bilinearly",
+        },
+        "before": {
+            "orientation": "as EXIF says: PIL.ImageOps.exif_transpose(image)",
+            "transparent_pixels": f"over {run.form.background}",
+            "mode": "L" if channels == 1 else "RGB",
+            "images_of_16_bits": f"divide levels by {2 ** (run.form.bits - 8)}"
+            if run.form.bits
+            else "unknown",
+        },
+    }
+
+
+def data_name(run: Run) -> str:
+    """Return the name of the run's data, of a folder its last part alone."""
+    data = run.config.data
+    if data.name == "folder":
+        return expand_user(data.path).name or data.name
+    return "arrays in memory" if data.name == IN_MEMORY else data.name
+
+
+def tested(run: Run) -> dict[str, Any] | None:
+    """Return the metrics of the exported checkpoint, and which split chose it.
+
+    None where the run has not ended, or another checkpoint of it was tested.
+    """
+    results = run.results or {}
+    if results.get("checkpoint") != run.checkpoint:
+        return None
+    return {
+        "chosen_by": chosen_by(results),
+        **{
+            split: {
+                name: value
+                for name, value in results[split].items()
+                if isinstance(value, int | float)
+            }
+            for split in ("validation", "test")
+            if split in results
+        },
+    }
+
+
+def chosen_by(results: dict[str, Any]) -> str:
+    """Return in words what chose a tested checkpoint."""
+    if results.get("weights") == "best":
+        return "the best on validation"
+    if "validation" in results:
+        return "the last of training"
+    return "the last of training, no validation split chose"

@@ -1,0 +1,133 @@
+"""Compare what was exported with the run itself."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybrid_jax import data
+from hybrid_jax.augment.affine import resize_to_fit
+from hybrid_jax.engine.run import IN_MEMORY, Run
+from hybrid_jax.errors import UserError, first_line, plural
+from hybrid_jax.export.program import (
+    create_program,
+    full_precision,
+    in_float32,
+    input_shape,
+)
+
+# Of probabilities; what two orders of summation in float32 make is a tenth of it.
+TOLERANCE = 1e-5
+COUNT = 8
+
+
+class Reader(NamedTuple):
+    """Hold what was exported, as another program reads it.
+
+    Attributes:
+      name: of the program.
+      predict: maps images uint8 `[n, h, w, C]` to probabilities float32 `[n, classes]`.
+    """
+
+    name: str
+    predict: Callable[[np.ndarray], np.ndarray]
+
+
+class Expected(NamedTuple):
+    """Hold images and the run's own probabilities of them.
+
+    Attributes:
+      images: uint8 `[n, h, w, C]`.
+      probabilities: float32 `[n, classes]`, computed in float32.
+      source: of the images, in words.
+    """
+
+    images: np.ndarray
+    probabilities: np.ndarray
+    source: str
+
+
+def expect(run: Run, temperature: float = 1.0) -> Expected:
+    """Return images, and what the run says of them, before anything is exported.
+
+    Args:
+      run: the run.
+      temperature: by which logits are divided.
+    """
+    images, source = _choose_images(run)
+    with full_precision():
+        if temperature == 1:
+            probabilities = in_float32(run).predict(images, len(images))
+        else:
+            program = create_program(run, temperature)
+            probabilities = np.asarray(jax.jit(program)(jnp.asarray(images)))
+    return Expected(images, probabilities, source)
+
+
+def largest_difference(expected: Expected, reader: Reader) -> float:
+    """Return how far an exported program's probabilities are from the run's.
+
+    It is called with all images, and with the first alone.
+
+    Args:
+      expected: images and the run's probabilities.
+      reader: of the exported program.
+
+    Raises:
+      UserError: it is further than `TOLERANCE`, or gives other shapes.
+    """
+    worst = 0.0
+    for count in (len(expected.images), 1):
+        own = expected.probabilities[:count]
+        found = np.asarray(reader.predict(expected.images[:count]))
+        if found.shape != own.shape:
+            raise UserError(
+                f"what was exported gives {found.shape} for {plural(count, 'image')} "
+                f"in {reader.name} instead of {own.shape}: nothing was kept"
+            )
+        difference = np.abs(found.astype(np.float64) - own)
+        worst = max(worst, float(np.nan_to_num(difference, nan=np.inf).max()))
+    if worst > TOLERANCE:
+        raise UserError(
+            f"what was exported differs from the run by {worst:.1e} in a probability "
+            f"in {reader.name}, and {TOLERANCE:.0e} is allowed: nothing was kept"
+        )
+    return worst
+
+
+def _choose_images(run: Run) -> tuple[np.ndarray, str]:
+    """Return some images of the run's data, or random ones, and what they are."""
+    shape, reason = input_shape(run), "its data are not on this machine"
+    try:
+        if run.config.data.name == IN_MEMORY:
+            reason = "its data were handed over in memory"
+        elif data.is_at_hand(run.config.data):
+            images, split = _real_images(run)
+            if images.shape[1:] == shape:
+                return images, f"{plural(len(images), f'{split} image')} of the run"
+            reason = "its data have another form now"
+    except (UserError, OSError) as error:
+        reason = first_line(error)
+    images = np.random.default_rng(0).integers(0, 256, (COUNT, *shape), np.uint8)
+    return images, f"{COUNT} random images, since {reason}"
+
+
+def _real_images(run: Run) -> tuple[np.ndarray, str]:
+    """Return images of the run's data in the form of its program, and their split."""
+    source = data.open_source(run.config.data)
+    split = "test" if "test" in source.splits else source.splits[0]
+    found = source.images(split)
+    rows = np.linspace(0, len(found) - 1, min(COUNT, len(found))).astype(int)
+    chosen = found.take(rows)
+    pixels = chosen[np.arange(len(chosen))]
+    if chosen.extents is None:
+        return pixels, split
+    resized = resize_to_fit(
+        jnp.asarray(pixels),
+        jnp.asarray(chosen.extents),
+        input_shape(run)[:2],
+        run.form.fit,
+    )
+    return np.asarray(jnp.clip(jnp.round(resized), 0, 255)).astype(np.uint8), split

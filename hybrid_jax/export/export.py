@@ -1,0 +1,115 @@
+"""Export a run to a file or folder, checked before it takes its name."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from hybrid_jax.engine.load_run import load_run
+from hybrid_jax.engine.run import Run
+from hybrid_jax.errors import UserError, escape, megabytes
+from hybrid_jax.export.check import expect, largest_difference
+from hybrid_jax.export.formats import Format, find_format
+from hybrid_jax.paths import check_local, expand_user
+
+
+def export_run(
+    workdir: str | os.PathLike,
+    format: str,
+    output: str | os.PathLike,
+    checkpoint: str | int | None = None,
+    temperature: float = 1.0,
+) -> list[str]:
+    """Write a run's network for programs that do not have this package.
+
+    Args:
+      workdir: the run's folder; nothing is written to it.
+      format: row of `FORMATS`.
+      output: file or folder to write, which does not exist yet.
+      checkpoint: `best` on validation, `last`, a step, or None for the tested one.
+      temperature: by which logits are divided.
+
+    Returns:
+      What was done, in words.
+
+    Raises:
+      UserError: there is no such run, format or place, a package is missing, the format
+        lacks a part of the network, or what was written gives other probabilities than
+        the run.
+    """
+    check_local("--output", os.fspath(output))
+    row, target = find_format(format), expand_user(output)
+    _check_target(target, row)
+    row.require()
+    with _scratch_folder(target) as scratch:
+        run = load_run(workdir, checkpoint)
+        expected = expect(run, temperature)
+        written = scratch / target.name
+        row.write(run, written, temperature)
+        reader = row.load(written, run)
+        difference = largest_difference(expected, reader)
+        size = sum(f.stat().st_size for f in [written, *written.rglob("*")])
+        _check_absent(target)
+        written.rename(target)
+    return [
+        *run.notes,
+        *_dtype_note(run),
+        f"{escape(target)}: {format}, {len(run.classes)} classes, step "
+        f"{run.checkpoint:,}, {megabytes(size)}",
+        f"read back by {reader.name}, its probabilities differ by {difference:.1e} at "
+        f"most, on {expected.source}",
+    ]
+
+
+def _dtype_note(run: Run) -> list[str]:
+    dtype = run.config.dtype
+    return (
+        []
+        if dtype == "float32"
+        else [f"the run computes in {dtype}, what is exported in float32"]
+    )
+
+
+def _check_target(target: Path, row: Format) -> None:
+    """Refuse a place that cannot be written to, before anything is computed."""
+    _check_absent(target)
+    if row.suffix and target.suffix != row.suffix:
+        raise UserError(
+            f"--output={escape(target)} does not end with {row.suffix}: name such a "
+            "file"
+        )
+    if not target.parent.is_dir():
+        raise UserError(
+            f"--output={escape(target)} lies in a folder that does not exist: make it"
+        )
+
+
+def _check_absent(target: Path) -> None:
+    if os.path.lexists(target):
+        raise UserError(
+            f"--output={escape(target)} exists: give another name, or remove it"
+        )
+
+
+@contextlib.contextmanager
+def _scratch_folder(target: Path) -> Iterator[Path]:
+    """Make a folder beside a target, where it can be written and then renamed.
+
+    Raises:
+      UserError: the target's folder cannot be written to.
+    """
+    try:
+        scratch = tempfile.mkdtemp(
+            prefix=".hybrid_jax-export-", suffix=".tmp", dir=target.parent
+        )
+    except OSError as error:
+        raise UserError(
+            f"--output={escape(target)} cannot be written ({error.strerror}): give a "
+            "place that you may write to"
+        ) from None
+    try:
+        yield Path(scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,48 @@
+"""The formats that a run can be exported in. To add one, add its file and a row."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from hybrid_jax.engine.run import Run
+from hybrid_jax.errors import UserError, closest
+from hybrid_jax.export import hub, onnx, stablehlo
+from hybrid_jax.export.check import Reader
+
+
+class Format(NamedTuple):
+    """A row of `FORMATS`.
+
+    Attributes:
+      write: writes a run to a path that does not exist, with a temperature.
+      load: reads what was written as others would; the run tells how images come to a
+        network that is written without its program.
+      suffix: of the file that is written; empty where it is a folder.
+      require: refuses to begin where a package is missing.
+    """
+
+    write: Callable[[Run, Path, float], None]
+    load: Callable[[Path, Run], Reader]
+    suffix: str = ""
+    require: Callable[[], None] = lambda: None
+
+
+FORMATS: dict[str, Format] = {
+    "stablehlo": Format(stablehlo.write, stablehlo.load),
+    "onnx": Format(onnx.write, onnx.load, suffix=".onnx", require=onnx.require),
+    "hub": Format(hub.write, hub.load),
+}
+
+
+def find_format(name: str) -> Format:
+    """Return a format by its name.
+
+    Raises:
+      UserError: there is none; names a similar one.
+    """
+    if name not in FORMATS:
+        raise UserError(
+            f"--format={name} is no format{closest(name, FORMATS)}: there are "
+            f"{', '.join(FORMATS)}"
+        )
+    return FORMATS[name]

@@ -1,0 +1,175 @@
+"""Write a network as a folder that timm loads, `timm.create_model("local-dir:…")`.
+
+Such a folder can be uploaded to the Hugging Face Hub as it is.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from hybrid_jax.augment import to_float
+from hybrid_jax.engine.json_files import read_json, write_json
+from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.errors import UserError
+from hybrid_jax.export.check import Reader
+from hybrid_jax.export.model_card import PROBABILITIES, model_card
+from hybrid_jax.export.program import in_float32
+from hybrid_jax.models.vit import ViT
+from hybrid_jax.paths import library_path
+from hybrid_jax.training.losses import LOSSES
+from hybrid_jax.weights.files import (
+    fit_weights,
+    merge_arrays,
+    read_file,
+    shapes_of,
+    write_file,
+)
+from hybrid_jax.weights.timm_models import TIMM_STRIDES, Arrays, timm_arguments
+from hybrid_jax.weights.timm_names import to_timm
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+# timm's `crop_mode` that brings an image to the size, by the row of `image_io.FITS`.
+CROP_MODES = {"crop": "center", "pad": "border", "stretch": "squash"}
+
+
+def write(run: Run, folder: Path, temperature: float) -> None:
+    """Write a folder with the weights, how to build and use the network, and a card.
+
+    Raises:
+      UserError: timm has no such network; names what it lacks.
+    """
+    config = _config(run)
+    classifier = config["pretrained_cfg"]["classifier"]
+    state = to_timm(run.model, flatten_dict(run.variables, sep="/"))
+    folder.mkdir()
+    arrays = _divide_logits(state, classifier, temperature)
+    spec, pixels = None, None
+    if run.workdir is not None:
+        stored = RunFolder(run.workdir)
+        spec, pixels = stored.read_model(), stored.read_pixels(run.form.channels)
+    # timm ignores the metadata; they spare the user --model when converting back.
+    write_file(folder / WEIGHTS, arrays, spec, run.classes, pixels)
+    write_json(folder / CONFIG, config)
+    card = model_card(run, config, temperature)
+    (folder / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
+
+
+def load(folder: Path, run: Run) -> Reader:
+    """Return the network of a folder: as timm loads it, or, without timm, as we do."""
+    config = read_json(folder / CONFIG)["pretrained_cfg"]
+    mean, std = jnp.array(config["mean"]), jnp.array(config["std"])
+    size, loss = run.network.image_size, LOSSES[run.network.loss.name]
+    in_timm = _in_timm(folder)
+    apply: Callable[[np.ndarray], Any] = in_timm or _in_jax(folder, run)
+    name = "timm" if in_timm else "hybrid_jax (timm is not installed)"
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        scaled = (to_float(jnp.asarray(images), size) / 255 - mean) / std
+        logits = jnp.asarray(apply(np.asarray(scaled)))
+        return np.asarray(loss.probabilities(logits))
+
+    return Reader(name, predict)
+
+
+def _config(run: Run) -> dict[str, Any]:
+    """Return the content of timm's `config.json`."""
+    architecture, arguments = _timm_arguments(run)
+    height, width = run.network.image_size
+    is_vit = isinstance(run.model, ViT)
+    # Else images are resized once more on their way to the network, bilinearly.
+    stays = run.form.target is None and run.form.size == (height, width)
+    mean, std = (
+        np.asarray(x, float) / 255 for x in (run.network.mean, run.network.std)
+    )
+    return {
+        "architecture": architecture,
+        "num_classes": len(run.classes),
+        "label_names": list(run.classes),
+        "model_args": arguments | {"in_chans": run.form.channels},
+        "pretrained_cfg": {
+            "num_classes": len(run.classes),
+            "input_size": [run.form.channels, height, width],
+            "fixed_input_size": True,
+            "pool_size": None,
+            "interpolation": "bicubic" if stays else "bilinear",
+            "crop_pct": 1.0,
+            "crop_mode": CROP_MODES[run.form.fit],
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+            "first_conv": "patch_embed.proj" if is_vit else "stem.conv1",
+            "classifier": "head" if is_vit else "head.fc",
+        },
+    }
+
+
+def _timm_arguments(run: Run) -> tuple[str, dict[str, Any]]:
+    """Return timm's name of a network that computes the same logits, and arguments.
+
+    Raises:
+      UserError: timm has none.
+    """
+    way_out = "give --format=onnx or --format=stablehlo"
+    try:
+        architecture, arguments = timm_arguments(run.model)
+    except ValueError as error:
+        raise UserError(f"{error}: {way_out}") from None
+    if run.network.loss.name not in PROBABILITIES:
+        raise UserError(
+            f"timm has no probabilities of the loss {run.network.loss.name}: {way_out}"
+        )
+    strides = getattr(run.model, "strides", TIMM_STRIDES)
+    if {*strides} != {*TIMM_STRIDES}:
+        raise UserError(
+            f"timm halves images at every stage, and this network has strides "
+            f"{strides}: {way_out}"
+        )
+    ours, theirs = tuple(run.network.image_size), tuple(arguments["img_size"])
+    if ours != theirs:
+        raise UserError(
+            f"timm has this network for images of {theirs[0]}x{theirs[1]}, not of "
+            f"{ours[0]}x{ours[1]}: {way_out}"
+        )
+    return architecture, arguments
+
+
+def _divide_logits(state: Arrays, classifier: str, temperature: float) -> Arrays:
+    """Return a state dict whose logits are divided by the temperature."""
+    scaled = {
+        name: (state[name] / temperature).astype(state[name].dtype)
+        for name in (f"{classifier}.weight", f"{classifier}.bias")
+    }
+    return state | scaled
+
+
+def _in_timm(folder: Path) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Return timm's network, from `[N, H, W, C]` to logits; None without timm."""
+    try:
+        import timm
+        import torch
+    except ImportError:
+        return None
+    network = timm.create_model(f"local-dir:{library_path(folder)}", pretrained=True)
+    network = network.eval()
+
+    def apply(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            nchw = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+            logits: np.ndarray = network(torch.from_numpy(nchw)).numpy()
+            return logits
+
+    return apply
+
+
+def _in_jax(folder: Path, run: Run) -> Callable[[np.ndarray], jax.Array]:
+    """Return this project's network with the weights of the folder."""
+    model = in_float32(run).model
+    weights = read_file(folder / WEIGHTS)
+    adapted = fit_weights(model, weights, shapes_of(run.variables))
+    variables = merge_arrays(run.variables, adapted.arrays)
+    return lambda images: model.apply(variables, images)

@@ -1,0 +1,122 @@
+"""The model card of a network on the Hugging Face Hub."""
+
+from typing import Any
+
+from hybrid_jax.engine.console import percent
+from hybrid_jax.engine.run import Run
+from hybrid_jax.errors import escape
+from hybrid_jax.export.about import FITS, data_name, tested
+from hybrid_jax.training.metrics import METRICS
+
+FRONT = """---
+library_name: timm
+pipeline_tag: image-classification
+tags:
+- image-classification
+- timm
+- hybrid_jax
+---
+"""
+# How logits become probabilities, in PyTorch, by the row of `LOSSES`.
+PROBABILITIES = {
+    "softmax": "logits.softmax(-1)",
+    "sigmoid": "torch.nn.functional.logsigmoid(logits).softmax(-1)",
+    "focal": "torch.nn.functional.logsigmoid(logits).softmax(-1)",
+}
+USE = """```python
+import timm, torch
+from PIL import Image
+
+network = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
+# or "hf-hub:OWNER/NAME", once the folder is uploaded
+config = timm.data.resolve_model_data_config(network)
+transform = timm.data.create_transform(**config, is_training=False)
+image = Image.open("image.png").convert("{mode}")
+with torch.no_grad():
+    logits = network(transform(image)[None])
+probabilities = {probabilities}[0]
+names = network.pretrained_cfg["label_names"]
+print(names[probabilities.argmax()], probabilities.max())
+```
+"""
+
+
+def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
+    """Return the card, Markdown.
+
+    Args:
+      run: the run.
+      config: content of timm's `config.json`.
+      temperature: by which logits are divided.
+    """
+    height, width = run.network.image_size
+    data, gray = escape(data_name(run)), run.form.channels == 1
+    parts = [
+        FRONT,
+        f"# {run.config.model.name}, trained on {data}\n",
+        f"An image classifier of {len(run.classes)} classes, trained with hybrid_jax "
+        f"(step {run.checkpoint:,}), in timm's format: `{config['architecture']}` with "
+        "the arguments in `config.json`.\n",
+        "## Measured\n",
+        _metrics_table(run),
+        "## Data\n",
+        f"Trained on {data}. Images are {'gray' if gray else 'RGB'}, "
+        f"{height}x{width} px (height x width); "
+        f"one of another size is brought to it so (`{run.form.fit}`): "
+        f"{FITS[run.form.fit][0]}.\n",
+        "Classes: " + ", ".join(map(_code, run.classes)) + ".\n",
+        "## Limits\n",
+        _limits(run, temperature),
+        "## Use\n",
+        USE.format(
+            mode="L" if gray else "RGB",
+            probabilities=PROBABILITIES[run.network.loss.name],
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _metrics_table(run: Run) -> str:
+    results = tested(run)
+    if results is None:
+        return "This checkpoint was not tested.\n"
+    splits = [split for split in ("validation", "test") if split in results]
+    rows = [
+        [row.title, *(_number(results[split].get(name), row) for split in splits)]
+        for name, row in METRICS.items()
+        if row.title and any(name in results[split] for split in splits)
+    ]
+    lines = [["metric", *splits], ["---"] * (1 + len(splits)), *rows]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    chosen = f"The checkpoint is {results['chosen_by']}."
+    if "test" not in results:
+        chosen += " It was tested on no images that it was not chosen by."
+    return f"{chosen}\n\n{table}\n"
+
+
+def _number(value: Any, row: Any) -> str:
+    if not isinstance(value, int | float):
+        return ""
+    return percent(value) if row.is_share else f"{value:.4f}"
+
+
+def _limits(run: Run, temperature: float) -> str:
+    lines = [
+        f"It knows {len(run.classes)} classes and no other: an image of none of them "
+        "gets one of their names, perhaps with a high probability.",
+        "The metrics hold for images like those of the data above; from another "
+        "camera, place or time they may be lower.",
+        "Its probabilities are not calibrated."
+        if temperature == 1
+        else f"Logits are divided by a temperature of {temperature:g}, which is part "
+        "of the classifier's weights.",
+        "timm resizes images a little differently than hybrid_jax: probabilities of "
+        "images that have the size already are the same to 1e-5.",
+    ]
+    if run.config.dtype == "bfloat16":
+        lines.append("It was trained in bfloat16, and these weights are float32.")
+    return "".join(f"- {line}\n" for line in lines)
+
+
+def _code(name: str) -> str:
+    return f"`{escape(name)}`"
