@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError, escape, megabytes
 from hybrid_jax.export.check import expect, largest_difference
 from hybrid_jax.export.formats import Format, find_format
@@ -43,7 +44,7 @@ def export_run(
     row, target = find_format(format), expand_user(output)
     _check_target(target, row)
     row.require()
-    with _scratch_folder(target) as scratch:
+    with Interruption(), _scratch_folder(target) as scratch:
         run = load_run(workdir, checkpoint)
         expected = expect(run, temperature)
         written = scratch / target.name

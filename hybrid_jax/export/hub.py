@@ -67,7 +67,7 @@ def load(folder: Path, run: Run) -> Reader:
     size, loss = run.network.image_size, LOSSES[run.network.loss.name]
     in_timm = _in_timm(folder)
     apply: Callable[[np.ndarray], Any] = in_timm or _in_jax(folder, run)
-    name = "timm" if in_timm else "hybrid_jax (timm is not installed)"
+    name = "timm" if in_timm else "hybrid_jax (timm cannot be imported)"
 
     def predict(images: np.ndarray) -> np.ndarray:
         scaled = (to_float(jnp.asarray(images), size) / 255 - mean) / std
@@ -152,7 +152,7 @@ def _in_timm(folder: Path) -> Callable[[np.ndarray], np.ndarray] | None:
     try:
         import timm
         import torch
-    except ImportError:
+    except (ImportError, RuntimeError):  # the latter of a torchvision for other torch
         return None
     network = timm.create_model(f"local-dir:{library_path(folder)}", pretrained=True)
     network = network.eval()

@@ -1,5 +1,6 @@
 """Write a program as ONNX, which onnxruntime and many others run."""
 
+import contextlib
 import importlib.util
 import json
 import logging
@@ -93,10 +94,11 @@ def _convert_and_tell(
     jax.config.update("jax_platforms", "cpu")  # other devices are in use
     try:
         _convert(program, path, texts)
-    except Exception as error:  # jax2onnx raises many kinds
-        sender.send(first_line(error) or type(error).__name__)
-    else:
-        sender.send("")
+        error = ""
+    except Exception as raised:  # jax2onnx raises many kinds
+        error = first_line(raised) or type(raised).__name__
+    with contextlib.suppress(BrokenPipeError):  # the parent was killed
+        sender.send(error)
 
 
 def _convert(program: Program, path: Path, texts: dict[str, str]) -> None:
