@@ -14,6 +14,7 @@ by more than 1e-5.
                       onnx: a file for onnxruntime and others
                       hub: a folder in timm's format, with a model card
   --output=PATH       file or folder to write, which must not exist
+  --calibrated        put the temperature inside that validation chose
   --checkpoint=WHICH  best on validation, last, or a step [the one tested]
   --flagfile=FILE     read more flags from a file, one on each line
 
@@ -21,7 +22,7 @@ Exit code: 0, or 2 for an error that you can fix.
 """
 
 from hybrid_jax.cli.common import Call, Command
-from hybrid_jax.cli.options import TEXT, Option
+from hybrid_jax.cli.options import SWITCH, TEXT, Option
 from hybrid_jax.errors import UserError, escape, report_out_of_memory
 from hybrid_jax.paths import check_local
 
@@ -29,6 +30,7 @@ OPTIONS = (
     Option("workdir", TEXT, ""),
     Option("format", TEXT, ""),
     Option("output", TEXT, ""),
+    Option("calibrated", SWITCH, False),
     Option("checkpoint", TEXT, ""),
 )
 MISSING = {

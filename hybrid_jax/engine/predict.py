@@ -11,7 +11,6 @@ from rich.progress import track
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.engine.prediction_rows import FORMATS
-from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import expand_user
 
@@ -48,7 +47,7 @@ def predict(
     """
     path = _check_output(output, resume)
     run = load_run(workdir, checkpoint)
-    temperature = _temperature(run) if calibrated else 1.0
+    temperature = run.require_temperature() if calibrated else 1.0
     rows = FORMATS[path.suffix if path else ".csv"](run.classes, top)
     paths = new_images.find_files(images)
     done, unreadable = rows.read(path) if path and path.exists() else {}, 0
@@ -78,16 +77,6 @@ def predict(
             file=sys.stderr,
         )
     return unreadable
-
-
-def _temperature(run: Run) -> float:
-    if run.temperature is None:
-        raise UserError(
-            f"{run.workdir} has no temperature: nothing was validated when step "
-            f"{run.checkpoint:,} was saved, or an older version trained it; leave "
-            "--calibrated out"
-        )
-    return run.temperature
 
 
 def _check_output(output: str, resume: bool) -> Path | None:

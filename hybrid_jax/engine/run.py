@@ -166,6 +166,20 @@ class Run:
         ]
         return found[-1] if found else None
 
+    def require_temperature(self) -> float:
+        """Return the temperature.
+
+        Raises:
+          UserError: validation chose none.
+        """
+        if self.temperature is None:
+            raise UserError(
+                f"{self.workdir} has no temperature: nothing was validated when step "
+                f"{self.checkpoint:,} was saved, or an older version trained it; leave "
+                "--calibrated out"
+            )
+        return self.temperature
+
     @functools.cached_property
     def splits(self) -> data.Splits:
         """Return the splits that the run's config names, or that it was given.

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,7 +11,6 @@ from hybrid_jax.augment.affine import resize_to_fit
 from hybrid_jax.engine.run import IN_MEMORY, Run
 from hybrid_jax.errors import UserError, first_line, plural
 from hybrid_jax.export.program import (
-    create_program,
     full_precision,
     in_float32,
     input_shape,
@@ -54,15 +52,11 @@ def expect(run: Run, temperature: float = 1.0) -> Expected:
 
     Args:
       run: the run.
-      temperature: by which logits are divided.
+      temperature: by which log probabilities are divided.
     """
     images, source = _choose_images(run)
     with full_precision():
-        if temperature == 1:
-            probabilities = in_float32(run).predict(images, len(images))
-        else:
-            program = create_program(run, temperature)
-            probabilities = np.asarray(jax.jit(program)(jnp.asarray(images)))
+        probabilities = in_float32(run).predict(images, len(images), temperature)
     return Expected(images, probabilities, source)
 
 

@@ -21,7 +21,7 @@ def export_run(
     format: str,
     output: str | os.PathLike,
     checkpoint: str | int | None = None,
-    temperature: float = 1.0,
+    calibrated: bool = False,
 ) -> list[str]:
     """Write a run's network for programs that do not have this package.
 
@@ -30,15 +30,15 @@ def export_run(
       format: row of `FORMATS`.
       output: file or folder to write, which does not exist yet.
       checkpoint: `best` on validation, `last`, a step, or None for the tested one.
-      temperature: by which logits are divided.
+      calibrated: divide log probabilities by the temperature that validation chose.
 
     Returns:
       What was done, in words.
 
     Raises:
-      UserError: there is no such run, format or place, a package is missing, the format
-        lacks a part of the network, or what was written gives other probabilities than
-        the run.
+      UserError: there is no such run, format, place or temperature, a package is
+        missing, the format lacks a part of the network, or what was written gives other
+        probabilities than the run.
     """
     check_local("--output", os.fspath(output))
     row, target = find_format(format), expand_user(output)
@@ -46,6 +46,7 @@ def export_run(
     row.require()
     with Interruption(), _scratch_folder(target) as scratch:
         run = load_run(workdir, checkpoint)
+        temperature = run.require_temperature() if calibrated else 1.0
         expected = expect(run, temperature)
         written = scratch / target.name
         row.write(run, written, temperature)

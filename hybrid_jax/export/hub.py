@@ -44,6 +44,12 @@ def write(run: Run, folder: Path, temperature: float) -> None:
     Raises:
       UserError: timm has no such network; names what it lacks.
     """
+    if temperature != 1 and run.config.loss.name != "softmax":
+        raise UserError(
+            f"a temperature of the loss {run.config.loss.name} is not that of the "
+            "logits, which is all that timm's classifier can have: leave --calibrated "
+            "out, or give --format=onnx or --format=stablehlo"
+        )
     config = _config(run)
     classifier = config["pretrained_cfg"]["classifier"]
     state = to_timm(run.model, flatten_dict(run.variables, sep="/"))

@@ -26,7 +26,7 @@ class Program:
       network: in float32.
       variables: of the network, float32 arrays by path.
       shape: `(h, w, C)` of the images.
-      temperature: by which logits are divided.
+      temperature: by which log probabilities are divided.
       resizing: matrices `[H, h]` and `[W, w]` that bring images to the network's size;
         None where they have it.
     """
@@ -45,8 +45,8 @@ class Program:
             images = jnp.einsum("nhwc,Hh->nHwc", images.astype(jnp.float32), rows)
             images = jnp.einsum("nHwc,Ww->nHWc", images, columns)
         logits = compute_logits(self.network, self.variables, images)
-        probabilities = LOSSES[self.network.loss.name].probabilities
-        return probabilities(logits / self.temperature)
+        scores = LOSSES[self.network.loss.name].scores(logits)
+        return jax.nn.softmax(scores / self.temperature)
 
 
 def create_program(run: Run, temperature: float = 1.0) -> Program:
@@ -54,7 +54,7 @@ def create_program(run: Run, temperature: float = 1.0) -> Program:
 
     Args:
       run: the run; one of bfloat16 computes in float32 here.
-      temperature: by which logits are divided, more than 0.
+      temperature: by which log probabilities are divided, more than 0.
 
     Raises:
       UserError: the temperature is no such number.

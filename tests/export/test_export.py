@@ -162,6 +162,19 @@ def test_a_temperature_is_inside(trained, images):
     assert weights.spec["name"] == "small_hybrid"
 
 
+def test_the_command_puts_the_temperature_of_validation_inside(trained, images):
+    run, target = load_run(trained / "run"), trained / "calibrated"
+    words = ["--format=stablehlo", "--calibrated", f"--output={target}"]
+    ran = hybrid_jax("export", f"--workdir={trained / 'run'}", *words)
+    assert ran.returncode == 0, ran.stderr
+    about = json.loads((target / "model.json").read_text())
+    assert about["temperature"] == run.temperature
+    pixels, _ = images
+    expected = run.predict(pixels, temperature=run.temperature)
+    found = stablehlo.load(target, run).predict(pixels)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_stored_images_that_the_network_sees_smaller_are_resized_inside(trained):
     """Its two products are `jax.image.resize`, as evaluation has it."""
     run = load_run(trained / "run")
