@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -10,7 +10,8 @@ from rich.progress import track
 
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.engine.load_run import load_run
-from hybrid_jax.engine.prediction_rows import FORMATS
+from hybrid_jax.engine.prediction_rows import FORMATS, Rows
+from hybrid_jax.engine.run import Prediction
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import expand_user
 
@@ -45,29 +46,19 @@ def predict(
       UserError: there is no such run or image, the file exists or cannot be written,
         or the run has no temperature.
     """
-    path = _check_output(output, resume)
+    target = _check_output(output, resume)
     run = load_run(workdir, checkpoint)
     temperature = run.require_temperature() if calibrated else 1.0
-    rows = FORMATS[path.suffix if path else ".csv"](run.classes, top)
+    rows = FORMATS[target.suffix if target else ".csv"](run.classes, top)
     paths = new_images.find_files(images)
-    done, unreadable = rows.read(path) if path and path.exists() else {}, 0
     for note in run.notes:
         print(escape(note), file=sys.stderr)
-    if done:
-        print(f"Resuming after {plural(len(done), 'image')}", file=sys.stderr)
+    done = _read_done(rows, target)
     missing = [path for path in paths if escape(path) not in done]
     unreadable = sum(done.get(escape(path), False) for path in paths)
-    with _open(path) as file:
-        if not done:
-            file.write(rows.header())
-        predictions = track(
-            run.predict_files(missing, batch_size, temperature),
-            f"predicting {plural(len(missing), 'image')}",
-            total=len(missing),
-            transient=True,
-            disable=not (output and sys.stderr.isatty()),
-        )
-        for prediction in predictions:
+    with _open(target, rows.header()) as file:
+        predictions = run.predict_files(missing, batch_size, temperature)
+        for prediction in _with_progress(predictions, len(missing), bool(output)):
             file.write(rows.format(prediction))
             unreadable += bool(prediction.error)
     if unreadable:
@@ -77,6 +68,26 @@ def predict(
             file=sys.stderr,
         )
     return unreadable
+
+
+def _read_done(rows: Rows, target: Path | None) -> dict[str, bool]:
+    """Return the paths that a file has already, and whether each has an error."""
+    done = rows.read(target) if target and target.exists() else {}
+    if done:
+        print(f"Resuming after {plural(len(done), 'image')}", file=sys.stderr)
+    return done
+
+
+def _with_progress(
+    predictions: Iterator[Prediction], count: int, is_shown: bool
+) -> Iterable[Prediction]:
+    return track(
+        predictions,
+        f"predicting {plural(count, 'image')}",
+        total=count,
+        transient=True,
+        disable=not (is_shown and sys.stderr.isatty()),
+    )
 
 
 def _check_output(output: str, resume: bool) -> Path | None:
@@ -108,18 +119,21 @@ def _check_output(output: str, resume: bool) -> Path | None:
 
 
 @contextlib.contextmanager
-def _open(path: Path | None) -> Iterator[TextIO]:
-    """Open the file to add to, or yield the standard output.
+def _open(path: Path | None, header: str) -> Iterator[TextIO]:
+    """Open the file to add to, or yield the standard output; begin with the header.
 
     Raises:
       UserError: the file cannot be written.
     """
     if path is None:
+        sys.stdout.write(header)
         yield sys.stdout
         return
     try:
         # A byte of a path that is not UTF-8 was escaped before.
         with path.open("a", encoding="utf-8", newline="") as file:
+            if not file.tell():
+                file.write(header)
             yield file
     except OSError as error:
         raise UserError(f"--output={escape(path)}: {error.strerror}") from None

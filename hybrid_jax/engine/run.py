@@ -8,7 +8,6 @@ run.evaluate("test")               # loss, accuracy, top5
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,21 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrid_jax import data, runtime
+from hybrid_jax import data
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.data.prefetch import BatchReader, PrefetchedBatches
-from hybrid_jax.data.sampler import EvaluationOrder
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.array_checks import check_images, encode_labels
 from hybrid_jax.data.sources.arrays import to_pixel_format
-from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.experiment import Experiment, with_statistics
-from hybrid_jax.engine.programs import Evaluator, Predictor
+from hybrid_jax.engine.inference import Inference, batch_size_for
 from hybrid_jax.engine.storage import CheckpointStore, RunStorage
 from hybrid_jax.errors import UserError, closest, escape
-from hybrid_jax.parallel.mesh import Devices, create_devices
 from hybrid_jax.training import metrics
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.step import Network
@@ -88,8 +83,6 @@ class Run:
         self.checkpoint, self.results = checkpoint, results
         self.history, self.workdir, self.notes = [*history], workdir, [*notes]
         self._load_variables, self._load_splits = variables, splits
-        self._evaluators: dict[tuple, Evaluator] = {}
-        self._predictors: dict[tuple, Predictor] = {}
 
     @classmethod
     def from_experiment(
@@ -138,7 +131,7 @@ class Run:
         return state | jax.tree.map(np.asarray, arrays)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _evaluators={}, _predictors={})
+        vars(self).update(state)
         self._load_variables = functools.partial(dict, state["variables"])
         self._load_splits = no_splits
 
@@ -202,10 +195,7 @@ class Run:
         Raises:
           UserError: there is no such split, or images and labels do not fit the run.
         """
-        split = self._split(images, labels)
-        with compiler_threads() as threads:
-            evaluator = self._evaluator(threads, split)
-            return evaluator(self.network, self._device_variables, split)
+        return self._inference.evaluate(self._split(images, labels))
 
     def predict(
         self, images: np.ndarray, batch_size: int = 256, temperature: float = 1.0
@@ -333,71 +323,31 @@ class Run:
           symmetry: row of `augment.affine.SYMMETRIES`; logits are the means over all
             that it makes of an image. `none` takes the image alone.
         """
-        size = _batch_size_for(self.config.train.eval_batch_size, len(split))
-        order = EvaluationOrder(len(split), size)
-        reader = BatchReader(split, order)
-        batches: Any = reader
-        if not split.resident:
-            batches = PrefetchedBatches(reader, self.config.data.workers)
-        parts = []
-        for step in range(len(order)):
-            images, _, *beside = batches[step]
-            extents = beside[0] if beside else None
-            parts.append(self._logits(images, extents, size, symmetry))
-        logits = np.concatenate(parts)[: len(split)]
+        logits = self._inference.split_logits(split, symmetry)
         loss = LOSSES[self.network.loss.name]
         return np.asarray(loss.log_probabilities(jnp.asarray(logits)))
 
     @functools.cached_property
-    def _devices(self) -> Devices:
-        runtime.set_up(self.config.compilation_cache)
-        return create_devices(count=self.config.parallel.devices)
-
-    @functools.cached_property
-    def _device_variables(self) -> dict:
-        """Return the variables, on the devices."""
-        return self._devices.put(self.variables, self._shapes)
-
-    @functools.cached_property
-    def _shapes(self) -> dict:
-        shapes = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), self.variables
-        )
-        return self._devices.state_shapes(shapes)
-
-    def _evaluator(self, threads: Executor, split: data.Split) -> Evaluator:
-        """Return the program for splits of this shape."""
-        count = min(len(split), self.config.train.eval_batch_size)
-        key = (split.shape[1:], split.extents is None, count)
-        if key not in self._evaluators:
-            self._evaluators[key] = Evaluator(
-                threads,
-                self._devices,
-                self.network,
-                self._shapes,
-                [split],
-                self.config.train.eval_batch_size,
-                self.config.data.workers,
-            )
-        return self._evaluators[key]
+    def _inference(self) -> Inference:
+        return Inference(self.config, self.network, self.variables)
 
     def _logits_of(self, images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
         """Yield logits float32 `[n, classes]` of images of any size, by batches."""
         images = check_images(images, "images")
         images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
-        batch_size = _batch_size_for(batch_size, len(images))
+        batch_size = batch_size_for(batch_size, len(images))
         for i in range(0, len(images), batch_size):
             rows = slice(i, i + batch_size)
             part = None if extents is None else extents[rows]
-            yield self._logits(images[rows], part, batch_size)
+            yield self._inference.logits(images[rows], part, batch_size)
 
     def _logits_of_files(
         self, files: Sequence[Path], batch_size: int
     ) -> Iterator[tuple[new_images.Batch, np.ndarray]]:
         """Yield image files by batches, each with its logits float32 `[n, classes]`."""
-        batch_size = _batch_size_for(batch_size, len(files))
+        batch_size = batch_size_for(batch_size, len(files))
         for batch in new_images.decode_batches(files, self.form, batch_size):
-            yield batch, self._logits(batch.images, batch.extents, batch_size)
+            yield batch, self._inference.logits(batch.images, batch.extents, batch_size)
 
     def _logits_of_readable(
         self, files: Sequence[Path], batch_size: int
@@ -419,35 +369,6 @@ class Run:
         if temperature == 1.0:
             return np.asarray(loss.probabilities(given))
         return np.asarray(jax.nn.softmax(loss.log_probabilities(given) / temperature))
-
-    def _logits(
-        self,
-        images: np.ndarray,
-        extents: np.ndarray | None,
-        batch_size: int,
-        symmetry: str = "none",
-    ) -> np.ndarray:
-        """Return logits float32 `[n, classes]` of a batch in the run's form."""
-        key = (images.shape[1:], extents is None, batch_size, symmetry)
-        if key not in self._predictors:
-            with compiler_threads() as threads:
-                self._predictors[key] = Predictor(
-                    threads,
-                    self._devices,
-                    self.network,
-                    self._shapes,
-                    images.shape[1:],
-                    extents is not None,
-                    batch_size,
-                    symmetry,
-                )
-        predictor = self._predictors[key]
-        return predictor(self.network, self._device_variables, images, extents)
-
-
-def _batch_size_for(batch_size: int, count: int) -> int:
-    """Return a power of two for so many images, since each size is a program."""
-    return min(batch_size, 1 << max(count - 1, 0).bit_length())
 
 
 def no_splits() -> data.Splits:

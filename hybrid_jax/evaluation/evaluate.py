@@ -117,6 +117,8 @@ def evaluate(
       UserError: there is no such run, checkpoint or split, the run has another config,
         images cannot be read, or runs have other images or classes.
     """
+    if output:
+        report.check_folder(output)
     folder = RunFolder(workdir)
     if config is not None:
         resumed, _ = folder.resume(set_up_process(config))
@@ -124,8 +126,6 @@ def evaluate(
         changed = {name: flat[name] for name in flat if FIELDS[name].free}
     run = open_run(folder, checkpoint, changed or {})
     judge = _Judge(run, images, average_views, changed or {})
-    if output:
-        report.check_folder(output)
     with Reporter() as console:
         predictions = judge.average([run, *map(judge.open, ensemble)])
         comparison = None
@@ -166,6 +166,7 @@ class _Judge:
         self._first, self._images, self._changed = run, images, changed
         self._average_views = average_views
         self._members: list[Run] = []
+        self._opened = [run]
 
     def open(self, workdir: str) -> Run:
         """Open another run of the same classes.
@@ -179,6 +180,7 @@ class _Judge:
                 f"{workdir} was trained on other classes than "
                 f"{self._first.workdir}: give runs of one data set"
             )
+        self._opened.append(run)
         return run
 
     def average(self, runs: list[Run]) -> Predictions:
@@ -232,7 +234,7 @@ class _Judge:
 
     def notes(self) -> list[str]:
         """Return what was passed over to open the runs and their images."""
-        return [note for run in self._members for note in run.notes]
+        return [note for run in self._opened for note in run.notes]
 
     def _predict(
         self,

@@ -131,6 +131,10 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     assert [row["path"] for row in resumed] == [row["path"] for row in rows]
     for row, again in zip(rows, resumed, strict=True):
         assert (again["class"], again["error"]) == (row["class"], row["error"])
+    table.write_text(lines[0])  # killed before its first row
+    assert main([*command, f"--output={table}", "--resume"]) == 1
+    assert capsys.readouterr().err.count("Resuming") == 0
+    assert table.read_text() == whole
     table.write_text("a,b\n1,2\n")
     assert main([*command, f"--output={table}", "--resume"]) == 2
     assert "has other columns" in capsys.readouterr().err

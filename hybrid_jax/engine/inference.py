@@ -1,0 +1,122 @@
+"""Run a trained network: its programs are compiled when they are first needed."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from hybrid_jax import runtime
+from hybrid_jax.config.schema import Config
+from hybrid_jax.data import Split
+from hybrid_jax.data.prefetch import BatchReader, PrefetchedBatches
+from hybrid_jax.data.sampler import EvaluationOrder
+from hybrid_jax.engine.compile import compiler_threads
+from hybrid_jax.engine.programs import Evaluator, Predictor
+from hybrid_jax.parallel.mesh import Devices, create_devices
+from hybrid_jax.training import metrics
+from hybrid_jax.training.step import Network
+
+
+class Inference:
+    """Hold a network and its weights on the devices, with a program for each shape."""
+
+    def __init__(self, config: Config, network: Network, variables: dict):
+        """Set nothing up yet.
+
+        Args:
+          config: names devices, and how images are read.
+          network: the model, and how images are normalized.
+          variables: parameters and batch statistics.
+        """
+        self._config, self._network, self._variables = config, network, variables
+        self._evaluators: dict[tuple, Evaluator] = {}
+        self._predictors: dict[tuple, Predictor] = {}
+
+    def evaluate(self, split: Split) -> dict[str, metrics.Number]:
+        """Return the metrics of a split."""
+        most = self._config.train.eval_batch_size
+        key = (split.shape[1:], split.extents is None, min(len(split), most))
+        with compiler_threads() as threads:
+            if key not in self._evaluators:
+                self._evaluators[key] = Evaluator(
+                    threads,
+                    self._devices,
+                    self._network,
+                    self._shapes,
+                    [split],
+                    most,
+                    self._config.data.workers,
+                )
+            return self._evaluators[key](self._network, self._on_devices, split)
+
+    def split_logits(self, split: Split, symmetry: str = "none") -> np.ndarray:
+        """Return logits float32 `[N, classes]` of a split, streamed or in memory.
+
+        Args:
+          split: images in the run's form.
+          symmetry: see `training.step.compute_logits`.
+        """
+        size = batch_size_for(self._config.train.eval_batch_size, len(split))
+        order = EvaluationOrder(len(split), size)
+        batches: Any = BatchReader(split, order)
+        if not split.resident:
+            batches = PrefetchedBatches(batches, self._config.data.workers)
+        parts = []
+        for step in range(len(order)):
+            images, _, *beside = batches[step]
+            extents = beside[0] if beside else None
+            parts.append(self.logits(images, extents, size, symmetry))
+        return np.concatenate(parts)[: len(split)]
+
+    def logits(
+        self,
+        images: np.ndarray,
+        extents: np.ndarray | None,
+        batch_size: int,
+        symmetry: str = "none",
+    ) -> np.ndarray:
+        """Return logits float32 `[n, classes]` of a batch in the run's form.
+
+        Args:
+          images: uint8 `[n, h, w, C]`, a batch at most.
+          extents: int32 `[n, 2]`, height and width that each image fills, if any do.
+          batch_size: of the program.
+          symmetry: see `training.step.compute_logits`.
+        """
+        key = (images.shape[1:], extents is None, batch_size, symmetry)
+        if key not in self._predictors:
+            with compiler_threads() as threads:
+                self._predictors[key] = Predictor(
+                    threads,
+                    self._devices,
+                    self._network,
+                    self._shapes,
+                    images.shape[1:],
+                    extents is not None,
+                    batch_size,
+                    symmetry,
+                )
+        return self._predictors[key](self._network, self._on_devices, images, extents)
+
+    @functools.cached_property
+    def _devices(self) -> Devices:
+        runtime.set_up(self._config.compilation_cache)
+        return create_devices(count=self._config.parallel.devices)
+
+    @functools.cached_property
+    def _on_devices(self) -> dict:
+        """Return the variables, on the devices."""
+        return self._devices.put(self._variables, self._shapes)
+
+    @functools.cached_property
+    def _shapes(self) -> dict:
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), self._variables
+        )
+        return self._devices.state_shapes(shapes)
+
+
+def batch_size_for(batch_size: int, count: int) -> int:
+    """Return a power of two for so many images, since each size is a program."""
+    return min(batch_size, 1 << max(count - 1, 0).bit_length())
