@@ -7,7 +7,7 @@ The first argument is a .safetensors or .pth file, or the folder of a run. The
 second is the .safetensors file to write. Weights of this project become timm's.
 Weights of timm, and of the released Astroformer, become this project's.
 
-  --checkpoint=WHICH  of a run: best on validation, last, or a step [the tested]
+  --checkpoint=WHICH  best, last, a step, all, or A,B: their mean [the tested]
   --model=NAME        model of the weights, which files of timm do not name;
                       `hybrid-jax models` lists the names
   --image-size=SIZE   size of images that the converted model is for, such as

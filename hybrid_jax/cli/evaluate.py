@@ -8,7 +8,7 @@ Prints measures with 95 % intervals, and writes nothing to the run's folder.
 Other images lie in one folder per class, or are listed in a table.
 
   --workdir=DIR          folder of the run [runs/FILE or runs/FILE-MODEL]
-  --checkpoint=WHICH     best on validation, last, or a step [the one tested]
+  --checkpoint=WHICH     best, last, a step, all, or A,B: their mean [tested]
   --split=NAME           train, validation or test [test]
   --data=PATH            folder or table (.csv) of other images
   --on-error=skip        leave out and count images that cannot be read [stop]

@@ -15,7 +15,7 @@ by more than 1e-5.
                       hub: a folder in timm's format, with a model card
   --output=PATH       file or folder to write, which must not exist
   --calibrated        put the temperature inside that validation chose
-  --checkpoint=WHICH  best on validation, last, or a step [the one tested]
+  --checkpoint=WHICH  best, last, a step, all, or A,B: their mean [the tested]
   --flagfile=FILE     read more flags from a file, one on each line
 
 Exit code: 0, or 2 for an error that you can fix.

@@ -13,7 +13,7 @@ Only the run's folder is needed, not the images it was trained on.
   --resume               go on with the file of a call that was stopped
   --top=N                write the N likeliest classes [all, in their order]
   --calibrated           apply the temperature that validation chose
-  --checkpoint=WHICH     best on validation, last, or a step [the one tested]
+  --checkpoint=WHICH     best, last, a step, all, or A,B: their mean [tested]
   --batch-size=N         images at a time [256]
   --flagfile=FILE        read more flags from a file, one on each line
 

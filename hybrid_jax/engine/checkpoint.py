@@ -8,7 +8,7 @@ used.
 import contextlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ from hybrid_jax.training.state import TrainState
 BEST_METRIC, TIES = "accuracy", "loss"  # the higher; of equal ones the lower
 STATE, METRICS = "state", "metrics"  # folders of a checkpoint
 LATER = "evaluation.json"  # metrics of a step that was saved before its evaluation
+
+
+# Weights are of a step, or the mean of several.
+Steps = int | tuple[int, ...]
 
 
 class CheckpointReader:
@@ -116,16 +120,25 @@ class CheckpointReader:
         """
         return best_checkpoint({step: self.metrics(step) for step in self.steps})
 
-    def find_step(self, checkpoint: str | int, validated: bool = True) -> int:
-        """Return the step that a user asks for.
+    def find_steps(self, checkpoint: str | int, validated: bool = True) -> Steps:
+        """Return the step that a user asks for, or several that are averaged.
 
         Args:
-          checkpoint: `best`, `last` or a step.
+          checkpoint: `best`, `last`, a step, several of these with commas, or `all`.
           validated: whether the run has a validation split, so that one is the best.
 
         Raises:
           UserError: there is no such checkpoint; lists those that there are.
         """
+        if checkpoint == "all":
+            steps = self.steps or [self.find_step("last")]
+        else:
+            names = str(checkpoint).split(",")
+            steps = sorted({self.find_step(name.strip(), validated) for name in names})
+        return steps[0] if len(steps) == 1 else tuple(steps)
+
+    def find_step(self, checkpoint: str, validated: bool = True) -> int:
+        """Return the step of one checkpoint, see `find_steps`."""
         if not self.steps:
             raise UserError(f"{self.folder} holds no checkpoint: train the run first")
         if checkpoint == "last":
@@ -138,10 +151,10 @@ class CheckpointReader:
                 f"no checkpoint of {self.folder} was evaluated on a validation split, "
                 f"so none is best: give last or a step ({saved})"
             )
-        if not str(checkpoint).isdigit() or int(checkpoint) not in self.steps:
+        if not checkpoint.isdecimal() or int(checkpoint) not in self.steps:
             raise UserError(
-                f"checkpoint {checkpoint} is not in {self.folder}: give best, last or "
-                f"a step ({saved})"
+                f"checkpoint {checkpoint} is not in {self.folder}: give best, last, a "
+                f"step, or all ({saved})"
             )
         return int(checkpoint)
 
@@ -160,14 +173,21 @@ class CheckpointReader:
         state = pack_like(copy_vectors(self._read(step, template)), like)
         return devices.put(state, devices.state_shapes(like))
 
-    def load_variables(self, step: int) -> dict[str, Any]:
-        """Return the variables for evaluating a step: moving averages if it has them.
+    def load_variables(self, steps: Steps) -> dict[str, Any]:
+        """Return the variables for evaluating a step, or the mean of several steps'.
 
-        Nothing else is read, such as the optimizer's moments.
+        Nothing else is read, such as the optimizer's moments. Batch statistics are
+        averaged like parameters, as timm's `avg_checkpoints.py` does.
 
         Raises:
           UserError: the variables cannot be read.
         """
+        if isinstance(steps, int):
+            return self._load_variables(steps)
+        return mean_of(self._load_variables(step) for step in steps)
+
+    def _load_variables(self, step: int) -> dict[str, Any]:
+        """Return the variables of a step: moving averages if it has them."""
         averaged = self._read(step, names=("average",))
         if averaged.get("average"):
             return averaged["average"]
@@ -216,6 +236,25 @@ def best_checkpoint(
 
     best = max(steps, key=rank)
     return best, metrics[best]
+
+
+def mean_of(trees: Iterable[Any]) -> Any:
+    """Return the mean of trees of arrays, which are read one by one, in float64."""
+    total: Any = None
+    count = 0
+    for tree in trees:
+        wide = jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
+        total = wide if total is None else jax.tree.map(np.add, total, wide)
+        like, count = tree, count + 1
+    return jax.tree.map(lambda sum, x: (sum / count).astype(x.dtype), total, like)
+
+
+def steps_in_words(steps: Steps) -> str:
+    """Return `step 1,200`, or `the mean of steps 800 and 1,200`."""
+    if isinstance(steps, int):
+        return f"step {steps:,}"
+    *others, last = [f"{step:,}" for step in steps]
+    return f"the mean of steps {', '.join(others)} and {last}"
 
 
 def error_message(error: Exception) -> str:

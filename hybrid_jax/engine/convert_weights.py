@@ -35,7 +35,7 @@ def convert_weights(
       image_size: `(height, width)` that the converted network is for; None is that of
         the source, for timm's files a square.
       to: `timm` or `hybrid_jax`; None is the one that the source is not.
-      checkpoint: of a run's folder: `best`, `last` or a step; empty is the tested one.
+      checkpoint: of a run's folder, see `load_run`; empty is the tested one.
 
     Returns:
       What was done, in words.

@@ -24,8 +24,9 @@ def load_run(
 
     Args:
       workdir: the run's folder.
-      checkpoint: `best` on validation, `last`, or a step; None is the one that was
-        tested, or of a run that has not ended the best, or the last.
+      checkpoint: `best` on validation, `last`, a step, several of these with commas,
+        whose weights are averaged, or `all`; None is the one that was tested, or of a
+        run that has not ended the best, or the last.
       fields: of the config that have other values here, by name with `__` for dots,
         such as `data__dir="/elsewhere"`; those that decide what a run computes cannot
         be changed.
@@ -48,7 +49,7 @@ def open_run(
         raise UserError(f"--workdir={folder.path} holds no run: train one there first")
     config = folder.config_with(changed)
     saved = CheckpointReader(folder.checkpoints)
-    step = folder.choose(saved, checkpoint)
+    steps = folder.choose(saved, checkpoint)
     spec, form = folder.read_model(), folder.read_form()
     network = network_from_spec(
         spec, dtype=config.dtype, fit=config.data.fit, loss=config.loss
@@ -67,8 +68,8 @@ def open_run(
         network=with_statistics(network, folder.read_statistics(spec["channels"])),
         classes=folder.read_classes() or (),
         form=form,
-        checkpoint=step,
-        variables=functools.partial(saved.load_variables, step),
+        checkpoint=steps,
+        variables=functools.partial(saved.load_variables, steps),
         splits=own_splits,
         results=folder.read_results(),
         history=folder.read_history(),

@@ -36,7 +36,7 @@ def predict(
       top: how many of the likeliest classes to write; 0 writes all of them, in their
         order.
       calibrated: divide logits by the temperature that validation chose.
-      checkpoint: `best` on validation, `last`, a step, or None for the tested one.
+      checkpoint: which weights, see `load_run`; None is the tested ones.
       batch_size: images at a time.
 
     Returns:

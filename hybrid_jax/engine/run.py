@@ -21,6 +21,7 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.array_checks import check_images, encode_labels
 from hybrid_jax.data.sources.arrays import to_pixel_format
+from hybrid_jax.engine.checkpoint import Steps, steps_in_words
 from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.experiment import Experiment, with_statistics
 from hybrid_jax.engine.inference import Inference, batch_size_for
@@ -55,7 +56,8 @@ class Run:
       network: the model, and how images are normalized.
       classes: names, in the order of the probabilities.
       form: how images are decoded: size, channels, bits, fit and background.
-      checkpoint: the step that the weights are of.
+      checkpoint: the step that the weights are of; a tuple where they are the mean of
+        several steps.
       results: which checkpoint was chosen by which split, and its metrics; None where
         the run has not ended.
       history: rows of metrics, dicts with `split`, `step`, `epoch` and the metrics.
@@ -69,7 +71,7 @@ class Run:
         network: Network,
         classes: Sequence[str],
         form: PixelFormat,
-        checkpoint: int,
+        checkpoint: Steps,
         variables: Callable[[], dict],
         splits: Callable[[], data.Splits],
         results: dict | None = None,
@@ -119,7 +121,7 @@ class Run:
         about = [
             f"{self.config.model.name} on {self.config.data.name}",
             f"{len(self.classes)} classes",
-            f"step {self.checkpoint:,}",
+            self.weights_in_words,
         ]
         return f"<Run: {', '.join(about + reached)}>"
 
@@ -139,6 +141,11 @@ class Run:
     def model(self) -> Any:
         """Return the Flax module: `model.apply(run.variables, normalized_images)`."""
         return self.network.model
+
+    @property
+    def weights_in_words(self) -> str:
+        """Return which steps the weights are of, such as `step 1,200`."""
+        return steps_in_words(self.checkpoint)
 
     @functools.cached_property
     def variables(self) -> dict:
@@ -167,8 +174,8 @@ class Run:
         """
         if self.temperature is None:
             raise UserError(
-                f"{self.workdir} has no temperature: nothing was validated when step "
-                f"{self.checkpoint:,} was saved, or an older version trained it; leave "
+                f"{self.workdir} has no temperature for {self.weights_in_words}: these "
+                "weights were not validated, or an older version trained them; leave "
                 "--calibrated out"
             )
         return self.temperature

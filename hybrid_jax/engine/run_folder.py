@@ -37,7 +37,7 @@ from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.paths import check_local, expand_user
 
 if typing.TYPE_CHECKING:
-    from hybrid_jax.engine.checkpoint import CheckpointReader
+    from hybrid_jax.engine.checkpoint import CheckpointReader, Steps
 
 VERSION, MICRO_BATCHES = "schema", "micro_batches"  # in config.json, beside the fields
 
@@ -307,8 +307,10 @@ class RunFolder:
         """Read the chosen checkpoint and its metrics; None before the run's end."""
         return read_json(self.results) if self.results.exists() else None
 
-    def choose(self, saved: "CheckpointReader", checkpoint: str | int | None) -> int:
-        """Return the step of a checkpoint; without a name, of the one that was tested.
+    def choose(
+        self, saved: "CheckpointReader", checkpoint: str | int | None
+    ) -> "Steps":
+        """Return the steps of a checkpoint; without a name, of the one that was tested.
 
         Of a run that has not ended that is the best on validation, or the last.
 
@@ -321,7 +323,7 @@ class RunFolder:
             tested = results.get("checkpoint")
             usual = "best" if validated and saved.best() else "last"
             checkpoint = tested if tested in saved.steps else usual
-        return saved.find_step(checkpoint, validated)
+        return saved.find_steps(checkpoint, validated)
 
     def read_history(self) -> list[dict]:
         """Read all lines of metrics, in their order."""

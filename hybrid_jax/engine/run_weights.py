@@ -56,8 +56,9 @@ def read_weights(path: str | os.PathLike, checkpoint: str = "") -> Weights:
 
     Args:
       path: of the file or the folder.
-      checkpoint: of a folder: `best`, `last` or a step. Empty selects the tested one;
-        in a run that has not ended, the best or else the last.
+      checkpoint: of a folder: `best`, `last`, a step, several of these with commas,
+        whose weights are averaged, or `all`. Empty selects the tested one; in a run
+        that has not ended, the best or else the last.
 
     Raises:
       UserError: there is no such file or checkpoint, it is damaged, or it holds more

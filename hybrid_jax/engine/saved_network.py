@@ -65,7 +65,8 @@ def load_network(folder: Path) -> Run:
             np.array(pixels.pop("deviation"), np.float32),
         )
         form = PixelFormat.from_json(pixels)
-        checkpoint, results = int(about["checkpoint"]), about["results"]
+        steps, results = about["checkpoint"], about["results"]
+        checkpoint = tuple(map(int, steps)) if isinstance(steps, list) else int(steps)
         history = [*about["history"]]
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise UserError(

@@ -104,7 +104,7 @@ def evaluate(
       config: refuse a run of another config than this one; None accepts any.
       changed: fields of the stored config that have other values here, by name, such as
         the path of the data. Fields that change results are refused.
-      checkpoint: `best` on validation, `last`, a step, or None for the tested one.
+      checkpoint: which weights, see `load_run`; None is the tested ones.
       images: which ones.
       average_views: average over the views of an image that the run's own
         `augment.symmetry` makes.
@@ -223,7 +223,7 @@ class _Judge:
         path = self._images.path
         return Evaluation(
             title=f"{run.config.model.name} on {escape(path) or run.splits.name}, "
-            f"{plural(len(predictions), 'image')}, step {run.checkpoint:,}{members}",
+            f"{plural(len(predictions), 'image')}, {run.weights_in_words}{members}",
             split=self.split_name,
             classes=run.classes,
             names=self.split.names,

@@ -29,7 +29,7 @@ def export_run(
       workdir: the run's folder; nothing is written to it.
       format: row of `FORMATS`.
       output: file or folder to write, which does not exist yet.
-      checkpoint: `best` on validation, `last`, a step, or None for the tested one.
+      checkpoint: which weights, see `load_run`; None is the tested ones.
       calibrated: divide log probabilities by the temperature that validation chose.
 
     Returns:
@@ -58,8 +58,8 @@ def export_run(
     return [
         *run.notes,
         *_dtype_note(run),
-        f"{escape(target)}: {format}, {len(run.classes)} classes, step "
-        f"{run.checkpoint:,}, {megabytes(size)}",
+        f"{escape(target)}: {format}, {len(run.classes)} classes, "
+        f"{run.weights_in_words}, {megabytes(size)}",
         f"read back by {reader.name}, its probabilities differ by {difference:.1e} at "
         f"most, on {expected.source}",
     ]

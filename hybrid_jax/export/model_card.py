@@ -55,7 +55,7 @@ def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
         FRONT,
         f"# {run.config.model.name}, trained on {data}\n",
         f"An image classifier of {len(run.classes)} classes, trained with hybrid_jax "
-        f"(step {run.checkpoint:,}), in timm's format: `{config['architecture']}` with "
+        f"({run.weights_in_words}), in timm's format: `{config['architecture']}` with "
         "the arguments in `config.json`.\n",
         "## Measured\n",
         _metrics_table(run),

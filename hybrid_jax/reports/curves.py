@@ -3,6 +3,7 @@
 import typing
 from collections.abc import Sequence
 
+from hybrid_jax.engine.checkpoint import Steps
 from hybrid_jax.plots import COLORS, inline_svg
 
 if typing.TYPE_CHECKING:
@@ -14,13 +15,13 @@ Points = tuple[list[float], list[float]]
 
 
 def learning_curves(
-    history: Sequence[dict], checkpoint: int, prefix: str, purpose: str
+    history: Sequence[dict], checkpoint: Steps, prefix: str, purpose: str
 ) -> str:
     """Draw learning curves as SVG; empty where there is nothing to draw.
 
     Args:
       history: rows of metrics of a run.
-      checkpoint: the step whose weights were chosen, which a line marks.
+      checkpoint: the step or steps whose weights were chosen, which a line marks.
       prefix: begins the ids of elements.
       purpose: what needs matplotlib, for the message where it is missing.
 

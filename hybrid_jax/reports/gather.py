@@ -142,7 +142,7 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
         report.left_out.append("Learning curves: the run's folder holds no metrics.")
     if run.results is None:
         report.left_out.append(
-            f"The end of the run: it has not ended. All is of step {run.checkpoint:,}."
+            f"The end of the run: it has not ended. All is of {run.weights_in_words}."
         )
     _try(report, "Figures, classes and pictures", _add_evaluation)
     _try(report, "The preview of augmentation", _add_augmentation)
@@ -177,7 +177,7 @@ def _stored_accuracy(run: Run, data: dict[str, Any]) -> tuple[Estimate | None, s
 def _weights(run: Run) -> str:
     """Say which weights the numbers are of, and what chose them."""
     chosen = (run.results or {}).get("weights", "")
-    step = f"step {run.checkpoint:,}"
+    step = run.weights_in_words
     if (run.results or {}).get("checkpoint") != run.checkpoint:
         return f"weights of {step}"
     if chosen == "best":

@@ -11,7 +11,11 @@ import optax
 import pytest
 
 from hybrid_jax.engine import checkpoint_manifest
-from hybrid_jax.engine.checkpoint import CheckpointReader, is_evaluated
+from hybrid_jax.engine.checkpoint import (
+    CheckpointReader,
+    is_evaluated,
+    steps_in_words,
+)
 from hybrid_jax.engine.checkpoint_writer import CheckpointWriter
 from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.mesh import create_devices
@@ -199,6 +203,24 @@ def test_checkpoints_lie_in_a_folder_of_any_name(tmp_path, name):
         float(CheckpointReader(folder).load_variables(1)["params"]["kernel"][0, 0])
         == 1.0
     )
+
+
+def test_the_mean_of_several_steps_is_that_of_their_arrays(two):
+    saved = CheckpointReader(two)
+    one, other = (saved.load_variables(step)["params"]["kernel"] for step in (1, 2))
+    for named in ("1,2", "2, 1", "all", "best,1", "last,1,2"):
+        assert saved.find_steps(named) == (1, 2)
+    mean = saved.load_variables((1, 2))["params"]["kernel"]
+    assert mean.dtype == one.dtype
+    np.testing.assert_allclose(mean, (np.asarray(one) + other) / 2)
+    assert saved.find_steps("best,last") == 2  # they are one
+    assert steps_in_words((1, 1200)) == "the mean of steps 1 and 1,200"
+
+
+@pytest.mark.parametrize("named", ["1,3", "1,", ",", "1 2", "-1", "1.0", "²", "all,1"])
+def test_a_mean_of_steps_that_are_not_there_is_refused(two, named):
+    with pytest.raises(UserError, match=r"best, last, a step, or all \(saved: 1, 2\)"):
+        CheckpointReader(two).find_steps(named)
 
 
 def left_in_parts(folder):

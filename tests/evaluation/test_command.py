@@ -2,7 +2,9 @@
 
 import csv
 import json
+from functools import partial
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +12,7 @@ from sklearn.datasets import load_digits
 
 import hybrid_jax
 from hybrid_jax.data import Split
+from hybrid_jax.evaluation.evaluate import evaluate as evaluate_here
 from tests.commands import hybrid_jax as command
 from tests.engine.experiments import flags
 
@@ -97,6 +100,19 @@ def test_runs_together_and_against_each_other(runs, tmp_path):
     difference = (mean.argmax(1) == labels).mean() - second
     assert found["comparison"]["difference"] == pytest.approx(difference)
     assert found["comparison"]["low"] <= difference <= found["comparison"]["high"]
+
+
+def test_weights_of_several_checkpoints_are_averaged(runs, capsys):
+    workdir = runs / "0"
+    steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    found = evaluate_here(str(workdir), checkpoint="all")
+    title = f"the mean of steps {', '.join(map(str, steps[:-1]))} and {steps[-1]}"
+    assert found.title.endswith(title) and title in capsys.readouterr().out
+    each = [hybrid_jax.load_run(workdir, step).variables for step in steps]
+    mean = jax.tree.map(lambda *arrays: np.mean(arrays, axis=0), *each)
+    run = hybrid_jax.load_run(workdir, "all")
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), run.variables, mean)
+    assert run.temperature is None  # none was fitted to this mean
 
 
 def test_views_are_averaged(runs, tmp_path):
