@@ -85,8 +85,10 @@ setup(
         # Searches; psycopg is for workers on several machines.
         "sweep": ["matplotlib", "optuna>=4.5", "psycopg[binary]>=3.1"],
         "study": ["matplotlib"],
+        "hub": ["huggingface_hub"],  # Classifier.from_pretrained("user/name")
         "test": [
             "h5py",
+            "huggingface_hub",
             "hypothesis",
             "ipykernel",  # this and the next two run launch/colab.ipynb
             "matplotlib",

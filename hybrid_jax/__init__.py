@@ -17,12 +17,14 @@ _HOMES = {
     "Classifier": "hybrid_jax.classifier",
     "create_model": "hybrid_jax.models",
     "default_config": "hybrid_jax.config.resolve:default",
+    "evaluate": "hybrid_jax.evaluation.evaluate",
     "extract_features": "hybrid_jax.models.features",
     "fit": "hybrid_jax.engine.fit",
     "load_run": "hybrid_jax.engine.load_run",
     "list_models": "hybrid_jax.models",
     "load_weights": "hybrid_jax.engine.run_weights",
     "summary": "hybrid_jax.models.summary",
+    "write_report": "hybrid_jax.reports.write",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -51,6 +51,7 @@ from hybrid_jax.errors import (
 )
 from hybrid_jax.extras import import_extra
 from hybrid_jax.paths import check_local, expand_user
+from hybrid_jax.weights.repository import find_pretrained
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -263,9 +264,24 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return found
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike) -> Self:
-        """Return the classifier of a folder, as `load` does; nothing is downloaded."""
-        return cls.load(path)
+    def from_pretrained(
+        cls, source: str | os.PathLike, revision: str | None = None
+    ) -> Self:
+        """Return the classifier of a folder, or of a repository of Hugging Face's hub.
+
+        Args:
+          source: a folder of `save`, of `hybrid-jax export --format=hub`, or of a run;
+            or a repository, such as `user/name`, that one of the first two was uploaded
+            to. Its weights and JSON are downloaded, nothing that could run.
+          revision: of the repository: branch, tag or commit.
+
+        Raises:
+          ValueError: there is no such folder or repository, or it cannot be read.
+          UserError: huggingface_hub is not installed.
+        """
+        with _input_errors():
+            folder = find_pretrained(source, revision, (WEIGHTS, ABOUT))
+        return cls.load(folder)
 
     def plot_history(
         self, ax: "Axes | None" = None, metric: str = "accuracy"

@@ -2,6 +2,8 @@
 
 model.safetensors    the weights, with the network, its classes and its pixel format
 classifier.json      config, results, history, and the labels of the classes
+
+An exported folder in timm's format has both as well, the weights under timm's names.
 """
 
 import functools
@@ -19,7 +21,15 @@ from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.engine.load_run import network_from_spec
 from hybrid_jax.engine.run import Run, no_splits
 from hybrid_jax.errors import UserError
-from hybrid_jax.weights.files import read_file, write_file
+from hybrid_jax.training.step import Network
+from hybrid_jax.weights.files import (
+    Weights,
+    fit_weights,
+    read_file,
+    shapes_of,
+    write_file,
+)
+from hybrid_jax.weights.timm_models import Arrays
 
 WEIGHTS, ABOUT = "model.safetensors", "classifier.json"
 SCHEMA = "schema"  # entry of `ABOUT`: version of its config
@@ -34,28 +44,56 @@ def save_network(run: Run, folder: Path, **about: Any) -> None:
       **about: more entries of `ABOUT`, fit for JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    arrays = flatten_dict(jax.tree.map(np.asarray, run.variables), sep="/")
+    write_weights(run, folder, arrays)
+    write_about(run, folder, history=run.history, **about)
+
+
+def write_weights(run: Run, folder: Path, arrays: Arrays) -> None:
+    """Write weights into a folder, with the network, its classes and its pixel format.
+
+    Args:
+      run: that they are of.
+      folder: to write to.
+      arrays: by our names or timm's, which ignores the rest.
+    """
     statistics = {"mean": run.network.mean, "deviation": run.network.std}
     pixels = {name: np.asarray(x).tolist() for name, x in statistics.items()}
     spec = model_spec(run.config.model, run.model, run.form.channels)
-    arrays = flatten_dict(jax.tree.map(np.asarray, run.variables), sep="/")
     write_file(folder / WEIGHTS, arrays, spec, run.classes, run.form.to_json() | pixels)
+
+
+def write_about(run: Run, folder: Path, **about: Any) -> None:
+    """Write what the weights in a folder mean.
+
+    Args:
+      run: that they are of.
+      folder: to write to.
+      **about: more entries, or others, fit for JSON.
+    """
     found = {
         SCHEMA: stored.SCHEMA,
         "config": stored.nested(run.config),
         "checkpoint": run.checkpoint,
         "results": run.results,
-        "history": run.history,
+        "history": [],
     }
     write_json(folder / ABOUT, found | about)
 
 
 def load_network(folder: Path) -> Run:
-    """Return the run of a folder that `save_network` wrote.
+    """Return the run of a folder with weights, under our names or timm's, and `ABOUT`.
 
     Raises:
       UserError: a file is missing or damaged.
     """
-    weights, about = read_file(folder / WEIGHTS), read_json(folder / ABOUT)
+    weights = read_file(folder / WEIGHTS)
+    if not (folder / ABOUT).exists():
+        raise UserError(
+            f"{folder} holds weights without {ABOUT}, which says what they mean: save "
+            "the classifier, or export the run, anew"
+        )
+    about = read_json(folder / ABOUT)
     try:
         assert weights.spec and weights.pixels and weights.classes
         config = stored.read(about["config"], about[SCHEMA])
@@ -81,8 +119,20 @@ def load_network(folder: Path) -> Run:
         classes=weights.classes,
         form=form,
         checkpoint=checkpoint,
-        variables=functools.partial(unflatten_dict, weights.arrays, sep="/"),
+        variables=functools.partial(_variables, weights, network),
         splits=no_splits,
         results=results,
         history=history,
     )
+
+
+def _variables(weights: Weights, network: Network) -> dict[str, Any]:
+    """Return the variables of a network.
+
+    Raises:
+      UserError: the weights are of another network.
+    """
+    images = jax.ShapeDtypeStruct((1, *network.image_size, len(network.mean)), "f4")
+    like = jax.eval_shape(network.model.init, jax.random.key(0), images)
+    arrays = fit_weights(network.model, weights, shapes_of(like)).arrays
+    return unflatten_dict(arrays, sep="/")

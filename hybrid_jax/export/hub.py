@@ -1,6 +1,7 @@
 """Write a network as a folder that timm loads, `timm.create_model("local-dir:…")`.
 
-Such a folder can be uploaded to the Hugging Face Hub as it is.
+Such a folder can be uploaded to the Hugging Face Hub as it is. `Classifier` reads it
+too: `ABOUT` is for that.
 """
 
 from collections.abc import Callable
@@ -13,9 +14,11 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from hybrid_jax.augment import to_float
+from hybrid_jax.config import stored
+from hybrid_jax.data.sources.estimator_inputs import LABELS
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.engine.run import Run
-from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.engine.saved_network import ABOUT, WEIGHTS, write_about, write_weights
 from hybrid_jax.errors import UserError
 from hybrid_jax.export.check import Reader
 from hybrid_jax.export.model_card import PROBABILITIES, model_card
@@ -28,12 +31,11 @@ from hybrid_jax.weights.files import (
     merge_arrays,
     read_file,
     shapes_of,
-    write_file,
 )
 from hybrid_jax.weights.timm_models import TIMM_STRIDES, Arrays, timm_arguments
 from hybrid_jax.weights.timm_names import to_timm
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CONFIG, CARD = "config.json", "README.md"
 # timm's `crop_mode` that brings an image to the size, by the row of `image_io.FITS`.
 CROP_MODES = {"crop": "center", "pad": "border", "stretch": "squash"}
 
@@ -54,16 +56,26 @@ def write(run: Run, folder: Path, temperature: float) -> None:
     classifier = config["pretrained_cfg"]["classifier"]
     state = to_timm(run.model, flatten_dict(run.variables, sep="/"))
     folder.mkdir()
-    arrays = _divide_logits(state, classifier, temperature)
-    spec, pixels = None, None
-    if run.workdir is not None:
-        stored = RunFolder(run.workdir)
-        spec, pixels = stored.read_model(), stored.read_pixels(run.form.channels)
-    # timm ignores the metadata; they spare the user --model when converting back.
-    write_file(folder / WEIGHTS, arrays, spec, run.classes, pixels)
+    write_weights(run, folder, _divide_logits(state, classifier, temperature))
     write_json(folder / CONFIG, config)
+    write_about(run, folder, config=_public_config(run), **_labels(run))
     card = model_card(run, config, temperature)
     (folder / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
+
+
+def _public_config(run: Run) -> dict[str, Any]:
+    """Return the config as a folder keeps it, without paths of this machine."""
+    names = ("data.path", "data.dir", "init_from")
+    flat = run.config.flat()
+    bare = {name: Path(flat[name]).name for name in names if flat[name]}
+    return stored.nested(run.config.replace(bare))
+
+
+def _labels(run: Run) -> dict[str, Any]:
+    """Return the labels that `Classifier` noted in the run's folder, if it did."""
+    if run.workdir is None or not (run.workdir / ABOUT).exists():
+        return {}
+    return {LABELS: read_json(run.workdir / ABOUT).get(LABELS)}
 
 
 def load(folder: Path, run: Run) -> Reader:

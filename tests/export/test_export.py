@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hybrid_jax.classifier import Classifier
 from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.errors import UserError
 from hybrid_jax.export import hub, onnx, stablehlo
 from hybrid_jax.export.formats import FORMATS
 from hybrid_jax.export.program import create_program
 from hybrid_jax.weights.files import read_file
-from tests import small_hybrid
+from tests import hub_server, small_hybrid
 from tests.commands import hybrid_jax
 from tests.timm_oracle import import_timm
 
@@ -144,6 +145,34 @@ def test_hub_is_loaded_by_timm(trained, images):
     card = (trained / "for_timm" / "README.md").read_text(encoding="utf-8")
     assert "accuracy" in card
     assert str(trained) not in card
+
+
+def test_hub_is_loaded_by_the_estimator(trained, images, tmp_path, monkeypatch):
+    """From a folder or a repository, without paths of the machine that wrote it."""
+    folder = tmp_path / "uploaded"
+    hub.write(load_run(trained / "run"), folder, 1.0)
+    pixels, expected = images
+    found = Classifier.from_pretrained(folder).predict_proba(pixels)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert str(trained) not in (folder / "classifier.json").read_text()
+    (folder / "run_me.py").touch()
+    from huggingface_hub import constants
+
+    with hub_server.serve("user/cells", folder) as (address, asked):
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        downloaded = Classifier.from_pretrained("user/cells", revision="main")
+        with pytest.raises(ValueError, match="user/sells is no folder here, and"):
+            Classifier.from_pretrained("user/sells")
+    np.testing.assert_array_equal(downloaded.predict_proba(pixels), found)
+    assert not [path for path in asked if "run_me" in path]
+    with pytest.raises(ValueError, match="is a folder, which has no revisions"):
+        Classifier.from_pretrained(folder, revision="main")
+    with pytest.raises(ValueError, match="is no folder, and no repository"):
+        Classifier.from_pretrained("nowhere")
+    (folder / "classifier.json").unlink()
+    with pytest.raises(ValueError, match=r"without classifier\.json"):
+        Classifier.from_pretrained(folder)
 
 
 def test_a_temperature_is_inside(trained, images):

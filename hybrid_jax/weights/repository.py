@@ -1,0 +1,56 @@
+"""Find a folder of weights on this machine, or download it from Hugging Face's hub."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hybrid_jax.errors import UserError, escape, first_line
+from hybrid_jax.extras import import_extra
+from hybrid_jax.paths import expand_user
+
+REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def find_pretrained(
+    source: str | os.PathLike, revision: str | None, files: Sequence[str]
+) -> Path:
+    """Return a folder, or download the files of a repository and return theirs.
+
+    Args:
+      source: path of a folder, or the name of a repository, such as `user/name`.
+      revision: of the repository; None is its main branch.
+      files: names of those to download, all of one commit.
+
+    Raises:
+      UserError: there is neither, or the hub cannot be reached.
+    """
+    folder = expand_user(source)
+    if folder.is_dir():
+        if revision is not None:
+            raise UserError(
+                f"{escape(folder)} is a folder, which has no revisions: leave "
+                f"revision={revision!r} out"
+            )
+        return folder
+    name = os.fspath(source)
+    if not isinstance(name, str) or not REPOSITORY.fullmatch(name):
+        raise UserError(
+            f"{escape(folder)} is no folder, and no repository such as user/name: give "
+            "one of both"
+        )
+    hub = import_extra(
+        "huggingface_hub",
+        extra="hub",
+        purpose=f"{name}, which is no folder here,",
+        alternative="give a folder",
+    )
+    try:
+        path = hub.snapshot_download(name, revision=revision, allow_patterns=[*files])
+    except (OSError, ValueError, hub.errors.RevisionResolutionError) as error:
+        where = f"{name}, revision {revision}," if revision else name
+        raise UserError(
+            f"{where} is no folder here, and cannot be had from Hugging Face's hub: "
+            f"{first_line(error)}"
+        ) from None
+    return Path(path)
