@@ -2,14 +2,17 @@
 
 import copy
 import dataclasses
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+from csv import DictReader
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from hybrid_jax.classifier import Classifier
 from hybrid_jax.engine.load_run import load_run
@@ -55,15 +58,16 @@ except ValueError as error:
 """
 
 
-def write_images(place):
-    """Two classes of color images, all wider or taller than the network's."""
-    draw = np.random.default_rng(0)
-    for label in ("é [1]", "plain"):
+def write_images(place, height=70, width=90, more=10):
+    """Parts of two real photographs as JPEG files, a class each, of three heights."""
+    photographs = load_sample_images().images
+    for label, pixels in zip(("é [1]", "plain"), photographs, strict=True):
         (place / label).mkdir(parents=True)
         for row in range(12):
-            pixels = draw.integers(0, 256, (9, 12 + row % 2, 3), np.uint8)
-            image = Image.fromarray(pixels).resize((90, 70 + 10 * (row % 3)))
-            image.save(place / label / f"{row}.png")
+            down, right = 100 * (row // 4), 150 * (row % 4)
+            box = (right, down, right + width, down + height + more * (row % 3))
+            part = Image.fromarray(pixels).crop(box)
+            part.save(place / label / f"{row}.jpg", quality=95)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +92,11 @@ def trained(tmp_path_factory):
     return place
 
 
+def has_onnx():
+    """Return whether the extra is installed."""
+    return all(map(importlib.util.find_spec, ("jax2onnx", "onnxruntime")))
+
+
 @pytest.fixture(scope="module")
 def images(trained):
     """Images of the program's size, and the run's own probabilities of them."""
@@ -103,6 +112,38 @@ def export(trained, format, name, *args):
         f"--output={trained / name}",
         *args,
     )
+
+
+def test_every_way_gives_the_same_probabilities(trained, tmp_path):
+    """By command, from JPEG files: predict, evaluate, and exports, reloaded."""
+    run, new = load_run(trained / "run"), tmp_path / "new"
+    write_images(new, *SIZE, more=0)
+    workdir = f"--workdir={trained / 'run'}"
+    files = sorted(new.glob("*/*.jpg"))
+    expected = {p.path: p.probabilities for p in run.predict_files(files)}
+    csv = f"--output={tmp_path / 'predicted.csv'}"
+    assert hybrid_jax("predict", workdir, str(new), csv).returncode == 0
+    output = f"--output={tmp_path / 'judged'}"
+    assert hybrid_jax("evaluate", workdir, f"--data={new}", output).returncode == 0
+    for table, column in (
+        ("predicted.csv", "path"),
+        ("judged/predictions.csv", "image"),
+    ):
+        with (tmp_path / table).open(encoding="utf-8") as file:
+            rows = {row[column]: row for row in DictReader(file)}
+        assert rows.keys() == expected.keys()
+        for path, row in rows.items():
+            found = [float(row[name]) for name in run.classes]
+            np.testing.assert_allclose(found, expected[path], atol=1e-5)
+    pixels = np.stack([np.asarray(Image.open(path)) for path in files])
+    for name in ["stablehlo", "hub", *(["onnx"] if has_onnx() else [])]:
+        row, target = FORMATS[name], tmp_path / name
+        row.write(run, target, 1.0)
+        found = row.load(target, run).predict(pixels)
+        np.testing.assert_allclose(found, [*expected.values()], atol=1e-5)
+    for folder in (trained / "run", tmp_path / "hub"):
+        found = Classifier.from_pretrained(folder).predict_proba([*map(str, files)])
+        np.testing.assert_allclose(found, [*expected.values()], atol=1e-5)
 
 
 def test_stablehlo_runs_with_jax_alone(trained, images):
