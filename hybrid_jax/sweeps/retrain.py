@@ -24,10 +24,9 @@ def winner_config(search: Search, winner: Row) -> Config:
     A validation split that was made of them is among them. One that the data set has by
     itself is left out, and each run's log says so.
     """
-    values = {d.name: d.value_of(winner.params[d.name]) for d in search.space}
     # Without a validation split nothing can end a run early, or choose among weights.
     everything = {"data.validation": 0, "data.test": True, "train.patience": 0}
-    return search.config.replace(values | everything)
+    return search.config.replace(search.values_of(winner.params) | everything)
 
 
 def retrain(
