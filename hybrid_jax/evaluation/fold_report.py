@@ -6,6 +6,7 @@ cross-validation).
 """
 
 import contextlib
+import dataclasses
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -83,11 +84,12 @@ def report(
         write_json(folder / JSON, _as_json(found, judged, about, runs))
     else:
         judged = judge(found)
-    for note in found.notes:
+    for note in (*found.data_notes, *found.notes):
         console.say(note)
     folds = len({*found.folds.tolist()})
     seeds = len(runs) // len({*runs.values()})
-    title = f"Out-of-fold predictions of {plural(len(found), 'image')}, {folds} folds"
+    title = f"Out-of-fold predictions of {plural(len(found), 'image')}, "
+    title += plural(folds, "fold")
     title += f", the mean of {seeds} seeds" if seeds > 1 else ""
     console.show(_table(title, judged))
     if groups := count_groups(found.predictions):
@@ -115,7 +117,7 @@ def _read(
         found = out_of_fold.read_csv(folder / out_of_fold.CSV)
         expected = _identity(about, runs) | {"images": len(found), "missing": []}
         if all(known.get(name) == value for name, value in expected.items()):
-            return found
+            return dataclasses.replace(found, data_notes=tuple(known["data"]))
     return None
 
 
@@ -132,6 +134,7 @@ def _as_json(
     return _identity(about, runs) | {
         "images": len(found),
         "groups": count_groups(found.predictions),
+        "data": [*found.data_notes],
         "missing": [*found.notes],
         "measures": {name: row.to_json() for name, row in judged.items()},
         "hybrid_jax": source_version(),

@@ -34,7 +34,8 @@ class OutOfFold:
       names: of the images' files or records, in printable form.
       folds: int `[N]`, from 1: whose runs predict an image.
       predictions: of the images; the mean over the seeds of a fold.
-      notes: what is missing, in words.
+      notes: what is missing of the images of the folds, in words.
+      data_notes: which images are in no fold, and what else was found of the data.
     """
 
     classes: tuple[str, ...]
@@ -42,6 +43,7 @@ class OutOfFold:
     folds: np.ndarray
     predictions: Predictions
     notes: tuple[str, ...] = ()
+    data_notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,15 +66,23 @@ class _Images:
     def __init__(self) -> None:
         self._expected: dict[str, None] = {}
         self._predicted: collections.Counter[str] = collections.Counter()
+        self._notes: list[tuple[str, ...]] = []
 
     def expect(self, splits: Splits) -> None:
         """Add the images that a fold trains on or leaves out."""
         for name in ("train", "validation"):
             self._expected |= dict.fromkeys(map(escape, splits[name].names))
+        self._notes.append(splits.notes)
 
     def predicted(self, names: Sequence[str]) -> None:
         """Add images that are predicted."""
         self._predicted.update(names)
+
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """What is said of the data of every fold, so not of one alone."""
+        first, *others = self._notes
+        return tuple(n for n in first if all(n in more for more in others))
 
     def notes(self) -> list[str]:
         """Say which images are not predicted once."""
@@ -134,7 +144,9 @@ def predict(runs: Mapping[Path, int], say: Callable[[str], None]) -> OutOfFold:
         raise UserError(f"no image can be predicted: {listed(notes, 1)}")
     together = _concatenated(parts)
     notes += images.notes()
-    return OutOfFold(classes, names, np.asarray(folds), together, tuple(notes))
+    return OutOfFold(
+        classes, names, np.asarray(folds), together, tuple(notes), images.data_notes
+    )
 
 
 def _concatenated(parts: Sequence[Predictions]) -> Predictions:
