@@ -13,8 +13,8 @@ same command again to resume, or at the same time elsewhere to help.
   --sampler=NAME         tpe, random, or grid, which takes each of A,B,C [tpe]
   --trials=N             how many in all; 0 is 20, or the whole grid [0]
   --seeds=N              runs of a trial, each with another seed [1]
-  --folds=K              each seed on each of K folds of the training images, which
-                         the winner predicts; without --sweep, of one config
+  --folds=K              each seed on each of K folds of the training images;
+                         out_of_fold.csv predicts each; needs no --sweep
   --pruner=NAME          halving ends hopeless trials early; or none [none]
   --workers=N            processes of this machine [1]
   --storage=URL          postgresql://... for workers on several machines

@@ -5,6 +5,7 @@ Shapes: N images of height H, width W and C channels, 1 or 3.
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from hybrid_jax.data import Split
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.startup_report import augmented_rows
 from hybrid_jax.evaluation.evaluate import Evaluation
+from hybrid_jax.evaluation.mislabeled import Suspect
 from hybrid_jax.reports.saliency import overlays
 from hybrid_jax.sheets import as_picture
 
@@ -94,6 +96,35 @@ def _answer(found: Evaluation, split: Split, row: int, overlay: np.ndarray) -> P
         probability=float(predictions.confidence[row]),
         beside=(marked,),
     )
+
+
+def doubtful(
+    found: Evaluation, split: Split, suspects: Sequence[Suspect]
+) -> list[Picture]:
+    """Return the images whose labels are most probably wrong.
+
+    Args:
+      found: the evaluation of the split.
+      split: its images.
+      suspects: see `evaluation.mislabeled.find`.
+
+    Raises:
+      UserError: an image cannot be read.
+    """
+    pictures = []
+    for each in suspects[:SHOWN]:
+        label, likelier = (found.classes[n] for n in (each.label, each.likelier))
+        pictures.append(
+            Picture(
+                *encode(split.image(each.row)),
+                alt=f"Image labeled {label}, likelier {likelier}",
+                name=Path(found.names[each.row]).name,
+                true=label,
+                predicted=likelier,
+                probability=each.likelier_probability,
+            )
+        )
+    return pictures
 
 
 def encode(image: np.ndarray, side: int = SIDE) -> tuple[str, int, int]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,15 @@ class Lines:
 
     def show(self, shown):
         self.say(shown.title)
+
+
+class WithoutCleanlab:
+    """Finds what is installed, as if cleanlab were not."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] == "cleanlab":
+            raise ModuleNotFoundError(name="cleanlab")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +152,7 @@ def test_measures_are_those_of_scikit_learn(folder, swept):
 
 
 def test_what_is_complete_is_not_predicted_again_and_what_is_lost_is_named(
-    folder, tmp_path
+    folder, tmp_path, monkeypatch
 ):
     copy = tmp_path / "s"
     shutil.copytree(folder, copy)
@@ -151,6 +161,13 @@ def test_what_is_complete_is_not_predicted_again_and_what_is_lost_is_named(
     fold_report.report(copy, runs_of(copy), about, console)
     assert "Predicting" not in console.text
     assert (copy / "out_of_fold.csv").stat().st_mtime_ns == before
+    # Without cleanlab, a line says what to install, and the rest is as it was.
+    for name in [name for name in sys.modules if name.startswith("cleanlab")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [WithoutCleanlab, *sys.meta_path])
+    console = Lines()
+    fold_report.report(copy, runs_of(copy), about, console)
+    assert "needs cleanlab: pip install 'hybrid_jax[labels]'" in console.text
     # Half of a file is as good as none.
     half = (copy / "out_of_fold.csv").read_text(encoding="utf-8")[:-900]
     (copy / "out_of_fold.csv").write_text(half, encoding="utf-8")
