@@ -220,6 +220,7 @@ def _show_folds(
     """
     from hybrid_jax.evaluation import fold_report
     from hybrid_jax.sweeps.claims import waiting_lock
+    from hybrid_jax.sweeps.runs import free_memory, load_splits
     from hybrid_jax.sweeps.worker import trial_folder
 
     winner = rows[0]
@@ -229,6 +230,8 @@ def _show_folds(
         place / name: int(str(config.data.validation).partition("/")[0])
         for name, config in parts.items()
     }
+    load_splits.cache_clear()  # each fold's images are loaded again
+    free_memory()
     with waiting_lock(folder, ".out_of_fold.lock"):
         about = {"trial": winner.number, "folds": search.folds}
         fold_report.report(folder, runs, about, progress)

@@ -30,7 +30,7 @@ class OutOfFold:
     """Hold what the runs of cross-validation say of the images that they left out.
 
     Attributes:
-      classes: names, in the order of the labels.
+      classes: names, in the order of the labels, in printable form.
       names: of the images' files or records, in printable form.
       folds: int `[N]`, from 1: whose runs predict an image.
       predictions: of the images; the mean over the seeds of a fold.
@@ -126,7 +126,8 @@ def predict(runs: Mapping[Path, int], say: Callable[[str], None]) -> OutOfFold:
                 if split is None:
                     say(f"Predicting the images that fold {fold} left out")
                     images.expect(run.splits)
-                    split, classes = run.get_split("validation"), run.classes
+                    split = run.get_split("validation")
+                    classes = tuple(map(escape, run.classes))
                 scores = run.log_probabilities(split).astype(np.float64)
             except UserError as error:
                 notes.append(f"{path.name} is left out: {first_line(error)}")
@@ -160,7 +161,7 @@ def _concatenated(parts: Sequence[Predictions]) -> Predictions:
 
 def write_csv(found: OutOfFold, path: Path) -> None:
     """Write a line for each image, all of them or nothing."""
-    predictions, classes = found.predictions, [escape(c) for c in found.classes]
+    predictions, classes = found.predictions, found.classes
     groups = predictions.groups
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
