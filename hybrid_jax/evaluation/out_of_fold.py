@@ -10,6 +10,7 @@ import gc
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -113,41 +114,67 @@ def predict(runs: Mapping[Path, int], say: Callable[[str], None]) -> OutOfFold:
     Raises:
       UserError: no run can be opened, or the images cannot be had any more.
     """
-    images, notes, parts = _Images(), [], []
-    names: list[str] = []
-    folds: list[int] = []
-    classes: tuple[str, ...] = ()
+    images, parts = _Images(), {}
+    notes: list[str] = []
     for fold in sorted({*runs.values()}):
-        members: list[Predictions] = []
-        split: Split | None = None
-        for path in (path for path, number in runs.items() if number == fold):
-            try:
-                run = open_run(RunFolder(path), None, {})
-                if split is None:
-                    say(f"Predicting the images that fold {fold} left out")
-                    images.expect(run.splits)
-                    split = run.get_split("validation")
-                    classes = tuple(map(escape, run.classes))
-                scores = run.log_probabilities(split).astype(np.float64)
-            except UserError as error:
-                notes.append(f"{path.name} is left out: {first_line(error)}")
-                continue
-            members.append(Predictions(scores, split.labels, split.groups))
-            del run
-            gc.collect()  # its weights, which lie in cycles
-        if split is not None and members:
-            found = [escape(name) for name in split.names]
-            images.predicted(found)
-            names += found
-            folds += [fold] * len(found)
-            parts.append(average(members))
+        say(f"Predicting the images that fold {fold} left out")
+        paths = [path for path, number in runs.items() if number == fold]
+        found = _predict_fold(paths, images, notes)
+        if found is not None:
+            parts[fold] = found
     if not parts:
         raise UserError(f"no image can be predicted: {listed(notes, 1)}")
-    together = _concatenated(parts)
     notes += images.notes()
     return OutOfFold(
-        classes, names, np.asarray(folds), together, tuple(notes), images.data_notes
+        classes=next(iter(parts.values())).classes,
+        names=[name for part in parts.values() for name in part.names],
+        folds=np.repeat([*parts], [len(part.names) for part in parts.values()]),
+        predictions=_concatenated([part.predictions for part in parts.values()]),
+        notes=tuple(notes),
+        data_notes=images.data_notes,
     )
+
+
+class _Fold(NamedTuple):
+    """What the runs of a fold say of the images that they left out."""
+
+    classes: tuple[str, ...]
+    names: list[str]
+    predictions: Predictions
+
+
+def _predict_fold(
+    paths: Sequence[Path], images: _Images, notes: list[str]
+) -> _Fold | None:
+    """Return the mean over the runs of a fold; None if none of them can be opened.
+
+    Args:
+      paths: of the runs.
+      images: is told which ones there are, and which are predicted.
+      notes: are added to.
+    """
+    members: list[Predictions] = []
+    split: Split | None = None
+    classes: tuple[str, ...] = ()
+    for path in paths:
+        try:
+            run = open_run(RunFolder(path), None, {})
+            if split is None:  # the runs differ in their seed, which splits nothing
+                images.expect(run.splits)
+                split = run.get_split("validation")
+                classes = tuple(map(escape, run.classes))
+            scores = run.log_probabilities(split).astype(np.float64)
+        except UserError as error:
+            notes.append(f"{path.name} is left out: {first_line(error)}")
+            continue
+        members.append(Predictions(scores, split.labels, split.groups))
+        del run
+        gc.collect()  # its weights, which lie in cycles
+    if split is None or not members:
+        return None
+    names = [escape(name) for name in split.names]
+    images.predicted(names)
+    return _Fold(classes, names, average(members))
 
 
 def _concatenated(parts: Sequence[Predictions]) -> Predictions:
