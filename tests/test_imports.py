@@ -14,7 +14,15 @@ FILES = {
     ): path
     for path in sorted((ROOT / "hybrid_jax").rglob("*.py"))
 }
-EVERYWHERE = {"errors", "paths", "extras", "library_logs", "plots", "runtime"}
+EVERYWHERE = {
+    "errors",
+    "extras",
+    "library_logs",
+    "paths",
+    "plots",
+    "runtime",
+    "sheets",
+}
 SCHEMA = {"config.schema", "config.rules", "config.field"}
 # What each part may import beside itself and what may be imported everywhere.
 MAY_IMPORT = {

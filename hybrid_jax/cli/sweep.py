@@ -13,7 +13,8 @@ same command again to resume, or at the same time elsewhere to help.
   --sampler=NAME         tpe, random, or grid, which takes each of A,B,C [tpe]
   --trials=N             how many in all; 0 is 20, or the whole grid [0]
   --seeds=N              runs of a trial, each with another seed [1]
-  --folds=K              each seed on each of K folds of the training images
+  --folds=K              each seed on each of K folds of the training images;
+                         out_of_fold.csv predicts each; needs no --sweep
   --pruner=NAME          halving ends hopeless trials early; or none [none]
   --workers=N            processes of this machine [1]
   --storage=URL          postgresql://... for workers on several machines
@@ -36,6 +37,7 @@ if typing.TYPE_CHECKING:
     from hybrid_jax.sweeps.progress import WorkProgress
     from hybrid_jax.sweeps.search import Search
     from hybrid_jax.sweeps.storage import Store
+    from hybrid_jax.sweeps.table import Row
 
 SWEEPS, TRIALS = "sweeps", 20
 OPTIONS = (
@@ -123,7 +125,12 @@ def parse(words: list[str]) -> Arguments:
     default = workdirs.default_workdir(values["config"])
     default = os.path.join(SWEEPS, os.path.basename(default))
     workdir = default if values["workdir"] is None else values["workdir"]
-    trials = values["trials"] or TRIALS
+    if not search.space and values["trials"] > 1:
+        raise UserError(
+            f"--trials={values['trials']}: nothing is varied, so that all trials would "
+            "be equal; leave it out, or give a range or choices of a field"
+        )
+    trials = (values["trials"] or TRIALS) if search.space else 1
     if search.sampler == "grid":
         trials = min(values["trials"] or len(search.grid()), len(search.grid()))
     typed = {name: str(label(value)) for name, value in parsed.changed.items()}
@@ -195,9 +202,47 @@ def _show(
         outcomes = retrain.read_outcomes(folder, search, arguments.retrain)
         for text in retrain.in_words(outcomes):
             progress.say(text)
-    with store.exclusive():
-        for note in figures.draw(store.study, folder):
-            progress.say(note)
+    if search.space:
+        with store.exclusive():
+            for note in figures.draw(store.study, folder):
+                progress.say(note)
+    if search.folds:
+        _show_folds(search, folder, rows, progress)
+
+
+def _show_folds(
+    search: "Search", folder: Path, rows: "list[Row]", progress: "WorkProgress"
+) -> None:
+    """Predict each image by the winner's runs that left it out, and judge that.
+
+    Raises:
+      UserError: the winner's runs or their images are gone.
+    """
+    from hybrid_jax.evaluation import fold_report
+    from hybrid_jax.sweeps.claims import waiting_lock
+    from hybrid_jax.sweeps.runs import free_memory, load_splits
+    from hybrid_jax.sweeps.worker import trial_folder
+
+    winner = rows[0]
+    parts = search.parts(search.values_of(winner.params))
+    place = trial_folder(folder, winner.number)
+    runs = {
+        place / name: int(str(config.data.validation).partition("/")[0])
+        for name, config in parts.items()
+    }
+    load_splits.cache_clear()  # each fold's images are loaded again
+    free_memory()
+    with waiting_lock(folder, ".out_of_fold.lock"):
+        about = {"trial": winner.number, "folds": search.folds}
+        fold_report.report(folder, runs, about, progress)
+    takes_best = any(c.train.checkpoint == "best" for c in parts.values())
+    chosen = ["the best step of each run"] if takes_best else []
+    chosen += ["the winner"] if len(rows) > 1 else []
+    if chosen:
+        progress.say(
+            f"The same images chose {' and '.join(chosen)}: numbers on images that "
+            "chose nothing may be lower"
+        )
 
 
 COMMAND = Command(__doc__.strip(), run, huge_pages=True)

@@ -58,7 +58,7 @@ class DataConfig:
         "", rules.PATTERN, "finds in a path what belongs together, such as a patient"
     )
     test_fraction: float = field(
-        0.2, rules.PART, "of each class, in a folder that is not split"
+        0.2, rules.RATE, "of each class, in a folder that is not split; 0 tests on none"
     )
     validation: float | str = field(
         0.1,

@@ -123,7 +123,6 @@ NAME = Rule(
 SWITCH = Rule("true or false", lambda v: True)
 SEED = Rule("a whole number from 0 to below 2**31", lambda v: 0 <= v < 2**31)
 RATE = Rule("a number from 0 to below 1", lambda v: 0 <= v < 1)
-PART = Rule("a number above 0 and below 1", lambda v: 0 < v < 1)
 SHARE = Rule("a number from 0 to 1", lambda v: 0 <= v <= 1)
 FACTOR = Rule("a number above 0 up to 1", lambda v: 0 < v <= 1)
 HALF = Rule("a number from 0 to 0.5", lambda v: 0 <= v <= 0.5)

@@ -67,6 +67,19 @@ class Split:
             return [*map(str, range(len(self)))]
         return [encoded.records.name(row) for row in encoded.rows.tolist()]  # type: ignore[union-attr]
 
+    def image(self, row: int) -> np.ndarray:
+        """Return an image uint8 `[h, w, C]`, without what it does not fill.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        # A split that is decoded when it is used need not be for one image.
+        found = np.asarray((self.encoded or self.images)[row : row + 1])[0]
+        if self.extents is not None:
+            height, width = self.extents[row]
+            found = found[:height, :width]
+        return found
+
     @property
     def per_image_arrays(self) -> tuple[np.ndarray, ...]:
         """Return the arrays that a step needs beside pixels: labels, maybe extents."""

@@ -20,7 +20,7 @@ from hybrid_jax.evaluation import report
 from hybrid_jax.evaluation.bootstrap import Estimate, estimate
 from hybrid_jax.evaluation.calibration import fit_temperature
 from hybrid_jax.evaluation.comparison import Comparison, compare
-from hybrid_jax.evaluation.measures import MEASURES, TOP
+from hybrid_jax.evaluation.measures import names_for
 from hybrid_jax.evaluation.per_class import ClassResult, per_class
 from hybrid_jax.evaluation.predictions import Predictions, average
 
@@ -76,9 +76,8 @@ class Evaluation:
 
     @functools.cached_property
     def measures(self) -> dict[str, Estimate]:
-        """Every measure that there is of so many classes; top-5 takes six."""
-        names = [n for n in MEASURES if n != "top5" or self.predictions.classes > TOP]
-        return estimate(self.predictions, names)
+        """Every measure that there is of so many classes."""
+        return estimate(self.predictions, names_for(self.predictions))
 
     @functools.cached_property
     def per_class(self) -> list[ClassResult]:

@@ -121,6 +121,11 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+def names_for(predictions: Predictions) -> list[str]:
+    """Return the measures that there are of so many classes; top-5 takes six."""
+    return [name for name in MEASURES if name != "top5" or predictions.classes > TOP]
+
+
 def measure(predictions: Predictions, name: str) -> float:
     """Return a measure of predictions; `name` is a row of `MEASURES`."""
     row = MEASURES[name]

@@ -1,44 +1,36 @@
 """Pictures of a data set: some images of each class, and its duplicates."""
 
-import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.inspection.checks import Finding
 from hybrid_jax.inspection.near_duplicates import SAME, Pair
 from hybrid_jax.inspection.scan import ScannedImages
+from hybrid_jax.sheets import (
+    BACKGROUND,
+    GAP,
+    MARGIN,
+    PALE_TEXT_COLOR,
+    TEXT_COLOR,
+    Color,
+    Point,
+    draw_text,
+    paste_image,
+)
 
-Color = tuple[int, int, int]
-Point = tuple[int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-BACKGROUND, TEXT_COLOR, PALE_TEXT_COLOR = (255, 255, 255), (20, 20, 20), (110, 110, 110)
 # Behind the images of each split.
 COLORS: list[Color] = [(228, 236, 246), (226, 243, 226), (250, 231, 211)]
 SPLIT_COLORS = dict(zip(SPLITS, itertools.cycle(COLORS), strict=False))
-GAP, MARGIN = 4, 16
 MAX_PAIRS, PAIR_COLUMNS = 40, 2
 PAIR = 136  # side of a square, and width of the text, in pixels
 PAIR_TEXT = 330
-
-# Fonts of the system, for scripts that Pillow's font lacks.
-SYSTEM_FONTS = (
-    "DejaVuSans.ttf",
-    "NotoSans-Regular.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "Arial Unicode.ttf",
-    "Arial.ttf",
-    "PingFang.ttc",
-    "msyh.ttc",
-    "segoeui.ttf",
-)
-NO_CHARACTER = "\uffff"  # drawn as the box for a missing glyph
 
 
 class Layout(NamedTuple):
@@ -141,7 +133,7 @@ def duplicates(images: ScannedImages, pairs: list[tuple]) -> Image.Image:
     sheet = Image.new("RGB", size, BACKGROUND)
     more = f", of which {len(shown)} are shown" if len(pairs) > len(shown) else ""
     title = f"{images.found.title}: {len(pairs):,} pairs{more}"
-    _draw_text(sheet, title, (MARGIN, MARGIN), sheet.width - 2 * MARGIN, 16)
+    draw_text(sheet, title, (MARGIN, MARGIN), sheet.width - 2 * MARGIN, 16)
     for number, (kind, item) in enumerate(shown):
         row, column = divmod(number, columns)
         corner = MARGIN + column * width, top + row * height
@@ -160,12 +152,12 @@ def _draw_pair(
         color = SPLIT_COLORS[images.split(number)]
         picture = images.picture(number)
         corner = left + column * (PAIR + GAP), top
-        _paste_image(sheet, picture, corner, PAIR, color)
+        paste_image(sheet, picture, corner, PAIR, color)
         where = f"{images.split(number)}, {images.class_of(number)}"
         lines += [(images.name(number), 13, TEXT_COLOR), (where, 12, PALE_TEXT_COLOR)]
     for line, (text, size, color) in enumerate(lines):
         y = top + 21 * line + (line > 1) * GAP + (line > 3) * GAP
-        _draw_text(sheet, text, (x, y), PAIR_TEXT, size, color)
+        draw_text(sheet, text, (x, y), PAIR_TEXT, size, color)
 
 
 def _draw_headings(
@@ -174,7 +166,7 @@ def _draw_headings(
     for number, split in enumerate(splits):
         x = left + layout.start(splits[:number])
         width = layout.count(split) * layout.row
-        _draw_text(sheet, split, (x, MARGIN), width, layout.text)
+        draw_text(sheet, split, (x, MARGIN), width, layout.text)
 
 
 def _draw_class(
@@ -185,16 +177,16 @@ def _draw_class(
     middle = top + layout.cell // 2
     width = layout.label - 2 * GAP
     name = images.classes[label]
-    _draw_text(sheet, name, (left, middle - layout.text - 2), width, layout.text)
+    draw_text(sheet, name, (left, middle - layout.text - 2), width, layout.text)
     numbers = " + ".join(f"{count:,}" for count in counts)
     below = left, middle + 2
-    _draw_text(sheet, numbers, below, width, layout.text - 2, PALE_TEXT_COLOR)
+    draw_text(sheet, numbers, below, width, layout.text - 2, PALE_TEXT_COLOR)
     for column, split in enumerate(images.splits):
         rows = np.flatnonzero((images.labels == label) & (images.split_index == column))
         x = left + layout.start(images.splits[:column])
         for number in _evenly_spaced(rows, layout.count(split)):
             picture, color = images.picture(number), SPLIT_COLORS[split]
-            _paste_image(sheet, picture, (x, top), layout.cell, color)
+            paste_image(sheet, picture, (x, top), layout.cell, color)
             x += layout.row
 
 
@@ -203,80 +195,3 @@ def _evenly_spaced(rows: np.ndarray, count: int) -> Iterable[int]:
     if len(rows) <= count:
         return rows.tolist()
     return rows[np.linspace(0, len(rows) - 1, count).astype(int)].tolist()
-
-
-def _paste_image(
-    sheet: Image.Image, image: Image.Image, corner: Point, side: int, color: Color
-) -> None:
-    """Paste an image into a colored square, as large as it fits."""
-    left, top = corner
-    ImageDraw.Draw(sheet).rectangle((left, top, left + side - 1, top + side - 1), color)
-    factor = (side - 2 * GAP) / max(image.size)
-    if factor >= 1:
-        size = [int(factor) * n for n in image.size]
-        image = image.resize(size, Image.Resampling.NEAREST)
-    else:
-        size = [max(1, round(factor * n)) for n in image.size]
-        image = image.resize(size, Image.Resampling.LANCZOS)
-    x, y = left + (side - image.width) // 2, top + (side - image.height) // 2
-    sheet.paste(image, (x, y))
-
-
-def _draw_text(
-    sheet: Image.Image,
-    text: str,
-    at: Point,
-    width: int,
-    size: int,
-    color: Color = TEXT_COLOR,
-) -> None:
-    """Draw a line of text whose capitals begin at a point, in any font."""
-    text, font = fit_text(text, size, width)
-    baseline = at[0], at[1] + size
-    ImageDraw.Draw(sheet).text(baseline, text, color, font, anchor="ls")
-
-
-def fit_text(text: str, size: int, width: int) -> tuple[str, Font]:
-    """Return a text that fits one line, and the font to draw it in.
-
-    Args:
-      text: in any script; characters that all fonts lack become `?`.
-      size: of the font, in pixels.
-      width: pixels at most; the middle of a longer text is left out.
-    """
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    fonts = _fonts(size)
-    font = min(fonts, key=lambda font: sum(not _has_glyph(font, c) for c in {*text}))
-    text = "".join(c if _has_glyph(font, c) else "?" for c in text)
-    return _shortened(text, width, font.getlength), font
-
-
-def _shortened(text: str, width: int, length: Callable[[str], float]) -> str:
-    if length(text) <= width:
-        return text
-    for length_left in range(len(text) - 1, 0, -1):
-        end = length_left // 2
-        shorter = f"{text[: length_left - end]}...{text[len(text) - end :]}"
-        if length(shorter) <= width:
-            return shorter
-    return "..."
-
-
-@functools.cache
-def _fonts(size: int) -> list[Font]:
-    fonts: list[Font] = [ImageFont.load_default(size)]
-    for name in SYSTEM_FONTS:
-        try:
-            fonts.append(ImageFont.truetype(name, size))
-        except OSError:
-            continue
-    return fonts
-
-
-@functools.cache
-def _has_glyph(font: Font, character: str) -> bool:
-    if character == " ":
-        return True
-    lacking = font.getmask(NO_CHARACTER)
-    mask = font.getmask(character)
-    return (mask.size, bytes(mask)) != (lacking.size, bytes(lacking))

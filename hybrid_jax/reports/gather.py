@@ -9,7 +9,7 @@ from hybrid_jax.engine.json_files import read_json
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, plural
-from hybrid_jax.evaluation import figures
+from hybrid_jax.evaluation import figures, mislabeled
 from hybrid_jax.evaluation.bootstrap import Estimate, proportion
 from hybrid_jax.evaluation.evaluate import Evaluation, Images, evaluate_run
 from hybrid_jax.evaluation.measures import MEASURES, measure
@@ -62,6 +62,8 @@ class RunReport:
       figures: those that there are: learning curves, and those of the evaluation.
       classes: a row of the table of classes.
       mistakes, right: the images that the model was surest of.
+      mislabeled: the images whose labels are most doubtful; None where it is not known.
+      doubtful: how many there are, in words.
       augmented: an image, and augmentations of it.
       network, parts: parameters and operations, of all and of each part.
       changed, others: fields that differ from their defaults, and those that do not.
@@ -90,6 +92,8 @@ class RunReport:
     classes: list[list[str]] = dataclasses.field(default_factory=list)
     mistakes: list[pictures.Picture] = dataclasses.field(default_factory=list)
     right: list[pictures.Picture] = dataclasses.field(default_factory=list)
+    mislabeled: list[pictures.Picture] | None = None
+    doubtful: str = ""
     augmented: list[pictures.Picture] = dataclasses.field(default_factory=list)
     left_out: list[str] = dataclasses.field(default_factory=list)
 
@@ -145,6 +149,7 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
             f"The end of the run: it has not ended. All is of {run.weights_in_words}."
         )
     _try(report, "Figures, classes and pictures", _add_evaluation)
+    _try(report, "Probably mislabeled images", _add_mislabeled)
     _try(report, "The preview of augmentation", _add_augmentation)
     return report
 
@@ -199,6 +204,17 @@ def _add_evaluation(report: RunReport) -> None:
         report.figures.append(Figure(name, row.title, row.caption, svg))
     report.mistakes = pictures.answers(report.run, found, split, right=False)
     report.right = pictures.answers(report.run, found, split, right=True)
+
+
+def _add_mislabeled(report: RunReport) -> None:
+    found = report.evaluation
+    if found is None:  # which says why
+        return
+    suspects, notes = mislabeled.find(found.predictions, found.classes)
+    report.left_out += [f"Labels that cannot be judged: {note}." for note in notes]
+    _, split = Images().of(report.run)
+    report.mislabeled = pictures.doubtful(found, split, suspects)
+    report.doubtful = f"{len(suspects):,} of {plural(len(split), 'image')}"
 
 
 def _add_augmentation(report: RunReport) -> None:

@@ -5,6 +5,7 @@ Shapes: N images of height H, width W and C channels, 1 or 3.
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,9 @@ from hybrid_jax.data import Split
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.startup_report import augmented_rows
 from hybrid_jax.evaluation.evaluate import Evaluation
+from hybrid_jax.evaluation.mislabeled import Suspect
 from hybrid_jax.reports.saliency import overlays
+from hybrid_jax.sheets import as_picture
 
 SHOWN = 12  # images of a kind
 VIEWS = 8  # augmentations of one image
@@ -85,7 +88,7 @@ def _answer(found: Evaluation, split: Split, row: int, overlay: np.ndarray) -> P
     predicted = classes[predictions.predicted[row]]
     marked = Picture(*encode(overlay), alt=f"Pixels that {predicted} is sensitive to")
     return Picture(
-        *encode(image_of(split, row)),
+        *encode(split.image(row)),
         alt=f"Image of the class {true}, called {predicted}",
         name=Path(found.names[row]).name,
         true=true,
@@ -95,13 +98,33 @@ def _answer(found: Evaluation, split: Split, row: int, overlay: np.ndarray) -> P
     )
 
 
-def image_of(split: Split, row: int) -> np.ndarray:
-    """Return an image of a split, uint8 `[h, w, C]`, without what it does not fill."""
-    image = np.asarray(split.images[row : row + 1])[0]
-    if split.extents is not None:
-        height, width = split.extents[row]
-        image = image[:height, :width]
-    return image
+def doubtful(
+    found: Evaluation, split: Split, suspects: Sequence[Suspect]
+) -> list[Picture]:
+    """Return the images whose labels are most probably wrong.
+
+    Args:
+      found: the evaluation of the split.
+      split: its images.
+      suspects: see `evaluation.mislabeled.find`.
+
+    Raises:
+      UserError: an image cannot be read.
+    """
+    pictures = []
+    for each in suspects[:SHOWN]:
+        label, likelier = (found.classes[n] for n in (each.label, each.likelier))
+        pictures.append(
+            Picture(
+                *encode(split.image(each.row)),
+                alt=f"Image labeled {label}, likelier {likelier}",
+                name=Path(found.names[each.row]).name,
+                true=label,
+                predicted=likelier,
+                probability=each.likelier_probability,
+            )
+        )
+    return pictures
 
 
 def encode(image: np.ndarray, side: int = SIDE) -> tuple[str, int, int]:
@@ -111,7 +134,7 @@ def encode(image: np.ndarray, side: int = SIDE) -> tuple[str, int, int]:
       image: uint8 `[h, w, C]`; a larger one than `side` is made smaller.
       side: pixels.
     """
-    picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
+    picture = as_picture(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     form = "PNG" if max(picture.size) <= LOSSLESS else "JPEG"
     content = io.BytesIO()
@@ -130,7 +153,7 @@ def augmented(run: Run) -> list[Picture]:
     rows = np.zeros(VIEWS, int)
     images = augmented_rows(run.config, train, rows, size, len(run.classes))
     views = np.clip(images, 0, 255).astype(np.uint8)
-    original = Picture(*encode(image_of(train, 0)), alt="The image as it is")
+    original = Picture(*encode(train.image(0)), alt="The image as it is")
     return [original] + [
         Picture(*encode(view), alt=f"Augmentation {number} of the image")
         for number, view in enumerate(views, 1)

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hybrid_jax.engine.intervals import interval, mean
 from hybrid_jax.studies.results import Results
-from hybrid_jax.sweeps.intervals import interval, mean
 
 NO_SCATTER = 1e-9
 AHEAD, BEHIND, EQUAL = "ahead", "behind", "not told apart"

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from hybrid_jax.engine.intervals import interval, mean
 from hybrid_jax.plots import COLORS, saved_axes
-from hybrid_jax.sweeps.intervals import interval, mean
 
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes

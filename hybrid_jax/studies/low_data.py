@@ -7,12 +7,12 @@ import numpy as np
 
 from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.console import percent
+from hybrid_jax.engine.intervals import mean
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.studies import comparison, figures
 from hybrid_jax.studies.kind import Configs, Kind, with_seed
 from hybrid_jax.studies.power_law import PowerLaw, fit_power_law
 from hybrid_jax.studies.results import Results
-from hybrid_jax.sweeps.intervals import mean
 from hybrid_jax.sweeps.runs import load_splits
 
 AXIS = "images a class"

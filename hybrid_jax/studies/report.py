@@ -6,11 +6,11 @@ import typing
 from pathlib import Path
 
 from hybrid_jax.engine.console import duration, percent
+from hybrid_jax.engine.intervals import in_words, interval
 from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.runtime import source_version
 from hybrid_jax.studies.results import Part, Results
 from hybrid_jax.studies.study import Study
-from hybrid_jax.sweeps.intervals import in_words, interval
 from hybrid_jax.sweeps.progress import Status, WorkProgress
 from hybrid_jax.sweeps.runs import Outcome
 

@@ -10,11 +10,11 @@ from scipy import stats
 
 from hybrid_jax.config.schema import Config, DataConfig
 from hybrid_jax.engine.console import percent
+from hybrid_jax.engine.intervals import mean
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.studies import figures
 from hybrid_jax.studies.kind import Configs, Kind, with_seed
 from hybrid_jax.studies.results import Part, Results
-from hybrid_jax.sweeps.intervals import mean
 from hybrid_jax.sweeps.runs import load_splits
 
 AXIS = "times the config's learning rate"

@@ -41,10 +41,10 @@ def claim(folder: Path) -> Iterator[bool]:
             lock.release()
 
 
-def waiting_lock(folder: Path) -> FileLock:
+def waiting_lock(folder: Path, name: str = ".lock") -> FileLock:
     """Return a lock of a folder, made if need be, that waits for its turn."""
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / ".lock")
+    return FileLock(folder / name)
 
 
 class Heartbeats:

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from hybrid_jax.engine.console import duration
+from hybrid_jax.engine.intervals import in_words
 from hybrid_jax.errors import escape, listed
 from hybrid_jax.sweeps import table
-from hybrid_jax.sweeps.intervals import in_words
 from hybrid_jax.sweeps.table import Row
 
 if typing.TYPE_CHECKING:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hybrid_jax.config.schema import Config
+from hybrid_jax.engine import intervals
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import plural
-from hybrid_jax.sweeps import intervals
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, read_outcome
 from hybrid_jax.sweeps.search import Search, seeds_of
@@ -24,10 +24,9 @@ def winner_config(search: Search, winner: Row) -> Config:
     A validation split that was made of them is among them. One that the data set has by
     itself is left out, and each run's log says so.
     """
-    values = {d.name: d.value_of(winner.params[d.name]) for d in search.space}
     # Without a validation split nothing can end a run early, or choose among weights.
     everything = {"data.validation": 0, "data.test": True, "train.patience": 0}
-    return search.config.replace(values | everything)
+    return search.config.replace(search.values_of(winner.params) | everything)
 
 
 def retrain(

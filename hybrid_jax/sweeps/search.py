@@ -14,7 +14,7 @@ from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.folders import FILES, check_folder
-from hybrid_jax.sweeps.space import Dimension, parse_space
+from hybrid_jax.sweeps.space import SWEEP, Dimension, parse_space
 
 FILE, TRIALS = FILES["sweep"], "trials"
 SCHEMA = 1
@@ -26,7 +26,7 @@ class Search:
 
     Attributes:
       config: what all trials have in common.
-      space: what they differ in.
+      space: what they differ in; nothing, where folds judge one config.
       sampler: a row of `samplers.SAMPLERS`.
       pruner: a row of `samplers.PRUNERS`.
       seeds: how many runs of a trial differ in their seed alone.
@@ -44,8 +44,15 @@ class Search:
         """Refuse a search in which nothing could choose.
 
         Raises:
-          UserError: there is no validation split, or it depends on two settings.
+          UserError: nothing is varied, there is no validation split, or it depends on
+            two settings.
         """
+        if not self.space and not self.folds:
+            raise UserError(
+                "nothing is varied: give a range or choices of a field, such as "
+                f"--{SWEEP}optim.learning_rate=1e-4:1e-1:log, or --folds=5 to "
+                "cross-validate the config as it is"
+            )
         varied = next((d for d in self.space if d.name == "data.validation"), None)
         if varied and self.folds:
             raise UserError("--sweep.data.validation and --folds: give one of them")
@@ -82,6 +89,10 @@ class Search:
                 name = f"fold-{fold}-seed-{seed}" if self.folds else f"seed-{seed}"
                 parts[name] = self.base.replace(changed)
         return parts
+
+    def values_of(self, kept: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of the varied fields, which Optuna keeps as `kept`."""
+        return {d.name: d.value_of(kept[d.name]) for d in self.space}
 
     def grid(self) -> list[dict[str, Any]]:
         """Return every combination, as Optuna keeps values.

@@ -95,11 +95,6 @@ def parse_space(texts: Mapping[str, str]) -> tuple[Dimension, ...]:
     Raises:
       UserError: names the field, its text and what is allowed.
     """
-    if not texts:
-        raise UserError(
-            "nothing is varied: give a range or choices of a field, such as "
-            f"--{SWEEP}optim.learning_rate=1e-4:1e-1:log"
-        )
     return tuple(parse_dimension(name, text) for name, text in texts.items())
 
 

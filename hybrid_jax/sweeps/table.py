@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_jax.engine.console import duration
+from hybrid_jax.engine.intervals import in_words, interval
 from hybrid_jax.engine.json_files import write_json, write_whole
+from hybrid_jax.errors import plural
 from hybrid_jax.runtime import source_version
-from hybrid_jax.sweeps.intervals import in_words, interval
 from hybrid_jax.sweeps.runs import COMPLETE
 from hybrid_jax.sweeps.search import Search
 from hybrid_jax.sweeps.trial import PRUNED, RESULT, Result
@@ -126,4 +127,4 @@ def _title(rows: Sequence[Row]) -> str:
     for row in rows:
         counts[row.result.state] = counts.get(row.result.state, 0) + 1
     told = [f"{count} {state}" for state, count in counts.items()]
-    return f"{len(rows)} trials: {', '.join(told)}"
+    return f"{plural(len(rows), 'trial')}: {', '.join(told)}"

@@ -160,7 +160,7 @@ def test_default_is_valid_and_survives_flattening():
         ("data.group", "(patient", "a regular expression such as"),
         ("data.fraction", 0.0, "above 0 up to 1"),
         ("data.per_class", -1, "a whole number from 0"),
-        ("data.test_fraction", 1.0, "above 0 and below 1"),
+        ("data.test_fraction", 1.0, "from 0 to below 1"),
         ("data.loader", "lazy", "auto, resident, stream"),
         ("data.fit", "cover", "crop, pad, stretch"),
         ("data.on_error", "ignore", "stop, skip"),

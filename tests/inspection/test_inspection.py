@@ -14,7 +14,6 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from sklearn.datasets import load_digits
 
-from hybrid_jax.inspection.contact_sheet import fit_text
 from hybrid_jax.inspection.near_duplicates import POSSIBLE, SURE
 from hybrid_jax.main import main
 from tests.data.files import digit, encoded, write
@@ -367,15 +366,6 @@ def test_pictures_of_an_earlier_look_are_removed(place, inspect):
     copy.unlink()
     inspect(f"--config.data.path={place}")
     assert not (inspect.out / "duplicates.png").exists()
-
-
-def test_letters_that_no_font_has_are_marked_and_long_names_fit():
-    assert fit_text("Größe 1", 14, 200)[0] == "Größe 1"
-    assert fit_text("\U0001f9a0x", 14, 200)[0] == "?x"
-    name, font = fit_text("a very long name of a class of cells.png", 14, 120)
-    assert font.getlength(name) <= 120
-    assert name.startswith("a very")
-    assert name.endswith(".png")
 
 
 def test_the_command_itself(place, tmp_path):

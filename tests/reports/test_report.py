@@ -1,6 +1,7 @@
 """`hybrid-jax report` on real scans, as a user types it."""
 
 import csv
+import importlib.util
 import json
 import re
 import shutil
@@ -13,6 +14,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import hybrid_jax
+from hybrid_jax.evaluation import mislabeled
+from hybrid_jax.evaluation.evaluate import evaluate_run
 from hybrid_jax.reports import pictures, saliency
 from hybrid_jax.reports.curves import points
 from tests.commands import hybrid_jax as command
@@ -139,7 +142,8 @@ def test_a_page_shows_the_surest_answers(runs, page):
     right = probabilities.argmax(1) == split.labels
     assert 0 < right.sum() < len(right)  # so that there are both kinds
     shown = [min(12, count) for count in (right.sum(), (~right).sum())]
-    assert found.tags.count("img") == 2 * sum(shown) + 1 + pictures.VIEWS
+    labels = sum(alt.startswith("Image labeled ") for alt in found.alts)
+    assert found.tags.count("img") == 2 * sum(shown) + labels + 1 + pictures.VIEWS
     assert all(found.alts)
     words = " ".join(found.words.split())
     worst = np.flatnonzero(~right)[probabilities[~right].max(1).argmax()]
@@ -148,6 +152,24 @@ def test_a_page_shows_the_surest_answers(runs, page):
     said = f"is {run.classes[true]} , called {run.classes[predicted]} , {percent}"
     assert said in words
     assert words.index(said) < words.index("Surest right answers")
+
+
+def test_a_page_shows_doubtful_labels_or_what_to_install(runs, page):
+    _, found = page
+    words = " ".join(found.words.split())
+    if not importlib.util.find_spec("cleanlab"):
+        assert "Probably mislabeled images: " in words
+        assert "needs cleanlab: pip install 'hybrid_jax[labels]'." in words
+        pytest.skip("pip install 'hybrid_jax[labels]'")
+    evaluation = evaluate_run(hybrid_jax.load_run(runs / "0"))
+    suspects, _ = mislabeled.find(evaluation.predictions, evaluation.classes)
+    assert suspects
+    names = [evaluation.classes[n] for n in (suspects[0].label, suspects[0].likelier)]
+    share = f"{100 * suspects[0].likelier_probability:.1f} %"
+    assert f"labeled {names[0]} , likelier {names[1]} , {share}" in words
+    assert f"{len(suspects)} of 50 images" in words
+    alts = [alt for alt in found.alts if alt.startswith("Image labeled ")]
+    assert len(alts) == min(len(suspects), pictures.SHOWN)
 
 
 def test_names_are_text_in_a_page(page):

@@ -70,6 +70,7 @@ def test_ranges_and_choices(name, text, dimension):
         (["--sweep.train.epochs=6,7", "--sampler=tpa"], "one of tpe, random, grid"),
         (["--sweep.train.epochs=6,7", "--workdir=gs://b/s"], "mount a bucket"),
         ([], "nothing is varied"),
+        (["--folds=3", "--trials=2"], "all trials would be equal"),
     ],
     ids=str,
 )

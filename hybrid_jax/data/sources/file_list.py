@@ -128,17 +128,20 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
         *found.notes,
         *(f"classes {pair} may be one" for pair in similar_names(classes)),
     )
+    is_held_out = not found.splits and config.test_fraction > 0
     if found.splits:
         split_index = np.array([entry.split for entry in found.entries])
+    elif not is_held_out:
+        split_index = np.full(len(labels), "train")
     else:
         is_test = _held_out(all_files, config.test_fraction, config.split_seed)
         split_index = np.where(is_test, "test", "train")
         notes += _held_out_note(is_test, all_files.groups)
     splits = {
         name: all_files.take(np.flatnonzero(split_index == name))
-        for name in found.splits or ("train", "test")
+        for name in found.splits or (("train", "test") if is_held_out else ("train",))
     }
-    return FileSplits(splits, classes, not found.splits, notes, (*found.empty,))
+    return FileSplits(splits, classes, is_held_out, notes, (*found.empty,))
 
 
 def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:

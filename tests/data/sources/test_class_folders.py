@@ -286,3 +286,10 @@ def test_images_of_a_prepared_set_are_left_out_by_number(tmp_path):
     listed.write_text("train/99999\n")
     with pytest.raises(UserError, match="train/99999"):
         data.load(DataConfig("digits", exclude=str(listed), validation=0))
+
+
+def test_a_folder_may_hold_no_images_out(place, tmp_path):
+    write_folder(place, each=4, classes=2)
+    options = {"path": str(place), "test_fraction": 0, "validation": 0}
+    splits = data.load(DataConfig("folder", str(tmp_path / "kept"), **options))
+    assert {name: len(split) for name, split in splits.items()} == {"train": 8}

@@ -1,0 +1,192 @@
+"""What cross-validation came to: measures over folds and images, and doubtful labels.
+
+The runs of two folds share training images, so the interval over folds is approximate
+(Bengio & Grandvalet 2004, No unbiased estimator of the variance of K-fold
+cross-validation).
+"""
+
+import contextlib
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hybrid_jax.engine.intervals import in_words, interval, mean
+from hybrid_jax.engine.json_files import read_json, write_json
+from hybrid_jax.errors import UserError, plural
+from hybrid_jax.evaluation import mislabeled, out_of_fold
+from hybrid_jax.evaluation.bootstrap import Estimate, estimate
+from hybrid_jax.evaluation.measures import MEASURES, measure, names_for
+from hybrid_jax.evaluation.out_of_fold import OutOfFold
+from hybrid_jax.evaluation.report import count_groups, number
+from hybrid_jax.evaluation.report import interval as interval_in_words
+from hybrid_jax.runtime import source_version
+
+if typing.TYPE_CHECKING:
+    from rich.table import Table
+
+JSON = "out_of_fold.json"
+
+
+class Console(typing.Protocol):
+    """What prints: lines and tables."""
+
+    def say(self, text: str) -> None: ...
+
+    def show(self, shown: Any) -> None: ...
+
+
+class Judged(NamedTuple):
+    """A measure of out-of-fold predictions.
+
+    Attributes:
+      folds: its value on each fold.
+      pooled: of all images together, with its bootstrap interval.
+    """
+
+    folds: list[float]
+    pooled: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it with the mean over folds and the interval of that, for JSON."""
+        return {
+            "mean": mean(self.folds),
+            "interval_95": interval(self.folds),
+            "folds": self.folds,
+            "pooled": self.pooled._asdict(),
+        }
+
+
+def report(
+    folder: Path, runs: Mapping[Path, int], about: dict[str, Any], console: Console
+) -> None:
+    """Predict what each fold left out, judge it, and look for mislabeled images.
+
+    What is complete is read instead. One process at a time may.
+
+    Args:
+      folder: to write to.
+      runs: the fold of each run's folder, see `out_of_fold.predict`.
+      about: what tells these runs from others that were judged here, fit for JSON.
+      console: prints.
+
+    Raises:
+      UserError: nothing can be predicted.
+    """
+    found = _read(folder, runs, about)
+    if found is None:
+        found = out_of_fold.predict(runs, console.say)
+        for name in (mislabeled.CSV, mislabeled.PNG):  # of other runs
+            (folder / name).unlink(missing_ok=True)
+        out_of_fold.write_csv(found, folder / out_of_fold.CSV)
+        judged = judge(found)
+        write_json(folder / JSON, _as_json(found, judged, about, runs))
+    else:
+        judged = judge(found)
+    for note in (*found.data_notes, *found.notes):
+        console.say(note)
+    folds = len({*found.folds.tolist()})
+    seeds = len(runs) // len({*runs.values()})
+    title = f"Out-of-fold predictions of {plural(len(found), 'image')}, "
+    title += plural(folds, "fold")
+    title += f", the mean of {seeds} seeds" if seeds > 1 else ""
+    console.show(_table(title, judged))
+    if groups := count_groups(found.predictions):
+        console.say(f"The pooled intervals are those of {plural(groups, 'group')}")
+    console.say(f"All of them: {folder / out_of_fold.CSV}")
+    _look_for_mislabeled(folder, next(iter(runs)), found, console.say)
+
+
+def judge(found: OutOfFold) -> dict[str, Judged]:
+    """Return every measure, on each fold and on all images together."""
+    names = names_for(found.predictions)
+    folds, pooled = [*found.by_fold()], estimate(found.predictions, names)
+    return {
+        name: Judged([measure(fold, name) for fold in folds], pooled[name])
+        for name in names
+    }
+
+
+def _read(
+    folder: Path, runs: Mapping[Path, int], about: dict[str, Any]
+) -> OutOfFold | None:
+    """Read predictions of these runs; None unless they are complete."""
+    with contextlib.suppress(UserError, OSError, ValueError, LookupError):
+        known = read_json(folder / JSON)
+        found = out_of_fold.read_csv(folder / out_of_fold.CSV)
+        expected = _identity(about, runs) | {"images": len(found), "missing": []}
+        if all(known.get(name) == value for name, value in expected.items()):
+            return dataclasses.replace(found, data_notes=tuple(known["data"]))
+    return None
+
+
+def _identity(about: dict[str, Any], runs: Mapping[Path, int]) -> dict[str, Any]:
+    return about | {"runs": [path.name for path in runs]}
+
+
+def _as_json(
+    found: OutOfFold,
+    judged: Mapping[str, Judged],
+    about: dict[str, Any],
+    runs: Mapping[Path, int],
+) -> dict[str, Any]:
+    return _identity(about, runs) | {
+        "images": len(found),
+        "groups": count_groups(found.predictions),
+        "data": [*found.data_notes],
+        "missing": [*found.notes],
+        "measures": {name: row.to_json() for name, row in judged.items()},
+        "hybrid_jax": source_version(),
+    }
+
+
+def _table(title: str, judged: Mapping[str, Judged]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("measure")
+    for name in ("mean of folds", "all images", "95 % interval"):
+        table.add_column(name, justify="right")
+    for name, (folds, pooled) in judged.items():
+        value = number(name, pooled.value)
+        over_folds = _over_folds(name, folds)
+        ends = interval_in_words(name, pooled)
+        table.add_row(MEASURES[name].title, over_folds, value, ends)
+    return table
+
+
+def _over_folds(name: str, values: list[float]) -> str:
+    """Return a mean with its interval by Student's t, such as `97.31 % ± 0.40`."""
+    if MEASURES[name].is_share:
+        return in_words(values)
+    ends, text = interval(values), number(name, mean(values))
+    return text if ends is None else f"{text} ± {(ends[1] - ends[0]) / 2:.4f}"
+
+
+def _look_for_mislabeled(
+    folder: Path, run_folder: Path, found: OutOfFold, say: Callable[[str], None]
+) -> None:
+    """Write and print which images are probably mislabeled, or why it is not known."""
+    try:
+        suspects, notes = mislabeled.find(found.predictions, found.classes)
+    except UserError as error:
+        say(f"Mislabeled images are not looked for: {error}")
+        return
+    mislabeled.write_csv(found, suspects, folder / mislabeled.CSV)
+    for line in [*mislabeled.in_words(found, suspects), *notes]:
+        say(line)
+    say(f"All of them: {folder / mislabeled.CSV}")
+    path = folder / mislabeled.PNG
+    if not suspects or path.exists():
+        return
+    shown = suspects[: mislabeled.DRAWN]
+    try:
+        names = [found.names[each.row] for each in shown]
+        images = out_of_fold.open_images(run_folder, names)
+    except UserError as error:
+        say(f"{mislabeled.PNG} is left out: {error}")
+        return
+    scratch = path.with_name(f".{path.name}")
+    mislabeled.sheet(found, suspects, images).save(scratch, "PNG", optimize=True)
+    scratch.replace(path)

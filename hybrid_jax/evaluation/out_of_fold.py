@@ -1,0 +1,249 @@
+"""Predictions of each training image by runs that did not train on it.
+
+Shapes: N images, C classes.
+"""
+
+import collections
+import csv
+import dataclasses
+import gc
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hybrid_jax.data import Split, Splits
+from hybrid_jax.engine.json_files import write_whole
+from hybrid_jax.engine.load_run import open_run
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.errors import UserError, escape, first_line, listed, plural
+from hybrid_jax.evaluation.predictions import Predictions, average
+
+CSV = "out_of_fold.csv"
+COLUMNS = ("image", "class", "predicted", "fold", "group")
+LEAST = np.finfo(np.float64).tiny  # a probability, whose logarithm is finite
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """Hold what the runs of cross-validation say of the images that they left out.
+
+    Attributes:
+      classes: names, in the order of the labels, in printable form.
+      names: of the images' files or records, in printable form.
+      folds: int `[N]`, from 1: whose runs predict an image.
+      predictions: of the images; the mean over the seeds of a fold.
+      notes: what is missing of the images of the folds, in words.
+      data_notes: which images are in no fold, and what else was found of the data.
+    """
+
+    classes: tuple[str, ...]
+    names: list[str]
+    folds: np.ndarray
+    predictions: Predictions
+    notes: tuple[str, ...] = ()
+    data_notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def by_fold(self) -> Iterator[Predictions]:
+        """Yield the predictions of each fold, in order."""
+        found, groups = self.predictions, self.predictions.groups
+        for fold in np.unique(self.folds):
+            rows = self.folds == fold
+            yield Predictions(
+                found.log_probabilities[rows],
+                found.labels[rows],
+                None if groups is None else groups[rows],
+            )
+
+
+class _Images:
+    """Count images by name: those of all folds, and those that are predicted."""
+
+    def __init__(self) -> None:
+        self._expected: dict[str, None] = {}
+        self._predicted: collections.Counter[str] = collections.Counter()
+        self._notes: list[tuple[str, ...]] = []
+
+    def expect(self, splits: Splits) -> None:
+        """Add the images that a fold trains on or leaves out."""
+        for name in ("train", "validation"):
+            self._expected |= dict.fromkeys(map(escape, splits[name].names))
+        self._notes.append(splits.notes)
+
+    def predicted(self, names: Sequence[str]) -> None:
+        """Add images that are predicted."""
+        self._predicted.update(names)
+
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """What is said of the data of every fold, so not of one alone."""
+        first, *others = self._notes
+        return tuple(n for n in first if all(n in more for more in others))
+
+    def notes(self) -> list[str]:
+        """Say which images are not predicted once."""
+        missing = [name for name in self._expected if name not in self._predicted]
+        often = [name for name, count in self._predicted.items() if count > 1]
+        return [
+            f"{plural(len(names), 'training image')} {what}: {listed(names)}"
+            for names, what in (
+                (missing, "without a prediction"),
+                (often, "predicted more than once"),
+            )
+            if names
+        ]
+
+
+def predict(runs: Mapping[Path, int], say: Callable[[str], None]) -> OutOfFold:
+    """Predict the images that each fold left out, with the runs of that fold.
+
+    Args:
+      runs: the fold of each run's folder, from 1; runs of a fold differ in their seed,
+        and the fold is their validation split.
+      say: prints a line.
+
+    Returns:
+      The predictions; its notes name runs that cannot be opened, and images that are
+      not predicted once.
+
+    Raises:
+      UserError: no run can be opened, or the images cannot be had any more.
+    """
+    images, parts = _Images(), {}
+    notes: list[str] = []
+    for fold in sorted({*runs.values()}):
+        say(f"Predicting the images that fold {fold} left out")
+        paths = [path for path, number in runs.items() if number == fold]
+        found = _predict_fold(paths, images, notes)
+        if found is not None:
+            parts[fold] = found
+    if not parts:
+        raise UserError(f"no image can be predicted: {listed(notes, 1)}")
+    notes += images.notes()
+    return OutOfFold(
+        classes=next(iter(parts.values())).classes,
+        names=[name for part in parts.values() for name in part.names],
+        folds=np.repeat([*parts], [len(part.names) for part in parts.values()]),
+        predictions=_concatenated([part.predictions for part in parts.values()]),
+        notes=tuple(notes),
+        data_notes=images.data_notes,
+    )
+
+
+class _Fold(NamedTuple):
+    """What the runs of a fold say of the images that they left out."""
+
+    classes: tuple[str, ...]
+    names: list[str]
+    predictions: Predictions
+
+
+def _predict_fold(
+    paths: Sequence[Path], images: _Images, notes: list[str]
+) -> _Fold | None:
+    """Return the mean over the runs of a fold; None if none of them can be opened.
+
+    Args:
+      paths: of the runs.
+      images: is told which ones there are, and which are predicted.
+      notes: are added to.
+    """
+    members: list[Predictions] = []
+    split: Split | None = None
+    classes: tuple[str, ...] = ()
+    for path in paths:
+        try:
+            run = open_run(RunFolder(path), None, {})
+            if split is None:  # the runs differ in their seed, which splits nothing
+                images.expect(run.splits)
+                split = run.get_split("validation")
+                classes = tuple(map(escape, run.classes))
+            scores = run.log_probabilities(split).astype(np.float64)
+        except UserError as error:
+            notes.append(f"{path.name} is left out: {first_line(error)}")
+            continue
+        members.append(Predictions(scores, split.labels, split.groups))
+        del run
+        gc.collect()  # its weights, which lie in cycles
+    if split is None or not members:
+        return None
+    names = [escape(name) for name in split.names]
+    images.predicted(names)
+    return _Fold(classes, names, average(members))
+
+
+def _concatenated(parts: Sequence[Predictions]) -> Predictions:
+    groups = [part.groups for part in parts if part.groups is not None]
+    return Predictions(
+        np.concatenate([part.log_probabilities for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate(groups).astype(str) if len(groups) == len(parts) else None,
+    )
+
+
+def write_csv(found: OutOfFold, path: Path) -> None:
+    """Write a line for each image, all of them or nothing."""
+    predictions, classes = found.predictions, found.classes
+    groups = predictions.groups
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *classes])
+    for row, name in enumerate(found.names):
+        label, best = predictions.labels[row], predictions.predicted[row]
+        group = "" if groups is None else escape(str(groups[row]))
+        numbers = [f"{p:.9g}" for p in predictions.probabilities[row].tolist()]
+        about = [name, classes[label], classes[best], found.folds[row], group]
+        writer.writerow([*about, *numbers])
+    write_whole(path, text.getvalue())
+
+
+def read_csv(path: Path) -> OutOfFold:
+    """Read what `write_csv` has written.
+
+    Raises:
+      OSError, ValueError, KeyError, IndexError: it is not there, or is another file.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *lines = csv.reader(file)
+    if tuple(header[: len(COLUMNS)]) != COLUMNS:
+        raise ValueError(f"{path} has other columns")
+    classes = header[len(COLUMNS) :]
+    number = {name: label for label, name in enumerate(classes)}
+    names, labels, _, folds, groups, *_ = zip(*lines, strict=True)
+    numbers = np.array([line[len(COLUMNS) :] for line in lines], np.float64)
+    return OutOfFold(
+        classes=tuple(classes),
+        names=[*names],
+        folds=np.array(folds, int),
+        predictions=Predictions(
+            np.log(np.maximum(numbers, LEAST)),
+            np.array([number[name] for name in labels]),
+            np.array(groups) if any(groups) else None,
+        ),
+    )
+
+
+def open_images(run_folder: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Decode a few of the images that the folds consist of, uint8 `[h, w, C]` each.
+
+    Args:
+      run_folder: of any run of a fold.
+      names: of the images, in printable form.
+
+    Raises:
+      UserError: the images cannot be had any more.
+    """
+    splits = open_run(RunFolder(run_folder), None, {}).splits
+    places = {
+        escape(name): (split, row)
+        for split in (splits["train"], splits["validation"])
+        for row, name in enumerate(split.names)
+    }
+    if gone := [name for name in names if name not in places]:
+        raise UserError(f"images are gone: {listed(gone)}")
+    return [split.image(row) for split, row in (places[name] for name in names)]

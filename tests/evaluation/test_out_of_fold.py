@@ -1,0 +1,39 @@
+"""The table of out-of-fold predictions says the same when it is read again."""
+
+import numpy as np
+import pytest
+
+from hybrid_jax.evaluation.out_of_fold import OutOfFold, read_csv, write_csv
+from hybrid_jax.evaluation.predictions import Predictions
+
+
+@pytest.mark.parametrize("has_groups", [True, False])
+def test_a_table_is_read_as_it_was_written(tmp_path, has_groups):
+    rng = np.random.default_rng(0)
+    names = ['a, "b"', "c\nd", "é 1", "[x]", "image", "0"]
+    scores = np.log(rng.dirichlet(np.ones(3), len(names)))
+    scores[0] = -np.inf, 0, -1e4  # a network that is sure beyond all numbers
+    groups = np.array(["p,1", "p,1", "q", "q", "é", "é"]) if has_groups else None
+    labels = np.array([1, 0, 2, 2, 1, 0])
+    predictions = Predictions(scores, labels, groups)
+    folds = np.array([1, 1, 2, 2, 3, 3])
+    written = OutOfFold(("group", "b;c", 'd"'), names, folds, predictions)
+    write_csv(written, tmp_path / "a.csv")
+    read = read_csv(tmp_path / "a.csv")
+    assert (read.classes, read.names) == (written.classes, names)
+    np.testing.assert_array_equal(read.folds, folds)
+    np.testing.assert_array_equal(read.predictions.labels, labels)
+    if has_groups:
+        np.testing.assert_array_equal(read.predictions.groups, groups)
+    else:
+        assert read.predictions.groups is None
+    found = read.predictions
+    np.testing.assert_allclose(
+        found.probabilities, predictions.probabilities, rtol=1e-8, atol=1e-300
+    )
+    assert np.isfinite(found.log_probabilities).all()
+    sizes = [len(fold) for fold in read.by_fold()]
+    assert sizes == [2, 2, 2]
+    with pytest.raises(ValueError):
+        (tmp_path / "b.csv").write_text("image,class\n")
+        read_csv(tmp_path / "b.csv")
