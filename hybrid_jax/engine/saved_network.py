@@ -132,7 +132,8 @@ def _variables(weights: Weights, network: Network) -> dict[str, Any]:
     Raises:
       UserError: the weights are of another network.
     """
+    model: Any = network.model
     images = jax.ShapeDtypeStruct((1, *network.image_size, len(network.mean)), "f4")
-    like = jax.eval_shape(network.model.init, jax.random.key(0), images)
-    arrays = fit_weights(network.model, weights, shapes_of(like)).arrays
+    like = jax.eval_shape(model.init, jax.random.key(0), images)
+    arrays = fit_weights(model, weights, shapes_of(like)).arrays
     return unflatten_dict(arrays, sep="/")
