@@ -106,10 +106,14 @@ def losses_at_temperatures(batch: Predictions) -> jax.Array:
 def best_temperature(sums: np.ndarray, images: float) -> float:
     """Return the temperature of the least loss, by a parabola through three of them.
 
+    It is 1 where a label has the probability 0, whose loss no temperature makes finite.
+
     Source: Guo et al. 2017, On calibration of modern neural networks.
     """
     middle = int(np.clip(np.argmin(sums), 1, len(sums) - 2))
     before, least, after = sums[middle - 1 : middle + 2]
+    if not np.isfinite([before, least, after]).all():
+        return 1.0
     curvature = before - 2 * least + after
     shift = (before - after) / (2 * curvature) if curvature > 0 else 0.0
     step = np.log(TEMPERATURES[1] / TEMPERATURES[0])

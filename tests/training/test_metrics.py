@@ -70,6 +70,11 @@ def test_evaluation_says_what_scikit_learn_says(split, batch):
     assert found["temperature"] == pytest.approx(best, rel=5e-3)
 
 
+def test_no_temperature_is_chosen_where_a_label_cannot_be():
+    losses = np.full(len(metrics.TEMPERATURES), np.inf)
+    assert metrics.best_temperature(losses, 8.0) == 1.0
+
+
 def test_sums_of_several_steps_add_up_as_those_of_one(split):
     parts = sums(*split, 8)
     steps = jax.tree.map(lambda *rows: jnp.stack(rows), *parts)
