@@ -14,8 +14,8 @@ Only the run's folder is needed, not the images it was trained on.
   --top=N                write the N likeliest classes [all, in their order]
   --calibrated           apply the temperature that validation chose
   --coverage=SHARE       write sets of classes that hold the true one so often,
-                         for images drawn like those of validation (not per class)
-  --typicality           write a p-value; near 0 means none of these classes
+                         over all classes, for images like those of validation
+  --typicality           write a p-value: near 0 it looks like none of them
   --checkpoint=WHICH     best on validation, last, or a step [the one tested]
   --batch-size=N         images at a time [256]
   --flagfile=FILE        read more flags from a file, one on each line

@@ -23,9 +23,11 @@ import functools
 import math
 
 import numpy as np
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 
 from hybrid_jax.errors import UserError, plural
+
+CHUNK = 512  # images whose distances are computed at a time, to bound memory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,31 +97,52 @@ class Conformal:
     def typicality(self, scores: np.ndarray) -> np.ndarray:
         """Return the conformal p-value of each image, float64 `[N]` in (0, 1].
 
-        It is the share of validation images, and of the image itself, that look as
-        strange or stranger. A small one means that an image looks like none of the
-        classes; none is below `1 / (n + 1)`.
+        A small one means that the network answers as it does to no validation image:
+        the image looks like none of the classes. None is below `1 / (n + 1)`.
+
+        It compares distances to the nearest validation image, between scores: that of
+        the image, and those of the validation images from each other. With the image
+        among them the latter would be at least as large as the former, or stay what
+        they are, so the p-value is that of full conformal prediction.
 
         Args:
           scores: `[N, C]`, of `Run.scores`.
         """
-        as_strange = np.searchsorted(self._evidence, evidence(scores), side="right")
-        return (1 + as_strange) / (1 + len(self._evidence))
+        images = len(self.labels)
+        nearest = _nearest(np.asarray(scores, np.float64), self._points)
+        as_strange = images - np.searchsorted(self._spread, nearest)
+        return (1 + as_strange) / (1 + images)
 
     @functools.cached_property
-    def _evidence(self) -> np.ndarray:
-        return np.sort(evidence(self.scores))
+    def _points(self) -> np.ndarray:
+        return self.scores.astype(np.float64)
+
+    @functools.cached_property
+    def _spread(self) -> np.ndarray:
+        """Distances of validation images from the nearest other, ascending, `[n]`."""
+        return np.sort(_nearest(self._points, self._points, is_same=True))
 
 
-def evidence(scores: np.ndarray) -> np.ndarray:
-    """Return how much an image looks like any of the classes, float64 `[N]`.
-
-    It is the negative energy of Liu et al. 2020, Energy-based out-of-distribution
-    detection: the logarithm of the sum of the exponentials of the scores.
+def _nearest(
+    points: np.ndarray, others: np.ndarray, is_same: bool = False
+) -> np.ndarray:
+    """Return the distance of each point from the nearest of others, `[N]`.
 
     Args:
-      scores: `[N, C]`, of `Run.scores`.
+      points: `[N, C]`.
+      others: `[n, C]`.
+      is_same: whether others are the points, each of which leaves itself out.
     """
-    return logsumexp(np.asarray(scores, np.float64), axis=1)
+    found = np.empty(len(points))
+    for first in range(0, len(points), CHUNK):
+        part = points[first : first + CHUNK]
+        squared = np.square(part).sum(1)[:, None] - 2 * part @ others.T
+        squared += np.square(others).sum(1)
+        if is_same:
+            rows = np.arange(len(part))
+            squared[rows, first + rows] = np.inf
+        found[first : first + CHUNK] = squared.min(1)
+    return np.sqrt(np.maximum(found, 0))
 
 
 def largest_coverage(images: int) -> float:

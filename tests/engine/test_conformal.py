@@ -6,14 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 from scipy.special import softmax
 
 import hybrid_jax
 from hybrid_jax.data.image_io import encode_png
-from hybrid_jax.engine.conformal import Conformal, evidence, largest_coverage
+from hybrid_jax.engine.conformal import Conformal, largest_coverage
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
-from tests.engine.experiments import STEPS, flags
+from tests.engine.experiments import flags
 
 CLASSES = ("a, b", 'say "c"')  # names that a list in a table must not confuse
 
@@ -45,14 +46,34 @@ def test_sets_hold_the_true_class_as_often_as_stated(coverage):
     assert np.mean(sets) > coverage - 4 * error
 
 
-def test_typicality_of_images_like_those_of_validation_is_uniform():
-    rng, found = np.random.default_rng(1), []
-    for _ in range(2000):
+def test_typicality_is_the_p_value_of_full_conformal_prediction():
+    """By the definition: all images take part in judging each, the new one too."""
+    rng = np.random.default_rng(1)
+    conformal = Conformal(*draw(rng, 700))  # more than are compared at a time
+    new = np.concatenate([draw(rng, 30)[0], rng.normal(size=(30, 5)) * 6])
+    expected = []
+    for scores in new:
+        apart = cdist(*[np.concatenate([conformal.scores, scores[None]])] * 2)
+        np.fill_diagonal(apart, np.inf)
+        strangeness = apart.min(1)
+        expected.append(np.mean(strangeness >= strangeness[-1]))
+    found = conformal.typicality(new)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert np.median(found[:30]) > 0.3
+    assert np.median(found[30:]) == 1 / 701
+
+
+def test_few_images_like_those_of_validation_are_untypical():
+    """As few as stated; fewer, since nearest neighbors are often mutual."""
+    rng, draws, found = np.random.default_rng(1), 2000, []
+    for _ in range(draws):
         conformal = Conformal(*draw(rng, 19))
         found.append(conformal.typicality(draw(rng, 1)[0])[0])
-    counts = np.bincount(np.round(20 * np.array(found)).astype(int), minlength=21)
-    assert counts[0] == 0  # at least 1 / (n + 1)
-    assert np.square(counts[1:] - 100).sum() / 100 < 44  # chi square, 19 degrees
+    for level in np.arange(1, 20) / 20:
+        share = np.mean(np.array(found) <= level + 1e-9)
+        error = (level * (1 - level) / draws) ** 0.5
+        assert level - 0.1 < share < level + 3 * error
+    assert min(found) == 1 / 20
 
 
 def test_thresholds_are_those_of_crepes():
@@ -183,7 +204,6 @@ def test_scores_are_kept_for_the_tested_weights(finished, tmp_path, capsys):
     split = there.get_split("validation")
     np.testing.assert_array_equal(run.conformal.labels, split.labels)
     np.testing.assert_allclose(run.conformal.scores, there.scores(split), atol=1e-5)
-    other = next(step for step in STEPS[:2] if step != run.checkpoint)
     other = next(
         int(p.name)
         for p in (finished / "run" / "checkpoints").iterdir()
@@ -234,9 +254,3 @@ def test_scores_are_kept_for_the_tested_weights(finished, tmp_path, capsys):
         np.testing.assert_allclose(np.load(copy)["scores"], scores, atol=1e-5)
     finally:
         (finished / "cells").rename(finished / "elsewhere")
-
-
-def test_evidence_of_strange_images_is_small():
-    """An image on which all classes agree to be absent, against one they claim."""
-    scores = np.array([[9.0, 0.0], [0.1, 0.0], [-9.0, -9.0]])
-    assert (np.diff(evidence(scores)) < 0).all()
