@@ -5,6 +5,7 @@ validation.npz holds three arrays: `scores` float32 `[n, C]`, `labels` int32 `[n
 runs without the file, are computed from the validation images, if these can be had.
 """
 
+import contextlib
 import os
 import typing
 import zipfile
@@ -30,12 +31,34 @@ def find(run: "Run") -> Conformal:
     Raises:
       UserError: there is no validation split, or its images cannot be had any more.
     """
+    where = run.workdir or "this run"
+    lacking = (
+        f"{where} keeps no scores of validation images for step {run.checkpoint:,}"
+    )
     try:
         kept = _read(run)
     except ValueError as error:
-        run.notes.append(f"Not used: {error}; computing it from the images")
-        kept = None
-    return kept or _compute(run)
+        kept, lacking = None, str(error)
+        run.notes.append(f"{lacking}: computing scores of the validation images")
+    if kept:
+        return kept
+    tested = (run.results or {}).get("checkpoint", run.checkpoint)
+    way_out = "repeat the command that trained it, where its images are"
+    if tested != run.checkpoint:
+        way_out = f"take step {tested:,}, which was tested"
+    try:
+        return _compute(run)
+    except _NoValidation:
+        raise UserError(
+            f"{where} has no validation split, which prediction sets and typicality "
+            "rest on: train with config.data.validation=0.1, or leave --coverage and "
+            "--typicality out"
+        ) from None
+    except UserError as error:
+        raise UserError(
+            f"{lacking}, and they cannot be computed ({error}): {way_out}, or "
+            "leave --coverage and --typicality out"
+        ) from None
 
 
 def keep(run: "Run", *, anew: bool) -> list[str]:
@@ -46,47 +69,46 @@ def keep(run: "Run", *, anew: bool) -> list[str]:
 
     Args:
       run: of one process, with its images.
-      anew: whether a file that is there is replaced.
+      anew: whether a file that is there is of an earlier run, and is replaced.
 
     Returns:
       Notes in words: why nothing could be written.
     """
-    if run.workdir is None or "validation" not in run.splits:
+    if run.workdir is None:
         return []
+    path = run.workdir / FILE
     try:
-        if anew or _read(run) is None:
-            with report_out_of_memory():
-                _write(run.workdir / FILE, run.checkpoint, _compute(run))
-    except (UserError, OSError, ValueError) as error:
+        if anew:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(ValueError):  # one that is damaged is replaced
+            if _read(run):
+                return []
+        with report_out_of_memory():
+            _write(path, run.checkpoint, _compute(run))
+    except _NoValidation:
+        pass
+    except (UserError, OSError) as error:
         return [
-            f"{FILE} was not written ({first_line(error)}): prediction sets will need "
-            "the validation images"
+            f"{path} was not written ({first_line(error)}): prediction sets and "
+            "typicality will need the validation images"
         ]
     return []
+
+
+class _NoValidation(UserError):
+    """A run has no validation split."""
 
 
 def _compute(run: "Run") -> Conformal:
     """Run the network on the validation images.
 
     Raises:
-      UserError: there are none, or they cannot be had any more.
+      _NoValidation: there are none.
+      UserError: they cannot be had any more.
     """
-    where = run.workdir or "this run"
-    way_out = "or leave --coverage and --typicality out"
-    try:
-        splits = run.splits
-    except UserError as error:
-        raise UserError(
-            f"{where} keeps no scores of validation images for step "
-            f"{run.checkpoint:,}, and they cannot be computed ({error}): repeat the "
-            f"command that trained it, where its images are, {way_out}"
-        ) from None
-    if "validation" not in splits:
-        raise UserError(
-            f"{where} has no validation split, which prediction sets and typicality "
-            f"rest on: train with config.data.validation=0.1, {way_out}"
-        )
-    split = splits["validation"]
+    if "validation" not in run.splits:
+        raise _NoValidation
+    split = run.splits["validation"]
     return Conformal(run.scores(split), np.asarray(split.labels, np.int32))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 from scipy.special import softmax
+from sklearn.datasets import load_digits
 
 import hybrid_jax
 from hybrid_jax.data.image_io import encode_png
@@ -122,8 +123,6 @@ def test_the_largest_coverage_that_is_named_can_be_promised(images):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run on files, which are gone, and files that it has never seen."""
-    from sklearn.datasets import load_digits
-
     folder = tmp_path_factory.mktemp("runs")
     images, labels = load_digits(n_class=2, return_X_y=True)
     images = np.round(images.reshape(-1, 8, 8, 1) * 255 / 16).astype(np.uint8)
@@ -212,6 +211,7 @@ def test_scores_are_kept_for_the_tested_weights(finished, tmp_path, capsys):
     assert predict(finished, "--typicality", f"--checkpoint={other}") == 2
     said = capsys.readouterr().err
     assert f"no scores of validation images for step {other}" in said
+    assert f"take step {run.checkpoint}, which was tested" in said
     assert said.count("\n") == 1
     there = hybrid_jax.load_run(
         finished / "run", other, data__path=str(finished / "elsewhere")
@@ -236,12 +236,15 @@ def test_scores_are_kept_for_the_tested_weights(finished, tmp_path, capsys):
         else:
             np.savez(copy, step=step, labels=labels, scores=scores * np.nan)
         loaded = hybrid_jax.load_run(tmp_path / "run")
-        with pytest.raises(UserError, match="repeat the command that trained it"):
+        said = "validation.npz.*repeat the command that trained it"
+        with pytest.raises(UserError, match=said):
             _ = loaded.conformal
         assert "validation.npz" in loaded.notes[-1], damage
-    copy.unlink()
     (finished / "elsewhere").rename(finished / "cells")
-    try:  # a run of an older version: its images are there, then it is run again
+    try:  # with its images, first damaged, then missing, then run again
+        assert predict(finished, "--typicality", run=tmp_path / "run") == 0
+        assert "computing scores of the validation images" in capsys.readouterr().err
+        copy.unlink()
         assert predict(finished, "--typicality", run=tmp_path / "run") == 0
         assert not copy.exists()
         fields = {"data.path": finished / "cells", "data.name": "folder"}
@@ -252,5 +255,9 @@ def test_scores_are_kept_for_the_tested_weights(finished, tmp_path, capsys):
         command += [f"--workdir={tmp_path / 'run'}", "--config.train.keep=9"]
         assert main(command) == 0
         np.testing.assert_allclose(np.load(copy)["scores"], scores, atol=1e-5)
+        copy.unlink()
+        copy.mkdir()  # what cannot be written is said, and ends no run
+        assert main(command) == 0
+        assert "validation.npz was not written" in capsys.readouterr().out
     finally:
         (finished / "cells").rename(finished / "elsewhere")
