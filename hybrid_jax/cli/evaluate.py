@@ -15,6 +15,7 @@ Other images lie in one folder per class, or are listed in a table.
   --views                average over the run's own symmetry, such as flips
   --ensemble=DIR[,DIR]   average with the probabilities of other runs
   --versus=DIR[,DIR]     compare with other runs on the same images
+  --coverage=SHARE       judge sets that are to hold the true class so often
   --output=DIR           write tables, figures and a row for each image there
   --config.FIELD=VALUE   change a field; `hybrid-jax fields` lists them
   --config=FILE[:MODEL]  refuse a run of another experiment
@@ -26,7 +27,7 @@ Exit code: 0, or 2 for an error that you can fix.
 import typing
 
 from hybrid_jax.cli.common import Call, Command
-from hybrid_jax.cli.options import SWITCH, TEXT, Option, one_of
+from hybrid_jax.cli.options import SWITCH, TEXT, Option, number, one_of
 from hybrid_jax.errors import ConfigMismatch, UserError, report_out_of_memory
 from hybrid_jax.paths import check_local
 
@@ -39,6 +40,7 @@ OPTIONS = (
     Option("views", SWITCH, False),
     Option("ensemble", TEXT, ""),
     Option("versus", TEXT, ""),
+    Option("coverage", number(0, 1)),
     Option("output", TEXT, ""),
 )
 
@@ -93,6 +95,7 @@ def parse(arguments: list[str]) -> tuple[dict[str, typing.Any], bool]:
         "average_views": values["views"],
         "ensemble": _workdirs("ensemble", values),
         "versus": _workdirs("versus", values),
+        "coverage": values["coverage"],
         "output": values["output"],
     }, values["workdir"] is None
 

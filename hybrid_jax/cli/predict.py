@@ -13,6 +13,9 @@ Only the run's folder is needed, not the images it was trained on.
   --resume               go on with the file of a call that was stopped
   --top=N                write the N likeliest classes [all, in their order]
   --calibrated           apply the temperature that validation chose
+  --coverage=SHARE       write sets of classes that hold the true one so often,
+                         over all classes, for images like those of validation
+  --typicality           write a p-value: near 0 it looks like none of them
   --checkpoint=WHICH     best, last, a step, all, or A,B: their mean [tested]
   --batch-size=N         images at a time [256]
   --flagfile=FILE        read more flags from a file, one on each line
@@ -23,7 +26,7 @@ Exit code: 0, or 1 if an image cannot be read; 2 for an error that you can fix.
 import sys
 
 from hybrid_jax.cli.common import Call, Command
-from hybrid_jax.cli.options import SWITCH, TEXT, Option, integer
+from hybrid_jax.cli.options import SWITCH, TEXT, Option, integer, number
 from hybrid_jax.errors import UserError, report_out_of_memory
 from hybrid_jax.paths import check_local
 
@@ -33,6 +36,8 @@ OPTIONS = (
     Option("resume", SWITCH, False),
     Option("top", integer(1), 0),
     Option("calibrated", SWITCH, False),
+    Option("coverage", number(0, 1)),
+    Option("typicality", SWITCH, False),
     Option("checkpoint", TEXT, ""),
     Option("batch-size", integer(1), 256),
 )
@@ -65,6 +70,8 @@ def run(call: Call) -> int:
             resume=values["resume"],
             top=values["top"],
             calibrated=values["calibrated"],
+            coverage=values["coverage"],
+            typicality=values["typicality"],
             checkpoint=values["checkpoint"],
             batch_size=values["batch-size"],
         )

@@ -18,7 +18,7 @@ from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.data.sources.class_folders import check_outside
-from hybrid_jax.engine import memory_fit, results, startup_report
+from hybrid_jax.engine import memory_fit, results, startup_report, validation_scores
 from hybrid_jax.engine.checkpoint import is_evaluated
 from hybrid_jax.engine.checkpoint_writer import CheckpointWriter
 from hybrid_jax.engine.compile import compiler_threads
@@ -31,10 +31,11 @@ from hybrid_jax.engine.experiment import (
 )
 from hybrid_jax.engine.in_memory import InMemoryCheckpoints, InMemoryStorage
 from hybrid_jax.engine.loop import SKIPPED, Loop
+from hybrid_jax.engine.lost_images import IN_MEMORY, refuse_in_memory
 from hybrid_jax.engine.metric_writers import MemoryWriter, Writers
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Callback, Recorder
-from hybrid_jax.engine.run import IN_MEMORY, Run, refuse_in_memory
+from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.engine.run_weights import read_weights
 from hybrid_jax.engine.signals import Interruption
@@ -208,16 +209,22 @@ class Training:
         hosts, step = self.experiment.hosts, self.checkpoints.latest() or 0
         found = self.folder.read_results()
         if found and found["step"] == step:
+            is_new = False
             self.console.say(f"{self.folder.path} is complete: nothing left to train")
             history = self.folder.read_history()
         else:
+            is_new = True
             found, history = self._train(step, callbacks)
             self.folder.write_results(found)
         results.report(self.console, found, self.experiment, self.folder.path)
         with hosts.main_process_first():  # which may still have results to write
-            return Run.from_experiment(
+            run = Run.from_experiment(
                 self.experiment, self.folder, self.checkpoints, found, history
             )
+        if not hosts.is_distributed:
+            for note in validation_scores.keep(run, anew=is_new):
+                self.console.say(note)
+        return run
 
     def _train(self, step: int, callbacks: Sequence[Callback]) -> tuple[dict, list]:
         """Train from a step, 0 or a checkpoint's; return results and all metrics."""

@@ -10,7 +10,8 @@ from hybrid_jax import data
 from hybrid_jax.config.schema import LossConfig
 from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.experiment import with_statistics
-from hybrid_jax.engine.run import Run, refuse_in_memory
+from hybrid_jax.engine.lost_images import refuse_in_memory
+from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model

@@ -6,12 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 from rich.progress import track
 
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.engine.load_run import load_run
-from hybrid_jax.engine.prediction_rows import FORMATS, Rows
-from hybrid_jax.engine.run import Prediction
+from hybrid_jax.engine.prediction_rows import (
+    FORMATS,
+    Asked,
+    Judgment,
+    Prediction,
+    Rows,
+)
+from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import expand_user
 
@@ -23,6 +30,8 @@ def predict(
     resume: bool = False,
     top: int = 0,
     calibrated: bool = False,
+    coverage: float | None = None,
+    typicality: bool = False,
     checkpoint: str | int | None = None,
     batch_size: int = 256,
 ) -> int:
@@ -36,6 +45,8 @@ def predict(
       top: how many of the likeliest classes to write; 0 writes all of them, in their
         order.
       calibrated: divide logits by the temperature that validation chose.
+      coverage: of prediction sets, which are written then; see `conformal`.
+      typicality: write how much an image looks like any of the classes.
       checkpoint: which weights, see `load_run`; None is the tested ones.
       batch_size: images at a time.
 
@@ -44,22 +55,25 @@ def predict(
 
     Raises:
       UserError: there is no such run or image, the file exists or cannot be written,
-        or the run has no temperature.
+        the run has no temperature, or it has no validation images, or too few.
     """
     target = _check_output(output, resume)
     run = load_run(workdir, checkpoint)
     temperature = run.require_temperature() if calibrated else 1.0
-    rows = FORMATS[target.suffix if target else ".csv"](run.classes, top)
+    asked = Asked(coverage, typicality)
+    rows = FORMATS[target.suffix if target else ".csv"](run.classes, top, asked)
     paths = new_images.find_files(images)
+    judge = Judge(run, asked, temperature)
     for note in run.notes:
         print(escape(note), file=sys.stderr)
     done = _read_done(rows, target)
     missing = [path for path in paths if escape(path) not in done]
     unreadable = sum(done.get(escape(path), False) for path in paths)
     with _open(target, rows.header()) as file:
-        predictions = run.predict_files(missing, batch_size, temperature)
-        for prediction in _with_progress(predictions, len(missing), bool(output)):
-            file.write(rows.format(prediction))
+        predictions = judge.predict_files(missing, batch_size)
+        shown = _with_progress(predictions, len(missing), bool(output))
+        for prediction, judgment in shown:
+            file.write(rows.format(prediction, judgment))
             unreadable += bool(prediction.error)
     if unreadable:
         print(
@@ -68,6 +82,40 @@ def predict(
             file=sys.stderr,
         )
     return unreadable
+
+
+class Judge:
+    """Predict image files, and judge the predictions by validation images."""
+
+    def __init__(self, run: Run, asked: Asked, temperature: float):
+        """Find the validation images, if anything is asked for that needs them.
+
+        Raises:
+          UserError: there are none, or too few for the coverage.
+        """
+        self._run, self._asked, self._temperature = run, asked, temperature
+        if asked.coverage is not None:
+            run.conformal.least_probability(asked.coverage, temperature)
+        elif asked.typicality:
+            assert run.conformal
+
+    def predict_files(
+        self, paths: Sequence[Path], batch_size: int
+    ) -> Iterator[tuple[Prediction, Judgment]]:
+        """Yield what is predicted of each file, and the judgment of it."""
+        found = self._run.predict_with_scores(paths, batch_size, self._temperature)
+        for predictions, scores in found:
+            yield from zip(predictions, self._judge(scores), strict=True)
+
+    def _judge(self, scores: np.ndarray) -> list[Judgment]:
+        coverage, typicality = self._asked
+        sets: Sequence = [None] * len(scores)
+        shares: Sequence = sets
+        if coverage is not None:
+            sets = [*self._run.conformal.sets(scores, coverage, self._temperature)]
+        if typicality:
+            shares = self._run.conformal.typicality(scores).tolist()
+        return [*map(Judgment, sets, shares)]
 
 
 def _read_done(rows: Rows, target: Path | None) -> dict[str, bool]:
@@ -79,8 +127,8 @@ def _read_done(rows: Rows, target: Path | None) -> dict[str, bool]:
 
 
 def _with_progress(
-    predictions: Iterator[Prediction], count: int, is_shown: bool
-) -> Iterable[Prediction]:
+    predictions: Iterator[tuple[Prediction, Judgment]], count: int, is_shown: bool
+) -> Iterable[tuple[Prediction, Judgment]]:
     return track(
         predictions,
         f"predicting {plural(count, 'image')}",

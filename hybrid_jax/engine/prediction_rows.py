@@ -3,26 +3,63 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from hybrid_jax.engine.run import Prediction
 from hybrid_jax.errors import UserError, escape
 
 COLUMNS = ("path", "class", "probability", "error")
 
 
+class Prediction(NamedTuple):
+    """Hold what a network predicts of one image file.
+
+    Attributes:
+      path: of the file.
+      probabilities: float32 `[classes]`; None where the file cannot be read.
+      error: why it cannot be read; empty if it can.
+    """
+
+    path: str
+    probabilities: np.ndarray | None
+    error: str = ""
+
+
+class Judgment(NamedTuple):
+    """Hold what validation images say of a prediction, where that was asked for.
+
+    Attributes:
+      included: bool `[classes]`, those in the prediction set.
+      typicality: from 0 to 1.
+    """
+
+    included: np.ndarray | None = None
+    typicality: float | None = None
+
+
+class Asked(NamedTuple):
+    """Say what is asked for beside probabilities.
+
+    Attributes:
+      coverage: of prediction sets; None for none.
+      typicality: whether to write it.
+    """
+
+    coverage: float | None = None
+    typicality: bool = False
+
+
 class Rows(Protocol):
     """Define a file of rows, one an image."""
 
-    def __init__(self, classes: Sequence[str], top: int): ...
+    def __init__(self, classes: Sequence[str], top: int, asked: Asked): ...
 
     def header(self) -> str: ...
 
-    def format(self, prediction: Prediction) -> str: ...
+    def format(self, prediction: Prediction, judgment: Judgment) -> str: ...
 
     def read(self, path: Path) -> dict[str, bool]: ...
 
@@ -31,20 +68,27 @@ class CsvRows:
     """Write path, class, probability, error, and the probability of each class.
 
     With `top`, further classes and their probabilities follow, the likeliest first.
+    A prediction set is its size and a JSON list of its classes, the likeliest first.
+    The names of their columns hold the coverage.
     """
 
-    def __init__(self, classes: Sequence[str], top: int):
+    def __init__(self, classes: Sequence[str], top: int, asked: Asked):
         """Set the columns up; `top` is 0 for all classes in their order."""
-        self._classes, self._top = classes, min(top, len(classes))
+        self._classes, self._top, self._asked = classes, min(top, len(classes)), asked
         more = range(2, self._top + 1)
         ranked = [f"{name} {i}" for i in more for name in ("class", "probability")]
-        self.columns = [*COLUMNS, *(ranked if top else classes)]
+        judged = []
+        if asked.coverage is not None:
+            judged += [f"{name} at {asked.coverage!r}" for name in ("set size", "set")]
+        if asked.typicality:
+            judged.append("typicality")
+        self.columns = [*COLUMNS, *judged, *(ranked if top else classes)]
 
     def header(self) -> str:
         """Return the first line."""
         return _csv_line(self.columns)
 
-    def format(self, prediction: Prediction) -> str:
+    def format(self, prediction: Prediction, judgment: Judgment) -> str:
         """Return the line of an image."""
         path, probabilities, error = prediction
         if probabilities is None:
@@ -56,7 +100,14 @@ class CsvRows:
         more: list[str] = numbers
         if self._top:
             more = [text for i in others for text in (self._classes[i], numbers[i])]
-        return _csv_line([escape(path), self._classes[best], numbers[best], "", *more])
+        judged = []
+        if judgment.included is not None:
+            names = _names(self._classes, ranked, judgment.included)
+            judged += [str(len(names)), json.dumps(names, ensure_ascii=False)]
+        if judgment.typicality is not None:
+            judged.append(f"{judgment.typicality:.6f}")
+        told = [escape(path), self._classes[best], numbers[best], ""]
+        return _csv_line([*told, *judged, *more])
 
     def read(self, path: Path) -> dict[str, bool]:
         """Return the paths of an earlier call, and whether each has an error.
@@ -76,17 +127,20 @@ class CsvRows:
 
 
 class JsonRows:
-    """Write an object an image: path, class, probability, and all probabilities."""
+    """Write an object an image: path, class, probability, and all probabilities.
 
-    def __init__(self, classes: Sequence[str], top: int):
+    A prediction set is a list of its classes, the likeliest first, and its coverage.
+    """
+
+    def __init__(self, classes: Sequence[str], top: int, asked: Asked):
         """Set the rows up; `top` is 0 for all classes in their order."""
-        self._classes, self._top = classes, top
+        self._classes, self._top, self._asked = classes, top, asked
 
     def header(self) -> str:
         """Return nothing: JSON lines have no header."""
         return ""
 
-    def format(self, prediction: Prediction) -> str:
+    def format(self, prediction: Prediction, judgment: Judgment) -> str:
         """Return the line of an image."""
         path, probabilities, error = prediction
         row: dict[str, Any] = {"path": escape(path)}
@@ -98,6 +152,11 @@ class JsonRows:
             order = ranked[: self._top] if self._top else range(len(numbers))
             row["class"] = self._classes[ranked[0]]
             row["probability"] = numbers[ranked[0]]
+            if judgment.included is not None:
+                row["coverage"] = self._asked.coverage
+                row["set"] = _names(self._classes, ranked, judgment.included)
+            if judgment.typicality is not None:
+                row["typicality"] = round(judgment.typicality, 6)
             row["probabilities"] = {self._classes[i]: numbers[i] for i in order}
         return json.dumps(row, ensure_ascii=False) + "\n"
 
@@ -109,15 +168,31 @@ class JsonRows:
         """
         try:
             rows = [json.loads(line) for line in _whole_lines(path).splitlines()]
-            return {row["path"]: "error" in row for row in rows}
+            found = {row["path"]: "error" in row for row in rows}
         except (ValueError, KeyError, TypeError):
             raise UserError(
                 f"--output={escape(path)} holds something else than predictions: give "
                 "another file"
             ) from None
+        told = {
+            (r.get("coverage"), "typicality" in r) for r in rows if "error" not in r
+        }
+        if told - {self._asked}:
+            raise UserError(
+                f"--output={escape(path)} was written with another --coverage or "
+                "--typicality: give another file"
+            )
+        return found
 
 
 FORMATS: dict[str, type[Rows]] = {".csv": CsvRows, ".jsonl": JsonRows}
+
+
+def _names(
+    classes: Sequence[str], ranked: Iterable[int], included: np.ndarray
+) -> list[str]:
+    """Return the names of the classes in a set, the likeliest first."""
+    return [classes[i] for i in ranked if included[i]]
 
 
 def _csv_line(cells: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,31 +21,19 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.array_checks import check_images, encode_labels
 from hybrid_jax.data.sources.arrays import to_pixel_format
+from hybrid_jax.engine import validation_scores
 from hybrid_jax.engine.checkpoint import Steps, steps_in_words
+from hybrid_jax.engine.conformal import Conformal
 from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.experiment import Experiment, with_statistics
 from hybrid_jax.engine.inference import Inference, batch_size_for
+from hybrid_jax.engine.lost_images import no_splits
+from hybrid_jax.engine.prediction_rows import Prediction
 from hybrid_jax.engine.storage import CheckpointStore, RunStorage
 from hybrid_jax.errors import UserError, closest, escape
 from hybrid_jax.training import metrics
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.step import Network
-
-IN_MEMORY = "arrays"  # `config.data.name` of images that were handed over
-
-
-class Prediction(NamedTuple):
-    """Hold what a network predicts of one image file.
-
-    Attributes:
-      path: of the file.
-      probabilities: float32 `[classes]`; None where the file cannot be read.
-      error: why it cannot be read; empty if it can.
-    """
-
-    path: str
-    probabilities: np.ndarray | None
-    error: str = ""
 
 
 class Run:
@@ -181,6 +169,15 @@ class Run:
         return self.temperature
 
     @functools.cached_property
+    def conformal(self) -> Conformal:
+        """Return what judges scores: prediction sets at a coverage, and typicality.
+
+        Raises:
+          UserError: the run has no validation images, or they cannot be had any more.
+        """
+        return validation_scores.find(self)
+
+    @functools.cached_property
     def splits(self) -> data.Splits:
         """Return the splits that the run's config names, or that it was given.
 
@@ -226,26 +223,28 @@ class Run:
         )
 
     def scores(
-        self, images: np.ndarray | Sequence[Path], batch_size: int = 256
+        self, images: np.ndarray | Sequence[Path] | data.Split, batch_size: int = 256
     ) -> np.ndarray:
         """Return scores float32 `[N, classes]`, whose softmax are the probabilities.
 
-        Of a run with the softmax loss, they are the logits.
+        With the softmax loss, they are the logits.
 
         Args:
-          images: uint8 `[N, h, w, C]` or `[N, h, w]`, like those of `predict`; or a
-            list of image files.
-          batch_size: images at a time.
+          images: uint8 `[N, h, w, C]` or `[N, h, w]`, like those of `predict`; a list
+            of image files; or a split.
+          batch_size: images at a time; of a split, `train.eval_batch_size`.
 
         Raises:
           UserError: they are no such images, or a file cannot be read.
         """
-        scores = LOSSES[self.network.loss.name].scores
-        if isinstance(images, np.ndarray):
+        parts: Iterable[np.ndarray]
+        if isinstance(images, data.Split):
+            parts = [self._inference.split_logits(images)]
+        elif isinstance(images, np.ndarray):
             parts = self._logits_of(images, batch_size)
         else:
             parts = self._logits_of_readable(images, batch_size)
-        return np.concatenate([np.asarray(scores(jnp.asarray(p))) for p in parts])
+        return np.concatenate([*map(self._scores, parts)])
 
     def predict_files(
         self,
@@ -263,11 +262,30 @@ class Run:
         Yields:
           A `Prediction` for each file; one that cannot be read says why.
         """
+        for found, _ in self.predict_with_scores(paths, batch_size, temperature):
+            yield from found
+
+    def predict_with_scores(
+        self,
+        paths: Iterable[str | os.PathLike],
+        batch_size: int = 256,
+        temperature: float = 1.0,
+    ) -> Iterator[tuple[list[Prediction], np.ndarray]]:
+        """Predict image files like `predict_files`, by batches.
+
+        Yields:
+          Predictions of a batch, and the scores float32 `[n, classes]` of its images.
+        """
         for batch, logits in self._logits_of_files([*map(Path, paths)], batch_size):
             rows = self._probabilities(logits, temperature)
             found = zip(batch.paths, rows, batch.errors, strict=True)
-            for path, row, error in found:
-                yield Prediction(str(path), None if error else row, error)
+            yield (
+                [
+                    Prediction(str(path), None if error else row, error)
+                    for path, row, error in found
+                ],
+                self._scores(logits),
+            )
 
     def open_images(
         self, path: str | os.PathLike, split: str = "", on_error: str = "stop"
@@ -370,30 +388,13 @@ class Run:
                     raise UserError(f"{escape(path)} cannot be read: {error}")
             yield logits
 
+    def _scores(self, logits: np.ndarray) -> np.ndarray:
+        """Return scores float32 `[n, classes]` of logits."""
+        return np.asarray(LOSSES[self.network.loss.name].scores(jnp.asarray(logits)))
+
     def _probabilities(self, logits: np.ndarray, temperature: float) -> np.ndarray:
         """Return probabilities float32 `[n, classes]` of logits."""
         loss, given = LOSSES[self.network.loss.name], jnp.asarray(logits)
         if temperature == 1.0:
             return np.asarray(loss.probabilities(given))
         return np.asarray(jax.nn.softmax(loss.log_probabilities(given) / temperature))
-
-
-def no_splits() -> data.Splits:
-    """Refuse to hand out splits, for a run that was saved without its images.
-
-    Raises:
-      UserError: always.
-    """
-    raise UserError(
-        "the images of this run were not saved: evaluate it on images and labels"
-    )
-
-
-def refuse_in_memory(data_name: str, way_out: str) -> None:
-    """Refuse a run whose images were arrays, which are gone.
-
-    Raises:
-      UserError: they were.
-    """
-    if data_name == IN_MEMORY:
-        raise UserError(f"the images of this run were handed over in memory: {way_out}")

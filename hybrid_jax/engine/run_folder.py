@@ -7,6 +7,7 @@ data.json        class names in the order of the labels, how many images, their 
 metrics.jsonl    one line of metrics per log interval and per evaluation
 environment.json versions and devices that it was trained with, the last time
 results.json     which checkpoint was chosen by which split, and how it was tested
+validation.npz   what the tested weights say of the validation images
 tensorboard/     the same for TensorBoard, with augmented images and hyper-parameters
 checkpoints/     the newest and the best, a folder a step
 augmented.png    training images as augmentation makes them

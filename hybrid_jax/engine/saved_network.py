@@ -19,7 +19,8 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.engine.experiment import model_spec, with_statistics
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.engine.load_run import network_from_spec
-from hybrid_jax.engine.run import Run, no_splits
+from hybrid_jax.engine.lost_images import no_splits
+from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError
 from hybrid_jax.training.step import Network
 from hybrid_jax.weights.files import (

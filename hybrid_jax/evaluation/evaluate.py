@@ -22,6 +22,7 @@ from hybrid_jax.evaluation.calibration import fit_temperature
 from hybrid_jax.evaluation.comparison import Comparison, compare
 from hybrid_jax.evaluation.measures import names_for
 from hybrid_jax.evaluation.per_class import ClassResult, per_class
+from hybrid_jax.evaluation.prediction_sets import SetQuality, judge_sets
 from hybrid_jax.evaluation.predictions import Predictions, average
 
 
@@ -64,6 +65,7 @@ class Evaluation:
       predictions: of these images.
       temperature: fitted on validation; None where there was no way to.
       comparison: with another model on the same images, and the name of that model.
+      sets: what prediction sets are worth, where a coverage was asked for.
     """
 
     title: str
@@ -73,6 +75,7 @@ class Evaluation:
     predictions: Predictions
     temperature: float | None = None
     comparison: tuple[str, Comparison] | None = None
+    sets: SetQuality | None = None
 
     @functools.cached_property
     def measures(self) -> dict[str, Estimate]:
@@ -94,6 +97,7 @@ def evaluate(
     average_views: bool = False,
     ensemble: Sequence[str] = (),
     versus: Sequence[str] = (),
+    coverage: float | None = None,
     output: str = "",
 ) -> Evaluation:
     """Evaluate a checkpoint of a run, and print the results.
@@ -110,11 +114,13 @@ def evaluate(
       ensemble: folders of runs whose probabilities are averaged with those of the
         first; each with its tested weights.
       versus: folders of other runs, compared with all of these on the same images.
+      coverage: of prediction sets that are judged, those of a single run.
       output: folder for tables and figures; empty writes none.
 
     Raises:
       UserError: there is no such run, checkpoint or split, the run has another config,
-        images cannot be read, or runs have other images or classes.
+        images cannot be read, or runs have other images or classes, or there are no
+        sets at this coverage.
     """
     if output:
         report.check_folder(output)
@@ -125,6 +131,8 @@ def evaluate(
         changed = {name: flat[name] for name in flat if FIELDS[name].free}
     run = open_run(folder, checkpoint, changed or {})
     judge = _Judge(run, images, average_views, changed or {})
+    if coverage is not None:
+        judge.check_coverage(coverage, has_members=bool(ensemble))
     with Reporter() as console:
         predictions = judge.average([run, *map(judge.open, ensemble)])
         comparison = None
@@ -134,6 +142,10 @@ def evaluate(
         for note in dict.fromkeys(judge.notes()):
             console.say(note)
         found = judge.evaluation(predictions, comparison)
+        if coverage is not None:
+            sets = run.conformal.sets(predictions.log_probabilities, coverage)
+            quality = judge_sets(predictions, sets, coverage)
+            found = dataclasses.replace(found, sets=quality)
         report.show(found, console)
         if output:
             report.write(found, Path(output))
@@ -166,6 +178,24 @@ class _Judge:
         self._average_views = average_views
         self._members: list[Run] = []
         self._opened = [run]
+
+    def check_coverage(self, coverage: float, has_members: bool) -> None:
+        """Refuse sets that would not be those of a single run, or not be judged.
+
+        Raises:
+          UserError: says why; also where the run has no validation images, or too few.
+        """
+        if has_members or self._average_views:
+            raise UserError(
+                "--coverage judges the sets of a single run: leave --ensemble and "
+                "--views out"
+            )
+        if self.split_name == "validation" and not self._images.path:
+            raise UserError(
+                "--coverage makes sets by the validation images, which cannot judge "
+                "them: give another --split, or --data"
+            )
+        self._first.conformal.least_probability(coverage)
 
     def open(self, workdir: str) -> Run:
         """Open another run of the same classes.

@@ -17,6 +17,7 @@ from hybrid_jax.evaluation.calibration import reliability
 from hybrid_jax.evaluation.comparison import Comparison
 from hybrid_jax.evaluation.measures import MEASURES, measure
 from hybrid_jax.evaluation.per_class import ClassResult
+from hybrid_jax.evaluation.prediction_sets import SetQuality
 from hybrid_jax.evaluation.predictions import Predictions, confusion_matrix
 from hybrid_jax.paths import check_local, expand_user
 from hybrid_jax.runtime import source_version
@@ -70,10 +71,21 @@ def show(found: "Evaluation", console: Reporter) -> None:
                 f"At most {100 * risk:g} % errors: {percent(coverage)} of the images, "
                 f"those with a confidence of {confidence:.3f} or more"
             )
+    if found.sets:
+        console.say(_sets_in_words(found.sets))
     if found.comparison:
         name, comparison = found.comparison
         console.say(f"Accuracy less that of {name}: {compared(comparison)}")
     console.print(_class_table(found))
+
+
+def _sets_in_words(sets: SetQuality) -> str:
+    held, size = sets.coverage, sets.size
+    return (
+        f"Sets at coverage {sets.asked:g}: {percent(held.value)} hold the true class "
+        f"({interval('accuracy', held)}), with {size.value:.2f} classes on average "
+        f"({size.low:.2f} to {size.high:.2f})"
+    )
 
 
 def _measure_table(found: "Evaluation") -> "Table":
@@ -159,12 +171,20 @@ def as_json(found: "Evaluation") -> dict[str, Any]:
         "coverage at risk": {
             f"{risk:g}": curve.answered(risk)[0] for risk in selective.RISKS
         },
+        "sets": None,
         "comparison": None,
         "hybrid_jax": source_version(),
     }
     if found.temperature is not None:
         scaled = predictions.scaled(found.temperature)
         about["at temperature"] = {n: measure(scaled, n) for n in CALIBRATED}
+    if found.sets:
+        asked, held, size = found.sets
+        about["sets"] = {
+            "asked": asked,
+            "coverage": held._asdict(),
+            "size": size._asdict(),
+        }
     if found.comparison:
         name, comparison = found.comparison
         about["comparison"] = {"with": name, **comparison._asdict()}

@@ -3,7 +3,8 @@
 import importlib.metadata
 from typing import Any
 
-from hybrid_jax.engine.run import IN_MEMORY, Run
+from hybrid_jax.engine.lost_images import IN_MEMORY
+from hybrid_jax.engine.run import Run
 from hybrid_jax.export.program import input_shape
 from hybrid_jax.paths import expand_user
 

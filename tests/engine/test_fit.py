@@ -1,6 +1,7 @@
 """Training on arrays and on named data, with and without a folder."""
 
 import json
+import pickle
 
 import jax
 import numpy as np
@@ -138,6 +139,16 @@ def test_without_validation_all_images_are_trained_on_and_the_last_weights_count
     assert run.results["weights"] == "last"
     assert run.results["checkpoint"] == run.results["step"]
     assert {row["split"] for row in run.history} == {"train", "test"}
+    with pytest.raises(UserError, match="no validation split, which prediction sets"):
+        _ = run.conformal
+
+
+def test_what_judges_predictions_needs_no_folder_and_is_pickled(fitted):
+    conformal, split = fitted.conformal, fitted.get_split("validation")
+    np.testing.assert_array_equal(conformal.labels, split.labels)
+    np.testing.assert_array_equal(conformal.scores, fitted.scores(split))
+    copied = pickle.loads(pickle.dumps(fitted))  # noqa: S301
+    np.testing.assert_array_equal(copied.conformal.scores, conformal.scores)
 
 
 def test_the_last_weights_are_tested_where_the_config_says_so(arrays, capsys):

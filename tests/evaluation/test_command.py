@@ -3,6 +3,7 @@
 import csv
 import json
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -46,7 +47,8 @@ def evaluate(*arguments):
 
 
 def test_all_that_is_printed_is_written(runs, tmp_path):
-    said = evaluate(f"--workdir={runs / '0'}", f"--output={tmp_path / 'out'}")
+    out = tmp_path / "out"
+    said = evaluate(f"--workdir={runs / '0'}", "--coverage=0.8", f"--output={out}")
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     run = hybrid_jax.load_run(runs / "0")
     expected = run.evaluate("test")
@@ -67,6 +69,13 @@ def test_all_that_is_printed_is_written(runs, tmp_path):
     probabilities = run.predict(np.asarray(Image.open(rows[0]["image"]))[None])[0]
     written = [float(rows[0][name]) for name in run.classes]
     np.testing.assert_allclose(written, probabilities, atol=2e-6)
+    scores = run.scores([Path(row["image"]) for row in rows])
+    sets = run.conformal.sets(scores, 0.8)
+    labels = np.array([run.classes.index(row["class"]) for row in rows])
+    held = sets[np.arange(50), labels].mean()
+    assert found["sets"]["coverage"]["value"] == pytest.approx(held)
+    assert found["sets"]["size"]["value"] == pytest.approx(sets.sum(1).mean())
+    assert f"Sets at coverage 0.8: {100 * held:.2f} % hold the true class" in said
     confusion = list(csv.reader((tmp_path / "out" / "confusion.csv").open()))
     assert sum(int(n) for row in confusion[1:] for n in row[1:]) == 50
     pictures = sorted(p.name for p in (tmp_path / "out").glob("*.*g"))
@@ -138,6 +147,9 @@ def test_views_are_averaged(runs, tmp_path):
         (["--output=gs://b/out"], "mount a bucket"),
         (["--split=tset"], "one of train, validation, test"),
         (["--views=maybe"], "true or false"),
+        (["--coverage=0.99"], "give 0.9803 at most"),
+        (["--coverage=0.9", "--split=validation"], "cannot judge them"),
+        (["--coverage=0.9", "--views"], "of a single run"),
     ],
 )
 def test_what_cannot_be_is_refused(runs, arguments, message):

@@ -1,0 +1,27 @@
+"""Refuse to look for images that a run does not have any more."""
+
+from hybrid_jax.data import Splits
+from hybrid_jax.errors import UserError
+
+IN_MEMORY = "arrays"  # `config.data.name` of images that were handed over
+
+
+def no_splits() -> Splits:
+    """Refuse to hand out splits, for a run that was saved without its images.
+
+    Raises:
+      UserError: always.
+    """
+    raise UserError(
+        "the images of this run were not saved: evaluate it on images and labels"
+    )
+
+
+def refuse_in_memory(data_name: str, way_out: str) -> None:
+    """Refuse a run whose images were arrays, which are gone.
+
+    Raises:
+      UserError: they were.
+    """
+    if data_name == IN_MEMORY:
+        raise UserError(f"the images of this run were handed over in memory: {way_out}")

@@ -1,0 +1,162 @@
+"""Keep what a network says of its validation images, in the folder of its run.
+
+validation.npz holds three arrays: `scores` float32 `[n, C]`, `labels` int32 `[n]`, and
+`step`, of the checkpoint that was tested. Scores of other checkpoints, and those of
+runs without the file, are computed from the validation images, if these can be had.
+"""
+
+import contextlib
+import os
+import typing
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from hybrid_jax.engine.conformal import Conformal
+from hybrid_jax.errors import UserError, first_line, report_out_of_memory
+
+if typing.TYPE_CHECKING:
+    from hybrid_jax.engine.run import Run
+
+FILE = "validation.npz"
+
+
+def find(run: "Run") -> Conformal:
+    """Return the scores of a run's validation images, kept or computed.
+
+    A file that cannot be read is noted in `run.notes`.
+
+    Raises:
+      UserError: there is no validation split, or its images cannot be had any more.
+    """
+    where = run.workdir or "this run"
+    lacking = f"{where} keeps no scores of validation images for {run.weights_in_words}"
+    try:
+        kept = _read(run)
+    except ValueError as error:
+        kept, lacking = None, str(error)
+        run.notes.append(f"{lacking}: computing scores of the validation images")
+    if kept:
+        return kept
+    tested = (run.results or {}).get("checkpoint", run.checkpoint)
+    way_out = "repeat the command that trained it, where its images are"
+    if tested != run.checkpoint:
+        way_out = f"take the weights of step {tested:,}, which were tested"
+    try:
+        return _compute(run)
+    except _NoValidation:
+        raise UserError(
+            f"{where} has no validation split, which prediction sets and typicality "
+            "rest on: train with config.data.validation=0.1, or leave --coverage and "
+            "--typicality out"
+        ) from None
+    except UserError as error:
+        raise UserError(
+            f"{lacking}, and they cannot be computed ({error}): {way_out}, or "
+            "leave --coverage and --typicality out"
+        ) from None
+
+
+def keep(run: "Run", *, anew: bool) -> list[str]:
+    """Write the scores of a run that has ended, unless they are there.
+
+    A run without a folder keeps nothing, nor does one without validation images. What
+    goes wrong is a note, since the run itself is complete.
+
+    Args:
+      run: of one process, with its images.
+      anew: whether a file that is there is of an earlier run, and is replaced.
+
+    Returns:
+      Notes in words: why nothing could be written.
+    """
+    if run.workdir is None:
+        return []
+    path = run.workdir / FILE
+    try:
+        if anew:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(ValueError):  # one that is damaged is replaced
+            if _read(run):
+                return []
+        with report_out_of_memory():
+            _write(path, run, _compute(run))
+    except _NoValidation:
+        pass
+    except (UserError, OSError) as error:
+        return [
+            f"{path} was not written ({first_line(error)}): prediction sets and "
+            "typicality will need the validation images"
+        ]
+    return []
+
+
+class _NoValidation(UserError):
+    """A run has no validation split."""
+
+
+def _compute(run: "Run") -> Conformal:
+    """Run the network on the validation images.
+
+    Raises:
+      _NoValidation: there are none.
+      UserError: they cannot be had any more.
+    """
+    if "validation" not in run.splits:
+        raise _NoValidation
+    split = run.splits["validation"]
+    return Conformal(run.scores(split), np.asarray(split.labels, np.int32))
+
+
+def _write(path: Path, run: "Run", scored: Conformal) -> None:
+    """Replace the file at once, so that a reader never meets half of it.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    scratch = path.with_name(f".{path.name}.tmp")
+    try:
+        with scratch.open("wb") as file:
+            step = np.array(run.checkpoint)
+            np.savez(file, scores=scored.scores, labels=scored.labels, step=step)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _read(run: "Run") -> Conformal | None:
+    """Read the file; return None if there is none, or one of another checkpoint.
+
+    Raises:
+      ValueError: it is damaged, or of another network.
+    """
+    path = run.workdir / FILE if run.workdir else None
+    if path is None or not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            step = int(file["step"])
+            scores = file["scores"].astype(np.float32, casting="same_kind")
+            labels = file["labels"].astype(np.int32, casting="same_kind")
+    except (
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise ValueError(f"{path} cannot be read ({first_line(error)})") from None
+    classes = len(run.classes)
+    if (
+        labels.ndim != 1
+        or scores.shape != (len(labels), classes)
+        or not len(labels)
+        or not np.isfinite(scores).all()
+        or not (0 <= labels.min() <= labels.max() < classes)
+    ):
+        raise ValueError(f"{path} holds no scores of {classes} classes")
+    return Conformal(scores, labels) if step == run.checkpoint else None
