@@ -1,15 +1,15 @@
 """How fast a run predicts, against its bare forward pass and timm; and its memory.
 
-    pip install torch timm    # who is missing is left out
+    pip install torch torchvision timm
     python benchmarks/prediction.py
 
 One network of random weights, all strides 2. From memory: `run.predict` against its
 compiled forward pass on batches that lie ready. From JPEG files: `run.predict_files`
-against the same network in timm, in eager form, behind PyTorch's loader, whose two
-workers decode and normalize. Contenders alternate in processes of their own; the table
-shows images a second, medians over rounds. Memory: by how much the peak of a process
-grows while it predicts 1,000 and 100,000 images, which it holds already, and as many
-files.
+against the same network in timm as its `inference.py` runs it: in eager form, behind
+timm's loader with two workers. Contenders alternate in processes of their own; the
+table shows images a second, medians over rounds. Memory: by how much the peak of a
+process grows while it predicts 1,000 and 100,000 images, which it holds already, and as
+many files.
 """
 
 import argparse
@@ -27,7 +27,6 @@ import numpy as np
 from contenders import CLASSES, Case, theirs
 from input_pipeline import WORKERS, write_tiles
 from interleaved import measure_interleaved, table_title
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -82,33 +81,33 @@ def from_files(folder: str) -> Callable[[], float]:
 
 
 def timm_from_files(folder: str) -> Callable[[], float]:
-    """Measure images a second of PyTorch's loader and timm's network."""
+    """Measure images a second of timm's `inference.py`: its data set, loader, network.
+
+    Raises:
+      ImportError: torchvision is missing, or is that of another PyTorch.
+    """
     torch, device, network, _ = theirs(CASE)
+    from timm.data import create_dataset, create_loader
+
     network.eval()
-    paths = sorted(Path(folder).rglob("*.jpg"))
-    loader = torch.utils.data.DataLoader(
-        [*paths],
+    dataset = create_dataset("", root=folder)
+    loader = create_loader(
+        dataset,
+        input_size=(3, CASE.pixels, CASE.pixels),
         batch_size=CASE.batch,
         num_workers=WORKERS,
         persistent_workers=True,
-        collate_fn=read_batch,
+        crop_pct=1.0,
+        device=device,
     )
 
     def predict() -> None:
         with torch.inference_mode():
-            for images in loader:
-                images = images.to(device, memory_format=torch.channels_last)
-                network(images).softmax(-1).cpu().numpy()
+            for images, _ in loader:
+                images = images.contiguous(memory_format=torch.channels_last)
+                network(images).softmax(-1).topk(5)
 
-    return rate(predict, len(paths))
-
-
-def read_batch(paths: list[Path]) -> Any:
-    """Return images as PyTorch takes them, float32 `[N, 3, h, w]`, normalized."""
-    import torch
-
-    pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
-    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 64
+    return rate(predict, len(dataset))
 
 
 def rate(predict: Callable[[], Any], images: int) -> Callable[[], float]:
@@ -165,7 +164,7 @@ def show_rates(folder: str, rounds: int) -> None:
     pairs = (
         {"bare forward pass": bare_forward_pass, "from memory": from_memory},
         {
-            "PyTorch and timm, from JPEG files": partial(timm_from_files, folder),
+            "timm, from JPEG files": partial(timm_from_files, folder),
             "from JPEG files": partial(from_files, folder),
         },
     )
