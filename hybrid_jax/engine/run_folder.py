@@ -10,6 +10,7 @@ results.json     which checkpoint was chosen by which split, and how it was test
 tensorboard/     the same for TensorBoard, with augmented images and hyper-parameters
 checkpoints/     the newest and the best, a folder a step
 augmented.png    training images as augmentation makes them
+report.html      a page about the run, of `hybrid-jax train`
 log.txt          what the run said, and an overview of its parameters
 .lock            held by the run that writes here, and free once it has ended or died
 """
@@ -62,6 +63,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.augmented = self.path / "augmented.png"
+        self.report = self.path / "report.html"
         self.log = self.path / "log.txt"
         self._lock = FileLock(self.path / ".lock", blocking=False)
 

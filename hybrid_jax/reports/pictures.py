@@ -15,7 +15,7 @@ from hybrid_jax.data import Split
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.startup_report import augmented_rows
 from hybrid_jax.evaluation.evaluate import Evaluation
-from hybrid_jax.reports.saliency import overlays
+from hybrid_jax.reports import attention, saliency
 
 SHOWN = 12  # images of a kind
 VIEWS = 8  # augmentations of one image
@@ -72,18 +72,31 @@ def answers(run: Run, found: Evaluation, split: Split, right: bool) -> list[Pict
         return []
     # Both kinds have as many rows, the last one again, so that they share a program.
     padded = np.pad(rows, (0, SHOWN - len(rows)), "edge")
-    drawn = overlays(run, split, padded)
+    drawn = {
+        "Pixels that {} is sensitive to": saliency.overlays(run, split, padded),
+        "Where attention looks for {}": attention.overlays(run, split, padded),
+    }
     return [
-        _answer(found, split, int(row), overlay)
-        for row, overlay in zip(rows, drawn, strict=False)
+        _answer(
+            found,
+            split,
+            int(row),
+            {alt: x[number] for alt, x in drawn.items() if x is not None},
+        )
+        for number, row in enumerate(rows)
     ]
 
 
-def _answer(found: Evaluation, split: Split, row: int, overlay: np.ndarray) -> Picture:
+def _answer(
+    found: Evaluation, split: Split, row: int, overlays: dict[str, np.ndarray]
+) -> Picture:
     predictions, classes = found.predictions, found.classes
     true = classes[predictions.labels[row]]
     predicted = classes[predictions.predicted[row]]
-    marked = Picture(*encode(overlay), alt=f"Pixels that {predicted} is sensitive to")
+    beside = [
+        Picture(*encode(overlay), alt=alt.format(predicted))
+        for alt, overlay in overlays.items()
+    ]
     return Picture(
         *encode(image_of(split, row)),
         alt=f"Image of the class {true}, called {predicted}",
@@ -91,7 +104,7 @@ def _answer(found: Evaluation, split: Split, row: int, overlay: np.ndarray) -> P
         true=true,
         predicted=predicted,
         probability=float(predictions.confidence[row]),
-        beside=(marked,),
+        beside=tuple(beside),
     )
 
 

@@ -80,9 +80,20 @@ def draw(levels: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """
     size = np.abs(slopes).max(-1, keepdims=True)
     most = np.percentile(size, MOST, axis=(1, 2, 3), keepdims=True)
-    share = np.clip(size / np.maximum(most, np.finfo(np.float32).tiny), 0, 1)
+    return paint(levels, size / np.maximum(most, np.finfo(np.float32).tiny), MARK)
+
+
+def paint(levels: np.ndarray, share: np.ndarray, mark: np.ndarray) -> np.ndarray:
+    """Mix a color into faded gray images, uint8 `[N, H, W, 3]`.
+
+    Args:
+      levels: images `[N, H, W, C]`, 0 to 255.
+      share: of the color, `[N, H, W, 1]`; below 0 there is none, and above 1 no more.
+      mark: red, green and blue of the color.
+    """
+    share = np.clip(share, 0, 1)
     gray = FADED * levels.mean(-1, keepdims=True)
-    mixed = (1 - share) * gray + share * MARK
+    mixed = (1 - share) * gray + share * mark
     return np.clip(mixed, 0, 255).astype(np.uint8)
 
 
