@@ -4,9 +4,8 @@
   hybrid-jax train --config=cifar10:coatnet_0 --workdir=runs/c0
   hybrid-jax train --workdir=runs/c0
 
-The first two start a run, or resume it if it has begun. The third resumes the
-run of a folder, with the config that it was started with. A run that has ended
-has a page in its folder, report.html, unless --config.train.report=false.
+The first two start a run, or resume it if it has begun; the third resumes that
+of a folder, with its config. The end writes a page about the run, report.html.
 
   --config=FILE[:MODEL]    experiment, and a model to replace the file's own
   --config.FIELD=VALUE     change a field; `hybrid-jax fields` lists them

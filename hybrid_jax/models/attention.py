@@ -107,12 +107,14 @@ class RelativeAttention(nn.Module):
         """Return attention weights `[B, N, P, P]` of scores of that shape."""
         if mask is not None:
             scores = jnp.where(mask[:, None, None, :], scores, -1e9)
-        before = bias is not None and self.block_config.attention == "pre"
-        weights = nn.softmax(scores + bias if before else scores)
+        is_inside = self.block_config.attention == "pre"
+        if bias is not None and is_inside:
+            scores = scores + bias
+        weights = nn.softmax(scores)
         self.sow("intermediates", "softmax", weights)
         if bias is None:
             return weights
-        if not before:
+        if not is_inside:
             weights = weights + bias
         if mask is not None:  # a bias behind the softmax would reach masked positions
             weights = jnp.where(mask[:, None, None, :], weights, 0.0)

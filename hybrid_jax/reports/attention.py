@@ -61,7 +61,8 @@ def _look(
 ) -> tuple[jax.Array, jax.Array | None]:
     levels = to_float(images, network.image_size, extents, network.fit)
     normalized = normalize(levels, network.mean, network.std)
-    return levels, attention_rollout(network.model, variables, normalized)
+    model: Any = network.model
+    return levels, attention_rollout(model, variables, normalized)
 
 
 @functools.cache
