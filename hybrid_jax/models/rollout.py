@@ -33,9 +33,9 @@ class Layer(NamedTuple):
 
 
 def attention_rollout(
-    model: HybridNet | ViT, variables: dict, images: jax.Array
-) -> jax.Array | None:
-    """Return where the network's last attention looks, each image's share of 1.
+    model: nn.Module, variables: dict, images: jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
+    """Return the logits, and where the network's last attention looks.
 
     It is the rollout of the transformer blocks behind the last convolution block that
     see one size of map. The answer reads off the class token of a `ViT`, and off the
@@ -43,19 +43,21 @@ def attention_rollout(
     for all images, the softmax counts alone.
 
     Args:
-      model: the network.
+      model: the network, a `HybridNet` or a `ViT`.
       variables: its parameters and batch statistics.
       images: float `[B, H, W, channels]`, normalized as in training.
 
     Returns:
-      Float32 `[B, H, W]`, equal at all pixels of a position; None without such blocks.
+      Logits `[B, num_classes]`; and shares of each image's attention, float32
+      `[B, H, W]`, which sum to 1 and are equal at all pixels of a position, or None
+      without such blocks.
     """
     found: list[Layer | None] = []
     with nn.intercept_methods(functools.partial(_record, found)):
-        model.apply(variables, images, mutable=["intermediates"])
+        logits, _ = model.apply(variables, images, mutable=["intermediates"])
     layers = _last_layers(found)
     if not layers:
-        return None
+        return logits, None
     size, positions = layers[-1].size, math.prod(layers[-1].size)
     shortcut = jnp.eye(positions)
     rolled = shortcut
@@ -65,11 +67,12 @@ def attention_rollout(
         (size,), side = model.map_sizes, model.patch_size
         looks = rolled[:, 0, 1:]  # the first position is the class token
     else:
+        assert isinstance(model, HybridNet)
         looks = rolled.mean(1)
         side = math.prod(model.strides[: model.map_sizes.index(size) + 1])
     looks = looks.reshape(-1, *size).repeat(side, 1).repeat(side, 2)
     looks = looks[:, : images.shape[1], : images.shape[2]]
-    return looks / looks.sum((1, 2), keepdims=True)
+    return logits, looks / looks.sum((1, 2), keepdims=True)
 
 
 def _record(

@@ -15,7 +15,7 @@ from hybrid_jax.data import Split
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.startup_report import augmented_rows
 from hybrid_jax.evaluation.evaluate import Evaluation
-from hybrid_jax.reports import attention, saliency
+from hybrid_jax.reports.overlays import overlays
 
 SHOWN = 12  # images of a kind
 VIEWS = 8  # augmentations of one image
@@ -72,30 +72,22 @@ def answers(run: Run, found: Evaluation, split: Split, right: bool) -> list[Pict
         return []
     # Both kinds have as many rows, the last one again, so that they share a program.
     padded = np.pad(rows, (0, SHOWN - len(rows)), "edge")
-    drawn = {
-        "Pixels that {} is sensitive to": saliency.overlays(run, split, padded),
-        "Where attention looks for {}": attention.overlays(run, split, padded),
-    }
+    drawn = overlays(run, split, padded)
     return [
-        _answer(
-            found,
-            split,
-            int(row),
-            {alt: x[number] for alt, x in drawn.items() if x is not None},
-        )
-        for number, row in enumerate(rows)
+        _answer(found, split, int(row), {alt: drawn[alt][n] for alt in drawn})
+        for n, row in enumerate(rows)
     ]
 
 
 def _answer(
-    found: Evaluation, split: Split, row: int, overlays: dict[str, np.ndarray]
+    found: Evaluation, split: Split, row: int, drawn: dict[str, np.ndarray]
 ) -> Picture:
     predictions, classes = found.predictions, found.classes
     true = classes[predictions.labels[row]]
     predicted = classes[predictions.predicted[row]]
     beside = [
-        Picture(*encode(overlay), alt=alt.format(predicted))
-        for alt, overlay in overlays.items()
+        Picture(*encode(image), alt=alt.format(predicted))
+        for alt, image in drawn.items()
     ]
     return Picture(
         *encode(image_of(split, row)),

@@ -69,7 +69,8 @@ def test_a_vit_looks_where_its_class_token_does():
         patch = 1 + row // 12 * 4 + column // 12
         expected[:, row, column] = rolled[:, 0, patch]
     expected /= expected.sum((1, 2), keepdims=True)
-    found = jit_once(partial(attention_rollout, model))(variables, images)
+    logits, found = jit_once(partial(attention_rollout, model))(variables, images)
+    assert logits.shape == (2, 3)
     close(1e3 * found, 1e3 * expected)
 
 
@@ -91,7 +92,8 @@ def test_a_hybrid_looks_with_the_mean_of_its_last_map(form):
             softmax = softmax - table[offsets].transpose(2, 0, 1)
         rolled = (np.eye(4) + softmax.mean(1)) / 2 @ rolled
     expected = rolled.mean(1).reshape(2, 2, 2).repeat(32, 1).repeat(32, 2)
-    found = jit_once(partial(attention_rollout, model))(variables, images)
+    logits, found = jit_once(partial(attention_rollout, model))(variables, images)
+    assert logits.shape == (2, 3)
     close(1e3 * found, 1e3 * expected / expected.sum((1, 2), keepdims=True))
 
 
@@ -123,6 +125,6 @@ def test_windows_are_put_together_to_a_map(partition):
 def test_networks_without_attention_look_nowhere(name, looks):
     narrow = {"widths": (32,) * 4, "depths": (1,) * 4} if name == "maxvit_tiny" else {}
     model, variables, images = trained(name, 64, **narrow)
-    found = jax.eval_shape(partial(attention_rollout, model), variables, images)
+    _, found = jax.eval_shape(partial(attention_rollout, model), variables, images)
     assert (found is not None) == looks
     assert not looks or found.shape == (2, 64, 64)

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import hybrid_jax
-from hybrid_jax.reports import attention, pictures, saliency, write
+from hybrid_jax.reports import overlays, pictures, write
 from hybrid_jax.reports.curves import points
 from tests.commands import hybrid_jax as command
 from tests.engine.experiments import flags
@@ -170,7 +170,7 @@ def test_sensitive_pixels_are_those_whose_change_changes_the_answer(runs):
     run = hybrid_jax.load_run(runs / "0")
     split, row = run.splits.test, 3
     image = np.asarray(split.images[row : row + 1])
-    (slopes,) = saliency.slopes(run, image)[1]
+    (slopes,) = overlays.look(run, image).slopes
     before = run.predict(image)[0]
     most = np.unravel_index(np.abs(slopes).argmax(), slopes.shape)
     changed = image.copy()
@@ -179,22 +179,22 @@ def test_sensitive_pixels_are_those_whose_change_changes_the_answer(runs):
     after = run.predict(changed)[0]
     measured = np.log(after[before.argmax()] / before.max())
     assert measured == pytest.approx(step * slopes[most], rel=0.1)
-    drawn = saliency.draw(image.astype(np.float32), slopes[None])[0]
-    np.testing.assert_array_equal(drawn[most[:2]], saliency.MARK)
+    drawn = overlays.draw_slopes(image.astype(np.float32), slopes[None])[0]
+    np.testing.assert_array_equal(drawn[most[:2]], overlays.SENSITIVE)
 
 
 def test_attention_is_drawn_where_there_is_more_than_an_even_share():
     levels = np.full((1, 2, 2, 3), 100.0, np.float32)
     even, some = np.full((1, 2, 2), 0.25), np.array([[[0.2, 0.2], [0.25, 0.35]]])
     gray = np.full((1, 2, 2, 3), 60)
-    np.testing.assert_array_equal(attention.draw(levels, even), gray)
-    drawn = attention.draw(levels, some)
+    np.testing.assert_array_equal(overlays.draw_looks(levels, even), gray)
+    drawn = overlays.draw_looks(levels, some)
     np.testing.assert_array_equal(drawn[0, :, 0], gray[0, :, 0])
     share = 0.35 / 0.25 - 1  # and the whole color at twice an even share
-    mixed = (1 - share) * 60 + share * attention.MARK
+    mixed = (1 - share) * 60 + share * overlays.LOOKED_AT
     np.testing.assert_allclose(drawn[0, 1, 1], mixed, atol=1)
-    most = attention.draw(levels, np.array([[[0.1, 0.1], [0.1, 0.7]]]))
-    np.testing.assert_array_equal(most[0, 1, 1], attention.MARK)
+    most = overlays.draw_looks(levels, np.array([[[0.1, 0.1], [0.1, 0.7]]]))
+    np.testing.assert_array_equal(most[0, 1, 1], overlays.LOOKED_AT)
 
 
 def test_a_run_that_has_ended_has_its_page(runs, page):
