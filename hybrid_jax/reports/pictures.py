@@ -13,7 +13,7 @@ from PIL import Image
 
 from hybrid_jax.data import Split
 from hybrid_jax.engine.run import Run
-from hybrid_jax.engine.startup_report import augmented_rows
+from hybrid_jax.engine.startup_report import IMAGES_SHOWN, augmented_rows
 from hybrid_jax.evaluation.evaluate import Evaluation
 from hybrid_jax.reports.overlays import overlays
 
@@ -132,9 +132,11 @@ def augmented(run: Run) -> list[Picture]:
       UserError: the image cannot be had any more.
     """
     train, size = run.splits.train, run.network.image_size
-    rows = np.zeros(VIEWS, int)
+    # As many as training has drawn at its start, whose program is compiled.
+    count = max(min(IMAGES_SHOWN, run.config.train.batch_size), VIEWS)
+    rows = np.zeros(count, int)
     images = augmented_rows(run.config, train, rows, size, len(run.classes))
-    views = np.clip(images, 0, 255).astype(np.uint8)
+    views = np.clip(images[:VIEWS], 0, 255).astype(np.uint8)
     original = Picture(*encode(image_of(train, 0)), alt="The image as it is")
     return [original] + [
         Picture(*encode(view), alt=f"Augmentation {number} of the image")
