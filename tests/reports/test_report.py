@@ -14,6 +14,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import hybrid_jax
+from hybrid_jax.cli import train
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.reports import overlays, pictures, write
 from hybrid_jax.reports.curves import points
 from tests.commands import hybrid_jax as command
@@ -309,3 +312,10 @@ def test_of_steps_that_are_done_again_the_last_counts():
     history += [row | {"step": 5, "loss": 2.0}, {"split": "train", "step": 11}]
     assert points(history, "train", "loss") == ([1.0, 2.0], [2.0, 3.0])
     assert points(history, "validation", "loss") == ([], [])
+
+
+def test_hosts_that_share_a_run_write_no_page(tmp_path, capsys):
+    train._write_report(None, RunFolder(tmp_path), Hosts(0, 2), "hybrid-jax report w")
+    said = "No report: hosts share the run. To write one later: hybrid-jax report w\n"
+    assert capsys.readouterr().out == said
+    assert not [*tmp_path.iterdir()]
