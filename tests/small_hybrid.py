@@ -35,4 +35,5 @@ def create(classes, image_size, **overrides):
 def get_config():
     add_row()
     fields = {"model.name": "small_hybrid", "model.strides": (2, 1, 2)}
+    fields["train.report"] = False  # `tests/reports` has pages
     return load_config(str(DIGITS), fields)

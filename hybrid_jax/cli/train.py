@@ -4,8 +4,8 @@
   hybrid-jax train --config=cifar10:coatnet_0 --workdir=runs/c0
   hybrid-jax train --workdir=runs/c0
 
-The first two start a run, or resume it if it has begun. The third resumes the
-run of a folder, with the config that it was started with.
+The first two start a run, or resume it if it has begun; the third resumes that
+of a folder, with its config. The end writes a page about the run, report.html.
 
   --config=FILE[:MODEL]    experiment, and a model to replace the file's own
   --config.FIELD=VALUE     change a field; `hybrid-jax fields` lists them
@@ -33,6 +33,9 @@ from hybrid_jax.errors import ConfigMismatch, UserError, report_out_of_memory
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import Config
+    from hybrid_jax.engine.run import Run
+    from hybrid_jax.engine.run_folder import RunFolder
+    from hybrid_jax.parallel.distributed import Hosts
 
 OPTIONS = (
     Option("workdir", TEXT),
@@ -84,11 +87,28 @@ def run(call: Call) -> None:
         hosts = initialize(*arguments.hosts)
         if arguments.is_default_workdir and hosts.is_main:
             print(f"No --workdir given: using {workdir}", flush=True)
+        folder = RunFolder(workdir)
+        before = None if hosts.is_distributed else folder.read_results()
         try:
-            fit(config, workdir=workdir, hosts=hosts)
+            ended = fit(config, workdir=workdir, hosts=hosts)
         except ConfigMismatch as error:
             flags = _host_flags(arguments.hosts)
             raise workdirs.with_commands(error, call, workdir, flags) from None
+    is_there = folder.report.exists() and ended.results == before
+    if hosts.is_main and ended.config.train.report and not is_there:
+        _write_report(ended, folder, hosts, call.line("report", workdir))
+
+
+def _write_report(
+    ended: "Run", folder: "RunFolder", hosts: "Hosts", how_later: str
+) -> None:
+    """Write a page about a run that has ended, or say why not and how later."""
+    if hosts.is_distributed:  # a page takes programs, which all hosts would have to run
+        print(f"No report: hosts share the run. To write one later: {how_later}")
+        return
+    from hybrid_jax.reports.write import write_after_training
+
+    write_after_training(ended, folder, how_later)
 
 
 def parse(arguments: list[str]) -> Arguments:

@@ -163,3 +163,9 @@ class TrainConfig:
     keep: int = field(
         2, rules.whole_number(2), "newest checkpoints kept, beside the best", free=True
     )
+    report: bool = field(
+        True,
+        rules.SWITCH,
+        "write report.html, a page about the run, when `train` has ended it",
+        free=True,
+    )

@@ -11,6 +11,7 @@ validation.npz   what the tested weights say of the validation images
 tensorboard/     the same for TensorBoard, with augmented images and hyper-parameters
 checkpoints/     the newest and the best, a folder a step
 augmented.png    training images as augmentation makes them
+report.html      a page about the run, of `hybrid-jax train`
 log.txt          what the run said, and an overview of its parameters
 .lock            held by the run that writes here, and free once it has ended or died
 """
@@ -63,6 +64,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.augmented = self.path / "augmented.png"
+        self.report = self.path / "report.html"
         self.log = self.path / "log.txt"
         self._lock = FileLock(self.path / ".lock", blocking=False)
 

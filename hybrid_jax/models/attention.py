@@ -63,7 +63,8 @@ class RelativeAttention(nn.Module):
       block_config: form and source of the bias, and where the map is widened.
       dtype: of the matrix products; scores, softmax and bias are float32.
 
-    Sows its weights, `[B, N, P, P]`, as the intermediate `weights`.
+    Sows its weights, `[B, N, P, P]`, as the intermediate `weights`, and as `softmax`
+    what they are without a bias behind the softmax.
     """
 
     features: int
@@ -106,12 +107,15 @@ class RelativeAttention(nn.Module):
         """Return attention weights `[B, N, P, P]` of scores of that shape."""
         if mask is not None:
             scores = jnp.where(mask[:, None, None, :], scores, -1e9)
+        is_inside = self.block_config.attention == "pre"
+        if bias is not None and is_inside:
+            scores = scores + bias
+        weights = nn.softmax(scores)
+        self.sow("intermediates", "softmax", weights)
         if bias is None:
-            return nn.softmax(scores)
-        if self.block_config.attention == "pre":
-            weights = nn.softmax(scores + bias)
-        else:
-            weights = nn.softmax(scores) + bias
+            return weights
+        if not is_inside:
+            weights = weights + bias
         if mask is not None:  # a bias behind the softmax would reach masked positions
             weights = jnp.where(mask[:, None, None, :], weights, 0.0)
         return weights

@@ -103,6 +103,11 @@ class RunReport:
         return "" if self.accuracy is None else number("accuracy", self.accuracy.value)
 
     @property
+    def has_attention(self) -> bool:
+        """Whether the pictures show where attention looks."""
+        return any(len(p.beside) > 1 for p in [*self.mistakes, *self.right])
+
+    @property
     def interval(self) -> str:
         """The interval of the accuracy in words."""
         return "" if self.accuracy is None else interval("accuracy", self.accuracy)

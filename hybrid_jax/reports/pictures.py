@@ -14,10 +14,10 @@ from PIL import Image
 
 from hybrid_jax.data import Split
 from hybrid_jax.engine.run import Run
-from hybrid_jax.engine.startup_report import augmented_rows
+from hybrid_jax.engine.startup_report import IMAGES_SHOWN, augmented_rows
 from hybrid_jax.evaluation.evaluate import Evaluation
 from hybrid_jax.evaluation.mislabeled import Suspect
-from hybrid_jax.reports.saliency import overlays
+from hybrid_jax.reports.overlays import overlays
 from hybrid_jax.sheets import as_picture
 
 SHOWN = 12  # images of a kind
@@ -77,16 +77,21 @@ def answers(run: Run, found: Evaluation, split: Split, right: bool) -> list[Pict
     padded = np.pad(rows, (0, SHOWN - len(rows)), "edge")
     drawn = overlays(run, split, padded)
     return [
-        _answer(found, split, int(row), overlay)
-        for row, overlay in zip(rows, drawn, strict=False)
+        _answer(found, split, int(row), {alt: drawn[alt][n] for alt in drawn})
+        for n, row in enumerate(rows)
     ]
 
 
-def _answer(found: Evaluation, split: Split, row: int, overlay: np.ndarray) -> Picture:
+def _answer(
+    found: Evaluation, split: Split, row: int, drawn: dict[str, np.ndarray]
+) -> Picture:
     predictions, classes = found.predictions, found.classes
     true = classes[predictions.labels[row]]
     predicted = classes[predictions.predicted[row]]
-    marked = Picture(*encode(overlay), alt=f"Pixels that {predicted} is sensitive to")
+    beside = [
+        Picture(*encode(image), alt=alt.format(predicted))
+        for alt, image in drawn.items()
+    ]
     return Picture(
         *encode(split.image(row)),
         alt=f"Image of the class {true}, called {predicted}",
@@ -94,7 +99,7 @@ def _answer(found: Evaluation, split: Split, row: int, overlay: np.ndarray) -> P
         true=true,
         predicted=predicted,
         probability=float(predictions.confidence[row]),
-        beside=(marked,),
+        beside=tuple(beside),
     )
 
 
@@ -150,9 +155,11 @@ def augmented(run: Run) -> list[Picture]:
       UserError: the image cannot be had any more.
     """
     train, size = run.splits.train, run.network.image_size
-    rows = np.zeros(VIEWS, int)
+    # As many as training has drawn at its start, whose program is compiled.
+    count = max(min(IMAGES_SHOWN, run.config.train.batch_size), VIEWS)
+    rows = np.zeros(count, int)
     images = augmented_rows(run.config, train, rows, size, len(run.classes))
-    views = np.clip(images, 0, 255).astype(np.uint8)
+    views = np.clip(images[:VIEWS], 0, 255).astype(np.uint8)
     original = Picture(*encode(train.image(0)), alt="The image as it is")
     return [original] + [
         Picture(*encode(view), alt=f"Augmentation {number} of the image")

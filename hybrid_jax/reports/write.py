@@ -1,7 +1,9 @@
 """Write a page about runs."""
 
 import functools
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,7 +14,7 @@ from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.errors import UserError, escape
+from hybrid_jax.errors import UserError, escape, first_line
 from hybrid_jax.extras import import_extra
 from hybrid_jax.paths import expand_user
 from hybrid_jax.reports import comparison
@@ -33,18 +35,57 @@ def write_report(
     Raises:
       UserError: a folder holds no run, one is given twice, or matplotlib is missing.
     """
-    import_extra("matplotlib", extra="study", purpose=PURPOSE)
+    check()
     runs = _open(workdirs, changed or {})
     with Reporter() as console:
-        reports = []
-        for number, (workdir, run) in enumerate(runs.items(), 1):
-            report = gather(run, workdir, f"run{number}")
-            for note in [*run.notes, *(f"Left out: {x}" for x in report.left_out)]:
-                console.say(f"{workdir}: {note}" if len(runs) > 1 else note)
-            reports.append(report)
-        page = escape(render(reports))
-        write_whole(expand_user(output), page)
-        console.say(f"Written: {output} ({len(page.encode()) / 1e3:,.0f} kB)")
+        size = _write(runs, expand_user(output), console)
+        console.say(f"Written: {output} ({size})")
+
+
+def write_after_training(run: Run, folder: RunFolder, how_later: str) -> None:
+    """Write the page of a run that has just ended into its folder, or say why not.
+
+    A run that has ended well stays so: whatever goes wrong here is a line of text.
+
+    Args:
+      run: as training left it, with its images in memory.
+      folder: of the run.
+      how_later: the command that writes a page later.
+    """
+    started = time.perf_counter()
+    with Reporter(folder.log) as console:
+        try:
+            check()
+            size = _write({str(folder.path): run}, folder.report, console)
+        except Exception as error:  # whatever it is, the run is complete
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            why = kind + first_line(error).rstrip(".")
+            console.say(f"No report: {why}. To write one later: {how_later}")
+            return
+        seconds = time.perf_counter() - started
+        console.say(f"Report: {folder.report} ({size}, {seconds:.0f} s)")
+
+
+def check() -> None:
+    """Refuse to go on without matplotlib.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    import_extra("matplotlib", extra="study", purpose=PURPOSE)
+
+
+def _write(runs: Mapping[str, Run], path: Path, console: Reporter) -> str:
+    """Write a page about runs, given by their folders; return its size in words."""
+    reports = []
+    for number, (workdir, run) in enumerate(runs.items(), 1):
+        report = gather(run, workdir, f"run{number}")
+        for note in [*run.notes, *(f"Left out: {x}" for x in report.left_out)]:
+            console.say(f"{workdir}: {note}" if len(runs) > 1 else note)
+        reports.append(report)
+    page = escape(render(reports))
+    write_whole(path, page)
+    return f"{len(page.encode()) / 1e3:,.0f} kB"
 
 
 def _open(workdirs: Sequence[str], changed: dict[str, Any]) -> dict[str, Run]:

@@ -26,6 +26,7 @@ SMALL = (  # as in tests/end_to_end/test_paths.py, whose programs are compiled
     "--config.train.epochs=2",
     "--config.optim.warmup_epochs=1",
     "--config.train.eval_every=1",
+    "--config.train.report=false",
 )
 
 

@@ -26,6 +26,7 @@ def run(tmp_path):
             f"--workdir={tmp_path / 'run'}",
             "--config.data.validation=0",
             "--config.train.epochs=2",
+            "--config.train.report=false",
             "--config.optim.warmup_epochs=1",
             "--config.train.batch_size=16",
             *args,

@@ -27,6 +27,7 @@ COMMAND = (
     CONFIG,
     "--config.train.epochs=3",
     "--config.train.eval_every=1",
+    "--config.train.report=false",
     "--config.optim.warmup_epochs=1",
     "--config.optim.ema_decay=0",
     "--config.data.per_class=20",

@@ -67,6 +67,7 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
         "--config.optim.warmup_epochs=1",
         "--config.train.batch_size=20",
         "--config.train.eval_every=1",
+        "--config.train.report=false",
     ]
     whole = str(here / workdir)
     commands = [

@@ -84,6 +84,7 @@ def trained(tmp_path_factory):
         "--config.data.fit=pad",
         "--config.model.strides=2,2,2",
         "--config.train.epochs=2",
+        "--config.train.report=false",
         "--config.optim.warmup_epochs=1",
         "--config.train.batch_size=8",
         f"--workdir={place / 'run'}",

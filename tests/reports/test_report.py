@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import shutil
+import sys
 from html.parser import HTMLParser
 
 import jax
@@ -14,9 +15,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import hybrid_jax
+from hybrid_jax.cli import train
+from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.evaluation import mislabeled
 from hybrid_jax.evaluation.evaluate import evaluate_run
-from hybrid_jax.reports import pictures, saliency
+from hybrid_jax.parallel.distributed import Hosts
+from hybrid_jax.reports import overlays, pictures, write
 from hybrid_jax.reports.curves import points
 from tests.commands import hybrid_jax as command
 from tests.engine.experiments import flags
@@ -77,9 +81,12 @@ def runs(tmp_path_factory):
     fields |= {"optim.learning_rate": 3e-4}
     for seed in (0, 1):
         changed = [f"--config.{name}={value}" for name, value in fields.items()]
+        changed += [f"--config.seed={seed}", f"--config.train.report={not seed}"]
         workdir = f"--workdir={folder / str(seed)}"
-        ran = command(*flags(), *changed, f"--config.seed={seed}", workdir)
+        ran = command(*flags(), *changed, workdir)
         assert ran.returncode == 0, ran.stderr
+        last = ran.stdout.splitlines()[-1]
+        assert last.startswith(f"Report: {folder / '0' / 'report.html'} (") != seed
     return folder
 
 
@@ -143,7 +150,9 @@ def test_a_page_shows_the_surest_answers(runs, page):
     assert 0 < right.sum() < len(right)  # so that there are both kinds
     shown = [min(12, count) for count in (right.sum(), (~right).sum())]
     labels = sum(alt.startswith("Image labeled ") for alt in found.alts)
-    assert found.tags.count("img") == 2 * sum(shown) + labels + 1 + pictures.VIEWS
+    # Each with what it is sensitive to, and with where attention looks.
+    assert found.tags.count("img") == 3 * sum(shown) + labels + 1 + pictures.VIEWS
+    assert found.words.count("attention rollout") == 1
     assert all(found.alts)
     words = " ".join(found.words.split())
     worst = np.flatnonzero(~right)[probabilities[~right].max(1).argmax()]
@@ -186,7 +195,7 @@ def test_sensitive_pixels_are_those_whose_change_changes_the_answer(runs):
     run = hybrid_jax.load_run(runs / "0")
     split, row = run.splits.test, 3
     image = np.asarray(split.images[row : row + 1])
-    (slopes,) = saliency.slopes(run, image)[1]
+    (slopes,) = overlays.look(run, image).slopes
     before = run.predict(image)[0]
     most = np.unravel_index(np.abs(slopes).argmax(), slopes.shape)
     changed = image.copy()
@@ -195,8 +204,63 @@ def test_sensitive_pixels_are_those_whose_change_changes_the_answer(runs):
     after = run.predict(changed)[0]
     measured = np.log(after[before.argmax()] / before.max())
     assert measured == pytest.approx(step * slopes[most], rel=0.1)
-    drawn = saliency.draw(image.astype(np.float32), slopes[None])[0]
-    np.testing.assert_array_equal(drawn[most[:2]], saliency.MARK)
+    drawn = overlays.draw_slopes(image.astype(np.float32), slopes[None])[0]
+    np.testing.assert_array_equal(drawn[most[:2]], overlays.SENSITIVE)
+
+
+def test_attention_is_drawn_where_there_is_more_than_an_even_share():
+    levels = np.full((1, 2, 2, 3), 100.0, np.float32)
+    even, some = np.full((1, 2, 2), 0.25), np.array([[[0.2, 0.2], [0.25, 0.35]]])
+    gray = np.full((1, 2, 2, 3), 60)
+    np.testing.assert_array_equal(overlays.draw_looks(levels, even), gray)
+    drawn = overlays.draw_looks(levels, some)
+    np.testing.assert_array_equal(drawn[0, :, 0], gray[0, :, 0])
+    share = 0.35 / 0.25 - 1  # and the whole color at twice an even share
+    mixed = (1 - share) * 60 + share * overlays.LOOKED_AT
+    np.testing.assert_allclose(drawn[0, 1, 1], mixed, atol=1)
+    most = overlays.draw_looks(levels, np.array([[[0.1, 0.1], [0.1, 0.7]]]))
+    np.testing.assert_array_equal(most[0, 1, 1], overlays.LOOKED_AT)
+
+
+def test_a_run_that_has_ended_has_its_page(runs, page):
+    _, found = page
+    path = runs / "0" / "report.html"
+    assert Page(path.read_text(encoding="utf-8")).words == found.words
+    assert not (runs / "1" / "report.html").exists()
+    path.write_text("mine")
+    assert "Report:" not in command("train", f"--workdir={runs / '0'}").stdout
+    assert path.read_text() == "mine"
+    path.unlink()
+    assert "Report:" in command("train", f"--workdir={runs / '0'}").stdout
+    assert Page(path.read_text(encoding="utf-8")).words == found.words
+
+
+@pytest.mark.parametrize("why", ["no matplotlib", "a bug", "no space"])
+def test_a_run_has_ended_well_without_a_page(runs, tmp_path, monkeypatch, why):
+    def fail(*_):
+        raise OSError(28, "No space left") if why == "no space" else KeyError("x")
+
+    run = shutil.copytree(runs / "1", tmp_path / "run [1]")
+    if why == "no matplotlib":
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+    else:
+        monkeypatch.setattr(write, "gather", fail)
+    ran = command("train", f"--workdir={run}", "--config.train.report=true")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    last = ran.stdout.splitlines()[-1]
+    said = {"no matplotlib": "needs matplotlib: pip install", "a bug": "KeyError: 'x'"}
+    assert last.startswith("No report: ")
+    assert said.get(why, "No space left") in last
+    assert last.endswith(f". To write one later: hybrid-jax report '{run}'")
+    assert last in (run / "log.txt").read_text()
+    assert not (run / "report.html").exists()
+
+
+def test_a_run_that_is_interrupted_has_no_page(runs, tmp_path):
+    stop = ("--config.train.report=true", "--config.debug.inject=term@3")
+    ran = command(*flags(), *stop, f"--workdir={tmp_path / 'run'}")
+    assert ran.returncode == 143
+    assert not (tmp_path / "run" / "report.html").exists()
 
 
 def test_several_runs_are_compared(runs):
@@ -270,3 +334,10 @@ def test_of_steps_that_are_done_again_the_last_counts():
     history += [row | {"step": 5, "loss": 2.0}, {"split": "train", "step": 11}]
     assert points(history, "train", "loss") == ([1.0, 2.0], [2.0, 3.0])
     assert points(history, "validation", "loss") == ([], [])
+
+
+def test_hosts_that_share_a_run_write_no_page(tmp_path, capsys):
+    train._write_report(None, RunFolder(tmp_path), Hosts(0, 2), "hybrid-jax report w")
+    said = "No report: hosts share the run. To write one later: hybrid-jax report w\n"
+    assert capsys.readouterr().out == said
+    assert not [*tmp_path.iterdir()]
