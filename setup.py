@@ -58,6 +58,7 @@ setup(
         "grain>=0.2.18",  # streams of images; brings array_record, which TFDS reads
         "jax>=0.10",
         "jinja2",  # pages about runs
+        "matplotlib",
         "ml_collections>=1.1",
         "numpy",
         "optax>=0.2.6",
@@ -84,15 +85,13 @@ setup(
         # jax2onnx needs an orbax-checkpoint older than the newest, which we read too.
         "onnx": ["jax2onnx>=0.17.1", "onnx", "onnxruntime"],
         # Searches; psycopg is for workers on several machines.
-        "sweep": ["matplotlib", "optuna>=4.5", "psycopg[binary]>=3.1"],
-        "study": ["matplotlib"],
+        "sweep": ["optuna>=4.5", "psycopg[binary]>=3.1"],
         "hub": ["huggingface_hub"],  # Classifier.from_pretrained("user/name")
         "test": [
             "h5py",
             "huggingface_hub",
             "hypothesis",
             "ipykernel",  # this and the next two run launch/colab.ipynb
-            "matplotlib",
             "mypy",
             "nbclient",
             "optuna>=4.5",

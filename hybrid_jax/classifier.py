@@ -49,7 +49,6 @@ from hybrid_jax.errors import (
     escape,
     plural,
 )
-from hybrid_jax.extras import import_extra
 from hybrid_jax.paths import check_local, expand_user
 from hybrid_jax.weights.repository import find_pretrained
 
@@ -296,11 +295,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
           The axes.
 
         Raises:
-          UserError: matplotlib is not installed.
           ValueError: no row of `history_` has the metric.
         """
         check_is_fitted(self, "run_")
-        import_extra("matplotlib", extra="study", purpose="plot_history")
         from hybrid_jax.plots import COLORS
 
         rows = [

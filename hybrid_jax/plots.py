@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hybrid_jax.extras import import_extra
-
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -28,7 +26,6 @@ NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 @contextlib.contextmanager
 def saved_axes(
     path: Path,
-    purpose: str,
     size: tuple[float, float] = (6.4, 4.0),
     rows: int = 1,
     formats: tuple[str, ...] = FORMATS,
@@ -37,15 +34,11 @@ def saved_axes(
 
     Args:
       path: without a suffix; each format gets a file.
-      purpose: what needs matplotlib, for the message where it is missing.
       size: inches.
       rows: number of axes.
       formats: of the files.
-
-    Raises:
-      UserError: matplotlib is not installed.
     """
-    with _new_figure(purpose, size, rows) as (figure, axes):
+    with _new_figure(size, rows) as (figure, axes):
         yield axes
         figure.tight_layout()
         for name in formats:
@@ -59,7 +52,6 @@ def inline_svg(
     draw: Callable[[list["Axes"]], None],
     name: str,
     alt: str,
-    purpose: str,
     size: tuple[float, float] = (6.4, 4.0),
     rows: int = 1,
 ) -> str:
@@ -72,16 +64,12 @@ def inline_svg(
       draw: draws in axes, one above the other with one x axis.
       name: begins the ids of its elements, which are unique in the page with it.
       alt: what the figure shows, for those who cannot see it.
-      purpose: what needs matplotlib, for the message where it is missing.
       size: inches.
       rows: number of axes.
-
-    Raises:
-      UserError: matplotlib is not installed.
     """
     style = dict.fromkeys(INKED, INK) | {"svg.fonttype": "none"}
     text = io.StringIO()
-    with _new_figure(purpose, size, rows, style) as (figure, axes):
+    with _new_figure(size, rows, style) as (figure, axes):
         draw(axes)
         with warnings.catch_warnings():
             # The page's fonts have the letters that matplotlib's lacks.
@@ -108,13 +96,11 @@ def _fit_for_page(svg: str, name: str, alt: str) -> str:
 
 @contextlib.contextmanager
 def _new_figure(
-    purpose: str,
     size: tuple[float, float],
     rows: int,
     style: dict[str, Any] | None = None,
 ) -> Iterator[tuple["Figure", list["Axes"]]]:
     """Give a figure and its axes, one above the other, and close it in the end."""
-    import_extra("matplotlib", extra="study", purpose=purpose)
     import matplotlib
 
     matplotlib.use("agg")

@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import matplotlib
 import numpy as np
 import pytest
 import scipy.special
@@ -271,7 +272,6 @@ def test_the_same_call_resumes_what_was_interrupted(fitted, images, tmp_path):
 
 
 def test_histories_are_drawn(fitted):
-    matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 

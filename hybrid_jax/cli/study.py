@@ -61,12 +61,10 @@ def run(call: Call) -> None:
     study, folder, workers = parse(call.arguments)
     from rich.console import Console
 
-    from hybrid_jax.extras import import_extra
     from hybrid_jax.studies.report import study_progress
     from hybrid_jax.studies.study import keep
     from hybrid_jax.sweeps.workers import share_work
 
-    import_extra("matplotlib", extra="study", purpose="drawing a study")
     with Console().status("looking at the data"):
         study.check()
     keep(study, folder)

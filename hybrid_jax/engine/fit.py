@@ -203,6 +203,7 @@ class Training:
     checkpoints: CheckpointStore
     interruption: Interruption
     started: float
+    _chosen: dict = dataclasses.field(default_factory=dict)
 
     def run(self, callbacks: Sequence[Callback]) -> Run:
         """Train to the end, unless that is done, and print the results."""
@@ -219,7 +220,7 @@ class Training:
         results.report(self.console, found, self.experiment, self.folder.path)
         with hosts.main_process_first():  # which may still have results to write
             run = Run.from_experiment(
-                self.experiment, self.folder, self.checkpoints, found, history
+                self.experiment, self.folder, self._variables, found, history
             )
         if not hosts.is_distributed:
             for note in validation_scores.keep(run, anew=is_new):
@@ -261,12 +262,20 @@ class Training:
                     restore=self._restore,
                 )
                 found = loop.run(state, step, saved)
+                self._chosen = {} if experiment.hosts.is_distributed else loop.chosen
                 tested = found.get("test") or found.get("validation") or {}
                 writer.hyperparameters(self.config.flat(), tested)
         self.checkpoints.wait()
         if isinstance(writer, MemoryWriter):
             return found, writer.rows
         return found, self.folder.read_history()
+
+    def _variables(self, step: int) -> dict:
+        """Return the weights that the run chose, which training may have left behind."""
+        left, self._chosen = self._chosen, {}
+        if left:
+            return jax.device_put(unpack(jax.device_get(left)))
+        return self.checkpoints.load_variables(step)
 
     def _fit_into_memory(
         self, trainer: Trainer, threads: Executor, resumed: bool

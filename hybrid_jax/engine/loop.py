@@ -44,6 +44,8 @@ class Loop:
         which is None where there is nothing to evaluate.
       initial_state: returns the state at step 0.
       restore: returns the state of a checkpoint.
+      chosen: variables of the weights that the run chose, once it has; empty where
+        they are in a checkpoint alone.
     """
 
     experiment: Experiment
@@ -56,6 +58,7 @@ class Loop:
     after_first_step: Callable[[], Future[Evaluator | None]]
     initial_state: Callable[[], TrainState]
     restore: Callable[[int], TrainState]
+    chosen: dict = dataclasses.field(default_factory=dict)
     _evaluator: Future[Evaluator | None] | None = None
 
     def __post_init__(self) -> None:
@@ -195,9 +198,13 @@ class Loop:
         results = {"step": last, "weights": weights, "checkpoint": chosen}
         if is_evaluated(about):
             results["validation"] = evaluation_metrics(about)
-        if (test := self.experiment.splits.test) is not None:
-            state = state if chosen == last else self.restore(chosen)
-            tested = self._evaluate(state.evaluated, test)
+        test = self.experiment.splits.test
+        if test is not None and chosen != last:
+            state = self.restore(chosen)
+        if test is not None or chosen == last:
+            self.chosen = state.evaluated
+        if test is not None:
+            tested = self._evaluate(self.chosen, test)
             epoch = self.plan.epoch_of(chosen)
             self.recorder.record("test", chosen, epoch, tested, weights=weights)
             results["test"] = tested

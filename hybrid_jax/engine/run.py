@@ -29,7 +29,7 @@ from hybrid_jax.engine.experiment import Experiment, with_statistics
 from hybrid_jax.engine.inference import Inference, batch_size_for
 from hybrid_jax.engine.lost_images import no_splits
 from hybrid_jax.engine.prediction_rows import Prediction
-from hybrid_jax.engine.storage import CheckpointStore, RunStorage
+from hybrid_jax.engine.storage import RunStorage
 from hybrid_jax.errors import UserError, closest, escape
 from hybrid_jax.training import metrics
 from hybrid_jax.training.losses import LOSSES
@@ -79,7 +79,7 @@ class Run:
         cls,
         experiment: Experiment,
         folder: RunStorage,
-        checkpoints: CheckpointStore,
+        load_variables: Callable[[int], dict],
         results: dict,
         history: Sequence[dict],
     ) -> "Run":
@@ -92,7 +92,7 @@ class Run:
             classes=splits.classes,
             form=splits.form,
             checkpoint=step,
-            variables=functools.partial(checkpoints.load_variables, step),
+            variables=functools.partial(load_variables, step),
             splits=lambda: splits,
             results=results,
             history=history,

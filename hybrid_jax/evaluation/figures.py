@@ -12,7 +12,6 @@ from hybrid_jax.evaluation.bootstrap import proportion
 from hybrid_jax.evaluation.calibration import Bin, reliability
 from hybrid_jax.evaluation.predictions import confusion_matrix
 from hybrid_jax.evaluation.selective import risk_coverage
-from hybrid_jax.extras import import_extra
 from hybrid_jax.plots import COLORS, inline_svg, saved_axes
 
 if typing.TYPE_CHECKING:
@@ -21,36 +20,25 @@ if typing.TYPE_CHECKING:
 
     from hybrid_jax.evaluation.evaluate import Evaluation
 
-PURPOSE = "--output, which draws figures,"
 WRITTEN_CLASSES = 20  # more have no room for numbers
 NAMED_CLASSES = 60  # more have no room for names
-
-
-def check() -> None:
-    """Refuse to go on without matplotlib.
-
-    Raises:
-      UserError: it is not installed.
-    """
-    import_extra("matplotlib", extra="study", purpose=PURPOSE)
 
 
 def draw(found: "Evaluation", folder: Path) -> None:
     """Draw each of `FIGURES` as PNG and SVG."""
     for name, figure in FIGURES.items():
         size = figure.size(found)
-        with saved_axes(folder / name, PURPOSE, size, figure.rows) as axes:
+        with saved_axes(folder / name, size, figure.rows) as axes:
             figure.draw(axes, found)
 
 
-def as_svg(found: "Evaluation", name: str, prefix: str, purpose: str) -> str:
+def as_svg(found: "Evaluation", name: str, prefix: str) -> str:
     """Return one of `FIGURES` as an element of a page, see `plots.inline_svg`."""
     figure = FIGURES[name]
     return inline_svg(
         lambda axes: figure.draw(axes, found),
         name=f"{prefix}-{name}",
         alt=figure.title,
-        purpose=purpose,
         size=figure.size(found),
         rows=figure.rows,
     )

@@ -49,7 +49,6 @@ def check_folder(output: str) -> None:
         raise UserError(
             f"--output={escape(path)} lies in a folder that does not exist: make it"
         )
-    figures.check()
 
 
 def count_groups(predictions: Predictions) -> int | None:
@@ -130,7 +129,7 @@ def write(found: "Evaluation", folder: Path) -> None:
     """Write `evaluation.json`, tables and figures.
 
     Raises:
-      UserError: matplotlib is not installed, or the folder cannot be written.
+      UserError: the folder cannot be written.
     """
     folder = expand_user(str(folder))
     predictions, classes, rows = found.predictions, found.classes, found.per_class

@@ -14,19 +14,13 @@ SPLITS = {"train": COLORS[0], "validation": COLORS[1]}
 Points = tuple[list[float], list[float]]
 
 
-def learning_curves(
-    history: Sequence[dict], checkpoint: Steps, prefix: str, purpose: str
-) -> str:
+def learning_curves(history: Sequence[dict], checkpoint: Steps, prefix: str) -> str:
     """Draw learning curves as SVG; empty where there is nothing to draw.
 
     Args:
       history: rows of metrics of a run.
       checkpoint: the step or steps whose weights were chosen, which a line marks.
       prefix: begins the ids of elements.
-      purpose: what needs matplotlib, for the message where it is missing.
-
-    Raises:
-      UserError: matplotlib is not installed.
     """
     lines = {
         (metric, split): points(history, split, metric)
@@ -55,7 +49,6 @@ def learning_curves(
         draw,
         name=f"{prefix}-curves",
         alt="Learning curves: loss and accuracy against epochs",
-        purpose=purpose,
         size=(5.2, 4.8),
         rows=2,
     )

@@ -20,7 +20,6 @@ from hybrid_jax.models.cost import cost
 from hybrid_jax.reports import facts, pictures
 from hybrid_jax.reports.curves import learning_curves
 
-PURPOSE = "a report, which draws figures,"
 CURVES = (
     "Training values are of augmented images and of a loss that may be smoothed, so "
     "they may be worse than those of validation. The dotted line marks the weights "
@@ -120,9 +119,6 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
       run: the run.
       workdir: its folder, as the user named it.
       prefix: begins the ids of elements.
-
-    Raises:
-      UserError: matplotlib is not installed.
     """
     folder = RunFolder(workdir)
     data, environment = map(_read, (folder.data, folder.environment))
@@ -145,7 +141,7 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
         identity=facts.identity(data),
         environment=environment,
     )
-    if curves := learning_curves(run.history, run.checkpoint, prefix, PURPOSE):
+    if curves := learning_curves(run.history, run.checkpoint, prefix):
         report.figures.append(Figure("curves", "Learning curves", CURVES, curves))
     else:
         report.left_out.append("Learning curves: the run's folder holds no metrics.")
@@ -205,7 +201,7 @@ def _add_evaluation(report: RunReport) -> None:
     report.measures = _measures(found)
     report.classes = [*map(_class_row, found.per_class)]
     for name, row in figures.FIGURES.items():
-        svg = figures.as_svg(found, name, report.prefix, PURPOSE)
+        svg = figures.as_svg(found, name, report.prefix)
         report.figures.append(Figure(name, row.title, row.caption, svg))
     report.mistakes = pictures.answers(report.run, found, split, right=False)
     report.right = pictures.answers(report.run, found, split, right=True)

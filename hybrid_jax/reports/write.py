@@ -15,10 +15,9 @@ from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, escape, first_line
-from hybrid_jax.extras import import_extra
 from hybrid_jax.paths import expand_user
 from hybrid_jax.reports import comparison
-from hybrid_jax.reports.gather import PURPOSE, RunReport, gather
+from hybrid_jax.reports.gather import RunReport, gather
 
 
 def write_report(
@@ -33,9 +32,8 @@ def write_report(
         as the path of the data. Fields that change results are refused.
 
     Raises:
-      UserError: a folder holds no run, one is given twice, or matplotlib is missing.
+      UserError: a folder holds no run, or one is given twice.
     """
-    check()
     runs = _open(workdirs, changed or {})
     with Reporter() as console:
         size = _write(runs, expand_user(output), console)
@@ -55,7 +53,6 @@ def write_after_training(run: Run, folder: RunFolder, how_later: str) -> None:
     started = time.perf_counter()
     with Reporter(folder.log) as console:
         try:
-            check()
             size = _write({str(folder.path): run}, folder.report, console)
         except Exception as error:  # whatever it is, the run is complete
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
@@ -64,15 +61,6 @@ def write_after_training(run: Run, folder: RunFolder, how_later: str) -> None:
             return
         seconds = time.perf_counter() - started
         console.say(f"Report: {folder.report} ({size}, {seconds:.0f} s)")
-
-
-def check() -> None:
-    """Refuse to go on without matplotlib.
-
-    Raises:
-      UserError: it is not installed.
-    """
-    import_extra("matplotlib", extra="study", purpose=PURPOSE)
 
 
 def _write(runs: Mapping[str, Run], path: Path, console: Reporter) -> str:

@@ -39,7 +39,7 @@ def styles(count: int) -> Iterator[Style]:
 
 def axes(path: Path, rows: int) -> contextlib.AbstractContextManager[Sequence["Axes"]]:
     """Give the axes of a study's figure, see `plots.saved_axes`."""
-    return saved_axes(path, "drawing a study", (6.4, 1.2 + 2.8 * rows), rows)
+    return saved_axes(path, (6.4, 1.2 + 2.8 * rows), rows)
 
 
 def draw_means(

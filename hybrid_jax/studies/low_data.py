@@ -117,11 +117,7 @@ def conclude(results: Results, configs: Configs) -> list[str]:
 
 
 def draw(results: Results, configs: Configs, path: Path) -> None:
-    """Draw accuracy against images, with 95 % intervals and the power laws dashed.
-
-    Raises:
-      UserError: matplotlib is not installed.
-    """
+    """Draw accuracy against images, with 95 % intervals and the power laws dashed."""
     fitted = laws(results)
     with figures.axes(path, 1) as (axes,):
         models = results.models

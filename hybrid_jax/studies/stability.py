@@ -100,11 +100,7 @@ def conclude(results: Results, configs: Configs) -> list[str]:
 
 
 def draw(results: Results, configs: Configs, path: Path) -> None:
-    """Draw the share of failed runs, and below it the accuracy of all others.
-
-    Raises:
-      UserError: matplotlib is not installed.
-    """
+    """Draw the share of failed runs, and below it the accuracy of all others."""
     failed = failures(results, configs)
     with figures.axes(path, 2) as (above, below):
         models = results.models

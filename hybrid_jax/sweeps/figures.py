@@ -5,7 +5,6 @@ import warnings
 from pathlib import Path
 
 from hybrid_jax.errors import first_line
-from hybrid_jax.extras import import_extra
 
 if typing.TYPE_CHECKING:
     from optuna import Study
@@ -24,11 +23,7 @@ def draw(study: "Study", folder: Path) -> list[str]:
 
     Returns:
       A note on each figure that cannot be drawn, such as of a single trial.
-
-    Raises:
-      UserError: matplotlib is not installed.
     """
-    import_extra("matplotlib", extra="sweep", purpose="drawing a sweep")
     import matplotlib
 
     matplotlib.use("agg")

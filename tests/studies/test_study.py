@@ -2,8 +2,6 @@
 
 import csv
 import json
-import shutil
-import sys
 
 import pytest
 
@@ -168,11 +166,3 @@ def test_a_folder_of_something_else_is_left_alone(name, words, tmp_path, digits)
 def test_models_are_given_in_one_place(tmp_path):
     words = ["study", "low-data", f"{EXPERIMENT}:tiny", "--models=tiny_4"]
     assert "give one of them" in hybrid_jax(*words, f"--workdir={tmp_path}").stderr
-
-
-def test_what_draws_is_asked_for_before_anything_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    run = hybrid_jax(*CURVE, f"--workdir={tmp_path / 'w'}")
-    assert "pip install 'hybrid_jax[study]'" in run.stderr
-    assert not (tmp_path / "w").exists()
-    shutil.rmtree(tmp_path)
