@@ -271,7 +271,7 @@ class Training:
         return found, self.folder.read_history()
 
     def _variables(self, step: int) -> dict:
-        """Return the weights that the run chose, which training may have left behind."""
+        """Return the weights that the run chose, which training may have left."""
         left, self._chosen = self._chosen, {}
         if left:
             return jax.device_put(unpack(jax.device_get(left)))
