@@ -17,10 +17,13 @@ from hybrid_jax.engine.prediction_rows import (
     Judgment,
     Prediction,
     Rows,
+    Written,
 )
 from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import expand_user
+
+SAME = 1e-3  # by how much probabilities of one network may differ, on two devices
 
 
 def predict(
@@ -67,13 +70,19 @@ def predict(
     for note in run.notes:
         print(escape(note), file=sys.stderr)
     done = _read_done(rows, target)
-    missing = [path for path in paths if escape(path) not in done]
-    unreadable = sum(done.get(escape(path), False) for path in paths)
+    again = [path for path in paths if escape(path) == done.path][:1]
+    missing = [path for path in paths if escape(path) not in done.errors]
+    unreadable = sum(done.errors.get(escape(path), False) for path in paths)
     with _open(target, rows.header()) as file:
-        predictions = judge.predict_files(missing, batch_size)
-        shown = _with_progress(predictions, len(missing), bool(output))
-        for prediction, judgment in shown:
-            file.write(rows.format(prediction, judgment))
+        predictions = judge.predict_files([*again, *missing], batch_size)
+        shown = _with_progress(predictions, len(again) + len(missing), bool(output))
+        for number, (prediction, judgment) in enumerate(shown):
+            line = rows.format(prediction, judgment)
+            if number < len(again):
+                if not prediction.error:
+                    _check_same(target, done.numbers, rows.numbers(line))
+                continue
+            file.write(line)
             unreadable += bool(prediction.error)
     if unreadable:
         print(
@@ -118,12 +127,29 @@ class Judge:
         return [*map(Judgment, sets, shares)]
 
 
-def _read_done(rows: Rows, target: Path | None) -> dict[str, bool]:
-    """Return the paths that a file has already, and whether each has an error."""
-    done = rows.read(target) if target and target.exists() else {}
-    if done:
-        print(f"Resuming after {plural(len(done), 'image')}", file=sys.stderr)
+def _read_done(rows: Rows, target: Path | None) -> Written:
+    """Return what a file has already."""
+    done = rows.read(target) if target and target.exists() else Written({})
+    if done.errors:
+        print(f"Resuming after {plural(len(done.errors), 'image')}", file=sys.stderr)
     return done
+
+
+def _check_same(
+    target: Path | None, written: Sequence[float], found: Sequence[float]
+) -> None:
+    """Refuse to go on with what another network, or this one otherwise, has written.
+
+    Raises:
+      UserError: the first image has other probabilities now.
+    """
+    is_same = len(written) == len(found) and np.allclose(written, found, atol=SAME)
+    if not is_same:
+        raise UserError(
+            f"--output={escape(str(target))} has other probabilities of its first "
+            "image than this call: another run or checkpoint wrote it, or other flags "
+            "did; repeat those, or give another file"
+        )
 
 
 def _with_progress(

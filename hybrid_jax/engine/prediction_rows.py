@@ -52,6 +52,20 @@ class Asked(NamedTuple):
     typicality: bool = False
 
 
+class Written(NamedTuple):
+    """Hold what a file of an earlier call has already.
+
+    Attributes:
+      errors: whether an image could not be read, by its path.
+      path: of the first image that was predicted; empty if none was.
+      numbers: its probabilities, as they were written.
+    """
+
+    errors: dict[str, bool]
+    path: str = ""
+    numbers: Sequence[float] = ()
+
+
 class Rows(Protocol):
     """Define a file of rows, one an image."""
 
@@ -61,7 +75,9 @@ class Rows(Protocol):
 
     def format(self, prediction: Prediction, judgment: Judgment) -> str: ...
 
-    def read(self, path: Path) -> dict[str, bool]: ...
+    def numbers(self, line: str) -> list[float]: ...
+
+    def read(self, path: Path) -> Written: ...
 
 
 class CsvRows:
@@ -109,21 +125,36 @@ class CsvRows:
         told = [escape(path), self._classes[best], numbers[best], ""]
         return _csv_line([*told, *judged, *more])
 
-    def read(self, path: Path) -> dict[str, bool]:
-        """Return the paths of an earlier call, and whether each has an error.
+    def numbers(self, line: str) -> list[float]:
+        """Return the probabilities in a line, in their order."""
+        (cells,) = csv.reader([line])
+        others = cells[len(self.columns) - len(self._classes) :]
+        if self._top:
+            others = [
+                cells[2],
+                *cells[len(self.columns) - 2 * (self._top - 1) + 1 :: 2],
+            ]
+        return [*map(float, others)]
+
+    def read(self, path: Path) -> Written:
+        """Return what an earlier call has written.
 
         Raises:
           UserError: the file has other columns.
         """
-        rows = list(csv.reader(io.StringIO(_whole_lines(path))))
+        rows = list(csv.reader(io.StringIO(_whole_lines(path), newline="")))
         if not rows:
-            return {}
+            return Written({})
         if rows[0] != self.columns or any(len(r) != len(rows[0]) for r in rows):
             raise UserError(
                 f"--output={escape(path)} has other columns than this call writes: "
                 "give another file"
             )
-        return {row[0]: bool(row[3]) for row in rows[1:]}
+        errors = {row[0]: bool(row[3]) for row in rows[1:]}
+        for row in rows[1:]:
+            if not row[3]:
+                return Written(errors, row[0], self.numbers(_csv_line(row)))
+        return Written(errors)
 
 
 class JsonRows:
@@ -160,16 +191,25 @@ class JsonRows:
             row["probabilities"] = {self._classes[i]: numbers[i] for i in order}
         return json.dumps(row, ensure_ascii=False) + "\n"
 
-    def read(self, path: Path) -> dict[str, bool]:
-        """Return the paths of an earlier call, and whether each has an error.
+    def numbers(self, line: str) -> list[float]:
+        """Return the probabilities in a line, in their order."""
+        return [*json.loads(line)["probabilities"].values()]
+
+    def read(self, path: Path) -> Written:
+        """Return what an earlier call has written.
 
         Raises:
           UserError: a line is no row of this kind.
         """
+        lines = _whole_lines(path).split("\n")[:-1]  # names may hold other line ends
         try:
-            rows = [json.loads(line) for line in _whole_lines(path).splitlines()]
-            found = {row["path"]: "error" in row for row in rows}
-        except (ValueError, KeyError, TypeError):
+            rows = [json.loads(line) for line in lines]
+            errors = {row["path"]: "error" in row for row in rows}
+            good = [i for i, row in enumerate(rows) if "error" not in row][:1]
+            found = Written(errors)
+            for i in good:
+                found = Written(errors, rows[i]["path"], self.numbers(lines[i]))
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
                 f"--output={escape(path)} holds something else than predictions: give "
                 "another file"

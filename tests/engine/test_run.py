@@ -135,6 +135,21 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     assert main([*command, f"--output={table}", "--resume"]) == 1
     assert capsys.readouterr().err.count("Resuming") == 0
     assert table.read_text() == whole
+    for kind, more in (("csv", []), ("jsonl", []), ("csv", ["--top=1"])):
+        file = table.with_name(f"{len(more)}.{kind}")
+        assert main([*command, *more, f"--output={file}"]) == 1
+        again = [*command, *more, f"--output={file}", "--resume"]
+        kept = file.read_text()
+        assert main(again) == 1
+        capsys.readouterr()
+        for otherwise in ("--calibrated", "--checkpoint=7"):
+            assert main([*again, otherwise]) == 2
+            assert "another run or checkpoint wrote it" in capsys.readouterr().err
+        assert file.read_text() == kept
+    assert (
+        main([*again[:-2], f"--output={table.with_name('0.jsonl')}", "--resume"]) == 2
+    )
+    assert "other probabilities" in capsys.readouterr().err  # one of two classes
     table.write_text("a,b\n1,2\n")
     assert main([*command, f"--output={table}", "--resume"]) == 2
     assert "has other columns" in capsys.readouterr().err
