@@ -12,8 +12,11 @@ from hybrid_jax.errors import UserError
 def write_whole(path: Path, text: str) -> None:
     """Replace a file at once, so that neither a reader nor a crash meets half of it."""
     scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:

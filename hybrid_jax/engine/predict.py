@@ -103,10 +103,10 @@ class Judge:
           UserError: there are none, or too few for the coverage.
         """
         self._run, self._asked, self._temperature = run, asked, temperature
+        if asked.coverage is not None or asked.typicality:
+            self._validation = run.conformal
         if asked.coverage is not None:
-            run.conformal.least_probability(asked.coverage, temperature)
-        elif asked.typicality:
-            assert run.conformal
+            self._validation.least_probability(asked.coverage, temperature)
 
     def predict_files(
         self, paths: Sequence[Path], batch_size: int
@@ -121,9 +121,9 @@ class Judge:
         sets: Sequence = [None] * len(scores)
         shares: Sequence = sets
         if coverage is not None:
-            sets = [*self._run.conformal.sets(scores, coverage, self._temperature)]
+            sets = [*self._validation.sets(scores, coverage, self._temperature)]
         if typicality:
-            shares = self._run.conformal.typicality(scores).tolist()
+            shares = self._validation.typicality(scores).tolist()
         return [*map(Judgment, sets, shares)]
 
 

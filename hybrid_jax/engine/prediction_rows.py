@@ -98,7 +98,8 @@ class CsvRows:
             judged += [f"{name} at {asked.coverage!r}" for name in ("set size", "set")]
         if asked.typicality:
             judged.append("typicality")
-        self.columns = [*COLUMNS, *judged, *(ranked if top else classes)]
+        about = [*COLUMNS, *judged]
+        self.columns = [*about, *(ranked if top else class_columns(classes, about))]
 
     def header(self) -> str:
         """Return the first line."""
@@ -226,6 +227,11 @@ class JsonRows:
 
 
 FORMATS: dict[str, type[Rows]] = {".csv": CsvRows, ".jsonl": JsonRows}
+
+
+def class_columns(classes: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return the columns of classes' probabilities, beside columns of other names."""
+    return [f"probability of {name}" if name in others else name for name in classes]
 
 
 def _names(

@@ -255,7 +255,7 @@ class Run:
         """Predict image files, in their order, a batch at a time.
 
         Args:
-          paths: of files; `data.other_images.find` expands folders and patterns.
+          paths: of files; `data.sources.new_images.find_files` has those of folders.
           batch_size: images at a time.
           temperature: divides log probabilities, such as `run.temperature`.
 

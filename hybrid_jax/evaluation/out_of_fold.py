@@ -17,6 +17,7 @@ import numpy as np
 from hybrid_jax.data import Split, Splits
 from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.engine.load_run import open_run
+from hybrid_jax.engine.prediction_rows import class_columns
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, escape, first_line, listed, plural
 from hybrid_jax.evaluation.predictions import Predictions, average
@@ -192,7 +193,7 @@ def write_csv(found: OutOfFold, path: Path) -> None:
     groups = predictions.groups
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *classes])
+    writer.writerow([*COLUMNS, *class_columns(classes, COLUMNS)])
     for row, name in enumerate(found.names):
         label, best = predictions.labels[row], predictions.predicted[row]
         group = "" if groups is None else escape(str(groups[row]))
@@ -212,7 +213,8 @@ def read_csv(path: Path) -> OutOfFold:
         header, *lines = csv.reader(file)
     if tuple(header[: len(COLUMNS)]) != COLUMNS:
         raise ValueError(f"{path} has other columns")
-    classes = header[len(COLUMNS) :]
+    columns = dict(zip(class_columns(COLUMNS, COLUMNS), COLUMNS, strict=True))
+    classes = [columns.get(name, name) for name in header[len(COLUMNS) :]]
     number = {name: label for label, name in enumerate(classes)}
     names, labels, _, folds, groups, *_ = zip(*lines, strict=True)
     numbers = np.array([line[len(COLUMNS) :] for line in lines], np.float64)

@@ -10,6 +10,7 @@ from typing import Any
 
 from hybrid_jax.engine.console import Reporter, percent
 from hybrid_jax.engine.json_files import write_json, write_whole
+from hybrid_jax.engine.prediction_rows import class_columns
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.evaluation import figures, selective
 from hybrid_jax.evaluation.bootstrap import Estimate
@@ -140,7 +141,8 @@ def write(found: "Evaluation", folder: Path) -> None:
         matrix = confusion_matrix(predictions)
         lines = [[n, *row] for n, row in zip(classes, matrix.tolist(), strict=True)]
         _write_table(folder / "confusion.csv", ["true class", *classes], lines)
-        header = ["image", "class", "predicted", "probability", *classes]
+        about = ["image", "class", "predicted", "probability"]
+        header = [*about, *class_columns(classes, about)]
         _write_table(folder / "predictions.csv", header, _image_lines(found))
         figures.draw(found, folder)
     except OSError as error:
