@@ -369,10 +369,10 @@ class Classifier(ClassifierMixin, BaseEstimator):
         write()
 
     def _probabilities_of_files(self, paths: list[Path]) -> Iterator[np.ndarray]:
-        for path, probabilities, error in self.run_.predict_files(paths):
-            if probabilities is None:
-                raise UserError(f"{escape(path)} cannot be read: {error}")
-            yield probabilities
+        for found in self.run_.predict_files(paths):
+            if found.probabilities is None:
+                raise UserError(f"{escape(found.path)} cannot be read: {found.error}")
+            yield found.probabilities
 
 
 _ABOUT_ROWS = ("split", "step", "epoch", "class_accuracy", "seconds")

@@ -142,8 +142,8 @@ def _convert(
     return pixels.reshape(height, width, form.channels)
 
 
-def size_of(content: bytes | Unreadable) -> tuple[int, int]:
-    """Read height and width of the upright image from the head of its file.
+def read_head(content: bytes | Unreadable) -> ImageInfo:
+    """Return what the head of a file says of its image: no peak, no transparency.
 
     Raises:
       Unreadable: says why.
@@ -156,7 +156,9 @@ def size_of(content: bytes | Unreadable) -> tuple[int, int]:
         )
     except Exception as error:  # Pillow's readers raise many kinds
         raise Unreadable(first_line(error)) from None
-    return (width, height) if is_transposed else (height, width)
+    height, width = (width, height) if is_transposed else (height, width)
+    gray, bits = image_modes.is_gray(image), image_modes.stored_bits(image)
+    return ImageInfo(height, width, gray, format=image.format or "", bits=bits)
 
 
 def read_info(content: bytes | Unreadable) -> ImageInfo:
@@ -184,7 +186,7 @@ def read_info_and_image(
     infos = ImageInfo(
         image.height,
         image.width,
-        gray=image.mode in image_modes.GRAY | image_modes.DEEP_GRAY,
+        gray=image_modes.is_gray(image),
         peak=peak,
         format=stored.format or "",
         bits=bits,

@@ -28,6 +28,11 @@ def stored_bits(image: Image.Image) -> int:
     return 16 if image.mode in DEEP_GRAY or ";16" in raw_mode else 8
 
 
+def is_gray(image: Image.Image) -> bool:
+    """Return whether an opened image has gray levels alone."""
+    return image.mode in GRAY | DEEP_GRAY
+
+
 def unsupported_reason(image: Image.Image) -> str:
     """Explain why an opened image is not supported; empty if it is."""
     if image.mode == "F":

@@ -1,5 +1,6 @@
 """Predict the classes of image files with a trained run, and write a row for each."""
 
+import collections
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -72,6 +73,7 @@ def predict(
     done = _read_done(rows, target)
     again = [path for path in paths if escape(path) == done.path][:1]
     missing = [path for path in paths if escape(path) not in done.errors]
+    differences: collections.Counter[str] = collections.Counter()
     unreadable = sum(done.errors.get(escape(path), False) for path in paths)
     with _open(target, rows.header()) as file:
         predictions = judge.predict_files([*again, *missing], batch_size)
@@ -84,6 +86,9 @@ def predict(
                 continue
             file.write(line)
             unreadable += bool(prediction.error)
+            differences.update(prediction.differences)
+    for note in new_images.in_words(differences):
+        print(note, file=sys.stderr)
     if unreadable:
         print(
             f"{unreadable:,} of {plural(len(paths), 'image')} cannot be read: see the "

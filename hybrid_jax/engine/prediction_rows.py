@@ -21,11 +21,13 @@ class Prediction(NamedTuple):
       path: of the file.
       probabilities: float32 `[classes]`; None where the file cannot be read.
       error: why it cannot be read; empty if it can.
+      differences: from the run's images, in words: `in color turned to gray, ...`.
     """
 
     path: str
     probabilities: np.ndarray | None
     error: str = ""
+    differences: tuple[str, ...] = ()
 
 
 class Judgment(NamedTuple):
@@ -107,7 +109,7 @@ class CsvRows:
 
     def format(self, prediction: Prediction, judgment: Judgment) -> str:
         """Return the line of an image."""
-        path, probabilities, error = prediction
+        path, probabilities, error, _ = prediction
         if probabilities is None:
             empty = [""] * (len(self.columns) - len(COLUMNS))
             return _csv_line([escape(path), "", "", error, *empty])
@@ -174,7 +176,7 @@ class JsonRows:
 
     def format(self, prediction: Prediction, judgment: Judgment) -> str:
         """Return the line of an image."""
-        path, probabilities, error = prediction
+        path, probabilities, error, _ = prediction
         row: dict[str, Any] = {"path": escape(path)}
         if probabilities is None:
             row["error"] = error

@@ -278,11 +278,11 @@ class Run:
         """
         for batch, logits in self._logits_of_files([*map(Path, paths)], batch_size):
             rows = self._probabilities(logits, temperature)
-            found = zip(batch.paths, rows, batch.errors, strict=True)
+            found = zip(batch.paths, rows, batch.errors, batch.differences, strict=True)
             yield (
                 [
-                    Prediction(str(path), None if error else row, error)
-                    for path, row, error in found
+                    Prediction(str(path), None if error else row, error, differences)
+                    for path, row, error, differences in found
                 ],
                 self._scores(logits),
             )

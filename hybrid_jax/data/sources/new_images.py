@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid_jax.data.dataset import LazySplit, Split
-from hybrid_jax.data.image_io import Unreadable, decode, size_of
+from hybrid_jax.data.image_io import Unreadable, decode, read_head
 from hybrid_jax.data.lazy_images import (
     Files,
     LazyImages,
@@ -57,12 +57,23 @@ class Batch(NamedTuple):
       images: uint8 `[n, H, W, C]`; zeros where an image cannot be read.
       extents: int32 `[n, 2]`, height and width that each image fills; None if all do.
       errors: why each image cannot be read; empty if it can.
+      differences: how each image differs from the run's, see `differences`.
     """
 
     paths: list[Path]
     images: np.ndarray
     extents: np.ndarray | None
     errors: list[str]
+    differences: list[tuple[str, ...]]
+
+
+class Decoded(NamedTuple):
+    """Hold an image: its pixels, which are None where it cannot be read, and so on."""
+
+    pixels: np.ndarray | None
+    extent: np.ndarray
+    error: str = ""
+    differences: tuple[str, ...] = ()
 
 
 def load_labeled(
@@ -114,7 +125,9 @@ def load_labeled(
         *notes,
         *empty,
         *skipped,
-        *_gray_note(infos, form),
+        *in_words(
+            collections.Counter(d for info in infos for d in differences(info, form))
+        ),
         *_absent_note(labels[good], classes),
     )
     split_images = _split(images, labels[good], is_resident(loader, [images]), root)
@@ -191,30 +204,56 @@ def with_canvas(form: PixelFormat) -> PixelFormat:
     return dataclasses.replace(form, size=(CANVAS_SCALE * height, CANVAS_SCALE * width))
 
 
-def _decoded(
-    path: Path, form: PixelFormat
-) -> tuple[np.ndarray | None, np.ndarray, str]:
-    """Return pixels, extent and error of a file; the error is empty on success."""
+def differences(info: ImageInfo, form: PixelFormat) -> tuple[str, ...]:
+    """Say how an image differs from a run's in channels and depth, and what is done."""
+    found = []
+    if not info.gray and form.channels == 1:
+        found.append("in color turned to gray, as the run's are")
+    if info.gray and form.channels == 3:
+        found.append("in gray read as color, as the run's are")
+    if info.bits == 16 and form.bits:
+        found.append(f"of 16 bits, whose levels are divided by {1 << form.bits - 8}")
+    elif 8 < form.bits < 16:
+        found.append(
+            f"of {info.bits} bits, where the run has some of 16: 255 is the highest "
+            "level of both"
+        )
+    return tuple(found)
+
+
+def in_words(counts: Mapping[str, int]) -> list[str]:
+    """Return a note on each difference, given how many images have it."""
+    return [f"{plural(count, 'image')} {what}" for what, count in counts.items()]
+
+
+def _decoded(path: Path, form: PixelFormat) -> Decoded:
     extent = np.array(form.size, np.int32)
     try:
         content = read_file(path)
+        head, filled = read_head(content), None
         if form.target is not None:
-            sizes = np.array([size_of(content)])
+            sizes = np.array([head[:2]])
             (extent,) = stored_extents(sizes, form.target, form.fit)
             height, width = extent.tolist()
-            return decode(content, form, (height, width)), extent, ""
-        return decode(content, form), extent, ""
+            filled = height, width
+        pixels = decode(content, form, filled)
+        return Decoded(pixels, extent, differences=differences(head, form))
     except Unreadable as error:
-        return None, extent, str(error)
+        return Decoded(None, extent, str(error))
 
 
-def _batch(paths: list[Path], decoded: list[tuple], form: PixelFormat) -> Batch:
+def _batch(paths: list[Path], decoded: list[Decoded], form: PixelFormat) -> Batch:
     images = np.zeros((len(paths), *form.size, form.channels), np.uint8)
-    for row, (pixels, _, _) in enumerate(decoded):
-        if pixels is not None:
-            images[row] = pixels
-    extents = None if form.target is None else np.stack([e for _, e, _ in decoded])
-    return Batch(paths, images, extents, [error for *_, error in decoded])
+    for row, each in enumerate(decoded):
+        if each.pixels is not None:
+            images[row] = each.pixels
+    return Batch(
+        paths,
+        images,
+        None if form.target is None else np.stack([each.extent for each in decoded]),
+        [each.error for each in decoded],
+        [each.differences for each in decoded],
+    )
 
 
 def _encode_labels(root: Path, names: list[str], classes: Sequence[str]) -> np.ndarray:
@@ -240,13 +279,6 @@ def _absent_note(labels: np.ndarray, classes: Sequence[str]) -> tuple[str, ...]:
         return ()
     names = listed([repr(classes[label]) for label in missing])
     return (f"{len(missing)} of {len(classes)} classes have no image here: {names}",)
-
-
-def _gray_note(infos: list[ImageInfo], form: PixelFormat) -> tuple[str, ...]:
-    count = sum(not info.gray for info in infos)
-    if form.channels == 3 or not count:
-        return ()
-    return (f"{plural(count, 'image')} in color turned to gray, as the run's are",)
 
 
 def _split(images: LazyImages, labels: np.ndarray, resident: bool, root: Path) -> Split:

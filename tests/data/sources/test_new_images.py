@@ -1,5 +1,7 @@
 """Other images in the form of a run: with labels, and without."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,6 +111,27 @@ def test_color_turns_gray_with_a_word(tmp_path):
     found = load_labeled(str(tmp_path / "cells"), FORM, CLASSES)
     assert "2 images in color turned to gray" in found.notes[0]
     np.testing.assert_array_equal(found.split.images[1, ..., 0], np.asarray(digit(1)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "said"),
+    [
+        ("RGB", {}, "in color turned to gray, as the run's are"),
+        ("L", {"channels": 3}, "in gray read as color, as the run's are"),
+        ("I;16", {"bits": 12}, "of 16 bits, whose levels are divided by 16"),
+        ("L", {"bits": 12}, "of 8 bits, where the run has some of 16: 255 is the "),
+        ("L", {}, ""),
+        ("RGBA", {"channels": 3}, ""),
+    ],
+)
+def test_what_is_unlike_the_images_of_the_run_is_said(mode, form, said, tmp_path):
+    digit(1).convert(mode).save(tmp_path / "1.png")
+    form = dataclasses.replace(FORM, **form)
+    (batch,) = decode_batches([tmp_path / "1.png"], form, 4)
+    assert batch.errors == [""]
+    (found,) = batch.differences
+    assert len(found) == bool(said)
+    assert all(each.startswith(said) for each in found)
 
 
 def test_files_are_found_by_name_folder_and_pattern(tmp_path):
