@@ -53,8 +53,16 @@ MAY_IMPORT = {
     "sweeps": {"config", "data", "engine"},
     "studies": {"config", "data", "engine", "sweeps"},
     "classifier": SCHEMA | {"config", "data", "engine", "models", "studies", "weights"},
-    "export": SCHEMA
-    | {"augment", "data", "engine", "models", "ops", "training", "weights"},
+    "export": {
+        "augment",
+        "config",
+        "data",
+        "engine",
+        "models",
+        "ops",
+        "training",
+        "weights",
+    },
     "cli": {
         "baselines",
         "config",

@@ -9,6 +9,7 @@ from tests.launch.conftest import LAUNCH
 
 NOTEBOOK = LAUNCH / "colab.ipynb"
 EPOCHS, WORKDIR = "epochs = 40", 'workdir = "runs/notebook"'
+FLAG = '"--config.train.log_every=10",'
 CONFIG = 'config = Path("configs/digits.py")'
 
 
@@ -38,6 +39,7 @@ def test_it_runs(tmp_path):
     for name, theirs, ours in (
         ("fields", EPOCHS, "epochs = 6"),
         ("fields", WORKDIR, f'workdir = "{tmp_path / "run"}"'),
+        ("training", FLAG, f'{FLAG} "--config.train.report=true",'),
         ("installation", CONFIG, 'config = Path("tests/small_hybrid.py")'),
     ):
         assert theirs in cells[name].source
