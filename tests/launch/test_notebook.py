@@ -49,9 +49,12 @@ def test_it_runs(tmp_path):
     outputs = {cell.id: cell.outputs for cell in notebook.cells if "outputs" in cell}
 
     def said(cell):
-        return "".join(output.get("text", "") for output in outputs[cell])
+        return "".join(
+            output.get("text") or output.get("data", {}).get("text/plain", "")
+            for output in outputs[cell]
+        )
 
-    accuracy = float(re.search(r"accuracy\s+([\d.]+) %", said("evaluation"))[1])
+    accuracy = float(re.search(r"accuracy\W+([\d.]+) %", said("evaluation"))[1])
     rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     tested = [row for row in map(json.loads, rows) if row["split"] == "test"]
     assert accuracy == pytest.approx(100 * tested[-1]["accuracy"], abs=0.01)
