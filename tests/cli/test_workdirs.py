@@ -18,10 +18,12 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import ConfigMismatch, UserError
 from hybrid_jax.main import main
+from tests.sweeps import tiny
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-SMALL = (  # as in tests/end_to_end/test_paths.py, whose programs are compiled
+SMALL = (
     "--config.data.per_class=10",
+    "--config.data.validation=0.1",
     "--config.train.batch_size=20",
     "--config.train.epochs=2",
     "--config.optim.warmup_epochs=1",
@@ -42,9 +44,13 @@ def program(*args, folder):
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-    """A folder with a copy of configs/, and what was said when a run was started."""
+    """A folder with an experiment of a user's, and what was said when it was started.
+
+    It brings a network of one block with it, so that little is compiled.
+    """
     folder = tmp_path_factory.mktemp("my runs")
-    shutil.copytree(CONFIGS, folder / "configs")
+    (folder / "configs").mkdir()
+    shutil.copy(tiny.__file__, folder / "configs" / "digits.py")
     done = program("--config=configs/digits.py", *SMALL, folder=folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
@@ -67,14 +73,15 @@ def test_a_config_is_all_that_a_run_needs(started):
     "arguments",
     [
         ["--config=configs/digits.py", *SMALL],
-        ["train", f"--config={CONFIGS / 'digits.py'}", *SMALL],
+        ["train", "--config={here}/configs/digits.py", *SMALL],
         ["train", "--workdir=runs/digits"],
         ["--workdir", "runs/digits", "--config.train.eval_batch_size=99"],
     ],
     ids=["config", "absolute path", "workdir", "workdir and a free field"],
 )
 def test_it_is_resumed(arguments, here, capsys):
-    assert main(["hybrid-jax", *arguments]) == 0
+    words = [word.format(here=here) for word in arguments]
+    assert main(["hybrid-jax", *words]) == 0
     out = capsys.readouterr().out
     assert "runs/digits is complete: nothing left to train" in out
     assert out.startswith("No --workdir given") is ("--config" in str(arguments[:2]))

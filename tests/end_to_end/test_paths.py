@@ -16,7 +16,7 @@ from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.errors import escape
 from hybrid_jax.paths import LINKS
 
-CONFIG = Path(__file__).parents[2] / "configs" / "digits.py"
+CONFIG = Path(__file__).parents[1] / "small_hybrid.py"
 ALL = {
     "spaces": b" a  b ",
     "brackets": b"a[1](2){3}<4>",
@@ -59,7 +59,7 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
     (here / name).symlink_to(real) if name == "link" else (here / name).mkdir()
     workdir = Path(name, "run", name)
     train = [
-        f"--config={CONFIG}:astroformer_pico",
+        f"--config={CONFIG}",
         f"--workdir={workdir}",
         f"--config.data.dir={name}/data",
         "--config.data.per_class=10",
