@@ -4,9 +4,12 @@
 """
 
 import dataclasses
+from pathlib import Path
 
 from hybrid_jax.config import rules
 from hybrid_jax.config.field import field
+
+IN_MEMORY = "arrays"  # name of images that were handed over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +98,14 @@ class DataConfig:
         "processes that decode a stream; 0 uses threads",
         local=True,
     )
+
+    @property
+    def title(self) -> str:
+        """What the data are called: of a folder its name, without where it lies."""
+        if self.name == IN_MEMORY:
+            return "arrays in memory"
+        path = Path(self.path).name if self.name == "folder" else ""
+        return path or self.name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax import data
+from hybrid_jax.config.data_fields import IN_MEMORY
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import Config
@@ -31,7 +32,7 @@ from hybrid_jax.engine.experiment import (
 )
 from hybrid_jax.engine.in_memory import InMemoryCheckpoints, InMemoryStorage
 from hybrid_jax.engine.loop import SKIPPED, Loop
-from hybrid_jax.engine.lost_images import IN_MEMORY, refuse_in_memory
+from hybrid_jax.engine.lost_images import refuse_in_memory
 from hybrid_jax.engine.metric_writers import MemoryWriter, Writers
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Callback, Recorder

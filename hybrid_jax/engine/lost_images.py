@@ -1,9 +1,8 @@
 """Refuse to look for images that a run does not have any more."""
 
+from hybrid_jax.config.data_fields import IN_MEMORY
 from hybrid_jax.data import Splits
 from hybrid_jax.errors import UserError
-
-IN_MEMORY = "arrays"  # `config.data.name` of images that were handed over
 
 
 def no_splits() -> Splits:

@@ -107,7 +107,7 @@ class Run:
             if split in results
         ]
         about = [
-            f"{self.config.model.name} on {self.config.data.name}",
+            f"{self.config.model.name} on {escape(self.config.data.title)}",
             f"{len(self.classes)} classes",
             self.weights_in_words,
         ]

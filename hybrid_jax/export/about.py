@@ -3,10 +3,8 @@
 import importlib.metadata
 from typing import Any
 
-from hybrid_jax.engine.lost_images import IN_MEMORY
 from hybrid_jax.engine.run import Run
 from hybrid_jax.export.program import input_shape
-from hybrid_jax.paths import expand_user
 
 # How an image file of another size comes to a height h and a width w, by the row of
 # `image_io.FITS`: in words, and as an expression of Pillow.
@@ -43,7 +41,7 @@ def describe(run: Run, temperature: float) -> dict[str, Any]:
         "trained_in": run.config.dtype,
         "temperature": temperature,
         "model": run.config.model.name,
-        "data": data_name(run),
+        "data": run.config.data.title,
         "checkpoint": run.checkpoint,
         "results": tested(run),
         "hybrid_jax": importlib.metadata.version("hybrid_jax"),
@@ -76,14 +74,6 @@ def _images(run: Run) -> dict[str, Any]:
             else "unknown",
         },
     }
-
-
-def data_name(run: Run) -> str:
-    """Return the name of the run's data, of a folder its last part alone."""
-    data = run.config.data
-    if data.name == "folder":
-        return expand_user(data.path).name or data.name
-    return "arrays in memory" if data.name == IN_MEMORY else data.name
 
 
 def tested(run: Run) -> dict[str, Any] | None:

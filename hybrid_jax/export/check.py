@@ -8,7 +8,7 @@ import numpy as np
 
 from hybrid_jax import data
 from hybrid_jax.augment.affine import resize_to_fit
-from hybrid_jax.engine.lost_images import IN_MEMORY
+from hybrid_jax.config.data_fields import IN_MEMORY
 from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, first_line, plural
 from hybrid_jax.export.program import (

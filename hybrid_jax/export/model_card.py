@@ -5,7 +5,7 @@ from typing import Any
 from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import escape
-from hybrid_jax.export.about import FITS, data_name, tested
+from hybrid_jax.export.about import FITS, tested
 from hybrid_jax.training.metrics import METRICS
 
 FRONT = """---
@@ -50,7 +50,7 @@ def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
       temperature: by which logits are divided.
     """
     height, width = run.network.image_size
-    data, gray = escape(data_name(run)), run.form.channels == 1
+    data, gray = escape(run.config.data.title), run.form.channels == 1
     parts = [
         FRONT,
         f"# {run.config.model.name}, trained on {data}\n",

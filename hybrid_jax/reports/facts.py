@@ -67,7 +67,7 @@ def training(run: Run, data: dict[str, Any]) -> dict[str, str]:
     images = ", ".join(f"{n:,} {name}" for name, n in counts(data).items())
     found = {
         "model": config.model.name,
-        "data set": config.data.name,
+        "data set": config.data.title,
         "images": images,
         "classes": f"{len(run.classes):,}",
         "size of images": f"{height}x{width} px, {kind}; the network sees {seen} px",

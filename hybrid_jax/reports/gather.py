@@ -128,7 +128,7 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
     report = RunReport(
         prefix=prefix,
         workdir=workdir,
-        title=f"{run.config.model.name} on {run.config.data.name}",
+        title=f"{run.config.model.name} on {run.config.data.title}",
         run=run,
         training=facts.training(run, data),
         accuracy=accuracy,

@@ -60,7 +60,9 @@ def test_scikit_learns_digits_in_a_few_lines():
     assert right == pytest.approx(found["accuracy"], abs=1e-6)
     assert right > 0.5  # of ten classes, from 18 images of each
     assert run.workdir is None
-    assert repr(run).startswith("<Run: small_hybrid on arrays, 10 classes, step ")
+    assert repr(run).startswith(
+        "<Run: small_hybrid on arrays in memory, 10 classes, step "
+    )
 
 
 def test_arrays_give_the_numbers_of_the_command(arrays, fitted, tmp_path, capsys):
