@@ -36,7 +36,9 @@ def write_report(
     """
     runs = _open(workdirs, changed or {})
     with Reporter() as console:
-        size = _write(runs, expand_user(output), console)
+        size, notes = _write(runs, expand_user(output))
+        for note in notes:
+            console.say(note)
         console.say(f"Written: {output} ({size})")
 
 
@@ -53,7 +55,8 @@ def write_after_training(run: Run, folder: RunFolder, how_later: str) -> None:
     started = time.perf_counter()
     with Reporter(folder.log) as console:
         try:
-            size = _write({str(folder.path): run}, folder.report, console)
+            # What is left out is said in the page.
+            size, _ = _write({str(folder.path): run}, folder.report)
         except Exception as error:  # whatever it is, the run is complete
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             why = kind + first_line(error).rstrip(".")
@@ -63,17 +66,21 @@ def write_after_training(run: Run, folder: RunFolder, how_later: str) -> None:
         console.say(f"Report: {folder.report} ({size}, {seconds:.0f} s)")
 
 
-def _write(runs: Mapping[str, Run], path: Path, console: Reporter) -> str:
-    """Write a page about runs, given by their folders; return its size in words."""
-    reports = []
+def _write(runs: Mapping[str, Run], path: Path) -> tuple[str, list[str]]:
+    """Write a page about runs, given by their folders.
+
+    Returns:
+      Its size in words, and notes on what is left out.
+    """
+    reports, notes = [], []
     for number, (workdir, run) in enumerate(runs.items(), 1):
         report = gather(run, workdir, f"run{number}")
         for note in [*run.notes, *(f"Left out: {x}" for x in report.left_out)]:
-            console.say(f"{workdir}: {note}" if len(runs) > 1 else note)
+            notes.append(f"{workdir}: {note}" if len(runs) > 1 else note)
         reports.append(report)
     page = escape(render(reports))
     write_whole(path, page)
-    return f"{len(page.encode()) / 1e3:,.0f} kB"
+    return f"{len(page.encode()) / 1e3:,.0f} kB", notes
 
 
 def _open(workdirs: Sequence[str], changed: dict[str, Any]) -> dict[str, Run]:
