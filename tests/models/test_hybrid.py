@@ -84,17 +84,22 @@ def test_any_size_from_16_px_trains(size):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"),
+    ("name", "depths"),
     [
-        ("cbam_pico", (27, 35)),
-        ("sasa_pico", (27, 35)),
-        ("astroformer_pico_cttt", (27, 35)),
-        ("vit_tiny", (27, 35)),
+        ("astroformer_pico_cttt", {"depths": (1, 1, 1, 1)}),
+        ("vit_tiny", {"depth": 2}),
     ],
 )
-def test_every_system_trains_at_any_size(name, size):
-    depths = {"depth": 2} if name == "vit_tiny" else {"depths": (1, 1, 1, 1)}
-    assert_every_parameter_trains(create_model(name, 3, size, **depths), channels=1)
+def test_every_system_trains_at_any_size(name, depths):
+    model = create_model(name, 3, (27, 35), **depths)
+    assert_every_parameter_trains(model, channels=1)
+
+
+@pytest.mark.parametrize("stack", ["B-B", "S-S"])
+def test_every_convolutional_block_trains_at_any_size(stack):
+    """Of CBAM and of local attention, both of which halve an odd map."""
+    model = small_hybrid.create(3, (27, 35), stack=stack, strides=(2, 2, 2))
+    assert_every_parameter_trains(model, channels=1)
 
 
 def test_local_attention_trains_on_maps_that_it_need_not_fill_up():
