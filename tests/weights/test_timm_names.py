@@ -7,7 +7,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.weights import timm_models, timm_names
-from tests.timm_oracle import import_timm, pair, random_images, shapes_of, to_torch
+from tests.timm_oracle import (
+    import_timm,
+    pair,
+    random_arrays,
+    random_images,
+    shapes_of,
+    to_torch,
+)
 
 SMALL = {
     "widths": (32, 64, 96, 128),
@@ -23,24 +30,6 @@ ROWS = {
     "maxvit_tiny": SMALL | {"stack": "C-C-M-M"},
     "vit_tiny": {"depth": 2},
 }
-
-
-def random_arrays(shapes):
-    """Draw variables that a trained network could have; none is at its initial 0 or 1.
-
-    Drawing them as a network initializes itself takes a program for each network.
-    """
-    rng, arrays = np.random.default_rng(0), {}
-    for path, shape in shapes.items():
-        noise, leaf = rng.normal(size=shape), path.split("/")[-1]
-        if leaf in ("var", "scale"):
-            noise = 1 + 0.2 * np.abs(noise)
-        elif leaf in ("kernel", "qkv"):
-            noise = noise / np.sqrt(np.prod(shape[:-1]))
-        else:
-            noise = 0.1 * noise
-        arrays[path] = noise.astype(np.float32)
-    return arrays
 
 
 @pytest.mark.parametrize("name", ROWS)
