@@ -179,7 +179,7 @@ def torch_step(network, images, labels):
     return {name: p.grad.numpy() for name, p in network.named_parameters()}
 
 
-# Every block both as the first of a stage, which widens and halves, and behind it.
+# Between them, every block comes first in a stage, where it halves, and behind that.
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
