@@ -94,6 +94,24 @@ def shapes_of(model, channels: int = 3) -> dict[str, tuple[int, ...]]:
     return {path: x.shape for path, x in flatten_dict(variables, sep="/").items()}
 
 
+def random_arrays(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Draw variables that a trained network could have; none is at its initial 0 or 1.
+
+    Drawing them as a network initializes itself takes a program for each network.
+    """
+    rng, arrays = np.random.default_rng(0), {}
+    for path, shape in shapes.items():
+        noise, leaf = rng.normal(size=shape), path.split("/")[-1]
+        if leaf in ("var", "scale"):
+            noise = 1 + 0.2 * np.abs(noise)
+        elif leaf in ("kernel", "qkv"):
+            noise = noise / np.sqrt(np.prod(shape[:-1]))
+        else:
+            noise = 0.1 * noise
+        arrays[path] = noise.astype(np.float32)
+    return arrays
+
+
 def randomise(network, seed: int = 0):
     """Gives every parameter and statistic a value that a trained network could have."""
     import torch

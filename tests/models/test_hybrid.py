@@ -12,6 +12,7 @@ from hybrid_jax.models.layers import average_pool
 from hybrid_jax.models.registry import block_plan, parse_stack
 from hybrid_jax.models.window_partition import block_partition, grid_partition
 from hybrid_jax.runtime import jit_once
+from tests import small_hybrid
 
 
 def count(name, num_classes, size=224):
@@ -70,25 +71,41 @@ def assert_every_parameter_trains(model, channels):
     assert all(jax.tree.leaves(moved))
 
 
-@pytest.mark.parametrize("size", [(16, 16), (17, 23), (48, 16), (33, 64)], ids=str)
+def test_the_smallest_image_trains():
+    model = create_model("astroformer_pico", 3, 16, depths=(1, 1, 1, 1))
+    assert_every_parameter_trains(model, channels=1)
+
+
+@pytest.mark.parametrize("size", [(17, 23), (48, 16), (33, 64)], ids=str)
 def test_any_size_from_16_px_trains(size):
-    model = create_model("astroformer_pico", 3, size, depths=(1, 1, 1, 1))
+    """A convolution and a transformer, each of which halves its map."""
+    model = small_hybrid.create(3, size, strides=(1, 2, 2))
     assert_every_parameter_trains(model, channels=1)
 
 
 @pytest.mark.parametrize(
-    ("name", "size"),
+    ("name", "depths"),
     [
-        ("cbam_pico", (27, 35)),
-        ("sasa_pico", (27, 35)),
-        ("sasa_pico", (16, 16)),  # local attention fills up odd maps alone
-        ("astroformer_pico_cttt", (27, 35)),
-        ("vit_tiny", (27, 35)),
+        ("astroformer_pico_cttt", {"depths": (1, 1, 1, 1)}),
+        ("vit_tiny", {"depth": 2}),
     ],
 )
-def test_every_system_trains_at_any_size(name, size):
-    depths = {"depth": 2} if name == "vit_tiny" else {"depths": (1, 1, 1, 1)}
-    assert_every_parameter_trains(create_model(name, 3, size, **depths), channels=1)
+def test_every_system_trains_at_any_size(name, depths):
+    model = create_model(name, 3, (27, 35), **depths)
+    assert_every_parameter_trains(model, channels=1)
+
+
+@pytest.mark.parametrize("stack", ["B-B", "S-S"])
+def test_every_convolutional_block_trains_at_any_size(stack):
+    """Of CBAM and of local attention, both of which halve an odd map."""
+    model = small_hybrid.create(3, (27, 35), stack=stack, strides=(2, 2, 2))
+    assert_every_parameter_trains(model, channels=1)
+
+
+def test_local_attention_trains_on_maps_that_it_need_not_fill_up():
+    """The smallest ones of all, where a position sees the whole map."""
+    model = small_hybrid.create(3, 16, stack="S-S")
+    assert_every_parameter_trains(model, channels=1)
 
 
 @pytest.mark.parametrize("attention", ["pre", "post"])
@@ -97,9 +114,11 @@ def test_maxvit_trains_on_maps_that_its_windows_do_not_divide(attention):
         "maxvit_tiny",
         3,
         (27, 35),
-        stack="M-M",
-        widths=(32, 64),
+        stack="M-C",
+        widths=(32, 32),
         depths=(1, 1),
+        stem_widths=(8, 8),
+        head_hidden=16,
         attention=attention,
     )
     (height, width), last = model.map_sizes[1], model.map_sizes[-1]
@@ -213,14 +232,17 @@ def test_a_stage_too_narrow_for_a_head_is_refused():
 
 def test_drop_path_and_dropout_act_in_training_alone():
     images = np.random.default_rng(0).normal(size=(8, 16, 16, 1)).astype(np.float32)
-    plain = create_model("astroformer_pico", 3, 16)
-    dropping = create_model("astroformer_pico", 3, 16, drop_path=0.5, dropout=0.5)
+    plain = small_hybrid.create(3, 16)
+    dropping = small_hybrid.create(3, 16, drop_path=0.5, dropout=0.5)
     variables = jit_once(plain.init)(jax.random.key(0), images)
+    programs = {
+        model: jit_once(partial(model.apply, train=True, mutable=["batch_stats"]))
+        for model in (plain, dropping)
+    }
 
     def train(model, seed):
         rngs = {"dropout": jax.random.key(seed)}
-        apply = partial(model.apply, train=True, mutable=["batch_stats"])
-        return jit_once(apply)(variables, images, rngs=rngs)[0]
+        return programs[model](variables, images, rngs=rngs)[0]
 
     np.testing.assert_array_equal(
         jit_once(plain.apply)(variables, images),
@@ -232,8 +254,8 @@ def test_drop_path_and_dropout_act_in_training_alone():
 
 def test_bfloat16_keeps_parameters_and_logits_in_float32():
     images = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype(np.float32)
-    exact = create_model("astroformer_pico", 3, 16)
-    rough = create_model("astroformer_pico", 3, 16, dtype=jnp.bfloat16)
+    exact = small_hybrid.create(3, 16)
+    rough = small_hybrid.create(3, 16, dtype=jnp.bfloat16)
     variables = jit_once(rough.init)(jax.random.key(0), images)
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     logits = jit_once(rough.apply)(variables, images)

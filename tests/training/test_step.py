@@ -1,6 +1,7 @@
 """The steps: what they change, and that the ways of running them agree."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +22,20 @@ from tests import small_hybrid
 CLASSES, BATCH = 3, 8
 
 
+# One object of each, so that tests of the same task share its programs.
+SGD = optax.sgd(0.1)
+single_step = jax.jit(train_step)
+
+
+def create_sgd(rates):
+    return SGD
+
+
 def make_task(optimizer=None, **changes):
-    optimizer = optimizer or optax.sgd(0.1)
     model = small_hybrid.create(CLASSES, 16, drop_path=changes.pop("drop_path", 0.0))
     return Task(
         model=model,
-        create_optimizer=lambda rates: optimizer,
+        create_optimizer=(lambda rates: optimizer) if optimizer else create_sgd,
         rates=optimizers.Rates(0.0, 0.0),  # it has its own
         image_size=(16, 16),
         mean=jnp.float32([127.0]),
@@ -35,13 +44,25 @@ def make_task(optimizer=None, **changes):
     )
 
 
-def make_state(task, seed=0):
-    def create(seed):
-        return create_state(
-            task.model, task.optimizer, seed, (16, 16, 1), task.ema_decay > 0
-        )
+def random_task():
+    return make_task(
+        augmentation=AugmentConfig(
+            crop_padding=2, symmetry="flip", mixup=0.5, cutmix=1.0
+        ),
+        ema_decay=0.9,
+        drop_path=0.2,
+        loss=LossConfig(label_smoothing=0.1),
+    )
 
-    return jax.jit(create)(seed)
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _create_state(model, optimizer, averaged, seed):
+    return create_state(model, optimizer, seed, (16, 16, 1), averaged)
+
+
+def make_state(task, seed=0):
+    model = task.model.clone(drop_path=0.0)  # which decides nothing here
+    return _create_state(model, task.optimizer, task.ema_decay > 0, seed)
 
 
 def adamw(learning_rate, **fields):
@@ -63,20 +84,12 @@ def assert_trees_close(a, b, **tolerance):
 
 def test_several_steps_in_one_dispatch_equal_single_steps(split):
     images, labels = split
-    task = make_task(
-        augmentation=AugmentConfig(
-            crop_padding=2, symmetry="flip", mixup=0.5, cutmix=1.0
-        ),
-        ema_decay=0.9,
-        drop_path=0.2,
-        loss=LossConfig(label_smoothing=0.1),
-    )
+    task = random_task()
     order = TrainingOrder(labels, BATCH, seed=0)
     rows = np.stack([order(t) for t in range(3)])
     single, losses = make_state(task), []
-    step = jax.jit(train_step)
     for row in rows:
-        single, sums = step(task, single, images[row], labels[row])
+        single, sums = single_step(task, single, images[row], labels[row])
         losses.append(float(sums["loss"]))
 
     loader = create_loader(Split(*map(np.asarray, split)), order, BATCH)
@@ -129,9 +142,9 @@ def _with_running_statistics(model):
 
 def test_averages_follow_the_weights(split):
     images, labels = split[0][:BATCH], split[1][:BATCH]
-    task = make_task(ema_decay=0.9)
+    task = random_task()
     before = make_state(task)
-    after, _ = jax.jit(lambda s: train_step(task, s, images, labels))(before)
+    after, _ = single_step(task, before, images, labels)
     decay = min(0.9, (1 + 1) / (10 + 1))  # at step 1 the average is young
     expected = jax.tree.map(
         lambda old, new: decay * old + (1 - decay) * new,
@@ -147,8 +160,11 @@ def test_averages_follow_the_weights(split):
 
 def test_seed_and_step_decide_what_is_random(split):
     images, labels = split[0][:BATCH], split[1][:BATCH]
-    task = make_task(augmentation=AugmentConfig(mixup=1.0), drop_path=0.5)
-    step = jax.jit(lambda s: train_step(task, s, images, labels)[1]["loss"])
+    task = random_task()
+
+    def step(state):
+        return single_step(task, state, images, labels)[1]["loss"]
+
     state = make_state(task)
     loss = float(step(state))
     assert loss == float(step(state))
@@ -210,24 +226,29 @@ def test_class_weights_multiply_each_class_part_of_the_loss(split):
     weights = jnp.float32([0.5, 2.0, 3.0])
 
     tasks = [make_task(class_weights=w) for w in (None, weights)]
-    state, step = make_state(tasks[0]), jax.jit(train_step)
+    state = make_state(tasks[0])
     # Batch norm ties images together, so a class at a time is weighed alone.
     for label in range(CLASSES):
         alike = jnp.full_like(labels, label)
         plain, weighted = (
-            float(step(task, state, images, alike)[1]["loss"]) for task in tasks
+            float(single_step(task, state, images, alike)[1]["loss"]) for task in tasks
         )
         assert weighted == pytest.approx(plain * float(weights[label]), rel=1e-4)
 
 
 def test_weight_decay_acts_on_weights_alone():
-    task = make_task(optimizer=adamw(0.1, weight_decay=0.5, clip_norm=0.0))
-    state = make_state(task)
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    update = jax.jit(task.optimizer.update)
-    updates, _ = update(zeros, state.opt_state, state.params)
-    leaves = jax.tree_util.tree_leaves_with_path(unpack(state.params))
-    updates = unpack(updates)
+    optimizer, params = (
+        adamw(0.1, weight_decay=0.5, clip_norm=0.0),
+        make_state(make_task()).params,
+    )
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    @jax.jit
+    def update(params):
+        return optimizer.update(zeros, optimizer.init(params), params)[0]
+
+    leaves = jax.tree_util.tree_leaves_with_path(unpack(params))
+    updates = unpack(update(params))
     names = set()
     for (path, old), update in zip(leaves, jax.tree.leaves(updates), strict=True):
         name = path[-1].key
