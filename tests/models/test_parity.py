@@ -68,9 +68,10 @@ def test_logits_of_small_images_equal_timm(name):
 
 
 # At 96 px all maps that are halved are even, as timm needs them, and the last is odd.
+@pytest.mark.parametrize("image_size", [64, 96])
 @pytest.mark.parametrize("name", OUR_OWN_SIZES)
-def test_our_own_sizes_equal_timm_resized(name):
-    assert_logits_equal_timm(name, 96)
+def test_our_own_sizes_equal_timm_resized(name, image_size):
+    assert_logits_equal_timm(name, image_size)
 
 
 @pytest.mark.parametrize("name", list_models("coatnet_*_rw*"))
