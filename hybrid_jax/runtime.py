@@ -62,6 +62,30 @@ def environment() -> dict[str, str]:
     return found | {"platform": platform.platform()}
 
 
+def peak_memory(device: jax.Device) -> tuple[int, str]:
+    """Return the most bytes that were in use, and whose they are.
+
+    A CPU does not count its bytes. There the peak is the process's, Python and all
+    else included.
+
+    Returns:
+      The bytes, and `device` or `process`.
+    """
+    peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
+    return (_process_peak_bytes(), "process") if peak is None else (peak, "device")
+
+
+def _process_peak_bytes() -> int:
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def jit_once(fn: Callable, **options: Any) -> Any:
     """Return `jax.jit` of a function that runs once, compiled with little optimization.
 

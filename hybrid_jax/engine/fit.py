@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid_jax import data
+from hybrid_jax import data, runtime
 from hybrid_jax.config.data_fields import IN_MEMORY
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
@@ -41,7 +41,7 @@ from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.engine.run_weights import read_weights
 from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.engine.storage import CheckpointStore, MetricWriter, RunStorage
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, megabytes
 from hybrid_jax.parallel.distributed import Hosts, this_process
 from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import TrainState
@@ -218,6 +218,8 @@ class Training:
             is_new = True
             found, history = self._train(step, callbacks)
             self.folder.write_results(found)
+            peak, owner = runtime.peak_memory(jax.local_devices()[0])
+            self.folder.write_environment(f"{megabytes(peak)} of the {owner}")
         results.report(self.console, found, self.experiment, self.folder.path)
         with hosts.main_process_first():  # which may still have results to write
             run = Run.from_experiment(

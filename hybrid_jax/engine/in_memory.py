@@ -56,7 +56,7 @@ class InMemoryStorage:
     def write_data(self, splits: Splits) -> None:
         """Store nothing."""
 
-    def write_environment(self) -> None:
+    def write_environment(self, peak_memory: str = "") -> None:
         """Store nothing."""
 
     def read_micro_batches(self) -> int:

@@ -5,7 +5,7 @@ model.json       the network, as arguments of `create_model`, and its channels
 data.json        class names in the order of the labels, how many images, their labels,
                  mean and deviation, and how images are decoded
 metrics.jsonl    one line of metrics per log interval and per evaluation
-environment.json versions and devices that it was trained with, the last time
+environment.json versions, devices and peak memory, of the last time it was trained
 results.json     which checkpoint was chosen by which split, and how it was tested
 validation.npz   what the tested weights say of the validation images
 tensorboard/     the same for TensorBoard, with augmented images and hyper-parameters
@@ -370,10 +370,15 @@ class RunFolder:
         if not stored_data.is_described(known):
             write_json(self.data, stored_data.described(splits, known))
 
-    def write_environment(self) -> None:
-        """Write the versions and devices that the run is trained with from here on."""
+    def write_environment(self, peak_memory: str = "") -> None:
+        """Write the versions and devices that the run is trained with.
+
+        Args:
+          peak_memory: in words, of a run that has ended.
+        """
         if self._hosts.is_main:
-            write_json(self.environment, runtime.environment())
+            more = {"peak memory": peak_memory} if peak_memory else {}
+            write_json(self.environment, runtime.environment() | more)
 
     def write_results(self, results: dict) -> None:
         """Write which checkpoint was chosen, and its metrics."""

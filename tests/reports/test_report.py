@@ -154,6 +154,7 @@ def test_a_page_shows_the_surest_answers(runs, page):
     assert found.words.count("attention rollout") == 1
     assert all(found.alts)
     words = " ".join(found.words.split())
+    assert re.search(r"peak memory [\d,]+ MB of the process", words)
     worst = np.flatnonzero(~right)[probabilities[~right].max(1).argmax()]
     true, predicted = split.labels[worst], probabilities[worst].argmax()
     percent = f"{100 * probabilities[worst].max():.1f} %"
