@@ -14,13 +14,15 @@ import pytest
 
 from hybrid_jax.cli import train, workdirs
 from hybrid_jax.cli.common import Call
+from hybrid_jax.config.files import load_config
 from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import ConfigMismatch, UserError
 from hybrid_jax.main import main
-from tests.sweeps import tiny
+from tests.sweeps.conftest import no_tiny_model  # noqa: F401
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+TINY = Path(__file__).parents[1] / "sweeps" / "tiny.py"
 SMALL = (
     "--config.data.per_class=10",
     "--config.data.validation=0.1",
@@ -50,7 +52,7 @@ def started(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("my runs")
     (folder / "configs").mkdir()
-    shutil.copy(tiny.__file__, folder / "configs" / "digits.py")
+    shutil.copy(TINY, folder / "configs" / "digits.py")
     done = program("--config=configs/digits.py", *SMALL, folder=folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
@@ -59,6 +61,7 @@ def started(tmp_path_factory):
 @pytest.fixture
 def here(started, monkeypatch):
     monkeypatch.chdir(started[0])
+    load_config("configs/digits.py", {})  # names its network in the table of models
     return started[0]
 
 
