@@ -2,8 +2,9 @@
 
 import collections
 import contextlib
+import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -77,25 +78,30 @@ def predict(
     unreadable = sum(done.errors.get(escape(path), False) for path in paths)
     with _open(target, rows.header()) as file:
         predictions = judge.predict_files([*again, *missing], batch_size)
-        shown = _with_progress(predictions, len(again) + len(missing), bool(output))
-        for number, (prediction, judgment) in enumerate(shown):
-            line = rows.format(prediction, judgment)
-            if number < len(again):
-                if not prediction.error:
-                    _check_same(target, done.numbers, rows.numbers(line))
-                continue
-            file.write(line)
+        count = len(again) + len(missing)
+        shown = iter(_with_progress(predictions, count, bool(output)))
+        for prediction, judgment in itertools.islice(shown, len(again)):
+            if not prediction.error:
+                found = rows.numbers(rows.format(prediction, judgment))
+                _check_same(target, done.numbers, found)
+        for prediction, judgment in shown:
+            file.write(rows.format(prediction, judgment))
             unreadable += bool(prediction.error)
             differences.update(prediction.differences)
+    _report(differences, unreadable, len(paths))
+    return unreadable
+
+
+def _report(differences: Mapping[str, int], unreadable: int, count: int) -> None:
+    """Say how images differ from the run's, and how many cannot be read."""
     for note in new_images.in_words(differences):
         print(note, file=sys.stderr)
     if unreadable:
         print(
-            f"{unreadable:,} of {plural(len(paths), 'image')} cannot be read: see the "
+            f"{unreadable:,} of {plural(count, 'image')} cannot be read: see the "
             "column error",
             file=sys.stderr,
         )
-    return unreadable
 
 
 class Judge:

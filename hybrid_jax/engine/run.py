@@ -277,15 +277,13 @@ class Run:
           Predictions of a batch, and the scores float32 `[n, classes]` of its images.
         """
         for batch, logits in self._logits_of_files([*map(Path, paths)], batch_size):
-            rows = self._probabilities(logits, temperature)
-            found = zip(batch.paths, rows, batch.errors, batch.differences, strict=True)
-            yield (
-                [
-                    Prediction(str(path), None if error else row, error, differences)
-                    for path, row, error, differences in found
-                ],
-                self._scores(logits),
-            )
+            found = self._probabilities(logits, temperature)
+            rows = [
+                None if e else row for row, e in zip(found, batch.errors, strict=True)
+            ]
+            names = map(str, batch.paths)
+            predictions = map(Prediction, names, rows, batch.errors, batch.differences)
+            yield [*predictions], self._scores(logits)
 
     def open_images(
         self, path: str | os.PathLike, split: str = "", on_error: str = "stop"
