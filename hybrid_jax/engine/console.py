@@ -1,6 +1,8 @@
 """Show a run to a person: lines, and on a terminal a progress bar."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console, ConsoleRenderable
@@ -45,6 +47,13 @@ class Reporter:
         """Print a line to the screen and the log."""
         self._console.print(escape(text))
         self.note(text)
+
+    @contextlib.contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Show on a terminal what takes a while, as long as it does."""
+        is_shown = self._console.is_terminal
+        with self._console.status(what) if is_shown else contextlib.nullcontext():
+            yield
 
     def note(self, text: str) -> None:
         """Print a text to the log only."""

@@ -134,23 +134,36 @@ def evaluate(
     if coverage is not None:
         judge.check_coverage(coverage, has_members=bool(ensemble))
     with Reporter() as console:
-        predictions = judge.average([run, *map(judge.open, ensemble)])
-        comparison = None
-        if versus:
-            others = judge.average([judge.open(path) for path in versus])
-            comparison = " + ".join(versus), compare(predictions, others)
+        with console.busy("evaluating"):
+            found = _evaluate(judge, run, ensemble, versus, coverage)
         for note in dict.fromkeys(judge.notes()):
             console.say(note)
-        found = judge.evaluation(predictions, comparison)
-        if coverage is not None:
-            sets = run.conformal.sets(predictions.log_probabilities, coverage)
-            quality = judge_sets(predictions, sets, coverage)
-            found = dataclasses.replace(found, sets=quality)
         report.show(found, console)
         if output:
             report.write(found, Path(output))
             console.say(f"Written: {output}")
     return found
+
+
+def _evaluate(
+    judge: "_Judge",
+    run: Run,
+    ensemble: Sequence[str],
+    versus: Sequence[str],
+    coverage: float | None,
+) -> Evaluation:
+    """Return what is known of a run and its ensemble, see `evaluate`."""
+    predictions = judge.average([run, *map(judge.open, ensemble)])
+    comparison = None
+    if versus:
+        others = judge.average([judge.open(path) for path in versus])
+        comparison = " + ".join(versus), compare(predictions, others)
+    found = judge.evaluation(predictions, comparison)
+    if coverage is None:
+        return found
+    sets = run.conformal.sets(predictions.log_probabilities, coverage)
+    quality = judge_sets(predictions, sets, coverage)
+    return dataclasses.replace(found, sets=quality)
 
 
 def evaluate_run(run: Run) -> Evaluation:

@@ -36,7 +36,8 @@ def write_report(
     """
     runs = _open(workdirs, changed or {})
     with Reporter() as console:
-        size, notes = _write(runs, expand_user(output))
+        with console.busy("writing the report"):
+            size, notes = _write(runs, expand_user(output))
         for note in notes:
             console.say(note)
         console.say(f"Written: {output} ({size})")
@@ -56,7 +57,8 @@ def write_after_training(run: Run, folder: RunFolder, how_later: str) -> None:
     with Reporter(folder.log) as console:
         try:
             # What is left out is said in the page.
-            size, _ = _write({str(folder.path): run}, folder.report)
+            with console.busy("writing the report"):
+                size, _ = _write({str(folder.path): run}, folder.report)
         except Exception as error:  # whatever it is, the run is complete
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             why = kind + first_line(error).rstrip(".")
