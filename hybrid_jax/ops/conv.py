@@ -14,6 +14,7 @@ from jax import lax
 
 from hybrid_jax.ops.backend import use_cpu_implementations
 from hybrid_jax.ops.conv_patches import pad_map, tap_padding, tap_slices
+from hybrid_jax.ops.derivatives import define_derivatives
 
 
 def convolution_reference(
@@ -51,7 +52,7 @@ def convolution_product(
     return y.reshape(*patches.shape[:-1], features)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def convolution_unstrided(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Compute the reference at stride 1, with gradients that are fast inside loops.
 
@@ -65,6 +66,11 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple]:
     return convolution_reference(x, kernel), (x, kernel)
 
 
+def _tangent(saved: tuple, dx: jax.Array, dkernel: jax.Array) -> jax.Array:
+    x, kernel = saved
+    return convolution_reference(dx, kernel) + convolution_reference(x, dkernel)
+
+
 def _backward(saved: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     size, _, channels, features = kernel.shape
@@ -76,7 +82,7 @@ def _backward(saved: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     return dx, dkernel.reshape(kernel.shape)
 
 
-convolution_unstrided.defvjp(_forward, _backward)
+define_derivatives(convolution_unstrided, _forward, _tangent, _backward)
 
 
 def convolution(
