@@ -7,8 +7,8 @@ import pytest
 
 from hybrid_jax.models import create_model
 from hybrid_jax.models.attention import RelativeAttention
+from hybrid_jax.models.downsample import average_pool
 from hybrid_jax.models.features import extract_features
-from hybrid_jax.models.layers import average_pool
 from hybrid_jax.models.registry import block_plan, parse_stack
 from hybrid_jax.models.window_partition import block_partition, grid_partition
 from hybrid_jax.runtime import jit_once
