@@ -213,7 +213,7 @@ def test_stages_that_cannot_be_built(stack, said):
     ids=str,
 )
 def test_overrides_that_do_not_go_together(overrides):
-    with pytest.raises(ValueError, match=r"stages|all 1 or 2|no form"):
+    with pytest.raises(ValueError, match=r"stages|all 1 or 2|not one of pre"):
         create_model("coatnet_0", 3, 64, **overrides)
 
 
