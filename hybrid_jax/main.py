@@ -3,8 +3,7 @@
   hybrid-jax --config=digits
   hybrid-jax --config=digits --config.train.epochs=20
 
-The first trains a small network on handwritten digits, in a minute or two, in
-the folder runs/digits, and resumes it later. The second changes a field.
+The first trains, or resumes, in runs/digits; the second changes a field.
 """
 
 import importlib
@@ -26,6 +25,7 @@ COMMANDS = {
     "evaluate": "measure the accuracy of a trained run",
     "predict": "predict the classes of images with a trained run",
     "report": "write a page about runs: curves, mistakes, comparisons",
+    "equivariance": "measure what a shift of the image changes",
     "inspect": "look for problems in a data set before you train on it",
     "baselines": "test ordinary classifiers on an experiment's data",
     "sweep": "search the best values of an experiment's fields",
@@ -69,7 +69,7 @@ def load_command(name: str) -> Command:
 
 def usage() -> str:
     """Return the help of the whole program."""
-    commands = "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
+    commands = "\n".join(f"  {name:12} {what}" for name, what in COMMANDS.items())
     return (
         f"{__doc__}\nCommands:\n{commands}\n\n"
         "Flags: `hybrid-jax COMMAND --help`. The same: `python -m hybrid_jax.main`."

@@ -44,6 +44,8 @@ MAY_IMPORT = {
         "training",
         "weights",
     },
+    "equivariance": SCHEMA
+    | {"augment", "config", "data", "engine", "evaluation", "models", "training"},
     "evaluation": SCHEMA | {"data", "engine"},
     "baselines": SCHEMA | {"augment", "data"},
     "inspection": SCHEMA | {"augment", "data", "engine", "models"},
@@ -68,6 +70,7 @@ MAY_IMPORT = {
         "config",
         "data",
         "engine",
+        "equivariance",
         "evaluation",
         "export",
         "inspection",

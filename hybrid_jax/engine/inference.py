@@ -1,6 +1,7 @@
 """Run a trained network: its programs are compiled when they are first needed."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -58,15 +59,12 @@ class Inference:
           symmetry: see `training.step.compute_logits`.
         """
         size = batch_size_for(self._config.train.eval_batch_size, len(split))
-        order = EvaluationOrder(len(split), size)
-        batches: Any = BatchReader(split, order)
-        if not split.resident:
-            batches = PrefetchedBatches(batches, self._config.data.workers)
-        parts = []
-        for step in range(len(order)):
-            images, _, *beside = batches[step]
-            extents = beside[0] if beside else None
-            parts.append(self.logits(images, extents, size, symmetry))
+        parts = [
+            self.logits(images, extents, size, symmetry)
+            for images, _, extents in read_batches(
+                split, size, self._config.data.workers
+            )
+        ]
         return np.concatenate(parts)[: len(split)]
 
     def logits(
@@ -115,6 +113,28 @@ class Inference:
             lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), self._variables
         )
         return self._devices.state_shapes(shapes)
+
+
+def read_batches(
+    split: Split, batch_size: int, workers: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Yield a split once, in order; the last batch is padded with image 0.
+
+    Args:
+      split: streamed or in memory.
+      batch_size: images a batch.
+      workers: processes that decode streamed images; 0 decodes in threads.
+
+    Yields:
+      Images uint8 `[B, h, w, C]`, labels `[B]`, and extents `[B, 2]`, if any.
+    """
+    order = EvaluationOrder(len(split), batch_size)
+    batches: Any = BatchReader(split, order)
+    if not split.resident:
+        batches = PrefetchedBatches(batches, workers)
+    for step in range(len(order)):
+        images, labels, *beside = batches[step]
+        yield images, labels, beside[0] if beside else None
 
 
 def batch_size_for(batch_size: int, count: int) -> int:

@@ -1,0 +1,132 @@
+"""Measure how much a network's answers change where images are shifted.
+
+  hybrid-jax equivariance --model=astroformer_pico
+  hybrid-jax equivariance --workdir=runs/plain,runs/aps --precision=float64
+
+A model is compared with variants of itself: circular padding with a relative
+bias on the torus, low-pass or adaptive strides. Runs that differ in seeds alone
+are one row, with 95 % intervals. Prints errors under cyclic shifts, whether
+predictions stay, the Lie derivative, accuracy, and cost; by stage in the files.
+
+  --model=NAME           with random weights, on noise of 32 px
+  --workdir=DIR[,DIR]    folders of runs, on the images of their test split
+  --checkpoint=WHICH     of runs: best, last, a step, all, or A,B [tested]
+  --weights=KIND         of runs: trained, random, or both [both]
+  --images=N             images for errors and derivatives [32]
+  --every-shift=N        images of which every shift is measured [4096 shifts]
+  --precision=TYPE       float32 or float64 [float32]
+  --seed=N               of shifts, random weights and noise [0]
+  --output=DIR           new folder of JSON, CSV and figure [equivariance/NAME]
+  --config.FIELD=VALUE   config.model or data.image_size; of runs, free fields
+  --flagfile=FILE        read more flags from a file, one on each line
+
+Exit code: 0, or 2 for an error that you can fix.
+"""
+
+import os
+import typing
+from pathlib import Path
+
+from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.cli.options import TEXT, Option, integer, one_of
+from hybrid_jax.errors import UserError, closest, report_out_of_memory
+from hybrid_jax.paths import expand_user
+
+FOLDER = "equivariance"
+BOTH = ("trained", "random")
+OPTIONS = (
+    Option("model", TEXT, ""),
+    Option("workdir", TEXT, ""),
+    Option("checkpoint", TEXT, ""),
+    Option("weights", one_of("trained", "random", "both"), "both"),
+    Option("images", integer(1), 32),
+    Option("every-shift", integer(0)),
+    Option("precision", one_of("float32", "float64"), "float32"),
+    Option("seed", integer(0), 0),
+    Option("output", TEXT, ""),
+)
+
+
+def run(call: Call) -> None:
+    """Measure the networks that a command line asks for.
+
+    Raises:
+      UserError: something that the user can fix.
+    """
+    # Imported here, so that help is instant and mistakes are found before jax loads.
+    from hybrid_jax.cli import flags
+
+    parsed = flags.parse(call.arguments, OPTIONS, takes_config=True)
+    if parsed.config is not None:
+        raise UserError("--config is of no use here: give --model, or --workdir")
+    values = parsed.values
+    workdirs = _check_networks(values)
+    from hybrid_jax.equivariance.command import check_fields, compare
+    from hybrid_jax.equivariance.measure import Settings
+
+    fields = check_fields(parsed.changed) if values["model"] else parsed.changed
+    settings = Settings(
+        images=values["images"],
+        every_shift=values["every-shift"],
+        seed=values["seed"],
+        precision=values["precision"],
+    )
+    with report_out_of_memory():
+        compare(
+            settings,
+            _output(values, workdirs),
+            model=values["model"],
+            workdirs=workdirs,
+            fields=fields,
+            checkpoint=values["checkpoint"],
+            weights=BOTH if values["weights"] == "both" else (values["weights"],),
+        )
+
+
+def _check_networks(values: dict[str, typing.Any]) -> list[str]:
+    """Return the folders of the runs; none of a model.
+
+    Raises:
+      UserError: there is neither a model nor a run, or both, or one does not exist.
+    """
+    from hybrid_jax.cli import workdirs
+    from hybrid_jax.models.registry import MODELS
+
+    model, folders = values["model"], values["workdir"]
+    if bool(model) == bool(folders):
+        raise UserError("give --model=NAME or --workdir=DIR, one of them")
+    if model:
+        if model not in MODELS:
+            raise UserError(f"no model is called {model!r}{closest(model, MODELS)}")
+        for name, rest in (("checkpoint", ""), ("weights", "both")):
+            if values[name] != rest:
+                raise UserError(f"--{name} is of a run: leave it out beside --model")
+        return []
+    found: list[str] = folders.split(",")
+    for folder in found:
+        workdirs.check_run(workdirs.resolve_workdir(folder, None))
+        if found.count(folder) > 1:
+            raise UserError(f"--workdir={folders} names {folder} twice")
+    return found
+
+
+def _output(values: dict[str, typing.Any], workdirs: list[str]) -> Path:
+    """Return the folder for the results: a given one, or a new one.
+
+    Raises:
+      UserError: it cannot be written, or is not empty.
+    """
+    from hybrid_jax.cli.workdirs import next_free_workdir
+    from hybrid_jax.evaluation.report import check_folder
+
+    if values["output"]:
+        check_folder(values["output"])
+        return expand_user(values["output"])
+    name = values["model"] or os.path.basename(workdirs[0].rstrip(os.sep))
+    default = os.path.join(FOLDER, name)
+    if os.path.lexists(default):
+        default = next_free_workdir(default)
+    return Path(default)
+
+
+COMMAND = Command(__doc__.strip(), run, "nothing was written", huge_pages=True)

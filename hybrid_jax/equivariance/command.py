@@ -1,0 +1,102 @@
+"""Measure all networks that are asked for, and tell and write what was found."""
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hybrid_jax.engine.console import Reporter
+from hybrid_jax.equivariance import networks, report
+from hybrid_jax.equivariance.measure import Settings, costs, measure
+from hybrid_jax.errors import UserError
+
+
+def compare(
+    settings: Settings,
+    folder: Path,
+    *,
+    model: str = "",
+    workdirs: Sequence[str] = (),
+    fields: dict[str, Any],
+    checkpoint: str = "",
+    weights: Sequence[str] = (networks.TRAINED, networks.RANDOM),
+) -> list[report.Row]:
+    """Measure a model and its variants, or runs; print and write what is found.
+
+    Args:
+      settings: how much is measured.
+      folder: for JSON, CSV and figure.
+      model: name; runs are measured without one.
+      workdirs: folders of the runs.
+      fields: of `create_model` beside the name, or free ones of the runs' configs.
+      checkpoint: of the runs, see `load_run`.
+      weights: of the runs, see `networks.runs_of`.
+
+    Raises:
+      UserError: there is no such model or run, or its images cannot be had.
+    """
+    # Double precision is a mode of the process, which arrays that exist do not follow.
+    with _precision(settings.precision), Reporter() as console:
+        dtype = jnp.dtype(settings.precision)
+        with console.busy("opening"):
+            if model:
+                found = networks.variants_of(
+                    model, fields, settings.images, dtype, settings.seed
+                )
+            else:
+                found = networks.runs_of(workdirs, checkpoint, fields, weights, dtype)
+        measured = [measure(each, settings, console.busy) for each in found.subjects]
+        with console.busy("timing"):
+            rows = report.rows_of(measured, costs(found.subjects, settings))
+        notes = [*found.notes, *_unmeasured(found.subjects, settings)]
+        report.show(rows, console)
+        for note in dict.fromkeys(notes):
+            console.say(note)
+        report.write(rows, dataclasses.asdict(settings), notes, folder)
+        console.say(f"Written: {folder}")
+    return rows
+
+
+def _precision(name: str) -> contextlib.AbstractContextManager:
+    if name == "float64":
+        doubled: contextlib.AbstractContextManager = jax.enable_x64(True)
+        return doubled
+    return contextlib.nullcontext()
+
+
+def _unmeasured(subjects: Sequence[networks.Subject], settings: Settings) -> list[str]:
+    """Say where not every shift was measured."""
+    return [
+        f"{subject.row}: not every one of the {height * width:,} cyclic shifts was "
+        "measured; --every-shift=1 does so for an image"
+        for subject in subjects
+        for height, width in [subject.model.image_size]
+        if settings.every_shift is None
+        if not settings.shifted_images((height, width))
+    ]
+
+
+def check_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `create_model` that fields of a config are.
+
+    Raises:
+      UserError: one is about no model.
+    """
+    found = {}
+    for name, value in fields.items():
+        group, _, leaf = name.rpartition(".")
+        if name == "data.image_size":
+            if value:
+                found["image_size"] = tuple(map(int, value))
+        elif group == "model" and leaf != "name":
+            found[leaf] = value
+        else:
+            raise UserError(
+                f"--config.{name} means nothing to a model without a run: give fields "
+                "of config.model and config.data.image_size"
+            )
+    return found

@@ -1,0 +1,214 @@
+"""Relative errors of a network's maps and logits, and their Lie derivative.
+
+The relative error of `f` under a shift `S` of an image `x` is `|f(Sx) - S f(x)| /
+|f(x)|`, in the Euclidean norm over all of a map; logits do not move, so theirs is
+`|f(Sx) - f(x)| / |f(x)|`. Of several images and directions, the largest counts.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybrid_jax.equivariance import shifts as moving
+from hybrid_jax.models.hybrid import HybridNet
+
+SHIFTS = (1, 2, 4, 8, 16, 32)  # pixels; those below the side are measured
+DIRECTIONS = ((1, 0), (0, 1), (1, 1))  # down, to the right, both
+CHUNK = 64  # shifts of an image at a time
+LOGITS = "logits"
+
+
+class Forward:
+    """Run a network and its weights, in evaluation mode, on normalized images."""
+
+    def __init__(self, model: Any, variables: dict):
+        """Hold both; programs are compiled when they are first needed."""
+        self.model = model
+        self._variables = jax.tree.map(jnp.asarray, variables)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return height and width of the images."""
+        height, width = self.model.image_size
+        return height, width
+
+    def logits(self, images: Any) -> jax.Array:
+        """Return logits `[B, classes]` of images `[B, H, W, C]`."""
+        return self._logits(self._variables, images)
+
+    def outputs(self, images: Any) -> dict[str, np.ndarray]:
+        """Return the map `[B, h, w, c]` behind each part by name, and logits last."""
+        *maps, logits = map(np.asarray, self._outputs(self._variables, images))
+        is_hybrid = isinstance(self.model, HybridNet)
+        names = [
+            f"stage{i}" if is_hybrid else f"block{i + 1}" for i in range(len(maps))
+        ]
+        if is_hybrid:
+            names[0] = "stem"
+        return dict(zip(names, maps, strict=True)) | {LOGITS: logits}
+
+    def slopes(self, images: Any) -> jax.Array:
+        """Return derivatives of probabilities by shifts, `[2, B, classes]` a pixel."""
+        return self._slopes(self._variables, images)
+
+    @functools.cached_property
+    def _logits(self) -> Callable:
+        return jax.jit(self.model.apply)
+
+    @functools.cached_property
+    def _outputs(self) -> Callable:
+        def outputs(variables: dict, images: jax.Array) -> list[jax.Array]:
+            logits, sown = self.model.apply(
+                variables, images, mutable=["intermediates"]
+            )
+            return [*sown["intermediates"]["maps"], logits]
+
+        return jax.jit(outputs)
+
+    @functools.cached_property
+    def _slopes(self) -> Callable:
+        def slopes(variables: dict, images: jax.Array) -> jax.Array:
+            def probabilities(shift: jax.Array) -> jax.Array:
+                offsets = jnp.broadcast_to(shift, (len(images), 2))
+                moved = moving.shift_before_camera(images, offsets)
+                return nn.softmax(self.model.apply(variables, moved))
+
+            still = jnp.zeros(2, images.dtype)
+            axes = jnp.eye(2, dtype=images.dtype)
+            return jnp.stack(
+                [jax.jvp(probabilities, [still], [axis])[1] for axis in axes]
+            )
+
+        return jax.jit(slopes)
+
+
+def relative_errors(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return `|found - expected| / |expected|` of each of `B` arrays, float64 `[B]`."""
+    found, expected = (
+        np.asarray(x, np.float64).reshape(len(x), -1) for x in (found, expected)
+    )
+    return np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
+
+
+def aligned_errors(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the least relative error over all cyclic shifts of `expected`.
+
+    Where a stride does not divide a shift, no shift of the map is the right one. This
+    is the error up to that choice: 0 if the map is that of another phase of the image,
+    shifted as a whole.
+
+    Args:
+      found, expected: `[B, h, w, c]`.
+
+    Returns:
+      float64 `[B]`.
+    """
+    found, expected = (np.asarray(x, np.float64) for x in (found, expected))
+    spectra = [np.fft.fft2(x, axes=(1, 2)) for x in (found, expected)]
+    products = np.fft.ifft2((spectra[0] * spectra[1].conj()).sum(-1), axes=(1, 2))
+    best = products.real.reshape(len(found), -1).argmax(1)
+    offsets = np.stack(np.unravel_index(best, found.shape[1:3]), 1)
+    moved = [
+        np.roll(x, offset, (0, 1)) for x, offset in zip(expected, offsets, strict=True)
+    ]
+    return relative_errors(found, np.stack(moved))
+
+
+def map_errors(
+    found: np.ndarray, expected: np.ndarray, shift: Sequence[int], size: Sequence[int]
+) -> np.ndarray:
+    """Return the relative error of each map under a cyclic shift of its image.
+
+    Where the stride divides the shift, the map is to be shifted by as many of its own
+    pixels; elsewhere see `aligned_errors`.
+
+    Args:
+      found, expected: maps `[B, h, w, c]` of the shifted and of the original images.
+      shift: of the images.
+      size: height and width of the images.
+
+    Returns:
+      float64 `[B]`.
+    """
+    pairs = [*zip(shift, size, expected.shape[1:3], strict=True)]
+    if any(pixels * length % side for pixels, side, length in pairs):
+        return aligned_errors(found, expected)
+    offset = [pixels * length // side for pixels, side, length in pairs]
+    return relative_errors(found, np.roll(expected, offset, (1, 2)))
+
+
+def shift_errors(
+    forward: Forward, images: np.ndarray, shifts: Sequence[int] = SHIFTS
+) -> dict[str, dict[str, float]]:
+    """Return the largest relative error of each part under cyclic shifts.
+
+    Args:
+      forward: the network.
+      images: `[B, H, W, C]`.
+      shifts: pixels; each is made in all `DIRECTIONS`. Those that are no shorter than
+        a side are left out.
+
+    Returns:
+      For stem and stages, or blocks, and for `logits`: error by shift.
+    """
+    still = forward.outputs(images)
+    errors: dict[str, dict[str, float]] = {name: {} for name in still}
+    for pixels in (n for n in shifts if n < min(forward.size)):
+        for direction in DIRECTIONS:
+            shift = [pixels * part for part in direction]
+            moved = forward.outputs(np.roll(images, shift, (1, 2)))
+            for name, expected in still.items():
+                if name == LOGITS:
+                    found = relative_errors(moved[name], expected)
+                else:
+                    found = map_errors(moved[name], expected, shift, forward.size)
+                row = errors[name]
+                row[str(pixels)] = max(row.get(str(pixels), 0.0), float(found.max()))
+    return errors
+
+
+def every_shift_error(forward: Forward, images: np.ndarray) -> float:
+    """Return the largest relative error of logits over all cyclic shifts.
+
+    Args:
+      forward: the network.
+      images: `[B, H, W, C]`; each is shifted in `H * W` ways.
+    """
+    height, width = forward.size
+    shifts = np.stack(np.divmod(np.arange(height * width), width), 1)
+    move, largest = jax.jit(moving.shift_cyclic), 0.0
+    for image in images:
+        many = np.broadcast_to(image, (CHUNK, *image.shape))
+        expected = np.asarray(forward.logits(many))
+        for first in range(0, len(shifts), CHUNK):
+            chunk = np.resize(shifts[first : first + CHUNK], (CHUNK, 2))
+            found = np.asarray(forward.logits(move(many, chunk)))
+            largest = max(largest, float(relative_errors(found, expected).max()))
+    return largest
+
+
+def lie_derivative(forward: Forward, images: np.ndarray) -> float:
+    """Return how fast probabilities change with a shift of the image, a pixel.
+
+    It is the mean absolute derivative over both axes, images and classes, of a
+    sub-pixel shift before a camera.
+
+    Source: Gruver et al. 2023, The Lie derivative for measuring learned equivariance.
+    """
+    return float(np.abs(np.asarray(forward.slopes(images))).mean())
+
+
+def symmetry_errors(forward: Forward, images: np.ndarray) -> dict[str, float]:
+    """Return the largest relative error of logits, turned and mirrored, by name."""
+    still = np.asarray(forward.logits(images))
+    return {
+        name: float(
+            relative_errors(np.asarray(forward.logits(move(images))), still).max()
+        )
+        for name, move in moving.symmetries(*forward.size).items()
+    }

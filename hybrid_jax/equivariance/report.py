@@ -1,0 +1,238 @@
+"""What was measured: tables on the screen; JSON, CSV and a figure in a folder."""
+
+import csv
+import io
+import itertools
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax.traverse_util import flatten_dict
+
+from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.intervals import in_words, interval, mean
+from hybrid_jax.engine.json_files import write_json, write_whole
+from hybrid_jax.equivariance.agreement import (
+    ANY,
+    CONSISTENCY,
+    CROP,
+    SMALL,
+    STILL,
+    SUBPIXEL,
+)
+from hybrid_jax.equivariance.measure import Measured
+from hybrid_jax.equivariance.measures import LOGITS
+from hybrid_jax.equivariance.networks import TRAINED
+from hybrid_jax.equivariance.shifts import MIRRORED, TURNED
+from hybrid_jax.errors import escape, plural
+from hybrid_jax.plots import COLORS, saved_axes
+from hybrid_jax.runtime import source_version
+
+if typing.TYPE_CHECKING:
+    from rich.table import Table
+
+JSON, CSV, FIGURE = "equivariance.json", "equivariance.csv", "equivariance"
+MARKERS = "osD^vP"
+FLOOR = 1e-17  # drawn for an error of 0, which has no logarithm
+
+
+def _scientific(values: Sequence[float]) -> str:
+    """Return mean and 95 % interval, such as `7.3e-02 ± 1.1e-02`."""
+    found, middle = interval(values), f"{mean(values):.1e}"
+    return middle if found is None else f"{middle} ± {(found[1] - found[0]) / 2:.1e}"
+
+
+class Column(NamedTuple):
+    """A column of a table on the screen.
+
+    Attributes:
+      title: its head.
+      path: of its numbers, see `Row.numbers`.
+      show: puts those of all runs of a row into words.
+    """
+
+    title: str
+    path: str
+    show: Callable[[Sequence[float]], str] = in_words
+
+
+# The tables on the screen. One whose first column nobody has is left out.
+TABLES = {
+    "Relative error of logits under cyclic shifts, and Lie derivative": (
+        Column("1 px", f"errors/{LOGITS}/1", _scientific),
+        Column("8 px", f"errors/{LOGITS}/8", _scientific),
+        Column("every", "every_shift/error", _scientific),
+        Column("Lie, a pixel", "lie_derivative", _scientific),
+    ),
+    "Images whose predicted class stays": (
+        Column("-3 to 2 px", f"agreement/{SMALL}"),
+        Column("two crops", f"agreement/{CONSISTENCY}"),
+        Column("turned 180", f"agreement/{TURNED}"),
+        Column("mirrored", f"agreement/{MIRRORED}"),
+    ),
+    "Accuracy": (
+        Column("as it is", f"accuracy/{STILL}"),
+        Column("any cyclic", f"accuracy/{ANY}"),
+        Column("crops", f"accuracy/{CROP}"),
+        Column("sub-pixel", f"accuracy/{SUBPIXEL}"),
+    ),
+    "Cost": (
+        Column("parameters", "cost/parameters", lambda found: f"{found[0]:,.0f}"),
+        Column("MMACs", "cost/macs", lambda found: f"{found[0] / 1e6:,.2f}"),
+        Column("ms an image", "cost/milliseconds", lambda found: f"{found[0]:.3f}"),
+    ),
+}
+
+
+class Row(NamedTuple):
+    """Networks that differ in seeds alone.
+
+    Attributes:
+      name, weights: see `networks.Subject`.
+      runs: what was measured of each.
+      cost: parameters, MACs and milliseconds an image.
+    """
+
+    name: str
+    weights: str
+    runs: list[Measured]
+    cost: dict[str, Any]
+
+    @property
+    def numbers(self) -> dict[str, list[float]]:
+        """Return each number of all runs by its path, such as `errors/logits/1`."""
+        flat = [
+            flatten_dict(run.values | {"cost": self.cost}, sep="/") for run in self.runs
+        ]
+        return {
+            path: [row[path] for row in flat]
+            for path in flat[0]
+            if all(path in row for row in flat)
+        }
+
+    @property
+    def title(self) -> str:
+        """Return name and kind of weights."""
+        return f"{self.name} ({self.weights})"
+
+
+def rows_of(measured: Sequence[Measured], costs: dict[str, dict]) -> list[Row]:
+    """Return measurements by row and kind of weights, in their order."""
+    found: dict[tuple[str, str], list[Measured]] = {}
+    for each in measured:
+        found.setdefault((each.row, each.weights), []).append(each)
+    return [Row(*key, runs, costs[key[0]]) for key, runs in found.items()]
+
+
+def show(rows: Sequence[Row], console: Reporter) -> None:
+    """Print tables of what shifts change, and what networks reach and cost."""
+    for title, columns in TABLES.items():
+        if any(columns[0].path in row.numbers for row in rows):
+            console.print(_table(title, rows, columns))
+    for line in dict.fromkeys(_counts(run.values) for row in rows for run in row.runs):
+        console.say(line)
+
+
+def _counts(values: dict[str, Any]) -> str:
+    """Say how many images numbers are of."""
+    shifted = values.get("every_shift", {}).get("images", 0)
+    every = f"every cyclic shift of {plural(shifted, 'image')}; " if shifted else ""
+    return (
+        f"Errors are the largest of {plural(values['images'], 'image')}; {every}"
+        f"predictions of {plural(values['predicted'], 'image')}"
+    )
+
+
+def _table(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> "Table":
+    """Return a row for each network."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("network", overflow="fold")
+    for column in columns:
+        table.add_column(column.title, justify="right", no_wrap=True)
+    for row in rows:
+        found = row.numbers
+        cells = [c.show(found[c.path]) if c.path in found else "-" for c in columns]
+        table.add_row(escape(row.title), *cells)
+    return table
+
+
+def write(
+    rows: Sequence[Row], settings: dict[str, Any], notes: Sequence[str], folder: Path
+) -> None:
+    """Write JSON with everything, CSV with a line a run, and a figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "hybrid_jax": source_version(),
+        "settings": settings,
+        "left out": [*notes],
+        "rows": [_as_json(row) for row in rows],
+    }
+    write_json(folder / JSON, about)
+    write_whole(folder / CSV, _as_csv(rows))
+    draw(rows, folder / FIGURE)
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    numbers = {k: v for k, v in row.numbers.items() if not k.startswith("cost/")}
+    return {
+        "network": row.name,
+        "weights": row.weights,
+        "cost": row.cost,
+        "runs": [{"name": run.name} | run.values for run in row.runs],
+        "mean": {path: mean(values) for path, values in numbers.items()},
+        "interval_95": {path: interval(values) for path, values in numbers.items()},
+    }
+
+
+def _as_csv(rows: Sequence[Row]) -> str:
+    lines = [
+        {"network": row.name, "weights": row.weights, "run": run.name}
+        | row.cost
+        | flatten_dict(run.values, sep="/")
+        for row in rows
+        for run in row.runs
+    ]
+    names = dict.fromkeys(name for line in lines for name in line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*names], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw the error of logits against the shift, a line a row."""
+    with saved_axes(path, (6.4, 4.4)) as (axes,):
+        looks = zip(itertools.cycle(COLORS), itertools.cycle(MARKERS), strict=False)
+        for row, (color, marker) in zip(rows, looks, strict=False):
+            errors = _errors_by_shift(row)
+            axes.plot(
+                [*errors],
+                [max(error, FLOOR) for error in errors.values()],
+                color=color,
+                marker=marker,
+                ls="-" if row.weights == TRAINED else "--",
+                markersize=4,
+                lw=1.4,
+                label=row.title,
+            )
+        shifts = sorted({shift for row in rows for shift in _errors_by_shift(row)})
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xticks(shifts, [*map(str, shifts)])
+        axes.set_xlabel("cyclic shift in pixels")
+        axes.set_ylabel("largest relative error of logits")
+        axes.legend(fontsize=8, frameon=False)
+
+
+def _errors_by_shift(row: Row) -> dict[int, float]:
+    """Return the mean error of logits of a row's runs, by shift in pixels."""
+    start = f"errors/{LOGITS}/"
+    return {
+        int(path.removeprefix(start)): mean(values)
+        for path, values in row.numbers.items()
+        if path.startswith(start)
+    }
