@@ -1,10 +1,10 @@
-"""scaling/cifar100: accuracy on CIFAR-100 against parameters, MACs, step time and memory.
+"""scaling/cifar100: accuracy on CIFAR-100 against what models cost.
 
     hybrid-jax study scaling --config=scaling/cifar100
 
-The recipe is that of configs/cifar100.py for every model, 300 epochs of all training
-images; nothing is tuned for one of them. For accelerators; no result of this project's
-own yet.
+The recipe is that of configs/cifar100.py for every model, 300 epochs of all
+training images; nothing is tuned for one of them. For accelerators; no result of this
+project's own yet.
 """
 
 from hybrid_jax.config import experiment

@@ -1,4 +1,4 @@
-"""scaling/galaxy10: accuracy on Galaxy10 against parameters, MACs, step time and memory.
+"""scaling/galaxy10: accuracy on Galaxy10 against what models cost.
 
     hybrid-jax study scaling --config=scaling/galaxy10
 

@@ -6,8 +6,8 @@
 
 For two cores of a CPU: 200 steps of 50 images at 32 px. The recipe is that of
 configs/few_images.py but for its length. All maps begin at 16x16, those of wide
-residual networks too, and end at 4x4; a ViT has patches of 4 px. Without other flags, the
-first 50 images of each class train, and the last weights are tested.
+residual networks too, and end at 4x4; a ViT has patches of 4 px. Without other flags,
+the first 50 images of each class train, and the last weights are tested.
 """
 
 from hybrid_jax.config import experiment

@@ -1,10 +1,10 @@
-"""scaling/tinyimagenet: accuracy on Tiny ImageNet against parameters, MACs, step time and memory.
+"""scaling/tinyimagenet: accuracy on Tiny ImageNet against what models cost.
 
     hybrid-jax study scaling --config=scaling/tinyimagenet
 
-The recipe is that of configs/tinyimagenet.py for every model, 300 epochs of all training
-images; nothing is tuned for one of them. For accelerators; no result of this project's
-own yet.
+The recipe is that of configs/tinyimagenet.py for every model, 300 epochs of all
+training images; nothing is tuned for one of them. For accelerators; no result of this
+project's own yet.
 """
 
 from hybrid_jax.config import experiment

@@ -70,7 +70,7 @@ def experiment(name: str, model: str) -> ConfigDict:
 
 
 def study_models(text: str) -> list[str]:
-    """Return the models that an experiment's file has for studies; often there are none.
+    """Return the models that an experiment's file has for studies; there may be none.
 
     Raises:
       UserError: they are no texts.
