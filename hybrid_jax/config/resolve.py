@@ -7,6 +7,7 @@ dataclasses, whose parts are passed inward.
 
 import ast
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,11 @@ from absl import flags
 from ml_collections import ConfigDict, FieldReference
 
 from hybrid_jax.config.field import Field
-from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.config.schema import FIELDS, Config, ModelConfig
 from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.errors import UserError, closest
+from hybrid_jax.models.block_config import BlockConfig
+from hybrid_jax.models.choices import CHOICES, check_torus, check_windows
 from hybrid_jax.models.registry import (
     MODELS,
     HybridRow,
@@ -205,6 +208,29 @@ def _check_together(config: Config) -> None:
         if isinstance(row, HybridRow) and passes_strides_over(row, strides):
             strides = row.strides
         check_image_size(config.data.image_size, strides)
+        if isinstance(row, HybridRow):
+            _check_torus(config, strides, len(row.depths))
+
+
+def _check_torus(config: Config, strides: tuple[int, ...], stages: int) -> None:
+    """Refuse an image with other sides than a network on a torus takes.
+
+    Raises:
+      UserError: with a size that would do.
+    """
+    height, width = config.data.image_size
+    size = as_size((height, width))
+    strides = strides or choose_strides(size, stages)
+    try:
+        check_torus(block_config_of(config.model), size, strides)
+    except ValueError as error:
+        raise UserError(f"config.model.{error} (config.data.image_size)") from None
+
+
+def block_config_of(model: ModelConfig) -> BlockConfig:
+    """Return the config of a hybrid's blocks, with the choices of a config."""
+    chosen = {name: getattr(model, name) for name in CHOICES if getattr(model, name)}
+    return dataclasses.replace(MODELS[model.name].block_config, **chosen)
 
 
 def _check_meaning(config: Config) -> None:
@@ -212,7 +238,12 @@ def _check_meaning(config: Config) -> None:
     values = config.flat()
     for deciding, holds, others, way_out in (
         # Strides suit a data set, for whichever hybrid; a ViT passes them over.
-        ("model.name", _is_vit, ("model.stack", "model.attention"), "take a hybrid"),
+        (
+            "model.name",
+            _is_vit,
+            ("model.stack", *(f"model.{name}" for name in CHOICES)),
+            "take a hybrid",
+        ),
         ("model.name", _is_hybrid, ("model.patch_size",), "take a ViT"),
         ("data.name", _is_folder, ("data.label", "data.manual_dir"), ""),
         (
@@ -316,6 +347,8 @@ def _check_stages(config: Config) -> None:
             "one of each stage"
         )
     try:
-        check_heads(block_plan(stack, row.widths, row.depths))
+        plan = block_plan(stack, row.widths, row.depths)
+        check_heads(plan)
+        check_windows(plan, block_config_of(config.model))
     except ValueError as error:
         raise UserError(f"{error} (config.model.stack, config.model.name)") from None

@@ -12,6 +12,7 @@ from hybrid_jax.config import rules
 from hybrid_jax.config.data_fields import AugmentConfig, DataConfig
 from hybrid_jax.config.field import Field, field, fields_of, value_of
 from hybrid_jax.config.training_fields import LossConfig, OptimConfig, TrainConfig
+from hybrid_jax.models.choices import CHOICES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,24 @@ class ModelConfig:
         "of a ViT; 0 is 16 px, or what leaves 7x7 patches or more",
     )
     attention: str = field(
-        "pre", rules.one_of("pre", "post"), "relative bias before or after the softmax"
+        "pre",
+        rules.one_of(*CHOICES["attention"]),
+        "relative bias before or after the softmax",
+    )
+    relative_bias: str = field(
+        "",
+        rules.one_of("", *CHOICES["relative_bias"]),
+        "its source; torus: offsets modulo the map; empty is the model's own",
+    )
+    padding: str = field(
+        "",
+        rules.one_of("", *CHOICES["padding"]),
+        "of convolutions and local attention; empty is the model's own",
+    )
+    downsample: str = field(
+        "strided",
+        rules.one_of(*CHOICES["downsample"]),
+        "stride, low-pass before it, or the phase of largest norm",
     )
     drop_path: float = field(0.0, rules.RATE, "stochastic depth of the last block")
     dropout: float = field(0.0, rules.RATE, "before the classifier")

@@ -112,13 +112,12 @@ def _convert_to_timm(
         f"    network = timm.create_model({name!r}, {given})",
         f"    network.load_state_dict(safetensors.torch.load_file({target!r}))",
     ]
-    strides = getattr(model, "strides", timm_models.TIMM_STRIDES)
-    if strides != timm_models.TIMM_STRIDES:
-        notes.append(
-            f"timm halves at every stage, and this network has strides {strides}: it "
-            "takes the weights, but computes other logits with them"
-        )
-    elif arguments["img_size"] != model.image_size:
+    reasons = timm_models.other_logits(model)
+    notes += [
+        f"{reason}: it takes the weights, but computes other logits with them"
+        for reason in reasons
+    ]
+    if not reasons and arguments["img_size"] != model.image_size:
         notes.append(
             f"timm builds it for images of {arguments['img_size']}, which have maps of "
             "the same sizes"

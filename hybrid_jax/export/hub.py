@@ -32,7 +32,7 @@ from hybrid_jax.weights.files import (
     read_file,
     shapes_of,
 )
-from hybrid_jax.weights.timm_models import TIMM_STRIDES, Arrays, timm_arguments
+from hybrid_jax.weights.timm_models import Arrays, other_logits, timm_arguments
 from hybrid_jax.weights.timm_names import to_timm
 
 CONFIG, CARD = "config.json", "README.md"
@@ -141,12 +141,8 @@ def _timm_arguments(run: Run) -> tuple[str, dict[str, Any]]:
         raise UserError(
             f"timm has no probabilities of the loss {run.network.loss.name}: {way_out}"
         )
-    strides = getattr(run.model, "strides", TIMM_STRIDES)
-    if {*strides} != {*TIMM_STRIDES}:
-        raise UserError(
-            f"timm halves images at every stage, and this network has strides "
-            f"{strides}: {way_out}"
-        )
+    for reason in other_logits(run.model):
+        raise UserError(f"{reason}: {way_out}")
     ours, theirs = tuple(run.network.image_size), tuple(arguments["img_size"])
     if ours != theirs:
         raise UserError(

@@ -4,6 +4,12 @@ import dataclasses
 import typing
 
 from hybrid_jax.errors import closest
+from hybrid_jax.models.choices import (
+    CHOICES,
+    check_choices,
+    check_torus,
+    check_windows,
+)
 from hybrid_jax.models.registry import (
     MODELS,
     ViTRow,
@@ -41,8 +47,9 @@ def create_model(
       num_classes: number of logits.
       image_size: pixels, one side or `(height, width)`; decides strides or patches
         unless they are given, and the size of bias tables and position embeddings.
-      **overrides: other fields of `HybridNet` or `ViT`. `stack` also as a string;
-        `attention`, where the relative bias enters, `pre` or `post` the softmax.
+      **overrides: other fields of `HybridNet` or `ViT`, `stack` also as a string; and
+        of a hybrid, fields of its block config that `CHOICES` lists: `attention`,
+        `padding`, `relative_bias` and `downsample`.
 
     Returns:
       A Flax module: `model.init(key, images)`, `model.apply(variables, images)` with
@@ -50,7 +57,8 @@ def create_model(
 
     Raises:
       ValueError: unknown name, an image too small for the strides, stages that do not
-        go together, or one that is too narrow for attention.
+        go together, one that is too narrow for attention, or a choice that the blocks
+        or the image do not allow.
     """
     if name not in MODELS:
         raise ValueError(
@@ -60,15 +68,9 @@ def create_model(
     fields = vars(row) | {"num_classes": num_classes, "image_size": as_size(image_size)}
     fields |= overrides
     del fields["timm"]
-    if "attention" in fields:
-        form = fields.pop("attention")
-        if form not in ("pre", "post") or isinstance(row, ViTRow):
-            raise ValueError(
-                f"attention={form!r} is no form of relative attention here"
-            )
-        fields["block_config"] = dataclasses.replace(
-            fields["block_config"], attention=form
-        )
+    chosen = {name: fields.pop(name) for name in CHOICES if name in fields}
+    check_choices(row, chosen)
+    fields["block_config"] = dataclasses.replace(fields["block_config"], **chosen)
     return (
         _create_vit(**fields) if isinstance(row, ViTRow) else _create_hybrid(**fields)
     )
@@ -91,8 +93,10 @@ def _create_hybrid(
             f"{stages} stages and a stem"
         )
     check_strides(image_size, strides)
+    check_torus(fields["block_config"], image_size, strides)
     model = HybridNet(stack=stack, image_size=image_size, strides=strides, **fields)
     check_heads(model.plan)
+    check_windows(model.plan, fields["block_config"])
     return model
 
 

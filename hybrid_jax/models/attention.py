@@ -31,6 +31,21 @@ def relative_position_index(height: int, width: int) -> np.ndarray:
     return dy * (2 * width - 1) + dx
 
 
+def torus_position_index(height: int, width: int) -> np.ndarray:
+    """Return the row of a flattened table `[H, W, N]` for every pair of positions.
+
+    Offsets are those of a torus, where a position and one a whole map further are the
+    same; so a cyclic shift of the map leaves the bias of every pair as it is.
+
+    Returns:
+      `[P, P]` integers; entry `(i, j)` numbers `(i - j) mod (height, width)`.
+    """
+    y, x = np.divmod(np.arange(height * width), width)
+    dy = (y[:, None] - y[None, :]) % height
+    dx = (x[:, None] - x[None, :]) % width
+    return dy * width + dx
+
+
 class OffsetMLP(nn.Module):
     """Relative bias as a function of the offset (Liu et al. 2022, Swin V2).
 
@@ -125,20 +140,18 @@ class RelativeAttention(nn.Module):
     ) -> jax.Array | None:
         """Return the bias `[N, P, P]`, float32; None without positions."""
         config = self.block_config
-        if config.position == "none":
+        if config.relative_bias == "none":
             return None
-        if config.position == "mlp":
-            mlp = OffsetMLP(config.position_hidden, heads, name="position")
+        on_torus = config.relative_bias == "torus"
+        if config.relative_bias == "mlp":
+            mlp = OffsetMLP(config.relative_bias_hidden, heads, name="position")
             table = mlp(height, width, train)
         else:
-            table = self.param(
-                "bias_table",
-                nn.initializers.truncated_normal(0.02),
-                (2 * height - 1, 2 * width - 1, heads),
-                jnp.float32,
-            )
-        table = table.reshape(-1, heads)
-        return table[relative_position_index(height, width)].transpose(2, 0, 1)
+            sides = (height, width) if on_torus else (2 * height - 1, 2 * width - 1)
+            init = nn.initializers.truncated_normal(0.02)
+            table = self.param("bias_table", init, (*sides, heads), jnp.float32)
+        index = torus_position_index if on_torus else relative_position_index
+        return table.reshape(-1, heads)[index(height, width)].transpose(2, 0, 1)
 
     def _conv1x1(self, features: int, name: str) -> Conv1x1:
         return Conv1x1(

@@ -16,8 +16,9 @@ class BlockConfig:
 
     Attributes:
       activation: of stem and convolution blocks, a key of `layers.ACTIVATIONS`.
-      padding: `symmetric` as in PyTorch or `same` as in TensorFlow; they differ in
-        convolutions with a stride.
+      padding: of convolutions: `symmetric` as in PyTorch or `same` as in TensorFlow,
+        which differ where there is a stride, or `circular`, as on a torus.
+      downsample: how strides halve a map, a key of `downsample.DOWNSAMPLING`.
       batch_norm_epsilon: in stem and convolution blocks.
       stem_bias: whether the stem's convolutions have biases.
       conv_bias: whether a convolution block's shortcut and last 1x1 convolution have.
@@ -28,10 +29,11 @@ class BlockConfig:
       gate_activation: inside squeeze-excite.
       gate_before_norm: whether squeeze-excite precedes the norm behind the depthwise
         convolution, or follows it.
-      pool: of strided shortcuts and transformer blocks, a key of `layers.POOLS`.
+      pool: of strided shortcuts and transformer blocks, a key of `downsample.POOLS`.
       attention: whether the relative bias enters `pre` or `post` the softmax.
-      position: source of that bias: a `table`, an `mlp` of log offsets, or `none`.
-      position_hidden: width of that MLP.
+      relative_bias: source of that bias: a `table` of offsets, a table of offsets on
+        a `torus`, an `mlp` of log offsets, or `none`.
+      relative_bias_hidden: width of that MLP.
       head_dim: channels of an attention head.
       widened_by: the projection that widens a strided transformer block, `qkv` or
         `project`.
@@ -45,6 +47,7 @@ class BlockConfig:
 
     activation: str = "gelu"
     padding: str = "symmetric"
+    downsample: str = "strided"
     batch_norm_epsilon: float = 1e-5
     stem_bias: bool = False
     conv_bias: bool = True
@@ -55,8 +58,8 @@ class BlockConfig:
     gate_before_norm: bool = False
     pool: str = "average"
     attention: str = "pre"
-    position: str = "table"
-    position_hidden: int = 512
+    relative_bias: str = "table"
+    relative_bias_hidden: int = 512
     head_dim: int = HEAD_DIM
     widened_by: str = "qkv"
     shortcut_bias: bool = True
@@ -70,7 +73,7 @@ class BlockConfig:
 PAPER = BlockConfig()
 
 # Dosovitskiy et al. 2021: positions enter through their embedding alone.
-VIT = BlockConfig(position="none", head_dim=64)
+VIT = BlockConfig(relative_bias="none", head_dim=64)
 
 # Tu et al. 2022, as released for TensorFlow.
 MAXVIT = BlockConfig(
@@ -104,7 +107,7 @@ RW_1 = replace(RW_0, stride_in="depthwise")
 RW_BN = replace(RW_1, transformer_norm="batch")
 RW_2 = replace(RW_EARLY, stride_in="depthwise", gate_activation="silu")
 RW_3 = replace(RW_2, layer_scale=1e-6)
-RW_MLP_NANO = replace(RW, position="mlp", position_hidden=384)
-RW_MLP_1 = replace(RW_0, pool="max", position="mlp", position_hidden=384)
-RW_MLP_1_SECOND = replace(RW_EARLY, stride_in="depthwise", position="mlp")
-RW_MLP_2 = replace(RW_3, position="mlp")
+RW_MLP_NANO = replace(RW, relative_bias="mlp", relative_bias_hidden=384)
+RW_MLP_1 = replace(RW_0, pool="max", relative_bias="mlp", relative_bias_hidden=384)
+RW_MLP_1_SECOND = replace(RW_EARLY, stride_in="depthwise", relative_bias="mlp")
+RW_MLP_2 = replace(RW_3, relative_bias="mlp")

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from hybrid_jax.models.attention import RelativeAttention
 from hybrid_jax.models.block_config import PAPER, BlockConfig
+from hybrid_jax.models.downsample import halve, halve_alike, operation_stride, pool
 from hybrid_jax.models.layers import (
     ACTIVATIONS,
-    POOLS,
     BatchNorm,
     BlockAttention,
     Conv,
@@ -25,7 +25,6 @@ from hybrid_jax.models.layers import (
     Dropout,
     Shortcut,
     SqueezeExcite,
-    average_pool,
 )
 from hybrid_jax.models.local_attention import LocalAttention
 from hybrid_jax.models.strides import Size
@@ -62,20 +61,13 @@ class MBConv(nn.Module):
         activated = partial(norm, activation=config.activation)
         conv1x1 = partial(Conv1x1, dtype=self.dtype)
 
-        shortcut = Shortcut(
-            self.features,
-            self.stride,
-            config.pool,
-            config.conv_bias,
-            dtype=self.dtype,
-            name="shortcut",
-        )(x)
+        whole, stride, phase = x, self.stride, None
         wide = self.features if config.expanded == "output" else x.shape[-1]
         first = activated if config.pre_activation else norm
         x = first(name="pre_norm")(x, train)
-        stride = self.stride
         if config.stride_in == "pool" and stride == 2:
-            x, stride = average_pool(x), 1
+            x, phase = halve(pool(x, "average", config), config)
+            stride = 1
         x = conv1x1(EXPANSION * wide, use_bias=False, name="expand")(x)
         x = activated(name="expand_norm")(x, train)
         x = self._mix(x, stride)
@@ -83,21 +75,38 @@ class MBConv(nn.Module):
         if config.gate_before_norm:
             x = spatial_norm(self._apply_gate(x, train), train)
         else:
-            x = self._apply_gate(spatial_norm(x, train), train)
+            x = spatial_norm(x, train)
+        if stride == 2:
+            x, phase = halve(x, config)
+        if not config.gate_before_norm:
+            x = self._apply_gate(x, train)
         x = conv1x1(self.features, use_bias=config.conv_bias, name="project")(x)
+        shortcut = Shortcut(
+            self.features,
+            self.stride,
+            config,
+            config.conv_bias,
+            dtype=self.dtype,
+            name="shortcut",
+        )(whole, phase)
         return shortcut + _drop_path(self.drop_path, "drop_path")(x, train)
 
     def _mix(self, x: jax.Array, stride: int) -> jax.Array:
         """Mix positions, channel by channel or head by head."""
+        config = self.block_config
         if self.spatial == "convolution":
-            padding = self.block_config.padding
-            return DepthwiseConv(stride, padding, self.dtype, name="depthwise")(x)
-        x = LocalAttention(dtype=self.dtype, name="local_attention")(x)
-        return average_pool(x) if stride == 2 else x
+            stride = operation_stride(stride, config)
+            conv = DepthwiseConv(stride, config.padding, self.dtype, name="depthwise")
+            return conv(x)
+        attend = LocalAttention(
+            padding=config.padding, dtype=self.dtype, name="local_attention"
+        )
+        return pool(attend(x), "average", config) if stride == 2 else attend(x)
 
     def _apply_gate(self, x: jax.Array, train: bool) -> jax.Array:
         if self.gate == "block_attention":
-            return BlockAttention(self.dtype, name="block_attention")(x, train)
+            padding = self.block_config.padding
+            return BlockAttention(padding, self.dtype, name="block_attention")(x, train)
         # A quarter of the width that was expanded to the hidden one, if that is the
         # output's; in timm's own networks a quarter of the hidden width.
         by_output = self.block_config.expanded == "output"
@@ -129,15 +138,22 @@ class WideResidual(nn.Module):
             BatchNorm, config.batch_norm_epsilon, config.activation, self.dtype
         )
         conv = partial(Conv, self.features, padding=config.padding, dtype=self.dtype)
+        stride = operation_stride(self.stride, config)
+        is_changed = self.stride == 2 or x.shape[-1] != self.features
         shortcut = x
         x = activated(name="pre_norm")(x, train)
-        if self.stride == 2 or x.shape[-1] != self.features:
+        if is_changed:
+            shortcut = x[:, ::stride, ::stride]
+        x = conv(stride=stride, name="conv1")(x)
+        x = activated(name="norm")(x, train)
+        if self.stride == 2:
+            x, phase = halve(x, config)
+            shortcut = halve_alike(shortcut, phase, config)
+        x = conv(name="conv2")(x)
+        if is_changed:
             shortcut = Conv1x1(
                 self.features, use_bias=False, dtype=self.dtype, name="shortcut"
-            )(x[:, :: self.stride, :: self.stride])
-        x = conv(stride=self.stride, name="conv1")(x)
-        x = activated(name="norm")(x, train)
-        x = conv(name="conv2")(x)
+            )(shortcut)
         return shortcut + _drop_path(self.drop_path, "drop_path")(x, train)
 
 
@@ -161,18 +177,19 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         config = self.block_config
+        whole, phase = x, None
+        x = transformer_norm(config, train, self.dtype, "attention_norm")(x)
+        if self.stride == 2:
+            x, phase = halve(pool(x, config.pool, config), config)
         shortcut = Shortcut(
             self.features,
             self.stride,
-            config.pool,
+            config,
             config.shortcut_bias,
             nn.initializers.xavier_uniform(),
             self.dtype,
             name="shortcut",
-        )(x)
-        x = transformer_norm(config, train, self.dtype, "attention_norm")(x)
-        if self.stride == 2:
-            x = POOLS[config.pool](x)
+        )(whole, phase)
         windows = PARTITIONS[self.partition](x, self.window)
         x = RelativeAttention(self.features, config, self.dtype, name="attention")(
             windows.x, train, windows.mask

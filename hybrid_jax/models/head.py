@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from hybrid_jax.models.block_config import PAPER, BlockConfig
 from hybrid_jax.models.blocks import transformer_norm
 from hybrid_jax.models.layers import ACTIVATIONS, Dropout
+from hybrid_jax.ops.precision import at_least_float32
 
 # PyTorch's default for linear layers, uniform in +-1/sqrt(fan_in).
 head_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -42,7 +43,7 @@ class Head(nn.Module):
         # In float32, since rounded logits of many classes would tie.
         return nn.Dense(
             self.num_classes,
-            dtype=jnp.float32,
+            dtype=at_least_float32(self.dtype),
             kernel_init=head_init,
             name="classifier",
         )(x)

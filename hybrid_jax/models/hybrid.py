@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybrid_jax.models.block_config import PAPER, BlockConfig
+from hybrid_jax.models.downsample import halve, operation_stride
 from hybrid_jax.models.head import Head
 from hybrid_jax.models.layers import BatchNorm, Conv
 from hybrid_jax.models.registry import LETTERS, Block, PerStage, block_plan
@@ -43,14 +44,14 @@ class Stem(nn.Module):
             use_bias=config.stem_bias,
             dtype=self.dtype,
         )
-        x = conv(first, stride=self.stride, name="conv1")(x)
-        if not others:
-            return x
-        x = BatchNorm(
-            config.batch_norm_epsilon, config.activation, self.dtype, name="norm"
-        )(x, train)
-        (second,) = others
-        return conv(second, name="conv2")(x)
+        x = conv(first, stride=operation_stride(self.stride, config), name="conv1")(x)
+        if others:
+            x = BatchNorm(
+                config.batch_norm_epsilon, config.activation, self.dtype, name="norm"
+            )(x, train)
+        if self.stride == 2:
+            x, _ = halve(x, config)
+        return conv(*others, name="conv2")(x) if others else x
 
 
 class HybridNet(nn.Module):

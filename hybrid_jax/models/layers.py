@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Initializer
 
+from hybrid_jax.models.block_config import PAPER, BlockConfig
+from hybrid_jax.models.downsample import Phase, halve_alike, pool
 from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.ops.batch_norm import batch_norm, normalize
 from hybrid_jax.ops.conv import convolution
@@ -66,7 +68,8 @@ class BatchNorm(nn.Module):
         y, *moments = batch_norm(x, scale, bias, self.epsilon, activation)
         if not self.is_initializing():
             for running, new in zip((mean, variance), moments, strict=True):
-                running.value += (1 - self.momentum) * (new - running.value)
+                step = (1 - self.momentum) * (new - running.value)
+                running.value += step.astype(running.value.dtype)
         return y
 
 
@@ -92,27 +95,6 @@ class Dropout(nn.Module):
             lambda batch: jax.random.bernoulli(key, keep, (batch, *shape)), len(x)
         )
         return jnp.where(mask, x / jnp.asarray(keep, x.dtype), 0)
-
-
-def average_pool(x: jax.Array) -> jax.Array:
-    """Take 2x2 means, `[B, H, W, C]` to `[B, ceil(H/2), ceil(W/2), C]`.
-
-    The last row and column of an odd map are means of the pixels that exist. A reshape
-    and a mean of four are several times faster than `reduce_window`.
-    """
-    batch, height, width, channels = x.shape
-    if height % 2 or width % 2:
-        x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    x = x.reshape(batch, -(-height // 2), 2, -(-width // 2), 2, channels)
-    return x.mean((2, 4))
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-    """Take 3x3 maxima at stride 2; shapes as in `average_pool`."""
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-
-
-POOLS = {"average": average_pool, "max": max_pool}
 
 
 class Conv1x1(nn.Dense):
@@ -196,6 +178,7 @@ class BlockAttention(nn.Module):
     vectors. The norm is in the authors' code, not in their equation.
     """
 
+    padding: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -210,9 +193,8 @@ class BlockAttention(nn.Module):
         x = x * nn.sigmoid(sum(expand(nn.relu(reduce(p))) for p in pooled))
 
         maps = [f(x, -1, keepdims=True) for f in (jnp.mean, jnp.max)]
-        gate = Conv(1, size=7, dtype=self.dtype, name="spatial")(
-            jnp.concatenate(maps, axis=-1)
-        )
+        conv = Conv(1, size=7, padding=self.padding, dtype=self.dtype, name="spatial")
+        gate = conv(jnp.concatenate(maps, axis=-1))
         gate = BatchNorm(dtype=self.dtype, name="spatial_norm")(gate, train)
         return x * nn.sigmoid(gate)
 
@@ -222,16 +204,22 @@ class Shortcut(nn.Module):
 
     features: int
     stride: int
-    pool: str = "average"
+    block_config: BlockConfig = PAPER
     use_bias: bool = True
     kernel_init: Initializer = conv_init
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
+    def __call__(self, x: jax.Array, phase: Phase = None) -> jax.Array:
+        """`[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]`.
+
+        Args:
+          x: the map.
+          phase: that the main branch kept.
+        """
         if self.stride == 2:
-            x = POOLS[self.pool](x)
+            x = pool(x, self.block_config.pool, self.block_config)
+            x = halve_alike(x, phase, self.block_config)
         if x.shape[-1] != self.features:
             x = Conv1x1(
                 self.features,

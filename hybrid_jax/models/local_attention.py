@@ -8,6 +8,9 @@ A copy of the keys for every position of a 7x7 window would be 49 maps. Instead 
 divided into blocks of queries, and a block shares one neighborhood of keys, in which a
 mask leaves each query its window.
 
+With circular padding the map is a torus: the window goes on at the opposite edge, and
+no position is outside. A window that is larger than the map sees positions twice.
+
 Shapes: `B` batch, `H W` map, `N` heads, `D` head size, `C` channels; `V U` rows and
 columns of blocks, `y x` queries and `Y X` keys of one block.
 """
@@ -22,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybrid_jax.models.strides import HEAD_DIM
+from hybrid_jax.ops.precision import at_least_float32
 
 BLOCK = 8  # queries along an axis; more waste scores, fewer copy keys more often
 MASKED = -1e30  # finite, so that a padded query with no key at all has a softmax
@@ -37,6 +41,7 @@ class BlockedAxis:
       count: blocks.
       queries: positions of a block; the last block may reach beyond the axis.
       halo: keys that a block sees before its first and behind its last query.
+      circular: whether the axis goes on at its opposite end.
     """
 
     length: int
@@ -44,16 +49,17 @@ class BlockedAxis:
     count: int
     queries: int
     halo: int
+    circular: bool = False
 
     @classmethod
-    def create(cls, length: int, window: int) -> "BlockedAxis":
+    def create(cls, length: int, window: int, circular: bool = False) -> "BlockedAxis":
         """Divide an axis evenly into the fewest blocks of `BLOCK` queries or less."""
         halo = window // 2
-        if length <= BLOCK + 2 * halo:
+        if length <= BLOCK + 2 * halo and not circular:
             # A block and its halo would be as long, so one block sees all keys.
             return cls(length, window, count=1, queries=length, halo=0)
         count = -(-length // BLOCK)
-        return cls(length, window, count, queries=-(-length // count), halo=halo)
+        return cls(length, window, count, -(-length // count), halo, circular)
 
     @property
     def keys(self) -> int:
@@ -70,7 +76,7 @@ class BlockedAxis:
     def split_keys(self, x: jax.Array, axis: int) -> jax.Array:
         """Split `[..., length, ...]` to `[..., count, keys, ...]`, which overlap."""
         behind = self.count * self.queries - self.length + self.halo
-        x = _pad(x, axis, self.halo, behind)
+        x = _pad(x, axis, self.halo, behind, "wrap" if self.circular else "constant")
         # Slices, since the gradient of a gather is a scatter, slow on a CPU.
         starts = [block * self.queries for block in range(self.count)]
         return jnp.stack(
@@ -95,7 +101,7 @@ class BlockedAxis:
         """Return `[count, queries, keys]` to add to scores: 0, or `MASKED`."""
         starts = np.arange(self.count) * self.queries
         key = starts[:, None] + np.arange(self.keys) - self.halo
-        in_map = (key >= 0) & (key < self.length)
+        in_map = self.circular | ((key >= 0) & (key < self.length))
         in_window = self.offset_one_hot().any(axis=-1)
         seen = in_window & in_map[:, None, :]
         return np.where(seen, 0, MASKED).astype(np.float32)
@@ -108,10 +114,12 @@ class LocalAttention(nn.Module):
 
     Attributes:
       window: side of the neighborhood in positions; odd.
+      padding: `circular` on a torus; every other one ends the map at its edge.
       dtype: of the matrix products; scores and softmax are float32.
     """
 
     window: int = 7
+    padding: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -131,8 +139,9 @@ class LocalAttention(nn.Module):
         qkv = jnp.einsum("bhwnd,nde->nbhwe", x, kernel.astype(self.dtype))
         q, k, v = jnp.split(qkv, 3, axis=-1)
 
-        rows = BlockedAxis.create(height, self.window)
-        columns = BlockedAxis.create(width, self.window)
+        circular = self.padding == "circular"
+        rows = BlockedAxis.create(height, self.window, circular)
+        columns = BlockedAxis.create(width, self.window, circular)
         q = _split_map(q, rows.split_queries, columns.split_queries)
         k = _split_map(k, rows.split_keys, columns.split_keys)
         v = _split_map(v, rows.split_keys, columns.split_keys)
@@ -210,10 +219,13 @@ def _attend(
 
 def _einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """Multiply in the arrays' type, and sum in float32."""
-    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+    wide = at_least_float32(a.dtype)
+    return jnp.einsum(equation, a, b, preferred_element_type=wide)
 
 
-def _pad(x: jax.Array, axis: int, before: int, behind: int) -> jax.Array:
+def _pad(
+    x: jax.Array, axis: int, before: int, behind: int, mode: str = "constant"
+) -> jax.Array:
     widths = [(0, 0)] * x.ndim
     widths[axis] = (before, behind)
-    return jnp.pad(x, widths)
+    return jnp.pad(x, widths, mode=mode)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import nn
 
 from hybrid_jax.ops.backend import target_backend
+from hybrid_jax.ops.precision import at_least_float32
 
 # Number of positions from which the fused kernel is used. It keeps the weights,
 # `[B, N, P, P]`, out of memory; at 49, the last map of 224 px, they are a megabyte an
@@ -37,7 +38,8 @@ def attention_reference(
 
 def attention_scores(q: jax.Array, k: jax.Array) -> jax.Array:
     """Compute `q k / sqrt(D)`, float32 `[B, N, P, P]`."""
-    products = jnp.einsum("bind,bjnd->bnij", q, k, preferred_element_type=jnp.float32)
+    wide = at_least_float32(q.dtype)
+    products = jnp.einsum("bind,bjnd->bnij", q, k, preferred_element_type=wide)
     return products * q.shape[-1] ** -0.5
 
 

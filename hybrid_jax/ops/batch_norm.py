@@ -14,6 +14,7 @@ from jax import lax
 
 from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.ops.channel_sums import channel_sums
+from hybrid_jax.ops.precision import at_least_float32
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -38,7 +39,7 @@ def batch_norm_reference(
     Returns:
       The result `[..., C]`, and the mean and the biased variance, float32 `[C]`.
     """
-    wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    wide, axes = x.astype(at_least_float32(x.dtype)), tuple(range(x.ndim - 1))
     mean, variance = wide.mean(axes), wide.var(axes)
     y = activation((wide - mean) * lax.rsqrt(variance + epsilon) * scale + bias)
     return y.astype(x.dtype), mean, variance
@@ -79,13 +80,13 @@ def _backward(
     cotangents: tuple[jax.Array, ...],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, mean, variance, scale, bias = residuals
-    dy = cotangents[0].astype(jnp.float32)
+    dy = cotangents[0].astype(at_least_float32(x.dtype))
     rate = lax.rsqrt(variance + epsilon)
     slope = rate * scale
     # With g the gradient behind the affine map and h the normalized input:
     # dx = slope * (g - mean(g) - h * mean(g * h)).
     (g,) = jax.vjp(activation, _affine(x, mean, slope, bias))[1](dy)
-    wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    wide, axes = x.astype(at_least_float32(x.dtype)), tuple(range(x.ndim - 1))
     dbias = g.sum(axes)
     dscale = ((g * wide).sum(axes) - mean * dbias) * rate
     # Parameters get the gradients of this shard, and inputs those of the whole batch.
@@ -93,7 +94,7 @@ def _backward(
     count = current_axis().global_size(x.size // x.shape[-1])
     tilt = -slope * rate * whole_scale / count
     dx = g * slope + wide * tilt - (slope * whole_bias / count + mean * tilt)
-    return dx.astype(x.dtype), dscale, dbias
+    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
 
 
 batch_norm.defvjp(_forward, _backward)
@@ -116,7 +117,7 @@ def normalize(
 def _affine(
     x: jax.Array, mean: jax.Array, slope: jax.Array, bias: jax.Array
 ) -> jax.Array:
-    return x.astype(jnp.float32) * slope + (bias - mean * slope)
+    return x.astype(at_least_float32(x.dtype)) * slope + (bias - mean * slope)
 
 
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from hybrid_jax.ops.backend import use_cpu_implementations
+from hybrid_jax.ops.precision import at_least_float32
 
 FOLD = 16  # terms, at most, that are folded
 
 
 def sums_reference(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the sums of `x` and of its squares by channel, float32 `[C]`."""
-    x, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    x, axes = x.astype(at_least_float32(x.dtype)), tuple(range(x.ndim - 1))
     return x.sum(axes), (x * x).sum(axes)
 
 
@@ -28,7 +29,7 @@ def sums_folded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Compute `sums_reference` in one pass over memory."""
     channels = x.shape[-1]
     terms = _divisor(x.size // channels, FOLD)
-    x = x.astype(jnp.float32).reshape(-1, terms, 1, channels)
+    x = x.astype(at_least_float32(x.dtype)).reshape(-1, terms, 1, channels)
     first = (jnp.arange(2) == 0)[:, None]  # row 0 sums x, row 1 its squares
     rows = [jnp.where(first, x[:, i], x[:, i] * x[:, i]) for i in range(terms)]
     total, squares = _fold(rows).sum(0)
@@ -52,7 +53,7 @@ def summed_products(a: jax.Array, b: jax.Array) -> jax.Array:
 
     def split(x: jax.Array) -> list[jax.Array]:
         shape = (*x.shape[:axis], -1, terms, *x.shape[axis + 1 :])
-        x = x.astype(jnp.float32).reshape(shape)
+        x = x.astype(at_least_float32(x.dtype)).reshape(shape)
         return [lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in range(terms)]
 
     pairs = zip(split(a), split(b), strict=True)

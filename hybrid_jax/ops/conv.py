@@ -8,6 +8,8 @@ gradient are fast, and products for the kernel's gradient alone suffice. Acceler
 use the convolution and XLA's gradients.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -25,14 +27,17 @@ def convolution_reference(
 ) -> jax.Array:
     """Convolve `[B, H, W, C]` with `[k, k, C/groups, F]` to `[B, H', W', F]`.
 
-    `H' = ceil(H / stride)`; zeros are padded by `conv_patches.tap_padding`.
+    `H' = ceil(H / stride)`; `conv_patches.pad_map` has the paddings.
     """
     size = kernel.shape[0]
+    pads = [tap_padding(n, size, stride, padding) for n in x.shape[1:3]]
+    if padding == "circular":
+        x, pads = pad_map(x, stride, size, padding), [(0, 0), (0, 0)]
     return lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(stride, stride),
-        padding=[tap_padding(n, size, stride, padding) for n in x.shape[1:3]],
+        padding=pads,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
@@ -51,26 +56,34 @@ def convolution_product(
     return y.reshape(*patches.shape[:-1], features)
 
 
-@jax.custom_vjp
-def convolution_unstrided(x: jax.Array, kernel: jax.Array) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolution_unstrided(
+    x: jax.Array, kernel: jax.Array, padding: str = "symmetric"
+) -> jax.Array:
     """Compute the reference at stride 1, with gradients that are fast inside loops.
 
     The input's gradient is a convolution with the kernel turned around; the kernel's is
     one matrix product a tap. Only the map is saved, not its neighborhoods.
     """
-    return convolution_reference(x, kernel)
+    return convolution_reference(x, kernel, 1, padding)
 
 
-def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple]:
-    return convolution_reference(x, kernel), (x, kernel)
+def _forward(
+    x: jax.Array, kernel: jax.Array, padding: str
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return convolution_reference(x, kernel, 1, padding), (x, kernel)
 
 
-def _backward(saved: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(
+    padding: str, saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     size, _, channels, features = kernel.shape
-    dx = convolution_reference(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    dx = convolution_reference(dy, turned, 1, padding)
     height, width = x.shape[1:3]
-    taps = tap_slices(pad_map(x, 1, size), height, width, stride=1, size=size)
+    padded = pad_map(x, 1, size, padding)
+    taps = tap_slices(padded, height, width, stride=1, size=size)
     rows = dy.reshape(-1, features)
     dkernel = jnp.stack([tap.reshape(-1, channels).T @ rows for tap in taps])
     return dx, dkernel.reshape(kernel.shape)
@@ -88,5 +101,5 @@ def convolution(
     # Measured: half to nine tenths of the product's time with 16 to 256 channels; none
     # won on images or strides.
     if stride == 1 and x.shape[-1] >= 16:
-        return convolution_unstrided(x, kernel)
+        return convolution_unstrided(x, kernel, padding)
     return convolution_product(x, kernel, stride, padding)

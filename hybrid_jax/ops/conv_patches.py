@@ -1,6 +1,7 @@
 """The padding of a convolution, and the shifted slices of a map that it sums.
 
-Padding is `symmetric`, PyTorch's, or `same`, TensorFlow's. Either maps a length `L` to
+Padding is `symmetric`, PyTorch's, or `same`, TensorFlow's, both of zeros; or it is
+`circular`, of the pixels at the opposite edge, as on a torus. Each maps a length `L` to
 `ceil(L / stride)`; under a stride `same` pads less in front.
 """
 
@@ -10,18 +11,27 @@ from jax import lax
 
 
 def tap_padding(length: int, size: int, stride: int, padding: str) -> tuple[int, int]:
-    """Return the zeros before and behind an axis of a map, for an odd kernel size."""
-    if padding == "symmetric":
-        return size // 2, size // 2
-    return lax.padtype_to_pads((length,), (size,), (stride,), "SAME")[0]
+    """Return the pixels before and behind an axis of a map, for an odd kernel size."""
+    if padding == "same":
+        return lax.padtype_to_pads((length,), (size,), (stride,), "SAME")[0]
+    return size // 2, size // 2
 
 
 def pad_map(
     x: jax.Array, stride: int, size: int = 3, padding: str = "symmetric"
 ) -> jax.Array:
-    """Pad `[B, H, W, C]` with the zeros that a convolution reads."""
+    """Pad `[B, H, W, C]` with what a convolution reads beyond the map.
+
+    Raises:
+      ValueError: the stride does not divide a side of a torus.
+    """
+    if padding == "circular" and any(side % stride for side in x.shape[1:3]):
+        raise ValueError(
+            f"a stride of {stride} does not divide a torus of {x.shape[1]}x{x.shape[2]}"
+        )
     rows, columns = (tap_padding(n, size, stride, padding) for n in x.shape[1:3])
-    return jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
+    mode = "wrap" if padding == "circular" else "constant"
+    return jnp.pad(x, ((0, 0), rows, columns, (0, 0)), mode=mode)
 
 
 def tap_slices(

@@ -57,8 +57,9 @@ def _backward(
     stride: int, padding: str, residuals: Residuals, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x_padded, kernel, shape = residuals
-    if stride == 1:  # where both paddings are equal
-        slices = tap_slices(pad_map(dy, 1), shape[1], shape[2], stride=1)
+    if stride == 1:
+        padded = pad_map(dy, 1, padding=padding)
+        slices = tap_slices(padded, shape[1], shape[2], stride=1)
         dx = _weighted_sum(slices, kernel[::-1, ::-1])
     else:
         dx = _strided_input_gradient(dy, kernel, shape, padding)
@@ -88,7 +89,7 @@ def _strided_input_gradient(
     """
     rows, columns = (tap_padding(n, 3, 2, padding)[0] for n in shape[1:3])
     tall, wide = dy.shape[1:3]
-    dy = jnp.pad(dy, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    dy = pad_map(dy, 1, padding=padding)
 
     def phase(row: int, column: int) -> jax.Array:
         products = [

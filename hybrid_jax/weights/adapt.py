@@ -11,6 +11,7 @@ import numpy as np
 from hybrid_jax.errors import elide
 from hybrid_jax.models.strides import format_size
 from hybrid_jax.models.vit import ViT
+from hybrid_jax.weights.bias_tables import fold_to_torus, resize_table, unfold_torus
 from hybrid_jax.weights.timm_models import Arrays, Model
 from hybrid_jax.weights.timm_names import Leaf
 
@@ -29,11 +30,13 @@ class Source(NamedTuple):
       patches: rows and columns of a ViT's patches; None is a square, as in timm.
       leaves: names and layouts of the arrays there, for messages.
       classes: class names in the order of the logits; None if unknown.
+      on_torus: whether its tables of relative bias are over the offsets of a torus.
     """
 
     patches: tuple[int, int] | None = None
     leaves: dict[str, Leaf] | None = None
     classes: tuple[str, ...] | None = None
+    on_torus: bool = False
 
     def name(self, path: str) -> str:
         """Return the source's name of an array."""
@@ -147,13 +150,12 @@ def _adapt_array(
                 f"positions resized: {format_size(old)} to {format_size(new)} patches"
             )
             return note, resize_positions(array, old, new)
+    if path.endswith("/bias_table"):
+        return _adapt_table(model, array, shape, source.on_torus)
     if array.shape == shape:
         return None, array
     if array.ndim != len(shape) or array.shape[-1] != shape[-1]:
         raise ValueError("another number of dimensions or features")
-    if path.endswith("/bias_table"):
-        sizes = (format_size((n + 1) // 2 for n in s[:2]) for s in (array.shape, shape))
-        return f"bias tables resized: {' to '.join(sizes)}", resize_table(array, shape)
     if path in STEMS:
         taps = model.patch_size**2 if isinstance(model, ViT) else 9
         adapted = adapt_rgb(array, shape, taps)
@@ -191,14 +193,28 @@ def _square(count: int) -> tuple[int, int]:
     return side, side
 
 
-def resize_table(table: np.ndarray, shape: Shape) -> np.ndarray:
-    """Resize a bias table to another resolution, bilinearly over offsets.
-
-    Args:
-      table: `[2h - 1, 2w - 1, N]`.
-      shape: `(2H - 1, 2W - 1, N)`.
-    """
-    return np.asarray(jax.image.resize(table, shape, "bilinear"))
+def _adapt_table(
+    model: Model, table: np.ndarray, shape: Shape, from_torus: bool
+) -> tuple[str | None, np.ndarray]:
+    """Return a note on what was changed, or None, and a table of relative bias."""
+    on_torus = model.block_config.relative_bias == "torus"
+    if table.shape == shape and from_torus == on_torus:
+        return None, table
+    if table.ndim != 3 or table.shape[-1] != shape[-1]:
+        raise ValueError("another number of dimensions or heads")
+    table = unfold_torus(table) if from_torus else table
+    height, width = shape[:2] if on_torus else [(n + 1) // 2 for n in shape[:2]]
+    old, notes = [(n + 1) // 2 for n in table.shape[:2]], []
+    if old != [height, width]:
+        notes.append(
+            f"bias tables resized: {format_size(old)} to {format_size((height, width))}"
+        )
+        table = resize_table(table, (2 * height - 1, 2 * width - 1, shape[-1]))
+    if from_torus and not on_torus:
+        notes.append("bias tables of a torus unfolded, exactly")
+    if on_torus and not from_torus:
+        notes.append("bias tables folded to a torus: offsets that meet there are means")
+    return "; ".join(notes) or None, fold_to_torus(table) if on_torus else table
 
 
 def resize_positions(

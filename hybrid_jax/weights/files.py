@@ -21,6 +21,8 @@ from safetensors.numpy import save_file
 
 from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.extras import import_extra
+from hybrid_jax.models.choices import CHOICES
+from hybrid_jax.models.registry import MODELS
 from hybrid_jax.models.strides import as_size
 from hybrid_jax.weights import timm_models, timm_names
 from hybrid_jax.weights.adapt import Adapted, Source, adapt_arrays
@@ -78,7 +80,12 @@ def fit_weights(
         timm's networks do not have.
     """
     arrays = weights.arrays
-    source = Source(patches=_patch_grid(weights.spec), classes=weights.classes)
+    theirs = _choices(model, weights)
+    source = Source(
+        patches=_patch_grid(weights.spec),
+        classes=weights.classes,
+        on_torus=weights.is_native and theirs.get("relative_bias") == "torus",
+    )
     try:
         if not weights.is_native:
             arrays, leaves = timm_names.from_timm(model, arrays, shapes)
@@ -87,7 +94,26 @@ def fit_weights(
     except ValueError as error:
         raise UserError(f"{weights.path} does not fit the network: {error}") from None
     notes = [*weights.notes, *adapted.notes, *_strides_note(model, weights)]
+    notes += [
+        f"{name} {value} is {getattr(model.block_config, name)} here"
+        for name, value in theirs.items()
+        if value != getattr(model.block_config, name)
+    ]
     return adapted._replace(notes=notes)
+
+
+def _choices(model: Model, weights: Weights) -> dict[str, str]:
+    """Return the choices inside the blocks that weights were trained with.
+
+    A file that does not say its own is taken for one of timm's if it has its names,
+    and of this network otherwise.
+    """
+    config, spec = model.block_config, weights.spec or {}
+    if spec.get("name") in MODELS:
+        config = MODELS[spec["name"]].block_config
+    elif not weights.is_native:
+        config = timm_models.in_timm(config)
+    return {name: spec.get(name, getattr(config, name)) for name in CHOICES}
 
 
 def _patch_grid(spec: dict[str, Any] | None) -> tuple[int, int] | None:

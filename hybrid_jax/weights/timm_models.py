@@ -1,10 +1,12 @@
 """Match the models of this project with the networks of timm."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from hybrid_jax.models.block_config import BlockConfig
 from hybrid_jax.models.hybrid import HybridNet
 from hybrid_jax.models.registry import LETTERS, MODELS, ViTRow
 from hybrid_jax.models.strides import Size
@@ -108,6 +110,39 @@ def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
     return _timm_name(model), arguments
 
 
+def in_timm(config: BlockConfig) -> BlockConfig:
+    """Return the config of the blocks in timm that would have the same weights.
+
+    Circular padding and other downsampling have no weights, and a table of offsets can
+    repeat itself as one on a torus does.
+    """
+    on_torus = {"circular": "symmetric", "torus": "table"}
+    return replace(
+        config,
+        padding=on_torus.get(config.padding, config.padding),
+        relative_bias=on_torus.get(config.relative_bias, config.relative_bias),
+        downsample="strided",
+    )
+
+
+def other_logits(model: Model) -> list[str]:
+    """Say why timm computes other logits than a model with the same weights."""
+    if isinstance(model, ViT):
+        return []
+    config, reasons = model.block_config, []
+    if model.strides != (2,) * len(model.strides):
+        reasons.append(
+            f"timm halves at every stage, and this network has strides {model.strides}"
+        )
+    if config.padding == "circular":
+        reasons.append("timm pads with zeros, and this network as on a torus")
+    if config.downsample != "strided":
+        reasons.append(
+            f"timm halves by strides alone, and this network by {config.downsample}"
+        )
+    return reasons
+
+
 def _timm_image_size(model: HybridNet) -> Size:
     """Return the image size at which timm's bias tables are as large as a model's.
 
@@ -138,8 +173,8 @@ def _timm_image_size(model: HybridNet) -> Size:
 
 
 def _timm_name(model: HybridNet) -> str:
-    """Return the first of timm's models with the same block config."""
+    """Return the first of timm's models with blocks that have the same weights."""
     for row in MODELS.values():
-        if row.block_config == model.block_config and row.timm:
+        if row.timm and row.block_config == in_timm(model.block_config):
             return row.timm
     raise ValueError("timm has no blocks of this block config")

@@ -14,6 +14,7 @@ import numpy as np
 from hybrid_jax.models.hybrid import HybridNet
 from hybrid_jax.models.registry import LETTERS
 from hybrid_jax.models.vit import ViT
+from hybrid_jax.weights.bias_tables import unfold_torus
 from hybrid_jax.weights.timm_models import Arrays, Model, timm_arguments
 
 MBCONV = {
@@ -149,6 +150,17 @@ def _patch_layout(side: int) -> Layout:
     )
 
 
+def _unfolded_layout(layout: Layout) -> Layout:
+    """Return the layout of a torus' table, which timm has as one that repeats itself.
+
+    From timm it comes as the table of a map.
+    """
+    return Layout(
+        lambda x: layout.to_timm(unfold_torus(x)),
+        lambda x, shape: layout.from_timm(x, tuple(2 * n - 1 for n in shape[:2])),
+    )
+
+
 def _packed_layout(layout: Layout, head_dim: int) -> Layout:
     """Return the layout of `qkv` that is packed q, k, v over all heads in timm.
 
@@ -221,7 +233,9 @@ def _layout(model: Model, inside: str, ndim: int) -> Layout:
     tensorflow = isinstance(model, HybridNet) and model.block_config.padding == "same"
     linear = isinstance(model, ViT) or {"block", "grid"} & {*modules}
     if leaf == "bias_table":
-        return TENSORFLOW_TABLE if tensorflow else TABLE
+        layout = TENSORFLOW_TABLE if tensorflow else TABLE
+        on_torus = model.block_config.relative_bias == "torus"
+        return _unfolded_layout(layout) if on_torus else layout
     if leaf == "kernel":
         if ndim == 4:
             layout = CONVOLUTION

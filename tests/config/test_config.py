@@ -208,6 +208,9 @@ def test_default_is_valid_and_survives_flattening():
         ("model.strides", (2, 2, 2, 2), "astroformer_nano takes 5"),
         ("model.strides", (2, 2, 2, 2, 3), "each 1 or 2"),
         ("model.attention", "middle", "pre, post"),
+        ("model.padding", "torus", "symmetric, same, circular"),
+        ("model.relative_bias", "circular", "table, torus, mlp, none"),
+        ("model.downsample", "", "strided, blur, aps"),
         ("model.drop_path", 1.0, "from 0 to below 1"),
         ("optim.learning_rate", float("nan"), "a finite number above 0"),
         ("optim.learning_rate", float("inf"), "a finite number above 0"),
@@ -289,3 +292,26 @@ def test_a_whole_number_serves_where_a_float_is_meant_but_not_the_reverse():
         configs.resolve(configs.to_config_dict(flat | {"train.epochs": 2.5}))
     with pytest.raises(UserError, match=r"train\.epochs=True"):
         configs.resolve(configs.to_config_dict(flat | {"train.epochs": True}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"model.name": "vit_tiny", "model.padding": "circular"}, "take a hybrid"),
+        (
+            {"model.name": "maxvit_tiny", "model.downsample": "aps"},
+            "at fixed positions",
+        ),
+        (
+            {
+                "model.name": "wrn_16_2",
+                "data.image_size": (30, 30),
+                "model.downsample": "aps",
+            },
+            r"config.model.downsample='aps' .* by 4.* 32x32 would do",
+        ),
+    ],
+)
+def test_choices_that_cannot_be_equivariant_are_refused(fields, said):
+    with pytest.raises(UserError, match=said):
+        configs.resolve(files.load_config("digits", fields))

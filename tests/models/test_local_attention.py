@@ -33,12 +33,13 @@ def random_params(window, scale=0.3, seed=1):
     }
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def apply(params, x, window, dtype=jnp.float32):
-    return LocalAttention(window, dtype).apply({"params": params}, x)
+@partial(jax.jit, static_argnums=(2, 3, 4))
+def apply(params, x, window, dtype=jnp.float32, padding="symmetric"):
+    module = LocalAttention(window, padding, dtype)
+    return module.apply({"params": params}, x)
 
 
-def double_loop(x, params, window):
+def double_loop(x, params, window, on_torus=False):
     """One image `[H, W, C]` through the equations, a position at a time, in float64."""
     params = {name: value.astype(np.float64) for name, value in params.items()}
     height, width, _ = x.shape
@@ -49,14 +50,18 @@ def double_loop(x, params, window):
         q, k, v = np.split(group @ params["qkv"][h], 3, axis=-1)
         for yi, xi in np.ndindex(height, width):
             scores, values = [], []
-            for yj in range(max(0, yi - reach), min(height, yi + reach + 1)):
-                for xj in range(max(0, xi - reach), min(width, xi + reach + 1)):
+            for yj in range(yi - reach, yi + reach + 1):
+                for xj in range(xi - reach, xi + reach + 1):
+                    inside = 0 <= yj < height and 0 <= xj < width
+                    if not (inside or on_torus):
+                        continue
+                    yk, xk = yj % height, xj % width
                     row = params["row_embedding"][yj - yi + reach, h]
                     column = params["column_embedding"][xj - xi + reach, h]
                     r = np.concatenate([row, column])
-                    score = q[yi, xi] @ k[yj, xj] + q[yi, xi] @ r
+                    score = q[yi, xi] @ k[yk, xk] + q[yi, xi] @ r
                     scores.append(score / np.sqrt(DIM))
-                    values.append(v[yj, xj])
+                    values.append(v[yk, xk])
             weights = np.exp(scores - np.max(scores))
             out[yi, xi, h] = weights / weights.sum() @ np.array(values)
     return out.reshape(height, width, CHANNELS)
@@ -81,12 +86,14 @@ def dense(params, x, window):
     return out.reshape(x.shape)
 
 
+@pytest.mark.parametrize("padding", ["symmetric", "circular"])
 @pytest.mark.parametrize("window", [3, 7])
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_the_double_loop(size, window):
+def test_equals_the_double_loop(size, window, padding):
     x, params = image(size, batch=2), random_params(window)
-    ours = apply(params, x, window)
-    theirs = np.stack([double_loop(each, params, window) for each in x])
+    ours = apply(params, x, window, padding=padding)
+    on_torus = padding == "circular"
+    theirs = np.stack([double_loop(each, params, window, on_torus) for each in x])
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 

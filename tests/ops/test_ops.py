@@ -55,7 +55,12 @@ def assert_equal(ours, theirs, dtype):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
-PADDINGS = ["symmetric", "same"]
+PADDINGS = ["symmetric", "same", "circular"]
+
+
+def skip_odd_torus(size, stride, padding):
+    if padding == "circular" and any(side % stride for side in size):
+        pytest.skip("a torus with an odd side has no half")
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -63,6 +68,7 @@ PADDINGS = ["symmetric", "same"]
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 4), (1, 1)])
 def test_depthwise(size, stride, padding, dtype):
+    skip_odd_torus(size, stride, padding)
     x, kernel = arrays((3, *size, 6), (3, 3, 1, 6), dtype=dtype)
     how = {"stride": stride, "padding": padding}
     ours = value_and_grads(lambda x, k: depthwise_shifted(x, k, **how), x, kernel)
@@ -93,13 +99,16 @@ def test_depthwise_gradient_of_what_is_not_a_number_is_none():
     ("size", "taps"), [((8, 8), 3), ((7, 9), 3), ((1, 1), 3), ((6, 5), 7)]
 )
 def test_convolution(size, taps, stride, padding, dtype):
+    skip_odd_torus(size, stride, padding)
     x, kernel = arrays((2, *size, 3), (taps, taps, 3, 5), dtype=dtype)
     how = {"stride": stride, "padding": padding}
     theirs = value_and_grads(lambda x, k: convolution_reference(x, k, **how), x, kernel)
     ours = value_and_grads(lambda x, k: convolution_product(x, k, **how), x, kernel)
     assert_equal(ours, theirs, dtype)
     if stride == 1:
-        ours = value_and_grads(convolution_unstrided, x, kernel)
+        ours = value_and_grads(
+            lambda x, k: convolution_unstrided(x, k, padding), x, kernel
+        )
         assert_equal(ours, theirs, dtype)
 
 
@@ -120,6 +129,31 @@ def test_same_padding_is_that_of_xla(length, stride):
         x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("size", "taps"), [((8, 6), 3), ((4, 2), 7)])
+def test_circular_padding_is_numpys_wrap(size, taps, stride):
+    x, kernel = arrays((1, *size, 2), (taps, taps, 2, 3))
+    ours = convolution_reference(x, kernel, stride, "circular")
+    half = taps // 2
+    padded = np.pad(x, ((0, 0), (half, half), (half, half), (0, 0)), mode="wrap")
+    rows, columns = size[0] // stride, size[1] // stride
+    theirs = [
+        np.tensordot(padded[0, y : y + taps, x : x + taps], kernel, 3)
+        for y in range(0, size[0], stride)
+        for x in range(0, size[1], stride)
+    ]
+    theirs = np.reshape(theirs, (1, rows, columns, 3))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_torus_that_a_stride_does_not_divide_is_refused():
+    x, kernel = arrays((1, 7, 8, 2), (3, 3, 2, 2))
+    with pytest.raises(
+        ValueError, match="a stride of 2 does not divide a torus of 7x8"
+    ):
+        convolution_reference(x, kernel, 2, "circular")
 
 
 def test_reference_implementations_are_convolutions():

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from hybrid_jax.models import create_model
+from hybrid_jax.models.attention import relative_position_index, torus_position_index
 from hybrid_jax.weights.adapt import (
     Source,
     adapt_arrays,
     adapt_rgb,
     resize_positions,
-    resize_table,
 )
+from hybrid_jax.weights.bias_tables import fold_to_torus, resize_table, unfold_torus
 from hybrid_jax.weights.timm_names import timm_leaf
-from tests.timm_oracle import import_timm
+from tests.timm_oracle import import_timm, shapes_of
 
 HYBRID = create_model("astroformer_pico", 3, 32)
 VIT = create_model("vit_tiny", 3, 16, patch_size=4)
@@ -49,6 +50,65 @@ def test_a_resized_table_keeps_no_offset_in_the_middle(side):
     resized = resize_table(table, (2 * side - 1, 2 * side - 1, 1))[..., 0]
     assert np.unravel_index(resized.argmin(), resized.shape) == (side - 1, side - 1)
     np.testing.assert_allclose(resized, resized[::-1, ::-1], atol=1e-5)
+
+
+def bias(table, index):
+    """The bias of every pair of positions."""
+    return table.reshape(-1, table.shape[-1])[index]
+
+
+@pytest.mark.parametrize("size", [(4, 4), (3, 5), (1, 2)])
+def test_a_torus_unfolded_gives_every_pair_of_positions_its_bias(size):
+    torus = random(*size, 2)
+    unfolded = bias(unfold_torus(torus), relative_position_index(*size))
+    np.testing.assert_array_equal(unfolded, bias(torus, torus_position_index(*size)))
+    np.testing.assert_allclose(fold_to_torus(unfold_torus(torus)), torus, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (3, 5)])
+def test_a_table_folded_to_a_torus_is_the_least_squares_over_pairs(size):
+    table = random(2 * size[0] - 1, 2 * size[1] - 1, 1)
+    wanted = bias(table, relative_position_index(*size)).reshape(-1)
+    columns = torus_position_index(*size).reshape(-1)
+    one_hot = np.eye(size[0] * size[1])[columns]
+    expected, *_ = np.linalg.lstsq(one_hot, wanted, rcond=None)
+    folded = fold_to_torus(table)
+    np.testing.assert_allclose(folded.reshape(-1), expected, atol=1e-6)
+
+
+TABLES = {  # from and to a map of 7x7: its table, and that of a 4x4 map, are as large
+    "torus to a smaller torus": ((7, 7), True, 4, "torus", ["resized: 7x7 to 4x4"]),
+    "torus to the map": ((7, 7), True, 7, "table", ["unfolded, exactly"]),
+    "map to its torus": ((13, 13), False, 7, "torus", ["folded to a torus"]),
+    "map to a larger torus": (
+        (7, 7),
+        False,
+        7,
+        "torus",
+        ["resized: 4x4 to 7x7", "folded to a torus"],
+    ),
+    "torus to itself": ((7, 7), True, 7, "torus", []),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_tables_of_maps_and_tori_are_told_apart(case):
+    sides, from_torus, map_side, kind, said = TABLES[case]
+    model = create_model(
+        "astroformer_pico",
+        3,
+        8 * map_side,
+        strides=(2, 2, 2, 1, 1),
+        relative_bias=kind,
+    )
+    (path,) = [p for p in shapes_of(model) if p.endswith("bias_table")]
+    table = random(*sides, 4)
+    shapes = {path: shapes_of(model)[path]}
+    source = Source(on_torus=from_torus)
+    adapted = adapt_arrays(model, {path: table}, shapes, source)
+    assert adapted.arrays[path].shape == shapes[path]
+    assert len(adapted.notes) == bool(said)
+    assert all(words in adapted.notes[0] for words in said)
 
 
 @pytest.mark.parametrize("patches", [(8, 8), (3, 3), (6, 9)])

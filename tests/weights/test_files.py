@@ -218,6 +218,9 @@ def test_other_strides_are_told(tmp_path):
         "bias tables resized: 2x2 to 4x4",
         "strides (2, 2, 2, 2, 2) are (1, 1, 2, 2, 2) here",
     ]
+    on_torus = create_model("astroformer_pico", 10, 32, padding="circular")
+    _, notes = load_weights(on_torus, variables, path)
+    assert notes[2:] == ["padding symmetric is circular here"]
 
 
 def test_weights_of_another_network_are_refused(model, variables, tmp_path):

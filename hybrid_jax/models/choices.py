@@ -1,0 +1,85 @@
+"""Which choices inside the blocks a model and an image allow. Plain Python.
+
+With circular padding, a relative bias on a torus and adaptive downsampling, the logits
+of a stack of C, B, S, T or W do not change under any cyclic shift of the image.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from hybrid_jax.models.block_config import BlockConfig
+from hybrid_jax.models.registry import LETTERS, Block, HybridRow, ViTRow
+from hybrid_jax.models.strides import Size, format_size
+
+# Values of the fields of `BlockConfig` that `create_model` takes.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "attention": ("pre", "post"),
+    "padding": ("symmetric", "same", "circular"),
+    "relative_bias": ("table", "torus", "mlp", "none"),
+    "downsample": ("strided", "blur", "aps"),
+}
+# Those that treat a map as a torus, or halve it elsewhere than at every second pixel.
+FOR_EQUIVARIANCE = {
+    "padding": ("circular",),
+    "relative_bias": ("torus",),
+    "downsample": ("blur", "aps"),
+}
+
+
+def check_choices(row: HybridRow | ViTRow, chosen: Mapping[str, str]) -> None:
+    """Refuse choices that a model does not have.
+
+    Raises:
+      ValueError: names the choice and what is allowed.
+    """
+    for name, value in chosen.items():
+        if isinstance(row, ViTRow):
+            raise ValueError(
+                f"{name}={value!r} is a choice of hybrids: a ViT cuts the image into "
+                "patches and adds absolute positions"
+            )
+        if value not in CHOICES[name]:
+            raise ValueError(
+                f"{name}={value!r} is not one of {', '.join(CHOICES[name])}"
+            )
+
+
+def check_torus(
+    config: BlockConfig, image_size: Size, strides: tuple[int, ...]
+) -> None:
+    """Refuse to halve a torus that has an odd side.
+
+    A side that all strides together do not divide leaves one, on which the sets of
+    pixels that a stride could keep are not shifts of each other.
+
+    Raises:
+      ValueError: names the choice, the image and what would do.
+    """
+    total = math.prod(strides)
+    on_torus = {
+        "padding": config.padding == "circular",
+        "downsample": config.downsample == "aps",
+    }
+    for name, holds in on_torus.items():
+        if holds and any(side % total for side in image_size):
+            nearest = (max(1, round(side / total)) * total for side in image_size)
+            raise ValueError(
+                f"{name}={getattr(config, name)!r} takes sides that the strides "
+                f"{strides} divide without a rest, by {total}, which those of "
+                f"{format_size(image_size)} px are not: {format_size(nearest)} would do"
+            )
+
+
+def check_windows(plan: Sequence[Block], config: BlockConfig) -> None:
+    """Refuse choices for equivariance in a network that cuts its maps into windows.
+
+    Raises:
+      ValueError: names the choice and the block.
+    """
+    windowed = [b.letter for b in plan if LETTERS[b.letter].attention == "window"]
+    for name, values in FOR_EQUIVARIANCE.items():
+        if windowed and getattr(config, name) in values:
+            raise ValueError(
+                f"{name}={getattr(config, name)!r} gains nothing in a stack with "
+                f"{windowed[0]}: its windows and grids lie at fixed positions"
+            )

@@ -1,0 +1,45 @@
+"""Tables of relative bias: over the offsets of a map, or over those of a torus.
+
+Shapes: `N` heads; a map of `H W` has offsets `[2H - 1, 2W - 1]`, a torus `[H, W]`.
+"""
+
+import jax
+import numpy as np
+
+
+def resize_table(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Resize a bias table to another resolution, bilinearly over offsets.
+
+    Args:
+      table: `[2h - 1, 2w - 1, N]`.
+      shape: `(2H - 1, 2W - 1, N)`.
+    """
+    return np.asarray(jax.image.resize(table, shape, "bilinear"))
+
+
+def unfold_torus(table: np.ndarray) -> np.ndarray:
+    """Return the table `[2H - 1, 2W - 1, N]` that repeats one of a torus, `[H, W, N]`.
+
+    Attention on the map computes the same with it.
+    """
+    rows, columns = (np.arange(1 - n, n) % n for n in table.shape[:2])
+    return table[rows][:, columns]
+
+
+def fold_to_torus(table: np.ndarray) -> np.ndarray:
+    """Return the table of a torus, `[H, W, N]`, that is closest to one of a map.
+
+    Offsets that are one on the torus get their mean, each weighted by the pairs of
+    positions that lie so far apart: the least squares over all pairs.
+
+    Args:
+      table: `[2H - 1, 2W - 1, N]`.
+    """
+    for axis in (0, 1):
+        length = (table.shape[axis] + 1) // 2
+        pairs = length - np.abs(np.arange(1 - length, length))
+        weighted = np.moveaxis(table, axis, 0) * pairs[:, None, None]
+        summed = weighted[length - 1 :].copy()  # offsets from 0
+        summed[1:] += weighted[: length - 1]  # and those that are less than 0
+        table = np.moveaxis(summed / length, 0, axis)
+    return table.astype(np.float32)
