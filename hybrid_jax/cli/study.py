@@ -169,8 +169,13 @@ def _variants(own: "Config", kind: "Kind") -> dict[str, "Config"]:
     """
     from hybrid_jax.config.resolve import resolve
 
-    variants = kind.variants.items()
-    return {name: resolve(own.replace({**fields})) for name, fields in variants}
+    configs = {}
+    for name, fields in kind.variants.items():
+        try:
+            configs[name] = resolve(own.replace({**fields}))
+        except UserError as error:
+            raise UserError(f"variant {name}: {error}") from None
+    return configs
 
 
 def _models(parsed: "Parsed", own: "Config") -> dict[str, "Config"]:

@@ -70,10 +70,10 @@ class Measure(NamedTuple):
 
 
 PARAMETERS = Measure(
-    "parameters", "M param.", "millions", 1e6, lambda cost: cost.parameters
+    "parameters", "params", "millions", 1e6, lambda cost: cost.parameters
 )
-MACS = Measure("MACs", "M MACs", "millions an image", 1e6, lambda cost: cost.macs)
-STEP = Measure("training step", "ms/step", "ms", 1e-3, lambda cost: cost.step_seconds)
+MACS = Measure("MACs", "MACs", "millions an image", 1e6, lambda cost: cost.macs)
+STEP = Measure("training step", "ms", "ms", 1e-3, lambda cost: cost.step_seconds)
 MEMORY = Measure("memory", "MB", "MB", 1e6, lambda cost: cost.memory)
 MEASURES = (PARAMETERS, MACS, STEP, MEMORY)
 
@@ -155,7 +155,14 @@ def read_cost(path: Path) -> Cost:
 def in_words(cost: Cost) -> str:
     """Return a cost such as `parameters 0.30 millions, MACs 6.67 ...`."""
     known = [(m, value) for m in MEASURES if (value := m.of(cost)) is not None]
-    return ", ".join(f"{m.name} {value:,.2f} {m.unit}" for m, value in known)
+    return ", ".join(f"{m.name} {few_digits(value)} {m.unit}" for m, value in known)
+
+
+def few_digits(number: float | None) -> str:
+    """Return a number in about three digits; `-` if it is not known."""
+    if number is None:
+        return "-"
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def about(costs: Mapping[str, Cost]) -> list[str]:

@@ -80,7 +80,9 @@ def label_logarithm(axes: "Axes", title: str) -> None:
     axes.set_xscale("log")
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: f"{x / 1e3:g}k" if x >= 1e4 else f"{x:,g}")
+    )
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(title)
 

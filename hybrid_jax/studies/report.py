@@ -12,7 +12,7 @@ from hybrid_jax.engine.intervals import in_words, interval, mean
 from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.runtime import source_version
 from hybrid_jax.studies import comparison
-from hybrid_jax.studies.costs import MEASURES
+from hybrid_jax.studies.costs import MEASURES, few_digits
 from hybrid_jax.studies.results import UNVARIED, Part, Results
 from hybrid_jax.studies.study import Study
 from hybrid_jax.sweeps.progress import Status, WorkProgress
@@ -80,21 +80,20 @@ def _by_model(results: Results, title: str) -> "Table":
     table = Table(
         title=title,
         title_justify="left",
-        caption=f"to first: points of accuracy to {first}, run by run of one seed",
+        caption=f"to first: points to {first}, run by run of one seed; params and MACs "
+        "in millions, ms a training step",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
-    table.add_column("model", no_wrap=True)
-    table.add_column("accuracy", justify="right", no_wrap=True)
-    for head in ("to first", *(measure.head for measure in MEASURES)):
-        table.add_column(head, justify="right", overflow="fold")
+    table.add_column("model", overflow="fold")
+    for head in ("accuracy", "to first", *(measure.head for measure in MEASURES)):
+        table.add_column(head, justify="right", no_wrap=True)
     for model in results.models:
         found = comparison.differences(results, model, first) if model != first else []
         points = "".join(map(comparison.in_points, found))
-        numbers = [
-            "-" if x is None else f"{x:,.2f}" for x in _costs(results, model).values()
-        ]
+        numbers = map(few_digits, _costs(results, model).values())
         table.add_row(model, _cell(results, model, UNVARIED), points, *numbers)
     return table
 

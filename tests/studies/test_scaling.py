@@ -17,7 +17,6 @@ from hybrid_jax.data import from_arrays
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS, family_of
-from hybrid_jax.profiling import device_peak
 from hybrid_jax.studies import costs, published, scaling
 from hybrid_jax.studies.costs import MEASURES, PARAMETERS, Cost
 from hybrid_jax.studies.pareto import front
@@ -218,18 +217,6 @@ def test_published_points_cost_what_our_network_of_that_name_costs(
     assert [svg.count(f"<!-- {p.model} -->") for p in points] == [2, 4, 1]
     assert svg.count("<!-- published: A 2016 -->") == 1
     assert svg.count("<!-- Pareto front of means -->") == 1
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Models are measured in this process, and soon."""
-
-    def benchmark(flags, path):
-        run = hybrid_jax("benchmark", *flags, "--seconds=0.02", f"--json={path}")
-        assert run.returncode == 0, run.stderr
-
-    monkeypatch.setattr(device_peak, "MIN_SECONDS", 0.0)
-    monkeypatch.setattr(costs, "benchmark", benchmark)
 
 
 def rows_of(path):
