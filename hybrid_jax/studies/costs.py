@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.json_files import read_json
+from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.workers import run_workers
 
 FILE = "cost.json"  # in the folder of a model: what `hybrid-jax benchmark` has found
-LOCK = ".costs.lock"
+LOCK, ERROR = ".costs.lock", "error"
 SECONDS = 3.0  # of training, once it is compiled
 DEVICE, PLAN = "the device's peak", "what XLA plans a training step with"
 
@@ -86,7 +86,8 @@ def measure(
 ) -> None:
     """Measure each model that is not measured yet, one at a time.
 
-    Other workers of the folder wait meanwhile.
+    Other workers of the folder wait meanwhile. A model that cannot be measured, as one
+    that is too large, is not tried again until its file is deleted.
 
     Args:
       configs: by model.
@@ -107,7 +108,8 @@ def measure(
             try:
                 benchmark(words(config), scratch)
             except UserError as error:
-                say(f"{model} is not measured: {error}")
+                write_json(path, {ERROR: str(error)})
+                say(f"{model} is not measured: {error}; delete {path} to try again")
                 continue
             scratch.replace(path)
             say(f"{model}: {in_words(read_cost(path))}")
@@ -126,7 +128,11 @@ def benchmark(flags: list[str], path: Path) -> None:
 def read(models: Collection[str], folder: Path) -> dict[str, Cost]:
     """Read the costs of models that were measured."""
     paths = {model: folder / model / FILE for model in models}
-    return {model: read_cost(path) for model, path in paths.items() if path.exists()}
+    return {
+        model: read_cost(path)
+        for model, path in paths.items()
+        if path.exists() and ERROR not in read_json(path)
+    }
 
 
 def read_cost(path: Path) -> Cost:

@@ -277,8 +277,13 @@ def test_a_model_that_cannot_be_measured_is_named(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(costs, "benchmark", refuse)
     costs.measure({"a": config_of()}, tmp_path, lambda config: [], said.append)
-    assert said == ["a is not measured: worker 1 ended with exit code 2, see above"]
+    (line,) = said
+    assert line.startswith("a is not measured: worker 1 ended with exit code 2, see ")
+    assert line.endswith(f"delete {tmp_path / 'a' / 'cost.json'} to try again")
     assert costs.read(["a"], tmp_path) == {}
+    monkeypatch.setattr(costs, "benchmark", None)  # not tried again, by any worker
+    costs.measure({"a": config_of()}, tmp_path, lambda config: [], said.append)
+    assert said == [line]
 
 
 def test_models_of_the_file_are_compared_without_models_of_the_command(tmp_path):
