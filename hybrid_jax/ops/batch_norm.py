@@ -14,6 +14,7 @@ from jax import lax
 
 from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.ops.channel_sums import channel_sums
+from hybrid_jax.ops.derivatives import define_derivatives
 from hybrid_jax.ops.precision import at_least_float32
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -45,7 +46,7 @@ def batch_norm_reference(
     return y.astype(x.dtype), mean, variance
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def batch_norm(
     x: jax.Array,
     scale: jax.Array,
@@ -53,9 +54,9 @@ def batch_norm(
     epsilon: float,
     activation: Activation,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Compute `batch_norm_reference` over the whole batch, with a custom gradient.
+    """Compute `batch_norm_reference` over the whole batch, with derivatives of its own.
 
-    No gradient flows through the returned mean and variance.
+    No derivative passes through the returned mean and variance.
     """
     return _forward(x, scale, bias, epsilon, activation)[0]
 
@@ -71,6 +72,29 @@ def _forward(
     y = activation(_affine(x, mean, lax.rsqrt(variance + epsilon) * scale, bias))
     residuals = x, mean, variance, scale, bias
     return (y.astype(x.dtype), mean, variance), residuals
+
+
+def _tangent(
+    epsilon: float,
+    activation: Activation,
+    residuals: tuple[jax.Array, ...],
+    dx: jax.Array,
+    dscale: jax.Array,
+    dbias: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, mean, variance, scale, bias = residuals
+    rate = lax.rsqrt(variance + epsilon)
+    slope, axes = rate * scale, tuple(range(x.ndim - 1))
+    wide, dx = (a.astype(at_least_float32(x.dtype)) for a in (x, dx))
+    # With h the normalized input, the tangent behind the affine map is
+    # slope * (dx - mean(dx) - h * mean(h * dx)) + h * dscale + dbias.
+    sums = current_axis().psum((dx.sum(axes), (dx * wide).sum(axes)))
+    count = current_axis().global_size(x.size // x.shape[-1])
+    dmean, product = (total / count for total in sums)
+    tilt = rate * (dscale - slope * rate * (product - mean * dmean))
+    g = dx * slope + wide * tilt + (dbias - slope * dmean - mean * tilt)
+    _, dy = jax.jvp(activation, [_affine(x, mean, slope, bias)], [g])
+    return dy.astype(x.dtype), jnp.zeros_like(mean), jnp.zeros_like(variance)
 
 
 def _backward(
@@ -97,7 +121,7 @@ def _backward(
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
 
 
-batch_norm.defvjp(_forward, _backward)
+define_derivatives(batch_norm, _forward, _tangent, _backward)
 
 
 def normalize(

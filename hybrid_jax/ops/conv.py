@@ -16,6 +16,7 @@ from jax import lax
 
 from hybrid_jax.ops.backend import use_cpu_implementations
 from hybrid_jax.ops.conv_patches import pad_map, tap_padding, tap_slices
+from hybrid_jax.ops.derivatives import define_derivatives
 
 
 def convolution_reference(
@@ -56,7 +57,7 @@ def convolution_product(
     return y.reshape(*patches.shape[:-1], features)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
 def convolution_unstrided(
     x: jax.Array, kernel: jax.Array, padding: str = "symmetric"
 ) -> jax.Array:
@@ -74,6 +75,17 @@ def _forward(
     return convolution_reference(x, kernel, 1, padding), (x, kernel)
 
 
+def _tangent(
+    padding: str,
+    saved: tuple[jax.Array, jax.Array],
+    dx: jax.Array,
+    dkernel: jax.Array,
+) -> jax.Array:
+    x, kernel = saved
+    moved = convolution_reference(dx, kernel, 1, padding)
+    return moved + convolution_reference(x, dkernel, 1, padding)
+
+
 def _backward(
     padding: str, saved: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -89,7 +101,7 @@ def _backward(
     return dx, dkernel.reshape(kernel.shape)
 
 
-convolution_unstrided.defvjp(_forward, _backward)
+define_derivatives(convolution_unstrided, _forward, _tangent, _backward)
 
 
 def convolution(

@@ -15,6 +15,7 @@ from hybrid_jax.ops.backend import use_cpu_implementations
 from hybrid_jax.ops.channel_sums import summed_products
 from hybrid_jax.ops.conv import convolution_reference
 from hybrid_jax.ops.conv_patches import pad_map, tap_padding, tap_slices
+from hybrid_jax.ops.derivatives import define_derivatives
 
 Residuals = tuple[jax.Array, jax.Array, tuple[int, ...]]
 
@@ -30,7 +31,7 @@ def depthwise_reference(
     return convolution_reference(x, kernel, stride, padding, groups=x.shape[-1])
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def depthwise_shifted(
     x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
 ) -> jax.Array:
@@ -53,6 +54,16 @@ def _weighted_sum(slices: list[jax.Array], kernel: jax.Array) -> jax.Array:
     return functools.reduce(jnp.add, products)
 
 
+def _tangent(
+    stride: int, padding: str, residuals: Residuals, dx: jax.Array, dkernel: jax.Array
+) -> jax.Array:
+    x_padded, kernel, shape = residuals
+    height, width = (-(-n // stride) for n in shape[1:3])
+    moved = tap_slices(pad_map(dx, stride, padding=padding), height, width, stride)
+    slices = tap_slices(x_padded, height, width, stride)
+    return _weighted_sum(moved, kernel) + _weighted_sum(slices, dkernel)
+
+
 def _backward(
     stride: int, padding: str, residuals: Residuals, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -68,7 +79,7 @@ def _backward(
     return dx, dkernel.reshape(kernel.shape).astype(kernel.dtype)
 
 
-depthwise_shifted.defvjp(_forward, _backward)
+define_derivatives(depthwise_shifted, _forward, _tangent, _backward)
 
 
 def depthwise(

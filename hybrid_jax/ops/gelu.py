@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hybrid_jax.ops.derivatives import define_derivatives
+
 
 def gelu_reference(x: jax.Array) -> jax.Array:
     """Compute `x * Phi(x)`, with `Phi` the normal distribution function."""
     return jax.nn.gelu(x, approximate=False)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def gelu(x: jax.Array) -> jax.Array:
-    """Compute `gelu_reference`, with a custom gradient."""
+    """Compute `gelu_reference`, with derivatives of its own."""
     return x * _cdf(x)
 
 
@@ -24,9 +26,17 @@ def _cdf(x: jax.Array) -> jax.Array:
     return 0.5 + 0.5 * lax.erf(x * 0.5**0.5)
 
 
-def _backward(x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+def _forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return x * _cdf(x), x
+
+
+def _tangent(x: jax.Array, dx: jax.Array) -> jax.Array:
     density = jnp.exp(-0.5 * x * x) * (2 * jnp.pi) ** -0.5
-    return (dy * (_cdf(x) + x * density),)
+    return dx * (_cdf(x) + x * density)
 
 
-gelu.defvjp(lambda x: (gelu(x), x), _backward)
+def _backward(x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+    return (_tangent(x, dy),)
+
+
+define_derivatives(gelu, _forward, _tangent, _backward)

@@ -7,8 +7,8 @@ import pytest
 
 from hybrid_jax.models import create_model
 from hybrid_jax.models.attention import RelativeAttention
+from hybrid_jax.models.downsample import average_pool
 from hybrid_jax.models.features import extract_features
-from hybrid_jax.models.layers import average_pool
 from hybrid_jax.models.registry import block_plan, parse_stack
 from hybrid_jax.models.window_partition import block_partition, grid_partition
 from hybrid_jax.runtime import jit_once
@@ -213,7 +213,7 @@ def test_stages_that_cannot_be_built(stack, said):
     ids=str,
 )
 def test_overrides_that_do_not_go_together(overrides):
-    with pytest.raises(ValueError, match=r"stages|all 1 or 2|no form"):
+    with pytest.raises(ValueError, match=r"stages|all 1 or 2|not one of pre"):
         create_model("coatnet_0", 3, 64, **overrides)
 
 
@@ -299,3 +299,27 @@ def test_average_pool_of_odd_maps_counts_only_what_is_there():
 def test_unknown_model_lists_the_valid_ones():
     with pytest.raises(ValueError, match=r"did you mean 'astroformer_1'.*coatnet_\*"):
         create_model("astroformer-1")
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_forward_mode_of_a_network(train):
+    """The tangent of the logits, against finite differences and reverse mode."""
+    model = small_hybrid.create(5, 16)
+    rng = np.random.default_rng(0)
+    images, change = rng.normal(size=(2, 4, 16, 16, 3)).astype(np.float32)
+    variables = jit_once(model.init)(jax.random.key(0), images)
+
+    @jax.jit
+    def logits(images):
+        mutable = ["batch_stats"] if train else []
+        return model.apply(variables, images, train=train, mutable=mutable)[0]
+
+    y, tangent = jax.jit(lambda x, dx: jax.jvp(logits, (x,), (dx,)))(images, change)
+    step = 1e-2
+    ahead, behind = (logits(images + sign * step * change) for sign in (1, -1))
+    slope = (ahead - behind) / (2 * step)
+    np.testing.assert_allclose(tangent, slope, atol=2e-2 * np.abs(slope).max())
+    weights = rng.normal(size=y.shape).astype(np.float32)
+    gradient = jit_once(jax.grad(lambda x: (logits(x) * weights).sum()))(images)
+    expected = np.vdot(gradient, change)
+    np.testing.assert_allclose(np.vdot(weights, tangent), expected, rtol=1e-3)

@@ -253,3 +253,88 @@ def test_attention_is_fused_where_a_gpu_can(
     assert attention(q, q, q, None) == ("fused" if fused else "reference")
     with reference_implementations():
         assert attention(q, q, q, None) == "reference"
+
+
+def shared_input(fn):
+    """Sum a function of two inputs, with all other arguments shared by both."""
+    return lambda x, *rest: sum(fn(each, *rest) for each in (x, 2 * x))
+
+
+def vectorized_input(fn):
+    """Compute `shared_input` with `vmap`."""
+
+    def summed(x, *rest):
+        axes = (0, *[None] * len(rest))
+        return jax.vmap(fn, axes)(jnp.stack([x, 2 * x]), *rest).sum(0)
+
+    return summed
+
+
+OPERATIONS = {
+    "gelu": (gelu, gelu_reference, []),
+    "convolution": (convolution_unstrided, convolution_reference, [(3, 3, 3, 4)]),
+    "depthwise": (depthwise_shifted, depthwise_reference, [(3, 3, 1, 3)]),
+    "strided": (
+        lambda x, k: depthwise_shifted(x, k, 2, "same"),
+        lambda x, k: depthwise_reference(x, k, 2, "same"),
+        [(3, 3, 1, 3)],
+    ),
+    "batch_norm": (
+        lambda *a: batch_norm(*a, 1e-3, gelu)[0],
+        lambda *a: batch_norm_reference(*a, 1e-3, gelu_reference)[0],
+        [(3,), (3,)],
+    ),
+}
+
+
+def inputs_of(operation):
+    """Return both forms of an operation, its arguments and their tangents."""
+    ours, theirs, shapes = OPERATIONS[operation]
+    shapes = [(2, 5, 4, 3), *shapes]
+    both = arrays(*shapes, *shapes)
+    return ours, theirs, tuple(both[: len(shapes)]), tuple(both[len(shapes) :])
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_forward_mode(operation):
+    ours, theirs, primals, tangents = inputs_of(operation)
+    tangent = jax.jit(lambda p, t: jax.jvp(ours, p, t))(primals, tangents)
+    assert_equal(tangent, jax.jvp(theirs, primals, tangents), jnp.float32)
+    y, transpose = jax.vjp(ours, *primals)
+    (dy,) = arrays(y.shape)
+    pairs = zip(transpose(dy), tangents, strict=True)
+    expected = sum(jnp.vdot(gradient, dx) for gradient, dx in pairs)
+    np.testing.assert_allclose(jnp.vdot(dy, tangent[1]), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_forward_mode_under_other_transformations(operation):
+    """Per-example gradients, shared arguments, both second derivatives, remat."""
+    ours, theirs, primals, tangents = inputs_of(operation)
+    order = [*range(len(primals))]
+
+    def found(fn, summed):
+        def scalar(*args):
+            return jnp.sin(fn(*args)).sum()
+
+        def slope(primals):
+            return jax.jvp(jax.checkpoint(scalar), primals, tangents)[1]
+
+        stacked = [jnp.stack([x, 2 * x]) for x in primals]
+
+        def of_sum(*args):
+            return jnp.sin(summed(fn)(*args)).sum()
+
+        return [
+            jax.vmap(jax.grad(scalar, order))(*stacked),
+            jax.grad(of_sum, order)(*primals),
+            jax.jvp(jax.grad(scalar, order), primals, tangents)[1],
+            jax.grad(slope)(primals),
+        ]
+
+    leaves = [
+        jax.tree.leaves(jax.jit(lambda fn=fn, summed=summed: found(fn, summed))())
+        for fn, summed in [(ours, vectorized_input), (theirs, shared_input)]
+    ]
+    for a, b in zip(*leaves, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * np.abs(b).max())

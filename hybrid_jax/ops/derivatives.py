@@ -1,0 +1,138 @@
+"""Operations whose derivatives are written by hand, in both modes.
+
+`jax.custom_vjp` has reverse mode alone: `jax.jvp` of it raises. `jax.custom_jvp` has
+both, but reverse mode is then what JAX makes of the tangent, which saves and computes
+more than a gradient that is written by hand. Here the tangent is one linear operation
+that brings its own transpose. Reverse mode meets it transposed, so its program is that
+of `custom_vjp`. JAX's own `linear_call` cannot be vectorized, as `jax.jacfwd` and
+per-example gradients need it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir
+
+Flat = Callable[..., list]  # from arrays to a list of arrays
+
+
+def define_derivatives(
+    operation: jax.custom_jvp, forward: Callable, tangent: Callable, backward: Callable
+) -> None:
+    """Define forward and reverse mode of an operation.
+
+    Args:
+      operation: the function, whose arguments that have no derivatives come last.
+      forward: from the operation's arguments to its result, and what both modes need:
+        a tree of arrays and of what is no array, such as a shape.
+      tangent: from those last arguments, that tree and the tangent of each other
+        argument to the tangent of the result; linear in the tangents.
+      backward: its transpose, from those last arguments, that tree and the cotangent
+        of the result to a tuple with the cotangent of each other argument.
+    """
+
+    def rule(*args: Any) -> tuple[Any, Any]:
+        *static, primals, tangents = args
+        result, saved = forward(*primals, *static)
+        leaves, tree = jax.tree.flatten(saved)
+        arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+        results = jax.tree.structure(result)
+
+        def merge(arrays: Sequence[jax.Array]) -> Any:
+            given = iter(arrays)
+            both = [next(given) if isinstance(x, jax.Array) else x for x in leaves]
+            return jax.tree.unflatten(tree, both)
+
+        def linear(*args: jax.Array) -> list:
+            saved = merge(args[: len(arrays)])
+            return jax.tree.leaves(tangent(*static, saved, *args[len(arrays) :]))
+
+        def transpose(*args: jax.Array) -> list:
+            cotangent = jax.tree.unflatten(results, args[len(arrays) :])
+            return [*backward(*static, merge(args[: len(arrays)]), cotangent)]
+
+        program = jax.make_jaxpr(linear)(*arrays, *tangents)
+        flat = _linear_p.bind(
+            *arrays, *tangents, program=program, transpose=transpose, saved=len(arrays)
+        )
+        return result, jax.tree.unflatten(results, flat)
+
+    operation.defjvp(rule)
+
+
+# Takes `saved` arrays in which its program need not be linear, then those in which it
+# is. `transpose` takes those arrays and cotangents of the results.
+_linear_p = Primitive("linear_with_transpose")
+_linear_p.multiple_results = True
+
+
+def _run(*args: jax.Array, program: ClosedJaxpr, **_: Any) -> list:
+    return jaxpr_as_fun(program)(*args)
+
+
+def _jvp(
+    primals: Sequence, tangents: Sequence, *, saved: int, **params: Any
+) -> tuple[list, list]:
+    """Differentiate: by the operation itself, but for second derivatives."""
+    if all(isinstance(t, ad.Zero) for t in tangents[:saved]):
+        whole = [ad.instantiate_zeros(t) for t in tangents[saved:]]
+        both = (
+            _linear_p.bind(*primals[:saved], *values, saved=saved, **params)
+            for values in (primals[saved:], whole)
+        )
+        return next(both), next(both)
+    whole = [ad.instantiate_zeros(t) for t in tangents]
+    return jax.jvp(jaxpr_as_fun(params["program"]), [*primals], whole)
+
+
+def _transpose(
+    cotangents: Sequence, *args: Any, transpose: Flat, saved: int, **_: Any
+) -> list:
+    whole = [ad.instantiate_zeros(ct) for ct in cotangents]
+    found = transpose(*args[:saved], *whole)
+    wanted = map(ad.is_undefined_primal, args[saved:])
+    pairs = zip(found, wanted, strict=True)
+    return [None] * saved + [ct if asked else None for ct, asked in pairs]
+
+
+def _vectorize(
+    args: Sequence, dims: Sequence, *, program: ClosedJaxpr, transpose: Flat, saved: int
+) -> tuple[list, list[int]]:
+    """Vectorize program and transpose; whatever is linear gets the new axis in front.
+
+    An argument that all examples share would get a sum over them from the transpose.
+    """
+    size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
+
+    def to_front(x: jax.Array, dim: int | None) -> jax.Array:
+        if dim is None:
+            return jnp.broadcast_to(x, (size, *x.shape))
+        return jnp.moveaxis(x, dim, 0)
+
+    linear = [*map(to_front, args[saved:], dims[saved:])]
+    fixed, axes = args[:saved], tuple(dims[:saved])
+
+    def transposed(*args: jax.Array) -> list:
+        cotangents = len(args) - saved
+        return jax.vmap(transpose, (*axes, *[0] * cotangents))(*args)
+
+    whole = jax.vmap(jaxpr_as_fun(program), (*axes, *[0] * len(linear)))
+    results = _linear_p.bind(
+        *fixed,
+        *linear,
+        program=jax.make_jaxpr(whole)(*fixed, *linear),
+        transpose=transposed,
+        saved=saved,
+    )
+    return results, [0] * len(results)
+
+
+_linear_p.def_impl(_run)
+_linear_p.def_abstract_eval(lambda *_, program, **__: program.out_avals)
+ad.primitive_jvps[_linear_p] = _jvp
+ad.primitive_transposes[_linear_p] = _transpose
+batching.primitive_batchers[_linear_p] = _vectorize
+mlir.register_lowering(_linear_p, mlir.lower_fun(_run, multiple_results=True))
