@@ -21,9 +21,9 @@ class BuildWithConfigs(build_py):
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            target = Path(self.build_lib, "hybrid_jax", "configs")
-            self.mkpath(str(target))
             for name in self._configs():
+                target = Path(self.build_lib, "hybrid_jax", name)
+                self.mkpath(str(target.parent))
                 self.copy_file(name, str(target))
 
     def get_source_files(self) -> list[str]:
@@ -32,7 +32,7 @@ class BuildWithConfigs(build_py):
 
     @staticmethod
     def _configs() -> list[str]:
-        return sorted(str(path) for path in Path("configs").glob("*.py"))
+        return sorted(str(path) for path in Path("configs").rglob("*.py"))
 
 
 setup(

@@ -29,18 +29,25 @@ def saved_axes(
     size: tuple[float, float] = (6.4, 4.0),
     rows: int = 1,
     formats: tuple[str, ...] = FORMATS,
+    columns: int = 1,
 ) -> Iterator[list["Axes"]]:
-    """Give axes, one above the other with one x axis, and save what is drawn in them.
+    """Give axes, and save what is drawn in them.
+
+    Axes of one column have one x axis; those of several have one y axis. A legend of
+    the whole figure lies below them.
 
     Args:
       path: without a suffix; each format gets a file.
       size: inches.
-      rows: number of axes.
+      rows: number of axes in a column.
       formats: of the files.
+      columns: number of axes in a row.
     """
-    with _new_figure(size, rows) as (figure, axes):
+    with _new_figure(size, rows, columns=columns) as (figure, axes):
         yield axes
-        figure.tight_layout()
+        heights = (legend.get_window_extent().height for legend in figure.legends)
+        below = sum(heights) / figure.bbox.height
+        figure.tight_layout(rect=(0, below, 1, 1))
         for name in formats:
             scratch = path.with_name(f".{path.name}.{name}")
             about = {"Date": None} if name == "svg" else None
@@ -99,8 +106,9 @@ def _new_figure(
     size: tuple[float, float],
     rows: int,
     style: dict[str, Any] | None = None,
+    columns: int = 1,
 ) -> Iterator[tuple["Figure", list["Axes"]]]:
-    """Give a figure and its axes, one above the other, and close it in the end."""
+    """Give a figure and its axes, row by row, and close it in the end."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -109,11 +117,18 @@ def _new_figure(
     # SVG of the same results is the same text, so that a repository can hold it.
     look = {"svg.hashsalt": "hybrid_jax", "font.size": 10, "axes.axisbelow": True}
     with plt.rc_context(look | (style or {})):  # type: ignore[arg-type]
-        figure, found = plt.subplots(rows, sharex=True, figsize=size, squeeze=False)
+        figure, found = plt.subplots(
+            rows,
+            columns,
+            sharex=columns == 1,
+            sharey=columns > 1,
+            figsize=size,
+            squeeze=False,
+        )
         try:
-            for each in found[:, 0]:
+            for each in found.flat:
                 each.spines[["top", "right"]].set_visible(False)
                 each.grid(alpha=0.3)
-            yield figure, [*found[:, 0]]
+            yield figure, [*found.flat]
         finally:
             plt.close(figure)

@@ -53,7 +53,7 @@ MAY_IMPORT = {
     | {"augment", "data", "engine", "evaluation", "models", "sweeps", "training"},
     "profiling": SCHEMA | {"data", "engine", "models", "ops", "training"},
     "sweeps": {"config", "data", "engine"},
-    "studies": {"config", "data", "engine", "sweeps"},
+    "studies": {"config", "data", "engine", "models", "sweeps"},
     "classifier": SCHEMA | {"config", "data", "engine", "models", "studies", "weights"},
     "export": {
         "augment",

@@ -72,8 +72,9 @@ def test_wheels_have_the_experiments_and_the_types(tmp_path):
     (source,) = (tmp_path / "unpacked").iterdir()
     setup(source, "build_py", "--build-lib", str(tmp_path / "wheel"))
     package = tmp_path / "wheel" / "hybrid_jax"
-    for config in (ROOT / "configs").glob("*.py"):
-        assert (package / "configs" / config.name).read_text() == config.read_text()
+    for config in (ROOT / "configs").rglob("*.py"):
+        packaged = package / config.relative_to(ROOT)
+        assert packaged.read_text() == config.read_text()
     assert (package / "py.typed").exists()
     for page in (ROOT / "hybrid_jax" / "reports").glob("*.[jc]*"):
         assert (package / "reports" / page.name).read_text() == page.read_text()

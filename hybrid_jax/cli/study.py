@@ -1,17 +1,17 @@
 r"""Answer a question about models with many runs, in a table, figures and words.
 
   hybrid-jax study low-data --config=few_images --config.data.path=cells \
-      --models=astroformer_nano,wrn_16_4 --seeds=3
-  hybrid-jax study stability --config=digits --models=astroformer_pico,vit_tiny
+      --config.data.image_size=32,32 --models=astroformer_nano,wrn_16_4
+  hybrid-jax study ablation --of=layout --config=digits
 
-low-data trains on more and more images a class, all with equal steps, and tests
-each run once: where does the first model overtake the others, and how many
-images would one point more take? stability multiplies the learning rate, and
-validates: which runs fail, and how far do seeds scatter? Run the same command
-again to resume, with more seeds to extend it, or elsewhere at once to help.
+low-data trains on more and more images a class, stability at multiples of the
+learning rate. scaling draws accuracy against parameters, MACs, step time and
+memory; ablation compares variants of one model. Repeat a command to resume it,
+with more seeds to extend it, or elsewhere at once to help.
 
   --config=FILE[:MODEL]  experiment; --config.FIELD=VALUE changes a field
-  --models=A,B,C         models of the experiment [its own alone]
+  --models=A,B,C         models; else STUDY_MODELS of the file, or its own alone
+  --of=WHAT              variants: layout, attention, blocks or shifts
   --per-class=N,N        images a class of low-data [10,25,50,100,250,500]
   --rates=X,X            multiples of stability [0.1,0.3,1,3,10,30]
   --seeds=N              runs of each, with other images and weights [3]
@@ -26,11 +26,13 @@ import math
 import os
 import typing
 from pathlib import Path
+from typing import NamedTuple
 
 from hybrid_jax.cli.common import Call, Command
-from hybrid_jax.cli.options import TEXT, Option, integer
+from hybrid_jax.cli.options import TEXT, Option, integer, one_of
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.paths import expand_user
+from hybrid_jax.studies.variants import ABLATIONS
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.cli.flags import Parsed
@@ -39,9 +41,10 @@ if typing.TYPE_CHECKING:
     from hybrid_jax.studies.study import Study
     from hybrid_jax.sweeps.progress import WorkProgress
 
-STUDIES = "studies"
+STUDIES, ABLATION = "studies", "ablation"
 OPTIONS = (
     Option("models", TEXT, ""),
+    Option("of", one_of(*ABLATIONS), ""),
     Option("per-class", TEXT, ""),
     Option("rates", TEXT, ""),
     Option("seeds", integer(1), 3),
@@ -58,16 +61,20 @@ def run(call: Call) -> None:
       Interrupted: a signal arrived; the runs are saved.
     """
     # All is imported where it is needed, so that help is instant.
-    study, folder, workers = parse(call.arguments)
+    asked = parse(call.arguments)
+    study, folder, workers = asked.study, asked.folder, asked.workers
     from rich.console import Console
 
     from hybrid_jax.studies.report import study_progress
     from hybrid_jax.studies.study import keep
     from hybrid_jax.sweeps.workers import share_work
 
-    with Console().status("looking at the data"):
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    with console.status("looking at the data"):
         study.check()
     keep(study, folder)
+    with console.status("measuring what the models cost"):
+        study.measure(folder, asked.benchmark_flags, console.print)
     with study_progress(study, folder) as progress:
         if workers > 1:
             words = ["study", *call.arguments]
@@ -78,54 +85,118 @@ def run(call: Call) -> None:
     _show(study, folder, progress)
 
 
-def parse(words: list[str]) -> tuple["Study", Path, int]:
-    """Return the study of a command line, its folder, and how many workers it has.
+class Asked(NamedTuple):
+    """What a command line asks for.
+
+    Attributes:
+      study: what is to be done.
+      folder: of its runs.
+      workers: number of processes.
+      experiment: the file that the configs come from, as it was typed.
+    """
+
+    study: "Study"
+    folder: Path
+    workers: int
+    experiment: str
+
+    def benchmark_flags(self, config: "Config") -> list[str]:
+        """Return flags that make a config of the experiment's file."""
+        from hybrid_jax.config.files import load_config
+        from hybrid_jax.config.resolve import flatten
+
+        own = flatten(load_config(self.experiment, {}))
+        changed = {k: v for k, v in config.flat().items() if v != own[k]}
+        flags = [f"--config.{name}={value}" for name, value in changed.items()]
+        return [f"--config={self.experiment}", *flags]
+
+
+def parse(words: list[str]) -> Asked:
+    """Return what a command line asks for.
 
     Raises:
       UserError: a flag, a value, a model or a config file is wrong.
     """
     from hybrid_jax.cli import flags, workdirs
-    from hybrid_jax.studies.study import KINDS, Study
+    from hybrid_jax.studies.study import Study
 
     parsed = flags.parse(words, OPTIONS, takes_config=True, most=1)
-    name = parsed.positional[0] if parsed.positional else ""
-    if name not in KINDS:
-        hint = closest(name, KINDS) if name else ""
-        raise UserError(
-            f"{name or 'nothing'} is no study{hint}: give one of {', '.join(KINDS)}"
-        )
-    values = parsed.values
-    for kind in KINDS.values():
-        if values[kind.flag] and kind is not KINDS[name]:
-            raise UserError(f"--{kind.flag} is for another study than {name}")
-    configs = _configs(parsed)
-    study = Study(name, configs, _values(values, KINDS[name]), values["seeds"])
-    _refuse_overruled(parsed, study)
+    kind, values = _kind(parsed), parsed.values
+    own = flags.required_config(parsed)
+    configs = _variants(own, kind) if kind.variants else _models(parsed, own)
+    study = Study(kind, configs, _values(values, kind), values["seeds"])
+    _refuse_overruled(parsed, study, own)
     default = os.path.basename(workdirs.default_workdir(values["config"]))
-    default = os.path.join(STUDIES, f"{name}-{default}")
+    default = os.path.join(STUDIES, f"{kind.name}-{default}")
     workdir = default if values["workdir"] is None else values["workdir"]
     folder = expand_user(workdirs.resolve_workdir(workdir, None))
-    return study, folder, values["workers"]
+    return Asked(study, folder, values["workers"], values["config"])
 
 
-def _configs(parsed: "Parsed") -> dict[str, "Config"]:
+def _kind(parsed: "Parsed") -> "Kind":
+    """Return the study that a command line names.
+
+    Raises:
+      UserError: there is no such study, or it takes other flags.
+    """
+    from hybrid_jax.studies.study import KINDS
+
+    name = parsed.positional[0] if parsed.positional else ""
+    names = [known for known, kind in KINDS.items() if not kind.variants]
+    names.append(ABLATION)
+    if name not in names:
+        hint = closest(name, names) if name else ""
+        raise UserError(
+            f"{name or 'nothing'} is no study{hint}: give one of {', '.join(names)}"
+        )
+    values = parsed.values
+    if name == ABLATION and not values["of"]:
+        raise UserError(
+            f"ablation of what? Give --of={'|'.join(ABLATIONS)}, one of them"
+        )
+    kind = KINDS[f"{ABLATION}-{values['of']}" if name == ABLATION else name]
+    for flag in dict.fromkeys(flag for each in KINDS.values() for flag in each.flags):
+        if values[flag] and flag not in kind.flags:
+            raise UserError(f"--{flag} is for another study than {name}")
+    return kind
+
+
+def _variants(own: "Config", kind: "Kind") -> dict[str, "Config"]:
+    """Return the config of each variant of a model.
+
+    Raises:
+      UserError: the model cannot be built so.
+    """
+    from hybrid_jax.config.resolve import resolve
+
+    configs = {}
+    for name, fields in kind.variants.items():
+        try:
+            configs[name] = resolve(own.replace({**fields}))
+        except UserError as error:
+            raise UserError(f"variant {name}: {error}") from None
+    return configs
+
+
+def _models(parsed: "Parsed", own: "Config") -> dict[str, "Config"]:
     """Return the config of each model that is asked for.
 
     Raises:
-      UserError: there is no config, or a model is named twice.
+      UserError: a model is unknown, or named twice.
     """
-    from hybrid_jax.cli import flags
-    from hybrid_jax.config.files import find, load_config
+    from hybrid_jax.config.files import find, load_config, study_models
     from hybrid_jax.config.resolve import resolve
 
-    own = flags.required_config(parsed)
-    text = parsed.values["models"]
+    text, experiment = parsed.values["models"], parsed.values["config"]
+    has_model = find(experiment)[1] or "model.name" in parsed.changed
+    if text and has_model:
+        raise UserError(f"--models={text} and a model of --config: give one of them")
     names = [word.strip() for word in text.split(",")] if text else []
+    if not names and not has_model:
+        names = study_models(experiment)
+        text = ",".join(names)
     if not names:
         return {own.model.name: own}
-    experiment = parsed.values["config"]
-    if find(experiment)[1] or "model.name" in parsed.changed:
-        raise UserError(f"--models={text} and a model of --config: give one of them")
     configs = {}
     for name in names:
         if name in configs or not name:
@@ -137,20 +208,23 @@ def _configs(parsed: "Parsed") -> dict[str, "Config"]:
     return configs
 
 
-def _refuse_overruled(parsed: "Parsed", study: "Study") -> None:
+def _refuse_overruled(parsed: "Parsed", study: "Study", own: "Config") -> None:
     """Refuse fields of the command line that a study sets itself.
 
     Raises:
       UserError: names the first of them.
     """
-    typed = next(iter(study.configs.values())).flat()
-    used = next(iter(study.parts().values())).flat()
-    for name in parsed.changed:
-        if name != "optim.learning_rate" and typed[name] != used[name]:
-            raise UserError(
-                f"--config.{name}={typed[name]} means nothing to a study "
-                f"{study.name}, which takes {used[name]}: leave it out"
-            )
+    typed = own.flat()
+    for part, config in study.parts().items():
+        used = config.flat()
+        for name in parsed.changed:
+            if part.seed != own.seed or name == "optim.learning_rate":
+                continue
+            if typed[name] != used[name]:
+                raise UserError(
+                    f"--config.{name}={typed[name]} means nothing to a study "
+                    f"{study.kind.name}, which takes {used[name]!r}: leave it out"
+                )
 
 
 def _values(values: dict[str, typing.Any], kind: "Kind") -> tuple[float, ...]:
@@ -159,21 +233,24 @@ def _values(values: dict[str, typing.Any], kind: "Kind") -> tuple[float, ...]:
     Raises:
       UserError: one is no positive number, or is there twice.
     """
-    text = values[kind.flag]
+    axis = kind.axis
+    text = values[axis.flag] if axis else ""
+    if not axis or not text:
+        return kind.values
     found: list[float] = []
-    for word in text.split(",") if text else []:
+    for word in text.split(","):
         try:
-            value = int(word) if kind.whole else float(word)
+            value = int(word) if axis.whole else float(word)
         except ValueError:
             value = 0
         if not 0 < value < math.inf or value in found:
-            what = "whole numbers" if kind.whole else "numbers"
+            what = "whole numbers" if axis.whole else "numbers"
             raise UserError(
-                f"--{kind.flag}={text} is not allowed: give different {what} above 0, "
+                f"--{axis.flag}={text} is not allowed: give different {what} above 0, "
                 f"such as {','.join(f'{v:g}' for v in kind.values)}"
             )
         found.append(value)
-    return tuple(sorted(found)) or kind.values
+    return tuple(sorted(found))
 
 
 def _show(study: "Study", folder: Path, progress: "WorkProgress") -> None:

@@ -1,6 +1,8 @@
 """Files of experiments: what `--config=FILE` and `--config=FILE:MODEL` name.
 
-The experiments of this project are known by their names too: `--config=digits`.
+The experiments of this project are known by their names too: `--config=digits`, or
+`--config=scaling/small`. A file may say which models a study of it compares, as a
+module's `STUDY_MODELS`, a tuple of their names.
 """
 
 import difflib
@@ -19,6 +21,7 @@ from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.errors import UserError, first_line
 
 SUCH_AS = "such as configs/digits.py"
+MODELS = "STUDY_MODELS"
 
 
 def load_config(text: str, fields: dict[str, Any]) -> ConfigDict:
@@ -56,6 +59,32 @@ def load_config(text: str, fields: dict[str, Any]) -> ConfigDict:
     return _guarded(path, changed)
 
 
+def experiment(name: str, model: str) -> ConfigDict:
+    """Return an experiment of this project, for a file that builds on it.
+
+    Args:
+      name: such as `cifar10`.
+      model: what its `get_config` is called with.
+    """
+    return load_config(f"{experiments()[name]}:{model}", {})
+
+
+def study_models(text: str) -> list[str]:
+    """Return the models that an experiment's file has for studies; there may be none.
+
+    Raises:
+      UserError: they are no texts.
+    """
+    path, arguments = find(text)
+    found = _guarded(path, lambda: runpy.run_path(str(path))).get(MODELS, ())
+    if not isinstance(found, tuple) or not all(type(name) is str for name in found):
+        raise UserError(
+            f"--config={path}: {MODELS} is no tuple of names: give one, such as "
+            "('astroformer_pico', 'wrn_16_1')"
+        )
+    return [] if arguments else [*found]
+
+
 def find(text: str) -> tuple[Path, list[str]]:
     """Return the file of an experiment, and the model behind the colon if any.
 
@@ -80,7 +109,8 @@ def experiments() -> dict[str, Path]:
     package = Path(hybrid_jax.__file__).parent
     folders = (package / "configs", package.parent / "configs")  # a wheel, a checkout
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
-    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+    paths = sorted(folder.rglob("*.py"), key=lambda path: (len(path.parts), path))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 
 def _file_of(text: str) -> Path | None:

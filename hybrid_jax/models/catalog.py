@@ -31,8 +31,8 @@ GROUPS = (
     Group(
         "astroformer_[^_]+",
         "**Astroformer** ([Dagli 2023](https://arxiv.org/abs/2304.05350)): "
-        "convolutions, and relative attention in the last stage alone. pico and nano "
-        "are our own sizes, for small images and for CPUs.",
+        "convolutions, and relative attention in the last stage alone. femto, pico and "
+        "nano are our own sizes, for small images and for CPUs.",
     ),
     Group(
         "astroformer_[^_]+_c[ct]{3}",
@@ -75,7 +75,8 @@ GROUPS = (
         "vit_.*",
         "**ViT** ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929)): "
         "attention between patches and no convolution. On smaller images the patches "
-        "are smaller.",
+        "are smaller. femto, pico and nano are ours, with about as many parameters as "
+        "Astroformer's.",
     ),
     Group(
         "cbam_.*",
@@ -97,7 +98,8 @@ COMPARED = {
     "logits": "astroformer_0|coatnet_0|coatnet_nano_rw|cbam_0|maxvit_tiny|vit_tiny"
     "|(astroformer|cbam)_(pico|nano)(_c...)?",
     "shapes, narrow logits": "coatnet_.*_rw2?",
-    "shapes": "astroformer_(5|0_cccc|0_cttt)|cbam_5|coatnet_[1-5]|(max)?vit_.*",
+    "shapes": "astroformer_(5|0_cccc|0_cttt|femto.*)|cbam_(5|femto)|coatnet_[1-5]"
+    "|(max)?vit_.*",
     "narrow logits": "coatnet_[67]",
     "attention": "sasa_.*",
     "logits, gradients": r"wrn_16_[14]",
@@ -183,7 +185,8 @@ def compared(name: str) -> str:
 def _oracle(row: HybridRow | ViTRow) -> str:
     """Return the oracle of a model: a network of timm, and how to create it."""
     if isinstance(row, ViTRow):
-        return f"timm `{row.timm}`"
+        is_published = row is MODELS[row.timm.removesuffix("_patch16_224")]
+        return f"timm `{row.timm}`{'' if is_published else ', resized'}"
     stack = "-".join(row.stack)
     letters = [LETTERS[letter] for letter in stack if letter != "-"]
     if not row.timm:

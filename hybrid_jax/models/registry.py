@@ -2,8 +2,8 @@
 
 The name of a model is a family (which fixes the vertical layout, the *stack*, and the
 config of its blocks) and a size (which fixes widths and depths). Sizes 0 to 7 are those
-of CoAtNet (Dai et al. 2021, table 3) and Astroformer (Dagli 2023); pico and nano are
-this project's, for small images and for CPUs.
+of CoAtNet (Dai et al. 2021, table 3) and Astroformer (Dagli 2023); femto, pico and nano
+are this project's, for small images and for CPUs.
 
 Both tables are open. A program may add rows before it builds a model or validates a
 config:
@@ -131,7 +131,7 @@ class HybridRow:
 
 @dataclasses.dataclass(frozen=True)
 class ViTRow:
-    """Fields of `ViT` that make a model, and timm's name for it."""
+    """Fields of `ViT` that make a model, and timm's name for it, up to its size."""
 
     width: int
     depth: int
@@ -225,6 +225,7 @@ def check_heads(plan: list[Block]) -> None:
 
 #         widths                        depths             stem  head
 SIZES: dict[str, tuple[PerStage, PerStage, int, int]] = {
+    "femto": ((8, 16, 32, 64), (1, 1, 1, 1), 8, 64),
     "pico": ((16, 32, 64, 128), (1, 1, 2, 1), 16, 128),
     "nano": ((32, 64, 128, 256), (1, 2, 3, 2), 32, 256),
     "0": ((96, 192, 384, 768), (2, 3, 5, 2), 64, 768),
@@ -236,14 +237,14 @@ SIZES: dict[str, tuple[PerStage, PerStage, int, int]] = {
     "6": ((192, 384, (768, 1536), 2048), (2, 4, (8, 42), 2), 192, 2048),
     "7": ((256, 512, (1024, 2048), 3072), (2, 4, (8, 42), 2), 192, 3072),
 }
-SMALL_TO_5 = ("pico", "nano", "0", "1", "2", "3", "4", "5")
+SMALL_TO_5 = ("femto", "pico", "nano", "0", "1", "2", "3", "4", "5")
 
 # The published vertical layouts, and those that the Astroformer paper compares.
 FAMILIES = (
     ("astroformer_{}", "C-C-C-T", SMALL_TO_5),
     ("astroformer_{}_cccc", "C-C-C-C", SMALL_TO_5),
     ("astroformer_{}_cctt", "C-C-T-T", SMALL_TO_5),
-    ("astroformer_{}_cttt", "C-T-T-T", SMALL_TO_5),
+    ("astroformer_{}_cttt", "C-T-T-T", SMALL_TO_5[1:]),  # femto is too narrow
     ("coatnet_{}", "C-C-T-T", ("0", "1", "2", "3", "4", "5")),
     ("coatnet_{}", "C-C-CT-T", ("6", "7")),
     ("cbam_{}", "B-B-B-B", SMALL_TO_5),
@@ -290,6 +291,8 @@ WIDE_RESNETS = (
 
 #        width depth
 VIT = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12)}
+# Of this project, with about as many parameters as Astroformer in these sizes.
+SMALL_VIT = {"femto": (64, 1), "pico": (64, 6), "nano": (128, 11)}
 
 
 def _published_row(stack: str, size: str) -> HybridRow:
@@ -344,6 +347,10 @@ MODELS: dict[str, HybridRow | ViTRow] = (
         if width % 2 == 0
     }
     | {
+        f"vit_{size}": ViTRow(*row, timm="vit_tiny_patch16_224")
+        for size, row in SMALL_VIT.items()
+    }
+    | {
         f"vit_{size}": ViTRow(*row, timm=f"vit_{size}_patch16_224")
         for size, row in VIT.items()
     }
@@ -353,6 +360,13 @@ MODELS: dict[str, HybridRow | ViTRow] = (
 def list_models(pattern: str = "*") -> list[str]:
     """List the names that `create_model` takes and a shell pattern matches."""
     return fnmatch.filter(MODELS, pattern)
+
+
+def family_of(name: str) -> str:
+    """Return the name of a model without its size: `wrn`, or `astroformer_cctt`."""
+    sizes = {*SIZES, *VIT, *MAXVIT}
+    words = [w for w in name.split("_") if w not in sizes and not w.isdigit()]
+    return "_".join(words) or name
 
 
 def family_patterns() -> str:

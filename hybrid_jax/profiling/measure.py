@@ -15,6 +15,7 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.experiment import Experiment, set_up_process, with_statistics
 from hybrid_jax.engine.programs import Evaluator, Trainer
+from hybrid_jax.models.cost import cost
 from hybrid_jax.profiling.device_peak import peak_flops
 from hybrid_jax.profiling.flops import count_step_flops
 from hybrid_jax.profiling.memory import measure_memory
@@ -226,6 +227,7 @@ def _setup(experiment: Experiment, training: TrainingSteps) -> dict:
     return {
         "model": config.model.name,
         "parameters": sum(x.size for x in jax.tree.leaves(training.state.params)),
+        "macs": cost(experiment.model, splits.channels).macs,
         "image_size": list(training.task.image_size),
         "batch_size": config.train.batch_size,
         "dtype": config.dtype,

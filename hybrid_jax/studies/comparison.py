@@ -1,11 +1,12 @@
 """Compare two models seed by seed, and say where one overtakes the other."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hybrid_jax.engine.intervals import interval, mean
-from hybrid_jax.studies.results import Results
+from hybrid_jax.errors import plural
+from hybrid_jax.studies.results import UNVARIED, Results
 
 NO_SCATTER = 1e-9
 AHEAD, BEHIND, EQUAL = "ahead", "behind", "not told apart"
@@ -58,24 +59,58 @@ def in_words(model: str, twin: str, found: Sequence[Difference], axis: str) -> s
     """
     if not found:
         return f"{model} and {twin} have no runs of one seed to compare"
-    parts = []
-    for verdict in (AHEAD, BEHIND, EQUAL):
-        those = [difference for difference in found if difference.verdict == verdict]
-        if those:
-            told = ", ".join(map(_points, those))
-            name = "not told apart from" if verdict == EQUAL else f"{verdict} of"
-            name = "behind" if verdict == BEHIND else name
-            parts.append(f"{name} {twin} at {told}")
+    at = {f"{difference.value:g}": difference for difference in found}
+    verdicts = "; ".join(
+        f"{words} {twin} at {told}" for words, told in _by_verdict(at).items()
+    )
     where = _crossing(model, twin, found, axis)
-    return f"{model} is {'; '.join(parts)} {axis}. {where}"
+    return f"{model} is {verdicts} {axis}. {where}"
 
 
-def _points(difference: Difference) -> str:
-    told = f"{difference.value:g} ({100 * difference.mean:+.1f}"
+def against(results: Results, model: str, twins: Sequence[str]) -> str:
+    """Say of which models one is ahead, behind, and from which it is not told apart."""
+    found = {
+        twin: difference
+        for twin in twins
+        for difference in differences(results, model, twin)
+    }
+    if not found:
+        return "no runs of one seed to compare"
+    return "; ".join(f"{words} {told}" for words, told in _by_verdict(found).items())
+
+
+def left_out(results: Results, model: str, axis: str = "") -> list[str]:
+    """Say that runs of a model failed, and at which values; no line if none did."""
+    failed = [part for part in results.failed if part.model == model]
+    values = sorted({part.value for part in failed} - {UNVARIED})
+    at = f", at {', '.join(f'{value:g}' for value in values)} {axis}" if values else ""
+    line = f"{model}: {plural(len(failed), 'run')} failed{at}, and "
+    return [f"{line}all of this leaves them out"] if failed else []
+
+
+def in_points(difference: Difference) -> str:
+    """Return a difference such as `+1.2 ± 0.4`, in points of accuracy."""
+    told = f"{100 * difference.mean:+.1f}"
     if difference.interval:
         low, high = difference.interval
         told += f" ± {50 * (high - low):.1f}"
-    return f"{told})"
+    return told
+
+
+def _by_verdict(found: Mapping[str, Difference]) -> dict[str, str]:
+    """Return the differences in words by their verdict."""
+    words = {AHEAD: "ahead of", BEHIND: "behind", EQUAL: "not told apart from"}
+    told = {
+        verdict: [
+            f"{name} ({in_points(difference)})"
+            for name, difference in found.items()
+            if difference.verdict == verdict
+        ]
+        for verdict in words
+    }
+    return {
+        words[verdict]: ", ".join(those) for verdict, those in told.items() if those
+    }
 
 
 def _crossing(model: str, twin: str, found: Sequence[Difference], axis: str) -> str:

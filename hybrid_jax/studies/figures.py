@@ -13,7 +13,7 @@ from hybrid_jax.plots import COLORS, saved_axes
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX"  # one more than colors, so that these pair up anew
 SHIFT = 1.03  # of x, from one model to the next
 
 
@@ -24,17 +24,20 @@ class Style(NamedTuple):
       color: of its line.
       marker: of its points.
       shift: factor of x, so that lines which are equal are seen beside each other.
+      line: solid, or dotted where colors begin anew.
     """
 
     color: str
     marker: str
     shift: float
+    line: str
 
 
 def styles(count: int) -> Iterator[Style]:
     """Yield a style for each of so many models, and begin anew where colors end."""
     shifts = (SHIFT ** (number - (count - 1) / 2) for number in range(count))
-    return map(Style, itertools.cycle(COLORS), itertools.cycle(MARKERS), shifts)
+    lines = itertools.cycle("-" * len(COLORS) + ":" * len(COLORS))
+    return map(Style, itertools.cycle(COLORS), itertools.cycle(MARKERS), shifts, lines)
 
 
 def axes(path: Path, rows: int) -> contextlib.AbstractContextManager[Sequence["Axes"]]:
@@ -62,11 +65,26 @@ def draw_means(
         yerr=halves if any(halves) else None,
         label=label,
         color=style.color,
+        ls=style.line,
         marker=style.marker,
         markersize=4,
         lw=1.4,
         capsize=3,
     )
+
+
+def label_logarithm(axes: "Axes", title: str) -> None:
+    """Draw x by its logarithm, with ticks at 1, 2 and 5 times powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.margins(x=0.08)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: f"{x / 1e3:g}k" if x >= 1e4 else f"{x:,g}")
+    )
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(title)
 
 
 def label_values(axes: "Axes", values: Sequence[float], title: str) -> None:

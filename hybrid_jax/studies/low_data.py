@@ -10,8 +10,12 @@ from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.intervals import mean
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.studies import comparison, figures
-from hybrid_jax.studies.kind import Configs, Kind, with_seed
+from hybrid_jax.studies.kind import Axis, Configs, Kind, with_seed
 from hybrid_jax.studies.power_law import PowerLaw, fit_power_law
+from hybrid_jax.studies.requirements import (
+    require_equal_budgets,
+    require_test_split,
+)
 from hybrid_jax.studies.results import Results
 from hybrid_jax.sweeps.runs import load_splits
 
@@ -39,11 +43,7 @@ def check(configs: Configs, values: tuple[float, ...], seeds: int) -> None:
     """
     for config in configs.values():
         _check_lengths(config)
-    if len(found := {config.train.steps for config in configs.values()}) > 1:
-        raise UserError(
-            f"the models are trained for {' and '.join(map(str, sorted(found)))} "
-            "steps: give all as many with --config.train.steps=2000"
-        )
+    require_equal_budgets(configs)
     first = configure(next(iter(configs.values())), values[-1])
     for offset in range(seeds):
         _check_images(with_seed(first, offset), values)
@@ -71,11 +71,7 @@ def _check_lengths(config: Config) -> None:
 def _check_images(config: Config, values: tuple[float, ...]) -> None:
     """Refuse data without a test split, or with too few images of a class."""
     splits = load_splits(config.data)
-    if "test" not in splits:
-        raise UserError(
-            f"{splits.name} has no test split, which a curve is measured on: give it "
-            "one (a folder `test`, say, or config.data.test_fraction)"
-        )
+    require_test_split(splits)
     counts = np.bincount(splits.train.labels, minlength=len(splits.classes))
     fewest = int(counts.argmin())
     if counts[fewest] < values[-1]:
@@ -106,12 +102,7 @@ def conclude(results: Results, configs: Configs) -> list[str]:
         for twin in twins
     ]
     for model, law in laws(results).items():
-        if failed := [part for part in results.failed if part.model == model]:
-            at = ", ".join(f"{value:g}" for value in sorted({p.value for p in failed}))
-            lines.append(
-                f"{model}: {plural(len(failed), 'run')} failed, at {at} {AXIS}, and "
-                "all of this leaves them out"
-            )
+        lines += comparison.left_out(results, model, AXIS)
         lines.append(_next_point(results, model, law))
     return lines
 
@@ -159,10 +150,8 @@ def _count(images: float) -> str:
 
 
 LOW_DATA = Kind(
-    flag="per-class",
-    axis=AXIS,
-    values=(10, 25, 50, 100, 250, 500),
-    whole=True,
+    name="low-data",
+    axis=Axis("per-class", AXIS, (10, 25, 50, 100, 250, 500), whole=True),
     split="test",
     configure=configure,
     check=check,

@@ -3,13 +3,17 @@
 import csv
 import io
 import typing
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hybrid_jax.engine.console import duration, percent
-from hybrid_jax.engine.intervals import in_words, interval
+from hybrid_jax.engine.intervals import in_words, interval, mean
 from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.runtime import source_version
-from hybrid_jax.studies.results import Part, Results
+from hybrid_jax.studies import comparison
+from hybrid_jax.studies.costs import MEASURES, few_digits
+from hybrid_jax.studies.results import UNVARIED, Part, Results
 from hybrid_jax.studies.study import Study
 from hybrid_jax.sweeps.progress import Status, WorkProgress
 from hybrid_jax.sweeps.runs import Outcome
@@ -17,7 +21,7 @@ from hybrid_jax.sweeps.runs import Outcome
 if typing.TYPE_CHECKING:
     from rich.table import Table
 
-CSV, JSON = "results.csv", "results.json"
+CSV, MEANS, JSON = "results.csv", "means.csv", "results.json"
 
 
 def study_progress(study: Study, folder: Path) -> WorkProgress:
@@ -38,28 +42,59 @@ def _line(study: Study, part: Part, outcome: Outcome) -> str:
     if accuracy is not None:
         worth = f"{study.kind.split} {percent(accuracy)}"
     error = f" ({outcome.error})" if outcome.error else ""
-    return (
-        f"{part.model}, {part.value:g} {study.kind.axis}, seed {part.seed}: "
-        f"{worth}{error} in {duration(outcome.seconds)}"
-    )
+    return f"{study.describe(part)}: {worth}{error} in {duration(outcome.seconds)}"
 
 
 def on_screen(study: Study, results: Results) -> "Table":
-    """Return mean accuracies with 95 % intervals: a row a value, a column a model."""
-    from rich.table import Table
+    """Return mean accuracies with 95 % intervals.
 
+    Along an axis, there is a row a value and a column a model; else a row a model.
+    """
     title = f"{study.kind.split} accuracy of one seed"
     if study.seeds > 1:
         title = (
             f"{study.kind.split} accuracy, mean ± 95 % interval of {study.seeds} seeds"
         )
+    axis = study.kind.axis
+    return _by_value(results, title, axis.name) if axis else _by_model(results, title)
+
+
+def _by_value(results: Results, title: str, axis: str) -> "Table":
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left")
-    table.add_column(study.kind.axis, justify="right")
+    table.add_column(axis, justify="right")
     for model in results.models:
         table.add_column(model, justify="right", overflow="fold")
     for value in results.values:
         cells = [_cell(results, model, value) for model in results.models]
         table.add_row(f"{value:g}", *cells)
+    return table
+
+
+def _by_model(results: Results, title: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    first = results.models[0]
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=f"to first: points to {first}, run by run of one seed; params and MACs "
+        "in millions, ms a training step",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("model", overflow="fold")
+    for head in ("accuracy", "to first", *(measure.head for measure in MEASURES)):
+        table.add_column(head, justify="right", no_wrap=True)
+    for model in results.models:
+        found = comparison.differences(results, model, first) if model != first else []
+        points = "".join(map(comparison.in_points, found))
+        numbers = map(few_digits, _costs(results, model).values())
+        table.add_row(model, _cell(results, model, UNVARIED), points, *numbers)
     return table
 
 
@@ -70,28 +105,36 @@ def _cell(results: Results, model: str, value: float) -> str:
     return f"{text} ({missing} failed)" if missing else text
 
 
+def _costs(results: Results, model: str) -> dict[str, float | None]:
+    """Return what a model costs, by the titles of the measures."""
+    cost = results.costs.get(model)
+    return {m.title: m.of(cost) if cost else None for m in MEASURES}
+
+
 def write(study: Study, results: Results, folder: Path, lines: list[str]) -> None:
-    """Write `results.csv` with a line a run, and `results.json` with means as well."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = ("model", study.kind.axis, "seed", f"{study.kind.split} accuracy")
-    writer.writerow([*names, "state", "steps", "seconds", "error"])
-    for part, outcome in results.outcomes.items():
-        accuracy = results.accuracy(part)
-        shown = "" if accuracy is None else accuracy
-        ends = [outcome.state, outcome.step, outcome.seconds, outcome.error]
-        writer.writerow([part.model, f"{part.value:g}", part.seed, shown, *ends])
-    write_whole(folder / CSV, text.getvalue())
+    """Write `results.csv`, a line a run, `means.csv`, and `results.json` with both.
+
+    Means have the difference to the first model, run by run of one seed.
+    """
+    split, axis = f"{study.kind.split} accuracy", study.kind.axis
+    runs = [
+        {"model": part.model}
+        | ({axis.name: f"{part.value:g}"} if axis else {})
+        | {"seed": part.seed, split: results.accuracy(part), "state": outcome.state}
+        | {"steps": outcome.step, "seconds": outcome.seconds, "error": outcome.error}
+        for part, outcome in results.outcomes.items()
+    ]
+    _write_csv(folder / CSV, runs)
     means = [
-        {"model": model, "value": value, "accuracies": found}
-        | {"interval_95": interval([*found.values()])}
+        _mean(study, results, model, value)
         for model in results.models
         for value in results.values
-        if (found := results.accuracies(model, value))
+        if results.accuracies(model, value)
     ]
+    _write_csv(folder / MEANS, map(_flat, means))
     about = {
-        "study": study.name,
-        "axis": study.kind.axis,
+        "study": study.kind.name,
+        "axis": axis.name if axis else None,
         "split": study.kind.split,
         "seeds": study.seeds,
         "hybrid_jax": source_version(),
@@ -99,3 +142,52 @@ def write(study: Study, results: Results, folder: Path, lines: list[str]) -> Non
         "conclusions": lines,
     }
     write_json(folder / JSON, about)
+
+
+def _mean(study: Study, results: Results, model: str, value: float) -> dict[str, Any]:
+    """Return the runs of a model at a value, their mean, and what the model costs."""
+    found = results.accuracies(model, value)
+    to_first = [
+        {
+            "points": 100 * d.mean,
+            "points_interval_95": d.interval and _points(d.interval),
+        }
+        for d in comparison.differences(results, model, results.models[0])
+        if d.value == value and model != results.models[0]
+    ]
+    nothing = {"points": None, "points_interval_95": None}
+    return (
+        {"model": model}
+        | ({"value": value} if study.kind.axis else {})
+        | {"accuracies": found, "mean": mean([*found.values()])}
+        | {"interval_95": interval([*found.values()])}
+        | (to_first[0] if to_first else nothing)
+        | (_costs(results, model) if study.kind.costs else {})
+    )
+
+
+def _points(ends: tuple[float, float]) -> tuple[float, float]:
+    return 100 * ends[0], 100 * ends[1]
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of means as cells: a number of runs, and ends of intervals."""
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        if name == "accuracies":
+            cells["runs"] = len(value)
+        elif name.endswith("interval_95"):
+            kind = name.removesuffix("interval_95")
+            cells[f"{kind}low"], cells[f"{kind}high"] = value or (None, None)
+        else:
+            cells[name] = value
+    return cells
+
+
+def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows of the same columns; what is not known is empty."""
+    rows, text = [*rows], io.StringIO()
+    writer = csv.DictWriter(text, [*(rows[0] if rows else ())], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())

@@ -4,15 +4,18 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from hybrid_jax.studies.costs import Cost
 from hybrid_jax.sweeps.runs import Outcome
 from hybrid_jax.sweeps.trial import METRIC
+
+UNVARIED = 0.0  # the value of runs that differ in model and seed alone
 
 
 class Part(NamedTuple):
     """One run of a study.
 
     Attributes:
-      model: name.
+      model: name of a model, or of a variant of one.
       value: of what the study varies.
       seed: of the run.
     """
@@ -24,7 +27,8 @@ class Part(NamedTuple):
     @property
     def folder(self) -> str:
         """Return its folder within that of the study."""
-        return f"{self.model}/{self.value:.15g}/seed-{self.seed}"
+        value = "" if self.value == UNVARIED else f"{self.value:.15g}/"
+        return f"{self.model}/{value}seed-{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +38,12 @@ class Results:
     Attributes:
       outcomes: of each run that has ended.
       split: which one measures: `test` or `validation`.
+      costs: of models that were measured, if the study asks for it.
     """
 
     outcomes: Mapping[Part, Outcome]
     split: str
+    costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
 
     @property
     def models(self) -> list[str]:
@@ -61,7 +67,7 @@ class Results:
         measured = getattr(outcome, self.split) if outcome.is_complete else None
         return None if measured is None else float(measured[METRIC])
 
-    def accuracies(self, model: str, value: float) -> dict[int, float]:
+    def accuracies(self, model: str, value: float = UNVARIED) -> dict[int, float]:
         """Return the accuracies of a model at a value by seed, without failed runs."""
         found = {part.seed: self.accuracy(part) for part in self.at(model, value)}
         return {seed: share for seed, share in found.items() if share is not None}

@@ -13,7 +13,7 @@ from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.intervals import mean
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.studies import figures
-from hybrid_jax.studies.kind import Configs, Kind, with_seed
+from hybrid_jax.studies.kind import Axis, Configs, Kind, with_seed
 from hybrid_jax.studies.results import Part, Results
 from hybrid_jax.sweeps.runs import load_splits
 
@@ -191,10 +191,8 @@ def _range(results: Results, model: str, failed: dict[Part, str]) -> str:
 
 
 STABILITY = Kind(
-    flag="rates",
-    axis=AXIS,
-    values=(0.1, 0.3, 1, 3, 10, 30),
-    whole=False,
+    name="stability",
+    axis=Axis("rates", AXIS, (0.1, 0.3, 1, 3, 10, 30), whole=False),
     split="validation",
     configure=configure,
     check=check,

@@ -8,16 +8,20 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
+from hybrid_jax.studies import ablation, costs
 from hybrid_jax.studies.kind import Kind, with_seed
 from hybrid_jax.studies.low_data import LOW_DATA
-from hybrid_jax.studies.results import Part, Results
+from hybrid_jax.studies.results import UNVARIED, Part, Results
+from hybrid_jax.studies.scaling import SCALING
 from hybrid_jax.studies.stability import STABILITY
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.folders import FILES, check_folder
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, load_splits, read_outcome
 
-KINDS: dict[str, Kind] = {"low-data": LOW_DATA, "stability": STABILITY}
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (LOW_DATA, STABILITY, SCALING, *ablation.KINDS)
+}
 FILE = FILES["study"]
 
 
@@ -26,21 +30,17 @@ class Study:
     """A study. A later one of the same folder may have more models, values and seeds.
 
     Attributes:
-      name: its row of `KINDS`.
-      configs: by the name of the model; the first is compared with the others.
-      values: of what the kind varies, the least first.
+      kind: the question, a row of `KINDS`.
+      configs: by the name of the model or the variant; the first is compared with the
+        others.
+      values: of the kind's axis, the least first.
       seeds: how many runs differ in their seed alone.
     """
 
-    name: str
+    kind: Kind
     configs: Mapping[str, Config]
     values: tuple[float, ...]
     seeds: int
-
-    @property
-    def kind(self) -> Kind:
-        """Return what makes this study."""
-        return KINDS[self.name]
 
     def parts(self) -> dict[Part, Config]:
         """Return the runs, in an order that has a whole figure early.
@@ -79,11 +79,37 @@ class Study:
             config = set_up_process(self.kind.configure(config, self.values[-1]))
             Experiment(config, load_splits(config.data)).check()
 
+    def describe(self, part: Part) -> str:
+        """Return which run a part is, such as `wrn_16_4, 50 images a class, seed 0`."""
+        value = ""
+        if self.kind.axis and part.value != UNVARIED:
+            value = f" {part.value:g} {self.kind.axis.name},"
+        return f"{part.model},{value} seed {part.seed}"
+
+    def measure(
+        self,
+        folder: Path,
+        words: Callable[[Config], list[str]],
+        say: Callable[[str], None],
+    ) -> None:
+        """Measure what each model costs, if the question asks for it.
+
+        This process takes no device for it; see `costs.measure`.
+        """
+        if self.kind.costs:
+            value = self.values[-1]
+            configs = {
+                model: self.kind.configure(config, value)
+                for model, config in self.configs.items()
+            }
+            costs.measure(configs, folder, words, say)
+
     def read(self, folder: Path) -> Results:
-        """Read the runs that have ended."""
+        """Read the runs that have ended, and what was measured of the models."""
         found = {part: read_outcome(folder / part.folder) for part in self.parts()}
         ended = {part: outcome for part, outcome in found.items() if outcome}
-        return Results(ended, self.kind.split)
+        known = costs.read(self.configs, folder) if self.kind.costs else {}
+        return Results(ended, self.kind.split, known)
 
     def is_done(self, folder: Path) -> bool:
         """Return whether all runs have ended."""
@@ -108,10 +134,10 @@ def keep(study: Study, folder: Path) -> None:
     check_folder(folder, "study")
     with waiting_lock(folder):
         if not (folder / FILE).exists():
-            write_json(folder / FILE, {"study": study.name})
+            write_json(folder / FILE, {"study": study.kind.name})
         kept = read_json(folder / FILE)["study"]
-    if kept != study.name:
+    if kept != study.kind.name:
         raise UserError(
             f"--workdir={folder} holds a study {kept}: give another folder for "
-            f"{study.name}"
+            f"{study.kind.name}"
         )

@@ -14,8 +14,11 @@ from hybrid_jax.config import resolve as configs
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import list_models
+from hybrid_jax.models.registry import family_of
 
-FILES = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+CONFIGS = Path(__file__).parents[2] / "configs"
+FILES = sorted(CONFIGS.glob("*.py"))
+STUDIES = sorted(CONFIGS.glob("scaling/*.py"))
 
 
 def get_config(path: Path, *args):
@@ -45,6 +48,37 @@ def test_every_experiment_is_valid_and_tells_its_command(path):
         _, config = get_config(path, name)
         configs.resolve(config)
         assert config.model.name == name
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_experiment_for_studies_builds_on_another_one(path):
+    name = path.relative_to(CONFIGS).with_suffix("").as_posix()
+    assert files.find(name) == (path, [])
+    module, config = get_config(path)
+    assert f"hybrid-jax study scaling --config={name}" in module.__doc__
+    models = files.study_models(name)
+    assert config.model.name in models and len({*models}) == len(models) >= 18
+    assert files.study_models(f"{name}:{models[1]}") == []
+    assert {family_of(model) for model in models} >= {
+        "astroformer",
+        "astroformer_cccc",
+        "astroformer_cttt",
+        "cbam",
+        "sasa",
+        "vit",
+        "wrn",
+    }
+    for model in models:
+        config = configs.resolve(files.load_config(f"{name}:{model}", {}))
+        assert config.model.name == model
+        assert not config.data.validation and config.data.test
+
+
+def test_models_for_studies_are_names(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("STUDY_MODELS = 'vit_tiny'\n")
+    with pytest.raises(UserError, match="STUDY_MODELS is no tuple of names"):
+        files.study_models(str(file))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

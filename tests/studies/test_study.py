@@ -101,7 +101,7 @@ def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "nothing is no study: give one of low-data, stability"),
+        ([], "nothing is no study: give one of low-data, stability, scaling, ablation"),
         (["low-dat"], "low-dat is no study, did you mean 'low-data'?"),
         (["low-data", "stability"], "stray argument 'stability'"),
         (["low-data", "--rates=1"], "--rates is for another study than low-data"),

@@ -1,0 +1,15 @@
+"""scaling/tinyimagenet: accuracy on Tiny ImageNet against what models cost.
+
+    hybrid-jax study scaling --config=scaling/tinyimagenet
+
+The recipe is that of configs/tinyimagenet.py for every model, 300 epochs of all
+training images; nothing is tuned for one of them. For accelerators; no result of this
+project's own yet.
+"""
+
+from hybrid_jax.config import experiment
+from hybrid_jax.studies.systems import PAPER_SYSTEMS as STUDY_MODELS
+
+
+def get_config(model: str = STUDY_MODELS[0]):
+    return experiment("tinyimagenet", model)

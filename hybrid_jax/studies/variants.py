@@ -1,0 +1,60 @@
+"""Ablations: the variants of one model, each by the fields of the config that make it.
+
+This table imports nothing, so that the command's help can name its rows.
+"""
+
+from typing import Any, NamedTuple
+
+
+class Ablation(NamedTuple):
+    """Variants of a model that differ in one thing.
+
+    Attributes:
+      variants: values of fields by the name of the variant; all others are compared
+        with the first.
+      attends: whether they differ in relative attention alone, so that the model must
+        have some.
+    """
+
+    variants: dict[str, dict[str, Any]]
+    attends: bool = False
+
+
+def _stacks(*stacks: str) -> dict[str, dict[str, Any]]:
+    return {stack: {"model.stack": stack} for stack in stacks}
+
+
+def _shifts(padding: str, bias: str, downsample: str) -> dict[str, Any]:
+    return {
+        "model.padding": padding,
+        "model.relative_bias": bias,
+        "model.downsample": downsample,
+    }
+
+
+ABLATIONS: dict[str, Ablation] = {
+    # Where attention begins.
+    "layout": Ablation(_stacks("C-C-C-C", "C-C-C-T", "C-C-T-T", "C-T-T-T")),
+    # Where the relative bias enters, before the softmax or behind it, or not at all.
+    "attention": Ablation(
+        {
+            "pre": {"model.attention": "pre", "model.relative_bias": ""},
+            "post": {"model.attention": "post", "model.relative_bias": ""},
+            "no-bias": {"model.attention": "pre", "model.relative_bias": "none"},
+        },
+        attends=True,
+    ),
+    # Block attention or local self-attention, in three stages and in all.
+    "blocks": Ablation(
+        _stacks("C-C-C-T", "B-B-B-T", "S-S-S-T", "C-C-C-C", "B-B-B-B", "S-S-S-S")
+    ),
+    # What makes logits equal under cyclic shifts, a step at a time.
+    "shifts": Ablation(
+        {
+            "plain": _shifts("", "", "strided"),
+            "circular": _shifts("circular", "torus", "strided"),
+            "circular-blur": _shifts("circular", "torus", "blur"),
+            "circular-aps": _shifts("circular", "torus", "aps"),
+        }
+    ),
+}
