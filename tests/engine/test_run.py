@@ -174,7 +174,8 @@ def test_predictions_are_calibrated_ranked_and_lines_of_json(
 ):
     run = hybrid_jax.load_run(finished / "run")
     chosen = run.evaluate(run.open_images(finished / "elsewhere", "validation"))
-    assert run.temperature == pytest.approx(chosen["temperature"], rel=1e-5)
+    # Both are minima of a flat loss, that of a network which hardly learned.
+    assert run.temperature == pytest.approx(chosen["temperature"], rel=1e-4)
     paths = [str(p) for p in sorted((finished / "others").rglob("*.png"))[:3]]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(paths)))
     table = tmp_path / "rows.jsonl"
