@@ -35,5 +35,7 @@ def create(classes, image_size, **overrides):
 def get_config():
     add_row()
     fields = {"model.name": "small_hybrid", "model.strides": (2, 1, 2)}
+    fields["optim.warmup_epochs"] = 1.0  # as short as the runs of tests
     fields["train.report"] = False  # `tests/reports` has pages
+    fields["augment.mixup"] = 0.0  # a quarter of a training program's compilation
     return load_config(str(DIGITS), fields)

@@ -25,17 +25,17 @@ ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("HYBRID_JAX_KILLS", "2"))
 EPOCHS = 8
 # Long enough to be met at work: as many evaluations, 4 lines of metrics between two.
+# Of few images in small batches, since seven runs take these steps.
 COMMAND = (
     sys.executable,
     "-m",
     "hybrid_jax.main",
     "--config=tests/small_hybrid.py",
     f"--config.train.epochs={EPOCHS}",
-    "--config.optim.warmup_epochs=1",
     "--config.train.eval_every=1",
     "--config.train.log_every=7",
-    "--config.data.per_class=40",
-    "--config.train.batch_size=16",
+    "--config.data.per_class=20",
+    "--config.train.batch_size=8",
 )
 STREAM = "--config.data.loader=stream"
 
@@ -90,25 +90,33 @@ def uninterrupted(tmp_path_factory):
     return result(workdir)
 
 
+def assert_ended(code, err, number, workdir) -> int:
+    """By a signal, in one line that tells the step that is saved; returns the step."""
+    assert code == 128 + number
+    step = CheckpointReader(workdir / "checkpoints").latest()
+    assert err.splitlines()[-1] == (
+        f"hybrid-jax: ended by {signal.Signals(number).name} with step {step} saved; "
+        "run the same command to resume"
+    )
+    assert "Traceback" not in err
+    return step
+
+
 def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(tmp_path):
     """Streamed, by processes or threads: another program than with all images."""
     workdir = tmp_path / "run"
-    # Within the first epoch, and later.
-    for number, lines in ((signal.SIGTERM, 2), (signal.SIGINT, 20)):
-        process = start(workdir, STREAM, "--config.data.workers=2")
-        wait_for(process, lambda lines=lines: rows(workdir) >= lines)
-        sent = time.monotonic()
-        os.killpg(process.pid, number)  # as Ctrl-C does, processes of a stream included
-        _, err = process.communicate()
-        assert time.monotonic() - sent < 30
-        assert process.returncode == 128 + number
-        name = signal.Signals(number).name
-        step = CheckpointReader(workdir / "checkpoints").latest()
-        assert err.splitlines()[-1] == (
-            f"hybrid-jax: ended by {name} with step {step} saved; run the same "
-            "command to resume"
-        )
-        assert "Traceback" not in err
+    words = [*COMMAND[3:], f"--workdir={workdir}", STREAM]
+    early = hybrid_jax(*words, "--config.debug.inject=term@9")  # in the first epoch
+    assert_ended(early.returncode, early.stderr, signal.SIGTERM, workdir)
+
+    process = start(workdir, STREAM, "--config.data.workers=2")
+    wait_for(process, lambda: rows(workdir) >= 20)
+    sent = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C, processes of a stream included
+    _, err = process.communicate()
+    assert time.monotonic() - sent < 30
+    step = assert_ended(process.returncode, err, signal.SIGINT, workdir)
+    assert step > 9
     assert f"Resuming after step {step} of " in finish(workdir, STREAM)
     finish(tmp_path / "whole", STREAM)
     assert result(workdir) == result(tmp_path / "whole")

@@ -64,7 +64,6 @@ def test_a_run_lives_in_a_folder_of_any_name(tmp_path, name):
         f"--config.data.dir={name}/data",
         "--config.data.per_class=10",
         "--config.train.epochs=2",
-        "--config.optim.warmup_epochs=1",
         "--config.train.batch_size=20",
         "--config.train.eval_every=1",
         "--config.train.report=false",

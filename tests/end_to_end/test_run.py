@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[2]
 SPLITS = ("train", "validation", "test")
 SMALL = (
     "--config.train.epochs=3",
-    "--config.optim.warmup_epochs=1",
     "--config.train.eval_every=1",
     "--config.train.log_every=10",
 )
@@ -237,7 +236,6 @@ def test_a_run_that_diverges_again_and_again_ends(tmp_path):
         workdir,
         *SMALL,
         "--config.optim.learning_rate=1e30",
-        "--config.optim.clip_norm=0",
         "--config.train.non_finite=skip",
         "--config.train.max_skips=2",
     )

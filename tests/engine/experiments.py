@@ -10,7 +10,6 @@ SMALL = {
     "train.epochs": 3,
     "train.batch_size": 32,
     "train.eval_every": 1,
-    "optim.warmup_epochs": 1.0,
 }
 STEPS = (6, 12, 17)  # behind which it is evaluated: 180 images, three epochs
 

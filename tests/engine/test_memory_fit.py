@@ -130,7 +130,6 @@ COMMAND = [
     f"--config={CONFIG}",
     "--config.data.per_class=10",
     "--config.train.epochs=2",
-    "--config.optim.warmup_epochs=1",
 ]
 
 

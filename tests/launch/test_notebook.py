@@ -37,7 +37,7 @@ def test_it_runs(tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     cells = {cell["id"]: cell for cell in notebook.cells}
     for name, theirs, ours in (
-        ("fields", EPOCHS, "epochs = 6"),
+        ("fields", EPOCHS, "epochs = 2"),
         ("fields", WORKDIR, f'workdir = "{tmp_path / "run"}"'),
         ("training", FLAG, f'{FLAG} "--config.train.report=true",'),
         ("installation", CONFIG, 'config = Path("tests/small_hybrid.py")'),

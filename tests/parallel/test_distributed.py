@@ -17,6 +17,7 @@ from hybrid_jax.cli.train import parse
 from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.errors import ProcessDied, UserError
 from hybrid_jax.parallel import distributed
+from tests.commands import hybrid_jax
 from tests.parallel.runs import ALL, EXPERIMENT, STEPS, environment
 from tests.parallel.test_kinds import LATER, losses
 
@@ -76,10 +77,10 @@ SHARED = ("--config.parallel.fsdp=4",)
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
+    """Losses on the one device of this process."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
-    command = [sys.executable, "-m", "hybrid_jax.main", *EXPERIMENT]
-    command.append(f"--workdir={workdir}")
-    subprocess.run(command, cwd=ROOT, check=True, env=environment(1))
+    done = hybrid_jax(*EXPERIMENT, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
     return losses(workdir)
 
 

@@ -36,6 +36,7 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmark")
     code = command(
         f"{CONFIG}:astroformer_pico",
+        "--config.augment.mixup=0",
         "--config.train.batch_size=8",
         "--config.train.eval_batch_size=100",
         "--seconds=0.1",
