@@ -121,7 +121,7 @@ def test_tables_claim_no_more_than_the_tests_compare():
     in_pytorch = {*hybrid_jax.list_models("wrn_16_[14]")}  # test_wide_resnet.py
     rows = {
         "logits": {
-            *test_parity.ROW_OF_EACH_FAMILY,
+            *test_parity.AT_224_PX,
             *test_parity.OUR_OWN_SIZES,
             *in_pytorch,
         },
