@@ -38,9 +38,9 @@ FLOOR = 1e-17  # drawn for an error of 0, which has no logarithm
 
 
 def _scientific(values: Sequence[float]) -> str:
-    """Return mean and 95 % interval, such as `7.3e-02 ± 1.1e-02`."""
+    """Return mean and 95 % interval, such as `7.3e-02 ± 1e-02`."""
     found, middle = interval(values), f"{mean(values):.1e}"
-    return middle if found is None else f"{middle} ± {(found[1] - found[0]) / 2:.1e}"
+    return middle if found is None else f"{middle} ± {(found[1] - found[0]) / 2:.0e}"
 
 
 class Column(NamedTuple):
@@ -57,8 +57,15 @@ class Column(NamedTuple):
     show: Callable[[Sequence[float]], str] = in_words
 
 
-# The tables on the screen. One whose first column nobody has is left out.
+# The tables on the screen; the first one names the networks, and the others number
+# them. One whose first column nobody has is left out.
+NETWORKS = "Networks and what they cost"
 TABLES = {
+    NETWORKS: (
+        Column("parameters", "cost/parameters", lambda found: f"{found[0]:,.0f}"),
+        Column("MMACs", "cost/macs", lambda found: f"{found[0] / 1e6:,.2f}"),
+        Column("ms an image", "cost/milliseconds", lambda found: f"{found[0]:.3f}"),
+    ),
     "Relative error of logits under cyclic shifts, and Lie derivative": (
         Column("1 px", f"errors/{LOGITS}/1", _scientific),
         Column("8 px", f"errors/{LOGITS}/8", _scientific),
@@ -76,11 +83,6 @@ TABLES = {
         Column("any cyclic", f"accuracy/{ANY}"),
         Column("crops", f"accuracy/{CROP}"),
         Column("sub-pixel", f"accuracy/{SUBPIXEL}"),
-    ),
-    "Cost": (
-        Column("parameters", "cost/parameters", lambda found: f"{found[0]:,.0f}"),
-        Column("MMACs", "cost/macs", lambda found: f"{found[0] / 1e6:,.2f}"),
-        Column("ms an image", "cost/milliseconds", lambda found: f"{found[0]:.3f}"),
     ),
 }
 
@@ -145,17 +147,20 @@ def _counts(values: dict[str, Any]) -> str:
 
 
 def _table(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> "Table":
-    """Return a row for each network."""
+    """Return a row for each network, by its number."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
-    table.add_column("network", overflow="fold")
+    table.add_column("", justify="right")
+    if title == NETWORKS:
+        table.add_column("network", overflow="fold")
     for column in columns:
         table.add_column(column.title, justify="right", no_wrap=True)
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
         found = row.numbers
+        names = [escape(row.title)] if title == NETWORKS else []
         cells = [c.show(found[c.path]) if c.path in found else "-" for c in columns]
-        table.add_row(escape(row.title), *cells)
+        table.add_row(str(number), *names, *cells)
     return table
 
 
