@@ -52,6 +52,7 @@ LONGEST = [
     Path(__file__).parent / name
     for name in (
         "models/test_parity.py",
+        "models/test_equivariance.py",
         "end_to_end/test_interruption.py",
         "parallel/test_distributed.py",
         "end_to_end/test_run.py",
@@ -64,8 +65,12 @@ LONGEST = [
         "training/test_finetuning.py",
         "studies/test_study.py",
         "export/test_export.py",
+        "studies/test_scaling.py",
+        "launch/test_tpu.py",
+        "sweeps/test_choosing.py",
         "reports/test_report.py",
         "launch/test_notebook.py",
+        "studies/test_ablation.py",
         "sweeps/test_postgresql.py",
         "sweeps/test_folds.py",
         "end_to_end/test_paths.py",

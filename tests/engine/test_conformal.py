@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 from scipy.special import softmax
-from sklearn.datasets import load_digits
 
 import hybrid_jax
-from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.engine.conformal import Conformal, largest_coverage
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
 from tests.engine.experiments import flags
+from tests.engine.test_run import write_digits
 
 CLASSES = ("a, b", 'say "c"')  # names that a list in a table must not confuse
 
@@ -124,14 +123,9 @@ def test_the_largest_coverage_that_is_named_can_be_promised(images):
 def finished(tmp_path_factory):
     """A run on files, which are gone, and files that it has never seen."""
     folder = tmp_path_factory.mktemp("runs")
-    images, labels = load_digits(n_class=2, return_X_y=True)
-    images = np.round(images.reshape(-1, 8, 8, 1) * 255 / 16).astype(np.uint8)
-    for row in range(360):
-        split = "train" if row < 200 else "val" if row < 240 else "others"
-        path = folder / "cells" / split / CLASSES[labels[row]] / f"{row}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode_png(images[row]))
-    (folder / "cells" / "others").rename(folder / "others")
+    write_digits(folder / "cells" / "train", slice(0, 200), CLASSES)
+    write_digits(folder / "cells" / "val", slice(200, 240), CLASSES)
+    write_digits(folder / "others", slice(240, 360), CLASSES)
     fields = {"data.name": "folder", "data.path": folder / "cells", "data.per_class": 0}
     more = [f"--config.{name}={value}" for name, value in fields.items()]
     command = ["hybrid-jax", *flags(data__dir=folder / "kept"), *more]

@@ -1,5 +1,7 @@
 """Logits under shifts: exact on a torus with adaptive downsampling, and why."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,11 +33,16 @@ def randomized(variables, seed=0):
     return jax.tree_util.tree_map_with_path(move, variables)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def apply(model, variables, images):
+    """Compile once for all variables of a model."""
+    return model.apply(variables, images)
+
+
 def worst_change(model, variables, image, shifts):
     """The largest relative change of logits under cyclic shifts of an image."""
-    apply = jax.jit(lambda v, x: model.apply(v, x))
     shifted = np.stack([np.roll(image, shift, (0, 1)) for shift in shifts])
-    logits = np.asarray(apply(variables, shifted))
+    logits = np.asarray(apply(model, variables, shifted))
     change = np.linalg.norm(logits - logits[0], axis=-1)
     return change.max() / np.linalg.norm(logits[0])
 

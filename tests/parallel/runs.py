@@ -14,19 +14,19 @@ from pathlib import Path
 
 from hybrid_jax.main import main
 
-# Augmented, mixed, with dropped paths and values, and gradients that are added up.
+# Augmented, with dropped paths and values, and gradients that are added up.
 EXPERIMENT = (
     "--config=tests/small_hybrid.py",
     "--config.data.per_class=22",
     "--config.train.batch_size=32",
     "--config.optim.accumulate=2",
     "--config.train.epochs=2",
-    "--config.augment.mixup=0.2",
     "--config.model.drop_path=0.2",
     "--config.model.dropout=0.2",
     "--config.train.log_every=1",
     "--config.train.eval_every=2",
 )
+MIXED = "--config.augment.mixup=0.2"  # between images of different devices
 STEPS, STOP = 13, 8
 
 
@@ -65,7 +65,8 @@ def run(workdir: Path, kind: tuple[str, int, int], *more: str) -> int:
     """Run the experiment; return the exit code."""
     fields = zip(("kind", "devices", "fsdp"), kind, strict=True)
     where = [f"--config.parallel.{name}={value}" for name, value in fields]
-    return main(["hybrid-jax", *EXPERIMENT, f"--workdir={workdir}", *where, *more])
+    words = [*EXPERIMENT, MIXED, f"--workdir={workdir}", *where, *more]
+    return main(["hybrid-jax", *words])
 
 
 if __name__ == "__main__":
