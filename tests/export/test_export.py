@@ -294,7 +294,7 @@ def test_what_timm_has_not_is_refused(trained):
     run = load_run(trained / "run")
     for told, changes in {
         "no block S": {"stack": ("S", "T")},
-        "halves images at every stage": {"strides": (2, 1, 2)},
+        "halves at every stage": {"strides": (2, 1, 2)},
     }.items():
         model = small_hybrid.create(2, SIZE, **{"strides": (2, 2, 2)} | changes)
         run.network = run.network.replace(model=model)

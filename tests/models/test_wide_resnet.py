@@ -109,7 +109,9 @@ def test_logits_and_gradients_are_those_of_pytorch(width, image_size, train):
     network = TorchWideResNet(16, width)
     carry(variables, network)
     network.train(train)
-    rng = np.random.default_rng(2)
+    # Of other images, one in four has an activation so close to 0 that rounding decides
+    # whether ReLU passes its gradient on.
+    rng = np.random.default_rng(3)
     images = rng.normal(size=(4, image_size, image_size, 3)).astype(np.float32)
     weights = rng.normal(size=(4, CLASSES)).astype(np.float32)
 
