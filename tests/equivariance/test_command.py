@@ -88,7 +88,7 @@ def test_rows_have_means_with_intervals():
     (row,) = report.rows_of(measured, costs)
     assert row.numbers["errors/logits/1"] == [0.1, 0.2, 0.3]
     half = 4.302653 * 0.1 / 3**0.5  # Student's t with two degrees of freedom
-    assert report._scientific([0.1, 0.2, 0.3]) == f"2.0e-01 ± {half:.1e}"
+    assert report._scientific([0.1, 0.2, 0.3]) == f"2.0e-01 ± {half:.0e}"
 
 
 def test_a_model_is_compared_with_its_variants():
