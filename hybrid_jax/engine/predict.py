@@ -6,7 +6,7 @@ import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from rich.progress import track
@@ -74,7 +74,6 @@ def predict(
     done = _read_done(rows, target)
     again = [path for path in paths if escape(path) == done.path][:1]
     missing = [path for path in paths if escape(path) not in done.errors]
-    differences: collections.Counter[str] = collections.Counter()
     unreadable = sum(done.errors.get(escape(path), False) for path in paths)
     with _open(target, rows.header()) as file:
         predictions = judge.predict_files([*again, *missing], batch_size)
@@ -84,12 +83,29 @@ def predict(
             if not prediction.error:
                 found = rows.numbers(rows.format(prediction, judgment))
                 _check_same(target, done.numbers, found)
-        for prediction, judgment in shown:
-            file.write(rows.format(prediction, judgment))
-            unreadable += bool(prediction.error)
-            differences.update(prediction.differences)
-    _report(differences, unreadable, len(paths))
+        written = _write(rows, shown, file)
+    unreadable += written.unreadable
+    _report(written.differences, unreadable, len(paths))
     return unreadable
+
+
+class _Counts(NamedTuple):
+    """Images that cannot be read, and those that differ from the run's, by how."""
+
+    unreadable: int
+    differences: Mapping[str, int]
+
+
+def _write(
+    rows: Rows, shown: Iterable[tuple[Prediction, Judgment]], file: TextIO
+) -> _Counts:
+    """Write a row for each prediction, and count what is to be reported."""
+    unreadable, differences = 0, collections.Counter[str]()
+    for prediction, judgment in shown:
+        file.write(rows.format(prediction, judgment))
+        unreadable += bool(prediction.error)
+        differences.update(prediction.differences)
+    return _Counts(unreadable, differences)
 
 
 def _report(differences: Mapping[str, int], unreadable: int, count: int) -> None:

@@ -80,6 +80,6 @@ def check_windows(plan: Sequence[Block], config: BlockConfig) -> None:
     for name, values in FOR_EQUIVARIANCE.items():
         if windowed and getattr(config, name) in values:
             raise ValueError(
-                f"{name}={getattr(config, name)!r} gains nothing in a stack with "
+                f"{name}={getattr(config, name)!r} is not for a stack with "
                 f"{windowed[0]}: its windows and grids lie at fixed positions"
             )
