@@ -4,7 +4,7 @@
     hybrid-jax study ablation --of=layout --config=scaling/small \\
         --config.data.path=cifar10-jpeg
 
-For two cores of a CPU: 150 steps of 50 images at 32 px. The recipe is that of
+For two cores of a CPU: 500 steps of 50 images at 32 px. The recipe is that of
 configs/few_images.py but for its length. All maps begin at 16x16, those of wide
 residual networks too, and end at 4x4; a ViT has patches of 4 px. Without other flags,
 the first 50 images of each class train, and the last weights are tested.
@@ -47,9 +47,9 @@ def get_config(model: str = "astroformer_pico"):
     if model.startswith("wrn"):
         config.model.strides = (2, 1, 2, 2)
 
-    config.optim.warmup_steps = 15
-    config.optim.ema_decay = 0.98
-    config.train.steps = 150
-    config.train.eval_every_steps = 150
+    config.optim.warmup_steps = 50
+    config.optim.ema_decay = 0.99
+    config.train.steps = 500
+    config.train.eval_every_steps = 500
     config.train.checkpoint = "last"
     return config
