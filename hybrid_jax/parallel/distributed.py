@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -233,7 +234,7 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = 0) -> H
     if not coordinator and not _may_be_cluster():
         return Hosts()
     if coordinator or _is_cluster():
-        print("waiting for the other processes of the run", flush=True)
+        print("waiting for the other processes of the run", file=sys.stderr, flush=True)
     if coordinator:
         _check_coordinator(coordinator, process)
     try:

@@ -58,7 +58,7 @@ def test_a_set_is_prepared_once_in_a_folder_of_any_name(tmp_path, monkeypatch, c
     first = data.load(DataConfig("digits", str(place), validation=0))
     assert (
         f"preparing digits in {escape(place)}/digits/1.0.0, on"
-        in capsys.readouterr().out
+        in capsys.readouterr().err
     )
     pixels = first.train.images.copy()
     monkeypatch.setattr(tfds_source, "_prepare", None)

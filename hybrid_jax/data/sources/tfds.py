@@ -294,7 +294,9 @@ def _prepare(
             "TensorFlow, which TFDS needs to prepare this set (pip install tensorflow)"
         )
     place = user_path(builder.data_path)
-    print(f"preparing {builder.name} in {escape(place)}, once", flush=True)
+    # Standard output is for what a command is asked for.
+    line = f"preparing {builder.name} in {escape(place)}, once"
+    print(line, file=sys.stderr, flush=True)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     manual = expand_user(manual_dir) if manual_dir else None
