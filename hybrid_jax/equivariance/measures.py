@@ -6,7 +6,7 @@ The relative error of `f` under a shift `S` of an image `x` is `|f(Sx) - S f(x)|
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -27,7 +27,7 @@ class Forward:
     """Run a network and its weights, in evaluation mode, on normalized images."""
 
     def __init__(self, model: Any, variables: dict):
-        """Hold both; programs are compiled when they are first needed."""
+        """Hold both; programs are compiled when they are first needed, once a model."""
         self.model = model
         self._variables = jax.tree.map(jnp.asarray, variables)
 
@@ -39,11 +39,11 @@ class Forward:
 
     def logits(self, images: Any) -> jax.Array:
         """Return logits `[B, classes]` of images `[B, H, W, C]`."""
-        return self._logits(self._variables, images)
+        return _logits(self.model, self._variables, images)
 
     def outputs(self, images: Any) -> dict[str, np.ndarray]:
         """Return the map `[B, h, w, c]` behind each part by name, and logits last."""
-        *maps, logits = map(np.asarray, self._outputs(self._variables, images))
+        *maps, logits = map(np.asarray, _outputs(self.model, self._variables, images))
         is_hybrid = isinstance(self.model, HybridNet)
         names = [
             f"stage{i}" if is_hybrid else f"block{i + 1}" for i in range(len(maps))
@@ -54,37 +54,32 @@ class Forward:
 
     def slopes(self, images: Any) -> jax.Array:
         """Return derivatives of probabilities by shifts, `[2, B, classes]` a pixel."""
-        return self._slopes(self._variables, images)
+        return _slopes(self.model, self._variables, images)
 
-    @functools.cached_property
-    def _logits(self) -> Callable:
-        return jax.jit(self.model.apply)
 
-    @functools.cached_property
-    def _outputs(self) -> Callable:
-        def outputs(variables: dict, images: jax.Array) -> list[jax.Array]:
-            logits, sown = self.model.apply(
-                variables, images, mutable=["intermediates"]
-            )
-            return [*sown["intermediates"]["maps"], logits]
+# Compiled once for equal models, such as those of runs that differ in their seeds.
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(model: Any, variables: dict, images: jax.Array) -> jax.Array:
+    logits: jax.Array = model.apply(variables, images)
+    return logits
 
-        return jax.jit(outputs)
 
-    @functools.cached_property
-    def _slopes(self) -> Callable:
-        def slopes(variables: dict, images: jax.Array) -> jax.Array:
-            def probabilities(shift: jax.Array) -> jax.Array:
-                offsets = jnp.broadcast_to(shift, (len(images), 2))
-                moved = moving.shift_before_camera(images, offsets)
-                return nn.softmax(self.model.apply(variables, moved))
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(model: Any, variables: dict, images: jax.Array) -> list[jax.Array]:
+    logits, sown = model.apply(variables, images, mutable=["intermediates"])
+    return [*sown["intermediates"]["maps"], logits]
 
-            still = jnp.zeros(2, images.dtype)
-            axes = jnp.eye(2, dtype=images.dtype)
-            return jnp.stack(
-                [jax.jvp(probabilities, [still], [axis])[1] for axis in axes]
-            )
 
-        return jax.jit(slopes)
+@functools.partial(jax.jit, static_argnums=0)
+def _slopes(model: Any, variables: dict, images: jax.Array) -> jax.Array:
+    def probabilities(shift: jax.Array) -> jax.Array:
+        offsets = jnp.broadcast_to(shift, (len(images), 2))
+        moved = moving.shift_before_camera(images, offsets)
+        return nn.softmax(model.apply(variables, moved))
+
+    still = jnp.zeros(2, images.dtype)
+    axes = jnp.eye(2, dtype=images.dtype)
+    return jnp.stack([jax.jvp(probabilities, [still], [axis])[1] for axis in axes])
 
 
 def relative_errors(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
