@@ -1,12 +1,12 @@
-r"""Measure how fast an experiment trains and evaluates on this machine.
+r"""Measure how fast an experiment trains, here or on a chip that is not here.
 
   hybrid-jax benchmark --config=digits
   hybrid-jax benchmark --config=cifar10:coatnet_0 \
-      --config.train.batch_size=256 --json=speed.json --profile=profiles/c0
+      --config.train.batch_size=256 --json=speed.json --target=v5e
 
 Loads the data, compiles and runs steps as training does. Prints images per
 second, model FLOPs utilization (MFU), memory, and the time to the first step.
-Writes only the files that you ask for.
+With a target, compiles alone, and prints bounds: bytes moved, memory, batch.
 
   --config=FILE[:MODEL]  experiment, and a model to replace the file's own
   --config.FIELD=VALUE   change a field; `hybrid-jax fields` lists them
@@ -14,23 +14,32 @@ Writes only the files that you ask for.
   --json=FILE            write the numbers to a file; - is standard output
   --profile=DIR          trace some steps, and print what takes most time;
                          open it in TensorBoard or at ui.perfetto.dev
+  --target=CHIP[:CHIPS]  v4, v5e, v5p, v6e, a100, h100, h200; v5e:4x4, h100:8
   --flagfile=FILE        read more flags from a file, one on each line
 
 Exit code: 0, or 2 for an error that you can fix.
 """
 
 import json
+import typing
 
+from hybrid_jax.chips.topology import Target, parse_target, prepare_process
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option, number
 from hybrid_jax.cli.outputs import check_output, write_output
-from hybrid_jax.errors import report_out_of_memory
+from hybrid_jax.errors import UserError, report_out_of_memory
 from hybrid_jax.paths import check_local
+
+if typing.TYPE_CHECKING:
+    from rich.console import Console
+
+    from hybrid_jax.config.schema import Config
 
 OPTIONS = (
     Option("seconds", number(1e-3, 3600), 10.0),
     Option("json", TEXT, ""),
     Option("profile", TEXT, ""),
+    Option("target", TEXT, ""),
 )
 
 
@@ -45,20 +54,47 @@ def run(call: Call) -> None:
 
     parsed = flags.parse(call.arguments, OPTIONS, takes_config=True)
     config, values = flags.required_config(parsed), parsed.values
-    target, profile = values["json"], values["profile"]
-    check_output("--json", target)
+    file, profile = values["json"], values["profile"]
+    target = parse_target(values["target"]) if values["target"] else None
+    if target and profile:
+        raise UserError(
+            f"--profile runs steps, and --target={target} only compiles them: leave "
+            "one of them out"
+        )
+    check_output("--json", file)
     check_local("--profile", profile)
     from rich.console import Console
 
+    # The numbers alone go to the standard output if they are to be written there.
+    console = Console(highlight=False, stderr=file == "-")
+    if target is not None:
+        numbers = _compile_for(console, config, target)
+    else:
+        numbers = _measure(console, config, values["seconds"], profile)
+    write_output(file, json.dumps(numbers, indent=1) + "\n")
+
+
+def _measure(
+    console: "Console", config: "Config", seconds: float, profile: str
+) -> dict:
     from hybrid_jax.profiling.measure import measure_experiment
     from hybrid_jax.profiling.report import print_report
 
-    # The numbers alone go to the standard output if that is their target.
-    console = Console(highlight=False, stderr=target == "-")
     with report_out_of_memory(), console.status("loading data") as status:
-        numbers = measure_experiment(config, values["seconds"], profile, status.update)
+        numbers = measure_experiment(config, seconds, profile, status.update)
     print_report(console, numbers)
-    write_output(target, json.dumps(numbers, indent=1) + "\n")
+    return numbers
+
+
+def _compile_for(console: "Console", config: "Config", target: Target) -> dict:
+    prepare_process(target)
+    from hybrid_jax.chips.measure import measure_target
+    from hybrid_jax.chips.report import print_report
+
+    with console.status("loading data") as status:
+        numbers = measure_target(config, target, status.update)
+    print_report(console, numbers)
+    return numbers
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was measured", huge_pages=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from hybrid_jax.ops.backend import target_backend
+from hybrid_jax.ops.backend import target_key
 
 THREADS = 2  # the compiler starts more of its own
 MAX_CACHED_PROGRAMS = 12
@@ -170,7 +170,7 @@ def _disk_cache_hits() -> Iterator[list[str]]:
 def _context() -> Hashable:
     """Return what a trace depends on beside its function and its arguments."""
     names = ("jax_enable_x64", "jax_default_matmul_precision")
-    return target_backend(), *(getattr(jax.config, name) for name in names)
+    return target_key(), *(getattr(jax.config, name) for name in names)
 
 
 def _signature(shapes: tuple[Any, ...]) -> Hashable:

@@ -33,6 +33,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS, passes_strides_over
 from hybrid_jax.models.vit import ViT
+from hybrid_jax.ops.backend import target_devices
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Devices, create_devices
 from hybrid_jax.training import losses, optimizers, schedules
@@ -279,7 +280,7 @@ def create_run_devices(
       UserError: there are fewer, or they cannot share what they are to share.
     """
     kind, count, fsdp = config.kind, config.devices, config.fsdp
-    there = jax.device_count()
+    there = len(target_devices())
     if count > there or (hosts.is_distributed and count not in (0, there)):
         raise UserError(
             f"config.parallel.devices={count}, and there are {there}: take 0, for all "

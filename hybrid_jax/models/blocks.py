@@ -29,6 +29,7 @@ from hybrid_jax.models.layers import (
 from hybrid_jax.models.local_attention import LocalAttention
 from hybrid_jax.models.strides import Size
 from hybrid_jax.models.window_partition import PARTITIONS
+from hybrid_jax.ops.fusion import written_once
 
 EXPANSION = 4  # of all blocks: hidden width over output (or input) width
 
@@ -72,15 +73,18 @@ class MBConv(nn.Module):
         x = activated(name="expand_norm")(x, train)
         x = self._mix(x, stride)
         spatial_norm = activated(name="spatial_norm")
+        gate: jax.Array | float = 1.0
         if config.gate_before_norm:
-            x = spatial_norm(self._apply_gate(x, train), train)
+            x, gates = self._gate(x, train)
+            x = spatial_norm(x * gates, train)
         else:
             x = spatial_norm(x, train)
         if stride == 2:
             x, phase = halve(x, config)
         if not config.gate_before_norm:
-            x = self._apply_gate(x, train)
-        x = conv1x1(self.features, use_bias=config.conv_bias, name="project")(x)
+            x, gate = self._gate(x, train)
+        project = conv1x1(self.features, use_bias=config.conv_bias, name="project")
+        x = project(x, gate)
         shortcut = Shortcut(
             self.features,
             self.stride,
@@ -103,19 +107,24 @@ class MBConv(nn.Module):
         )
         return pool(attend(x), "average", config) if stride == 2 else attend(x)
 
-    def _apply_gate(self, x: jax.Array, train: bool) -> jax.Array:
+    def _gate(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array | float]:
+        """Return the map, and gates `[B, 1, 1, C]` that are to weight it; or 1."""
+        config = self.block_config
         if self.gate == "block_attention":
-            padding = self.block_config.padding
-            return BlockAttention(padding, self.dtype, name="block_attention")(x, train)
+            gated = BlockAttention(config.padding, self.dtype, name="block_attention")
+            return gated(x, train), 1.0
         # A quarter of the width that was expanded to the hidden one, if that is the
         # output's; in timm's own networks a quarter of the hidden width.
-        by_output = self.block_config.expanded == "output"
-        return SqueezeExcite(
+        by_output = config.expanded == "output"
+        gate = SqueezeExcite(
             (self.features if by_output else x.shape[-1]) // 4,
-            self.block_config.gate_activation,
+            config.gate_activation,
             self.dtype,
             name="squeeze_excite",
-        )(x)
+        )
+        if not train:  # gradients have reasons of their own to write it
+            x = written_once(x)
+        return x, gate(x)
 
 
 class WideResidual(nn.Module):

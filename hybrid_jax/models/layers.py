@@ -18,6 +18,7 @@ from hybrid_jax.ops.batch_norm import batch_norm, normalize
 from hybrid_jax.ops.conv import convolution
 from hybrid_jax.ops.depthwise_conv import depthwise
 from hybrid_jax.ops.gelu import gelu
+from hybrid_jax.ops.pointwise import gated_pointwise
 
 # Convolutions preserve the variance of gradients (fan-out), as EfficientNet does.
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -97,19 +98,31 @@ class Dropout(nn.Module):
         return jnp.where(mask, x / jnp.asarray(keep, x.dtype), 0)
 
 
-class Conv1x1(nn.Dense):
-    """A 1x1 convolution as one matrix product over all positions.
+class Conv1x1(nn.Module):
+    """A 1x1 convolution as one matrix product over all positions."""
 
-    Flattening the map first is up to 4 times faster on a CPU than the same product of a
-    4-D array, and free elsewhere.
-    """
-
+    features: int
+    use_bias: bool = True
+    dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = conv_init
+    bias_init: Initializer = nn.initializers.zeros
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H, W, features]`."""
-        y = super().__call__(x.reshape(-1, x.shape[-1]))
-        return y.reshape(*x.shape[:-1], self.features)
+    @nn.compact
+    def __call__(self, x: jax.Array, gate: jax.Array | float = 1.0) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H, W, features]`.
+
+        Args:
+          x: the map.
+          gate: `[B, 1, 1, C]`, which the map is multiplied with; or 1.
+        """
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = gated_pointwise(x, gate, kernel)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype)
+        return y
 
 
 class Conv(nn.Module):
@@ -152,7 +165,7 @@ class DepthwiseConv(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Channel gates from the pooled map (Hu et al. 2018)."""
+    """Channel gates of the pooled map (Hu et al. 2018)."""
 
     hidden: int
     activation: str = "silu"
@@ -160,12 +173,12 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to the same shape."""
+        """`[B, H, W, C]` to gates `[B, 1, 1, C]` between 0 and 1."""
         gate = x.mean((1, 2), keepdims=True)
         gate = Conv1x1(self.hidden, dtype=self.dtype, name="reduce")(gate)
         gate = ACTIVATIONS[self.activation](gate)
         gate = Conv1x1(x.shape[-1], dtype=self.dtype, name="expand")(gate)
-        return x * nn.sigmoid(gate)
+        return nn.sigmoid(gate)
 
 
 class BlockAttention(nn.Module):

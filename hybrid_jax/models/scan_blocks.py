@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hybrid_jax.ops.backend import target_backend
+from hybrid_jax.ops.backend import target_backend, target_key
 from hybrid_jax.ops.batch_axis import BatchAxis, current_axis
 
 # What backward saves of a block; the rest is recomputed.
@@ -55,7 +55,7 @@ def group_blocks(network: nn.Module, entries: Sequence[Entry]) -> Iterator[list[
 
     Blocks come one by one while variables are initialized or intermediates are sown.
     """
-    least, on_cpu = SCAN[network.scan], jax.default_backend() == "cpu"
+    least, on_cpu = SCAN[network.scan], target_backend() == "cpu"
     if _is_inlined(network) or (network.scan == "auto" and on_cpu):
         least = None
     for _, equal in itertools.groupby(entries, key=lambda entry: entry.kind):
@@ -97,7 +97,7 @@ def apply_group(
         for entry, block_inputs in zip(group, inputs, strict=True):
             block_inputs["drop_path"] = entry.drop_path
     block: Callable = partial(
-        _apply_block, module, train, (target_backend(), current_axis())
+        _apply_block, module, train, (target_key(), current_axis())
     )
     if network.remat != "none":
         block = jax.checkpoint(block, policy=REMAT[network.remat])
@@ -139,7 +139,7 @@ def _block_inputs(
 def _apply_block(
     module: nn.Module,
     train: bool,
-    trace_context: tuple[str, BatchAxis],
+    trace_context: tuple[Hashable, BatchAxis],
     x: jax.Array,
     inputs: dict[str, Any],
 ) -> tuple[jax.Array, dict[str, Any]]:

@@ -10,7 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax import nn
 
-from hybrid_jax.ops.backend import target_backend
+from hybrid_jax.ops.backend import (
+    is_compiling_for_chips,
+    target_backend,
+    target_devices,
+)
 from hybrid_jax.ops.precision import at_least_float32
 
 # Number of positions from which the fused kernel is used. It keeps the weights,
@@ -72,7 +76,9 @@ def attention(
 ) -> jax.Array:
     """Compute attention by the faster implementation for the device and shape."""
     many = target_backend() == "gpu" and q.shape[1] >= FUSED_FROM
-    if many and has_fused_kernel(q, jax.devices()[0]):
+    # cuDNN, whose kernel it is, makes it on the GPU that it is for.
+    here = not is_compiling_for_chips()
+    if many and here and has_fused_kernel(q, target_devices()[0]):
         return attention_fused(q, k, v, bias)
     return attention_reference(q, k, v, bias)
 

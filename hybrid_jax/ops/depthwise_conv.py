@@ -2,7 +2,8 @@
 
 XLA's CPU backend has no fast path for a convolution with one group a channel, least of
 all for its gradients. Nine shifted multiply-adds of the padded map are the same sum,
-and so are its gradients. Accelerators use the convolution.
+and so are its gradients. A GPU takes the sum too, but for gradients. A TPU takes the
+convolution, which XLA fuses there with what is around it.
 """
 
 import functools
@@ -11,7 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from hybrid_jax.ops.backend import use_cpu_implementations
+from hybrid_jax.ops.backend import target_backend
 from hybrid_jax.ops.channel_sums import summed_products
 from hybrid_jax.ops.conv import convolution_reference
 from hybrid_jax.ops.conv_patches import pad_map, tap_padding, tap_slices
@@ -82,12 +83,27 @@ def _backward(
 define_derivatives(depthwise_shifted, _forward, _tangent, _backward)
 
 
-def depthwise(
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def depthwise_fusible(
     x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
 ) -> jax.Array:
-    """Compute `depthwise_reference` by the faster implementation for the platform."""
-    form = depthwise_shifted if use_cpu_implementations() else depthwise_reference
-    return form(x, kernel, stride, padding)
+    """Compute `depthwise_reference` as nine products, and its gradients by convolution.
+
+    A GPU's convolution is a call of a library, whose input and result lie in memory.
+    XLA computes products inside the kernels of what comes before and behind. Not so the
+    gradients: it would keep their intermediates, in float32.
+    """
+    height, width = (-(-n // stride) for n in x.shape[1:3])
+    x_padded = pad_map(x, stride, padding=padding)
+    return _weighted_sum(tap_slices(x_padded, height, width, stride), kernel)
+
+
+@depthwise_fusible.defjvp
+def _differentiate_convolution(
+    stride: int, padding: str, primals: tuple, tangents: tuple
+) -> tuple[jax.Array, jax.Array]:
+    convolve = partial(depthwise_reference, stride=stride, padding=padding)
+    return jax.jvp(convolve, primals, tangents)
 
 
 def _strided_input_gradient(
@@ -124,3 +140,15 @@ def _phase_taps(phase: int, front: int) -> list[tuple[int, int]]:
     """
     twice = [(phase + front - tap, tap) for tap in range(3)]
     return [(offset // 2, tap) for offset, tap in twice if offset % 2 == 0]
+
+
+# By platform; all others have the reference.
+FORMS = {"cpu": depthwise_shifted, "gpu": depthwise_fusible}
+
+
+def depthwise(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
+) -> jax.Array:
+    """Compute `depthwise_reference` by the faster implementation for the platform."""
+    form = FORMS.get(target_backend(), depthwise_reference)
+    return form(x, kernel, stride, padding)

@@ -23,6 +23,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hybrid_jax.models.weight_rule import is_weight
+from hybrid_jax.ops.backend import target_devices
 from hybrid_jax.ops.batch_axis import UNSHARDED, BatchAxis, ShardedAxis, Tree, use_axis
 
 DATA, FSDP = "data", "fsdp"
@@ -305,4 +306,4 @@ def create_devices(kind: str = "jit", count: int = 0, fsdp: int = 1) -> Devices:
       count: number of devices; 0 is all of all hosts.
       fsdp: number of devices over which parameters are sharded.
     """
-    return KINDS[kind](np.asarray(jax.devices()[: count or None]), fsdp)
+    return KINDS[kind](np.asarray(target_devices()[: count or None]), fsdp)

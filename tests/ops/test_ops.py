@@ -7,7 +7,11 @@ import pytest
 
 from hybrid_jax.ops import attention as attention_ops
 from hybrid_jax.ops.attention import attention, attention_fused, attention_reference
-from hybrid_jax.ops.backend import reference_implementations
+from hybrid_jax.ops.backend import (
+    compiling_for,
+    reference_implementations,
+    target_devices,
+)
 from hybrid_jax.ops.batch_norm import (
     batch_norm,
     batch_norm_reference,
@@ -22,10 +26,23 @@ from hybrid_jax.ops.conv import (
 )
 from hybrid_jax.ops.depthwise_conv import (
     depthwise,
+    depthwise_fusible,
     depthwise_reference,
     depthwise_shifted,
 )
 from hybrid_jax.ops.gelu import gelu, gelu_reference
+from hybrid_jax.ops.pointwise import (
+    gated_pointwise,
+    gated_pointwise_by_kernel,
+    gated_pointwise_reference,
+)
+
+
+class Device:
+    device_kind = "a chip"
+
+    def __init__(self, platform, compute_capability=None):
+        self.platform, self.compute_capability = platform, compute_capability
 
 
 def arrays(*shapes, dtype=jnp.float32):
@@ -73,6 +90,10 @@ def test_depthwise(size, stride, padding, dtype):
     how = {"stride": stride, "padding": padding}
     ours = value_and_grads(lambda x, k: depthwise_shifted(x, k, **how), x, kernel)
     theirs = value_and_grads(lambda x, k: depthwise_reference(x, k, **how), x, kernel)
+    assert_equal(ours, theirs, dtype)
+    alone = jax.jit(lambda x, k: depthwise_fusible(x, k, **how))(x, kernel)
+    assert_equal([alone], theirs[:1], dtype)
+    ours = value_and_grads(lambda x, k: depthwise_fusible(x, k, **how), x, kernel)
     assert_equal(ours, theirs, dtype)
 
 
@@ -156,6 +177,45 @@ def test_a_torus_that_a_stride_does_not_divide_is_refused():
         convolution_reference(x, kernel, 2, "circular")
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("shape", [(3, 8, 6, 5), (2, 1, 1, 4), (1, 7, 3, 2)])
+def test_gated_pointwise(shape, dtype):
+    batch, *_, channels = shape
+    given = arrays(shape, (batch, 1, 1, channels), (channels, 6), dtype=dtype)
+    theirs = value_and_grads(gated_pointwise_reference, *given)
+    assert_equal(value_and_grads(gated_pointwise_by_kernel, *given), theirs, dtype)
+    x, gate, kernel = given
+    plain = jnp.einsum("bhwc,cf->bhwf", x * gate, kernel)
+    assert_equal([theirs[0]], [plain], dtype)
+
+
+def traced(fn, *args):
+    """The operations of a program, as text."""
+    return str(jax.make_jaxpr(lambda *args: fn(*args))(*args))
+
+
+def test_forms_are_chosen_for_the_devices_that_are_compiled_for():
+    x, kernel = arrays((1, 8, 8, 4), (3, 3, 1, 4))
+    with compiling_for([Device("tpu")]):
+        assert "conv_general_dilated" in traced(depthwise, x, kernel)
+    with compiling_for([Device("gpu")]):
+        assert "conv_general_dilated" not in traced(depthwise, x, kernel)
+        gradient = jax.grad(lambda x, k: depthwise(x, k).sum())
+        assert "conv_general_dilated" in traced(gradient, x, kernel)
+    assert target_devices() == tuple(jax.devices())
+
+
+@pytest.mark.parametrize(
+    ("device", "side", "by_kernel"),
+    [("cpu", 8, False), ("tpu", 8, True), ("gpu", 8, True), ("gpu", 2, False)],
+)
+def test_a_gate_weights_the_kernel_where_the_map_is_larger(device, side, by_kernel):
+    given = arrays((2, side, side, 3), (2, 1, 1, 3), (3, 5))
+    with compiling_for([Device(device)]):
+        program = traced(gated_pointwise, *given)
+    assert ("[2,3,5]" in program) == by_kernel
+
+
 def test_reference_implementations_are_convolutions():
     x, kernel = arrays((1, 8, 8, 4), (3, 3, 1, 4))
 
@@ -225,11 +285,6 @@ def test_attention(positions, biased, dtype):
     )
 
 
-class Device:
-    def __init__(self, platform, compute_capability=None):
-        self.platform, self.compute_capability = platform, compute_capability
-
-
 @pytest.mark.parametrize(
     ("device", "dtype", "positions", "fused"),
     [
@@ -274,6 +329,7 @@ OPERATIONS = {
     "gelu": (gelu, gelu_reference, []),
     "convolution": (convolution_unstrided, convolution_reference, [(3, 3, 3, 4)]),
     "depthwise": (depthwise_shifted, depthwise_reference, [(3, 3, 1, 3)]),
+    "fusible": (depthwise_fusible, depthwise_reference, [(3, 3, 1, 3)]),
     "strided": (
         lambda x, k: depthwise_shifted(x, k, 2, "same"),
         lambda x, k: depthwise_reference(x, k, 2, "same"),

@@ -17,7 +17,7 @@ from hybrid_jax.main import main
 from hybrid_jax.models import create_model
 from hybrid_jax.models.cost import cost
 from hybrid_jax.parallel.mesh import create_devices
-from hybrid_jax.profiling.device_peak import data_sheet_flops
+from hybrid_jax.profiling.data_sheets import data_sheet_flops
 from hybrid_jax.profiling.flops import count_flops, count_step_flops
 from hybrid_jax.profiling.hlo import Instruction, parse_instructions
 from hybrid_jax.profiling.trace import Event, exclusive_times, read_events
@@ -188,7 +188,9 @@ ENTRY %main (x: f32[2]) -> (f32[2], f32[2]) {{
 """
     found = parse_instructions(text)
     assert set(found) == {"p", "exp.1", "x", "fusion.1", "dot.7", "both"}
-    assert found["both"] == Instruction("tuple", "")
+    assert found["both"].kind == "tuple"
+    assert found["both"].operands == ("fusion.1", "dot.7")
+    assert found["fusion.1"].called == ("fused",)
     assert (found["both"].part, found["both"].direction) == ("other", "forward")
     for name, direction in (("fusion.1", "forward"), ("dot.7", "backward")):
         instruction = found[name]

@@ -1,0 +1,56 @@
+"""What each chip has, from its maker's data sheet."""
+
+from typing import NamedTuple
+
+from hybrid_jax.errors import UserError
+from hybrid_jax.profiling.data_sheets import data_sheet_flops
+
+
+class Chip(NamedTuple):
+    """A chip that programs can be compiled for.
+
+    Attributes:
+      name: as users write it.
+      platform: of XLA, `tpu` or `cuda`.
+      device_kind: as jax calls the device.
+      memory: bytes that a program may use.
+      bandwidth: of that memory, bytes a second.
+      topology: of one machine, in XLA's words; "" for GPUs.
+    """
+
+    name: str
+    platform: str
+    device_kind: str
+    memory: int
+    bandwidth: float
+    topology: str = ""
+
+    def flops(self, dtype: str) -> float:
+        """Return the peak FLOP/s of products in a dtype.
+
+        Raises:
+          UserError: the chip has none.
+        """
+        known = data_sheet_flops(self.device_kind, dtype)
+        if known is None:
+            raise UserError(f"{self.name} has no products in {dtype}")
+        return known
+
+
+GB, GIB = 10**9, 2**30
+
+# Google's cloud.google.com/tpu/docs/v4 to /v6e: of a chip, with the part of its memory
+# that XLA plans with. NVIDIA's data sheets of the SXM modules (A100 80GB 2021, H100
+# 2023, H200 2024); the driver keeps a little of the memory.
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        Chip("v4", "tpu", "TPU v4", 32 * GIB, 1228 * GB, "2x2x1"),
+        Chip("v5e", "tpu", "TPU v5 lite", 16 * GIB, 819 * GB, "2x2"),
+        Chip("v5p", "tpu", "TPU v5", 95 * GIB, 2765 * GB, "2x2x1"),
+        Chip("v6e", "tpu", "TPU v6 lite", 32 * GIB, 1640 * GB, "2x2"),
+        Chip("a100", "cuda", "NVIDIA A100-SXM4-80GB", 79 * GIB, 2039 * GB),
+        Chip("h100", "cuda", "NVIDIA H100 80GB HBM3", 79 * GIB, 3352 * GB),
+        Chip("h200", "cuda", "NVIDIA H200", 139 * GIB, 4800 * GB),
+    )
+}

@@ -1,0 +1,111 @@
+"""Programs for chips that are not here: a real compiler, where one is installed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from hybrid_jax.chips.specs import CHIPS
+from hybrid_jax.chips.topology import describe_devices, parse_target
+from hybrid_jax.errors import UserError
+from tests.commands import hybrid_jax
+
+CONFIG = (
+    "--config=digits:astroformer_femto",
+    "--config.data.image_size=32,32",
+    "--config.train.batch_size=32",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("h1000", r"--target=h1000 is not known: take v4, v5e"),
+        ("v5e:4", r"--target=v5e:4: write several chips as v5e:2x2"),
+        ("h100:2x2", r"--target=h100:2x2: write several chips as h100:8"),
+        ("h100:0", r"write several chips as h100:8"),
+        ("v5p:2x2x", r"write several chips as v5p:2x2x1"),
+    ],
+)
+def test_what_is_no_target_is_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        parse_target(text)
+
+
+@pytest.mark.parametrize("text", ["v5e", "V5E:4x4", "h100", "a100:8", "v5p:2x2x4"])
+def test_targets(text):
+    target = parse_target(text)
+    assert str(target) == text.lower()
+    assert target.chip is CHIPS[text.lower().partition(":")[0]]
+
+
+def test_every_chip_has_its_peak():
+    for chip in CHIPS.values():
+        assert chip.flops("bfloat16") > 100e12
+
+
+@pytest.mark.parametrize(
+    ("target", "package", "extra"),
+    [("v5e", "libtpu", "tpu"), ("h100", "jax_plugins.xla_cuda12", "gpu")],
+)
+def test_a_compiler_that_is_not_installed_is_named(monkeypatch, target, package, extra):
+    def missing(module):
+        raise ModuleNotFoundError(name=package.partition(".")[0])
+
+    monkeypatch.setattr("hybrid_jax.extras.importlib.import_module", missing)
+    with pytest.raises(UserError, match=rf"--target={target} needs .*\[{extra}\]"):
+        describe_devices(parse_target(target))
+
+
+def compiled(target, *flags):
+    """What the command finds, in a process of its own, which has another platform."""
+    module = "libtpu" if CHIPS[target.partition(":")[0]].platform == "tpu" else ""
+    pytest.importorskip(module or "jax_plugins.xla_cuda12")
+    words = ("benchmark", *CONFIG, f"--target={target}", "--json=-", *flags)
+    run = subprocess.run(
+        [sys.executable, "-m", "hybrid_jax.main", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "flags"), [("v5e", []), ("h100:4", ["--config.parallel.fsdp=2"])]
+)
+def test_a_step_is_compiled_for_chips(target, flags):
+    numbers, report = compiled(target, *flags)
+    for program in (numbers["train"], numbers["eval"]):
+        assert program["memory"]["needed"] < program["memory"]["available"]
+        assert program["memory"]["largest_batch"] > 1000
+        parts = {row["name"].split()[0]: row["bytes"] for row in program["parts"]}
+        assert {"stem", "stage1", "stage4", "head"} <= parts.keys()
+        assert sum(row["bytes"] for row in program["kinds"]) == program["bytes"]
+        bound = program["batch_size"] / program["images_per_second"]
+        both = program["seconds_by_memory"], program["seconds_by_arithmetic"]
+        assert bound == pytest.approx(max(both))
+    backward = [r for r in numbers["train"]["parts"] if r["name"].endswith("backward")]
+    assert len(backward) >= 5
+    assert "images/s: memory takes" in report
+    kinds = {row["name"] for row in numbers["train"]["collectives"]}
+    if flags:
+        assert "all-reduce" in kinds
+        assert kinds & {"all-gather", "reduce-scatter"}
+    else:
+        assert not kinds
+
+
+def test_what_the_compilers_cannot_do_is_refused():
+    run = hybrid_jax("benchmark", *CONFIG, "--target=h100", "--profile=x")
+    assert run.returncode == 2
+    assert "--profile runs steps, and --target=h100 only compiles them" in run.stderr
+
+
+def test_pmap_is_refused():
+    kind = "--config.parallel.kind=pmap"
+    run = hybrid_jax("benchmark", *CONFIG, "--target=h100", kind)
+    assert run.returncode == 2
+    assert "take --config.parallel.kind=jit" in run.stderr
