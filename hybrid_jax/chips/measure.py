@@ -189,7 +189,8 @@ def _count(program: Compiled, chip: Chip, dtype: str, chips: int) -> dict[str, A
         | {
             "needed": needed,
             "available": chip.memory,
-            "largest_batch": int(room * images / program.memory["temporary"]) * chips,
+            "largest_batch": int(room * images / max(program.memory["temporary"], 1))
+            * chips,
         },
         "kernels": sum(kernel.runs for kernel in kernels),
         "bytes": moved,
