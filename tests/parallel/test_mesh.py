@@ -11,6 +11,7 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.experiment import create_run_devices
 from hybrid_jax.engine.programs import initialization_program
 from hybrid_jax.errors import UserError
+from hybrid_jax.ops.backend import compiling_for
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Jit, Pmap, create_devices
 from tests.training.test_step import make_task
@@ -111,13 +112,17 @@ def devices_of(hosts=None, **fields):
         ),
     ],
 )
-def test_what_devices_cannot_share_is_refused(monkeypatch, fields, message):
-    monkeypatch.setattr(jax, "device_count", lambda: 8)
-    with pytest.raises(UserError, match=message.replace(".", r"\.")):
+def test_what_devices_cannot_share_is_refused(fields, message):
+    with (
+        compiling_for(8 * jax.devices()[:1]),
+        pytest.raises(UserError, match=message.replace(".", r"\.")),
+    ):
         devices_of(**fields)
 
 
-def test_hosts_use_all_devices(monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 8)
-    with pytest.raises(UserError, match="take 0, for all of them"):
+def test_hosts_use_all_devices():
+    with (
+        compiling_for(8 * jax.devices()[:1]),
+        pytest.raises(UserError, match="take 0, for all of them"),
+    ):
         devices_of(Hosts(0, 2), parallel_devices=4)
