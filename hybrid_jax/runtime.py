@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import platformdirs
@@ -73,6 +73,35 @@ def peak_memory(device: jax.Device) -> tuple[int, str]:
     """
     peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
     return (_process_peak_bytes(), "process") if peak is None else (peak, "device")
+
+
+class PlannedMemory(NamedTuple):
+    """Bytes of a device that XLA planned a program with.
+
+    Attributes:
+      arguments: of these.
+      results: without those that take the place of an argument.
+      temporary: needed while the program runs.
+    """
+
+    arguments: int
+    results: int
+    temporary: int
+
+    @property
+    def resident(self) -> int:
+        """Bytes that are needed before or after the program too."""
+        return self.arguments + self.results
+
+
+def planned_memory(program: jax.stages.Compiled) -> PlannedMemory | None:
+    """Return what XLA planned a program with; None where the backend does not say."""
+    plan = program.memory_analysis()
+    return plan and PlannedMemory(
+        plan.argument_size_in_bytes,
+        plan.output_size_in_bytes - plan.alias_size_in_bytes,
+        plan.temp_size_in_bytes,
+    )
 
 
 def _process_peak_bytes() -> int:

@@ -22,6 +22,7 @@ from hybrid_jax.models.cost import cost
 from hybrid_jax.ops.backend import compiling_for
 from hybrid_jax.profiling.flops import count_step_flops
 from hybrid_jax.profiling.hlo import parse_program
+from hybrid_jax.runtime import PlannedMemory, planned_memory
 
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
@@ -33,14 +34,14 @@ class Compiled(NamedTuple):
 
     Attributes:
       text: of the program.
-      memory: bytes of a chip that it plans with, by use.
+      memory: bytes of a chip that it is planned with.
       seconds: that it took to compile.
       batch_size: images of a step, over all chips.
       flops: of products in a step, over all chips.
     """
 
     text: str
-    memory: dict[str, int]
+    memory: PlannedMemory
     seconds: float
     batch_size: int
     flops: int
@@ -79,7 +80,7 @@ def measure_target(
         report_progress(f"compiling for {target}")
         experiment, programs = _compile_what_fits(Experiment(config, splits))
         numbers = {
-            name: _count(program, target.chip, config.dtype, len(devices))
+            name: _count(program, target.chip, config.dtype, experiment.devices.count)
             for name, program in programs.items()
         }
     return {
@@ -124,19 +125,16 @@ def _compile_what_fits(
             if OUT_OF_MEMORY not in str(error):
                 raise
             config = experiment.config
-            half = config.train.batch_size // 2
-            if half < experiment.devices.count:
+            least = experiment.devices.count * config.optim.accumulate
+            half = config.train.batch_size // 2 // least * least
+            if not half:
                 raise UserError(
-                    f"not even a step of {experiment.devices.count} images fits: "
-                    f"{_reason(error)}"
+                    f"not even a step of {least} images fits: "
+                    f"{str(error).splitlines()[0]}"
                 ) from None
-            config = config.replace({"train.batch_size": half})
-            experiment = Experiment(config, experiment.splits)
-
-
-def _reason(error: Exception) -> str:
-    found = re.search(r"Used [^.]*\.\S+ of \S+ \w+", str(error))
-    return found[0] if found else str(error).splitlines()[0]
+            evaluated = max(min(config.train.eval_batch_size // 2, half), 1)
+            halves = {"train.batch_size": half, "train.eval_batch_size": evaluated}
+            experiment = Experiment(config.replace(halves), experiment.splits)
 
 
 def _compile(experiment: Experiment) -> dict[str, Compiled]:
@@ -161,13 +159,8 @@ def _compile(experiment: Experiment) -> dict[str, Compiled]:
 
 def _read(program: Program, batch_size: int, flops: int) -> Compiled:
     compiled = program.wait()
-    plan: Any = compiled.memory_analysis()
-    memory = {
-        "arguments": plan.argument_size_in_bytes,
-        "results": plan.output_size_in_bytes - plan.alias_size_in_bytes,
-        "temporary": plan.temp_size_in_bytes,
-    }
-    text = compiled.as_text() or ""
+    text, memory = compiled.as_text() or "", planned_memory(compiled)
+    assert memory is not None  # CPUs alone may have none
     return Compiled(text, memory, program.compile_seconds, batch_size, flops)
 
 
@@ -179,18 +172,16 @@ def _count(program: Compiled, chip: Chip, dtype: str, chips: int) -> dict[str, A
     by_memory = moved / chip.bandwidth
     by_arithmetic = program.flops / chips / chip.flops(dtype)
     images = program.batch_size / chips
-    needed = sum(program.memory.values())
-    resident = needed - program.memory["temporary"]
-    room = max(chip.memory - resident, 0)
+    memory = program.memory
+    room = max(chip.memory - memory.resident, 0)
     return {
         "batch_size": program.batch_size,
         "compile_seconds": program.seconds,
-        "memory": program.memory
+        "memory": memory._asdict()
         | {
-            "needed": needed,
+            "needed": sum(memory),
             "available": chip.memory,
-            "largest_batch": int(room * images / max(program.memory["temporary"], 1))
-            * chips,
+            "largest_batch": int(room * images / max(memory.temporary, 1)) * chips,
         },
         "kernels": sum(kernel.runs for kernel in kernels),
         "bytes": moved,

@@ -77,9 +77,9 @@ def _facts(program: dict) -> Iterator[tuple[str, str]]:
     yield (
         "bound",
         f"{program['images_per_second']:,.0f} images/s: memory takes "
-        f"{1e3 * program['seconds_by_memory']:,.2f} ms a step at least, products "
-        f"{1e3 * program['seconds_by_arithmetic']:,.2f} ms "
-        f"({program['flops'] / 1e12:,.2f} TFLOP)",
+        f"{1e3 * program['seconds_by_memory']:.3g} ms a step at least, products "
+        f"{1e3 * program['seconds_by_arithmetic']:.3g} ms "
+        f"({program['flops'] / 1e12:.3g} TFLOP)",
     )
     yield "compiled", f"in {program['compile_seconds']:,.0f} s"
 

@@ -39,16 +39,15 @@ class Chip(NamedTuple):
 
 GB, GIB = 10**9, 2**30
 
-# Google's cloud.google.com/tpu/docs/v4 to /v6e: of a chip, with the part of its memory
-# that XLA plans with. NVIDIA's data sheets of the SXM modules (A100 80GB 2021, H100
-# 2023, H200 2024); the driver keeps a little of the memory.
+# Bandwidths: Google's cloud.google.com/tpu/docs/v5e to /v6e, and NVIDIA's data sheets
+# of the SXM modules (A100 80GB 2021, H100 2023, H200 2024). A TPU's memory is what its
+# compiler says that it may use; a GPU's driver keeps a little of it.
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", "tpu", "TPU v4", 32 * GIB, 1228 * GB, "2x2x1"),
-        Chip("v5e", "tpu", "TPU v5 lite", 16 * GIB, 819 * GB, "2x2"),
-        Chip("v5p", "tpu", "TPU v5", 95 * GIB, 2765 * GB, "2x2x1"),
-        Chip("v6e", "tpu", "TPU v6 lite", 32 * GIB, 1640 * GB, "2x2"),
+        Chip("v5e", "tpu", "TPU v5 lite", int(15.75 * GIB), 819 * GB, "2x2"),
+        Chip("v5p", "tpu", "TPU v5", int(95.73 * GIB), 2765 * GB, "2x2x1"),
+        Chip("v6e", "tpu", "TPU v6 lite", int(31.24 * GIB), 1640 * GB, "2x2"),
         Chip("a100", "cuda", "NVIDIA A100-SXM4-80GB", 79 * GIB, 2039 * GB),
         Chip("h100", "cuda", "NVIDIA H100 80GB HBM3", 79 * GIB, 3352 * GB),
         Chip("h200", "cuda", "NVIDIA H200", 139 * GIB, 4800 * GB),

@@ -105,9 +105,7 @@ def describe_devices(target: Target) -> list[Any]:
     if chip.platform == "tpu":
         import_extra("libtpu", extra="tpu", purpose=f"--target={target}")
     else:
-        import_extra(
-            "jax_plugins.xla_cuda12", extra="gpu", purpose=f"--target={target}"
-        )
+        import_extra("jax_cuda12_plugin", extra="gpu", purpose=f"--target={target}")
     import jax
     from jax.experimental import topologies
 

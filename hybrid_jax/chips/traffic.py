@@ -2,9 +2,10 @@
 
 A kernel is an instruction that runs by itself: it reads its operands from memory and
 writes its results there, each once. So the sum over all kernels, divided by the
-bandwidth, is the least time that this program can take. What a kernel only slices or
-looks up counts with the part that it reads. On TPUs, arrays are padded to tiles, and
-some lie in memory on the chip, which is not counted.
+bandwidth, is the least time that this program can take, but for what a GPU's cache
+holds from one kernel to the next. What a kernel only slices or looks up counts with the
+part that it reads. On TPUs, arrays are padded to tiles, and XLA puts some into memory
+on the chip, which is not counted.
 """
 
 import math

@@ -14,7 +14,7 @@ With a target, compiles alone, and prints bounds: bytes moved, memory, batch.
   --json=FILE            write the numbers to a file; - is standard output
   --profile=DIR          trace some steps, and print what takes most time;
                          open it in TensorBoard or at ui.perfetto.dev
-  --target=CHIP[:CHIPS]  v4, v5e, v5p, v6e, a100, h100, h200; v5e:4x4, h100:8
+  --target=CHIP[:CHIPS]  v5e, v5p, v6e, a100, h100, h200; v5e:4x4, h100:8
   --flagfile=FILE        read more flags from a file, one on each line
 
 Exit code: 0, or 2 for an error that you can fix.

@@ -15,6 +15,7 @@ from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.programs import step_compiler
 from hybrid_jax.errors import OutOfMemory, UserError, megabytes
 from hybrid_jax.parallel.mesh import Devices
+from hybrid_jax.runtime import planned_memory
 
 AUTO = "auto"
 # Of the memory, for a step that is looked for; evaluation and images on their way
@@ -143,13 +144,11 @@ def _planned_bytes(step: jax.stages.Compiled, devices: Devices) -> tuple[int, in
 
     Devices that share the machine's memory each count with all of them.
     """
-    plan = step.memory_analysis()
+    plan = planned_memory(step)
     if plan is None:
         return 0, 0
-    resident = plan.argument_size_in_bytes + plan.output_size_in_bytes
-    resident -= plan.alias_size_in_bytes
     sharing = devices.local_count if jax.default_backend() == "cpu" else 1
-    return resident * sharing, plan.temp_size_in_bytes * sharing
+    return plan.resident * sharing, plan.temporary * sharing
 
 
 def _candidates(batch_size: int, least: int, devices: int) -> Iterator[int]:

@@ -10,11 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import nn
 
-from hybrid_jax.ops.backend import (
-    is_compiling_for_chips,
-    target_backend,
-    target_devices,
-)
+from hybrid_jax.ops.backend import is_compiling_for_chips, target_backend
 from hybrid_jax.ops.precision import at_least_float32
 
 # Number of positions from which the fused kernel is used. It keeps the weights,
@@ -77,8 +73,8 @@ def attention(
     """Compute attention by the faster implementation for the device and shape."""
     many = target_backend() == "gpu" and q.shape[1] >= FUSED_FROM
     # cuDNN, whose kernel it is, makes it on the GPU that it is for.
-    here = not is_compiling_for_chips()
-    if many and here and has_fused_kernel(q, target_devices()[0]):
+    is_here = not is_compiling_for_chips()
+    if many and is_here and has_fused_kernel(q, jax.devices()[0]):
         return attention_fused(q, k, v, bias)
     return attention_reference(q, k, v, bias)
 

@@ -4,13 +4,20 @@ import json
 import subprocess
 import sys
 
+import jax
 import pytest
 
+from hybrid_jax import data
+from hybrid_jax.chips import measure
 from hybrid_jax.chips.specs import CHIPS
 from hybrid_jax.chips.topology import describe_devices, parse_target
+from hybrid_jax.config.resolve import resolve
+from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.errors import UserError
 from tests.commands import hybrid_jax
+from tests.engine.experiments import small
 
+FSDP = ["--config.parallel.devices=2", "--config.parallel.fsdp=2"]
 CONFIG = (
     "--config=digits:astroformer_femto",
     "--config.data.image_size=32,32",
@@ -21,7 +28,7 @@ CONFIG = (
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("h1000", r"--target=h1000 is not known: take v4, v5e"),
+        ("h1000", r"--target=h1000 is not known: take v5e, v5p"),
         ("v5e:4", r"--target=v5e:4: write several chips as v5e:2x2"),
         ("h100:2x2", r"--target=h100:2x2: write several chips as h100:8"),
         ("h100:0", r"write several chips as h100:8"),
@@ -47,7 +54,7 @@ def test_every_chip_has_its_peak():
 
 @pytest.mark.parametrize(
     ("target", "package", "extra"),
-    [("v5e", "libtpu", "tpu"), ("h100", "jax_plugins.xla_cuda12", "gpu")],
+    [("v5e", "libtpu", "tpu"), ("h100", "jax_cuda12_plugin", "gpu")],
 )
 def test_a_compiler_that_is_not_installed_is_named(monkeypatch, target, package, extra):
     def missing(module):
@@ -61,7 +68,7 @@ def test_a_compiler_that_is_not_installed_is_named(monkeypatch, target, package,
 def compiled(target, *flags):
     """What the command finds, in a process of its own, which has another platform."""
     module = "libtpu" if CHIPS[target.partition(":")[0]].platform == "tpu" else ""
-    pytest.importorskip(module or "jax_plugins.xla_cuda12")
+    pytest.importorskip(module or "jax_cuda12_plugin")
     words = ("benchmark", *CONFIG, f"--target={target}", "--json=-", *flags)
     run = subprocess.run(
         [sys.executable, "-m", "hybrid_jax.main", *words],
@@ -73,11 +80,10 @@ def compiled(target, *flags):
     return json.loads(run.stdout), run.stderr
 
 
-@pytest.mark.parametrize(
-    ("target", "flags"), [("v5e", []), ("h100:4", ["--config.parallel.fsdp=2"])]
-)
+@pytest.mark.parametrize(("target", "flags"), [("v5e", []), ("h100:4", FSDP)])
 def test_a_step_is_compiled_for_chips(target, flags):
     numbers, report = compiled(target, *flags)
+    assert numbers["devices"] == (2 if flags else 1)
     for program in (numbers["train"], numbers["eval"]):
         assert program["memory"]["needed"] < program["memory"]["available"]
         assert program["memory"]["largest_batch"] > 1000
@@ -96,6 +102,40 @@ def test_a_step_is_compiled_for_chips(target, flags):
         assert kinds & {"all-gather", "reduce-scatter"}
     else:
         assert not kinds
+
+
+@pytest.fixture
+def experiment():
+    config = set_up_process(resolve(small(train__batch_size=24, optim__accumulate=2)))
+    return Experiment(config, data.load(config.data))
+
+
+def fitting(most):
+    """What compiles steps of so many images and no more, as a TPU's compiler does."""
+
+    def compile_step(experiment):
+        train = experiment.config.train
+        if max(train.batch_size, train.eval_batch_size) > most:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no room.\nMore")
+        return {}
+
+    return compile_step
+
+
+def test_a_step_that_does_not_fit_is_halved(monkeypatch, experiment):
+    monkeypatch.setattr(measure, "_compile", fitting(10))
+    found, _ = measure._compile_what_fits(experiment)
+    train = found.config.train
+    # Halves of 24 that two micro-batches share: 12, and 6.
+    assert (train.batch_size, train.eval_batch_size) == (6, 6)
+
+
+def test_a_step_of_which_nothing_fits_is_refused(monkeypatch, experiment):
+    monkeypatch.setattr(measure, "_compile", fitting(0))
+    with pytest.raises(
+        UserError, match=r"not even a step of 2 .*: RESOURCE_.* room\.$"
+    ):
+        measure._compile_what_fits(experiment)
 
 
 def test_what_the_compilers_cannot_do_is_refused():

@@ -30,6 +30,7 @@ from hybrid_jax.ops.depthwise_conv import (
     depthwise_reference,
     depthwise_shifted,
 )
+from hybrid_jax.ops.fusion import written_once
 from hybrid_jax.ops.gelu import gelu, gelu_reference
 from hybrid_jax.ops.pointwise import (
     gated_pointwise,
@@ -203,6 +204,14 @@ def test_forms_are_chosen_for_the_devices_that_are_compiled_for():
         gradient = jax.grad(lambda x, k: depthwise(x, k).sum())
         assert "conv_general_dilated" in traced(gradient, x, kernel)
     assert target_devices() == tuple(jax.devices())
+
+
+def test_a_gpu_alone_writes_a_map_before_it_is_read():
+    x = jnp.zeros(3)
+    for device in ("cpu", "tpu", "gpu"):
+        with compiling_for([Device(device)]):
+            barrier = "optimization_barrier" in traced(written_once, x)
+        assert barrier == (device == "gpu")
 
 
 @pytest.mark.parametrize(
