@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from hybrid_jax.cli.common import MALLOC
+from hybrid_jax.cli.common import add_settings
 
 # Called once in a contender's process. It returns a function that is called once a
 # round and returns the measurement.
@@ -38,7 +38,7 @@ def measure_interleaved(
     """Return the measurements of each contender that can run here, by round.
 
     A contender that lacks a package or a device raises ImportError and is left out, by
-    name. All run with the settings of malloc of a training run.
+    name. All run with the settings of a training run.
 
     Args:
       contenders: by name.
@@ -50,7 +50,7 @@ def measure_interleaved(
     Raises:
       ContenderDied: see `died`.
     """
-    os.environ |= MALLOC | os.environ
+    os.environ |= add_settings(os.environ)
     spawn, pipes = multiprocessing.get_context("spawn"), {}
     for name, make in contenders.items():
         ours, theirs = spawn.Pipe()

@@ -1,10 +1,10 @@
 """Settings of the process, made before the first array.
 
-No flag of XLA is set, so the user's `XLA_FLAGS` are all there are. Guides recommend
-Triton's matrix products, autotuning and command buffers for one GPU, which are XLA's
-defaults by now; its latency-hiding scheduler moves collectives, which one device has
-none of. On a CPU, neither a lower `xla_backend_optimization_level` nor
-`xla_llvm_disable_expensive_passes` compiles a training step sooner.
+No flag of XLA is set here. Guides recommend Triton's matrix products, autotuning and
+command buffers for one GPU, which are XLA's defaults by now; its latency-hiding
+scheduler moves collectives, which one device has none of. On a CPU, neither a lower
+`xla_backend_optimization_level` nor `xla_llvm_disable_expensive_passes` compiles a
+training step sooner; what does is in `engine.compile` and `cli.common`.
 """
 
 import gc

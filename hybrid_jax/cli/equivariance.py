@@ -129,4 +129,4 @@ def _output(values: dict[str, typing.Any], workdirs: list[str]) -> Path:
     return Path(default)
 
 
-COMMAND = Command(__doc__.strip(), run, "nothing was written", huge_pages=True)
+COMMAND = Command(__doc__.strip(), run, "nothing was written", computes=True)

@@ -110,4 +110,4 @@ def _workdirs(name: str, values: dict[str, typing.Any]) -> list[str]:
     return folders
 
 
-COMMAND = Command(__doc__.strip(), run, "nothing was written", huge_pages=True)
+COMMAND = Command(__doc__.strip(), run, "nothing was written", computes=True)

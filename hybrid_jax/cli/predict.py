@@ -92,4 +92,4 @@ def _read_list(images: list[str]) -> list[str]:
     return [name for image in images for name in (lines if image == "-" else [image])]
 
 
-COMMAND = Command(__doc__.strip(), run, "the rows so far are kept", huge_pages=True)
+COMMAND = Command(__doc__.strip(), run, "the rows so far are kept", computes=True)

@@ -75,4 +75,4 @@ def _check_page(output: str, overwrite: bool) -> None:
         )
 
 
-COMMAND = Command(__doc__.strip(), run, "nothing was written", huge_pages=True)
+COMMAND = Command(__doc__.strip(), run, "nothing was written", computes=True)

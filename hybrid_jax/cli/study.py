@@ -280,4 +280,4 @@ def _show(study: "Study", folder: Path, progress: "WorkProgress") -> None:
     progress.say(f"Figure: {folder / study.kind.figure}.png, and .svg")
 
 
-COMMAND = Command(__doc__.strip(), run, huge_pages=True)
+COMMAND = Command(__doc__.strip(), run, computes=True)

@@ -245,4 +245,4 @@ def _show_folds(
         )
 
 
-COMMAND = Command(__doc__.strip(), run, huge_pages=True)
+COMMAND = Command(__doc__.strip(), run, computes=True)

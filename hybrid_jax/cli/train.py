@@ -171,4 +171,4 @@ def _host_flags(hosts: tuple[str, int, int]) -> list[str]:
     return [f"--{name}={value}" for name, value in given] if hosts[0] else []
 
 
-COMMAND = Command(text=__doc__.strip(), run=run, huge_pages=True)
+COMMAND = Command(text=__doc__.strip(), run=run, computes=True)

@@ -15,10 +15,17 @@ from typing import Any
 
 import jax
 
-from hybrid_jax.ops.backend import target_key
+from hybrid_jax.ops.backend import target_backend, target_key
 
-THREADS = 2  # the compiler starts more of its own
+THREADS = 3  # one may wait for another; the compiler starts more of its own
 MAX_CACHED_PROGRAMS = 12
+# They look for what never changes within a loop. The loop over training steps holds the
+# whole network, and they took an eighth of a CPU's time to compile it.
+LOOP_PASSES = (
+    "simplify-while-loops",
+    "while-loop-invariant-code-motion",
+    "while-loop-constant-sinking",
+)
 DISK_CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
 
@@ -129,7 +136,7 @@ class Program:
         start = time.perf_counter()
         lowered = self._traced.lower()
         self.trace_seconds += time.perf_counter() - start
-        self._executable = threads.submit(self._compile, lowered)
+        self._executable = threads.submit(self._compile, lowered, _options())
         return self
 
     def wait(self) -> jax.stages.Compiled:
@@ -140,15 +147,23 @@ class Program:
         """Wait for the compiler, run the program and return its results."""
         return self.wait()(*arguments)
 
-    def _compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    def _compile(
+        self, lowered: jax.stages.Lowered, options: dict[str, str | bool] | None
+    ) -> jax.stages.Compiled:
         start = time.perf_counter()
         with _disk_cache_hits() as hits:
-            compiled = lowered.compile()
+            compiled = lowered.compile(options)
         self.compile_seconds = time.perf_counter() - start
         self.from_disk_cache = bool(hits)
         if self._key is not None:
             PROGRAM_CACHE.put(self._key, self.shapes, compiled)
         return compiled
+
+
+def _options() -> dict[str, str | bool] | None:
+    """Return the compiler's options; those of a context are not seen in threads."""
+    on_cpu = target_backend() == "cpu"
+    return {"xla_disable_hlo_passes": ",".join(LOOP_PASSES)} if on_cpu else None
 
 
 @contextlib.contextmanager

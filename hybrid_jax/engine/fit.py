@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any
@@ -237,18 +237,22 @@ class Training:
         state, saved = self._resume(step) if step else (None, {})
         pretrained = {} if step else self._read_pretrained()
         startup_report.report_startup(self.console, experiment)
+        initial_state = partial(self._initial_state, pretrained)
+        begin: Callable[[], TrainState] = initial_state
         with compiler_threads() as threads:
             if step == 0:
                 experiment.initialize.compile(threads)
+                if not experiment.hosts.is_distributed:  # there, all keep to one order
+                    # Runs while the training step is traced, which takes one core.
+                    begin = threads.submit(initial_state).result
             trainer = experiment.trainer(threads)
             self.folder.write_data(experiment.splits)
             self.folder.write_environment()
             statistics = self.folder.statistics(experiment.splits)
-            initial_state = partial(self._initial_state, pretrained)
-            state = state or initial_state()
-            trainer = self._fit_into_memory(trainer, threads, resumed=step > 0)
-            trainer.order.skipped = tuple(saved.get(SKIPPED, ()))
             with self._open_writer(step, saved) as writer:
+                state = state or begin()
+                trainer = self._fit_into_memory(trainer, threads, resumed=step > 0)
+                trainer.order.skipped = tuple(saved.get(SKIPPED, ()))
                 lead = experiment.hosts.is_main
                 loop = Loop(
                     experiment=self.experiment,

@@ -30,8 +30,20 @@ def sums_folded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     channels = x.shape[-1]
     terms = _divisor(x.size // channels, FOLD)
     x = x.astype(at_least_float32(x.dtype)).reshape(-1, terms, 1, channels)
-    first = (jnp.arange(2) == 0)[:, None]  # row 0 sums x, row 1 its squares
-    rows = [jnp.where(first, x[:, i], x[:, i] * x[:, i]) for i in range(terms)]
+    parts = [lax.index_in_dim(x, i, axis=1, keepdims=False) for i in range(terms)]
+    shape = (len(parts[0]), 2, channels)
+    is_first = lax.broadcasted_iota(jnp.int32, shape, 1) == 0
+
+    def both(part: jax.Array) -> jax.Array:
+        # Row 0 sums x, row 1 its squares. There are so many of these operations that
+        # those of `lax` are taken, which trace in a fraction of the time of `jnp`'s.
+        wide = (
+            lax.broadcast_in_dim(x, shape, (0, 1, 2))
+            for x in (part, lax.mul(part, part))
+        )
+        return lax.select(is_first, *wide)
+
+    rows = [*map(both, parts)]
     total, squares = _fold(rows).sum(0)
     return total, squares
 
@@ -61,8 +73,8 @@ def summed_products(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _fold(terms: list[jax.Array]) -> jax.Array:
-    total = functools.reduce(jnp.add, terms)
-    return jnp.where(total == total, total, jnp.nan)
+    total = functools.reduce(lax.add, terms)
+    return lax.select(total == total, total, jnp.full_like(total, jnp.nan))
 
 
 def _divisor(length: int, most: int) -> int:

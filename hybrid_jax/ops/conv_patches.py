@@ -50,8 +50,14 @@ def tap_slices(
     """
     # The last slice begins where the last output is centered.
     tall, wide = ((n - 1) * stride + 1 for n in (height, width))
+    images, _, _, channels = x.shape
     return [
-        x[:, dy : dy + tall : stride, dx : dx + wide : stride]
+        lax.slice(
+            x,
+            (0, dy, dx, 0),
+            (images, dy + tall, dx + wide, channels),
+            (1, stride, stride, 1),
+        )
         for dy in range(size)
         for dx in range(size)
     ]

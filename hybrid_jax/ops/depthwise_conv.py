@@ -11,6 +11,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from hybrid_jax.ops.backend import target_backend
 from hybrid_jax.ops.channel_sums import summed_products
@@ -51,8 +52,15 @@ def _forward(
 
 
 def _weighted_sum(slices: list[jax.Array], kernel: jax.Array) -> jax.Array:
-    products = map(jnp.multiply, slices, kernel.reshape(9, -1))
-    return functools.reduce(jnp.add, products)
+    weights, shape = kernel.reshape(9, -1), slices[0].shape
+    products = [
+        window
+        * lax.broadcast_in_dim(
+            lax.index_in_dim(weights, i, keepdims=False), shape, (3,)
+        )
+        for i, window in enumerate(slices)
+    ]
+    return functools.reduce(lax.add, products)
 
 
 def _tangent(

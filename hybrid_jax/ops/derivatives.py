@@ -13,7 +13,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 Flat = Callable[..., list]  # from arrays to a list of arrays
@@ -54,23 +55,32 @@ def define_derivatives(
             cotangent = jax.tree.unflatten(results, args[len(arrays) :])
             return [*backward(*static, merge(args[: len(arrays)]), cotangent)]
 
-        program = jax.make_jaxpr(linear)(*arrays, *tangents)
         flat = _linear_p.bind(
-            *arrays, *tangents, program=program, transpose=transpose, saved=len(arrays)
+            *arrays,
+            *tangents,
+            tangent=linear,
+            transpose=transpose,
+            saved=len(arrays),
+            avals=tuple(map(_shaped, jax.tree.leaves(result))),
         )
         return result, jax.tree.unflatten(results, flat)
 
     operation.defjvp(rule)
 
 
-# Takes `saved` arrays in which its program need not be linear, then those in which it
-# is. `transpose` takes those arrays and cotangents of the results.
+# Takes `saved` arrays in which its `tangent` need not be linear, then those in which it
+# is. `transpose` takes those arrays and cotangents of the results. Each is traced where
+# it is used. `avals` are those of the results.
 _linear_p = Primitive("linear_with_transpose")
 _linear_p.multiple_results = True
 
 
-def _run(*args: jax.Array, program: ClosedJaxpr, **_: Any) -> list:
-    return jaxpr_as_fun(program)(*args)
+def _shaped(x: jax.Array) -> ShapedArray:
+    return ShapedArray(x.shape, x.dtype)
+
+
+def _run(*args: jax.Array, tangent: Flat, **_: Any) -> list:
+    return tangent(*args)
 
 
 def _jvp(
@@ -85,7 +95,7 @@ def _jvp(
         )
         return next(both), next(both)
     whole = [ad.instantiate_zeros(t) for t in tangents]
-    return jax.jvp(jaxpr_as_fun(params["program"]), [*primals], whole)
+    return jax.jvp(params["tangent"], [*primals], whole)
 
 
 def _transpose(
@@ -99,9 +109,15 @@ def _transpose(
 
 
 def _vectorize(
-    args: Sequence, dims: Sequence, *, program: ClosedJaxpr, transpose: Flat, saved: int
+    args: Sequence,
+    dims: Sequence,
+    *,
+    tangent: Flat,
+    transpose: Flat,
+    saved: int,
+    avals: tuple[ShapedArray, ...],
 ) -> tuple[list, list[int]]:
-    """Vectorize program and transpose; whatever is linear gets the new axis in front.
+    """Vectorize tangent and transpose; whatever is linear gets the new axis in front.
 
     An argument that all examples share would get a sum over them from the transpose.
     """
@@ -119,19 +135,19 @@ def _vectorize(
         cotangents = len(args) - saved
         return jax.vmap(transpose, (*axes, *[0] * cotangents))(*args)
 
-    whole = jax.vmap(jaxpr_as_fun(program), (*axes, *[0] * len(linear)))
     results = _linear_p.bind(
         *fixed,
         *linear,
-        program=jax.make_jaxpr(whole)(*fixed, *linear),
+        tangent=jax.vmap(tangent, (*axes, *[0] * len(linear))),
         transpose=transposed,
         saved=saved,
+        avals=tuple(ShapedArray((size, *x.shape), x.dtype) for x in avals),
     )
     return results, [0] * len(results)
 
 
 _linear_p.def_impl(_run)
-_linear_p.def_abstract_eval(lambda *_, program, **__: program.out_avals)
+_linear_p.def_abstract_eval(lambda *_, avals, **__: [*avals])
 ad.primitive_jvps[_linear_p] = _jvp
 ad.primitive_transposes[_linear_p] = _transpose
 batching.primitive_batchers[_linear_p] = _vectorize

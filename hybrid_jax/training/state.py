@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from hybrid_jax.training.freezing import frozen_mask
+from hybrid_jax.training.merged_draws import merge_draws
 from hybrid_jax.training.optimizers import slow_weights, with_slow_weights
 from hybrid_jax.training.packed_params import pack, pack_like
 
@@ -81,7 +82,8 @@ def create_state(
       averaged: whether moving averages are computed.
       freeze: patterns of frozen parameters, which stay apart from other vectors.
     """
-    variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
+    initialize = merge_draws(model.init)
+    variables = initialize(jax.random.key(seed), jnp.zeros((1, *image_shape)))
     params = pack(variables["params"], frozen_mask(variables["params"], freeze))
     batch_stats = pack(variables.get("batch_stats", {}))
     opt_state = optimizer.init(params)

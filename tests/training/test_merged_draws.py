@@ -1,0 +1,71 @@
+"""Merged draws give the numbers of single ones, with fewer calls of the generator."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hybrid_jax import create_model
+from hybrid_jax.training.merged_draws import merge_draws
+
+
+def _layers(key, scale):
+    keys = [jax.random.fold_in(key, i) for i in range(6)]
+    normal = [scale * jax.random.normal(k, (3, 4)) for k in keys[:3]]
+    wide = [jax.random.normal(k, (5,)) / 3 for k in keys[2:4]]
+    uniform = jax.random.uniform(keys[4], (3, 4), minval=-1.0, maxval=2.0)
+    return {"normal": normal, "wide": wide, "uniform": uniform, "zeros": jnp.zeros(2)}
+
+
+def _depending_on_draws(key, scale):
+    number = jax.random.randint(key, (), 0, 100)
+    key = jax.random.fold_in(key, number)
+    return [scale * jax.random.normal(jax.random.fold_in(key, i), (7,)) for i in (1, 2)]
+
+
+def _without_draws(key, scale):
+    del key
+    return {"a": scale + 1, "b": scale}
+
+
+@pytest.mark.parametrize("function", [_layers, _depending_on_draws, _without_draws])
+@pytest.mark.parametrize("jitted", [False, True])
+def test_numbers_are_those_of_single_draws(function, jitted):
+    merged = merge_draws(function)
+    merged = jax.jit(merged) if jitted else merged
+    expected = function(jax.random.key(3), 2.0)
+    found = merged(jax.random.key(3), 2.0)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected
+    )
+
+
+def _count(primitive, jaxpr):
+    inner = (eqn.params["jaxpr"].jaxpr for eqn in jaxpr.eqns if "jaxpr" in eqn.params)
+    own = sum(eqn.primitive.name == primitive for eqn in jaxpr.eqns)
+    return own + sum(_count(primitive, each) for each in inner)
+
+
+def test_draws_of_one_distribution_and_shape_are_one():
+    single, merged = (
+        jax.make_jaxpr(function)(jax.random.key(0), 2.0).jaxpr
+        for function in (_layers, merge_draws(_layers))
+    )
+    assert _count("random_fold_in", single) == 6
+    assert _count("random_fold_in", merged) == 1
+    assert _count("random_bits", single) == 6
+    assert _count("random_bits", merged) == 3  # normal in two shapes, and uniform
+
+
+def test_a_network_has_the_weights_of_flax():
+    model = create_model("astroformer_femto", 10, 16)
+    images = jnp.zeros((1, 16, 16, 3))
+    expected = jax.jit(model.init)(jax.random.key(1), images)
+    found = jax.jit(merge_draws(model.init))(jax.random.key(1), images)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for path, weights in jax.tree_util.tree_leaves_with_path(expected):
+        other = found
+        for step in path:
+            other = other[step.key]
+        np.testing.assert_allclose(other, weights, rtol=1e-5, atol=1e-7, err_msg=path)
