@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hybrid_jax.engine import compile as compiling
-from hybrid_jax.engine.compile import Program, compiler_threads
+from hybrid_jax.engine.compile import THREADS, Program, compiler_threads
 from hybrid_jax.ops.backend import reference_implementations
 from tests.training.test_step import make_task
 
@@ -85,7 +85,7 @@ def test_what_has_not_begun_when_a_run_fails_never_does():
         held.wait(10)
 
     with pytest.raises(KeyError), compiler_threads() as threads:
-        for _ in range(2):
+        for _ in range(THREADS):
             threads.submit(busy)
         threads.submit(begun.append, 1)
         threading.Timer(0.1, held.set).start()
