@@ -76,7 +76,7 @@ def ours(
         create_optimizer=lambda rates: optimizers.adamw(
             lambda step: rates.learning_rate, OptimConfig()
         ),
-        rates=optimizers.Rates(1e-4, OptimConfig.weight_decay),
+        rates=optimizers.Rates(*np.float32([1e-4, OptimConfig.weight_decay])),
         image_size=model.image_size,
         mean=jnp.full(3, 127.0),
         std=jnp.full(3, 64.0),
@@ -98,27 +98,27 @@ def train_ours(case: Case, steps: int | None = None, **options: Any) -> Measure:
       **options: arguments of `ours`.
     """
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
-    from hybrid_jax import runtime
-    from hybrid_jax.training import multi_step
-    from hybrid_jax.training.state import create_state
+    from hybrid_jax.engine.compile import compiler_threads
+    from hybrid_jax.engine.programs import initialization_program, training_program
+    from hybrid_jax.parallel.mesh import create_devices
 
     task, loader = ours(case, **options)
-    shape = (*task.image_size, 3)
-    create = runtime.jit_once(
-        lambda: create_state(task.model, task.optimizer, jnp.int32(0), shape, False)
-    )
-    run = jax.jit(partial(multi_step.train_steps, task, loader), donate_argnums=0)
-    state = create()
+    devices = create_devices(count=1)
+    initialize = initialization_program(devices, task, 3)
+    run = training_program(devices, task, initialize.shapes, loader)
+    with compiler_threads() as threads:
+        initialize.compile(threads)
+        run.compile(threads)
+        state = initialize(np.int32(0))
 
     def train(count: int) -> None:
         nonlocal state
         for step in range(0, count, loader.steps):
             most = min(loader.steps, count - step)
             chunk = loader.chunk(step, most)
-            state, sums = run(state, loader.data, chunk, np.int32(most))
+            state, sums = run(task, state, loader.data, chunk, np.int32(most))
         jax.block_until_ready(sums)
 
     return step_timer(train, steps)
@@ -130,12 +130,15 @@ def infer_ours(case: Case) -> Measure:
     import jax.numpy as jnp
 
     from hybrid_jax import runtime
+    from hybrid_jax.engine.compile import Program, compiler_threads
 
     task, _ = ours(case)
     images = jax.random.normal(jax.random.key(0), (case.batch, *task.image_size, 3))
     create = runtime.jit_once(task.model.init)
     variables = create(jax.random.key(0), jnp.zeros((1, *task.image_size, 3)))
-    apply = jax.jit(task.model.apply)
+    with compiler_threads() as threads:
+        apply = Program(jax.jit(task.model.apply).trace, variables, images)
+        apply.compile(threads).wait()
 
     def steps(count: int) -> None:
         for _ in range(count):

@@ -1,6 +1,8 @@
 """Programs that are compiled in threads, and what they share in the cache."""
 
 import secrets
+import subprocess
+import sys
 import threading
 
 import jax
@@ -106,3 +108,44 @@ def test_statistics_and_class_weights_are_no_part_of_a_program():
     shapes = [jax.ShapeDtypeStruct((n,), jnp.float32) for n in (1, 3)]
     texts = {lowered(jnp.float32([n]), jnp.float32([n] * 3)) for n in (1, 2)}
     assert texts == {lowered(*shapes)}
+
+
+def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
+    monkeypatch.setattr(compiling, "CPU_OPTIONS", {"xla_of_another_version": True})
+    with compiler_threads() as threads:
+        program = Program(jax.jit(jnp.sin).trace, VECTOR).compile(threads)
+        assert program(jnp.zeros(3)).tolist() == [0, 0, 0]
+
+
+def test_options_are_those_of_the_platform_that_is_compiled_for(monkeypatch):
+    """Not of the thread's context, which knows of no other platform."""
+    given = []
+
+    class Lowered:
+        def compile(self, options=None):
+            given.append(options)
+
+    class Traced:
+        out_info = VECTOR
+
+        def lower(self):
+            return Lowered()
+
+    with reference_implementations(), compiler_threads() as threads:
+        Program(lambda *_: Traced(), VECTOR).compile(threads).wait()
+    with compiler_threads() as threads:
+        Program(lambda *_: Traced(), VECTOR).compile(threads).wait()
+    assert given == [None, compiling.CPU_OPTIONS]
+
+
+def test_memory_that_a_compiler_freed_goes_back_to_the_kernel():
+    code = (
+        "import resource, numpy as np; from hybrid_jax import runtime;"
+        "rss = lambda: int(open('/proc/self/statm').read().split()[1]);"
+        # Pieces below the size that the C library maps one by one.
+        "pieces = [np.ones(8_000) for _ in range(4_000)]; last = np.ones(8_000);"
+        "del pieces; full = rss(); runtime.release_unused_memory();"
+        "print(full - rss())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert int(done.stdout) > 40_000, done.stderr  # pages of 4 kB, of 62,500
