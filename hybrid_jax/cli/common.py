@@ -137,7 +137,9 @@ def _exit_if_blocked(code: int) -> None:
 
 def add_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment with `MALLOC` and `XLA_FLAGS`; the user's settings win."""
-    flags = f"{XLA_FLAGS} {environment.get('XLA_FLAGS', '')}".strip()
+    flags = environment.get("XLA_FLAGS", "")
+    if XLA_FLAGS not in flags:
+        flags = f"{XLA_FLAGS} {flags}".strip()
     return {**MALLOC, **environment, "XLA_FLAGS": flags}
 
 

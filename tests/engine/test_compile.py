@@ -138,9 +138,10 @@ def test_options_are_those_of_the_platform_that_is_compiled_for(monkeypatch):
     assert given == [None, compiling.CPU_OPTIONS]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux's C library")
 def test_memory_that_a_compiler_freed_goes_back_to_the_kernel():
     code = (
-        "import resource, numpy as np; from hybrid_jax import runtime;"
+        "import numpy as np; from hybrid_jax import runtime;"
         "rss = lambda: int(open('/proc/self/statm').read().split()[1]);"
         # Pieces below the size that the C library maps one by one.
         "pieces = [np.ones(8_000) for _ in range(4_000)]; last = np.ones(8_000);"
