@@ -25,6 +25,7 @@ from hybrid_jax.models.layers import (
     Dropout,
     Shortcut,
     SqueezeExcite,
+    product_of_norm,
 )
 from hybrid_jax.models.local_attention import LocalAttention
 from hybrid_jax.models.strides import Size
@@ -64,12 +65,13 @@ class MBConv(nn.Module):
 
         whole, stride, phase = x, self.stride, None
         wide = self.features if config.expanded == "output" else x.shape[-1]
-        first = activated if config.pre_activation else norm
-        x = first(name="pre_norm")(x, train)
+        first = (activated if config.pre_activation else norm)(name="pre_norm")
+        expand = conv1x1(EXPANSION * wide, use_bias=False, name="expand")
         if config.stride_in == "pool" and stride == 2:
-            x, phase = halve(pool(x, "average", config), config)
-            stride = 1
-        x = conv1x1(EXPANSION * wide, use_bias=False, name="expand")(x)
+            x, phase = halve(pool(first(x, train), "average", config), config)
+            x, stride = expand(x), 1
+        else:
+            x = product_of_norm(expand, first, x, train)
         x = activated(name="expand_norm")(x, train)
         x = self._mix(x, stride)
         spatial_norm = activated(name="spatial_norm")

@@ -1,10 +1,22 @@
 """Layers against their definitions elsewhere."""
 
+from functools import partial
+
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid_jax.models.layers import BlockAttention
+import hybrid_jax
+from hybrid_jax.models.layers import (
+    BatchNorm,
+    BlockAttention,
+    Conv1x1,
+    product_of_norm,
+)
+from hybrid_jax.ops.backend import compiling_for
+from tests.absent_chip import Device
 from tests.timm_oracle import import_timm, random_images, randomise, to_torch
 
 
@@ -46,3 +58,88 @@ def test_block_attention_equals_timms_cbam(size, channels):
         expected = theirs(to_torch(x)).permute(0, 2, 3, 1).numpy()
     ours = jax.jit(lambda v, x: BlockAttention().apply(v, x, False))(variables, x)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+class NormThenProduct(nn.Module):
+    """A norm with a product behind it."""
+
+    activation: str = "none"
+    use_bias: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, gate=1.0, fold=True):
+        norm = BatchNorm(activation=self.activation, dtype=self.dtype, name="norm")
+        product = Conv1x1(16, self.use_bias, self.dtype, name="product")
+        if fold:
+            return product_of_norm(product, norm, x, train=False)
+        return product(norm(x, False))
+
+
+def normalizes_the_map(function, x):
+    """Return whether an operation adds to a map as large as the input."""
+    return any(
+        equation.primitive.name == "add" and equation.outvars[0].aval.shape == x.shape
+        for equation in jax.make_jaxpr(function)(x).eqns
+    )
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize(
+    "platform, size, activation, folded",
+    [
+        ("tpu", (4, 4), "none", True),  # as many positions as the product has columns
+        ("gpu", (7, 5), "none", True),
+        ("gpu", (5, 3), "none", False),
+        ("gpu", (7, 5), "gelu", False),
+        ("cpu", (7, 5), "none", False),
+    ],
+)
+@pytest.mark.parametrize("dtype, atol", [(jnp.float32, 1e-5), (jnp.bfloat16, 0.05)])
+def test_a_norm_goes_into_the_product_behind_it(
+    platform, size, activation, folded, use_bias, dtype, atol
+):
+    x = random_images(size, channels=6)
+    module = NormThenProduct(activation, use_bias, dtype)
+    variables = randomised(module.init(jax.random.key(0), x), seed=1)
+    expected = module.clone(dtype=jnp.float32).apply(variables, x, fold=False)
+    apply = partial(module.apply, variables)
+    with compiling_for([Device(platform)]):
+        np.testing.assert_allclose(apply(x).astype(jnp.float32), expected, atol=atol)
+        assert normalizes_the_map(apply, x) != folded
+
+
+def test_an_affine_map_stands_behind_the_gate():
+    x = random_images((3, 5), channels=6)
+    gate = jnp.linspace(0.1, 0.9, 2 * 6).reshape(2, 1, 1, 6)
+    slope, term = np.linspace(-2, 2, 12, dtype=np.float32).reshape(2, 6)
+    product = Conv1x1(4)
+    variables = randomised(product.init(jax.random.key(0), x), seed=2)
+    np.testing.assert_allclose(
+        product.apply(variables, x, gate, (slope, term)),
+        product.apply(variables, gate * x * slope + term),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("image_size", [(64, 64), (96, 72)])
+@pytest.mark.parametrize("name", ["astroformer_pico", "cbam_pico"])
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+def test_an_accelerators_network_with_folded_norms_equals_a_cpus(
+    name, image_size, platform
+):
+    model = hybrid_jax.create_model(name, num_classes=5, image_size=image_size)
+    x = random_images(image_size)
+    variables = randomised(model.init(jax.random.key(0), x), seed=3)
+    expected = jax.jit(lambda v, x: model.apply(v, x))(variables, x)
+    with compiling_for([Device(platform)]):
+        folded = jax.jit(lambda v, x: model.apply(v, x))(variables, x)
+    np.testing.assert_allclose(folded, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def randomised(variables, seed):
+    """Return variables with statistics and factors that are not those of `init`."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda a: a + rng.uniform(0.1, 0.4, a.shape).astype(a.dtype), variables
+    )
