@@ -272,7 +272,7 @@ CASES = {
         Case("astroformer_0", 64, 32),
         Case("astroformer_0", 224, 8),
     ),
-    "gpu": (Case("astroformer_1", 224, 256), Case("astroformer_3", 224, 256)),
+    "gpu": tuple(Case(f"astroformer_{size}", 224, 256) for size in (0, 1, 3)),
 }
 
 

@@ -1,11 +1,39 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, in one command: benchmarks/gpu.sh [FOLDER]
-# Output goes to the screen and to FOLDER (gpu-results). A benchmark that fails loses
-# nobody else's output, and the exit status says so.
+# What only a GPU can show: benchmarks/gpu.sh [FOLDER [PART ...]]
+# Runs the parts that are named, or all of them, one after the other. Output goes to the
+# screen and to FOLDER (gpu-results). A part is stopped after LIMIT seconds (600). One
+# that fails loses nobody else's output, and the exit status says so.
 set -euo pipefail
+
+PARTS=(bound train_step_0 train_step_1 train_step_3 inference memory compile_time
+  attention scaling epoch nano)
+
+choose() { # NAME: set `script` to what a part runs
+  case $1 in
+    train_step_*)
+      script=(benchmarks/train_step.py "--only=astroformer_${1#train_step_}," --rounds=3)
+      ;;
+    inference | memory)
+      script=("benchmarks/$1.py" "--only=astroformer_1," --rounds=3)
+      ;;
+    bound) script=(benchmarks/bound.py --models astroformer_0 astroformer_1) ;;
+    nano)
+      script=(-m hybrid_jax.main benchmark "--config=digits:astroformer_nano"
+        "--config.data.image_size=32,32" --json="$folder/nano.json"
+        --profile="$folder/nano-profile")
+      ;;
+    *) script=("benchmarks/$1.py") ;;
+  esac
+}
+
+for name in "${@:2}"; do
+  if [[ " ${PARTS[*]} " != *" $name "* ]]; then
+    echo "gpu.sh: no part '$name': ${PARTS[*]}" >&2
+    exit 2
+  fi
+done
 folder=$(realpath -m "${1:-gpu-results}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
 if ! python -c 'import jax, sys; sys.exit(jax.default_backend() != "gpu")'; then
   echo "gpu.sh: jax sees no GPU here: pip install '.[gpu]', or another machine" >&2
   exit 1
@@ -15,21 +43,10 @@ mkdir -p "$folder"
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 
 status=0
-measure() {
-  local name=$1
-  shift
+if (($# > 1)); then PARTS=("${@:2}"); fi
+for name in "${PARTS[@]}"; do
   echo "== $name"
-  python "$@" 2>&1 | tee "$folder/$name.txt" || status=1
-}
-
-measure train_step benchmarks/train_step.py
-measure inference benchmarks/inference.py
-measure memory benchmarks/memory.py
-measure compile_time benchmarks/compile_time.py
-measure attention benchmarks/attention.py
-measure scaling benchmarks/scaling.py
-measure epoch benchmarks/epoch.py
-measure nano -m hybrid_jax.main benchmark --config=configs/digits.py:astroformer_nano \
-  --config.data.image_size=32,32 --json="$folder/nano.json" \
-  --profile="$folder/nano-profile"
+  choose "$name"
+  timeout "${LIMIT:-600}" python "${script[@]}" 2>&1 | tee "$folder/$name.txt" || status=1
+done
 exit "$status"

@@ -1,5 +1,7 @@
 """The comparisons of `benchmarks/`: how they interleave, and what they make of it."""
 
+import importlib
+import json
 import subprocess
 import sys
 from functools import partial
@@ -92,6 +94,8 @@ def test_the_others_go_on_without_contenders_that_die(interleaved, capfd):
         ("augmentation", ["--rounds"]),
         ("epoch", ["--rounds"]),
         ("scaling", ["--rounds"]),
+        ("chips", ["--models", "--folder"]),
+        ("bound", ["--models"]),
     ],
 )
 def test_commands_say_what_they_do(name, words):
@@ -116,3 +120,42 @@ def test_gpu_script_refuses_to_run_without_a_gpu(monkeypatch, tmp_path):
     assert done.returncode == 1
     assert "jax sees no GPU here" in done.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_gpu_script_names_its_parts(tmp_path):
+    done = subprocess.run(
+        ["bash", BENCHMARKS / "gpu.sh", tmp_path, "epoch", "sleep"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "no part 'sleep'" in done.stderr
+    assert "train_step_1" in done.stderr
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Import a script by its name, as if it were run."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def test_a_table_of_chips_is_made_of_what_was_compiled(
+    alone, monkeypatch, tmp_path, capsys
+):
+    numbers = {"memory": {"largest_batch": 1234}, "images_per_second": 4585.4}
+    (tmp_path / "v5e_wide.json").write_text(json.dumps({"train": numbers}))
+    arguments = ["--models", "wide", "no_such", "--chips", "v5e"]
+    monkeypatch.setattr("sys.argv", ["chips.py", *arguments, f"--folder={tmp_path}"])
+    alone("chips").main()
+    header, rule, wide, missing = capsys.readouterr().out.splitlines()
+    assert (header, rule) == ("| model | v5e |", "|---|---|")
+    assert wide == "| wide | 1,234; 4,585 |"
+    assert "no_such" in missing.split("|")[2]
+
+
+def test_a_measured_step_stands_beside_its_bound(alone):
+    step = {"bytes": 46.8e9, "seconds_by_memory": 0.014, "seconds_by_arithmetic": 0.002}
+    measured = {"train": {"ms_per_step": 21.0}}
+    row = alone("bound").row({"train": step}, measured)
+    assert row == ("46.8", "14.0", "21.0", "1.50x")
