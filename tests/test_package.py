@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import hybrid_jax
+from hybrid_jax.main import COMMANDS
 from hybrid_jax.models import catalog
 from hybrid_jax.models import cost as cost_module
 from tests.models import test_parity
@@ -81,19 +82,67 @@ def test_wheels_have_the_experiments_and_the_types(tmp_path):
     assert (package / "main.py").exists()
 
 
-def test_documents_name_only_what_exists():
-    text = (ROOT / "README.md").read_text()
-    for path in re.findall(r"(?:configs|tests|benchmarks|hybrid_jax)/[\w./]+", text):
-        assert (ROOT / path.rstrip(".")).exists(), path
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+
+
+def prose_of(page):
+    """The text of a page without its blocks of code."""
+    text = page.read_text(encoding="utf-8")
+    return re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+
+
+def anchors_of(page):
+    """What links to the headings of a page say, as GitHub makes it of them."""
+    headings = re.findall(r"^#+ (.*)$", prose_of(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_documents_name_only_what_exists(page):
+    text = page.read_text(encoding="utf-8")
+    pattern = r"(?:configs|tests|benchmarks|hybrid_jax|launch)/[\w./]+\w"
+    named = {*re.findall(pattern, text)} - {"configs/NAME.py"}  # for any name
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_documents_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+def test_the_readme_leads_to_every_page():
+    linked = re.findall(r"\]\((docs/\w[\w-]*\.md)\)", PAGES[0].read_text("utf-8"))
+    pages = {str(page.relative_to(ROOT)) for page in PAGES if page.parent != ROOT}
+    assert {*linked} == pages
+    assert len(PAGES[0].read_text("utf-8").splitlines()) <= 150
+
+
+def test_the_page_of_extras_has_all_of_them():
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    extras = metadata.metadata("hybrid_jax").get_all("Provides-Extra")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == {*extras}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_documents_are_commands(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"^    hybrid-jax ([a-z]\S*)", text, re.M):
+        assert name in COMMANDS, name
 
 
 SMALL = re.compile(r".*(pico|nano|tiny|_0)(_.*)?")
 
 
-def test_tables_of_the_readme_are_those_of_the_command(monkeypatch):
+def test_tables_of_models_are_those_of_the_command(monkeypatch):
     """Larger models take a minute to count: only with HYBRID_JAX_TABLES=all."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    written = readme.partition(f"{catalog.START}\n")[2].partition(catalog.END)[0]
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    written = page.partition(f"{catalog.START}\n")[2].partition(catalog.END)[0]
     row = r"^\| `(\w+)` \|.* ([\d.]+) M \| ([\d.]+) \|"
     counts = {name: numbers for name, *numbers in re.findall(row, written, re.M)}
     assert sorted(counts) == sorted(hybrid_jax.list_models())
@@ -110,7 +159,7 @@ def test_tables_of_the_readme_are_those_of_the_command(monkeypatch):
         catalog, "create_model", lambda name: asked.append(name) or create(name)
     )
     tables = f"{catalog.tables()}\n"
-    assert written == tables, "hybrid-jax models --write=README.md"
+    assert written == tables, "hybrid-jax models --write=docs/models.md"
 
 
 def test_tables_claim_no_more_than_the_tests_compare():
@@ -133,11 +182,11 @@ def test_tables_claim_no_more_than_the_tests_compare():
         "sizes": rows_of(test_parity.test_sizes_are_timms),
         "attention": {*hybrid_jax.list_models("sasa_*")},
     }
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     for name in hybrid_jax.list_models():
         for what in catalog.compared(name).split(", "):
             assert name in rows[what]
-            assert f"\n- {what}: " in readme
+            assert f"\n- {what}: " in page
 
 
 def test_the_continuous_integration_runs_the_test_command_of_the_readme():

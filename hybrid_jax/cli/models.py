@@ -11,7 +11,7 @@ model, with their parameters and multiply-accumulates (MACs).
   --image-size=SIZE  224, or 192x256 (height x width), for example [224]
   --num-classes=N    number of classes [1000]
   --parameters       list every parameter of the model
-  --markdown         print the tables of the README, in half a minute
+  --markdown         print the tables of docs/models.md, in half a minute
   --write=FILE       write them into a file, between its two marks
   --flagfile=FILE    read more flags from a file, one on each line
 

@@ -1,4 +1,4 @@
-"""Tables of all models, for the README and for `hybrid-jax models`."""
+"""Tables of all models, for `docs/models.md` and for `hybrid-jax models`."""
 
 import re
 import textwrap
