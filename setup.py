@@ -87,6 +87,7 @@ setup(
         # Searches; psycopg is for workers on several machines.
         "sweep": ["optuna>=4.5", "psycopg[binary]>=3.1"],
         "hub": ["huggingface_hub"],  # Classifier.from_pretrained("user/name")
+        "docs": ["furo", "myst-parser", "sphinx>=8"],  # the site of docs/
         "test": [
             "h5py",
             "huggingface_hub",
