@@ -1,5 +1,6 @@
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 import hybrid_jax
-from hybrid_jax.main import COMMANDS
+from hybrid_jax.config.schema import FIELDS
+from hybrid_jax.main import load_command
 from hybrid_jax.models import catalog
 from hybrid_jax.models import cost as cost_module
 from tests.models import test_parity
@@ -51,6 +53,7 @@ def test_public_names_are_reachable():
 def test_version_is_that_of_the_changelog_and_the_installed_package():
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M).group(1)
     assert hybrid_jax.__version__ == newest == metadata.version("hybrid_jax")
+    assert f"\nversion: {newest}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_wheels_have_the_experiments_and_the_types(tmp_path):
@@ -129,11 +132,22 @@ def test_the_page_of_extras_has_all_of_them():
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == {*extras}
 
 
+def commands_of(page):
+    """Every `hybrid-jax` command in the blocks of a page: name and arguments."""
+    lines = re.findall(r"^    (.*)$", page.read_text(encoding="utf-8"), re.M)
+    text = "\n".join(lines).replace("\\\n", " ")
+    for command in re.findall(r"(?:^|[|&] )hybrid-jax (.*)$", text, re.M):
+        words = shlex.split(command, comments=True)
+        yield ("train", words) if words[0].startswith("-") else (words[0], words[1:])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_of_documents_are_commands(page):
-    text = page.read_text(encoding="utf-8")
-    for name in re.findall(r"^    hybrid-jax ([a-z]\S*)", text, re.M):
-        assert name in COMMANDS, name
+def test_commands_of_documents_have_the_flags_they_use(page):
+    for name, words in commands_of(page):
+        known = load_command(name).text
+        for flag in (word.partition("=")[0] for word in words if word[0] == "-"):
+            field = re.sub(r"^--(config|sweep)\.", "", flag)
+            assert field in FIELDS or flag == "-" or flag in known, (name, flag)
 
 
 SMALL = re.compile(r".*(pico|nano|tiny|_0)(_.*)?")
