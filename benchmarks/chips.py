@@ -36,9 +36,13 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     print("| model | " + " | ".join(args.chips) + " |")
     print("|---" * (1 + len(args.chips)) + "|")
+    failed = 0
     for model in args.models:
-        cells = [cell(measure(args.folder, model, chip)) for chip in args.chips]
-        print(f"| {model} | " + " | ".join(cells) + " |", flush=True)
+        found = [measure(args.folder, model, chip) for chip in args.chips]
+        print(f"| {model} | " + " | ".join(map(cell, found)) + " |", flush=True)
+        failed += sum(isinstance(one, str) for one in found)
+    if failed:
+        raise SystemExit(f"chips.py: {failed} did not compile; their cells say why")
 
 
 def command(model: str) -> list[str]:

@@ -234,7 +234,7 @@ def test_a_set_without_a_test_split_is_refused(tmp_path):
 
 def test_a_split_without_labels_is_refused(tmp_path):
     write_small_builder(tmp_path, [20] * 4, labels=(-1, -1))
-    with pytest.raises(UserError, match="train split of small has no labelled images"):
+    with pytest.raises(UserError, match="train split of small has no labeled images"):
         data.load(DataConfig("small", str(tmp_path), validation=0))
 
 

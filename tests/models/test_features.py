@@ -114,7 +114,7 @@ def test_attention_is_left_out_of_a_program_unless_it_is_asked_for():
 @pytest.mark.parametrize("form", ["pre", "post"])
 def test_features_are_those_of_evaluation(form):
     """Without dropout, so that the classifier makes the logits of them; and rows of
-    attention sum to 1, to which the post-normalised form adds the bias it has there.
+    attention sum to 1, to which the post-normalized form adds the bias it has there.
     """
     model = create_model("astroformer_pico", 3, 32, attention=form, dropout=0.5)
     images = random_images(model.image_size)

@@ -85,7 +85,7 @@ class TfdsSource:
             labels[start : start + len(rows)] = [r[self.label] for r in records]
         if not len(labels) or labels.min() < 0:
             raise UserError(
-                f"the {split} split of {self.builder.name} has no labelled images"
+                f"the {split} split of {self.builder.name} has no labeled images"
             )
         with contextlib.suppress(OSError):  # a read-only disk only costs time
             np.save(path, labels, allow_pickle=False)
