@@ -55,6 +55,7 @@ def measure(folder: Path, model: str, chip: str) -> dict | str:
     """Return what the command says of one model and chip, or why it says nothing."""
     path = folder / f"{chip}_{model}.json"
     if not path.exists():
+        print(f"compiling {model} for {chip} ...", file=sys.stderr)
         arguments = [*command(model), f"--target={chip}", f"--json={path}"]
         done = subprocess.run(  # noqa: S603
             arguments, capture_output=True, text=True

@@ -28,4 +28,5 @@ napoleon_numpy_docstring = False
 html_theme = "furo"
 html_copy_source = False
 html_show_sphinx = html_show_copyright = False
+smartquotes = False  # they would make one dash of the two before a flag
 highlight_language = "none"  # indented blocks are commands, or their output

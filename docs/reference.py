@@ -38,10 +38,15 @@ def commands() -> str:
 def fields() -> str:
     """Return a page with every field of a config, in the groups of its names."""
     sections = ["# Fields of a config"]
-    for group, names in groupby(FIELDS, lambda name: name.rpartition(".")[0]):
+    for group, names in groupby(sorted(FIELDS, key=group_of), group_of):
         rows = "\n\n".join(map(format_field, names))
         sections.append(f"## {group or 'the experiment'}\n\n```text\n{rows}\n```")
     return "\n\n".join([*sections, ""])
+
+
+def group_of(name: str) -> str:
+    """Return `optim` of the field `optim.name`, and nothing of a field above them."""
+    return name.rpartition(".")[0]
 
 
 def api() -> str:

@@ -10,13 +10,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import Initializer
-from jax import lax
 
 from hybrid_jax.models.block_config import PAPER, BlockConfig
 from hybrid_jax.models.downsample import Phase, halve_alike, pool
 from hybrid_jax.ops.backend import target_backend
 from hybrid_jax.ops.batch_axis import current_axis
-from hybrid_jax.ops.batch_norm import batch_norm, normalize
+from hybrid_jax.ops.batch_norm import affine_of, batch_norm, normalize
 from hybrid_jax.ops.conv import convolution
 from hybrid_jax.ops.depthwise_conv import depthwise
 from hybrid_jax.ops.gelu import gelu
@@ -85,8 +84,7 @@ class BatchNorm(nn.Module):
         The module must have its variables already, as it has outside `init`.
         """
         params, stats = (self.variables[kind] for kind in ("params", "batch_stats"))
-        slope = lax.rsqrt(stats["var"] + self.epsilon) * params["scale"]
-        return slope, params["bias"] - stats["mean"] * slope
+        return affine_of(stats["mean"], stats["var"], **params, epsilon=self.epsilon)
 
 
 class Dropout(nn.Module):

@@ -134,8 +134,21 @@ def normalize(
     activation: Activation,
 ) -> jax.Array:
     """Normalize with given statistics, as in evaluation; shapes as in `batch_norm`."""
+    slope, term = affine_of(mean, variance, scale, bias, epsilon)
+    wide = x.astype(at_least_float32(x.dtype))
+    return activation(wide * slope + term).astype(x.dtype)
+
+
+def affine_of(
+    mean: jax.Array,
+    variance: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+) -> tuple[jax.Array, jax.Array]:
+    """Return factor and term of each channel, `[C]`, that normalize with statistics."""
     slope = lax.rsqrt(variance + epsilon) * scale
-    return activation(_affine(x, mean, slope, bias)).astype(x.dtype)
+    return slope, bias - mean * slope
 
 
 def _affine(

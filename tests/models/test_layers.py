@@ -68,7 +68,7 @@ class NormThenProduct(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x, gate=1.0, fold=True):
+    def __call__(self, x, fold=True):
         norm = BatchNorm(activation=self.activation, dtype=self.dtype, name="norm")
         product = Conv1x1(16, self.use_bias, self.dtype, name="product")
         if fold:
@@ -101,7 +101,7 @@ def test_a_norm_goes_into_the_product_behind_it(
 ):
     x = random_images(size, channels=6)
     module = NormThenProduct(activation, use_bias, dtype)
-    variables = randomised(module.init(jax.random.key(0), x), seed=1)
+    variables = randomized(module.init(jax.random.key(0), x), seed=1)
     expected = module.clone(dtype=jnp.float32).apply(variables, x, fold=False)
     apply = partial(module.apply, variables)
     with compiling_for([Device(platform)]):
@@ -114,7 +114,7 @@ def test_an_affine_map_stands_behind_the_gate():
     gate = jnp.linspace(0.1, 0.9, 2 * 6).reshape(2, 1, 1, 6)
     slope, term = np.linspace(-2, 2, 12, dtype=np.float32).reshape(2, 6)
     product = Conv1x1(4)
-    variables = randomised(product.init(jax.random.key(0), x), seed=2)
+    variables = randomized(product.init(jax.random.key(0), x), seed=2)
     np.testing.assert_allclose(
         product.apply(variables, x, gate, (slope, term)),
         product.apply(variables, gate * x * slope + term),
@@ -130,14 +130,14 @@ def test_an_accelerators_network_with_folded_norms_equals_a_cpus(
 ):
     model = hybrid_jax.create_model(name, num_classes=5, image_size=image_size)
     x = random_images(image_size)
-    variables = randomised(model.init(jax.random.key(0), x), seed=3)
+    variables = randomized(model.init(jax.random.key(0), x), seed=3)
     expected = jax.jit(lambda v, x: model.apply(v, x))(variables, x)
     with compiling_for([Device(platform)]):
         folded = jax.jit(lambda v, x: model.apply(v, x))(variables, x)
     np.testing.assert_allclose(folded, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def randomised(variables, seed):
+def randomized(variables, seed):
     """Return variables with statistics and factors that are not those of `init`."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(
