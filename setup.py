@@ -93,6 +93,7 @@ setup(
             "huggingface_hub",
             "hypothesis",
             "ipykernel",  # this and the next two run launch/colab.ipynb
+            "markdown-it-py",  # finds the blocks of documents, to run them
             "mypy",
             "nbclient",
             "optuna>=4.5",

@@ -2,9 +2,9 @@
 
     python benchmarks/attention.py
 
-In bfloat16 on a GPU, for the maps of CoAtNets and larger images. The ratio is the time
-of the einsums to that of the fused kernel; `hybrid_jax.ops.attention` has the number of
-positions from which it is chosen.
+In bfloat16 on a GPU, for the maps of CoAtNets and of larger images. The ratio is the
+time of the einsums to that of the fused kernel. `hybrid_jax.ops.attention` chooses the
+fused kernel from a number of positions on.
 """
 
 from functools import partial
@@ -29,7 +29,7 @@ class Map(NamedTuple):
 
 
 def attend(case: Map, form: str) -> Measure:
-    """Measure the gradients of all arguments."""
+    """Measure attention with the gradients of all its arguments."""
     import jax
     import jax.numpy as jnp
 

@@ -2,11 +2,11 @@
 
     python benchmarks/augmentation.py
 
-32 px, color, batches of 64, in a loop of several steps inside one compiled program, as
-in training. The network halves its map five times, as timm's does; by default it would
-not at this size, and a step would take 16 to 40 times as long. A step takes turns with
-each augmentation, and the table shows medians over rounds. The last rows are whole
-recipes, that of `configs/cifar10.py` among them.
+Images are in color, of 32 px, in batches of 64, in a loop of several steps inside one
+compiled program, as in training. The network halves its map five times, as timm's does.
+By default it would not at this size, and a step would take 16 to 40 times as long. The
+step and each augmentation take turns, and the table shows medians over rounds. The last
+rows are whole recipes, such as that of `configs/cifar10.py`.
 """
 
 import argparse
@@ -40,7 +40,7 @@ STEPS = {"step": 4, "augmentation": 64}  # in one call
 
 
 def recipe(name: str) -> AugmentConfig:
-    """The augmentation of an experiment."""
+    """Return the augmentation of an experiment."""
     return AugmentConfig(**experiment(name).augment)
 
 

@@ -1,7 +1,7 @@
-"""Milliseconds of a training step here, beside the least that its own bytes take.
+"""Milliseconds of a training step on this chip, beside the least that its bytes take.
 
-Compiles the step for the chip that jax finds here, with `--target`, and counts what it
-moves; then trains. The ratio says how far the time is above the memory's bandwidth.
+Compiles the step for the chip that jax finds here, with `--target`, and counts the
+bytes that it moves; then trains. The ratio is the measured time to the least time.
 
     python benchmarks/bound.py --models astroformer_0 astroformer_1
 """
@@ -46,13 +46,13 @@ def chip_here() -> str:
     for chip in CHIPS.values():
         if chip.device_kind == kind:
             return chip.name
-    raise SystemExit(f"bound.py: nothing is known of {kind}: {', '.join(CHIPS)} are")
+    raise SystemExit(f"bound.py: {kind} is not known: run on {', '.join(CHIPS)}")
 
 
 def benchmark(model: str, *arguments: str) -> dict[str, Any]:
     """Return the JSON of `hybrid-jax benchmark`.
 
-    It is run by a process of its own, since a chip is held until its process ends.
+    The command runs in a process of its own, since a process keeps a chip to its end.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "numbers.json")
@@ -62,7 +62,7 @@ def benchmark(model: str, *arguments: str) -> dict[str, Any]:
 
 
 def row(counted: dict[str, Any], measured: dict[str, Any]) -> tuple[str, ...]:
-    """Return a step's bytes, the least time they take, the real one, and a ratio."""
+    """Return a step's bytes, their least time, the measured time, and the ratio."""
     step = counted["train"]
     least = 1e3 * max(step["seconds_by_memory"], step["seconds_by_arithmetic"])
     taken = measured["train"]["ms_per_step"]

@@ -1,8 +1,8 @@
-"""What training can reach on chips that are not here: batch, and images a second.
+"""Bounds of training on chips that are not here: largest batch, and images a second.
 
 Runs `hybrid-jax benchmark --target` for each model and chip, on the digits enlarged to
-224 px, 64 images a step in bfloat16. Outputs stay in a folder, and what is there is not
-compiled again. Prints a table in Markdown, a row every ten to thirty minutes.
+224 px, 64 images a step in bfloat16. Results stay in a folder, and are not computed
+again. Prints a table in Markdown, a row every ten to thirty minutes.
 
     pip install 'hybrid_jax[tpu]' jax-cuda12-plugin   # compilers; no chip is needed
     python benchmarks/chips.py
@@ -52,7 +52,7 @@ def command(model: str) -> list[str]:
 
 
 def measure(folder: Path, model: str, chip: str) -> dict | str:
-    """Return what the command says of one model and chip, or why it says nothing."""
+    """Return the numbers of one model and chip, or why there are none."""
     path = folder / f"{chip}_{model}.json"
     if not path.exists():
         print(f"compiling {model} for {chip} ...", file=sys.stderr)

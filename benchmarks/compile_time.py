@@ -5,14 +5,15 @@
     python benchmarks/compile_time.py --models astroformer_3 --without timm
 
 Every row is a fresh process. Ours is the command itself, on the digits at 32 px in
-batches of 64, with an empty cache of compiled programs and then with what it left
-there. timm's is its network on PyTorch, compiled with torch.compile, forward, backward
-and fused AdamW on random images of the same size, with an empty cache of its own and
-then with that. Strides are 2 everywhere, as timm's are. What is not traced, compiled or
-the first step is Python's start, imports, the data and the initial state; in PyTorch
-tracing, compiling and the first step are one call. A network of `--compile-only` is
-traced and compiled with alike blocks scanned over, and never run, for a machine that
-its state does not fit.
+batches of 64. timm's is its network on PyTorch, compiled with torch.compile: forward,
+backward and fused AdamW on random images of the same size. Each runs with an empty
+cache of compiled programs, and then with the cache that it has filled. Strides are 2
+everywhere, as timm's are.
+
+Besides tracing, compiling and the first step, the total has Python's start, imports,
+the data and the initial state. In PyTorch, tracing, compiling and the first step are
+one call. Networks of `--compile-only` scan over equal blocks. They are traced and
+compiled, but never run, so their state need not fit this machine.
 """
 
 import argparse
@@ -63,7 +64,7 @@ def ours(model: str, environment: dict[str, str], folder: str) -> tuple[float, .
                 total = time.perf_counter() - start
                 process.kill()
                 return total, *map(float, found.groups())
-    raise SystemExit(f"{model} did not come to its first step")
+    raise SystemExit(f"{model} ended before its first step; what it said is above")
 
 
 def child(what: str, model: str, environment: dict[str, str]) -> tuple[float, ...]:

@@ -1,8 +1,8 @@
 """Contenders of the benchmarks: one network and one task, here and in timm on PyTorch.
 
-Each function is called in the contender's process (`interleaved.Contender`). It sets up
-and returns a function that measures the seconds of one step over about a second of
-steps. All strides are 2, as in timm.
+Each `train_` or `infer_` function is called in the contender's process
+(`interleaved.Contender`). It sets up a network, and returns a function that measures
+the seconds of one step over about `SECONDS` of steps. All strides are 2, as in timm.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 CLASSES = 10
-SECONDS = 1.5  # that one measurement takes, or one step if that is longer
+SECONDS = 1.5  # of one measurement, or one step if that takes longer
 BATCHES = 4  # of random images, whose content does not change the cost
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -125,7 +125,7 @@ def train_ours(case: Case, steps: int | None = None, **options: Any) -> Measure:
 
 
 def infer_ours(case: Case) -> Measure:
-    """Measure the logits of float images."""
+    """Measure the computation of logits of float images."""
     import jax
     import jax.numpy as jnp
 
@@ -149,7 +149,7 @@ def infer_ours(case: Case) -> Measure:
 
 
 def theirs(case: Case) -> tuple[Any, Any, Any, Any]:
-    """Return torch, its device, and there timm's network and images, channels last."""
+    """Return torch, its device, and timm's network and images there, channels last."""
     import timm
     import torch
 
@@ -173,7 +173,10 @@ def train_theirs(case: Case, compiled: bool) -> Measure:
 
 
 def steps_of_theirs(case: Case, compiled: bool) -> Callable[[int], None]:
-    """Return forward, backward and fused AdamW; under autocast on a GPU."""
+    """Return a function that runs steps: forward, backward and fused AdamW.
+
+    On a GPU, the forward pass runs under autocast.
+    """
     torch, device, network, images = theirs(case)
     network.train()
     optimizer = torch.optim.AdamW(
@@ -201,7 +204,10 @@ def steps_of_theirs(case: Case, compiled: bool) -> Callable[[int], None]:
 
 
 def infer_theirs(case: Case, compiled: bool) -> Measure:
-    """Measure logits, under autocast on a GPU; compiled ones with frozen weights."""
+    """Measure the computation of logits; on a GPU under autocast.
+
+    If it is compiled, the weights are frozen into the program.
+    """
     torch, device, network, images = theirs(case)
     if compiled:
         torch._inductor.config.freezing = True
@@ -225,7 +231,7 @@ def peak_memory(make: Callable[[], Measure]) -> Measure:
 
     import hybrid_jax.engine.fit  # noqa: F401
 
-    with contextlib.suppress(ImportError):  # then the contender says so
+    with contextlib.suppress(ImportError):  # the contender reports it
         import timm  # noqa: F401
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     make()()
@@ -265,7 +271,7 @@ def step_timer(steps: Callable[[int], None], count: int | None = None) -> Measur
 
 PEERS = {"timm, eager": False, "timm, torch.compile": True}
 
-# Compared networks by platform.
+# The compared networks by platform.
 CASES = {
     "cpu": (
         Case("astroformer_0", 32, 64),

@@ -3,9 +3,9 @@
     python benchmarks/epoch.py [--images 50000]
 
 astroformer_nano at 32 px, as configs/cifar10.py trains it, on random images in as many
-batches as CIFAR has: they are picked, augmented and put through all steps of an epoch
-as in a run. It alternates with the same number of steps on a few batches without
-augmentation; the ratio is the bare step's time to the epoch's.
+batches as CIFAR has. As in a run, images are picked and augmented for all steps of an
+epoch. The epoch alternates with as many steps on a few batches without augmentation.
+The ratio is the bare step's time to the epoch's.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What only a GPU can show: benchmarks/gpu.sh [FOLDER [PART ...]]
+# Benchmarks for a GPU: benchmarks/gpu.sh [FOLDER [PART ...]]
 # Runs the parts that are named, or all of them, one after the other. Output goes to the
-# screen and to FOLDER (gpu-results). A part is stopped after LIMIT seconds (600). One
-# that fails loses nobody else's output, and the exit status says so.
+# screen and to FOLDER (gpu-results). A part is stopped after LIMIT seconds (600). If a
+# part fails, the others still run, and the exit status is 1.
 set -euo pipefail
 
 PARTS=(bound train_step_0 train_step_1 train_step_3 inference memory compile_time

@@ -1,13 +1,13 @@
 """Images a second into the training step: our loaders against timm's and tf.data.
 
-    pip install torch torchvision timm tensorflow-cpu    # who is missing is left out
+    pip install torch torchvision timm tensorflow-cpu    # a missing one is left out
     python benchmarks/input_pipeline.py
 
 Images are tiles of the two photographs that come with scikit-learn, PNG at 32 and 64 px
 and JPEG at 224 px, in a folder of two classes that every contender reads. Contenders
 alternate in processes of their own, each for some seconds a round, and the table shows
-the median over rounds and its ratio to timm's. All crop, flip and normalize; the second
-recipe adds RandAugment; all mix the batch by mixup or cutmix. Ours augment in the
+the median over rounds and its ratio to timm's. All crop, flip and normalize, and mix
+the batch by mixup or cutmix. The second recipe adds RandAugment. Ours augment in the
 compiled program, whose batches are written to memory as the step would read them.
 """
 
@@ -227,6 +227,7 @@ def compare(args: tuple, rounds: int, seconds: float) -> dict[str, list[float]]:
 
 
 def rows(args: tuple, rates: dict[str, list[float]]) -> Iterator[tuple[str, ...]]:
+    """Yield a row of the table for each contender."""
     _, pixels, policy, batch = args
     recipe = next(name for name, value in RECIPES.items() if value == policy)
     peer = statistics.median(rates["timm"]) if "timm" in rates else None

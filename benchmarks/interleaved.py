@@ -20,13 +20,13 @@ from rich.table import Table
 
 from hybrid_jax.cli.common import add_settings
 
-# Called once in a contender's process. It returns a function that is called once a
-# round and returns the measurement.
+# A function that is called once in a contender's process. It returns a function that is
+# called once a round and returns the measurement.
 Contender = Callable[[], Callable[[], float]]
 
 
 class ContenderDied(SystemExit):
-    """A contender's process ended early; ends the command unless it is caught."""
+    """A contender's process ended early; the error ends the command unless caught."""
 
 
 def measure_interleaved(
@@ -44,8 +44,8 @@ def measure_interleaved(
       contenders: by name.
       rounds: measurements of each.
       warmups: rounds before those, which do not count.
-      died: receives the names of contenders whose processes end early, and which are
-        left out then; None ends the command.
+      died: receives the names of contenders whose processes end early, which are then
+        left out; None ends the command at the first.
 
     Raises:
       ContenderDied: see `died`.
@@ -80,7 +80,7 @@ def measure_interleaved(
 def _leaving_out(
     name: str, pipes: dict[str, Connection], died: list[str] | None
 ) -> Iterator[None]:
-    """Go on without a contender that dies, if there is a list for its name."""
+    """Continue without a contender that dies, if there is a list for its name."""
     try:
         yield
     except ContenderDied as error:
@@ -158,7 +158,7 @@ def compare(
       what: name of the measured quantity.
       contenders: returns the contenders of a case.
       cases: by platform, `cpu` or `gpu`; `--only` chooses by a part of their names.
-      peers: contenders that ratios are relative to.
+      peers: names of the contenders that ratios are relative to.
       unit: name of the unit, and how many make one second (or byte).
     """
     parser = argparse.ArgumentParser(
@@ -172,7 +172,7 @@ def compare(
 
     platform = jax.default_backend()
     if platform not in cases:
-        parser.error(f"it compares on {' or '.join(cases)}, and this is {platform}")
+        parser.error(f"this runs on {' or '.join(cases)}, but jax uses {platform}")
     died: list[str] = []
     table = Table("", "", unit[0], "range", "ratio", title=table_title(what))
     for case in cases[platform]:

@@ -3,9 +3,9 @@
     pip install torch timm
     python benchmarks/memory.py
 
-On a CPU, by how much a process has grown since everything was imported, from the making
-of the network to a few steps; on a GPU, what the allocators say was in use at most.
-Ratios are to the more frugal of PyTorch's two.
+On a CPU: how much a process grows, after all imports, while it makes the network and
+runs a few steps. On a GPU: the most memory in use that the allocators report. Ratios
+are to the smaller of PyTorch's two.
 """
 
 from functools import partial

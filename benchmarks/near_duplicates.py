@@ -8,10 +8,10 @@ them, each changed in one way. A copy is found if it is paired with its own orig
 almost surely. The last column counts such pairs among the originals, which are all
 different images.
 
-With a folder and a table of known pairs (columns `test` and `train`, files from the
-folder on, and maybe `kind`): how many of them are found in each band, of how many pairs
-across the splits. `--sheet=pairs.png` shows a hundred pairs of each band, to count the
-false ones by eye.
+With a folder and a table of known pairs: how many of them are found in each band, and
+how many pairs across the splits there are. The table has the columns `test` and
+`train`, which name files relative to the folder, and optionally `kind`.
+`--sheet=pairs.png` draws a hundred pairs of each band, to count the false ones by eye.
 """
 
 import argparse
@@ -38,6 +38,8 @@ SHOWN, COLUMNS, SIDE = 100, 10, 80
 
 
 def jpeg(quality: int) -> Callable:
+    """Return a change that compresses an image as JPEG."""
+
     def change(image: Image.Image) -> Image.Image:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=quality)
@@ -47,6 +49,8 @@ def jpeg(quality: int) -> Callable:
 
 
 def resized(factor: float) -> Callable:
+    """Return a change that scales both sides of an image."""
+
     def change(image: Image.Image) -> Image.Image:
         size = round(factor * image.width), round(factor * image.height)
         return image.resize(size, Image.Resampling.LANCZOS)
@@ -55,16 +59,18 @@ def resized(factor: float) -> Callable:
 
 
 def levels(gain: float, shift: float = 0) -> Callable:
+    """Return a change of brightness and contrast."""
     return lambda image: image.point(lambda level: round(gain * level + shift))
 
 
 def tinted(image: Image.Image) -> Image.Image:
+    """Return an image with less green and blue."""
     parts = zip(image.convert("RGB").split(), (1, 0.85, 0.6), strict=True)
     return Image.merge("RGB", [part.point(lambda v, f=f: f * v) for part, f in parts])
 
 
 def shifted(right: float, down: float) -> Callable:
-    """By parts of the sides; what comes in repeats the border."""
+    """Return a change that shifts an image by parts of its sides, repeating borders."""
 
     def change(image: Image.Image) -> Image.Image:
         pixels = np.asarray(image)
@@ -77,7 +83,7 @@ def shifted(right: float, down: float) -> Callable:
 
 
 def cropped(left: float, top: float, side: float) -> Callable:
-    """A part of the image, in its size."""
+    """Return a change that enlarges a square part of an image to the whole size."""
 
     def change(image: Image.Image) -> Image.Image:
         w, h = image.size
@@ -88,6 +94,8 @@ def cropped(left: float, top: float, side: float) -> Callable:
 
 
 def framed(part: float) -> Callable:
+    """Return a change that adds a white frame, whose width is a part of the image's."""
+
     def change(image: Image.Image) -> Image.Image:
         return ImageOps.expand(image, max(1, round(part * image.width)), "white")
 
@@ -95,6 +103,7 @@ def framed(part: float) -> Callable:
 
 
 def several(image: Image.Image) -> Image.Image:
+    """Return an image that is mirrored, cropped and compressed."""
     return jpeg(75)(cropped(0.1, 0.05, 0.9)(ImageOps.mirror(image)))
 
 
@@ -118,7 +127,7 @@ CHANGES = {
 
 
 class InMemory:
-    """Images as records, PNG unless they come from a file."""
+    """Images as records: JPEG if they were compressed so, else PNG."""
 
     def __init__(self, images: list[Image.Image]):
         self._contents = [self._encoded(image) for image in images]
@@ -142,18 +151,21 @@ class InMemory:
 
 
 def digits(size: int) -> list[Image.Image]:
+    """Return the 1,797 digits of scikit-learn, resized."""
     scans = np.rint(load_digits().images * 255 / 16).astype(np.uint8)
     images = [Image.fromarray(scan) for scan in scans]
     return [image.resize((size, size), Image.Resampling.BICUBIC) for image in images]
 
 
 def fashion() -> list[Image.Image]:
+    """Return the test images of Fashion-MNIST."""
     splits = data.load(DataConfig("fashion_mnist", loader="resident"))
     pixels = np.asarray(splits.test.images)
     return [Image.fromarray(image[..., 0]) for image in pixels]
 
 
 def tiles(size: int) -> list[Image.Image]:
+    """Return adjacent square tiles of scikit-learn's photographs."""
     return [
         Image.fromarray(photo[y : y + size, x : x + size])
         for photo in load_sample_images().images
@@ -175,6 +187,7 @@ ORIGINALS = {
 
 
 def changed_copies() -> None:
+    """Print the share of changed copies that are found, and pairs that are made up."""
     table = Table("originals", *CHANGES, "pairs made up")
     for name, load in ORIGINALS.items():
         originals = load()
@@ -197,6 +210,7 @@ def changed_copies() -> None:
 
 
 def known_pairs(folder: str, table: str, sheet: str) -> None:
+    """Print how many known pairs are found in each band, and draw pairs."""
     options = DataConfig("folder", path=folder)
     with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = [*csv.DictReader(file)]
@@ -223,7 +237,7 @@ def known_pairs(folder: str, table: str, sheet: str) -> None:
 
 
 def draw(images: ScannedImages, pairs: list[near_duplicates.Pair], path: Path) -> None:
-    """Some of the pairs, from the first to the last, in rows of ten."""
+    """Draw some of the pairs, from the first to the last, in rows of ten."""
     places = np.linspace(0, len(pairs) - 1, min(SHOWN, len(pairs))).astype(int)
     rows = -(-len(places) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (2 * SIDE + 12), rows * (SIDE + 6)), "white")
@@ -237,13 +251,14 @@ def draw(images: ScannedImages, pairs: list[near_duplicates.Pair], path: Path) -
 
 
 def looked_at(records: dict[str, InMemory]):
+    """Return the scanned images of each split, all of one class."""
     labels = {split: np.zeros(len(r), np.int32) for split, r in records.items()}
     source = FoundImages("copies", ("all",), records, labels)
     return scan(source, DataConfig("copies"))
 
 
 def found(originals: InMemory, copies: InMemory) -> float:
-    """The share of copies that are paired with their own original, almost surely."""
+    """Return the share of copies that are paired with their original, almost surely."""
     images = looked_at({"train": originals, "test": copies})
     pairs = {
         (pair.first, pair.second - len(originals))

@@ -4,12 +4,13 @@
     python benchmarks/prediction.py
 
 One network of random weights, all strides 2. From memory: `run.predict` against its
-compiled forward pass on batches that lie ready. From JPEG files: `run.predict_files`
-against the same network in timm as its `inference.py` runs it: in eager form, behind
-timm's loader with two workers. Contenders alternate in processes of their own; the
-table shows images a second, medians over rounds. Memory: by how much the peak of a
-process grows while it predicts 1,000 and 100,000 images, which it holds already, and as
-many files.
+compiled forward pass on batches that are on the device already. From JPEG files:
+`run.predict_files` against the same network in timm as its `inference.py` runs it: in
+eager form, with timm's loader and two workers. Contenders alternate in processes of
+their own. The table shows images a second, medians over rounds.
+
+Memory: how much the peak of a process grows while it predicts 1,000 and 100,000 images,
+which are in memory already, and as many files.
 """
 
 import argparse
@@ -123,12 +124,12 @@ def rate(predict: Callable[[], Any], images: int) -> Callable[[], float]:
 
 
 def peak_growth(count: int, folder: str, pipe: Any) -> None:
-    """Send the bytes by which predicting so many images raises the process's peak.
+    """Send the bytes by which predicting `count` images raises the process's peak.
 
     Args:
-      count: images; from files they are one file that is named as often.
-      folder: of JPEG files; empty predicts from memory.
-      pipe: to send to.
+      count: number of images; from files, one file is named as often.
+      folder: folder of JPEG files; empty predicts from memory.
+      pipe: pipe to send to.
     """
     run = open_run()
     paths = [*Path(folder).rglob("*.jpg")][:1] * count if folder else []

@@ -2,9 +2,9 @@
 
     python benchmarks/scaling.py
 
-Training steps of astroformer_0 at 32 px in batches of 8 to 64, and with 2 to 16 blocks
-in its third stage, alternating. A line is fitted to the medians of each. The table has
-its slope, the cost of an image or a block, and the largest deviation from it.
+Training steps of astroformer_0 at 32 px alternate, in batches of 8 to 64, and with 2 to
+16 blocks in the third stage. A line is fitted to the medians of each. The table has its
+slope, which is the cost of an image or a block, and the largest deviation from it.
 """
 
 import argparse

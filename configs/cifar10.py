@@ -4,7 +4,7 @@
     python -m hybrid_jax.main --config=configs/cifar10.py:astroformer_3 \\
         --workdir=runs/cifar10-3
 
-300 epochs are for an accelerator. No result of this project's own yet. Published:
+300 epochs need an accelerator. This project has no result yet. Published:
 Astroformer-3 99.12 % (Dagli 2023), CCT-7/3x1 96.5 % in 300 epochs from scratch
 (Hassani et al. 2021).
 """

@@ -4,7 +4,7 @@
     python -m hybrid_jax.main --config=configs/cifar100.py:astroformer_4 \\
         --workdir=runs/cifar100-4
 
-300 epochs are for an accelerator. No result of this project's own yet. Published:
+300 epochs need an accelerator. This project has no result yet. Published:
 Astroformer-4 93.36 % (Dagli 2023), CCT-7/3x1 80.9 % in 300 epochs from scratch
 (Hassani et al. 2021).
 """

@@ -4,8 +4,8 @@
 
 Measured with jax 0.10.2 on two cores of an AMD EPYC: 99.17, 99.44 and 99.17 % of the
 test split with seeds 0, 1 and 2 (--config.seed), 99.26 % on average, at the checkpoint
-that was best on the validation split; about a minute a run. scikit-learn's nearest
-neighbour reaches 98.61 % and its SVM with an RBF kernel 98.89 %
+that was best on the validation split. A run takes about a minute. scikit-learn's
+nearest neighbor reaches 98.61 % and its SVM with an RBF kernel 98.89 %
 (`hybrid-jax baselines --config=digits`).
 """
 
@@ -16,9 +16,15 @@ def get_config(model: str = "astroformer_pico"):
     config = default()
     config.data.name = "digits"
     config.data.validation = 0.1
-    config.data.image_size = (16, 16)  # strokes are two pixels wide then
+    config.data.image_size = (16, 16)  # then strokes are two pixels wide
     config.model.name = model
-    config.model.strides = (2, 1, 1, 2, 1)  # 8x8 and 4x4: no finer than the scans
+    config.model.strides = (
+        2,
+        1,
+        1,
+        2,
+        1,
+    )  # feature maps of 8x8 and 4x4, no finer than the scans
 
     # No flip: a mirrored digit is no digit.
     config.augment.crop_scale = 0.7

@@ -2,13 +2,13 @@
 
     python -m hybrid_jax.main --config=configs/fashion_mnist.py --workdir=runs/fashion
 
-Debian's package dataset-fashion-mnist is used where it is installed; otherwise 30 MB
-are downloaded.
+If Debian's package dataset-fashion-mnist is installed, it is used. Otherwise 30 MB are
+downloaded.
 
 Measured with jax 0.10.2 on two cores of an AMD EPYC, seed 0: one epoch
 (--config.train.epochs=1 --config.optim.warmup_epochs=0.2) takes 1:30 minutes at 860 to
 890 images a second and reaches 81.35 % of the test split. The 20 epochs below, about
-half an hour there, have not been run by us.
+half an hour there, have not been run.
 """
 
 from hybrid_jax.config import default
@@ -19,7 +19,7 @@ def get_config(model: str = "astroformer_pico"):
     config.data.name = "fashion_mnist"
     config.data.validation = 0  # on all images, as papers train
     config.model.name = model
-    config.model.strides = (2, 1, 1, 2, 2)  # maps of 14x14, 7x7 and 4x4
+    config.model.strides = (2, 1, 1, 2, 2)  # feature maps of 14x14, 7x7 and 4x4
 
     config.augment.crop_padding = 2
     config.augment.symmetry = "flip"

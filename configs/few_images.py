@@ -1,23 +1,24 @@
-"""few_images: a few dozen images a class, trained from scratch.
+"""few_images: training from scratch on a few dozen images of each class.
 
     python -m hybrid_jax.main --config=configs/few_images.py --config.data.path=cells \\
         --config.data.image_size=32,32 --workdir=runs/cells
     python -m hybrid_jax.main --config=configs/few_images.py:astroformer_pico \\
         --config.data.name=cifar10 --config.data.protocol=deic
 
-The length is counted in steps, since equal epochs would starve small parts. Weights
-decay more than in the other experiments, and every image is changed by one random
-operation of TrivialAugment. Wide residual networks are trained with SGD.
-`--config.data.protocol=deic` takes the first 50 images of each class, 20 of them to
-validate on; `--config.data.validation=0` with it trains on all 50, and tests the last
-weights.
+The length is given in steps, since with equal epochs small subsets would train for too
+few steps. Weight decay is stronger than in the other experiments. TrivialAugment
+changes every image by one random operation. Wide residual networks train with SGD.
+
+`--config.data.protocol=deic` takes the first 50 images of each class, and validates on
+20 of them. With `--config.data.validation=0` too, all 50 are trained on, and the last
+weights are tested.
 """
 
 import re
 
 from hybrid_jax.config import default
 
-# What cross-validation chose for some models, by a pattern of their names.
+# Fields that cross-validation chose for some models, by a pattern of their names.
 CHANGES = {
     r"wrn_\d+_\d+": {
         "optim.name": "sgd",

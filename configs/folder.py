@@ -1,23 +1,23 @@
-"""folder: your own images, in a folder for each class, or named in a table.
+"""folder: your own images, in a folder for each class, or listed in a table.
 
     python -m hybrid_jax.main --config=configs/folder.py --config.data.path=cells \\
         --config.data.image_size=64,64 --workdir=runs/cells
 
-    cells/train/<class>/*, cells/val/... and cells/test/...  as you split them, or
-    cells/<class>/*                                 to have a fifth held out for testing
-    cells.csv                                       columns path, label, maybe split and
-                                                    group, such as a patient
+    cells/train/<class>/*, cells/val/... and cells/test/...  your own splits, or
+    cells/<class>/*                                 a fifth is held out for testing, or
+    cells.csv                                       columns path and label, if need be
+                                                    split and group, such as a patient
 
-Without images of yours for validation, a tenth of the training images chooses the best
-weights (`--config.data.validation`); 0 trains on all.
+If you give no validation images, a tenth of the training images is held out to choose
+the best weights (`--config.data.validation`); 0 trains on all images.
 
-Look at them first, for leaks, damaged files and slips of names:
+First inspect the images, for leaks, damaged files and typos in class names:
 
     hybrid-jax inspect --config=configs/folder.py \\
         --config.data.path=cells --config.data.image_size=64,64
 
-The recipe suits a few thousand images. Take `--config.augment.symmetry=rotation` where
-your images have no up, such as those of microscopes and telescopes.
+The recipe suits a few thousand images. Set `--config.augment.symmetry=rotation` if your
+images have no upright direction, such as those of microscopes and telescopes.
 """
 
 from hybrid_jax.config import default

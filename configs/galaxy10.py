@@ -4,8 +4,8 @@
     python -m hybrid_jax.main --config=configs/galaxy10.py:astroformer_4 \\
         --workdir=runs/galaxy10-4
 
-300 epochs are for an accelerator. No result of this project's own yet. Published:
-Astroformer-4 94.86 % (Dagli 2023), which nobody has reproduced in print.
+300 epochs need an accelerator. This project has no result yet. Published:
+Astroformer-4 94.86 % (Dagli 2023), which no publication has reproduced.
 """
 
 from hybrid_jax.config import default

@@ -4,8 +4,8 @@
     python -m hybrid_jax.main --config=configs/tinyimagenet.py:astroformer_5 \\
         --workdir=runs/tiny5
 
-The test split is the published validation split, as is customary: the test images
-carry no labels. 300 epochs are for an accelerator. No result of this project's own yet.
+The test split is the published validation split, as is customary, since the test images
+have no labels. 300 epochs need an accelerator. This project has no result yet.
 Published: Astroformer-5 92.98 % (Dagli 2023).
 """
 

@@ -30,3 +30,15 @@ html_copy_source = False
 html_show_sphinx = html_show_copyright = False
 smartquotes = False  # they would make one dash of the two before a flag
 highlight_language = "none"  # indented blocks are commands, or their output
+
+
+def lead_to_contributing(app, name, source):
+    """Let links to the file in the repository lead to its page of the site."""
+    source[0] = source[0].replace(
+        "../../CONTRIBUTING.md", "../reference/contributing.md"
+    )
+
+
+def setup(app):
+    """Add to Sphinx what its settings cannot say."""
+    app.connect("source-read", lead_to_contributing)

@@ -1,4 +1,7 @@
-"""Write the reference pages from the code: commands, fields and the Python API."""
+"""Write pages of the site from the code: commands, fields, the Python API.
+
+The site has a copy of CONTRIBUTING.md, too.
+"""
 
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +25,8 @@ def write(folder: Path) -> None:
     """Write all pages into a folder."""
     folder.mkdir(exist_ok=True)
     pages = {"commands": commands(), "fields": fields(), "api": api()}
+    contributing = Path(__file__).parents[1] / "CONTRIBUTING.md"
+    pages["contributing"] = contributing.read_text(encoding="utf-8")
     for name, text in pages.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
 

@@ -5,7 +5,7 @@
     run.predict(other_images)
     model = hybrid_jax.create_model("astroformer_nano", num_classes=10, image_size=32)
 
-Importing the package is free; jax is imported when a name that needs it is used.
+Importing the package is fast: jax is imported only when a name that needs it is used.
 """
 
 import importlib

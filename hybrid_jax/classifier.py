@@ -1,4 +1,4 @@
-"""A classifier of images with the interface of scikit-learn.
+"""An image classifier with the interface of scikit-learn.
 
 classifier = hybrid_jax.Classifier().fit(images, labels)
 classifier.predict(other_images)              # labels, as they were given
@@ -57,36 +57,37 @@ if TYPE_CHECKING:
 
 
 class Classifier(ClassifierMixin, BaseEstimator):
-    """Train a network from scratch on a few hundred to some ten thousand images.
+    """A scikit-learn estimator that trains an image classifier from scratch.
 
-    Images are uint8 `[N, h, w]` or `[N, h, w, C]` of 1 or 3 channels, or a list of
-    paths of image files. A parameter that is None leaves what the recipe says.
+    It is meant for a few hundred to some ten thousand images. Images are uint8
+    `[N, h, w]` or `[N, h, w, C]` with 1 or 3 channels, or a list of paths of image
+    files. A parameter that is None keeps the value of the recipe.
 
     Args:
-      model: row of the model table, such as `coatnet_0`; `list_models` has them all.
+      model: name of a model, such as `coatnet_0`; `list_models` lists all names.
       config: the recipe that the other parameters change: a file, the name of an
-        experiment such as `few_images`, or a `ConfigDict`. None is the recipe of
-        `folder`, of at least 40 epochs and 1,000 steps unless a length is given.
-      epochs: passes over the training images.
-      steps: the same in updates of the weights; one of both may be given.
-      batch_size: images a step.
-      learning_rate: peak, at the end of warm-up.
+        experiment such as `few_images`, or a `ConfigDict`. None takes the recipe of
+        `folder`, with at least 40 epochs and 1,000 steps unless a length is given.
+      epochs: length in passes over the training images.
+      steps: length in updates of the weights; give either `epochs` or `steps`.
+      batch_size: images per step.
+      learning_rate: peak learning rate, reached at the end of warm-up.
       image_size: side in pixels, or `(height, width)`. None keeps images of 16 to 128
-        px, enlarges smaller ones by a whole factor, and reduces larger ones; images of
-        several sizes come to a square of their median shorter side.
-      symmetry: what training images are mirrored and turned by: `none`, `flip` or
-        `rotation`; the recipe of `folder` flips.
-      validation: share of the images that chooses the best weights, 0.1 in the recipe;
-        0 trains on all.
+        px, enlarges smaller ones by a whole factor, and reduces larger ones. Images of
+        several sizes become squares, whose side is the median of the shorter sides.
+      symmetry: how training images are mirrored and rotated: `none`, `flip` or
+        `rotation`; the recipe of `folder` has `flip`.
+      validation: share of the images that is held out to choose the best weights; 0.1
+        in the recipe of `folder`. 0 trains on all images.
       class_weight: `balanced` makes the images of rare classes count more.
       init_from: weights to start from: a `.safetensors` file, or a run's folder.
-      random_state: of initialization, data order and augmentation.
-      workdir: folder in which the run is kept. The same call resumes what was
-        interrupted there. None keeps all in memory.
+      random_state: seed of initialization, data order and augmentation.
+      workdir: folder of the run. Repeat the same call to resume an interrupted run.
+        None keeps everything in memory.
       verbose: whether progress is shown.
 
     Attributes:
-      classes_: labels, sorted, in the order of the probabilities.
+      classes_: sorted labels, in the order of the probabilities.
       run_: the trained `Run`.
       history_: rows of metrics, dicts with `split`, `step`, `epoch` and the metrics.
     """
@@ -133,22 +134,23 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
         Args:
           X: images `[N, h, w]` or `[N, h, w, C]`, or paths `[N]`.
-          y: labels of any kind `[N]`, those of one class equal.
+          y: labels `[N]` of any type, one distinct value per class.
 
         Returns:
           The classifier.
 
         Raises:
-          ValueError: something that the user can mend.
-          KeyboardInterrupt: what was trained is saved, if there is a workdir.
+          ValueError: an argument is wrong; the message says what to change.
+          OutOfMemory: a step does not fit into the memory of the device.
+          KeyboardInterrupt: a signal came; with a workdir, the state is saved.
         """
         with _input_errors():
             classes = find_classes(y := as_column(y))
             images = as_images(X)
             if len(images) != len(y):
                 raise UserError(
-                    f"X has {plural(len(images), 'image')} and y {len(y):,} labels: as "
-                    "many are needed"
+                    f"X has {plural(len(images), 'image')} and y has {len(y):,} "
+                    "labels: give one label for each image"
                 )
             if isinstance(images, np.ndarray):
                 config = self._config(len(images), [images.shape[1:3]])
@@ -182,9 +184,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return found[:, self._columns]
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return logits float32 `[N, classes]`, whose softmax are the probabilities.
+        """Return scores float32 `[N, classes]`, whose softmax gives the probabilities.
 
-        Of two classes, it is the log-odds `[N]` of the second one.
+        With two classes, return the log-odds `[N]` of the second class instead.
         """
         check_is_fitted(self, "run_")
         with _input_errors():
@@ -192,16 +194,16 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of images whose label is predicted.
+        """Return the accuracy: the share of images whose label is predicted correctly.
 
         Args:
           X: images or paths `[N]`.
           y: their labels `[N]`.
-          sample_weight: how much each image counts, `[N]`; None counts all alike.
+          sample_weight: weight `[N]` of each image; None weights all alike.
         """
         with _input_errors():
             labels = check_labels(as_column(y), "y")
-        # scikit-learn compares no numbers in arrays of objects.
+        # scikit-learn refuses numbers in arrays of dtype object.
         predicted = check_labels(self.predict(X), "predicted")
         return float(accuracy_score(labels, predicted, sample_weight=sample_weight))
 
@@ -209,7 +211,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         """Write the classifier to a folder, for `load`: weights and JSON, no pickle.
 
         Raises:
-          ValueError: the folder holds something else.
+          ValueError: the folder holds other files, or is not a local folder.
         """
         check_is_fitted(self, "run_")
         with _input_errors():
@@ -230,17 +232,18 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def load(
         cls, workdir: str | os.PathLike, checkpoint: str | int | None = None
     ) -> Self:
-        """Return the classifier of a folder.
+        """Return the classifier that a folder holds.
 
-        Its `config` is what it was trained with. Labels are names, text, where the run
-        was trained by the command.
+        Its `config` is the one it was trained with. If `hybrid-jax train` trained it,
+        its labels are the names of the classes.
 
         Args:
-          workdir: of any run, or a folder that `save` wrote.
-          checkpoint: of a run: `best`, `last` or a step; None is the one tested.
+          workdir: folder of any run, or a folder that `save` wrote.
+          checkpoint: `best`, `last` or a step of a run; None takes the one that was
+            tested.
 
         Raises:
-          ValueError: there is no such classifier, or it cannot be read.
+          ValueError: the folder holds no classifier, or it cannot be read.
         """
         with _input_errors():
             check_local("workdir", os.fspath(workdir))
@@ -266,17 +269,17 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def from_pretrained(
         cls, source: str | os.PathLike, revision: str | None = None
     ) -> Self:
-        """Return the classifier of a folder, or of a repository of Hugging Face's hub.
+        """Return the classifier of a folder, or of a repository on Hugging Face's hub.
 
         Args:
-          source: a folder of `save`, of `hybrid-jax export --format=hub`, or of a run;
-            or a repository, such as `user/name`, that one of the first two was uploaded
-            to. Its weights and JSON are downloaded, nothing that could run.
-          revision: of the repository: branch, tag or commit.
+          source: a folder that `save` or `hybrid-jax export --format=hub` wrote, or a
+            run's folder. Or a repository such as `user/name`, to which a folder of the
+            first two kinds was uploaded; weights and JSON are downloaded, but no code.
+          revision: branch, tag or commit of the repository.
 
         Raises:
-          ValueError: there is no such folder or repository, or it cannot be read.
-          UserError: huggingface_hub is not installed.
+          ValueError: there is no such folder or repository, it cannot be read, or
+            huggingface_hub is not installed.
         """
         with _input_errors():
             folder = find_pretrained(source, revision, (WEIGHTS, ABOUT))
@@ -285,11 +288,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def plot_history(
         self, ax: "Axes | None" = None, metric: str = "accuracy"
     ) -> "Axes":
-        """Draw a metric of the training and the validation images by step.
+        """Plot a metric of the training and the validation images against the step.
 
         Args:
-          ax: to draw in; None makes a figure.
-          metric: `accuracy`, `loss`, or another one of `history_`.
+          ax: axes to draw in; None creates a figure.
+          metric: `accuracy`, `loss`, or another metric of `history_`.
 
         Returns:
           The axes.
@@ -306,7 +309,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if not rows:
             numbers = (k for row in self.history_ for k in row if k not in _ABOUT_ROWS)
             known = ", ".join(dict.fromkeys(numbers))
-            raise InvalidInput(f"metric={metric!r} is not in history_: take {known}")
+            raise InvalidInput(f"metric={metric!r} is not in history_: give {known}")
         if ax is None:
             import matplotlib.pyplot as plt
 
@@ -330,7 +333,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def _config(self, images: int, sizes: list[tuple[int, int]]) -> Config:
-        """Return the config of a run on so many images of these sizes."""
+        """Return the config of a run on `images` images of these sizes."""
         parameters = {name: getattr(self, name) for name in PARAMETERS}
         if not isinstance(self.random_state, (int, np.integer)):
             state = check_random_state(self.random_state)
@@ -340,7 +343,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return choose_config(parameters, self.config, images, sizes)
 
     def _adopt(self, run: Run, classes: np.ndarray) -> None:
-        """Hold a trained run, with the labels of its classes, sorted."""
+        """Store a trained run, and the sorted labels of its classes."""
         columns = encode_labels(classes, run.classes, "labels")
         if len(columns) != len(run.classes):
             raise UserError(
@@ -352,7 +355,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     @contextlib.contextmanager
     def _labels_kept(self, classes: np.ndarray) -> Iterator[None]:
-        """Write the labels into the workdir at the end, or when interrupted."""
+        """Write the labels into the workdir when the block ends or is interrupted."""
 
         def write() -> None:
             if self.workdir is not None:
@@ -380,7 +383,7 @@ _ABOUT_ROWS = ("split", "step", "epoch", "class_accuracy", "seconds")
 
 @contextlib.contextmanager
 def _input_errors() -> Iterator[None]:
-    """Raise a user's mistakes as `ValueError`, in the words of the parameters."""
+    """Turn a `UserError` into a `ValueError` that names parameters, not fields."""
     try:
         yield
     except (InvalidInput, OutOfMemory):

@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 class UserError(Exception):
-    """A mistake that the user can mend, in one line: the thing and the way out.
+    """An error that the user can fix. One line says what is wrong and what to do.
 
-    The command prints it without a traceback and ends with the exit code `code`.
+    The command prints that line without a traceback, and exits with `code`.
     """
 
     code = 2
 
 
 class InvalidInput(UserError, ValueError):
-    """A mistake in what a scikit-learn estimator is given, which raises ValueError."""
+    """A wrong argument of a scikit-learn estimator, which is also a `ValueError`."""
 
 
 class ProcessDied(UserError):
@@ -31,7 +31,7 @@ class ConfigMismatch(UserError):
     """A workdir holds a run of another config.
 
     Attributes:
-      what: the folder, and how the configs differ.
+      what: text that names the folder, and how the configs differ.
       epochs_differ: whether the number of epochs differs.
     """
 
@@ -41,15 +41,15 @@ class ConfigMismatch(UserError):
 
 
 class OutOfMemory(UserError):
-    """What the config asks for does not fit into the device's memory."""
+    """A config that needs more memory than the device has."""
 
 
 @contextlib.contextmanager
 def report_out_of_memory() -> Iterator[None]:
-    """Turn a device's lack of memory into an error that a user can fix.
+    """Turn JAX's out-of-memory error into one that a user can fix.
 
     Raises:
-      OutOfMemory: the device is out of memory; names the fields to change.
+      OutOfMemory: the device is out of memory; the message names the fields to change.
     """
     from jax.errors import JaxRuntimeError
 

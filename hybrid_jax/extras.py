@@ -14,17 +14,17 @@ def import_extra(
     Args:
       module: name to import, such as `h5py`.
       extra: extra of setup.py that installs it.
-      purpose: what needs it, the subject of the error message.
-      alternative: what to do without it, where there is such a way.
+      purpose: what needs the package, as the subject of the error message.
+      alternative: what to do without the package; empty if there is no such way.
 
     Raises:
-      UserError: The package is not installed; the message has the command that does.
+      UserError: the package is not installed; the message gives the command to do so.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
-        if error.name != package:  # it is installed, and lacks something itself
+        if error.name != package:  # it is installed, but a package that it needs is not
             raise
         raise UserError(
             f"{purpose} needs {package}: pip install 'hybrid_jax[{extra}]'"

@@ -1,7 +1,7 @@
-"""Warnings of libraries: each one once, in a line that names the library.
+"""Print each warning of a library once, in one line that names the library.
 
-No library is silenced as a whole. Messages that concern nobody are matched by their
-words, each for a reason.
+No library is silenced as a whole. Harmless messages are listed in `IGNORED_MESSAGES`,
+each with the reason.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ IGNORED_MESSAGES = (
 
 @contextlib.contextmanager
 def print_library_warnings() -> Iterator[None]:
-    """Print the warnings of libraries on the standard error while in this context."""
+    """Print the warnings of libraries to standard error inside this context."""
     root = logging.getLogger()
     before = list(root.handlers)
-    # Python adds a plain StreamHandler where a library logged something when imported.
+    # Python adds a plain StreamHandler if a library logs while it is imported.
     others = [
         handler for handler in before if type(handler) is not logging.StreamHandler
     ]
@@ -54,7 +54,7 @@ class ClosedLoopFilter:
         sys.unraisablehook = self
 
     def __call__(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """Pass an exception to the previous hook unless it is of a closed loop."""
+        """Pass an exception to the previous hook unless the event loop is closed."""
         if str(unraisable.exc_value) != "Event loop is closed":
             self._before(unraisable)
 
@@ -65,14 +65,14 @@ class ClosedLoopFilter:
 
 
 class _OneLineHandler(logging.Handler):
-    """Prints the first line of a warning, once for each library."""
+    """A handler that prints the first line of each warning once for each library."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a line, unless it was printed before or is to be ignored."""
+        """Print a record's first line, unless it is ignored or was printed before."""
         text = re.sub(r"^(\[[^]]*\] ?)+", "", with_user_paths(record.getMessage()))
         if not text or _is_ignored(record, text):
             return
@@ -83,13 +83,13 @@ class _OneLineHandler(logging.Handler):
 
 
 def _is_ignored(record: logging.LogRecord, text: str) -> bool:
-    # asyncio warns of tasks that nobody waits for, once orbax has raised an error.
+    # After an error of orbax, asyncio warns about tasks that nobody waits for.
     return any(re.search(known, text, re.DOTALL) for known in IGNORED_MESSAGES) or (
         record.name == "asyncio" and ("orbax" in text or "tensorstore" in text)
     )
 
 
 def _library_name(record: logging.LogRecord) -> str:
-    """Return the package of the logging file, since several share absl's logger."""
+    """Return the package whose file logged, since several packages share a logger."""
     package = re.search(r".*(?:site|dist)-packages/([^/.]+)", record.pathname)
     return package[1] if package else record.name

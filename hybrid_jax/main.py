@@ -3,7 +3,7 @@
   hybrid-jax --config=digits
   hybrid-jax --config=digits --config.train.epochs=20
 
-The first trains, or resumes, in runs/digits; the second changes a field.
+The first command trains or resumes in runs/digits; the second changes a field.
 """
 
 import importlib
@@ -28,7 +28,7 @@ COMMANDS = {
     "equivariance": "measure what a shift of the image changes",
     "inspect": "look for problems in a data set before you train on it",
     "baselines": "test ordinary classifiers on an experiment's data",
-    "sweep": "search the best values of an experiment's fields",
+    "sweep": "search for the best values of an experiment's fields",
     "study": "answer a question about models with many runs",
     "benchmark": "measure how fast an experiment trains on this machine",
     "convert": "convert weights to and from PyTorch's timm",
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command.
 
     Args:
-      argv: program and arguments; None takes those of this process.
+      argv: program name and arguments; None takes those of this process.
 
     Returns:
       The exit code; 2 for errors that the user can fix.
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def load_command(name: str) -> Command:
-    """Import a command of `COMMANDS`."""
+    """Import and return a command of `COMMANDS`."""
     return importlib.import_module(f"hybrid_jax.cli.{name}").COMMAND
 
 
@@ -72,12 +72,12 @@ def usage() -> str:
     commands = "\n".join(f"  {name:12} {what}" for name, what in COMMANDS.items())
     return (
         f"{__doc__}\nCommands:\n{commands}\n\n"
-        "Flags: `hybrid-jax COMMAND --help`. The same: `python -m hybrid_jax.main`."
+        "Flags: `hybrid-jax COMMAND --help`. Same program: `python -m hybrid_jax.main`."
     )
 
 
 def _run_unnamed(call: Call) -> int | None:
-    """Train, or evaluate with `--mode=eval`, the form from before the subcommands."""
+    """Train, or evaluate with `--mode=eval`, as before there were subcommands."""
     from hybrid_jax.cli.flags import split_mode
 
     name, arguments = split_mode(call.arguments)
@@ -85,10 +85,10 @@ def _run_unnamed(call: Call) -> int | None:
 
 
 def _refuse(word: str) -> None:
-    """Refuse a word that is no subcommand.
+    """Refuse a word that is not a subcommand.
 
     Raises:
-      UserError: names a similar one.
+      UserError: always; the message names a similar subcommand.
     """
     if is_config(word):
         raise UserError(f"{word} is no command: write --config={word}")

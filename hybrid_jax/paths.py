@@ -13,7 +13,7 @@ from pathlib import Path
 from hybrid_jax.errors import UserError
 
 PLAIN = re.compile(r"[\w/.+ -]*")  # characters that every library reads as they are
-REMOTE = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # C:/ is a disk
+REMOTE = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # but C:/ is a disk
 LINKS = "hybrid_jax-links-"
 LOCAL_ONLY = (
     "a path of this machine; mount a bucket (gcsfuse for gs://, mount-s3 or s3fs for "
@@ -30,8 +30,8 @@ def check_local(name: str, path: str) -> None:
     """Refuse a path that is not on this machine.
 
     Args:
-      name: of the flag or argument, such as `--workdir`.
-      path: as the user wrote it.
+      name: name of the flag or argument, such as `--workdir`.
+      path: the path as the user wrote it.
 
     Raises:
       UserError: the path is remote; the message says how to mount a bucket.
@@ -46,22 +46,22 @@ def expand_user(path: str | os.PathLike) -> Path:
 
 
 def library_path(folder: Path) -> Path:
-    """Return an absolute path of a folder that libraries read as it is.
+    """Return an absolute path to a folder that every library reads correctly.
 
-    orbax and TFDS look for files by patterns that begin with the whole path, where
-    `[1]` means `1`. tensorstore reads UTF-8 alone, and a backslash as a slash. For
-    such a folder the path is that of a symbolic link, which lasts as long as this
-    process. The folder itself may be made later.
+    orbax and TFDS use the whole path as a pattern, in which `[1]` matches `1`.
+    tensorstore reads only UTF-8, and reads a backslash as a slash. For a path with such
+    characters, return a symbolic link to the folder, which is removed when this process
+    ends. The folder may be created later.
 
     Raises:
-      UserError: no folder for temporary files is fit for a link.
+      UserError: there is no temporary folder that can hold the link.
     """
     folder = Path(folder).absolute()
     return folder if _is_plain(folder) else _link(folder)
 
 
 def user_path(path: str | os.PathLike) -> Path:
-    """Return the user's path of a file at or below a path that `plain` returned."""
+    """Return the user's path for a path at or below one of `library_path`."""
     path = Path(path)
     for link in (path, *path.parents):
         if link.parent.name.startswith(LINKS) and link.is_symlink():
@@ -70,7 +70,7 @@ def user_path(path: str | os.PathLike) -> Path:
 
 
 def with_user_paths(text: str) -> str:
-    """Replace our links in a library's message by the user's paths."""
+    """Replace links of `library_path` in a message by the user's paths."""
     if _links.cache_info().currsize:
         for link in filter(Path.is_symlink, _links().iterdir()):
             text = text.replace(str(link), os.readlink(link))
@@ -80,10 +80,10 @@ def with_user_paths(text: str) -> str:
 def mirror_by_links(folder: Path) -> Path:
     """Return a temporary folder with a link to each entry of another folder.
 
-    Files that are written there leave the other folder as it is.
+    Files written to the temporary folder do not change the other folder.
 
     Raises:
-      UserError: no folder for temporary files is fit for a link.
+      UserError: there is no temporary folder that can hold links.
     """
     copy = Path(tempfile.mkdtemp(dir=_links()))
     for entry in Path(folder).absolute().iterdir():
@@ -116,7 +116,7 @@ def _link(folder: Path) -> Path:
 
 @functools.cache
 def _links() -> Path:
-    """Make a temporary folder, which is removed when this process ends."""
+    """Return the folder of all links, which is removed when this process ends."""
     candidates = [tempfile.gettempdir(), "/tmp", "/var/tmp"]  # noqa: S108
     for parent in candidates:
         if _is_plain(Path(parent)) and os.access(parent, os.W_OK | os.X_OK):
@@ -124,6 +124,6 @@ def _links() -> Path:
             atexit.register(_remove, links, os.getpid())
             return links
     raise UserError(
-        "a path with characters such as *?[ needs a folder for temporary files "
-        "whose path has none of them: set TMPDIR to one that you may write to"
+        "a path with characters such as *?[ needs a temporary folder whose own path "
+        "has none of them: set TMPDIR to such a folder that you may write to"
     )

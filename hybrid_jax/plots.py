@@ -1,4 +1,4 @@
-"""What all figures have in common: how they look, and that no half of one is left."""
+"""Draw figures in one style, and save each of them completely or not at all."""
 
 import contextlib
 import html
@@ -15,9 +15,9 @@ if typing.TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg")
-# Colors that the color-blind tell apart (Okabe & Ito 2008), but for black and yellow.
+# Colors that color-blind readers can tell apart (Okabe & Ito 2008); no black or yellow.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-INK = "#010203"  # of text and axes in a page, which the page's own color replaces
+INK = "#010203"  # color of text and axes, replaced by the text color of a page
 INKED = ["text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color"]
 INKED += ["ytick.color"]
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -31,16 +31,16 @@ def saved_axes(
     formats: tuple[str, ...] = FORMATS,
     columns: int = 1,
 ) -> Iterator[list["Axes"]]:
-    """Give axes, and save what is drawn in them.
+    """Yield axes, and save what is drawn in them.
 
-    Axes of one column have one x axis; those of several have one y axis. A legend of
-    the whole figure lies below them.
+    Axes in a single column share their x axis; in several columns, they share their y
+    axis. A legend of the whole figure is placed below the axes.
 
     Args:
-      path: without a suffix; each format gets a file.
-      size: inches.
+      path: path of the figure without a suffix; each format gets a file.
+      size: width and height in inches.
       rows: number of axes in a column.
-      formats: of the files.
+      formats: suffixes of the files to write.
       columns: number of axes in a row.
     """
     with _new_figure(size, rows, columns=columns) as (figure, axes):
@@ -62,16 +62,17 @@ def inline_svg(
     size: tuple[float, float] = (6.4, 4.0),
     rows: int = 1,
 ) -> str:
-    """Draw a figure as an element of a page, in the page's own colors.
+    """Draw a figure, and return it as an SVG element in the colors of a page.
 
-    Text and axes have the color of the text around them. Lines have the variables
-    `--series-1` and on, where the page sets them, so that dark pages have lighter ones.
+    Text and axes take the color of the text around the figure. Lines take the colors of
+    the CSS variables `--series-1`, `--series-2`, ..., if the page sets them, so that a
+    dark page can have lighter lines.
 
     Args:
-      draw: draws in axes, one above the other with one x axis.
-      name: begins the ids of its elements, which are unique in the page with it.
-      alt: what the figure shows, for those who cannot see it.
-      size: inches.
+      draw: draws in axes that lie one above the other and share their x axis.
+      name: prefix of the ids in the figure, which makes them unique in the page.
+      alt: what the figure shows, for readers who cannot see it.
+      size: width and height in inches.
       rows: number of axes.
     """
     style = dict.fromkeys(INKED, INK) | {"svg.fonttype": "none"}
@@ -79,7 +80,7 @@ def inline_svg(
     with _new_figure(size, rows, style) as (figure, axes):
         draw(axes)
         with warnings.catch_warnings():
-            # The page's fonts have the letters that matplotlib's lacks.
+            # The page's fonts have the letters that matplotlib's font lacks.
             warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
             figure.tight_layout()
             figure.savefig(
@@ -89,7 +90,7 @@ def inline_svg(
 
 
 def _fit_for_page(svg: str, name: str, alt: str) -> str:
-    """Return an SVG document as an element: its ids unique, the page's colors."""
+    """Return an SVG document as an element with unique ids and the page's colors."""
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
@@ -108,13 +109,13 @@ def _new_figure(
     style: dict[str, Any] | None = None,
     columns: int = 1,
 ) -> Iterator[tuple["Figure", list["Axes"]]]:
-    """Give a figure and its axes, row by row, and close it in the end."""
+    """Yield a figure and its axes, row by row, and close it at the end."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    # SVG of the same results is the same text, so that a repository can hold it.
+    # The salt makes SVG files of equal results equal, so that git sees no change.
     look = {"svg.hashsalt": "hybrid_jax", "font.size": 10, "axes.axisbelow": True}
     with plt.rc_context(look | (style or {})):  # type: ignore[arg-type]
         figure, found = plt.subplots(

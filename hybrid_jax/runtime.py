@@ -1,10 +1,11 @@
 """Settings of the process, made before the first array.
 
-No flag of XLA is set here. Guides recommend Triton's matrix products, autotuning and
-command buffers for one GPU, which are XLA's defaults by now; its latency-hiding
-scheduler moves collectives, which one device has none of. On a CPU, neither a lower
-`xla_backend_optimization_level` nor `xla_llvm_disable_expensive_passes` compiles a
-training step sooner; what does is in `engine.compile` and `cli.common`.
+No XLA flag is set here. Guides recommend Triton's matrix products, autotuning and
+command buffers for one GPU, but these are XLA's defaults by now. The latency-hiding
+scheduler moves collectives, which a single device does not have. On a CPU, neither a
+lower `xla_backend_optimization_level` nor `xla_llvm_disable_expensive_passes` shortens
+the compilation of a training step; the settings that do are in `engine.compile` and
+`cli.common`.
 """
 
 import ctypes
@@ -25,10 +26,10 @@ import hybrid_jax
 
 # A compiled training step takes 2 to 20 MB, so the cache holds hundreds of them.
 CACHE_BYTES = 4 << 30
-# Allocations between two rounds of Python's garbage collector. Tracing makes millions
-# of objects that stay; with Python's default a quarter of it is spent in the collector.
+# Allocations between two runs of Python's garbage collector. Tracing creates millions
+# of objects that stay; by default, the collector takes a quarter of its time.
 GC_THRESHOLD = 200_000
-# Whose versions a run's folder keeps.
+# Packages whose versions are recorded in a run's folder.
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "pillow")
 
 
@@ -43,7 +44,7 @@ def set_up(compilation_cache: bool) -> None:
 def source_version() -> str:
     """Return the package's version and a digest of its code.
 
-    The experiments that a wheel has inside the package are no part of the code.
+    The digest leaves out `configs/`, which only a wheel has inside the package.
     """
     digest = hashlib.sha256()
     root = Path(hybrid_jax.__file__).parent
@@ -55,7 +56,7 @@ def source_version() -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return versions and devices of this process, in words, by name."""
+    """Return the versions and devices of this process as text, by name."""
     found = {"hybrid_jax": source_version(), "Python": sys.version.split()[0]}
     found |= {name: metadata.version(name) for name in PACKAGES}
     devices = jax.devices()
@@ -64,25 +65,25 @@ def environment() -> dict[str, str]:
 
 
 def peak_memory(device: jax.Device) -> tuple[int, str]:
-    """Return the most bytes that were in use, and whose they are.
+    """Return the peak memory of a device, or of the process.
 
-    A CPU does not count its bytes. There the peak is the process's, Python and all
-    else included.
+    JAX does not count the memory of a CPU. There, the peak is that of the whole
+    process, Python included.
 
     Returns:
-      The bytes, and `device` or `process`.
+      The peak in bytes, and its owner: `device` or `process`.
     """
     peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
     return (_process_peak_bytes(), "process") if peak is None else (peak, "device")
 
 
 class PlannedMemory(NamedTuple):
-    """Bytes of a device that XLA planned a program with.
+    """The memory of a device that XLA planned for a program, in bytes.
 
     Attributes:
-      arguments: of these.
-      results: without those that take the place of an argument.
-      temporary: needed while the program runs.
+      arguments: bytes of the arguments.
+      results: bytes of the results, except those that reuse the memory of arguments.
+      temporary: bytes that are needed only while the program runs.
     """
 
     arguments: int
@@ -91,12 +92,12 @@ class PlannedMemory(NamedTuple):
 
     @property
     def resident(self) -> int:
-        """Bytes that are needed before or after the program too."""
+        """Return the bytes that are also needed before or after the program runs."""
         return self.arguments + self.results
 
 
 def planned_memory(program: jax.stages.Compiled) -> PlannedMemory | None:
-    """Return what XLA planned a program with; None where the backend does not say."""
+    """Return the memory that XLA planned for a program; None if it does not say."""
     plan = program.memory_analysis()
     return plan and PlannedMemory(
         plan.argument_size_in_bytes,
@@ -106,9 +107,9 @@ def planned_memory(program: jax.stages.Compiled) -> PlannedMemory | None:
 
 
 def release_unused_memory() -> None:
-    """Give memory that was freed back to the kernel, where the C library can.
+    """Return freed memory to the operating system, if the C library can.
 
-    Compiling leaves half a gigabyte, in pieces that hold no array of a training step.
+    Compiling leaves half a gigabyte of it, in pieces too small for a step's arrays.
     """
     trim = (
         getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
@@ -148,8 +149,8 @@ def use_compilation_cache() -> Path:
 
     When the cache is full, the least recently used programs are removed.
     `JAX_COMPILATION_CACHE_DIR` names another folder, whose size is the user's to choose
-    (`JAX_COMPILATION_CACHE_MAX_SIZE`). By jax's default, XLA's autotuning results lie
-    beside the programs of a GPU.
+    (`JAX_COMPILATION_CACHE_MAX_SIZE`). By default, jax stores the results of XLA's
+    autotuning for a GPU beside its programs.
     """
     option = "jax_compilation_cache_dir"
     chosen = os.environ.get(option.upper()) or getattr(jax.config, option)

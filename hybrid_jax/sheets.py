@@ -27,14 +27,14 @@ NO_CHARACTER = "\uffff"  # drawn as the box for a missing glyph
 
 
 def as_picture(image: np.ndarray) -> Image.Image:
-    """Return an image uint8 `[h, w, C]`, gray or color, as Pillow has it."""
+    """Return an image uint8 `[h, w, C]`, gray or color, as a Pillow image."""
     return Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
 
 
 def paste_image(
     sheet: Image.Image, image: Image.Image, corner: Point, side: int, color: Color
 ) -> None:
-    """Paste an image into a colored square, as large as it fits."""
+    """Paste an image into a colored square, enlarged by a whole factor or reduced."""
     left, top = corner
     ImageDraw.Draw(sheet).rectangle((left, top, left + side - 1, top + side - 1), color)
     factor = (side - 2 * GAP) / max(image.size)
@@ -56,7 +56,7 @@ def draw_text(
     size: int,
     color: Color = TEXT_COLOR,
 ) -> None:
-    """Draw a line of text whose capitals begin at a point, in any font."""
+    """Draw a line of text in any script, whose capitals begin at a point."""
     text, font = fit_text(text, size, width)
     baseline = at[0], at[1] + size
     ImageDraw.Draw(sheet).text(baseline, text, color, font, anchor="ls")
@@ -66,9 +66,9 @@ def fit_text(text: str, size: int, width: int) -> tuple[str, Font]:
     """Return a text that fits one line, and the font to draw it in.
 
     Args:
-      text: in any script; characters that all fonts lack become `?`.
-      size: of the font, in pixels.
-      width: pixels at most; the middle of a longer text is left out.
+      text: text in any script; characters that the font lacks become `?`.
+      size: font size in pixels.
+      width: greatest width in pixels; the middle of a longer text is left out.
     """
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     fonts = _fonts(size)
@@ -80,9 +80,9 @@ def fit_text(text: str, size: int, width: int) -> tuple[str, Font]:
 def _shortened(text: str, width: int, length: Callable[[str], float]) -> str:
     if length(text) <= width:
         return text
-    for length_left in range(len(text) - 1, 0, -1):
-        end = length_left // 2
-        shorter = f"{text[: length_left - end]}...{text[len(text) - end :]}"
+    for kept in range(len(text) - 1, 0, -1):
+        end = kept // 2
+        shorter = f"{text[: kept - end]}...{text[len(text) - end :]}"
         if length(shorter) <= width:
             return shorter
     return "..."
@@ -103,6 +103,6 @@ def _fonts(size: int) -> list[Font]:
 def _has_glyph(font: Font, character: str) -> bool:
     if character == " ":
         return True
-    lacking = font.getmask(NO_CHARACTER)
+    box = font.getmask(NO_CHARACTER)
     mask = font.getmask(character)
-    return (mask.size, bytes(mask)) != (lacking.size, bytes(lacking))
+    return (mask.size, bytes(mask)) != (box.size, bytes(box))

@@ -60,6 +60,7 @@ LONGEST = [
         "models/test_hybrid.py",
         "parallel/test_kinds.py",
         "test_classifier.py",
+        "docs/test_examples.py",
         "engine/test_fit.py",
         "models/test_scan_blocks.py",
         "training/test_finetuning.py",

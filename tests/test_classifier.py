@@ -281,7 +281,7 @@ def test_histories_are_drawn(fitted):
     assert [*axes.lines[1].get_ydata()] == [row["accuracy"] for row in rows]
     assert fitted.plot_history(axes, metric="loss") is axes
     plt.close(axes.figure)
-    with pytest.raises(ValueError, match=r"take .*accuracy"):
+    with pytest.raises(ValueError, match=r"give .*accuracy"):
         fitted.plot_history(metric="acuracy")
 
 
@@ -293,13 +293,13 @@ def images_of(dtype):
     ("parameters", "x", "y", "message"),
     [
         ({}, images_of("u1"), [0, 0, 0, 0], "two classes"),
-        ({}, images_of("u1"), [0, 1, 0], "4 images and y 3 labels"),
+        ({}, images_of("u1"), [0, 1, 0], "4 images and y has 3 labels"),
         ({}, images_of("u1"), [], "empty"),
         ({}, images_of("u1"), None, "y is None"),
         ({}, images_of("u1"), [0, 1, np.nan, 1], "NaN"),
         ({}, images_of("u1"), [0, 1, 0.5, 1], "fractions"),
         ({}, images_of("u1"), [0, 1, None, "a"], "several types"),
-        ({}, images_of("u1"), np.eye(4), "one a row"),
+        ({}, images_of("u1"), np.eye(4), "one per image"),
         ({}, images_of(float), [0, 1, 0, 1], "uint8"),
         ({}, images_of("u1")[0], [0, 1] * 8, "reshape"),
         ({}, [], [0, 1], "X is empty"),
@@ -307,7 +307,7 @@ def images_of(dtype):
         ({}, None, [0, 1], "NoneType"),
         ({}, "cells/", [0, 1], "one path"),
         ({}, ["a.png", 3], [0, 1], "1 path and 1"),
-        ({}, ["a.png", "b.png"], [0, 1], "it is gone"),
+        ({}, ["a.png", "b.png"], [0, 1], "it does not exist"),
         ({"steps": 3, "epochs": 3}, images_of("u1"), [0, 1, 0, 1], "two lengths"),
         ({"batch_size": 0}, images_of("u1"), [0, 1, 0, 1], "^batch_size=0"),
         ({"epochs": 0, "steps": None}, images_of("u1"), [0, 1, 0, 1], "^epochs=0"),

@@ -1,10 +1,10 @@
-"""scaling/cifar100: accuracy on CIFAR-100 against what models cost.
+"""scaling/cifar100: accuracy on CIFAR-100 against the cost of models.
 
     hybrid-jax study scaling --config=scaling/cifar100
 
-The recipe is that of configs/cifar100.py for every model, 300 epochs of all
-training images; nothing is tuned for one of them. For accelerators; no result of this
-project's own yet.
+Every model has the recipe of configs/cifar100.py: 300 epochs on all training
+images. Nothing is tuned for a single model. The study needs accelerators. This project
+has no result yet.
 """
 
 from hybrid_jax.config import experiment

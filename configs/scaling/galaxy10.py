@@ -1,10 +1,10 @@
-"""scaling/galaxy10: accuracy on Galaxy10 against what models cost.
+"""scaling/galaxy10: accuracy on Galaxy10 against the cost of models.
 
     hybrid-jax study scaling --config=scaling/galaxy10
 
-The recipe is that of configs/galaxy10.py for every model, but at 224 px, the size that
-the networks are published for; nothing is tuned for one of them. For accelerators; no
-result of this project's own yet.
+Every model has the recipe of configs/galaxy10.py, but at 224 px, the size that the
+networks are published for. Nothing is tuned for a single model. The study needs
+accelerators. This project has no result yet.
 """
 
 from hybrid_jax.config import experiment

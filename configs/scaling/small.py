@@ -1,13 +1,13 @@
-"""scaling/small: eight systems in up to three small sizes, on 50 images a class.
+"""scaling/small: eight families in up to three small sizes, on 50 images per class.
 
     hybrid-jax study scaling --config=scaling/small --config.data.path=cifar10-jpeg
     hybrid-jax study ablation --of=layout --config=scaling/small \\
         --config.data.path=cifar10-jpeg
 
 For two cores of a CPU: 500 steps of 50 images at 32 px. The recipe is that of
-configs/few_images.py but for its length. All maps begin at 16x16, those of wide
-residual networks too, and end at 4x4; a ViT has patches of 4 px. Without other flags,
-the first 50 images of each class train, and the last weights are tested.
+configs/few_images.py, except for its length. Feature maps begin at 16x16 and end at
+4x4, also in wide residual networks; a ViT has patches of 4 px. Without other flags, a
+run trains on the first 50 images of each class, and tests the last weights.
 """
 
 from hybrid_jax.config import experiment

@@ -1,10 +1,10 @@
-"""scaling/tinyimagenet: accuracy on Tiny ImageNet against what models cost.
+"""scaling/tinyimagenet: accuracy on Tiny ImageNet against the cost of models.
 
     hybrid-jax study scaling --config=scaling/tinyimagenet
 
-The recipe is that of configs/tinyimagenet.py for every model, 300 epochs of all
-training images; nothing is tuned for one of them. For accelerators; no result of this
-project's own yet.
+Every model has the recipe of configs/tinyimagenet.py: 300 epochs on all training
+images. Nothing is tuned for a single model. The study needs accelerators. This project
+has no result yet.
 """
 
 from hybrid_jax.config import experiment

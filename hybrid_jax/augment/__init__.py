@@ -28,14 +28,15 @@ from hybrid_jax.config.schema import AugmentConfig
 
 
 class Stage(NamedTuple):
-    """A row of `STAGES`.
+    """One augmentation stage, a row of `STAGES`.
 
     Attributes:
       name: determines the random key of the stage.
       applies: whether a config turns the stage on.
       apply: maps a key, images float32 `[B, H, W, C]` in levels 0 to 255, class
         probabilities `[B, classes]` and the config to new images and probabilities.
-        Levels are fractional after the warp; the operations of `color` take whole ones.
+        Levels are fractional after the warp; the operations of `color` take whole
+        levels.
     """
 
     name: str
@@ -83,8 +84,8 @@ STAGES: list[Stage] = [
         ),
     ),
 ]
-# Stages of older runs, which resume with the same draws since they take their keys by
-# position. A new stage takes its key from its name, and is not added here.
+# Stages whose keys are split off by position, so that older runs resume with the same
+# draws. A new stage derives its key from its name, and is not added here.
 SPLIT_KEYS = ("policy", "warp", "color_jitter", "random_erasing", "mixup_cutmix")
 
 
@@ -142,7 +143,7 @@ def to_float(
     extents: jax.Array | None = None,
     fit: str = "crop",
 ) -> jax.Array:
-    """Resize images without augmentation, bilinearly, as evaluation sees them.
+    """Resize images bilinearly, without augmentation, as evaluation sees them.
 
     Args:
       images: uint8 `[B, h, w, C]`.
@@ -163,5 +164,10 @@ def to_float(
 
 
 def normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    """Subtract the mean of each channel, and divide by its standard deviation."""
+    """Subtract the mean of each channel, and divide by its standard deviation.
+
+    Args:
+      images: float `[B, H, W, C]`.
+      mean, std: `[C]`, in the levels of the images.
+    """
     return (images - mean) / std

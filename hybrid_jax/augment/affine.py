@@ -1,4 +1,4 @@
-"""Crop, symmetry, resize and affine operations as one warp, by a matrix an image.
+"""Crop, symmetry, resize and affine operations as one warp, with one matrix per image.
 
 A matrix `[2, 3]` maps a point `(y, x, 1)` of the new image to a point `(y, x)` of the
 stored one. Coordinates are continuous: pixel `i` covers `[i, i + 1]`. All geometric
@@ -53,7 +53,7 @@ def warp(
       key: random key of the crops and symmetries.
       images: uint8 `[B, h, w, C]`.
       size: `(H, W)` of the result.
-      padding: pixels by which a crop of the image's own size may leave it.
+      padding: largest random shift of the crop, in pixels, where `scale` is 0.
       scale: least share of the area of a random resized crop; 0 is off.
       symmetry: row of `SYMMETRIES`.
       matrices: `[steps, B, 2, 3]`, from the image after a step to the one before it, in
@@ -143,8 +143,8 @@ def random_resized_crops(
 ) -> tuple[jax.Array, jax.Array]:
     """Draw boxes of random resized crops (Szegedy et al. 2015), not rounded to pixels.
 
-    A box that is longer than the image is clipped to it, where torchvision draws again
-    up to ten times; only large, oblong boxes differ.
+    A box that is longer than the image is clipped to it; torchvision draws again
+    instead, up to ten times. Only large, oblong boxes differ.
 
     Args:
       key: random key.
@@ -177,10 +177,10 @@ def draw_symmetries(key: jax.Array, batch: int, symmetry: str) -> jax.Array:
 
 
 def views(images: jax.Array, symmetry: str) -> list[jax.Array]:
-    """Return the images as a row of `SYMMETRIES` may turn and mirror them.
+    """Return the images under each map of a row of `SYMMETRIES`.
 
-    Of any rotation, those by quarter turns. An oblong image is turned by half turns
-    alone, since quarter turns would cut its ends off.
+    For `rotation`, these are the maps of `dihedral`. Oblong images are turned by half
+    turns only, since quarter turns would cut their ends off.
 
     Args:
       images: `[B, H, W, C]`.
@@ -236,7 +236,7 @@ def affine_through(
 
 
 def compose(outer: jax.Array, inner: jax.Array) -> jax.Array:
-    """Return the matrix that applies `inner` and then `outer`, `[B, 2, 3]` all."""
+    """Return the matrix that applies `inner` and then `outer`; all are `[B, 2, 3]`."""
     linear, offset = outer[..., :2], outer[..., 2:]
     product = (linear[..., None] * inner[..., None, :, :]).sum(-2)
     return jnp.concatenate([product[..., :2], product[..., 2:] + offset], -1)

@@ -1,7 +1,7 @@
 """RandAugment and TrivialAugment: operations drawn for each image.
 
-The operations and their strengths are torchvision's; its interpolation is not: the
-geometric operations join the one bilinear warp of `affine`, before all color ones.
+Operations and strengths are those of torchvision. Interpolation differs: the geometric
+operations join the one bilinear warp of `affine`, before all color operations.
 """
 
 import typing
@@ -18,15 +18,15 @@ from hybrid_jax.config.schema import AugmentConfig
 
 
 class Space(typing.NamedTuple):
-    """How far operations go at the highest magnitude.
+    """Strengths of the operations at the highest magnitude.
 
     Attributes:
-      shear: pixels a pixel.
-      translate: whole pixels, from the length of a side.
-      rotate: degrees.
+      shear: shift in pixels per pixel.
+      translate: function from the length of a side to a shift in pixels.
+      rotate: angle in degrees.
       enhance: largest difference of the factor of an enhancement from 1.
       bits: bits that posterizing leaves of 8.
-      wide: whether magnitudes are drawn, and one operation is applied.
+      wide: whether magnitudes are drawn, and only one operation is applied.
     """
 
     shear: float
@@ -58,9 +58,9 @@ OPERATIONS = (*COLOR_OPERATIONS, *GEOMETRIC_OPERATIONS, "identity")
 
 
 class Draws(typing.NamedTuple):
-    """The operation of each image and step.
+    """The operation of each image in each step.
 
-    Each operation has `share` slots a step, enough for its images.
+    Each operation has `share` slots per step, enough for its images.
 
     Attributes:
       slots: int32 `[steps, B]`, below `len(OPERATIONS) * share`, each used once a step;
@@ -76,7 +76,7 @@ class Draws(typing.NamedTuple):
 
     @property
     def share(self) -> int:
-        """Largest number of images of an operation."""
+        """Largest number of images that an operation gets in a step."""
         return self.images.shape[-1] // len(OPERATIONS)
 
     @property
@@ -88,14 +88,14 @@ class Draws(typing.NamedTuple):
 def draw_operations(key: jax.Array, batch: int, config: AugmentConfig) -> Draws:
     """Draw the operations of each image, in order.
 
-    Each image has each operation with the same probability, but a batch has about the
-    same number of all, so that each of them runs on its own images only.
+    Each image gets each operation with the same probability. A batch gets all
+    operations about equally often, so that each runs only on its own images.
 
     Args:
       key: random key.
       batch: number of images.
-      config: its `policy` is a row of `SPACES`; `operations` and `magnitude` are those
-        of `rand_augment`.
+      config: its `policy` is a row of `SPACES`; its `operations` and `magnitude` only
+        affect `rand_augment`.
     """
     wide = SPACES[config.policy].wide
     share = -(-batch // len(OPERATIONS))
@@ -116,8 +116,8 @@ def draw_operations(key: jax.Array, batch: int, config: AugmentConfig) -> Draws:
 def affine_matrices(draws: Draws, policy: str, size: tuple[int, int]) -> jax.Array:
     """Return matrices for `affine.warp`, `[steps, B, 2, 3]`.
 
-    Color operations have the identity. Shears fix the upper left corner, rotations the
-    center.
+    Color operations have the identity matrix. Shears keep the upper left corner in
+    place, rotations the center.
     """
     space, (height, width) = SPACES[policy], size
 
@@ -139,14 +139,14 @@ def affine_matrices(draws: Draws, policy: str, size: tuple[int, int]) -> jax.Arr
 
 
 def apply_color_operations(images: jax.Array, draws: Draws, policy: str) -> jax.Array:
-    """Apply the color operations to whole levels `[B, H, W, C]`, step by step."""
+    """Apply the color operations, step by step, to whole levels `[B, H, W, C]`."""
 
     def apply(images: jax.Array, step: Draws) -> tuple[jax.Array, None]:
         return _apply_one_step(images, step, policy), None
 
     images, _ = lax.scan(apply, images, draws)
     if len(draws.slots) > 1:
-        return images  # from a loop, which XLA has to finish before it goes on
+        return images  # XLA completes a loop before it uses the result
     return materialize(images, draws.amounts[0, 0])
 
 
@@ -174,4 +174,4 @@ def _strength(
         return 1 + amounts * space.enhance
     if operation is color.posterize:
         return 8 - jnp.round(jnp.abs(amounts) * (8 - space.bits))
-    return 255 * (1 - jnp.abs(amounts))  # a threshold; the others ignore it
+    return 255 * (1 - jnp.abs(amounts))  # a threshold; other operations ignore it

@@ -1,7 +1,8 @@
-"""Color operations of Pillow, on 8-bit levels, of a whole batch.
+"""Pillow's color operations, on 8-bit levels of a whole batch.
 
 Each maps float images `[B, H, W, C]` that hold whole levels, and a strength `[B]`, to
-images of the same kind. Gray images have one channel, and no saturation or hue.
+images of the same kind. Gray images have one channel; saturation and hue leave them
+unchanged.
 """
 
 import jax
@@ -9,25 +10,28 @@ import jax.numpy as jnp
 
 
 def brightness(images: jax.Array, factor: jax.Array) -> jax.Array:
-    """`ImageEnhance.Brightness`: 0 is black, 1 the image itself."""
+    """Apply `ImageEnhance.Brightness`: factor 0 gives black, 1 the image itself."""
     return _blend(0.0, images, factor)
 
 
 def contrast(images: jax.Array, factor: jax.Array) -> jax.Array:
-    """`ImageEnhance.Contrast`: 0 is the mean level everywhere, 1 the image itself."""
+    """Apply `ImageEnhance.Contrast`: factor 0 gives the mean, 1 the image itself."""
     mean = jnp.floor(gray(images).mean((1, 2, 3), keepdims=True) + 0.5)
     return _blend(mean, images, factor)
 
 
 def saturation(images: jax.Array, factor: jax.Array) -> jax.Array:
-    """`ImageEnhance.Color`: 0 is gray, 1 the image itself."""
+    """Apply `ImageEnhance.Color`: factor 0 gives gray, 1 the image itself."""
     if images.shape[-1] == 1:
         return images
     return _blend(gray(images), images, factor)
 
 
 def sharpness(images: jax.Array, factor: jax.Array) -> jax.Array:
-    """`ImageEnhance.Sharpness`: 0 is smoothed, 1 the image itself; borders stay."""
+    """Apply `ImageEnhance.Sharpness`: factor 0 smooths, 1 gives the image itself.
+
+    Border pixels are not changed.
+    """
     rows = images[:, :-2] + images[:, 1:-1] + images[:, 2:]
     total = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
     inner = images[:, 1:-1, 1:-1]
@@ -36,18 +40,18 @@ def sharpness(images: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def posterize(images: jax.Array, bits: jax.Array) -> jax.Array:
-    """`ImageOps.posterize`: keep the given number of upper bits."""
+    """Apply `ImageOps.posterize`: keep the given number of upper bits."""
     step = _each(jnp.left_shift(1, 8 - bits.astype(jnp.int32)).astype(images.dtype))
     return _floor_divide(images, step) * step
 
 
 def solarize(images: jax.Array, threshold: jax.Array) -> jax.Array:
-    """`ImageOps.solarize`: invert the levels from a threshold on."""
+    """Apply `ImageOps.solarize`: invert levels at or above a threshold."""
     return jnp.where(images < _each(threshold), images, 255 - images)
 
 
 def autocontrast(images: jax.Array, _: jax.Array) -> jax.Array:
-    """`ImageOps.autocontrast`: stretch each channel to 0 to 255."""
+    """Apply `ImageOps.autocontrast`: stretch each channel to levels 0 to 255."""
     least = images.min((1, 2), keepdims=True)
     span = images.max((1, 2), keepdims=True) - least
     stretched = _floor_divide((images - least) * 255, jnp.maximum(span, 1))
@@ -55,7 +59,7 @@ def autocontrast(images: jax.Array, _: jax.Array) -> jax.Array:
 
 
 def equalize(images: jax.Array, _: jax.Array) -> jax.Array:
-    """`ImageOps.equalize`: flatten the histogram of each channel."""
+    """Apply `ImageOps.equalize`: flatten the histogram of each channel."""
     batch, height, width, channels = images.shape
     levels = images.astype(jnp.int32).transpose(0, 3, 1, 2)
     levels = levels.reshape(batch * channels, height * width)
@@ -80,7 +84,7 @@ def hue(images: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def gray(images: jax.Array) -> jax.Array:
-    """Return `convert("L")` of whole levels, ITU-R 601-2 luma, `[B, H, W, 1]`."""
+    """Convert images to gray, `[B, H, W, 1]`, like Pillow: ITU-R 601-2 luma."""
     if images.shape[-1] == 1:
         return images
     r, g, b = (images[..., i].astype(jnp.int32) for i in range(3))

@@ -14,8 +14,8 @@ def color_jitter(
 ) -> jax.Array:
     """Change colors like torchvision's `ColorJitter`.
 
-    The factors are drawn for each image, the order of the operations once for the
-    batch, so that each of them runs once.
+    Factors are drawn for each image. The order of the operations is drawn once for the
+    batch, so that each operation runs once.
 
     Args:
       key: random key.

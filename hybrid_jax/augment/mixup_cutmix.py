@@ -1,4 +1,4 @@
-"""Mixup and cutmix: images mixed with each other, and labels in the same shares."""
+"""Mixup and cutmix: images mixed in pairs, and their labels in the same shares."""
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,9 @@ def mix(
     """Apply mixup (Zhang et al. 2018), cutmix (Yun et al. 2019), or one at random.
 
     Each image is mixed with the one at the mirrored index of the batch, whose order is
-    random already. Both are one formula, `w * x + (1 - w) * x'`: `w` is constant over
-    the image, or zero inside a box. The target's share is the exact mean of `w`.
+    random already. Both methods use one formula, `w * x + (1 - w) * x'`: `w` is
+    constant over the image, or zero inside a box. The target's share is the exact mean
+    of `w`.
 
     Args:
       key: random key.

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jax import random
 
 AREAS = (0.02, 1 / 3)  # shares of the image
-ASPECTS = (0.3, 3.3)
+ASPECTS = (0.3, 3.3)  # height / width of a box
 
 
 def erase(key: jax.Array, images: jax.Array, probability: float) -> jax.Array:
     """Fill a box of some images with random levels (Zhong et al. 2020).
 
-    A box that is longer than the image is clipped to it, where the authors draw again.
+    A box that is longer than the image is clipped to it; the authors draw it again.
 
     Args:
       key: random key.
@@ -39,7 +39,7 @@ def erase(key: jax.Array, images: jax.Array, probability: float) -> jax.Array:
         return (offset >= 0) & (offset < sides[:, axis, None]) & is_erased
 
     box = is_inside(0, height)[:, :, None] & is_inside(1, width)[:, None]
-    # Four levels a 32-bit word: `bits` of uint8 takes five times as long.
+    # Draw four levels per 32-bit word: `bits` of uint8 takes five times as long.
     words = random.bits(level_key, (-(-images.size // 4),), jnp.uint32)
     levels = jax.lax.bitcast_convert_type(words, jnp.uint8).ravel()[: images.size]
     levels = levels.reshape(images.shape).astype(images.dtype)

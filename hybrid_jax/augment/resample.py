@@ -1,9 +1,9 @@
-"""Resampling of images by affine matrices: three ways, by what the matrices may hold.
+"""Resampling of images by affine matrices: a function for each kind of matrix.
 
 Matrices `[B, 2, 3]` map points of the result to points of the image, as in `affine`.
-All ways give black outside of the image. They agree where several of them apply, but
-for `bilinear` where an image becomes smaller. Gathers beat batched products with
-interpolation matrices: on two CPU cores 3 to 6 times, from 256 to 224 and 128 px.
+All functions give black outside of the image. Where several of them apply, they agree,
+except for `bilinear` where an image becomes smaller. Gathers are 3 to 6 times as fast
+as batched products with interpolation matrices (two CPU cores, 256 to 224 and 128 px).
 """
 
 import math
@@ -24,7 +24,7 @@ def gather_pixels(images: jax.Array, matrices: jax.Array) -> jax.Array:
       `[B, H, W, C]` of the same type.
     """
     _, height, width, _ = images.shape
-    # Whole numbers are three times as fast as coordinates rounded down.
+    # Integer coordinates are three times as fast as rounding float coordinates down.
     linear = jnp.round(matrices[..., :2]).astype(jnp.int32)
     first = jnp.floor(matrices[..., :2].sum(-1) / 2 + matrices[..., 2])
     first = first.astype(jnp.int32)[..., None, None]
@@ -91,7 +91,7 @@ def bilinear(
     """Apply any affine maps, like Pillow's `transform(size, AFFINE, ..., BILINEAR)`.
 
     An image at least twice as large as the result both ways is first averaged down by
-    the whole factor, against aliasing; so a smaller crop of it is blurred.
+    the integer factor, against aliasing. A small crop of such an image is thus blurred.
     `jax.scipy.ndimage.map_coordinates` blends black into the border, and takes three
     times as long on two CPU cores; `dm_pix.affine_transform` takes 25 times as long.
 

@@ -1,1 +1,1 @@
-"""Ordinary classifiers of scikit-learn on an experiment's data, beside its networks."""
+"""Classic classifiers of scikit-learn on an experiment's data, as baselines."""

@@ -1,6 +1,6 @@
-"""Features that need no training with labels.
+"""Features of images that are computed without labels.
 
-Shapes: `N` images, `h w C` of each, `K` patches, `d` numbers in a patch.
+Shapes: N images, h x w pixels, C channels, F features, K patches, d numbers in a patch.
 """
 
 from collections.abc import Callable
@@ -9,16 +9,20 @@ import numpy as np
 
 Features = Callable[[np.ndarray], np.ndarray]  # `[N, h, w, C]` to `[N, F]`
 
-PATCHES = 20_000  # drawn to whiten, of which the first are compared with
-COMPARED = 400
+PATCHES = 20_000  # patches that are drawn to compute the whitening
+COMPARED = 400  # the first of these, which images are compared with
 BLOCK = 32  # images at once
 
 
 def pixels(images: np.ndarray, seed: int) -> Features:
-    """Scale pixels by one mean and deviation, so that `|x|^2` is 1 on average.
+    """Return features that are scaled pixels, with `|x|^2` equal to 1 on average.
 
-    Distances then depend neither on contrast nor on the number of pixels, and one grid
-    of parameters suits all data sets.
+    All pixels share one mean and one standard deviation. So distances do not depend on
+    contrast or on the number of pixels, and one grid of parameters suits all data sets.
+
+    Args:
+      images: training images `[N, h, w, C]`.
+      seed: not used.
     """
     del seed
     mean, std = images.mean(), images.std() or 1.0
@@ -27,11 +31,15 @@ def pixels(images: np.ndarray, seed: int) -> Features:
 
 
 def random_patches(images: np.ndarray, seed: int) -> Features:
-    """Compare whitened patches with random ones of the given images.
+    """Return features that compare whitened patches with random patches.
 
-    A patch at every position is whitened (ZCA), and compared with 400 random ones by
-    the triangle activation `max(0, mean_k z - z_k)` of its distances `z`. Sums over the
-    four quadrants are the features.
+    The patch at every position is whitened (ZCA). Its distances `z` to 400 random
+    patches of the training images give activations `max(0, mean_k z - z_k)`. The
+    features are the sums of the activations over the four quadrants of the image.
+
+    Args:
+      images: training images `[N, h, w, C]`.
+      seed: seed of the random patches.
 
     Source: Coates, Lee & Ng 2011, An Analysis of Single-Layer Networks; random patches
     instead of means as in Coates & Ng 2011, The Importance of Encoding Versus Training.
@@ -71,7 +79,7 @@ def _windows(images: np.ndarray, side: int) -> np.ndarray:
 
 
 def _normalize(patches: np.ndarray) -> np.ndarray:
-    """Bring the contrast of patches `[K, d]` from 0 to 255 to 1, weak noise aside."""
+    """Scale patches `[K, d]` from 0 to 255 to contrast 1; weak noise stays weaker."""
     centered = patches - patches.mean(1, keepdims=True)
     return centered / np.sqrt(centered.var(1, keepdims=True) + 10)
 

@@ -1,4 +1,4 @@
-"""The images of a split as one small float array, which classic methods take."""
+"""Shrink the images of a split to one small float array for classic methods."""
 
 import jax
 import numpy as np
@@ -8,17 +8,17 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Split, Splits
 from hybrid_jax.data.lazy_images import parallel_map
 
-LONGEST_SIDE = 32  # pixels; more cost time, and classic methods see no more in them
+LONGEST_SIDE = 32  # pixels; larger images take more time and help these methods little
 BLOCK = 256
 
 
 def feature_size(splits: Splits, config: DataConfig) -> tuple[int, int]:
-    """Return `(height, width)` that images are shrunk to: at most 32 px a side.
+    """Return the `(height, width)` to shrink images to: at most 32 px on each side.
 
     Images are not enlarged, whatever `config.data.image_size` is.
     """
     height, width = splits.image_size
-    if splits.train.extents is not None:  # an array is larger than the image in it
+    if splits.train.extents is not None:  # stored arrays are larger than their images
         height, width = config.image_size
     scale = min(1.0, LONGEST_SIDE / max(height, width))
     return max(1, round(scale * height)), max(1, round(scale * width))
@@ -30,10 +30,10 @@ def shrink_images(
     """Return all images of a split, float32 `[N, h, w, C]` from 0 to 255.
 
     Args:
-      split: resident or not.
-      size: `(h, w)`.
-      config: of the data set; says how images of another shape fit.
-      title: of a progress bar.
+      split: split of the data set.
+      size: `(h, w)` to shrink to.
+      config: config of the data set; its `fit` is for images of another aspect ratio.
+      title: name of the split in the progress bar.
 
     Raises:
       UserError: names an image that cannot be read.

@@ -1,4 +1,4 @@
-"""Table of the methods: features, classifier, and parameters to choose among."""
+"""A table of the methods: features, classifier, and parameters to choose from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,15 +17,15 @@ from hybrid_jax.baselines.features import Features, pixels, random_patches
 
 
 class Baseline(NamedTuple):
-    """A method.
+    """A row of `BASELINES`.
 
     Attributes:
-      title: for tables.
-      features: makes a function from images to features out of training images and a
-        seed; it sees no labels.
-      classifier: makes an untrained one of scikit-learn.
-      grid: values of its parameters to choose among.
-      most: training images; more would take long, and are left out.
+      title: name in tables.
+      features: maps training images and a seed to a function from images to features;
+        it sees no labels.
+      classifier: creates an untrained classifier of scikit-learn.
+      grid: values of the classifier's parameters to choose from.
+      most: largest number of training images; others are left out to save time.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Baseline(NamedTuple):
 
 
 class RbfSvm(SVC):
-    """SVM whose RBF kernel is a matrix product, many times as fast as libsvm's own."""
+    """An SVM whose RBF kernel is a matrix product, many times as fast as libsvm's."""
 
     def __init__(self, C: float = 1.0, gamma: float = 1.0) -> None:
         super().__init__(C=C, gamma=gamma)
@@ -47,7 +47,7 @@ class RbfSvm(SVC):
         return super().fit(X, y)
 
 
-# Measured on two cores: with as many images of 32x32 px, each takes a few minutes.
+# On two cores, each method takes a few minutes for `most` images of 32x32 px.
 BASELINES: dict[str, Baseline] = {
     "knn": Baseline(
         "k nearest neighbors",

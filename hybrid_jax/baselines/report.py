@@ -1,4 +1,4 @@
-"""Results of baselines as a table on the screen, as CSV and as JSON."""
+"""Show the results of baselines as a table, and format them as CSV and JSON."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from hybrid_jax.errors import escape
 
 
 def show(console: Console, report: Report) -> None:
-    """Print the results, and what was left out."""
+    """Print the results, and notes on what was left out."""
     height, width = report.image_size
     counts = [f"{n:,} {images_of_split(name)}" for name, n in report.images.items()]
     lines = [f"{report.data}: {', '.join(counts)}, seen at {height}x{width} px"]
@@ -56,12 +56,12 @@ def parameters(result: Result) -> str:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Return everything, accuracies as shares of 1."""
+    """Return the whole report as a dict for JSON, accuracies as shares of 1."""
     return report._asdict() | {"results": [row._asdict() for row in report.results]}
 
 
 def as_csv(report: Report) -> str:
-    """Format a line a method, accuracies as shares of 1."""
+    """Return CSV with a row for each method, accuracies as shares of 1."""
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     table.writerow(

@@ -1,4 +1,4 @@
-"""Choose each method's parameters on validation images, train it again, and test it."""
+"""Choose the parameters of each method on validation images, train it, and test it."""
 
 import time
 import warnings
@@ -21,37 +21,38 @@ from hybrid_jax.errors import UserError, plural
 
 FOLDS = 5
 CONFIDENCE = 0.95
-BLOCK = 1000  # test images at once: kernels of all would not fit in memory
+BLOCK = 1000  # test images at once; the kernel of all would not fit in memory
 
 
 class Part(NamedTuple):
-    """Images float32 `[N, h, w, C]` from 0 to 255, and labels `[N]`."""
+    """Images, float32 `[N, h, w, C]` from 0 to 255, and labels `[N]`."""
 
     images: np.ndarray
     labels: np.ndarray
 
     def take(self, rows: np.ndarray) -> "Part":
-        """Return some of the images."""
+        """Return the images at some rows, with their labels."""
         return Part(self.images[rows], self.labels[rows])
 
     def join(self, other: "Part") -> "Part":
-        """Return these images and others."""
+        """Return these images and those of another part."""
         return Part(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
 
 class Result(NamedTuple):
-    """What a method reached.
+    """The result of a method.
 
     Attributes:
       method: key of `BASELINES`.
-      title: of the method.
-      parameters: those that were best on validation images.
-      validation_accuracy: of these, trained without the validation images; of
-        cross-validation, the mean over folds.
-      test_accuracy: of the method trained again on all; None without a test split.
-      test_interval: its 95 % Wilson interval; None likewise.
-      train_images: that it was trained on in the end.
-      seconds: to choose, train and test.
+      title: name of the method in tables.
+      parameters: parameters that were best on validation images.
+      validation_accuracy: accuracy of these parameters, trained without the validation
+        images; with cross-validation, the mean over folds.
+      test_accuracy: accuracy after training again on training and validation images;
+        None without a test split.
+      test_interval: 95 % Wilson interval of it; None without a test split.
+      train_images: number of images in the last training.
+      seconds: time to choose, train and test.
       notes: what was left out or did not converge.
     """
 
@@ -67,16 +68,16 @@ class Result(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The results on a data set.
+    """The results of all methods on a data set.
 
     Attributes:
-      data: its name.
-      images: how many each split has.
-      image_size: `(height, width)` that methods saw.
-      chosen_on: what the parameters were chosen on, in words.
-      trained_on: what each method was trained on in the end, in words.
-      notes: on the data.
-      results: a method each.
+      data: name of the data set.
+      images: number of images in each split.
+      image_size: `(height, width)` of the images that methods were given.
+      chosen_on: images that the parameters were chosen on, in words.
+      trained_on: images of the last training, in words.
+      notes: notes on the data.
+      results: one result for each method.
     """
 
     data: str
@@ -94,13 +95,13 @@ def run_baselines(
     methods: Sequence[str],
     report: Callable[[str], Any] = lambda _: None,
 ) -> Report:
-    """Run some methods on a data set, on its splits as training has them.
+    """Run methods on a data set, with the same splits as training.
 
     Args:
-      config: of the data set.
-      seed: of random features, folds and subsets.
+      config: config of the data set.
+      seed: seed of random features, folds and subsets.
       methods: keys of `BASELINES`.
-      report: told what is being done.
+      report: called with a line about the current work.
 
     Raises:
       UserError: the data set cannot be loaded, or has only one class.
@@ -149,7 +150,7 @@ def _check_classes(splits: Splits) -> None:
 def _run(
     name: str, parts: dict[str, Part], seed: int, report: Callable[[str], Any]
 ) -> Result:
-    """Choose parameters of a method, train it on all, and test it."""
+    """Choose the parameters of a method, train it again, and test it."""
     baseline, start = BASELINES[name], time.perf_counter()
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
@@ -184,7 +185,7 @@ def _run(
 
 
 def _tested(right: int, count: int) -> tuple[float, tuple[float, float]]:
-    """Return an accuracy and its Wilson interval."""
+    """Return the accuracy for a number of right answers, and its Wilson interval."""
     interval = binomtest(right, count).proportion_ci(CONFIDENCE, method="wilson")
     return right / count, (float(interval.low), float(interval.high))
 
@@ -192,7 +193,7 @@ def _tested(right: int, count: int) -> tuple[float, tuple[float, float]]:
 def _choose(
     baseline: Baseline, parts: dict[str, Part], seed: int, notes: list[str]
 ) -> tuple[dict[str, Any], float]:
-    """Return the best parameters, the first of equals, and their accuracy."""
+    """Return the best parameters, of equal ones the first, and their accuracy."""
     folds, scores = list(_folds(parts, seed)), []
     fewest = min(len(train.labels) for train, _ in folds)
     candidates = [
@@ -218,14 +219,14 @@ def _choose(
 
 
 def _folds(parts: dict[str, Part], seed: int) -> Iterator[tuple[Part, Part]]:
-    """Yield what to train on and what to validate on."""
+    """Yield images to train on and images to validate on."""
     train = parts["train"]
     if "validation" in parts:
         yield train, parts["validation"]
         return
     folds = StratifiedKFold(_count_folds(train.labels), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # A class of fewer images than folds lacks in some of them.
+        # A class with fewer images than folds is missing in some of them.
         warnings.simplefilter("ignore", UserWarning)
         divided = list(folds.split(train.labels, train.labels))
     for fitted, held in divided:
@@ -233,29 +234,31 @@ def _folds(parts: dict[str, Part], seed: int) -> Iterator[tuple[Part, Part]]:
 
 
 def _count_folds(labels: np.ndarray) -> int:
-    """Return 5, or fewer where no class has as many images."""
+    """Return `FOLDS`, or fewer if no class has that many images, but at least 2."""
     return max(2, min(FOLDS, int(np.bincount(labels).max())))
 
 
 def _limit(part: Part, baseline: Baseline, seed: int, notes: list[str]) -> Part:
-    """Return a share of each class, and note it, where all would take long."""
+    """Return a share of each class, with a note, if all images would take too long."""
     count = len(part.labels)
     if count <= baseline.most:
         return part
     rows = stratified_subset(part.labels, baseline.most / count, 0, seed)
-    notes.append(f"{len(rows):,} of {count:,} training images, alike of each class")
+    notes.append(
+        f"{len(rows):,} of {count:,} training images, the same share of each class"
+    )
     return part.take(rows)
 
 
 def _train(
     baseline: Baseline, parameters: dict[str, Any], x: np.ndarray, labels: np.ndarray
 ) -> Any:
-    """Return a classifier that is trained on features `[N, F]`."""
+    """Return a classifier trained on features `[N, F]` and labels `[N]`."""
     return clone(baseline.classifier()).set_params(**parameters).fit(x, labels)
 
 
 def _count_right(model: Any, features: Features, part: Part) -> int:
-    """Return how many images are classified right, block by block."""
+    """Count the images that are classified correctly, block by block."""
     return sum(
         int((model.predict(features(part.images[i : i + BLOCK])) == labels).sum())
         for i in range(0, len(part.labels), BLOCK)

@@ -1,5 +1,5 @@
-"""Chips that are not here: compile an experiment's programs for one, and count.
+"""Bound the speed of an experiment on chips that this machine lacks.
 
-XLA compiles for a TPU or an NVIDIA GPU on a machine without one. What a program moves
-through memory and computes can then be read in it, and bounds how fast it can be.
+XLA compiles for a TPU or an NVIDIA GPU on a machine without one. The compiled program
+shows how many bytes it moves and how much it computes, which bounds its speed.
 """

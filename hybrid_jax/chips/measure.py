@@ -1,4 +1,4 @@
-"""Compile an experiment's programs for chips that are not here, and read them."""
+"""Compile an experiment's programs for chips that this machine lacks; count bytes."""
 
 import math
 import re
@@ -33,11 +33,11 @@ class Compiled(NamedTuple):
     """A program that was compiled for a chip.
 
     Attributes:
-      text: of the program.
-      memory: bytes of a chip that it is planned with.
-      seconds: that it took to compile.
+      text: text of the program.
+      memory: bytes that are planned on each chip.
+      seconds: time that it took to compile.
       batch_size: images of a step, over all chips.
-      flops: of products in a step, over all chips.
+      flops: FLOPs of products in a step, over all chips.
     """
 
     text: str
@@ -52,10 +52,10 @@ def measure_target(
     target: Target,
     report_progress: Callable[[str], None] = lambda activity: None,
 ) -> dict:
-    """Compile the training and the evaluation step of an experiment, and count.
+    """Compile an experiment's training and evaluation steps; count bytes and FLOPs.
 
     Args:
-      config: validated.
+      config: a validated config.
       target: chips to compile for.
       report_progress: called with the name of each activity, as it begins.
 
@@ -63,7 +63,7 @@ def measure_target(
       What `hybrid-jax benchmark --target --json` writes.
 
     Raises:
-      UserError: the chips cannot be compiled for, or no step fits into their memory.
+      UserError: there is no compiler for the chips, or no step fits into their memory.
     """
     if config.parallel.kind == "pmap":
         raise UserError(
@@ -101,7 +101,7 @@ def measure_target(
 
 
 def _load(config: Config, chip: Chip) -> data.Splits:
-    """Load a data set as a run on the chip would: on it, or streamed to it."""
+    """Load a data set as a run on the chip would: resident, or streamed."""
     splits = data.load(config.data)
     size = sum(math.prod(split.shape) for split in splits.values())
     loader = "resident" if size <= SHARE * chip.memory else "stream"
@@ -113,10 +113,10 @@ def _load(config: Config, chip: Chip) -> data.Splits:
 def _compile_what_fits(
     experiment: Experiment,
 ) -> tuple[Experiment, dict[str, Compiled]]:
-    """Compile the step of a batch, or of half as many images until one fits.
+    """Compile the programs, with the batches halved until they fit.
 
     Raises:
-      UserError: none fits.
+      UserError: no batch fits.
     """
     while True:
         try:
@@ -151,16 +151,16 @@ def _compile(experiment: Experiment) -> dict[str, Compiled]:
         )
         found = {"train": _read(train, order.batch_size, flops)}
         if evaluator is not None:
-            each = 2 * cost(experiment.model, splits.channels).macs
+            flops_per_image = 2 * cost(experiment.model, splits.channels).macs
             size = evaluator.batch_size
-            found["eval"] = _read(evaluator.program, size, each * size)
+            found["eval"] = _read(evaluator.program, size, flops_per_image * size)
     return found
 
 
 def _read(program: Program, batch_size: int, flops: int) -> Compiled:
     compiled = program.wait()
     text, memory = compiled.as_text() or "", planned_memory(compiled)
-    assert memory is not None  # CPUs alone may have none
+    assert memory is not None  # only a CPU may have no plan
     return Compiled(text, memory, program.compile_seconds, batch_size, flops)
 
 
@@ -221,6 +221,6 @@ def _part(kernel: Kernel) -> str:
 
 
 def _operation(kernel: Kernel) -> str:
-    """Return kind and source of a kernel, equal for equal blocks."""
+    """Return kind and source of a kernel, without the numbers of blocks."""
     path = re.sub(r"_block\d+", "", kernel.instruction.module_path)
     return f"{kernel.kind} {path} {kernel.instruction.direction}"

@@ -1,4 +1,4 @@
-"""What chips that are not here would do, as tables on the screen."""
+"""Print the numbers of chips that this machine lacks, as tables on the screen."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -23,8 +23,8 @@ def print_report(console: Console, numbers: dict) -> None:
     )
     if numbers["batch_size"] < numbers["asked_batch_size"]:
         say(
-            f"A step of {numbers['asked_batch_size']} images does not fit, and one of "
-            f"{numbers['batch_size']} does: its numbers follow"
+            f"A step of {numbers['asked_batch_size']} images does not fit. These are "
+            f"the numbers of a step of {numbers['batch_size']} images, which fits"
         )
     for name, title in PROGRAMS.items():
         if name in numbers:

@@ -1,4 +1,4 @@
-"""What each chip has, from its maker's data sheet."""
+"""Memory, bandwidth and FLOP/s of each chip, from its maker's data sheet."""
 
 from typing import NamedTuple
 
@@ -10,12 +10,12 @@ class Chip(NamedTuple):
     """A chip that programs can be compiled for.
 
     Attributes:
-      name: as users write it.
-      platform: of XLA, `tpu` or `cuda`.
-      device_kind: as jax calls the device.
+      name: name that users write.
+      platform: platform of XLA, `tpu` or `cuda`.
+      device_kind: jax's name of the device.
       memory: bytes that a program may use.
-      bandwidth: of that memory, bytes a second.
-      topology: of one machine, in XLA's words; "" for GPUs.
+      bandwidth: bytes per second that this memory reads and writes.
+      topology: XLA's name for the arrangement of chips in one machine; "" for GPUs.
     """
 
     name: str
@@ -29,11 +29,13 @@ class Chip(NamedTuple):
         """Return the peak FLOP/s of products in a dtype.
 
         Raises:
-          UserError: the chip has none.
+          UserError: the chip has no products in this dtype.
         """
         known = data_sheet_flops(self.device_kind, dtype)
         if known is None:
-            raise UserError(f"{self.name} has no products in {dtype}")
+            raise UserError(
+                f"{self.name} has no products in {dtype}: give another --config.dtype"
+            )
         return known
 
 

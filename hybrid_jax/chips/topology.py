@@ -1,7 +1,7 @@
-"""Devices that are not here, for XLA's compilers alone.
+"""Describe devices that this machine lacks, so that XLA can compile for them.
 
-A TPU's compiler is in the package libtpu, and a GPU's in jax's CUDA plugin. Either
-takes a description of the chips in place of the chips.
+The compiler for TPUs is in the package libtpu, and that for GPUs in jax's CUDA plugin.
+Each takes a description of the chips instead of the chips.
 """
 
 import os
@@ -14,18 +14,18 @@ from hybrid_jax.chips.specs import CHIPS, Chip
 from hybrid_jax.errors import UserError
 from hybrid_jax.extras import import_extra
 
-# libtpu would ask Google's servers which machine it is on, and wait for them.
+# Otherwise libtpu asks Google's servers which machine it is on, and waits for them.
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
 FLAGS = "XLA_FLAGS"
-# Without the GPU nothing can be timed, so XLA may not try its own matrix products
-# against the library's. A run on the GPU does.
+# Without the GPU, XLA cannot time its own matrix products against the library's, so it
+# must not try. A run on the GPU does.
 GPU_FLAGS = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
-# What XLA asks of a GPU, by compute capability: NVIDIA's CUDA programming guide,
-# "Technical specifications per compute capability", and data sheets.
+# The facts that XLA needs of a GPU. Source: NVIDIA's CUDA programming guide, "Technical
+# specifications per compute capability", and data sheets.
 GPUS: Mapping[str, dict[str, Any]] = {
     "a100": {
         "capability": (8, 0),
@@ -51,11 +51,11 @@ CUDNN = (9, 10, 0)
 
 
 class Target(NamedTuple):
-    """What a user asks to compile for.
+    """The chips that a user asks to compile for.
 
     Attributes:
-      chip: its kind.
-      topology: of several chips, as XLA writes it; "" for one chip.
+      chip: kind of chip.
+      topology: arrangement of several chips, as XLA writes it; "" for one chip.
     """
 
     chip: Chip
@@ -69,7 +69,7 @@ def parse_target(text: str) -> Target:
     """Read `CHIP` or `CHIP:TOPOLOGY`, such as `v5e:4x4` or `h100:8`.
 
     Raises:
-      UserError: no such chip, or no such arrangement of them.
+      UserError: there is no such chip, or no such arrangement of chips.
     """
     name, colon, topology = text.lower().partition(":")
     if name not in CHIPS:
@@ -83,7 +83,7 @@ def parse_target(text: str) -> Target:
 
 
 def prepare_process(target: Target) -> None:
-    """Set what compilers read once; call it before anything runs in jax."""
+    """Set environment variables that compilers read once; call it before jax runs."""
     os.environ.update(ENVIRONMENT)
     given = os.environ.pop(FLAGS, "")
     if target.chip.platform == "cuda":
@@ -99,7 +99,7 @@ def describe_devices(target: Target) -> list[Any]:
     """Return devices to compile for: one chip, or all of a topology.
 
     Raises:
-      UserError: a compiler is not installed, or knows no such topology.
+      UserError: the compiler is not installed, or does not know the topology.
     """
     chip = target.chip
     if chip.platform == "tpu":
@@ -114,7 +114,7 @@ def describe_devices(target: Target) -> list[Any]:
         described = topologies.get_topology_desc(
             platform=chip.platform, **_description(target)
         )
-    except Exception as error:  # of many kinds, by compiler and version
+    except Exception as error:  # compilers and versions raise many kinds
         reason = str(error).strip().splitlines()[0] if str(error) else repr(error)
         raise UserError(f"--target={target} cannot be compiled for: {reason}") from None
     return list(described.devices) if target.topology else [described.devices[0]]
@@ -132,7 +132,7 @@ def _description(target: Target) -> dict[str, str]:
 
 
 def _gpu_description(chip: Chip) -> str:
-    """Return what XLA asks of a GPU, as text of its protocol buffer."""
+    """Return the facts that XLA needs of a GPU, as text of its protocol buffer."""
     facts = dict(GPUS[chip.name])
     major, minor = facts.pop("capability")
     facts |= {

@@ -2,10 +2,10 @@
 
 A kernel is an instruction that runs by itself: it reads its operands from memory and
 writes its results there, each once. So the sum over all kernels, divided by the
-bandwidth, is the least time that this program can take, but for what a GPU's cache
-holds from one kernel to the next. What a kernel only slices or looks up counts with the
-part that it reads. On TPUs, arrays are padded to tiles, and XLA puts some into memory
-on the chip, which is not counted.
+bandwidth, is the least time that the program can take, except for data that a GPU's
+cache holds from one kernel to the next. If a kernel only slices an operand or looks
+rows up in it, only the part that is read counts. On TPUs, arrays are padded to tiles,
+and XLA puts some arrays into memory on the chip, which does not count.
 """
 
 import math
@@ -18,7 +18,7 @@ from hybrid_jax.profiling.hlo import Instruction, Program
 _ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,<=]*)\](?:\{([^}]*)\})?")
 BITS = {"pred": 8, "bf16": 16, "token": 0, "opaque": 0}
 
-# What moves no bytes, or has moved them when it began.
+# Instructions that move no bytes, or whose start has moved them.
 FREE = {
     "parameter",
     "tuple",
@@ -46,12 +46,12 @@ LAYOUT = {"copy", "transpose", "reshape", "convert"}  # moves that compute nothi
 
 
 class Kernel(NamedTuple):
-    """A kernel, and what it moves.
+    """A kernel, and the bytes that it moves.
 
     Attributes:
-      instruction: that it runs.
-      bytes: read and written, each time.
-      numbers: those of them that are no padding.
+      instruction: the instruction that it runs.
+      bytes: bytes that one run reads and writes.
+      numbers: bytes without padding.
       runs: how often it runs in a step.
     """
 
@@ -80,7 +80,7 @@ class Kernel(NamedTuple):
 
     @property
     def is_layout(self) -> bool:
-        """Whether it changes the place or type of numbers alone."""
+        """Whether it only moves numbers or changes their type."""
         name = self.instruction.kind.removesuffix("-start")
         return name in LAYOUT or self.instruction.name.startswith(
             ("copy", "transpose", "bitcast_concatenate")
@@ -90,8 +90,8 @@ class Kernel(NamedTuple):
 def count_kernels(program: Program) -> list[Kernel]:
     """List the kernels of a program, in order.
 
-    The steps of a run are a loop that runs as often as its caller says. Such a loop
-    counts once, and what is beside it, once for all steps, is left out.
+    The steps of a run are a loop that runs as often as its caller says. One step of the
+    loop is counted. What runs once for all steps, beside the loop, is left out.
     """
     entry = program.computations[program.entry]
     steps = [each for each in entry if each.kind == "while" and each.trips is None]
@@ -101,9 +101,13 @@ def count_kernels(program: Program) -> list[Kernel]:
 
 
 def array_bytes(shape: str, padded: bool = True) -> int:
-    """Return the bytes of memory of the arrays of a shape, as a program's text has it.
+    """Return the bytes that arrays take in main memory.
 
-    Those in another memory than the main one, such as a TPU's on-chip one, are 0.
+    An array in another memory, such as a TPU's memory on the chip, counts as 0 bytes.
+
+    Args:
+      shape: shape and layout of an array, or of a tuple, in a program's text.
+      padded: whether to count the padding to tiles.
     """
     return sum(_bytes_of(match, padded) for match in _ARRAY.finditer(shape))
 
@@ -135,7 +139,7 @@ def _kernels(
             trips = runs * (each.trips or 1)
             called = [program.computations[n] for n in each.called]
             inside = [[*_kernels(program, body, trips)] for body in called]
-            # Of several branches, the one that moves most.
+            # Of several branches, only the one that moves most bytes counts.
             yield from max(inside, key=lambda ks: sum(k.total for k in ks), default=[])
         else:
             moved, numbers = (
@@ -147,7 +151,7 @@ def _kernels(
 def _without_scratch(
     instructions: Sequence[Instruction],
 ) -> Callable[[Instruction], Instruction]:
-    """Return what leaves out the results of a library's call that nothing takes."""
+    """Return a function that removes the unused results of a library's call."""
     taken = {(each.operands[0], each.element) for each in instructions if each.operands}
 
     def leave_out(call: Instruction) -> Instruction:
@@ -192,7 +196,7 @@ def _is_parameter(instruction: Instruction) -> bool:
 
 
 def _read(inside: Sequence[Instruction], parameter: Instruction, padded: bool) -> int:
-    """Return the bytes of a parameter that are read: of slices, those of the slices."""
+    """Return the bytes of a parameter that are read; if it is sliced, of the slices."""
     whole = array_bytes(parameter.result, padded)
     users = [each for each in inside if parameter.name in each.operands]
     if not all(
@@ -204,7 +208,7 @@ def _read(inside: Sequence[Instruction], parameter: Instruction, padded: bool) -
 
 
 def _written(names: dict[str, Instruction], root: Instruction, padded: bool) -> int:
-    """Return the bytes that are written: of an update in place, those of the update."""
+    """Return the bytes that are written; for an update in place, of the update."""
     if root.kind == UPDATE and root.operands[1] in names:
         return array_bytes(names[root.operands[1]].result, padded)
     return 0 if _is_parameter(root) else array_bytes(root.result, padded)

@@ -1,1 +1,1 @@
-"""The subcommands of `hybrid-jax`, a file each."""
+"""The subcommands of `hybrid-jax`, one in each file."""

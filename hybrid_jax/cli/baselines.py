@@ -1,22 +1,21 @@
-r"""Test ordinary classifiers on an experiment's data, beside its network.
+r"""Test classic classifiers on an experiment's data, to compare with its network.
 
   hybrid-jax baselines --config=digits
   hybrid-jax baselines --config=cifar10 --config.data.protocol=deic \
       --methods=knn,svm --json=baselines.json
 
-Runs scikit-learn's k nearest neighbors, SVM with an RBF kernel, logistic
-regression, and random features: whitened patches, compared with random ones.
-Each chooses its parameters on the validation split (by cross-validation, where
-there is none), trains again on training and validation images, and is tested
-once. Images of more than 32 px a side are shrunk to that. Where all images
-would take long, a method trains on a share of each class, and says so.
+Runs k nearest neighbors, an SVM with an RBF kernel, logistic regression, and a
+ridge classifier on random features (distances of whitened patches). Each method
+chooses its parameters on the validation split, or by cross-validation if there
+is none. Then it trains on training and validation images, and is tested once.
+Images are shrunk to at most 32 px a side. If all images would take too long, a
+method trains on a share of each class, and says so.
 
-  --config=FILE[:MODEL]  experiment; only its fields config.data and
-                         config.seed matter
+  --config=FILE[:MODEL]  experiment; uses only config.data and config.seed
   --config.FIELD=VALUE   change a field; `hybrid-jax fields data` lists them
   --methods=NAMES        some of knn, svm, logistic, patches [all]
   --json=FILE            write the results to a file; - is standard output
-  --csv=FILE             write them as a table; - is standard output
+  --csv=FILE             write a table to a file; - is standard output
   --flagfile=FILE        read more flags from a file, one on each line
 
 Exit code: 0, or 2 for an error that you can fix.
@@ -37,7 +36,7 @@ OPTIONS = (
 
 
 def run(call: Call) -> None:
-    """Run the methods, print a table, and write what is asked for.
+    """Run the methods, print a table, and write the files that were asked for.
 
     Raises:
       UserError: something that the user can fix.
@@ -70,17 +69,17 @@ def run(call: Call) -> None:
 
 
 def _methods(text: str, table: dict) -> list[str]:
-    """Return the methods that a flag names; all if it is empty.
+    """Return the methods that a flag names; all if the flag is empty.
 
     Raises:
-      UserError: names one that there is not.
+      UserError: a method does not exist.
     """
     names = list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
     for name in names:
         if name not in table:
             raise UserError(
-                f"--methods={text}: there is no {name!r}{closest(name, table)}; there "
-                f"are {', '.join(table)}"
+                f"--methods={text}: there is no {name!r}{closest(name, table)}; choose "
+                f"from {', '.join(table)}"
             )
     return names or list(table)
 

@@ -1,20 +1,22 @@
-r"""Measure how fast an experiment trains, here or on a chip that is not here.
+r"""Measure how fast an experiment trains, or what bounds it on another chip.
 
   hybrid-jax benchmark --config=digits
   hybrid-jax benchmark --config=cifar10:coatnet_0 \
       --config.train.batch_size=256 --json=speed.json --target=v5e
 
-Loads the data, compiles and runs steps as training does. Prints images per
+Loads the data, and compiles and runs steps as training does. Prints images per
 second, model FLOPs utilization (MFU), memory, and the time to the first step.
-With a target, compiles alone, and prints bounds: bytes moved, memory, batch.
+With --target, only compiles for that chip, which need not be here. Prints the
+bytes moved, memory, the largest batch, and a bound on the speed.
 
   --config=FILE[:MODEL]  experiment, and a model to replace the file's own
   --config.FIELD=VALUE   change a field; `hybrid-jax fields` lists them
   --seconds=S            how long to train, without compilation [10]
   --json=FILE            write the numbers to a file; - is standard output
   --profile=DIR          trace some steps, and print what takes most time;
-                         open it in TensorBoard or at ui.perfetto.dev
-  --target=CHIP[:CHIPS]  v5e, v5p, v6e, a100, h100, h200; v5e:4x4, h100:8
+                         open DIR in TensorBoard or at ui.perfetto.dev
+  --target=CHIP[:CHIPS]  v5e, v5p, v6e, a100, h100 or h200; several chips as
+                         v5e:4x4 or h100:8
   --flagfile=FILE        read more flags from a file, one on each line
 
 Exit code: 0, or 2 for an error that you can fix.
@@ -65,7 +67,7 @@ def run(call: Call) -> None:
     check_local("--profile", profile)
     from rich.console import Console
 
-    # The numbers alone go to the standard output if they are to be written there.
+    # With --json=-, standard output must hold nothing but the JSON.
     console = Console(highlight=False, stderr=file == "-")
     if target is not None:
         numbers = _compile_for(console, config, target)

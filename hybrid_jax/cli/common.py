@@ -16,9 +16,9 @@ from hybrid_jax.paths import remove_links
 
 HELP = {"--help", "-h", "-?", "--helpfull", "--helpshort", "-help"}
 
-# Has glibc take large allocations in pages of 2 MB, where the kernel has them.
+# glibc allocates large arrays in pages of 2 MB, if the kernel has them.
 MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-# LLVM takes a sixth longer to compile unrolled loops, and they run no faster.
+# Unrolled loops take LLVM a sixth longer to compile, and run no faster.
 XLA_FLAGS = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling=true"
 RESUME = "run the same command to resume"
 
@@ -29,7 +29,7 @@ class Call(NamedTuple):
     Attributes:
       program: the words that start the program, as the user types them.
       name: the subcommand; empty if the user named none.
-      arguments: what follows.
+      arguments: the words after the program and the subcommand.
     """
 
     program: tuple[str, ...]
@@ -46,10 +46,10 @@ class Command(NamedTuple):
     """A subcommand.
 
     Attributes:
-      text: its help, which fits a screen.
-      run: does what a call asks for; returns the exit code, None for 0.
-      after_interruption: what to say after Ctrl-C.
-      computes: whether to call `restart_with_settings`.
+      text: the help, at most 24 lines of 80 columns.
+      run: executes a call; returns the exit code, None for 0.
+      after_interruption: end of the message after Ctrl-C.
+      computes: whether to restart the process with `restart_with_settings`.
     """
 
     text: str
@@ -59,7 +59,7 @@ class Command(NamedTuple):
 
 
 def is_config(word: str) -> bool:
-    """Return whether a word belongs behind `--config=`."""
+    """Return whether a word looks like a config file, with or without a model."""
     return word.partition(":")[0].endswith(".py")
 
 
@@ -67,7 +67,7 @@ def read_call(argv: list[str] | None) -> Call:
     """Split a command line into program and arguments.
 
     Args:
-      argv: program and arguments; None takes those of this process.
+      argv: program and arguments; None uses those of this process.
     """
     program, *arguments = sys.argv if argv is None else argv
     module = sys.modules["__main__"].__spec__ if argv is None else None
@@ -81,7 +81,7 @@ def read_call(argv: list[str] | None) -> Call:
 
 
 def _short(program: str) -> str:
-    """Return the name of a program if the shell finds it by that, else its path."""
+    """Return the name of a program if the shell finds it by name, else its path."""
     name = Path(program).name
     return name if shutil.which(name) == program else program
 
@@ -104,8 +104,8 @@ def execute(command: Command, call: Call, owns_process: bool) -> int:
     Args:
       command: what to run.
       call: what the user typed.
-      owns_process: whether this process does nothing else, so that it may be
-        restarted and ended here.
+      owns_process: whether this process runs only this command, so that it may be
+        restarted and ended.
 
     Returns:
       The exit code.
@@ -121,7 +121,7 @@ def execute(command: Command, call: Call, owns_process: bool) -> int:
 
 
 def _exit_if_blocked(code: int) -> None:
-    """End the process here if a normal exit would wait forever.
+    """End the process at once if a normal exit would wait forever.
 
     Threads that compile cannot be stopped, and other hosts may be gone.
     """
@@ -146,35 +146,35 @@ def add_settings(environment: Mapping[str, str]) -> dict[str, str]:
 def restart_with_settings() -> None:
     """Restart this command with settings for CPUs, unless it has a value for `MALLOC`.
 
-    On a CPU, a dispatch of training steps takes hundreds of megabytes from the kernel
-    and returns them. In pages of 4 kB, this is a fifth of the time of a step. The C
-    library reads its settings before Python starts.
+    On a CPU, each dispatch of training steps allocates hundreds of megabytes and frees
+    them. With pages of 4 kB, this takes a fifth of the time of a step. The C library
+    reads its settings before Python starts, so the process must restart.
     """
     if sys.platform != "linux" or MALLOC.keys() & os.environ.keys():
         return
-    with contextlib.suppress(OSError):  # without huge pages it runs, only slower
+    with contextlib.suppress(OSError):  # without a restart, it only runs slower
         command = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, command, add_settings(os.environ))  # noqa: S606
 
 
 def guarded(run: Callable[[], int | None], after_interruption: str = RESUME) -> int:
-    """Run a command; print the errors that a user can fix, in one line each.
+    """Run a command, and print an error that the user can fix as one line.
 
     Args:
       run: the command; returns the exit code, None for 0.
-      after_interruption: what to say after Ctrl-C.
+      after_interruption: end of the message after Ctrl-C.
 
     Returns:
-      The exit code; 2 for errors that a user can fix.
+      The exit code; 2 for most errors that a user can fix.
     """
     with library_logs.print_library_warnings(), _escaped_output():
         try:
             return run() or 0
         except UserError as error:
-            # Spaces within a line stay: it may hold a command with somebody's paths.
+            # Spaces within a line stay, since it may contain a command with paths.
             lines = map(str.strip, str(error).splitlines())
             return _print_error(" ".join(lines), error.code)
-        except BrokenPipeError:  # the reader of our output, such as head, is gone
+        except BrokenPipeError:  # the reader of the output, such as head, has ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except OSError as error:
@@ -182,14 +182,14 @@ def guarded(run: Callable[[], int | None], after_interruption: str = RESUME) -> 
             text = f"{error.strerror}: {error.filename}" if named else str(error)
             return _print_error(text, 2)
         except KeyboardInterrupt as error:
-            code = getattr(error, "code", 130)  # an `Interrupted` has another one
+            code = getattr(error, "code", 130)  # `Interrupted` has its own code
             text = f"{str(error) or 'interrupted'}; {after_interruption}"
             return _print_error(text, code)
 
 
 @contextlib.contextmanager
 def _escaped_output() -> Iterator[None]:
-    """Escape letters that the terminal cannot show, such as those of file names."""
+    """Escape characters that the terminal cannot print, such as in file names."""
     streams = [s for s in (sys.stdout, sys.stderr) if hasattr(s, "reconfigure")]
     before = [stream.errors for stream in streams]
     for stream in streams:

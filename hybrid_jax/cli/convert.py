@@ -4,15 +4,16 @@
   hybrid-jax convert theirs.pth ours.safetensors --model=coatnet_0_rw
 
 The first argument is a .safetensors or .pth file, or the folder of a run. The
-second is the .safetensors file to write. Weights of this project become timm's.
-Weights of timm, and of the released Astroformer, become this project's.
+second is the .safetensors file to write. Weights of this project are converted
+to timm's names. Weights of timm, and of the released Astroformer, are converted
+to this project's names.
 
-  --checkpoint=WHICH  best, last, a step, all, or A,B: their mean [the tested]
-  --model=NAME        model of the weights, which files of timm do not name;
+  --checkpoint=WHICH  best, last, a step; all or A,B takes the mean [tested]
+  --model=NAME        name of the model, for files of timm, which lack it;
                       `hybrid-jax models` lists the names
-  --image-size=SIZE   size of images that the converted model is for, such as
-                      224 or 192x256 (height x width) [that of the source]
-  --to=NAMES          whose names to write, timm or hybrid_jax [the other's]
+  --image-size=SIZE   image size of the converted model, such as 224 or
+                      192x256 (height x width) [that of the source]
+  --to=NAMES          names to write: those of timm or hybrid_jax [the other]
   --flagfile=FILE     read more flags from a file, one on each line
 
 Train from either kind of file with --config.init_from=FILE.
@@ -32,7 +33,7 @@ OPTIONS = (
 
 
 def run(call: Call) -> None:
-    """Convert weights, and print what was done.
+    """Convert weights, and print a summary.
 
     Raises:
       UserError: something that the user can fix.

@@ -1,23 +1,24 @@
-"""Measure how much a network's answers change where images are shifted.
+"""Measure how much a network's outputs change when images are shifted.
 
   hybrid-jax equivariance --model=astroformer_pico
   hybrid-jax equivariance --workdir=runs/plain,runs/aps --precision=float64
 
-A model is compared with variants of itself: circular padding with a relative
-bias on the torus, low-pass or adaptive strides. Runs that differ in seeds alone
-are one row, with 95 % intervals. Prints errors under cyclic shifts, whether
-predictions stay, the Lie derivative, accuracy, and cost; by stage in the files.
+Compares a model with variants of itself: circular padding with a relative bias
+on the torus, and low-pass or adaptive strides. Runs that differ only in their
+seed form one row, with 95 % intervals. Prints errors under cyclic shifts, the
+share of unchanged predictions, the Lie derivative, accuracy and cost.
 
   --model=NAME           with random weights, on noise of 32 px
-  --workdir=DIR[,DIR]    folders of runs, on the images of their test split
+  --workdir=DIR[,DIR]    folders of runs, measured on their test split
   --checkpoint=WHICH     of runs: best, last, a step, all, or A,B [tested]
   --weights=KIND         of runs: trained, random, or both [both]
   --images=N             images for errors and derivatives [32]
-  --every-shift=N        images of which every shift is measured [4096 shifts]
+  --every-shift=N        images to measure every shift of [4096 shifts in all]
   --precision=TYPE       float32 or float64 [float32]
   --seed=N               of shifts, random weights and noise [0]
-  --output=DIR           new folder of JSON, CSV and figure [equivariance/NAME]
-  --config.FIELD=VALUE   config.model or data.image_size; of runs, free fields
+  --output=DIR           folder for results, also by stage [equivariance/NAME]
+  --config.FIELD=VALUE   with --model: change config.model or data.image_size;
+                         with --workdir: fields that change no result
   --flagfile=FILE        read more flags from a file, one on each line
 
 Exit code: 0, or 2 for an error that you can fix.
@@ -84,10 +85,10 @@ def run(call: Call) -> None:
 
 
 def _check_networks(values: dict[str, typing.Any]) -> list[str]:
-    """Return the folders of the runs; none of a model.
+    """Return the folders of the runs; an empty list for `--model`.
 
     Raises:
-      UserError: there is neither a model nor a run, or both, or one does not exist.
+      UserError: the command names no model or run, or both, or one that does not exist.
     """
     from hybrid_jax.cli import workdirs
     from hybrid_jax.models.registry import MODELS
@@ -100,7 +101,7 @@ def _check_networks(values: dict[str, typing.Any]) -> list[str]:
             raise UserError(f"no model is called {model!r}{closest(model, MODELS)}")
         for name, rest in (("checkpoint", ""), ("weights", "both")):
             if values[name] != rest:
-                raise UserError(f"--{name} is of a run: leave it out beside --model")
+                raise UserError(f"--{name} is for runs: leave it out with --model")
         return []
     found: list[str] = folders.split(",")
     for folder in found:
@@ -111,10 +112,10 @@ def _check_networks(values: dict[str, typing.Any]) -> list[str]:
 
 
 def _output(values: dict[str, typing.Any], workdirs: list[str]) -> Path:
-    """Return the folder for the results: a given one, or a new one.
+    """Return the folder for the results: the one of `--output`, or a new one.
 
     Raises:
-      UserError: it cannot be written, or is not empty.
+      UserError: the folder cannot be written, or is not empty.
     """
     from hybrid_jax.cli.workdirs import next_free_workdir
     from hybrid_jax.evaluation.report import check_folder

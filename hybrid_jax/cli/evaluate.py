@@ -4,19 +4,19 @@
   hybrid-jax evaluate --workdir=runs/cells --data=new_cells
   hybrid-jax evaluate --workdir=runs/cells --config.data.path=/elsewhere/cells
 
-Prints measures with 95 % intervals, and writes nothing to the run's folder.
-Other images lie in one folder per class, or are listed in a table.
+Prints metrics with 95 % intervals, and writes nothing to the run's folder.
+Other images are in one folder per class, or listed in a table.
 
   --workdir=DIR          folder of the run [runs/FILE or runs/FILE-MODEL]
-  --checkpoint=WHICH     best, last, a step, all, or A,B: their mean [tested]
+  --checkpoint=WHICH     best, last, a step; all or A,B takes the mean [tested]
   --split=NAME           train, validation or test [test]
   --data=PATH            folder or table (.csv) of other images
   --on-error=skip        leave out and count images that cannot be read [stop]
   --views                average over the run's own symmetry, such as flips
   --ensemble=DIR[,DIR]   average with the probabilities of other runs
   --versus=DIR[,DIR]     compare with other runs on the same images
-  --coverage=SHARE       judge sets that are to hold the true class so often
-  --output=DIR           write tables, figures and a row for each image there
+  --coverage=SHARE       evaluate prediction sets of this coverage, such as 0.9
+  --output=DIR           folder for tables, figures and a row for each image
   --config.FIELD=VALUE   change a field; `hybrid-jax fields` lists them
   --config=FILE[:MODEL]  refuse a run of another experiment
   --flagfile=FILE        read more flags from a file, one on each line
@@ -46,7 +46,7 @@ OPTIONS = (
 
 
 def run(call: Call) -> None:
-    """Evaluate what a command line asks for.
+    """Evaluate the run that a command line names.
 
     Raises:
       UserError: something that the user can fix.
@@ -71,7 +71,7 @@ def parse(arguments: list[str]) -> tuple[dict[str, typing.Any], bool]:
     """Parse a command line.
 
     Returns:
-      The arguments of `evaluation.evaluate`, and whether the user gave no workdir.
+      The arguments of `evaluate`, and whether the user gave no workdir.
 
     Raises:
       UserError: a flag, a value or a config file is wrong.
@@ -101,7 +101,7 @@ def parse(arguments: list[str]) -> tuple[dict[str, typing.Any], bool]:
 
 
 def _workdirs(name: str, values: dict[str, typing.Any]) -> list[str]:
-    """Return the folders that a flag names, parted by commas."""
+    """Return the folders that a flag names, separated by commas."""
     from hybrid_jax.cli import workdirs
 
     folders = values[name].split(",") if values[name] else []

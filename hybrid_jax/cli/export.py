@@ -4,18 +4,18 @@
   hybrid-jax export --workdir=runs/cells --format=hub --output=cells_timm
 
 stablehlo and onnx are programs from uint8 images [N, height, width, channels]
-to probabilities [N, classes], for any N, with normalization inside. hub is a
-network for timm, where timm has it. What is written is read back and compared
-with the run, on images of its data or random ones. It is not kept if it differs
+to probabilities [N, classes], for any N. They include the normalization. hub is
+a model for timm, if timm has that model. The result is read back and compared
+with the run, on images of its data or random ones. It is deleted if it differs
 by more than 1e-5.
 
   --workdir=DIR       folder of the run
-  --format=NAME       stablehlo: a folder that jax alone runs on CPU, GPU, TPU
-                      onnx: a file for onnxruntime and others
+  --format=NAME       stablehlo: a folder that jax runs on CPU, GPU and TPU
+                      onnx: a file for onnxruntime and other programs
                       hub: a folder in timm's format, with a model card
   --output=PATH       file or folder to write, which must not exist
-  --calibrated        put the temperature inside that validation chose
-  --checkpoint=WHICH  best, last, a step, all, or A,B: their mean [the tested]
+  --calibrated        include the temperature that validation chose
+  --checkpoint=WHICH  best, last, a step; all or A,B takes the mean [tested]
   --flagfile=FILE     read more flags from a file, one on each line
 
 Exit code: 0, or 2 for an error that you can fix.
@@ -41,7 +41,7 @@ MISSING = {
 
 
 def run(call: Call) -> None:
-    """Export a run, and print what was done.
+    """Export a run, and print a summary.
 
     Raises:
       UserError: something that the user can fix.

@@ -1,13 +1,13 @@
-"""List the settings of an experiment, which --config.FIELD=VALUE changes.
+"""List the fields of an experiment, which --config.FIELD=VALUE changes.
 
   hybrid-jax fields
   hybrid-jax fields augment
   hybrid-jax fields learning_rate
 
 The first lists all fields, the second a group of fields. The third lists the
-fields with this text in their names, or else in their descriptions (patterns
-such as '*_size' work too). Every field is listed with its default, its meaning
-and the allowed values. An experiment may set other values.
+fields with this text in their names, or else in their meanings (patterns such
+as '*_size' work too). Every field is listed with its default, its meaning and
+its allowed values. The file of an experiment may set other values.
 
   --flagfile=FILE  read more flags from a file, one on each line
 
@@ -27,7 +27,7 @@ def run(call: Call) -> None:
     """Print the fields that a command line asks for.
 
     Raises:
-      UserError: there is no such field; names similar ones.
+      UserError: there is no such field; names similar fields.
     """
     # Imported here, so that help is instant.
     from hybrid_jax.cli.flags import parse
@@ -40,11 +40,11 @@ def matching(text: str = "") -> list[str]:
     """Return the names of the fields that a text matches.
 
     Args:
-      text: a group, a field, a shell pattern, or a part of names or of descriptions;
-        empty matches all fields.
+      text: a group, a field, a shell pattern, or a part of names or of meanings; empty
+        matches all fields.
 
     Raises:
-      UserError: there is no such field; names similar ones.
+      UserError: there is no such field; names similar fields.
     """
     from hybrid_jax.config.schema import FIELDS
     from hybrid_jax.config.suggestions import unknown_field

@@ -18,20 +18,20 @@ from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.config.suggestions import NEAR, nearest, unknown_field
 from hybrid_jax.errors import UserError
 
-FIELD = "config."  # start of the flags of fields
+FIELD = "config."  # the flags of fields begin with this
 CONFIG = Option("config", TEXT)
-MODES = {"train": "train", "eval": "evaluate"}  # with their subcommands
+MODES = {"train": "train", "eval": "evaluate"}  # values of --mode and subcommands
 MODE = Option("mode", one_of(*MODES), "train")
 
 
 class Parsed(NamedTuple):
-    """A command line.
+    """A parsed command line.
 
     Attributes:
       values: value of each flag of the command, by name.
       config: the experiment, not yet resolved; None without `--config`.
       changed: the fields that the command line sets, by name.
-      positional: the arguments that are no flags.
+      positional: the arguments that are not flags.
     """
 
     values: dict[str, Any]
@@ -51,7 +51,7 @@ def parse(
     Args:
       arguments: what follows the command.
       options: flags of the command.
-      takes_config: whether it has `--config` and the flags of fields, too.
+      takes_config: whether the command also has `--config` and the flags of fields.
       most: number of positional arguments that the command accepts.
 
     Raises:
@@ -83,7 +83,7 @@ def parse(
 
 
 def required_config(parsed: Parsed) -> Config:
-    """Return the config of a command line, resolved.
+    """Return the checked config of a command line.
 
     Raises:
       UserError: there is no `--config`, or the config is wrong.
@@ -97,7 +97,7 @@ def split_mode(arguments: list[str]) -> tuple[str, list[str]]:
     """Return the subcommand that `--mode` names, and the other arguments.
 
     Args:
-      arguments: of a command line without a subcommand.
+      arguments: a command line without a subcommand.
 
     Raises:
       UserError: `--mode` is neither `train` nor `eval`.
@@ -118,7 +118,7 @@ def _field_option(name: str) -> Option:
 def _read(
     words: list[str], options: Sequence[Option]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the values of the flags that are given, and all other words in order."""
+    """Return the values of the given flags, and all other words in their order."""
     parser = argparse.ArgumentParser(
         add_help=False,
         allow_abbrev=False,
@@ -159,7 +159,7 @@ def _spell_out(word: str, switches: Sequence[str]) -> str:
 
 
 def _expand_flagfiles(arguments: list[str]) -> list[str]:
-    """Replace `--flagfile=FILE` by the flags in the file, one a line.
+    """Replace `--flagfile=FILE` by the flags in the file, one on each line.
 
     Raises:
       UserError: a file cannot be read.
@@ -184,7 +184,7 @@ def _expand_flagfiles(arguments: list[str]) -> list[str]:
 
 
 def _unknown(name: str, options: Sequence[Option], takes_fields: bool) -> str:
-    """Say that a flag does not exist, and which may be meant."""
+    """Return a message that a flag does not exist, with the flag that may be meant."""
     field = re.fullmatch(r"(no)?(?:config|sweep)\.(.*)", name, re.DOTALL)
     if takes_fields and field:
         if field[1] and field[2] in FIELDS:

@@ -3,19 +3,19 @@
   hybrid-jax inspect --config=folder --config.data.path=cells
   hybrid-jax inspect --config=digits --output=digits
 
-Finds test images that are also trained on, damaged files, slips in names, and
-more. Prints counts and findings, and writes into a folder:
+Finds test images that are also training images, damaged files, typos in class
+names, and more. Prints counts and findings, and writes into a folder:
 
   contact_sheet.png  some images of each class
   duplicates.png     copies, if there are any
-  near_copies.csv    all pairs of likely copies, the surest first; delete wrong
-                     rows, and give the file as --config.data.exclude
+  near_copies.csv    all pairs of likely copies, the surest first; delete the
+                     wrong rows, and give the file as --config.data.exclude
   report.json        all findings
 
-  --config=FILE[:MODEL]  experiment; only its fields config.data matter
+  --config=FILE[:MODEL]  experiment; uses only config.data
   --config.FIELD=VALUE   change a field; `hybrid-jax fields data` lists them
   --output=DIR           folder to write to [inspect-NAME]
-  --workdir=DIR          trained run, to compare images by its features too
+  --workdir=DIR          trained run, to also compare images by its features
   --flagfile=FILE        read more flags from a file, one on each line
 
 Exit code: 0; 1 if a problem would spoil results; 2 for an error that you can
@@ -37,7 +37,8 @@ def run(call: Call) -> int:
       1 if a problem would spoil results, else 0.
 
     Raises:
-      UserError: there is no such data set or run, or the output lies among the images.
+      UserError: the data set or the run does not exist, or the output lies among the
+        images.
     """
     # Imported here, so that help is instant and mistakes are found before jax loads.
     from hybrid_jax.cli import flags

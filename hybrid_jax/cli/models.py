@@ -4,15 +4,15 @@
   hybrid-jax models coatnet
   hybrid-jax models astroformer_3 --image-size=32 --num-classes=10
 
-The first lists all models, the second those with this text in their names
+The first lists all models, the second the models with this text in their names
 (patterns such as 'coatnet_*_rw' work too). The third shows the parts of one
 model, with their parameters and multiply-accumulates (MACs).
 
-  --image-size=SIZE  224, or 192x256 (height x width), for example [224]
+  --image-size=SIZE  such as 224, or 192x256 (height x width) [224]
   --num-classes=N    number of classes [1000]
   --parameters       list every parameter of the model
-  --markdown         print the tables of docs/models.md, in half a minute
-  --write=FILE       write them into a file, between its two marks
+  --markdown         print the tables of docs/reference/models.md (takes 30 s)
+  --write=FILE       write these tables into a file, between its two marks
   --flagfile=FILE    read more flags from a file, one on each line
 
 Train a model with --config=FILE:MODEL.
@@ -33,7 +33,7 @@ OPTIONS = (
     Option("markdown", SWITCH, False),
     Option("write", TEXT),
 )
-# Flags about one model; the first two are arguments of `create_model`.
+# Flags for one model; the first two are arguments of `create_model`.
 ABOUT_ONE = ("image-size", "num-classes", "parameters")
 
 
@@ -58,7 +58,8 @@ def answer(name: str, values: dict) -> str:
       values: values of the flags, by name.
 
     Raises:
-      UserError: there is no such model, none of that size, or flags contradict.
+      UserError: there is no such model, it does not take that size, or flags exclude
+        each other.
     """
     from hybrid_jax.models import catalog
 

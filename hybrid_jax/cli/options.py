@@ -1,4 +1,4 @@
-"""Flags of a command, a row each. Importing this module imports no library."""
+"""Define the flags of a command. This module imports nothing that takes time."""
 
 import math
 import re
@@ -11,7 +11,7 @@ class Kind(NamedTuple):
 
     Attributes:
       allowed: the accepted values, in words.
-      read: turns a text into a value; raises ValueError if it cannot.
+      read: turns a text into a value; raises ValueError if the text is not allowed.
     """
 
     allowed: str
@@ -24,7 +24,7 @@ class Option(NamedTuple):
     Attributes:
       name: without `--`.
       kind: the values that it accepts.
-      default: its value if the user does not give it.
+      default: value if the user does not give the flag.
     """
 
     name: str
@@ -49,7 +49,7 @@ def number(least: float, most: float) -> Kind:
 
 
 def one_of(*choices: str) -> Kind:
-    """Accept some words."""
+    """Accept the given words."""
     # `index` raises ValueError for other words.
     return Kind(
         f"one of {', '.join(choices)}", lambda text: choices[choices.index(text)]

@@ -1,4 +1,4 @@
-"""Files that a command writes because a flag asks for them; `-` is standard output."""
+"""Write the files that flags such as `--json` name; `-` is standard output."""
 
 import os
 
@@ -7,14 +7,15 @@ from hybrid_jax.paths import check_local, expand_user
 
 
 def check_output(flag: str, target: str) -> None:
-    """Refuse a file that could not be written, before anything is measured.
+    """Refuse a file that cannot be written, before anything is computed.
 
     Args:
       flag: such as `--json`.
-      target: its value; empty writes nothing.
+      target: value of the flag; empty writes nothing.
 
     Raises:
-      UserError: the target is remote, a folder, or lies in none that you may write to.
+      UserError: the target is remote or a folder, or its folder is missing or
+        read-only.
     """
     check_local(flag, target)
     path = expand_user(target)
@@ -33,7 +34,7 @@ def check_output(flag: str, target: str) -> None:
 
 
 def write_output(target: str, text: str) -> None:
-    """Write a text that ends with a newline to a checked target."""
+    """Write a text that ends with a newline to a target; see `check_output`."""
     from hybrid_jax.engine.json_files import write_whole
 
     if target == "-":

@@ -3,20 +3,20 @@
   hybrid-jax predict --workdir=runs/cells new/*.png
   hybrid-jax predict --workdir=runs/cells new_cells --output=predictions.csv
 
-Images are files, folders with all images in them, patterns in quotes, or - for
-a list on standard input. Writes one row per image: its path, likeliest class,
-its probability and those of all classes, or why the image cannot be read.
-Only the run's folder is needed, not the images it was trained on.
+Images are files, folders, patterns in quotes, or - to read a list from standard
+input. Writes one row per image: its path, the likeliest class and its
+probability, and the probabilities of all classes, or why the image cannot be
+read. The images that the run was trained on are not needed.
 
   --workdir=DIR          folder of the run
   --output=FILE          .csv or .jsonl file to write [CSV on standard output]
-  --resume               go on with the file of a call that was stopped
+  --resume               continue the file of a call that was stopped
   --top=N                write the N likeliest classes [all, in their order]
   --calibrated           apply the temperature that validation chose
-  --coverage=SHARE       write sets of classes that hold the true one so often,
-                         over all classes, for images like those of validation
-  --typicality           write a p-value: near 0 it looks like none of them
-  --checkpoint=WHICH     best, last, a step, all, or A,B: their mean [tested]
+  --coverage=SHARE       write sets of classes that hold the true class this
+                         often, over all images like those of validation
+  --typicality           write a p-value; near 0, an image looks like no class
+  --checkpoint=WHICH     best, last, a step; all or A,B takes the mean [tested]
   --batch-size=N         images at a time [256]
   --flagfile=FILE        read more flags from a file, one on each line
 
@@ -79,10 +79,10 @@ def run(call: Call) -> int:
 
 
 def _read_list(images: list[str]) -> list[str]:
-    """Return the images with the lines of standard input in the place of `-`.
+    """Return the images, with `-` replaced by the lines of standard input.
 
     Raises:
-      UserError: there are no such lines.
+      UserError: standard input has no lines.
     """
     if "-" not in images:
         return images

@@ -1,13 +1,13 @@
-"""Write a page about runs, to look at and to hand on.
+"""Write a page about one or several runs, to read and to share.
 
   hybrid-jax report runs/digits
   hybrid-jax report runs/a runs/b --output=comparison.html
   hybrid-jax report runs/cells --config.data.path=/elsewhere/cells
 
-The page is one HTML file, which needs neither other files nor a network:
+The page is one HTML file, which needs neither other files nor a network. It has
 learning curves, accuracy with its interval, confusions, calibration, classes,
-mistakes, config and versions. Several runs are compared. Without a run's images
-it says what is left out. Nothing is written to the runs' folders.
+mistakes, config and versions. Several runs are compared. If images of a run are
+missing, it says what is left out. Nothing is written to the runs' folders.
 
   --output=FILE          page to write [report.html]
   --overwrite            replace the page if it exists [false]
@@ -58,10 +58,10 @@ def run(call: Call) -> None:
 
 
 def _check_page(output: str, overwrite: bool) -> None:
-    """Refuse a page that could not be written, before anything is computed.
+    """Refuse a page that cannot be written, before anything is computed.
 
     Raises:
-      UserError: it exists, or there is no such folder.
+      UserError: the page exists, or its folder does not.
     """
     from hybrid_jax.cli.outputs import check_output
 

@@ -1,22 +1,22 @@
-r"""Answer a question about models with many runs, in a table, figures and words.
+r"""Answer a question about models with many runs: a table, figures, sentences.
 
   hybrid-jax study low-data --config=few_images --config.data.path=cells \
       --config.data.image_size=32,32 --models=astroformer_nano,wrn_16_4
   hybrid-jax study ablation --of=layout --config=digits
 
-low-data trains on more and more images a class, stability at multiples of the
-learning rate. scaling draws accuracy against parameters, MACs, step time and
-memory; ablation compares variants of one model. Repeat a command to resume it,
-with more seeds to extend it, or elsewhere at once to help.
+low-data trains on more and more images per class. stability trains at multiples
+of the learning rate. scaling draws accuracy against parameters, MACs, step time
+and memory. ablation compares variants of one model. Run the same command again
+to resume it, with more seeds to extend it, or elsewhere at once to help.
 
   --config=FILE[:MODEL]  experiment; --config.FIELD=VALUE changes a field
-  --models=A,B,C         models; else STUDY_MODELS of the file, or its own alone
-  --of=WHAT              variants: layout, attention, blocks or shifts
-  --per-class=N,N        images a class of low-data [10,25,50,100,250,500]
-  --rates=X,X            multiples of stability [0.1,0.3,1,3,10,30]
-  --seeds=N              runs of each, with other images and weights [3]
+  --models=A,B,C         models [STUDY_MODELS of the file, else its own model]
+  --of=WHAT              for ablation: layout, attention, blocks or shifts
+  --per-class=N,N        for low-data: images per class [10,25,50,100,250,500]
+  --rates=X,X            for stability: multiples [0.1,0.3,1,3,10,30]
+  --seeds=N              runs of each, with different images and weights [3]
   --workdir=DIR          folder of the study [studies/STUDY-FILE]
-  --workers=N            processes of this machine [1]
+  --workers=N            number of processes on this machine [1]
   --flagfile=FILE        read more flags from a file, one on each line
 
 Exit code: 0; 2 for an error that you can fix; 143 or 130 after a signal.
@@ -60,7 +60,7 @@ def run(call: Call) -> None:
       UserError: something that the user can fix.
       Interrupted: a signal arrived; the runs are saved.
     """
-    # All is imported where it is needed, so that help is instant.
+    # Imported here, so that help is instant and mistakes are found before jax loads.
     asked = parse(call.arguments)
     study, folder, workers = asked.study, asked.folder, asked.workers
     from rich.console import Console
@@ -86,13 +86,13 @@ def run(call: Call) -> None:
 
 
 class Asked(NamedTuple):
-    """What a command line asks for.
+    """A parsed command line.
 
     Attributes:
-      study: what is to be done.
-      folder: of its runs.
+      study: the study to run.
+      folder: folder of the study.
       workers: number of processes.
-      experiment: the file that the configs come from, as it was typed.
+      experiment: the value of `--config`, as it was typed.
     """
 
     study: "Study"
@@ -101,7 +101,7 @@ class Asked(NamedTuple):
     experiment: str
 
     def benchmark_flags(self, config: "Config") -> list[str]:
-        """Return flags that make a config of the experiment's file."""
+        """Return the flags that turn the experiment's file into a config."""
         from hybrid_jax.config.files import load_config
         from hybrid_jax.config.resolve import flatten
 
@@ -112,7 +112,7 @@ class Asked(NamedTuple):
 
 
 def parse(words: list[str]) -> Asked:
-    """Return what a command line asks for.
+    """Parse a command line.
 
     Raises:
       UserError: a flag, a value, a model or a config file is wrong.
@@ -134,10 +134,10 @@ def parse(words: list[str]) -> Asked:
 
 
 def _kind(parsed: "Parsed") -> "Kind":
-    """Return the study that a command line names.
+    """Return the kind of study that a command line names.
 
     Raises:
-      UserError: there is no such study, or it takes other flags.
+      UserError: there is no such study, or a flag is for another study.
     """
     from hybrid_jax.studies.study import KINDS
 
@@ -147,7 +147,8 @@ def _kind(parsed: "Parsed") -> "Kind":
     if name not in names:
         hint = closest(name, names) if name else ""
         raise UserError(
-            f"{name or 'nothing'} is no study{hint}: give one of {', '.join(names)}"
+            f"{f'{name} is no study{hint}' if name else 'the study is missing'}: "
+            f"give one of {', '.join(names)}"
         )
     values = parsed.values
     if name == ABLATION and not values["of"]:
@@ -162,10 +163,10 @@ def _kind(parsed: "Parsed") -> "Kind":
 
 
 def _variants(own: "Config", kind: "Kind") -> dict[str, "Config"]:
-    """Return the config of each variant of a model.
+    """Return the config of each variant of a model, by the name of the variant.
 
     Raises:
-      UserError: the model cannot be built so.
+      UserError: a variant of the model cannot be built.
     """
     from hybrid_jax.config.resolve import resolve
 
@@ -179,7 +180,7 @@ def _variants(own: "Config", kind: "Kind") -> dict[str, "Config"]:
 
 
 def _models(parsed: "Parsed", own: "Config") -> dict[str, "Config"]:
-    """Return the config of each model that is asked for.
+    """Return the config of each requested model, by the name of the model.
 
     Raises:
       UserError: a model is unknown, or named twice.
@@ -201,7 +202,8 @@ def _models(parsed: "Parsed", own: "Config") -> dict[str, "Config"]:
     for name in names:
         if name in configs or not name:
             raise UserError(
-                f"--models={text} {'names ' + name + ' twice' if name else 'has a gap'}"
+                f"--models={text} "
+                f"{f'names {name} twice' if name else 'has an empty name'}"
             )
         config = load_config(f"{experiment}:{name}", parsed.changed)
         configs[name] = resolve(config)
@@ -209,10 +211,10 @@ def _models(parsed: "Parsed", own: "Config") -> dict[str, "Config"]:
 
 
 def _refuse_overruled(parsed: "Parsed", study: "Study", own: "Config") -> None:
-    """Refuse fields of the command line that a study sets itself.
+    """Refuse fields of the command line that the study sets itself.
 
     Raises:
-      UserError: names the first of them.
+      UserError: names the first such field.
     """
     typed = own.flat()
     for part, config in study.parts().items():
@@ -228,10 +230,10 @@ def _refuse_overruled(parsed: "Parsed", study: "Study", own: "Config") -> None:
 
 
 def _values(values: dict[str, typing.Any], kind: "Kind") -> tuple[float, ...]:
-    """Return the values that a study varies, the least first.
+    """Return the values that a study varies, in increasing order.
 
     Raises:
-      UserError: one is no positive number, or is there twice.
+      UserError: a value is not a positive number, or is given twice.
     """
     axis = kind.axis
     text = values[axis.flag] if axis else ""
@@ -254,7 +256,7 @@ def _values(values: dict[str, typing.Any], kind: "Kind") -> tuple[float, ...]:
 
 
 def _show(study: "Study", folder: Path, progress: "WorkProgress") -> None:
-    """Print and write what the runs came to.
+    """Print and write the results of the runs.
 
     Raises:
       UserError: no run is complete, and none diverged.
@@ -264,13 +266,13 @@ def _show(study: "Study", folder: Path, progress: "WorkProgress") -> None:
     from hybrid_jax.sweeps.runs import COMPLETE, DIVERGED
 
     results = study.read(folder)
-    # That runs diverge may be the answer; of any other end, nothing can be said.
+    # Divergence may be the answer of a study; other failures tell nothing.
     ends = {outcome.state for outcome in results.outcomes.values()}
     if not ends & {COMPLETE, DIVERGED}:
         error = next(iter(results.failed.values())).error
         raise UserError(f"no run is complete: {error}")
     lines = study.kind.conclude(results, study.configs)
-    with waiting_lock(folder):  # workers come here together
+    with waiting_lock(folder):  # workers may write at the same time
         report.write(study, results, folder, lines)
         study.kind.draw(results, study.configs, folder / study.kind.figure)
     progress.show(report.on_screen(study, results))

@@ -1,4 +1,4 @@
-r"""Search the best values of an experiment's fields; validation alone chooses.
+r"""Search for the best values of an experiment's fields, by validation accuracy.
 
   hybrid-jax sweep --config=digits --sweep.optim.learning_rate=1e-4:1e-1:log
   hybrid-jax sweep --config=digits --seeds=3 --retrain=5 --workers=2 \
@@ -10,15 +10,15 @@ same command again to resume, or at the same time elsewhere to help.
   --config=FILE[:MODEL]  experiment; --config.FIELD=VALUE changes a field
   --sweep.FIELD=VALUES   LOW:HIGH, LOW:HIGH:log or A,B,C; tuples A;B;C
   --workdir=DIR          folder of the sweep [sweeps/FILE]
-  --sampler=NAME         tpe, random, or grid, which takes each of A,B,C [tpe]
-  --trials=N             how many in all; 0 is 20, or the whole grid [0]
-  --seeds=N              runs of a trial, each with another seed [1]
-  --folds=K              each seed on each of K folds of the training images;
-                         out_of_fold.csv predicts each; needs no --sweep
-  --pruner=NAME          halving ends hopeless trials early; or none [none]
-  --workers=N            processes of this machine [1]
+  --sampler=NAME         tpe, random, or grid (all combinations) [tpe]
+  --trials=N             number of trials; 0 is 20, or the whole grid [0]
+  --seeds=N              runs of each trial, with different seeds [1]
+  --folds=K              cross-validate each seed on K folds, with or without
+                         --sweep; out_of_fold.csv has the predictions
+  --pruner=NAME          none, or halving, which ends bad trials early [none]
+  --workers=N            number of processes on this machine [1]
   --storage=URL          postgresql://... for workers on several machines
-  --retrain=N            train the winner on all, with N seeds, and test it
+  --retrain=N            train the winner on all images with N seeds; test it
   --flagfile=FILE        read more flags from a file, one on each line
 
 Exit code: 0; 2 for an error that you can fix; 143 or 130 after a signal.
@@ -57,13 +57,13 @@ class Arguments(typing.NamedTuple):
     """The parsed command line.
 
     Attributes:
-      search: what is asked for.
-      folder: of the search.
-      trials: how many there are to be.
-      workers: processes of this machine.
+      search: the search to run.
+      folder: folder of the search.
+      trials: number of trials.
+      workers: number of processes on this machine.
       storage: URL of the storage; empty is SQLite in the folder.
-      retrain: seeds of the winner.
-      flags: the experiment as it was typed, to be typed again.
+      retrain: number of seeds to train the winner with.
+      flags: flags of the experiment, to print a command that trains the winner.
     """
 
     search: "Search"
@@ -76,7 +76,7 @@ class Arguments(typing.NamedTuple):
 
 
 def run(call: Call) -> None:
-    """Search what a command line asks for.
+    """Run the search that a command line asks for.
 
     Raises:
       UserError: something that the user can fix.
@@ -149,7 +149,7 @@ def parse(words: list[str]) -> Arguments:
 
 
 def _is_done(arguments: Arguments, store: "Store") -> bool:
-    """Return whether every trial and every run of the winner has ended."""
+    """Return whether all trials and all runs of the winner have ended."""
     from hybrid_jax.sweeps.retrain import read_outcomes
     from hybrid_jax.sweeps.table import UNFINISHED, read_rows
 
@@ -160,7 +160,7 @@ def _is_done(arguments: Arguments, store: "Store") -> bool:
 
 
 def _work(arguments: Arguments, store: "Store", progress: "WorkProgress") -> None:
-    """Run trials and then the winner's runs, as long as there are some."""
+    """Run the remaining trials, and then the remaining runs of the winner."""
     from hybrid_jax.sweeps import retrain
     from hybrid_jax.sweeps.table import read_rows
     from hybrid_jax.sweeps.worker import Worker
@@ -178,7 +178,7 @@ def _work(arguments: Arguments, store: "Store", progress: "WorkProgress") -> Non
 def _show(
     call: Call, arguments: Arguments, store: "Store", progress: "WorkProgress"
 ) -> None:
-    """Print the table, the winner's command, and how well the winner tests.
+    """Print the table, and the winner's command and test accuracy.
 
     Raises:
       UserError: no trial is complete.
@@ -213,10 +213,10 @@ def _show(
 def _show_folds(
     search: "Search", folder: Path, rows: "list[Row]", progress: "WorkProgress"
 ) -> None:
-    """Predict each image by the winner's runs that left it out, and judge that.
+    """Predict each image with the winner's runs that left it out, and report accuracy.
 
     Raises:
-      UserError: the winner's runs or their images are gone.
+      UserError: the winner's runs or their images are missing.
     """
     from hybrid_jax.evaluation import fold_report
     from hybrid_jax.sweeps.claims import waiting_lock
@@ -230,7 +230,7 @@ def _show_folds(
         place / name: int(str(config.data.validation).partition("/")[0])
         for name, config in parts.items()
     }
-    load_splits.cache_clear()  # each fold's images are loaded again
+    load_splits.cache_clear()  # the images of each fold are loaded again
     free_memory()
     with waiting_lock(folder, ".out_of_fold.lock"):
         about = {"trial": winner.number, "folds": search.folds}
@@ -240,8 +240,8 @@ def _show_folds(
     chosen += ["the winner"] if len(rows) > 1 else []
     if chosen:
         progress.say(
-            f"The same images chose {' and '.join(chosen)}: numbers on images that "
-            "chose nothing may be lower"
+            f"The same images chose {' and '.join(chosen)}: accuracy on other images "
+            "may be lower"
         )
 
 

@@ -4,8 +4,8 @@
   hybrid-jax train --config=cifar10:coatnet_0 --workdir=runs/c0
   hybrid-jax train --workdir=runs/c0
 
-The first two start a run, or resume it if it has begun; the third resumes that
-of a folder, with its config. The end writes a page about the run, report.html.
+The first two start a run, or resume it if it has begun. The third resumes the
+run of a folder, with its config. At the end, it writes a page, report.html.
 
   --config=FILE[:MODEL]    experiment, and a model to replace the file's own
   --config.FIELD=VALUE     change a field; `hybrid-jax fields` lists them
@@ -50,8 +50,8 @@ class Arguments(typing.NamedTuple):
     """The parsed command line.
 
     Attributes:
-      config: of the experiment; None takes that of the run in the workdir.
-      changed: fields of that stored config to change, by name.
+      config: config of the experiment; None uses that of the run in the workdir.
+      changed: values of the fields to change in that stored config, by name.
       workdir: folder of the run.
       is_default_workdir: whether the user gave no workdir.
       hosts: arguments of `distributed.join`: coordinator, processes, process.
@@ -65,7 +65,7 @@ class Arguments(typing.NamedTuple):
 
 
 def run(call: Call) -> None:
-    """Train what a command line asks for.
+    """Train the run that a command line asks for.
 
     Raises:
       UserError: something that the user can fix.
@@ -102,8 +102,8 @@ def run(call: Call) -> None:
 def _write_report(
     ended: "Run", folder: "RunFolder", hosts: "Hosts", how_later: str
 ) -> None:
-    """Write a page about a run that has ended, or say why not and how later."""
-    if hosts.is_distributed:  # a page takes programs, which all hosts would have to run
+    """Write a page about a run that has ended, or print how to write it later."""
+    if hosts.is_distributed:  # all hosts would have to compute the predictions
         print(f"No report: hosts share the run. To write one later: {how_later}")
         return
     from hybrid_jax.reports.write import write_after_training
@@ -140,7 +140,7 @@ def parse(arguments: list[str]) -> Arguments:
 
 
 def _with_checkpoint(config: "Config", checkpoint: str) -> "Config":
-    """Return the config with `--checkpoint` in it."""
+    """Return the config with the value of `--checkpoint` as `init_checkpoint`."""
     from hybrid_jax.config.resolve import resolve
 
     if not config.init_from:
@@ -166,7 +166,7 @@ def _check_hosts(coordinator: str, processes: int, process: int) -> None:
 
 
 def _host_flags(hosts: tuple[str, int, int]) -> list[str]:
-    """Return the flags that tell the processes of the run about each other."""
+    """Return the flags by which the processes of the run find each other."""
     given = zip(("coordinator", "processes", "process"), hosts, strict=True)
     return [f"--{name}={value}" for name, value in given] if hosts[0] else []
 

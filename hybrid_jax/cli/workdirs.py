@@ -1,4 +1,4 @@
-"""The folder of a run, and the commands to suggest if it holds another run."""
+"""Choose the folder of a run, and suggest commands if it holds another run."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def resolve_workdir(workdir: str | None, config: str | None) -> str:
       The workdir, `runs/<config>` or `runs/<config>-<model>`.
 
     Raises:
-      UserError: neither is given, or the workdir is empty or on no local path.
+      UserError: neither is given, or the workdir is empty or not a local path.
     """
     if workdir == "":
         raise UserError("--workdir is empty: give the folder of the run")
@@ -35,9 +35,9 @@ def resolve_workdir(workdir: str | None, config: str | None) -> str:
 
 
 def default_workdir(config: str) -> str:
-    """Return the folder for the run of a config if the user gives none.
+    """Return the default folder for the run of a config.
 
-    It is relative to the current folder, so it is equal on all hosts of a run.
+    The folder is relative to the current one, so all hosts of a run use the same.
 
     Args:
       config: the path of an experiment's file, or `path:model`.
@@ -67,7 +67,7 @@ def with_commands(
       error: what is wrong with the workdir.
       call: the user's command.
       workdir: the folder, as the user writes it.
-      hosts: the flags that tell the processes of the run about each other.
+      hosts: the flags by which the processes of the run find each other.
     """
     name = workdir.rstrip(os.sep) or workdir
     resume = call.line("train", f"--workdir={name}", *hosts)

@@ -1,7 +1,7 @@
-"""The config of an experiment: its fields, its files, and what they resolve to.
+"""The config of an experiment: its fields, its files, and how both are checked.
 
-`default()` is what a config file starts from, or `experiment("cifar10", model)`, one of
-this project's.
+A config file starts from `default()`, or from an experiment of this project, such as
+`experiment("cifar10", model)`.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["default", "experiment"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported late, so that the schema alone costs next to nothing.
+    # Imported on demand, so that importing the schema alone is fast.
     if name not in __all__:
         raise AttributeError(f"module 'hybrid_jax.config' has no attribute {name!r}")
     from hybrid_jax.config import files, resolve

@@ -1,6 +1,6 @@
-"""Fields of the data: which images, and how training changes them.
+"""Config fields about data: which images to use, and how to augment them.
 
-`hybrid_jax.config.schema` puts the groups together.
+`hybrid_jax.config.schema` joins all groups of fields.
 """
 
 import dataclasses
@@ -9,65 +9,83 @@ from pathlib import Path
 from hybrid_jax.config import rules
 from hybrid_jax.config.field import field
 
-IN_MEMORY = "arrays"  # name of images that were handed over
+IN_MEMORY = "arrays"  # `data.name` of images that are passed as arrays
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which images are trained on, validated on and tested on."""
+    """The images to train, validate and test on."""
 
     name: str = field(
-        "digits", rules.NAME, "a data set of this project or of TFDS, or folder"
+        "digits",
+        rules.NAME,
+        "data set of this project or of TensorFlow Datasets (TFDS), or folder for your "
+        "own images",
     )
     dir: str = field(
         "",
         rules.PATH,
-        "where data sets lie; empty is ~/tensorflow_datasets",
+        "folder that stores data sets; empty means ~/tensorflow_datasets",
         local=True,
     )
     manual_dir: str = field(
         "",
         rules.PATH,
-        "where your archives lie; empty is downloads/manual there",
+        "folder of archives that you downloaded; empty means downloads/manual in "
+        "data.dir",
         local=True,
     )
     path: str = field(
-        "", rules.PATH, "of folder: its place, or a .csv of path and label", local=True
+        "",
+        rules.PATH,
+        "for name=folder: your folder, or a .csv with columns path and label",
+        local=True,
     )
-    label: str = field("label", rules.NAME, "such as coarse_label of cifar100")
+    label: str = field(
+        "label", rules.NAME, "label to learn, such as coarse_label of cifar100"
+    )
     image_size: tuple[int, ...] = field(
-        (), rules.IMAGE_SIZE, "images are resized to it; empty keeps theirs"
+        (),
+        rules.IMAGE_SIZE,
+        "images are resized to this size; empty keeps their own size",
     )
     fit: str = field(
         "crop",
         rules.row_of("hybrid_jax.data.image_io:FITS"),
-        "how images of another shape come to that size",
+        "how an image with another aspect ratio is brought to image_size",
     )
     background: str = field(
-        "white", rules.COLOR, "what lies behind transparent parts of images"
+        "white", rules.COLOR, "color behind the transparent parts of images"
     )
     on_error: str = field(
         "stop",
         rules.one_of("stop", "skip"),
-        "at images that cannot be read; those that you held out always stop",
+        "at an unreadable image, stop ends with an error and skip leaves it out; one "
+        "in your own validation or test split always stops",
     )
     exclude: str = field(
         "",
         rules.PATH,
-        "file that lists images to leave out: a path a line, or a .csv of paths",
+        "file that lists images to leave out: one path on each line, or a .csv with a "
+        "column path",
         local=True,
     )
     group: str = field(
-        "", rules.PATTERN, "finds in a path what belongs together, such as a patient"
+        "",
+        rules.PATTERN,
+        "finds the group of an image, such as a patient, in its path; a group is never "
+        "divided between splits",
     )
     test_fraction: float = field(
-        0.2, rules.RATE, "of each class, in a folder that is not split; 0 tests on none"
+        0.2,
+        rules.RATE,
+        "share of each class to test on, in a folder without splits; 0 tests on none",
     )
     validation: float | str = field(
         0.1,
         rules.VALIDATION,
-        "share of the training images that chooses the best weights, or a fold as 2/5; "
-        "0 trains on all",
+        "share of the training images that is held out to choose the best weights, or "
+        "a fold such as 2/5; 0 trains on all images",
         types=(int, float, str),
     )
     test: bool = field(
@@ -76,32 +94,39 @@ class DataConfig:
     protocol: str = field(
         "none",
         rules.row_of("hybrid_jax.data.protocols:PROTOCOLS", off="none"),
-        "deic takes the first per_class (50) images of each class, the last 0.4 of "
-        "them to validate on; split_seed=1 the next 50",
+        "published subset of the training images; deic takes the first per_class (50) "
+        "images of each class, and validates on the last 0.4 of them; split_seed=1 "
+        "takes the next 50",
     )
-    fraction: float = field(1.0, rules.FACTOR, "of each class's training images")
+    fraction: float = field(
+        1.0, rules.FACTOR, "share of the training images of each class to use"
+    )
     per_class: int = field(
-        0, rules.whole_number(0), "training images a class, 0 for all"
+        0, rules.whole_number(0), "training images of each class; 0 uses all"
     )
     split_seed: int = field(
-        0, rules.SEED, "of test_fraction, validation, fraction, per_class, protocol"
+        0,
+        rules.SEED,
+        "seed of the images that test_fraction, validation, fraction, per_class and "
+        "protocol select",
     )
     loader: str = field(
         "auto",
         rules.one_of("auto", "resident", "stream"),
-        "images on the device, or decoded on the way; auto goes by their size",
+        "resident keeps all images on the device, stream decodes them during training; "
+        "auto chooses by their size",
         free=True,
     )
     workers: int = field(
         0,
         rules.whole_number(0),
-        "processes that decode a stream; 0 uses threads",
+        "for loader=stream: processes that decode images; 0 uses threads",
         local=True,
     )
 
     @property
     def title(self) -> str:
-        """What the data are called: of a folder its name, without where it lies."""
+        """Return the name of the data set; for a folder, the last part of its path."""
         if self.name == IN_MEMORY:
             return "arrays in memory"
         path = Path(self.path).name if self.name == "folder" else ""
@@ -113,41 +138,53 @@ class AugmentConfig:
     """Augmentation of training batches, on the device."""
 
     crop_padding: int = field(
-        0, rules.whole_number(0), "black pixels around images before random crops"
+        0,
+        rules.whole_number(0),
+        "width in pixels of a black border that is added before a random crop",
     )
     crop_scale: float = field(
-        0.0, rules.SHARE, "least share of the area of a random resized crop; 0 is off"
+        0.0,
+        rules.SHARE,
+        "smallest area of a random resized crop, as a share of the image; 0 is off",
     )
     symmetry: str = field(
         "none",
         rules.row_of("hybrid_jax.augment.affine:SYMMETRIES"),
-        "what images are mirrored and turned by",
+        "random mirroring and turning: flip mirrors left to right, flips also top to "
+        "bottom, dihedral adds quarter turns, rotation any angle",
     )
     policy: str = field(
         "none",
         rules.row_of("hybrid_jax.augment.auto_augment:SPACES", off="none"),
-        "random operations on places and colors",
+        "random geometric and color operations",
     )
     operations: int = field(
-        2, rules.whole_number(1), "that rand_augment applies to an image"
+        2,
+        rules.whole_number(1),
+        "for policy=rand_augment: operations applied to each image",
     )
     magnitude: int = field(
-        9, rules.MAGNITUDE, "of rand_augment: how strong its operations are"
+        9, rules.MAGNITUDE, "for policy=rand_augment: strength of its operations"
     )
     color_jitter: float = field(
         0.0,
         rules.NOT_NEGATIVE,
-        "how far brightness, contrast and saturation change, as 0.4",
+        "largest relative change of brightness, contrast and saturation, such as 0.4; "
+        "0 is off",
     )
     hue_jitter: float = field(
-        0.0, rules.HALF, "share of the color circle by which hues turn"
+        0.0,
+        rules.HALF,
+        "largest shift of the hue, as a share of the color circle; 0 is off",
     )
     erasing: float = field(
-        0.0, rules.SHARE, "share of the images in which a box becomes noise"
+        0.0,
+        rules.SHARE,
+        "share of the images in which a random box becomes noise; 0 is off",
     )
     mixup: float = field(0.0, rules.NOT_NEGATIVE, "alpha of mixup; 0 is off")
     cutmix: float = field(
         0.0,
         rules.NOT_NEGATIVE,
-        "alpha of cutmix; 0 is off; with mixup, either by chance",
+        "alpha of cutmix; 0 is off; if mixup is on too, each image gets one of the two",
     )

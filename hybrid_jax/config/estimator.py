@@ -1,4 +1,4 @@
-"""From the parameters of `hybrid_jax.Classifier` to a config."""
+"""Turn the parameters of `hybrid_jax.Classifier` into a config."""
 
 import copy
 import operator
@@ -16,8 +16,8 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.models.registry import MODELS, HybridRow
 from hybrid_jax.models.strides import SMALLEST_IMAGE, choose_strides
 
-RECIPE = "folder"  # where no config is given
-# Fields that parameters set, where these are not None.
+RECIPE = "folder"  # used if no config is given
+# The field that each parameter sets if it is not None.
 PARAMETERS = {
     "model": "model.name",
     "epochs": "train.epochs",
@@ -31,11 +31,12 @@ PARAMETERS = {
     "init_from": "init_from",
     "random_state": "seed",
 }
-LARGEST_SIDE = 128  # of images, where no size is chosen
-EPOCHS, FEWEST_STEPS = 40, 1000  # where no length is chosen: whichever is longer
-EVALUATIONS = 20  # of such a run
-WARMUP = 0.1  # share of such a run
-LONGEST_WARMUP = 1 / 3  # share of a run whose length is chosen, and its recipe is not
+LARGEST_SIDE = 128  # of images, if the user gives no size
+# The length of a run if the user gives no length: whichever is longer.
+EPOCHS, FEWEST_STEPS = 40, 1000
+EVALUATIONS = 20  # in a run without a config
+WARMUP = 0.1  # share of a run without a config
+LONGEST_WARMUP = 1 / 3  # share of a run with a config whose length the user changes
 
 
 def choose_config(
@@ -44,13 +45,13 @@ def choose_config(
     images: int,
     sizes: Sequence[tuple[int, int]],
 ) -> Config:
-    """Return the config that parameters ask for.
+    """Return the config for the parameters of a classifier.
 
     Args:
-      parameters: values by name, those of `PARAMETERS`; None leaves what `config` says.
-      config: the recipe; None is `RECIPE`, of a length that goes by `images`.
-      images: how many there are, those for validation among them.
-      sizes: `(height, width)` of them, each at least once.
+      parameters: a value for each name in `PARAMETERS`; None keeps that of `config`.
+      config: the recipe; None is `RECIPE`, with a length that depends on `images`.
+      images: number of images, including those for validation.
+      sizes: the `(height, width)` that images have, each at least once.
 
     Raises:
       UserError: names the field, its value and what is allowed.
@@ -66,9 +67,9 @@ def choose_config(
         for name, value in given.items()
         if value is not None
     }
-    # The images are handed over, so nothing is left of where others lie.
+    # The images are passed as arrays, so the paths of a config do not apply.
     fields |= {name: FIELDS[name].default for name in ("data.path", "data.group")}
-    # Each by itself first; the length of a recipe may not go with its warm-up yet.
+    # First each value alone: the recipe's warm-up may be too long for a new length.
     resolve(Config().replace(fields | {"optim.warmup_epochs": 0.0}))
     recipe = resolve(_load(config, given["model"]))
     changed = recipe.replace(fields | {"data.name": "arrays"})
@@ -83,7 +84,7 @@ def choose_config(
 
 
 def _load(config: Any, model: Any) -> ConfigDict | Config:
-    """Return the recipe, for the model if it is a file that takes one."""
+    """Return the recipe; a file whose `get_config` takes a model is given `model`."""
     if config is None:
         config = RECIPE
     if isinstance(config, (str, os.PathLike)):
@@ -91,7 +92,7 @@ def _load(config: Any, model: Any) -> ConfigDict | Config:
         if model in MODELS and not find(text)[1]:
             try:
                 return load_config(f"{text}:{model}", {})
-            except UserError:  # it takes no model
+            except UserError:  # `get_config` takes no model
                 return load_config(text, {})
         return load_config(text, {})
     if not isinstance(config, (ConfigDict, Config)):
@@ -103,12 +104,12 @@ def _load(config: Any, model: Any) -> ConfigDict | Config:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number of Python for one of NumPy, which grids of values hold."""
+    """Turn a NumPy number, as in scikit-learn's grids, into a Python number."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _field_value(name: str, value: Any) -> Any:
-    """Return a value in the type that its field has, where it means the same."""
+    """Convert a value to the type of its field, if that does not change its meaning."""
     if name == "data.image_size" and not isinstance(value, str):
         sides = [value, value] if np.ndim(value) == 0 else value
         try:
@@ -121,11 +122,12 @@ def _field_value(name: str, value: Any) -> Any:
 
 
 def _size_fields(config: Config, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Return the fields of the size that images are trained at.
+    """Return the fields that set the image size for training.
 
-    Images of one size keep it, if it is from 16 to `LARGEST_SIDE` pixels. Smaller ones
-    are enlarged by a whole factor, and the first stride of a hybrid undoes that. Larger
-    ones are reduced. Images of several sizes come to a square of their median side.
+    If all images have one size, it is kept from 16 to `LARGEST_SIDE` pixels. Smaller
+    images are enlarged by a whole factor, which the first stride of a hybrid undoes.
+    Larger images are reduced. Images of several sizes become squares, whose side is
+    the median of the shorter sides.
     """
     unique = {*sizes}
     if len(unique) > 1:
@@ -146,7 +148,7 @@ def _size_fields(config: Config, sizes: Sequence[tuple[int, int]]) -> dict[str, 
 
 
 def _coarse_strides(config: Config, size: tuple[int, int]) -> dict[str, Any]:
-    """Return strides whose first halves enlarged images; none where they are set."""
+    """Return strides whose first halves enlarged images; nothing if they are set."""
     row = MODELS[config.model.name]
     strides = choose_strides(size)
     if (
@@ -163,13 +165,13 @@ def _coarse_strides(config: Config, size: tuple[int, int]) -> dict[str, Any]:
 def _length_fields(
     config: Config, given: Mapping[str, Any], images: int, own_recipe: bool
 ) -> dict[str, Any]:
-    """Return the fields of the length of a run, of its warm-up and its evaluations.
+    """Return the fields that set the length of a run, its warm-up and its evaluations.
 
     Args:
-      config: all other fields.
-      given: the parameters.
-      images: how many there are.
-      own_recipe: whether no config was given, so that no field is the user's choice.
+      config: the values of all other fields.
+      given: the parameters of the classifier.
+      images: number of images, including those for validation.
+      own_recipe: whether the user gave no config.
     """
     held_out, images_a_step = config.data.validation, config.train.batch_size
     if isinstance(held_out, str):  # a fold, such as 2/5
@@ -177,7 +179,7 @@ def _length_fields(
     trained = max(int(images * (1 - held_out)), 1)
     steps = given["steps"]
     if steps is None and given["epochs"] is None:
-        # Rounded, so that the folds of a cross-validation share their programs.
+        # Rounded, so that the folds of a cross-validation share compiled programs.
         steps = max(FEWEST_STEPS, 100 * round(EPOCHS * trained / images_a_step / 100))
     length = steps or -(-given["epochs"] * trained // images_a_step)
     if own_recipe:

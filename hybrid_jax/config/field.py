@@ -1,4 +1,4 @@
-"""Declare the fields of a config's groups, and read them off the dataclasses."""
+"""Declare the fields of a config, and list those of its dataclasses."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -7,16 +7,17 @@ from hybrid_jax.config.rules import Rule
 
 
 class Field(NamedTuple):
-    """What is known of a field beside its name.
+    """A field of a config, without its name.
 
     Attributes:
-      default: its value where nobody sets it.
-      rule: what it may be.
-      meaning: in words, with units.
-      free: whether it may differ between a run and its resumption, since it changes
-        no result.
-      local: whether it is about the machine: hosts of one run may differ in it.
-      types: of its values, the type of the default if there is one alone.
+      default: value if nobody sets the field.
+      rule: the allowed values.
+      meaning: description in words, with units.
+      free: whether the field may change when a run is resumed, since no result depends
+        on it.
+      local: whether the field is about the machine, so that the hosts of one run may
+        have different values.
+      types: allowed types of the value.
     """
 
     default: Any
@@ -36,21 +37,30 @@ def field(
     local: bool = False,
     types: tuple[type, ...] = (),
 ) -> Any:
-    """Declare a field of a group, see `Field`; a local field is free too."""
+    """Declare a field of a dataclass; a local field is free too.
+
+    See `Field` for the arguments. Without `types`, the type of the default is allowed,
+    and a whole number where the default is a float.
+    """
     types = types or ((float, int) if type(default) is float else (type(default),))
     known = Field(default, rule, meaning, free or local, local, types)
     return dataclasses.field(default=default, metadata={"field": known})
 
 
 def value_of(config: Any, name: str) -> Any:
-    """Return `config.optim.learning_rate` of the name `optim.learning_rate`."""
+    """Return the value of a field by its name, such as `optim.learning_rate`."""
     for part in name.split("."):
         config = getattr(config, part)
     return config
 
 
 def fields_of(group: Any, above: str = "") -> dict[str, Field]:
-    """Return the fields of a dataclass and of its groups, by name."""
+    """Return the fields of a dataclass and of its groups, by name.
+
+    Args:
+      group: a dataclass whose members are fields or other groups.
+      above: start of all names, such as `optim.`.
+    """
     found: dict[str, Field] = {}
     for member in dataclasses.fields(group):
         name = f"{above}{member.name}"

@@ -1,8 +1,8 @@
-"""Files of experiments: what `--config=FILE` and `--config=FILE:MODEL` name.
+"""Load the files that `--config=FILE` and `--config=FILE:MODEL` name.
 
-The experiments of this project are known by their names too: `--config=digits`, or
-`--config=scaling/small`. A file may say which models a study of it compares, as a
-module's `STUDY_MODELS`, a tuple of their names.
+The experiments of this project have names too: `--config=digits`, or
+`--config=scaling/small`. A file may define `STUDY_MODELS`, a tuple with the names of
+the models that a study compares.
 """
 
 import difflib
@@ -28,14 +28,14 @@ def load_config(text: str, fields: dict[str, Any]) -> ConfigDict:
     """Load an experiment.
 
     Args:
-      text: a file or the name of an experiment, and `:model` behind it if need be.
-      fields: values that take the place of the file's, by name.
+      text: a file or the name of an experiment, with or without `:MODEL` at the end.
+      fields: values that replace those of the file, by name.
 
     Returns:
-      What the file's `get_config` returns, changed and locked; not yet checked.
+      The locked config of the file's `get_config`, with `fields`; not yet checked.
 
     Raises:
-      UserError: names the file, and the line where it fails.
+      UserError: the file does not exist or fails; names the file and the line.
     """
     path, arguments = find(text)
     get_config = _guarded(path, lambda: runpy.run_path(str(path))).get("get_config")
@@ -60,20 +60,20 @@ def load_config(text: str, fields: dict[str, Any]) -> ConfigDict:
 
 
 def experiment(name: str, model: str) -> ConfigDict:
-    """Return an experiment of this project, for a file that builds on it.
+    """Return the config of an experiment of this project, for a file that builds on it.
 
     Args:
-      name: such as `cifar10`.
-      model: what its `get_config` is called with.
+      name: of the experiment, such as `cifar10`.
+      model: argument of its `get_config`.
     """
     return load_config(f"{experiments()[name]}:{model}", {})
 
 
 def study_models(text: str) -> list[str]:
-    """Return the models that an experiment's file has for studies; there may be none.
+    """Return the `STUDY_MODELS` of an experiment's file; none if `text` names a model.
 
     Raises:
-      UserError: they are no texts.
+      UserError: `STUDY_MODELS` is not a tuple of texts.
     """
     path, arguments = find(text)
     found = _guarded(path, lambda: runpy.run_path(str(path))).get(MODELS, ())
@@ -86,7 +86,7 @@ def study_models(text: str) -> list[str]:
 
 
 def find(text: str) -> tuple[Path, list[str]]:
-    """Return the file of an experiment, and the model behind the colon if any.
+    """Return the file of an experiment, and the model after the colon if there is one.
 
     Raises:
       UserError: there is no such file.
@@ -105,9 +105,10 @@ def find(text: str) -> tuple[Path, list[str]]:
 
 
 def experiments() -> dict[str, Path]:
-    """Return the files of this project's experiments by name."""
+    """Return the files of this project's experiments, by name."""
     package = Path(hybrid_jax.__file__).parent
-    folders = (package / "configs", package.parent / "configs")  # a wheel, a checkout
+    # A wheel has the configs in the package, and a checkout beside it.
+    folders = (package / "configs", package.parent / "configs")
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     paths = sorted(folder.rglob("*.py"), key=lambda path: (len(path.parts), path))
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
@@ -119,7 +120,7 @@ def _file_of(text: str) -> Path | None:
 
 
 def _near(path: Path) -> str:
-    """Say which file may be meant."""
+    """Return a hint which file or experiment the user may have meant."""
     for folder in (Path("configs"), path.parent):
         files = {file.stem: file for file in sorted(folder.glob("*.py"))}
         if near := difflib.get_close_matches(path.stem, files, n=1):
@@ -130,7 +131,11 @@ def _near(path: Path) -> str:
 
 
 def _check_arguments(path: Path, get_config: Callable, arguments: list[str]) -> None:
-    """Refuse a model that `get_config` does not take, and the lack of one."""
+    """Refuse a model that `get_config` does not take, or one that is missing.
+
+    Raises:
+      UserError: says whether to add or to leave out the model.
+    """
     try:
         inspect.signature(get_config).bind(*arguments)
     except TypeError:
@@ -145,16 +150,16 @@ def _check_arguments(path: Path, get_config: Callable, arguments: list[str]) -> 
 
 
 def _guarded(path: Path, run: Callable[[], Any]) -> Any:
-    """Run a user's code.
+    """Run a user's code, and return its result.
 
     Raises:
-      UserError: it fails; names the line and what is wrong there.
+      UserError: the code fails; names the line and the error.
     """
     try:
         return run()
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # a file may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         if isinstance(error, OSError) and error.filename == str(path):
             raise UserError(
                 f"--config={path} cannot be read: {error.strerror}"
@@ -163,7 +168,7 @@ def _guarded(path: Path, run: Callable[[], Any]) -> Any:
 
 
 def _cause(path: Path, error: BaseException) -> str:
-    """Say on which line of a file an exception came, and what it is."""
+    """Return the line of a file that raised an exception, and its message."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     what = first_line(error)
@@ -172,7 +177,7 @@ def _cause(path: Path, error: BaseException) -> str:
         what = error.msg
     where = f", line {lines[-1]}: " if lines else ": "
     of_config = frames[-1].filename == inspect.getsourcefile(ConfigDict)
-    # ml_collections begins with the name of the field that it lacks.
+    # The message of ml_collections begins with the name of the unknown field.
     name = re.search(r"['\"](\w+)\\*['\"]", str(error))
     if of_config and name and isinstance(error, (AttributeError, KeyError)):
         return where + unknown_field(name[1])

@@ -1,8 +1,8 @@
-"""From what files and flags say to a `Config`, checked once for the whole program.
+"""Turn the values of files and flags into a `Config`, and check them once.
 
-A config file starts from `default()`, a `ConfigDict`, and changes what its experiment
-is about. `resolve` is where such a `ConfigDict` ends: behind it there are frozen
-dataclasses, whose parts are passed inward.
+A config file starts from `default()`, a `ConfigDict`, and changes some fields.
+`resolve` checks the `ConfigDict` and returns frozen dataclasses. The rest of the
+program sees only those.
 """
 
 import ast
@@ -33,26 +33,26 @@ from hybrid_jax.models.strides import as_size, check_strides, choose_strides
 
 
 def default() -> ConfigDict:
-    """Return every field at its default; a misspelt one cannot be set."""
+    """Return a config with all defaults; setting a misspelled field is an error."""
     return to_config_dict({name: field.default for name, field in FIELDS.items()})
 
 
 def to_config_dict(flat: dict[str, Any]) -> ConfigDict:
-    """Return values by name as a locked `ConfigDict` of groups."""
+    """Turn values by name into a locked `ConfigDict` that nests the groups."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *groups, leaf = name.split(".")
         node = tree
         for group in groups:
             node = node.setdefault(group, {})
-        # A plain field keeps the type of its first value.
+        # ml_collections allows only the type of the first value; `object` allows any.
         several = name in FIELDS and str in FIELDS[name].types[1:]
         node[leaf] = FieldReference(value, field_type=object) if several else value
     return ConfigDict(tree).lock()
 
 
 def flatten(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
-    """Return values by name, such as `optim.learning_rate`, with tuples for lists."""
+    """Return all values by name, such as `optim.learning_rate`; lists become tuples."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, (ConfigDict, dict)):
@@ -63,7 +63,7 @@ def flatten(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve(config: ConfigDict | Config) -> Config:
-    """Check every field, then how they go together.
+    """Check every field, then their combinations, and return the config.
 
     Raises:
       UserError: names the field, its value and what is allowed.
@@ -84,14 +84,14 @@ def parse_value(name: str, text: str) -> Any:
     """Read a field's value from a command line.
 
     Args:
-      name: of a field.
-      text: as it was typed.
+      name: of the field.
+      text: the value, as it was typed.
 
     Returns:
-      The value in the field's own type.
+      The value, in one of the field's types.
 
     Raises:
-      UserError: the text is of another type; says what is allowed.
+      UserError: the text has another type; says what is allowed.
     """
     field = FIELDS[name]
     for kind in field.types:
@@ -101,10 +101,10 @@ def parse_value(name: str, text: str) -> Any:
 
 
 def read_value(name: str, text: str) -> Any:
-    """Read a field's value from a command line, and check it by itself.
+    """Read a field's value from a command line, and check the value.
 
     Raises:
-      UserError: the text is of another type, or the value is not allowed.
+      UserError: the text has another type, or the value is not allowed.
     """
     value = parse_value(name, text)
     _check_field(name, value, FIELDS[name])
@@ -112,10 +112,14 @@ def read_value(name: str, text: str) -> Any:
 
 
 def check_image_size(image_size: tuple[int, ...], strides: tuple[int, ...]) -> None:
-    """Refuse a size that the network cannot serve.
+    """Refuse an image size that does not go with the strides of a network.
+
+    Args:
+      image_size: `(height, width)` in pixels.
+      strides: of the stem and of each stage; empty chooses them by the size.
 
     Raises:
-      UserError: with a size or strides that would do.
+      UserError: names a size or strides that would do.
     """
     height, width = image_size
     size = as_size((height, width))
@@ -128,7 +132,7 @@ def check_image_size(image_size: tuple[int, ...], strides: tuple[int, ...]) -> N
 
 
 def _check_field(name: str, value: Any, field: Field) -> None:
-    # A default is allowed without a look at its table, which may need jax.
+    # A default is not looked up in its table, whose import may need jax.
     if type(value) not in field.types or not (
         value == field.default or field.rule.holds(value)
     ):
@@ -141,23 +145,23 @@ def _refusal(name: str, shown: str) -> str:
 
 
 def _parse_tuple(text: str, field: Field) -> tuple:
-    """Read `64,64`, `(64, 64)`, `('stem', 'head')`, one text, or nothing.
+    """Read a tuple such as `64,64`, `(64, 64)` or `('stem', 'head')`, or one item.
 
     Raises:
-      ValueError: it is none of these.
+      ValueError: the text is no tuple that the field allows.
     """
     if not text.strip():
         return ()
     try:
         literal = ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError):  # a text, such as stage[12]
+    except (ValueError, TypeError, SyntaxError):  # a plain text, such as stage[12]
         literal = text
     if isinstance(literal, (tuple, list)):
         values = [tuple(literal)]
     else:
         values = [(literal,), (text,)]
     for value in values:
-        with contextlib.suppress(TypeError):  # a rule about numbers meets text
+        with contextlib.suppress(TypeError):  # a rule for numbers may be given a text
             if field.rule.holds(value):
                 return value
     raise ValueError
@@ -177,18 +181,18 @@ def _check_together(config: Config) -> None:
     if batch % micro_batches:
         raise UserError(
             f"config.optim.accumulate={micro_batches} does not divide "
-            f"config.train.batch_size={batch}"
+            f"config.train.batch_size={batch}: change one of them"
         )
     warmup, epochs = config.optim.warmup_epochs, config.train.epochs
     if warmup >= epochs and _counts_epochs(config):
         raise UserError(
             f"config.optim.warmup_epochs={warmup} is not below "
-            f"config.train.epochs={epochs}"
+            f"config.train.epochs={epochs}: lower it"
         )
     if config.optim.warmup_steps >= config.train.steps > 0:
         raise UserError(
             f"config.optim.warmup_steps={config.optim.warmup_steps} is not below "
-            f"config.train.steps={config.train.steps}"
+            f"config.train.steps={config.train.steps}: lower it"
         )
     if config.augment.crop_padding and config.augment.crop_scale:
         raise UserError(
@@ -213,10 +217,10 @@ def _check_together(config: Config) -> None:
 
 
 def _check_torus(config: Config, strides: tuple[int, ...], stages: int) -> None:
-    """Refuse an image with other sides than a network on a torus takes.
+    """Refuse an image size that circular padding or `aps` does not allow.
 
     Raises:
-      UserError: with a size that would do.
+      UserError: names a size that would do.
     """
     height, width = config.data.image_size
     size = as_size((height, width))
@@ -228,16 +232,16 @@ def _check_torus(config: Config, strides: tuple[int, ...], stages: int) -> None:
 
 
 def block_config_of(model: ModelConfig) -> BlockConfig:
-    """Return the config of a hybrid's blocks, with the choices of a config."""
+    """Return the block config of a hybrid, with the choices of a `ModelConfig`."""
     chosen = {name: getattr(model, name) for name in CHOICES if getattr(model, name)}
     return dataclasses.replace(MODELS[model.name].block_config, **chosen)
 
 
 def _check_meaning(config: Config) -> None:
-    """Refuse fields that mean nothing beside the value of another one."""
+    """Refuse a changed field that has no effect, given the value of another field."""
     values = config.flat()
     for deciding, holds, others, way_out in (
-        # Strides suit a data set, for whichever hybrid; a ViT passes them over.
+        # Not model.strides: experiments set them for all models; a ViT ignores them.
         (
             "model.name",
             _is_vit,
@@ -287,7 +291,7 @@ def _check_meaning(config: Config) -> None:
 
 
 def _check_schedule(config: Config) -> None:
-    """Refuse a schedule that has nothing to rise in, or falls outside of the run."""
+    """Refuse `one_cycle` without a warm-up, and falls of `step` outside the run."""
     optim, epochs = config.optim, config.train.epochs
     warmup = optim.warmup_epochs or optim.warmup_steps
     if optim.schedule == "one_cycle" and not warmup:
@@ -312,7 +316,7 @@ def _check_schedule(config: Config) -> None:
 
 
 def _counts_epochs(config: Config) -> bool:
-    """Return whether the run's length and its warm-up are given in epochs."""
+    """Return whether the lengths of the run and of its warm-up are given in epochs."""
     return not config.train.steps and not config.optim.warmup_steps
 
 
@@ -329,7 +333,7 @@ def _is_folder(name: str) -> bool:
 
 
 def _check_stages(config: Config) -> None:
-    """Refuse stages that cannot be built."""
+    """Refuse a stack or strides that do not suit the model."""
     row = MODELS[config.model.name]
     if isinstance(row, ViTRow):
         return
@@ -337,14 +341,14 @@ def _check_stages(config: Config) -> None:
     if len(stack) != len(row.depths):
         raise UserError(
             f"config.model.stack={config.model.stack!r} names {len(stack)} stages, and "
-            f"{config.model.name} has {len(row.depths)}"
+            f"{config.model.name} has {len(row.depths)}: name as many"
         )
     is_used = strides and not passes_strides_over(row, strides)
     if is_used and len(strides) != 1 + len(row.depths):
         raise UserError(
-            f"config.model.strides={strides!r} are {len(strides)}, and "
-            f"{config.model.name} takes {1 + len(row.depths)}: one of the stem, and "
-            "one of each stage"
+            f"config.model.strides={strides!r} has {len(strides)} strides, and "
+            f"{config.model.name} takes {1 + len(row.depths)}: give one for the stem, "
+            "and one for each stage"
         )
     try:
         plan = block_plan(stack, row.widths, row.depths)

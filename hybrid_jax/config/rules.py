@@ -1,8 +1,7 @@
-"""What a field of a config may be: a test of its value, and the same in words.
+"""Rules for the values of config fields: a test, and a description in words.
 
-A rule about the rows of a table names the table by its address. So a row that is added
-to it, even from outside of this package, is allowed at once, and reading a config
-imports no jax.
+A rule about the rows of a table names the table by its address. So a new row is allowed
+at once, even one from outside of this package, and reading a config imports no jax.
 """
 
 import importlib
@@ -17,11 +16,11 @@ from hybrid_jax.paths import LOCAL_ONLY, is_local
 
 
 class Rule(NamedTuple):
-    """What a field may be.
+    """The allowed values of a field.
 
     Attributes:
-      allowed: in words, or what gives them.
-      holds: whether a value of the right type is allowed.
+      allowed: description in words, or a function that returns it.
+      holds: returns whether a value of the right type is allowed.
     """
 
     allowed: str | Callable[[], str]
@@ -29,18 +28,21 @@ class Rule(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What is allowed, in words."""
+        """Return the allowed values in words."""
         return self.allowed if isinstance(self.allowed, str) else self.allowed()
 
 
 def whole_number(least: int) -> Rule:
-    """Allow whole numbers from `least`."""
+    """Allow whole numbers that are at least `least`."""
     return Rule(f"a whole number from {least}", lambda v: v >= least)
 
 
 def one_of(*choices: str) -> Rule:
-    """Allow the texts given."""
-    return Rule(f"one of {', '.join(choices)}", lambda v: v in choices)
+    """Allow some texts."""
+    words = f"one of {', '.join(filter(None, choices))}"
+    return Rule(
+        f"empty, or {words}" if "" in choices else words, lambda v: v in choices
+    )
 
 
 def row_of(address: str, *, off: str = "") -> Rule:
@@ -48,7 +50,7 @@ def row_of(address: str, *, off: str = "") -> Rule:
 
     Args:
       address: `package.module:TABLE`, a mapping.
-      off: a name that is allowed too, and stands for no row.
+      off: another allowed name, which stands for no row.
     """
 
     def names() -> list[str]:
@@ -58,7 +60,12 @@ def row_of(address: str, *, off: str = "") -> Rule:
 
 
 def tuple_of_whole_numbers(meaning: str, holds: Callable[[tuple], bool]) -> Rule:
-    """Allow an empty tuple, and tuples of whole numbers that pass a test."""
+    """Allow an empty tuple, and tuples of whole numbers that pass a test.
+
+    Args:
+      meaning: the allowed values in words.
+      holds: the test.
+    """
 
     def whole_and_holds(value: tuple) -> bool:
         return all(type(v) is int for v in value) and (not value or holds(value))
@@ -117,7 +124,7 @@ def _model_words() -> str:
 # Comparisons with NaN are false, so every rule on numbers refuses it.
 PATH = Rule(LOCAL_ONLY, is_local)
 NAME = Rule(
-    "a name such as digits, or of TFDS such as imagenette/160px-v2",
+    "a name such as digits, or a TFDS name such as imagenette/160px-v2",
     lambda v: bool(re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v)),
 )
 SWITCH = Rule("true or false", lambda v: True)
@@ -153,7 +160,7 @@ IMAGE_SIZE = tuple_of_whole_numbers(
     lambda v: len(v) == 2 and min(v) >= 16,
 )
 EPOCHS = Rule(
-    "empty, or numbers above 0 that rise, such as 60,120,160",
+    "empty, or increasing numbers above 0, such as 60,120,160",
     lambda v: all(
         type(e) in (int, float) and before < e < math.inf
         for before, e in zip((0, *v), v, strict=False)
@@ -164,6 +171,6 @@ CHECKPOINT = Rule(
     lambda v: bool(re.fullmatch(r"(best|last|[1-9]\d*)?", v)),
 )
 FAULT = Rule(
-    "empty, or nan@STEP or term@STEP, counted from 1",
+    "empty, or nan@STEP or term@STEP; steps count from 1",
     lambda v: bool(re.fullmatch(r"((nan|term)@[1-9]\d*)?", v)),
 )

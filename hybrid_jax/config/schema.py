@@ -1,8 +1,9 @@
 """Every field of an experiment, with its default, its rule and its meaning.
 
-Files and flags start from these defaults, help prints these meanings, and the parts of
-the program are handed these dataclasses. To add a field, add a line to a group: here,
-in `data_fields` or in `training_fields`. `hybrid_jax.config.rules` has the rules.
+Config files and flags start from these defaults, `hybrid-jax fields` prints the
+meanings, and the program passes these dataclasses around. To add a field, add it to a
+group here, in `data_fields` or in `training_fields`. The rules are in
+`hybrid_jax.config.rules`.
 """
 
 import dataclasses
@@ -17,74 +18,84 @@ from hybrid_jax.models.choices import CHOICES
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Which network."""
+    """The network."""
 
-    name: str = field("astroformer_nano", rules.MODEL, "row of the model table")
+    name: str = field("astroformer_nano", rules.MODEL, "name of the model")
     stack: str = field(
-        "", rules.STACK, "letters of each stage; empty is the model's own"
+        "", rules.STACK, "letters of the blocks in each stage; empty is the model's own"
     )
     strides: tuple[int, ...] = field(
-        (), rules.STRIDES, "of a hybrid; empty leaves a last map of 4x4 or more"
+        (),
+        rules.STRIDES,
+        "for a hybrid: empty chooses strides that leave a last map of 4x4 or more",
     )
     patch_size: int = field(
         0,
         rules.whole_number(0),
-        "of a ViT; 0 is 16 px, or what leaves 7x7 patches or more",
+        "for a ViT: side of a patch in pixels; 0 is 16, or less to have 7x7 patches",
     )
     attention: str = field(
         "pre",
         rules.one_of(*CHOICES["attention"]),
-        "relative bias before or after the softmax",
+        "adds the relative bias before (pre) or after (post) the softmax",
     )
     relative_bias: str = field(
         "",
         rules.one_of("", *CHOICES["relative_bias"]),
-        "its source; torus: offsets modulo the map; empty is the model's own",
+        "source of the relative bias; torus takes offsets modulo the size of the map; "
+        "empty is the model's own",
     )
     padding: str = field(
         "",
         rules.one_of("", *CHOICES["padding"]),
-        "of convolutions and local attention; empty is the model's own",
+        "padding of convolutions and local attention; empty is the model's own",
     )
     downsample: str = field(
         "strided",
         rules.one_of(*CHOICES["downsample"]),
-        "stride, low-pass before it, or the phase of largest norm",
+        "strided is a plain stride, blur puts a low-pass filter before it, aps takes "
+        "the phase of largest norm (adaptive polyphase sampling)",
     )
-    drop_path: float = field(0.0, rules.RATE, "stochastic depth of the last block")
-    dropout: float = field(0.0, rules.RATE, "before the classifier")
+    drop_path: float = field(
+        0.0, rules.RATE, "stochastic depth: drop rate of the last block"
+    )
+    dropout: float = field(0.0, rules.RATE, "dropout rate before the classifier")
 
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
-    """Which devices share the work, and how."""
+    """The devices that share a run, and how they share it."""
 
     kind: str = field(
         "jit",
         rules.one_of("jit", "pmap"),
-        "one program over all devices, or one on each, the old way",
+        "jit runs one program over all devices, pmap (older) one on each device",
         free=True,
     )
     devices: int = field(
         0,
         rules.whole_number(0),
-        "how many share a batch; 0 is all of all hosts",
+        "number of devices that share a batch; 0 is all devices of all hosts",
         free=True,
     )
     fsdp: int = field(
         1,
         rules.whole_number(1),
-        "of jit: devices that each keep a part of the parameters, to save memory",
+        "for kind=jit: devices that each keep a part of the parameters, to save memory",
         free=True,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class DebugConfig:
-    """Faults on purpose, to see what a run makes of them."""
+    """Injected faults, to test how a run handles them."""
 
     inject: str = field(
-        "", rules.FAULT, "a fault with a step's batch: nan@30 or term@30", free=True
+        "",
+        rules.FAULT,
+        "fault to inject: nan@30 makes the images of the 30th batch NaN, term@30 sends "
+        "SIGTERM at that batch",
+        free=True,
     )
 
 
@@ -92,11 +103,13 @@ class DebugConfig:
 class Config:
     """An experiment."""
 
-    seed: int = field(0, rules.SEED, "of initialization, data order and augmentation")
+    seed: int = field(
+        0, rules.SEED, "seed of initialization, data order and augmentation"
+    )
     dtype: str = field(
         "auto",
         rules.one_of("auto", "float32", "bfloat16"),
-        "of activations and products; auto is bfloat16 on accelerators",
+        "type of activations and matrix products; auto is bfloat16 on accelerators",
     )
     compilation_cache: bool = field(
         True,
@@ -108,15 +121,20 @@ class Config:
     augment: AugmentConfig = dataclasses.field(default=AugmentConfig())
     model: ModelConfig = ModelConfig()
     init_from: str = field(
-        "", rules.PATH, "weights to start from: .safetensors, .pth, or a run's folder"
+        "",
+        rules.PATH,
+        "weights to start from: a .safetensors or .pth file, or a run's folder",
     )
     init_checkpoint: str = field(
         "",
         rules.CHECKPOINT,
-        "of such a folder: best, last or a step; empty is the one that was tested",
+        "for a run in init_from: best, last or a step; empty is the checkpoint that "
+        "the run tested",
     )
     freeze: tuple[str, ...] = field(
-        (), rules.PATTERNS, "parameters that are kept, by patterns of their paths"
+        (),
+        rules.PATTERNS,
+        "parameters that are not trained, as patterns of their paths",
     )
     loss: LossConfig = dataclasses.field(default=LossConfig())
     optim: OptimConfig = dataclasses.field(default=OptimConfig())
@@ -126,15 +144,15 @@ class Config:
 
     @classmethod
     def from_flat(cls, values: dict[str, Any]) -> "Config":
-        """Make a config of values by name; the others are at their defaults.
+        """Return a config with the given values; other fields have their defaults.
 
         Args:
-          values: such as `{"optim.learning_rate": 0.001}`; names in `FIELDS` alone.
+          values: by name, such as `{"optim.learning_rate": 0.001}`; all in `FIELDS`.
         """
         return cls().replace(values)
 
     def replace(self, values: dict[str, Any]) -> "Config":
-        """Return the config with other values of some fields, by name."""
+        """Return a copy of the config with new values of some fields, by name."""
         groups: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
             group, _, leaf = name.rpartition(".")

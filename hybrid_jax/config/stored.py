@@ -1,4 +1,4 @@
-"""Configs as the folder of a run keeps them: read, brought up to date, compared."""
+"""Read the configs that are stored in the folders of runs, and compare them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import expand_user
 
-SCHEMA = 3  # of what is written today
+SCHEMA = 3  # version of the configs that are written today
 WITH_VALIDATION = 2  # the first schema whose runs have a validation split
 MOVED = {  # since schema 3
     "optim.label_smoothing": "loss.label_smoothing",
@@ -18,22 +18,22 @@ MOVED = {  # since schema 3
 
 
 def read(stored: dict[str, Any], schema: int) -> Config:
-    """Return a stored config in the fields of today.
+    """Return a stored config with today's fields.
 
-    A field that the stored config does not have yet is at its default, which means what
-    the program did before there was the field.
+    A field that is newer than the stored config has its default, which is what the
+    program did before the field existed.
 
     Args:
-      stored: nested, as it lies in the folder.
-      schema: that it was written with, from 1 to `SCHEMA`.
+      stored: nested values, as in the folder.
+      schema: version that they were written with, from 1 to `SCHEMA`.
 
     Raises:
-      UserError: it has a field that there has never been.
+      UserError: the stored config has an unknown field.
     """
     values = flatten(stored)
     if schema < WITH_VALIDATION:
-        # A fold was what is the validation split now. Without one, all images were
-        # trained on, and the last weights counted.
+        # `data.fold` was an earlier name of `data.validation`. Without a fold, runs
+        # trained on all images and used the last weights.
         fold = values.pop("data.fold", "")
         values.setdefault("data.validation", fold or 0)
     for old, new in MOVED.items():
@@ -46,7 +46,7 @@ def read(stored: dict[str, Any], schema: int) -> Config:
 
 
 def nested(config: Config) -> dict[str, Any]:
-    """Return a config to be stored: paths are absolute, so they mean one thing."""
+    """Return a config as nested values for a file, with absolute paths."""
     tree: dict[str, Any] = {}
     for name, value in config.flat().items():
         if value and _is_path(name):
@@ -57,11 +57,11 @@ def nested(config: Config) -> dict[str, Any]:
 
 
 def differences(theirs: Config, ours: Config) -> list[str]:
-    """List in words the fields that tell two runs apart, but for free ones.
+    """Return in words which fields of two configs differ, except free fields.
 
     Args:
-      theirs: as stored.
-      ours: as asked for.
+      theirs: the stored config.
+      ours: the config that is asked for.
     """
     here, there = ours.flat(), theirs.flat()
     return [
@@ -76,9 +76,9 @@ def _is_path(name: str) -> bool:
 
 
 def _is_alike(name: str, theirs: Any, ours: Any) -> bool:
-    """Whether two values of a field mean one thing.
+    """Return whether two values of a field are equivalent.
 
-    A relative path does, on another machine or from another folder too.
+    A relative path also equals a longer one that ends in it, as on another machine.
     """
     if not (_is_path(name) and theirs and ours):
         return theirs == ours

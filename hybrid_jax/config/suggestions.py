@@ -1,10 +1,10 @@
-"""Suggest what a user may have meant by a field that does not exist."""
+"""Suggest fields that a user may have meant by a name that does not exist."""
 
 import difflib
 
 from hybrid_jax.config.schema import FIELDS
 
-# What other programs call a field: the last part of its name here.
+# Names in other programs, and the last part of the field's name here.
 ALIASES = {
     "bs": "batch_size",
     "checkpoint": "init_from",
@@ -21,11 +21,11 @@ ALIASES = {
     "val_fraction": "validation",
     "wd": "weight_decay",
 }
-NEAR = 0.7  # least likeness of names, as difflib counts it
+NEAR = 0.7  # least similarity of names, as difflib measures it
 
 
 def unknown_field(name: str) -> str:
-    """Say that there is no such field, and what the user may have meant."""
+    """Return a message that a field does not exist, with fields that may be meant."""
     group = name.rpartition(".")[0]
     if inside := _members(name):
         return (
@@ -48,10 +48,10 @@ def unknown_field(name: str) -> str:
 
 
 def nearest(name: str) -> list[str]:
-    """Return the fields that a wrong name may mean, likeliest first.
+    """Return the fields that a wrong name may mean.
 
-    Its last part, or what it is called here, is looked for in all groups; then what is
-    spelled like it.
+    The last part of the name, or its alias, is looked up in all groups, and then names
+    that are spelled like it.
     """
     leaves = {field: field.rpartition(".")[2] for field in FIELDS}
     leaf = name.rpartition(".")[2].replace("-", "_")

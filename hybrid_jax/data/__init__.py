@@ -26,15 +26,15 @@ __all__ = ["Split", "Splits", "from_arrays", "load", "load_source"]
 
 
 class Source(typing.Protocol):
-    """Define the interface of a source of images: splits, pixels and labels.
+    """Interface of a source of images: splits, pixels and labels.
 
     Attributes:
-      splits: those that are used, of `train`, `validation` and `test`.
-      unused: how many images each other one has.
-      classes: names, in the order of the labels.
+      splits: names of the splits in use, of `train`, `validation` and `test`.
+      unused: number of images of each split that is not in use.
+      classes: class names, in the order of the labels.
       form: pixel format of the images.
       fingerprint: hash of the user's own files; empty for published sets.
-      notes: what was skipped or left out, for the user to read.
+      notes: messages for the user on what was skipped or left out.
     """
 
     splits: tuple[str, ...]
@@ -56,25 +56,26 @@ class Source(typing.Protocol):
 
 
 def load(config: DataConfig) -> Splits:
-    """Load a data set of this project, of TFDS or of the user, preparing it if need be.
+    """Load a data set of this project, of TFDS or of the user; prepare it if needed.
 
-    Sizes and labels are known at once; pixels are decoded when they are asked for.
+    Sizes and labels are read at once; pixels are decoded when they are used.
 
     Args:
-      config: its `name` is one of this project's builders, any TFDS image
-        classification set, or `folder` for the images at `path`.
+      config: data set configuration. Its `name` is one of this project's builders, any
+        TFDS image classification set, or `folder` for the images at `path`.
 
     Raises:
-      UserError: the set does not exist, or cannot be prepared here; says what to do.
+      UserError: the data set does not exist, cannot be prepared here, or cannot be
+        split as `config` asks.
     """
     return load_source(open_source(config), config)
 
 
 def load_source(source: Source, config: DataConfig) -> Splits:
-    """Split the images of a source, and decode them when they are asked for.
+    """Split the images of a source; pixels are decoded when they are used.
 
     Raises:
-      UserError: like `make_splits`.
+      UserError: the images cannot be split as `config` asks.
     """
     from hybrid_jax.data.memory_budget import is_resident
 
@@ -106,11 +107,11 @@ def load_source(source: Source, config: DataConfig) -> Splits:
         return Split(images, part_labels, images.extents, part_groups)
 
     if cropped := sum(images.cropped_count for images in used.values()):
-        verb = "is" if cropped == 1 else "are"
+        verb = "has" if cropped == 1 else "have"
         notes += (
-            f"{plural(cropped, 'image')} {verb} more than twice as long as "
-            "config.data.image_size is for its width: their ends are left out, which "
-            "config.data.fit=pad keeps",
+            f"{plural(cropped, 'image')} {verb} more than twice the aspect ratio of "
+            "config.data.image_size: their ends are left out; config.data.fit=pad "
+            "keeps them",
         )
     splits = {name: part(name) for name in parts}
     notes += notes_on(
@@ -132,9 +133,9 @@ def open_source(config: DataConfig) -> Source:
     """Open the source of a data set's images.
 
     Raises:
-      UserError: like `load`.
+      UserError: the data set does not exist, or cannot be prepared here.
     """
-    # TFDS takes half a second to import.
+    # Import on use: TFDS takes half a second.
     if config.name == "folder":
         from hybrid_jax.data.sources.folder import FolderSource
 
@@ -148,7 +149,7 @@ def is_at_hand(config: DataConfig) -> bool:
     """Return whether a data set can be opened without downloading or preparing it.
 
     Raises:
-      UserError: there is no such set.
+      UserError: the data set does not exist.
     """
     if config.name == "folder":
         return bool(config.path) and expand_user(config.path).exists()

@@ -8,7 +8,7 @@ import numpy as np
 if typing.TYPE_CHECKING:
     from hybrid_jax.data.lazy_images import LazyImages
 
-# Limits of the sample; a mean of thousands of images is right to about a level.
+# Limits of the sample; the mean of thousands of images is accurate to about one level.
 MAX_IMAGES, MAX_BYTES = 4096, 1 << 28
 
 
@@ -17,7 +17,8 @@ def channel_statistics(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each channel, levels 0 to 255.
 
-    Of many images an evenly spaced sample is used, the same for every loader.
+    If there are many images, an evenly spaced sample is used; every loader uses the
+    same one.
 
     Args:
       images: uint8 `[N, H, W, C]`.
@@ -40,7 +41,7 @@ def channel_statistics(
     levels = np.arange(256)
     mean = counts @ levels / counts.sum(-1)
     variance = counts @ levels**2 / counts.sum(-1) - mean**2
-    # A channel of one value would otherwise divide by zero.
+    # A constant channel would otherwise cause a division by zero.
     std = np.maximum(np.sqrt(np.maximum(variance, 0)), 1.0)
     return mean.astype(np.float32), std.astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""A data set in memory: a mapping from splits to images and labels.
+"""A data set: a mapping from the names of splits to images and labels.
 
 Shapes: `N` images of height `H`, width `W` and `C` channels.
 """
@@ -17,7 +17,7 @@ from hybrid_jax.data.pixel_format import PixelFormat
 if typing.TYPE_CHECKING:
     from hybrid_jax.data.lazy_images import LazyImages
 
-# Every split, and the names of folders and table cells that mean it, in any case.
+# Each split, with the names of folders and table cells that mean it, in any case.
 SPLITS: dict[str, tuple[str, ...]] = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
@@ -26,25 +26,25 @@ SPLITS: dict[str, tuple[str, ...]] = {
 
 
 def images_of_split(name: str) -> str:
-    """Return what the images of a split are called, such as `training images`."""
+    """Return the words for the images of a split, such as `training images`."""
     return f"{'training' if name == 'train' else name} images"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Hold images uint8 `[N, H, W, C]`, an array or `LazyImages`, and their labels.
+    """Images uint8 `[N, H, W, C]`, as an array or `LazyImages`, and their labels.
 
-    An array is `resident`: it goes to the device whole. Lazy images are decoded batch
-    by batch, to be streamed.
+    An array is `resident`: it goes to the device whole. Lazy images are decoded and
+    streamed batch by batch.
     """
 
     images: "np.ndarray | LazyImages"
     labels: np.ndarray  # int32 [N]
     # Height and width that each image fills, int32 [N, 2]; None if all do.
     extents: np.ndarray | None = None
-    # [N], images of one group depend on each other; None where there are no groups.
+    # Group of each image, such as a patient, [N]; None without groups.
     groups: np.ndarray | None = None
-    # The encoded images of a resident split, which know their names; None without.
+    # Encoded images of a resident split, which have names; None for arrays.
     encoded: "LazyImages | None" = None
 
     def __len__(self) -> int:
@@ -57,6 +57,7 @@ class Split:
 
     @property
     def resident(self) -> bool:
+        """Whether the images are an array, which goes to the device whole."""
         return isinstance(self.images, np.ndarray)
 
     @property
@@ -68,12 +69,12 @@ class Split:
         return [encoded.records.name(row) for row in encoded.rows.tolist()]  # type: ignore[union-attr]
 
     def image(self, row: int) -> np.ndarray:
-        """Return an image uint8 `[h, w, C]`, without what it does not fill.
+        """Return an image uint8 `[h, w, C]`, without the rest of its array.
 
         Raises:
-          UserError: it cannot be read.
+          UserError: the image cannot be read.
         """
-        # A split that is decoded when it is used need not be for one image.
+        # Decode one image, not the whole of a lazy split.
         found = np.asarray((self.encoded or self.images)[row : row + 1])[0]
         if self.extents is not None:
             height, width = self.extents[row]
@@ -82,12 +83,12 @@ class Split:
 
     @property
     def per_image_arrays(self) -> tuple[np.ndarray, ...]:
-        """Return the arrays that a step needs beside pixels: labels, maybe extents."""
+        """The arrays that a step needs besides pixels: labels, and extents if any."""
         return (self.labels,) if self.extents is None else (self.labels, self.extents)
 
 
 class LazySplit(Split):
-    """Hold a resident split whose images are decoded at their first use."""
+    """A resident split whose images are decoded at their first use."""
 
     _shape: tuple[int, int, int, int]
     _decode: Callable[[], np.ndarray]
@@ -125,16 +126,16 @@ class LazySplit(Split):
 
 @dataclass(frozen=True, eq=False)
 class Splits(Mapping):
-    """Map the names of a data set's splits to the splits.
+    """A data set: a mapping from the names of its splits to the splits.
 
-    It has a training split; either of the others may be absent.
+    The training split is always present; validation and test splits may be absent.
 
     Attributes:
-      name: of the data set.
+      name: name of the data set.
       parts: the splits by name.
-      classes: names, in the order of the labels.
+      classes: class names, in the order of the labels.
       form: pixel format of the images.
-      notes: for the user to read: what was skipped, set aside or left out.
+      notes: messages for the user on what was skipped, set aside or left out.
       fingerprint: hash of the user's own files; empty for published sets.
     """
 
@@ -160,17 +161,17 @@ class Splits(Mapping):
 
     @property
     def validation(self) -> Split | None:
-        """The split that selects the best weights; None where there is none."""
+        """The split that selects the best weights; None if absent."""
         return self.parts.get("validation")
 
     @property
     def test(self) -> Split | None:
-        """The split for the final evaluation; None where there is none."""
+        """The split for the final evaluation; None if absent."""
         return self.parts.get("test")
 
     @property
     def identity(self) -> dict[str, typing.Any]:
-        """Return what identifies the data before decoding, fit for JSON."""
+        """Values for JSON that identify the data without decoding them."""
         labels = b"".join(split.labels.tobytes() for split in self.values())
         return {
             **{images_of_split(name): len(split) for name, split in self.items()},
@@ -182,7 +183,7 @@ class Splits(Mapping):
 
     @property
     def summary(self) -> dict[str, typing.Any]:
-        """Return what a resumed run must find unchanged, fit for JSON."""
+        """Values for JSON that must not change before a run is resumed."""
         mean, std = self.statistics
         return self.identity | {
             "mean and deviation": [float(x) for x in (*mean, *std)],

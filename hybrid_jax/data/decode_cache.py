@@ -1,6 +1,7 @@
-"""Caches on disk: decoded pixels, and what is known of images that were scanned.
+"""Caches on disk: decoded pixels, and properties of scanned images.
 
-A later run maps the pixels instead of decoding, and scans changed images only.
+A later run maps the pixels into memory instead of decoding, and scans only changed
+images.
 """
 
 import contextlib
@@ -45,7 +46,7 @@ def decoded(encoded: LazyImages, folder: Path, title: str) -> np.ndarray:
 
 
 def _decode_to(folder: Path, encoded: LazyImages, title: str) -> None:
-    """Write the folder whole or not at all."""
+    """Decode all images to a folder, which is written completely or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".decoding-"))
     try:
@@ -63,7 +64,7 @@ def _decode_to(folder: Path, encoded: LazyImages, title: str) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-# Identifies the decoders: others may give other pixels.
+# Version of the decoders; other versions may give other pixels.
 READER_VERSION = f"{PIL.__version__} {DECODER_VERSION}"
 
 
@@ -71,8 +72,8 @@ def read_cache(file: Path, length: int) -> dict[str, list]:
     """Return the rows of a file by name.
 
     Args:
-      file: a missing or damaged file has no rows.
-      length: of a row; rows of another length, from another version, are left out.
+      file: JSON file of rows; a missing or damaged file has none.
+      length: length of a row; rows of other lengths, from other versions, are ignored.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -82,7 +83,7 @@ def read_cache(file: Path, length: int) -> dict[str, list]:
 
 
 def write_cache(file: Path, rows: dict[str, list]) -> None:
-    """Write rows whole or not at all; ignore a disk that cannot be written to."""
+    """Write all rows to a file or none; ignore a disk that cannot be written to."""
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

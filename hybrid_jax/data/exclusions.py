@@ -17,17 +17,17 @@ from hybrid_jax.paths import expand_user
 
 
 class Exclusions:
-    """Hold the images that the user leaves out, and count how many of each are found.
+    """The images that the user leaves out, with a count of those found for each entry.
 
     Attributes:
-      count: images that were left out so far.
+      count: number of images that were left out so far.
     """
 
     def __init__(self, file: str = ""):
         """Read the list; an empty name leaves nothing out.
 
         Raises:
-          UserError: the file cannot be read, or lists nothing.
+          UserError: the file cannot be read, or lists no image.
         """
         self._file, self.count = file, 0
         self._found = dict.fromkeys(_read(expand_user(file)), 0) if file else {}
@@ -59,14 +59,14 @@ class Exclusions:
         """Report how many images were left out, after all images were matched.
 
         Raises:
-          UserError: some of the list was not found; names it.
+          UserError: an entry of the list matches no image.
         """
         missing = [escape(name) for name, count in self._found.items() if not count]
         if missing:
             raise UserError(
-                f"config.data.exclude={escape(self._file)} names {len(missing)} of its "
-                f"{len(self._found)} images that are not there: {listed(missing)}; "
-                "give paths from config.data.path on, or train/NUMBER"
+                f"config.data.exclude={escape(self._file)} lists paths that match no "
+                f"image ({len(missing)} of {len(self._found)}): {listed(missing)}; "
+                "give paths relative to config.data.path, or train/NUMBER"
             )
         if not self.count:
             return ()
@@ -86,5 +86,5 @@ def _read(file: Path) -> list[str]:
         lines = (line.strip() for line in text.split("\n"))
         names = [line for line in lines if line and not line.startswith("#")]
     if not names:
-        raise UserError(f"config.data.exclude={escape(file)} lists nothing")
+        raise UserError(f"config.data.exclude={escape(file)} lists no image")
     return [os.path.normpath(name) for name in names]

@@ -1,8 +1,8 @@
 """Decode the bytes of an image file to uint8 pixels in a data set's pixel format.
 
-Formats are those of `FORMATS`, gray, color, palette and CMYK, up to 16 bits a channel.
-Images are rotated by their EXIF orientation and composited over a background color.
-All other content is refused by name, never guessed.
+`FORMATS` lists the formats. Images are gray, color, palette or CMYK, of up to 16 bits a
+channel. They are rotated by their EXIF orientation and composited over a background
+color. All other content is refused with a reason, never guessed.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from hybrid_jax.data import image_modes
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat, resize_and_pad
 from hybrid_jax.errors import first_line
 
-# Pillow's decoders that are used, and their suffixes. Other decoders would only add
-# surface for attacks.
+# Pillow's decoders that are used, and their suffixes. More decoders would only give
+# attackers more to try.
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo"),
     "PNG": (".png", ".apng"),
@@ -45,12 +45,8 @@ MAGIC_BYTES = {
     **{b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"},
     **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"},
 }
-TRANSPOSED_ORIENTATIONS = (
-    5,
-    6,
-    7,
-    8,
-)  # EXIF orientations that swap height and width
+# EXIF orientations that swap height and width.
+TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 DECODER_VERSION = 2  # increased whenever decoding gives other pixels
 
 # Ways to resize a Pillow image of another shape to `(width, height)`.
@@ -60,7 +56,7 @@ FITS: dict[str, Callable] = {
     "stretch": lambda image, size: image.resize(size, Image.Resampling.BICUBIC),
 }
 
-# Beginnings of Pillow's warnings that say nothing about pixels.
+# Patterns for the beginnings of Pillow's warnings that do not concern pixels.
 IGNORED_WARNINGS = (
     "Corrupt EXIF data",
     "Image appears to be a malformed MPO file",
@@ -75,7 +71,7 @@ IGNORED_WARNINGS = (
 
 
 class Unreadable(Exception):
-    """Raised for bytes that cannot be read as an image; the message says why."""
+    """Error for bytes that cannot be read as an image; the message says why."""
 
 
 def decode(
@@ -91,12 +87,12 @@ def decode(
       extent: height and width that the image fills, where images are stored whole.
 
     Raises:
-      Unreadable: says why.
+      Unreadable: the content is no supported image; the message says why.
     """
     stored = _open(content)
     bits, low_bytes = image_modes.stored_bits(stored), None
     if bits == 16 and not form.bits:
-        raise Unreadable("it has 16 bits, and it is not known how many of them count")
+        raise Unreadable("it has 16 bits, and it is not known how many are in use")
     if bits == 16 and form.bits < 16 and stored.mode in image_modes.COLOR:
         low_bytes = _upright(image_modes.read_lower_bytes(_open(content)))
     if stored.format == "JPEG":
@@ -143,10 +139,10 @@ def _convert(
 
 
 def read_head(content: bytes | Unreadable) -> ImageInfo:
-    """Return what the head of a file says of its image: no peak, no transparency.
+    """Return what a file's header says of its image, without peak and transparency.
 
     Raises:
-      Unreadable: says why.
+      Unreadable: the content is no supported image; the message says why.
     """
     image = _open(content)
     width, height = image.size
@@ -162,14 +158,14 @@ def read_head(content: bytes | Unreadable) -> ImageInfo:
 
 
 def read_info(content: bytes | Unreadable) -> ImageInfo:
-    """Decode an image to the last pixel and return what is known of it."""
+    """Decode a whole image, and return its properties or why it cannot be read."""
     return read_info_and_image(content)[0]
 
 
 def read_info_and_image(
     content: bytes | Unreadable, background: str = "white"
 ) -> tuple[ImageInfo, Image.Image | None]:
-    """Return what is known of an image, and the upright image; None if unreadable.
+    """Return the properties of an image, and the upright image; None if unreadable.
 
     Args:
       content: bytes of a file, or why they cannot be read.
@@ -183,7 +179,7 @@ def read_info_and_image(
     except (Unreadable, ValueError) as error:
         return ImageInfo(0, 0, False, error=str(error)), None
     transparent = image_modes.is_transparent(image)
-    infos = ImageInfo(
+    info = ImageInfo(
         image.height,
         image.width,
         gray=image_modes.is_gray(image),
@@ -194,7 +190,7 @@ def read_info_and_image(
     )
     if transparent and image.mode not in image_modes.DEEP_GRAY:
         image = image_modes.composite(image, background)
-    return infos, image
+    return info, image
 
 
 def _open(content: bytes | Unreadable) -> Image.Image:
@@ -210,7 +206,7 @@ def _open(content: bytes | Unreadable) -> Image.Image:
         raise Unreadable(_unidentified(content)) from None
     except Exception as error:  # Pillow's readers raise many kinds
         raise Unreadable(first_line(error)) from None
-    if frames > 1 and image.format != "MPO":  # a photograph with previews
+    if frames > 1 and image.format != "MPO":  # MPO: a photograph with previews
         raise Unreadable(f"it holds {frames} images")
     if reason := image_modes.unsupported_reason(image):
         raise Unreadable(reason)
@@ -218,7 +214,7 @@ def _open(content: bytes | Unreadable) -> Image.Image:
 
 
 def _unidentified(content: bytes) -> str:
-    """Explain why Pillow cannot identify some bytes."""
+    """Return why Pillow cannot identify the content."""
     for beginning, name in MAGIC_BYTES.items():
         if content.startswith(beginning):
             return f"it is a damaged {name}, or one of a kind that is not read"
@@ -244,9 +240,9 @@ def encode_png(image: np.ndarray) -> bytes:
 
 @functools.cache
 def silence_decoders() -> None:
-    """Silence warnings of Pillow and libtiff that say nothing about pixels.
+    """Silence warnings of Pillow and libtiff that do not concern pixels.
 
-    libtiff is found in Pillow's wheels; elsewhere it keeps printing.
+    Only the libtiff inside Pillow's wheels is silenced; another one keeps printing.
     """
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message, module=r"PIL\.")

@@ -29,7 +29,7 @@ def stored_bits(image: Image.Image) -> int:
 
 
 def is_gray(image: Image.Image) -> bool:
-    """Return whether an opened image has gray levels alone."""
+    """Return whether an opened image is gray."""
     return image.mode in GRAY | DEEP_GRAY
 
 
@@ -61,7 +61,7 @@ def read_lower_bytes(image: Image.Image) -> Image.Image:
         return raw_mode if isinstance(args, str) else (raw_mode, *rest)
 
     # Pillow sets `tile` on images that are opened but not loaded.
-    tiles = image.tile  # type: ignore[attr-defined]  # is in a subclass
+    tiles = image.tile  # type: ignore[attr-defined]  # of a subclass
     vars(image)["tile"] = [tile._replace(args=swapped(tile.args)) for tile in tiles]
     return image
 
@@ -71,10 +71,10 @@ def highest_level(image: Image.Image, bits: int) -> int:
 
     Args:
       image: gray, or color with its upper 8 bits.
-      bits: of a level in the file.
+      bits: bits of a level in the file.
 
     Raises:
-      ValueError: levels go beyond 16 bits.
+      ValueError: levels exceed 16 bits.
     """
     if image.mode in DEEP_GRAY:
         return max(255, int(_deep_levels(image).max()))
@@ -91,11 +91,11 @@ def to_8_bits(
 
     Args:
       image: loaded.
-      bits: of the level that becomes 255; higher ones become 255 too.
+      bits: bits in use; levels of more bits become 255.
       low_bytes: lower 8 bits of a 16-bit color image.
 
     Raises:
-      ValueError: levels go beyond 16 bits.
+      ValueError: levels exceed 16 bits.
     """
     if image.mode in DEEP_GRAY:
         levels = _deep_levels(image)
@@ -152,7 +152,7 @@ def _deep_levels(image: Image.Image) -> np.ndarray:
     """Return levels int64 `[H, W]` of a deep gray image.
 
     Raises:
-      ValueError: they go beyond 16 bits.
+      ValueError: levels are negative or exceed 16 bits.
     """
     levels = np.asarray(image).astype(np.int64)
     least, most = int(levels.min()), int(levels.max())

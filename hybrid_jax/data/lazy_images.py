@@ -1,6 +1,6 @@
 """Images in files or records, which are scanned once and decoded at every access.
 
-`LazyImages` is indexed like an array of all pixels, so loaders read either.
+`LazyImages` is indexed like an array of all pixels, so loaders treat both alike.
 """
 
 import dataclasses
@@ -31,9 +31,9 @@ BLOCK = 32
 
 
 class Records(Protocol):
-    """Define the interface of encoded images, read by number.
+    """Interface of encoded images that are read by number.
 
-    A file that cannot be opened is read as an `Unreadable` that says why.
+    `read` returns an `Unreadable` in place of a file that cannot be opened.
     """
 
     def __len__(self) -> int: ...
@@ -45,7 +45,7 @@ class Records(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Read image files as records."""
+    """Image files as records."""
 
     paths: list[Path]
 
@@ -60,28 +60,30 @@ class Files:
 
 
 def read_file(path: Path) -> bytes | Unreadable:
-    """Return the bytes of a file, or why it cannot be opened."""
+    """Return the bytes of a file, or an `Unreadable` that says why there are none."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            return Unreadable("it is no file")  # reading a pipe would block
+            return Unreadable("it is no regular file")  # reading a pipe would block
         return path.read_bytes()
     except FileNotFoundError:
-        gone = "it is a link to nothing" if path.is_symlink() else "it is gone"
-        return Unreadable(gone)
+        is_link = path.is_symlink()
+        return Unreadable(
+            "it is a link to a missing file" if is_link else "it does not exist"
+        )
     except OSError as error:
         return Unreadable(error.strerror or first_line(error))
 
 
 @dataclasses.dataclass(frozen=True)
 class LazyImages:
-    """Decode the images of a split at every access.
+    """Images of a split, decoded at every access.
 
     Attributes:
       records: the encoded images.
       form: pixel format to decode to.
       rows: numbers of the records, in order.
-      sizes: int32 `[records, 2]`, height and width of each record, where images are
-        stored whole; else None.
+      sizes: int32 `[records, 2]`, height and width of each record; only used where
+        images are stored whole, else it may be None.
     """
 
     records: Records
@@ -101,7 +103,7 @@ class LazyImages:
         """Decode some images, uint8 `[n, H, W, C]`.
 
         Raises:
-          UserError: names an image that cannot be read.
+          UserError: an image cannot be read.
         """
         rows = self.rows[index]
         extents = [None] * len(rows) if self.extents is None else self.extents[index]
@@ -125,7 +127,7 @@ class LazyImages:
 
     @property
     def cropped_count(self) -> int:
-        """Count the images that are too long to be stored whole and lose their ends."""
+        """Number of images that are too long to be stored whole and lose their ends."""
         if self.extents is None or self.sizes is None or self.form.fit != "crop":
             return 0
         return int(are_cropped(self.sizes[self.rows], self.extents).sum())
@@ -138,8 +140,8 @@ class LazyImages:
         """Decode all images on all cores.
 
         Args:
-          title: of a progress bar.
-          out: uint8 `[N, H, W, C]` to decode into; None makes an array.
+          title: title of the progress bar.
+          out: array uint8 `[N, H, W, C]` to decode into; None allocates one.
         """
         images = np.empty(self.shape, np.uint8) if out is None else out
 
@@ -152,13 +154,13 @@ class LazyImages:
 
 
 def scan_images(records: Records, title: str) -> list[ImageInfo]:
-    """Return what is known of every image, on all cores."""
+    """Decode every image on all cores, and return its `ImageInfo`."""
 
     def scan_rows(rows: slice) -> list[ImageInfo]:
         numbers = range(len(records))[rows]
         return [read_info(content) for content in records.read(numbers)]
 
-    blocks = parallel_map(scan_rows, len(records), f"looking through {title}")
+    blocks = parallel_map(scan_rows, len(records), f"scanning {title}")
     return [infos for block in blocks for infos in block]
 
 
@@ -168,10 +170,10 @@ def parallel_map(
     """Call `work(rows)` for slices of all rows on all cores; yield results in order.
 
     Args:
-      work: takes a slice.
-      count: of all rows.
-      title: of a progress bar on a terminal; empty for none.
-      size: of a slice.
+      work: function of a slice of rows.
+      count: number of rows.
+      title: title of the progress bar on a terminal; empty for no bar.
+      size: rows of a slice.
     """
     slices = [slice(i, min(i + size, count)) for i in range(0, count, size)]
     hidden = not title or len(slices) == 1 or not sys.stdout.isatty()
@@ -185,7 +187,14 @@ def parallel_map(
 def refuse_unreadable(
     records: Records, infos: Sequence[ImageInfo], title: str, way_out: str
 ) -> None:
-    """Raise a `UserError` that names the images that cannot be read, if any."""
+    """Raise a `UserError` that names the images that cannot be read, if any.
+
+    Args:
+      records: the images.
+      infos: properties of each image, as `scan_images` returns them.
+      title: name of the images in the message.
+      way_out: what the message tells the user to do.
+    """
     bad = [row for row, info in enumerate(infos) if info.error]
     if not bad:
         return

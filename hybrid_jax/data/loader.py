@@ -6,8 +6,8 @@ needs, and the program takes each step's batch out of it with `pick`:
     Resident   data: all images, on the device    chunk: indices of each batch
     Stream     data: nothing                      chunk: the batches themselves
 
-Both order images by one function of the step. So they give equal batches with any
-number of workers, devices and hosts.
+Both take the images of a batch from one function of the step. So their batches are
+equal for any number of workers, devices and hosts.
 """
 
 import functools
@@ -24,21 +24,21 @@ from hybrid_jax.data.prefetch import BatchReader, PrefetchedBatches
 from hybrid_jax.data.sampler import host_share
 from hybrid_jax.parallel.mesh import Devices, create_devices
 
-MAX_STEPS = 64  # of one dispatch
-ROUNDED_BYTES = 1 << 28  # of images whose number is rounded up, which copies them
-CHUNK_BYTES = 1 << 25  # of streamed images; several chunks are in memory at a time
+MAX_STEPS = 64  # steps of one dispatch
+ROUNDED_BYTES = 1 << 28  # largest split whose rows are padded, which copies it
+CHUNK_BYTES = 1 << 25  # of images in a chunk; several chunks are in memory at a time
 
 Order = Callable[[int], np.ndarray]  # from a step to the indices of its batch
 
 
 class Loader(Protocol):
-    """How batches of a split come into a compiled program.
+    """Interface of a loader, which brings batches of a split into a compiled program.
 
     Attributes:
-      steps: at most, in one chunk.
+      steps: largest number of steps in one chunk.
       data: arrays that every dispatch gets; put on the device at the first access.
-      data_shapes: of these.
-      shapes: of a chunk.
+      data_shapes: shapes of `data`.
+      shapes: shapes of a chunk.
     """
 
     steps: int
@@ -49,12 +49,13 @@ class Loader(Protocol):
     def data(self) -> Any: ...
 
     def chunk(self, first: int, count: int) -> Any:
-        """Return what steps `first` to `first + count` need."""
+        """Return what a dispatch of `count` steps from step `first` on needs."""
 
     def pick(self, data: Any, chunk: Any, i: jax.Array) -> tuple[jax.Array, ...]:
-        """Return images uint8 `[B, h, w, C]` and labels `[B]` of a step; traced.
+        """Return images uint8 `[B, h, w, C]` and labels `[B]` of step `i` of a chunk.
 
-        Where images fill a part of their arrays, their extents `[B, 2]` too.
+        Extents `[B, 2]` follow where images fill only a part of their arrays. The
+        compiled program traces this method.
         """
 
 
@@ -68,12 +69,12 @@ def create_loader(
     """Create the loader that suits a split.
 
     Args:
-      split: resident or not.
-      order: indices `[batch_size]` of each step.
-      batch_size: over all devices and hosts.
+      split: the images; `split.resident` selects the loader.
+      order: function from a step to the indices `[batch_size]` of its images.
+      batch_size: images of a batch over all devices and hosts; a multiple of the number
+        of devices.
       workers: processes that decode a stream; 0 decodes in threads.
-      devices: that share each batch, which is a multiple of their number. One by
-        default.
+      devices: devices that share each batch; one device by default.
     """
     devices = devices or create_devices(count=1)
     if split.resident:
@@ -82,10 +83,10 @@ def create_loader(
 
 
 class Resident:
-    """Load batches from a split that lies on the devices, sharded over them.
+    """Loader of a split that lies on the devices, sharded over them.
 
-    A small data set is a small array (CIFAR is 154 MB). Gathering a batch inside the
-    step costs less than a transfer from the host.
+    A small data set fits (CIFAR is 154 MB), and gathering a batch inside the step costs
+    less than a transfer from the host.
     """
 
     def __init__(self, split: Split, order: Order, batch_size: int, devices: Devices):
@@ -117,10 +118,10 @@ class Resident:
 
 
 class Stream:
-    """Load batches from the host, decoding while the device is busy.
+    """Loader of batches from the host, which decodes them while the device is busy.
 
     Transfers and programs are asynchronous, so the next chunk is transferred while the
-    device runs the one before.
+    device computes on the previous one.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class Stream:
     def _global_array(
         self, local: np.ndarray, shape: jax.ShapeDtypeStruct
     ) -> jax.Array:
-        """Make a global array of this host's part."""
+        """Return the global array of which `local` is this host's part."""
         local = pad_rows(local, self.steps).reshape(self.steps, -1, *shape.shape[2:])
         return jax.make_array_from_process_local_data(
             shape.sharding, local, shape.shape
@@ -167,15 +168,15 @@ class Stream:
 
 
 def _array_specs(split: Split) -> list[tuple[tuple[int, ...], Any]]:
-    """Return shape and type of each array of one image."""
+    """Return the shape and type of one image's entry in each array of a split."""
     beside = [(array.shape[1:], jnp.int32) for array in split.per_image_arrays]
     return [(split.shape[1:], jnp.uint8), *beside]
 
 
 def _rows_on_devices(split: Split, devices: int) -> int:
-    """Return the rows of a split's arrays: a multiple of the number of devices.
+    """Return the padded number of rows of a split's arrays, a multiple of the devices.
 
-    Those of small splits are rounded up by a thirty-second at most. So the folds of a
+    Small splits are padded by at most a thirty-second, so that the folds of a
     cross-validation, which differ by an image or two, share their programs.
     """
     count = len(split)

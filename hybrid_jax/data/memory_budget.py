@@ -10,12 +10,17 @@ import psutil
 
 from hybrid_jax.data.lazy_images import LazyImages
 
-SHARE = 0.25  # of the memory for pixels; the rest is for the network
+SHARE = 0.25  # share of the memory for pixels; the rest is for the network
 UNLIMITED = 2**62  # cgroups v1 writes larger numbers for no limit
 
 
 def is_resident(loader: str, splits: Iterable[LazyImages]) -> bool:
-    """Return whether the images go to the device whole."""
+    """Return whether all images of the splits go to the device whole.
+
+    Args:
+      loader: value of `config.data.loader`.
+      splits: images of each split that is used.
+    """
     if loader != "auto":
         return loader == "resident"
     return sum(math.prod(images.shape) for images in splits) <= SHARE * device_memory()
@@ -31,8 +36,8 @@ def device_memory() -> int:
 def _cgroup_limit(process: Path = Path("/proc/self")) -> float:
     """Return the bytes that a container or a scheduler's job may use (Linux cgroups).
 
-    The tightest limit of a cgroup and its parents counts: Slurm limits a step, some
-    levels above the process's cgroup.
+    The tightest limit of a cgroup and its parents counts: Slurm sets the limit on a
+    step, some levels above the process's cgroup.
 
     Args:
       process: folder of the process in `/proc`.
@@ -62,7 +67,7 @@ def _cgroup_folders(process: Path) -> list[Path]:
         else:
             continue
         if path is not None:
-            # A container's root is a cgroup, whose path may be the one on the host.
+            # A container's root is a cgroup; its path may be the path on the host.
             within = PurePosixPath(path).is_relative_to(root)
             inside = PurePosixPath(path).relative_to(root if within else "/")
             group = Path(mount_point) / inside

@@ -1,4 +1,4 @@
-"""The pixel format of a data set: what all of its images are brought to.
+"""The pixel format of a data set: size, channels and depth of all its images.
 
 Images of several shapes are stored whole, in the upper left corner of arrays of one
 size, so that random crops may take any part of them. The rest of an array repeats the
@@ -19,21 +19,22 @@ from hybrid_jax.errors import UserError
 CANVAS_SCALE = 2  # largest side of a stored array, relative to the network's input
 
 
-def _is_copy(stored: tuple[int, int], size: tuple[int, int]) -> bool:
+def _keeps_size(stored: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Return whether images of one size keep it, for a network's input of `size`."""
     (h, w), (height, width) = stored, size
     return h * width == w * height and h <= 2 * height
 
 
 class ImageInfo(NamedTuple):
-    """Hold what is known of one image.
+    """Properties of one image.
 
     Attributes:
       height, width: in pixels, upright.
       gray: whether it is gray.
       peak: its highest level, at least 255.
-      error: why it cannot be read; empty if it can.
+      error: why the image cannot be read; empty if it can.
       format: Pillow's name of the format; empty if it was not read.
-      bits: of a level in the file: 8, 12 or 16.
+      bits: bits of a level in the file: 8, 12 or 16.
       transparent: whether any pixel is transparent.
     """
 
@@ -49,7 +50,7 @@ class ImageInfo(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PixelFormat:
-    """Hold the format that all images of a data set are brought to.
+    """The format that all images of a data set are converted to.
 
     Attributes:
       size: `(height, width)`.
@@ -70,18 +71,18 @@ class PixelFormat:
 
     @property
     def cache_key(self) -> str:
-        """Return the name of decoded pixels in caches, which outlive the program."""
+        """Text that identifies the format in caches; changing it invalidates them."""
         values = (f"{name}={value!r}" for name, value in vars(self).items())
         return f"Form({', '.join(values)})"
 
     def to_json(self) -> dict[str, typing.Any]:
-        """Return the values as JSON holds them, lists for tuples."""
+        """Return the fields as JSON values, with lists for tuples."""
         values = dataclasses.asdict(self)
         return {n: [*v] if isinstance(v, tuple) else v for n, v in values.items()}
 
     @classmethod
     def from_json(cls, values: dict[str, typing.Any]) -> "PixelFormat":
-        """Make a pixel format of what `to_json` returned."""
+        """Create a pixel format from the result of `to_json`."""
         tuples = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
         return cls(**values | tuples)
 
@@ -94,8 +95,8 @@ DEPTH_QUANTILE = 0.9
 def stored_extents(sizes: np.ndarray, target: tuple[int, int], fit: str) -> np.ndarray:
     """Return height and width of images as stored, at least 1 and never enlarged.
 
-    They fit into `CANVAS_SCALE` times the target. An image that is cropped later keeps
-    at least as many pixels as the target has, if it has them; the ends of a longer one
+    Extents are at most `CANVAS_SCALE` times the target. An image to be cropped keeps at
+    least the target's height and width, if it has them; the ends of a very long image
     are left out.
 
     Args:
@@ -131,11 +132,11 @@ def are_cropped(sizes: np.ndarray, extents: np.ndarray) -> np.ndarray:
 def resize_and_pad(
     image: Image.Image, extent: tuple[int, int], size: tuple[int, int], fit: str
 ) -> np.ndarray:
-    """Resize an image into the corner of an array, repeating its last pixels.
+    """Resize an image into the upper left corner of an array; repeat its last pixels.
 
     Args:
       image: gray or RGB.
-      extent: height and width that it fills.
+      extent: height and width that the image fills.
       size: `(H, W)` of the array.
       fit: row of `image_io.FITS`.
 
@@ -155,7 +156,7 @@ def is_gray(color: str) -> bool:
     """Return whether a color, as `PIL.ImageColor` names it, is gray.
 
     Raises:
-      ValueError: it is no color.
+      ValueError: `color` names no color.
     """
     return len({*ImageColor.getrgb(color)[:3]}) == 1
 
@@ -169,12 +170,19 @@ def choose_pixel_format(
 ) -> PixelFormat:
     """Choose the pixel format of a data set from its readable images.
 
-    Images of one size keep it if the network's input has their shape and at least half
-    their side. Other images are stored whole, in arrays of up to twice the input's
-    sides.
+    Images of one size keep it if the network's input has their aspect ratio and at
+    least half their side. Other images are stored whole, in arrays of up to twice the
+    input's sides.
+
+    Args:
+      infos: properties of the readable images.
+      image_size: `(height, width)` of the network's input; empty for the images' own.
+      fit: row of `image_io.FITS`, for images of another size.
+      background: color behind transparent pixels.
+      title: name of the data set in errors.
 
     Raises:
-      UserError: they have several sizes and no `image_size` was chosen.
+      UserError: there is no image, or several sizes and no `image_size`.
     """
     if not infos:
         raise UserError(f"{title} has no image that can be read")
@@ -188,11 +196,11 @@ def choose_pixel_format(
         )
     height, width = image_size or first
     size, target = (height, width), None
-    if len(sizes) > 1 or not _is_copy(first, size):
+    if len(sizes) > 1 or not _keeps_size(first, size):
         extents = stored_extents(np.array([*sizes]), size, fit)
         tall, wide = extents.max(0).tolist()
         first = tall, wide
-        all_fill = (extents == first).all() and _is_copy(first, size)
+        all_fill = (extents == first).all() and _keeps_size(first, size)
         target = None if all_fill else size
     tinted = any(f.transparent for f in infos) and not is_gray(background)
     return PixelFormat(
@@ -206,7 +214,7 @@ def choose_pixel_format(
 
 
 def _bit_depth(peaks: list[int]) -> int:
-    """Return the bits in use of the 16 stored, from the images' highest levels."""
+    """Return the bits in use of 16-bit images, from the highest level of each."""
     if not peaks:
         return 16
     return max(8, int(np.quantile(peaks, DEPTH_QUANTILE)).bit_length())

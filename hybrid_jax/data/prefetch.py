@@ -1,4 +1,4 @@
-"""Decoded batches by step, prefetched in threads or processes by grain."""
+"""Decoded batches by step, which grain prefetches in threads or processes."""
 
 import contextlib
 import math
@@ -17,18 +17,18 @@ from hybrid_jax.data import Split
 
 PREFETCH_BATCHES = 2  # batches, for each thread or process
 MAX_THREADS = 16  # more threads wait for each other
-PREFETCH_BYTES = 1 << 30  # of prefetched batches
+PREFETCH_BYTES = 1 << 30  # of all prefetched batches
 WARNING_FILTER = "ignore:resource_tracker:UserWarning"
 
 
 class PrefetchedBatches:
-    """Return batch `t` at `[t]`, prefetched where steps follow each other."""
+    """Batches by step: `[t]` is batch `t`, prefetched while steps are consecutive."""
 
     def __init__(self, rows: "BatchReader", workers: int = 0):
         """Store the arguments; decoding starts at the first step.
 
         Args:
-          rows: reads the batch of any step.
+          rows: reader of the batch of any step.
           workers: processes that decode; 0 decodes in threads.
         """
         self._rows, self._workers = rows, workers
@@ -66,7 +66,7 @@ class PrefetchedBatches:
 
 
 class BatchReader:
-    """Return batch `t` at `[t]`, read when asked for; can be pickled."""
+    """Batches by step: `[t]` reads and decodes batch `t`; can be pickled."""
 
     def __init__(self, split: Split, order: Callable[[int], np.ndarray]):
         self._split, self._order = split, order

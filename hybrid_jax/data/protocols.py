@@ -1,6 +1,6 @@
 """Published rules that choose a few training images of each class, by their order.
 
-A random subset differs from paper to paper. These subsets are those that others took.
+Random subsets differ from paper to paper; these subsets are fixed by publications.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ class Protocol(NamedTuple):
     """Sizes of a published subset.
 
     Attributes:
-      per_class: images of each class, to train and to validate on.
-      validation: share of them that validates, the last ones.
+      per_class: images of each class, for training and validation together.
+      validation: share of these images for validation; the last ones are taken.
     """
 
     per_class: int
@@ -37,20 +37,20 @@ def select(
     """Select the images of a protocol, by their order in each class.
 
     `config.per_class` takes fewer or more images than the protocol: smaller subsets are
-    the first images of larger ones. `config.split_seed` counts on by as many images as
-    the protocol or `per_class` takes. `config.validation` is a share, a fold in the
-    order of the images, or 0; its default stands for the protocol's share.
+    the first images of larger ones. Each further `config.split_seed` begins as many
+    images later as the protocol or `per_class` takes. `config.validation` is a share, a
+    fold in the order of the images, or 0; its default stands for the protocol's share.
 
     Args:
       labels: int32 `[N]` of the training images, in their order.
-      classes: names.
-      config: of the data set; names the protocol.
+      classes: class names, in the order of the labels.
+      config: data set configuration; names the protocol.
 
     Returns:
-      Which images are trained on and which validate, bool `[N]` each.
+      Masks of the training and the validation images, bool `[N]` each.
 
     Raises:
-      UserError: a class has too few images; names it.
+      UserError: a class has too few images, or one of the two parts would be empty.
     """
     protocol = PROTOCOLS[config.protocol]
     per_class = config.per_class or protocol.per_class
@@ -76,7 +76,7 @@ def select(
 def _validation_ranks(
     requested: float | str, per_class: int, protocol: Protocol
 ) -> tuple[int, int]:
-    """Return the first rank of a class that validates, and the one after the last.
+    """Return the range of validation ranks in each class: the first, one past the last.
 
     Raises:
       UserError: nothing would be left to train on, or to validate on.
@@ -92,8 +92,8 @@ def _validation_ranks(
         begin, end = per_class - round(share * per_class), per_class
     if not 0 < end - begin < per_class:
         raise UserError(
-            f"config.data.validation={requested} of config.data.per_class={per_class} "
-            f"images validates on {end - begin} and trains on "
-            f"{per_class - end + begin}: take more images, or another share"
+            f"config.data.validation={requested} validates on {end - begin} and trains "
+            f"on {per_class - end + begin} of {per_class} images of each class: raise "
+            "config.data.per_class, or give another share"
         )
     return begin, end

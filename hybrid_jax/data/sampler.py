@@ -9,15 +9,15 @@ import numpy as np
 
 
 def uniform_epoch(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
-    """Return every image once, in random order."""
+    """Return the index of every image once, in random order, `[N]`."""
     return np.random.default_rng([seed, epoch]).permutation(len(labels))
 
 
 def balanced_epoch(seed: int, epoch: int, labels: np.ndarray) -> np.ndarray:
-    """Return every class equally often, to one image, in random order.
+    """Return `[N]` indices with every class equally often (within one image), shuffled.
 
-    The images of each class are permuted endlessly, so that none is used again before
-    all others of its class were.
+    Each class has an endless sequence of permutations, over all epochs: no image is
+    used again before all others of its class have been.
     """
     size, classes = len(labels), np.unique(labels)
     parts = []
@@ -37,16 +37,23 @@ SAMPLINGS = {"uniform": uniform_epoch, "balanced": balanced_epoch}
 
 
 class TrainingOrder:
-    """Return the image indices of every training step; can be pickled.
+    """The image indices of every training step; can be pickled.
 
     Attributes:
-      skipped: batches to leave out, counted from 0; later ones move up.
+      skipped: batches to leave out, counted from 0; later batches move up.
     """
 
     def __init__(
         self, labels: np.ndarray, batch_size: int, seed: int, sampling: str = "uniform"
     ):
-        """Set the order up; `sampling` is a row of `SAMPLINGS`."""
+        """Store the arguments.
+
+        Args:
+          labels: label of each image, `[N]`.
+          batch_size: images of a batch.
+          seed: seed of the order.
+          sampling: row of `SAMPLINGS`.
+        """
         self.batch_size = batch_size
         self.skipped: tuple[int, ...] = ()
         self._labels, self._seed = np.asarray(labels), seed
@@ -65,7 +72,7 @@ class TrainingOrder:
         return np.concatenate(parts)
 
     def batch(self, step: int) -> int:
-        """Return the index of the batch that a step trains on, after skipped ones."""
+        """Return the index of the batch that a step trains on, past skipped batches."""
         batch = step
         for skipped in sorted(self.skipped):
             batch += skipped <= batch
@@ -82,9 +89,10 @@ class TrainingOrder:
 
 
 class EvaluationOrder:
-    """Return every image once, in order; the last batch is padded with image 0.
+    """The image indices of an evaluation: every image once, in order.
 
-    The steps of a second evaluation follow those of the first, so a stream continues.
+    The last batch is padded with image 0. The steps of a second evaluation follow those
+    of the first, so a stream continues.
     """
 
     def __init__(self, size: int, batch_size: int):
@@ -100,7 +108,7 @@ class EvaluationOrder:
         return np.where(rows < self.size, rows, 0).astype(np.int32)
 
     def mask(self, step: int) -> np.ndarray:
-        """Return 1 for each image of a batch and 0 for padding, float32."""
+        """Return float32 `[batch_size]`: 1 for each image of a batch, 0 for padding."""
         return (self._rows(step) < self.size).astype(np.float32)
 
     def _rows(self, step: int) -> np.ndarray:

@@ -17,11 +17,11 @@ from hybrid_jax.data.exclusions import Exclusions
 from hybrid_jax.errors import UserError, escape, listed, plural
 
 DEFAULT_VALIDATION = DataConfig.validation
-TRAIN_ON_ALL = "--config.data.validation=0 trains on all"
+TRAIN_ON_ALL = "set --config.data.validation=0 to train on all"
 
 
 class SplitRows(NamedTuple):
-    """Hold the name of a source's split, and rows int64 `[n]` of it."""
+    """The name of a source's split, and rows int64 `[n]` of that split."""
 
     source: str
     rows: np.ndarray
@@ -32,11 +32,10 @@ def used_splits(sizes: Mapping[str, int], config: DataConfig) -> tuple[str, ...]
 
     Args:
       sizes: number of images of each split that the source has.
-      config: of the data set.
+      config: data set configuration.
 
     Raises:
-      UserError: there is a validation split, and `config.data.validation` asks for
-        another.
+      UserError: the source has a validation split, and `config` asks for another.
     """
     if "validation" in sizes and config.protocol != "none" and config.validation:
         raise UserError(
@@ -57,7 +56,7 @@ def used_splits(sizes: Mapping[str, int], config: DataConfig) -> tuple[str, ...]
 
 
 def left_out_note(count: int) -> str:
-    """Word the note on a validation split that is not used."""
+    """Return the note on a validation split that is not used."""
     return (
         f"{plural(count, 'image')} of the validation split left out "
         "(config.data.validation=0)"
@@ -75,16 +74,17 @@ def make_splits(
 
     Args:
       labels: int32 `[N]` of each split that is used; one is `train`.
-      classes: names.
-      config: of the data set.
-      groups: of the training images, `[N]`; None where there are none.
-      unused: how many images the splits have that are not used.
+      classes: class names, in the order of the labels.
+      config: data set configuration.
+      groups: group of each training image, `[N]`; None without groups.
+      unused: number of images of each split that is not used.
 
     Returns:
       Rows of each split of the result, and notes.
 
     Raises:
-      UserError: names the class of which nothing would be left to train on.
+      UserError: a class would have too few images to train or validate on, groups do
+        not allow the split, or `config.exclude` lists images that do not exist.
     """
     rows, notes = _not_excluded(labels, config, unused or {})
     if not config.test and "test" in rows:
@@ -113,13 +113,13 @@ def _draw_at_random(
     groups: np.ndarray | None,
     needs_validation: bool,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Return which images train and which validate, indices by split, and notes.
+    """Draw training and validation images; return indices by split, and notes.
 
     Args:
       labels: int32 `[N]` of the images that may be trained on.
-      classes: names.
-      config: of the data set.
-      groups: of the images, `[N]`, or None.
+      classes: class names, in the order of the labels.
+      config: data set configuration.
+      groups: group of each image, `[N]`, or None.
       needs_validation: whether the source has no validation split.
     """
     chosen = subsets.stratified_subset(
@@ -146,15 +146,15 @@ def _follow_protocol(
     config: DataConfig,
     groups: np.ndarray | None,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Return what `_draw_at_random` does, by a published protocol.
+    """Select images by a published protocol; return indices by split, and notes.
 
     Raises:
-      UserError: images belong to groups, or a class has too few.
+      UserError: images belong to groups, or a class has too few images.
     """
     if groups is not None:
         raise UserError(
             f"config.data.protocol={config.protocol} takes images in their order, and "
-            f"would part those of one group ({len(np.unique(groups)):,} groups): "
+            f"would separate those of one group ({len(np.unique(groups)):,} groups): "
             "leave the groups out, or set config.data.protocol to none"
         )
     is_train, is_validation = protocols.select(labels, classes, config)
@@ -175,12 +175,12 @@ def _follow_protocol(
 def notes_on(
     labels: Mapping[str, np.ndarray], classes: Sequence[str], config: DataConfig
 ) -> tuple[str, ...]:
-    """Word notes on what splits lack: a test split, or trained classes.
+    """Return notes on what is missing: a test split, or trained classes in a split.
 
     Args:
       labels: int32 `[N]` of each split.
-      classes: names.
-      config: of the data set.
+      classes: class names, in the order of the labels.
+      config: data set configuration.
     """
     notes = []
     if "test" not in labels and config.test:
@@ -208,10 +208,10 @@ def _validation(
 
     Args:
       labels: int32 `[N]`.
-      ranks: of each image in a random order of its class, `[N]`, from 0.
-      classes: names.
-      config: of the data set.
-      groups: of the images, or None.
+      ranks: rank of each image in a random order of its class, `[N]`, from 0.
+      classes: class names, in the order of the labels.
+      config: data set configuration.
+      groups: group of each image, `[N]`, or None.
     """
     counts, requested = np.bincount(labels, minlength=len(classes)), config.validation
     if isinstance(requested, str):
@@ -237,10 +237,10 @@ def _validation(
     for label in np.flatnonzero((apportioned >= counts) & (counts > 0)).tolist():
         raise UserError(
             f"config.data.validation={requested} leaves class {classes[label]!r} none "
-            f"of its {counts[label]} training images to train on: take a smaller "
+            f"of its {counts[label]} training images to train on: give a smaller "
             f"share, or {TRAIN_ON_ALL}"
         )
-    # The highest ranks, so that smaller subsets train on images of larger ones.
+    # Take the highest ranks, so that smaller subsets train on images of larger ones.
     return ranks >= (counts - apportioned)[labels]
 
 
@@ -259,7 +259,7 @@ def _check_folds(
         if count < folds:
             raise UserError(
                 f"config.data.validation={requested}: class {classes[label]!r} has "
-                f"{plural(count, noun)} for {folds} folds; take fewer folds"
+                f"{plural(count, noun)} for {folds} folds; use fewer folds"
             )
 
 
@@ -270,7 +270,7 @@ def _check_sides(
     groups: np.ndarray,
     both: bool,
 ) -> None:
-    """Refuse classes that groups keep on one side of the validation split."""
+    """Refuse a class whose groups all lie on one side of the validation split."""
     for label in np.unique(labels):
         sides = is_validation[labels == label]
         if sides.all() or (both and not sides.any()):
@@ -282,7 +282,7 @@ def _check_sides(
 def one_sided_error(
     labels: np.ndarray, groups: np.ndarray, classes: Sequence[str], label: int
 ) -> str:
-    """Word the error for a class whose groups cannot be on two sides."""
+    """Return the error message for a class whose groups cannot lie on both sides."""
     names = subsets.groups_in_class(labels, groups, label)
     return (
         f"class {classes[label]!r} lies in {plural(len(names), 'group')} "
@@ -336,7 +336,7 @@ def _not_excluded(
         )
         for split, split_rows in rows.items()
     }
-    for split, count in unused.items():  # they exist, but are left out anyway
+    for split, count in unused.items():  # they exist, though they are not used
         for row in range(count):
             exclusions.matches_folder(f"{split}/{row}")
     return rows, exclusions.notes()

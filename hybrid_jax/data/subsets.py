@@ -1,7 +1,7 @@
 """Subsets of a split, stratified by class, and whole groups such as patients.
 
 A stratified subset takes images by their rank in a random order of their class. So a
-smaller subset lies inside every larger one. scikit-learn's splitters lack that.
+smaller subset lies inside every larger one, unlike those of scikit-learn's splitters.
 
 Groups are assigned by scikit-learn's `StratifiedGroupKFold`, which keeps the shares of
 the classes as far as groups allow; `GroupShuffleSplit` does not. Shares of images are
@@ -17,17 +17,17 @@ import numpy as np
 
 from hybrid_jax.errors import escape, listed, plural
 
-# Orders of different purposes must differ, or a subset would favor a fold.
+# Purposes of a random order. Their orders must differ, or a subset would favor a fold.
 HOLD_OUT, SUBSET, FOLD = range(3)
 MAX_VALIDATION = 5000  # images that are enough to select weights
-MAX_FOLDS = 20  # a share is made of some of them
-TOLERANCE = 0.1  # relative error of a share made of folds
+MAX_FOLDS = 20  # folds that a share of groups is made of
+TOLERANCE = 0.1  # accepted relative error of a share that is made of folds
 
 
 def stratified_holdout(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Return which images are for testing, bool `[N]`: a share of each class.
 
-    That is at least one image, but a class's only image is for training.
+    At least one image of each class is for testing, unless the class has only one.
     """
     counts = np.bincount(labels)
     sizes = np.clip(np.rint(fraction * counts), 1, np.maximum(counts - 1, 0))
@@ -37,13 +37,13 @@ def stratified_holdout(labels: np.ndarray, fraction: float, seed: int) -> np.nda
 def stratified_subset(
     labels: np.ndarray, fraction: float, per_class: int, seed: int
 ) -> np.ndarray:
-    """Return rows int64 of a share of each class, at least one image, in their order.
+    """Return the rows of a share of each class, at least one image, int64, ascending.
 
     Args:
-      labels: `[N]`.
-      fraction: from above 0 to 1.
-      per_class: images of each class at most; 0 is no limit.
-      seed: of the random draw.
+      labels: int `[N]`.
+      fraction: share of each class, above 0 and at most 1.
+      per_class: largest number of images of each class; 0 is no limit.
+      seed: seed of the random draw.
     """
     counts = np.bincount(labels)
     limits = np.ceil(fraction * counts - 1e-9)
@@ -55,14 +55,14 @@ def stratified_subset(
 def apportion(
     counts: np.ndarray, share: float, most: int = MAX_VALIDATION
 ) -> np.ndarray:
-    """Return how many images of each class make a share of all, int64 `[classes]`.
+    """Return how many images of each class make up a share of all, int64 `[classes]`.
 
-    Each class has at least one. The rest follows quotas by the largest remainder method
-    (Hamilton), so that the total is exact.
+    Each class gets at least one. The rest follows quotas by the largest remainder
+    method (Hamilton), so that the total is exact.
 
     Args:
-      counts: images of each class, `[classes]`; a class of none gets none.
-      share: of all images, from 0 to below 1.
+      counts: images of each class, `[classes]`; a class without images gets none.
+      share: share of all images, from 0 to below 1.
       most: largest total, unless there are more classes.
     """
     counts = np.asarray(counts, np.int64)
@@ -90,7 +90,7 @@ def stratified_fold(
     Every image is in one fold. Two folds differ by at most one image of a class.
     """
     counts = np.bincount(labels)
-    # A class starts at the fold where the one before it ended: folds have equal sizes.
+    # A class starts at the fold where the previous class ended, so folds are equal.
     begun = np.cumsum(counts) - counts
     return (class_ranks(labels, seed, FOLD) + begun[labels]) % folds == number - 1
 
@@ -111,14 +111,14 @@ def group_holdout(
     """Return which images are held out, bool `[N]`: whole groups of about a share.
 
     The images are divided into folds, ten for a tenth, and some folds are held out.
-    Where a class then lies on one side only, its smallest group that can be spared
+    If a class then lies on one side only, its smallest group that can be spared
     changes sides. A class of one group stays on one side.
 
     Args:
       labels: int `[N]`.
-      groups: of the images, anything that sorts, `[N]`.
-      share: above 0 and below 1.
-      seed: of the random draw.
+      groups: group of each image, `[N]`, of any type that can be sorted.
+      share: share of the images, above 0 and below 1.
+      seed: seed of the random draw.
     """
     _, numbers = np.unique(groups, return_inverse=True)
     numbers = numbers.reshape(-1)
@@ -140,7 +140,7 @@ def group_fold(
 ) -> np.ndarray:
     """Return which images are in fold `number` of 1 to `folds`, bool `[N]`.
 
-    Every group is in one fold, and classes have their shares as far as groups allow.
+    Every group is in one fold. Folds share each class equally, as far as groups allow.
 
     Raises:
       ValueError: there are more folds than groups.
@@ -158,7 +158,7 @@ def shared_groups(groups: Mapping[str, np.ndarray | None]) -> list[str]:
     """Find groups that lie in two splits, such as `'p7' in train and test`.
 
     Args:
-      groups: of the images of each split; None where they have none.
+      groups: group of each image, `[N]`, by split; None for a split without groups.
     """
     group_sets = {
         name: {*values.tolist()}
@@ -173,24 +173,24 @@ def shared_groups(groups: Mapping[str, np.ndarray | None]) -> list[str]:
 
 
 def groups_note(count: int, where: str) -> str:
-    """Word the note on groups that were found.
+    """Return the note on groups that were found.
 
     Args:
       count: number of groups.
-      where: their origin, such as a column.
+      where: origin of the groups, such as a column.
     """
     return f"{plural(count, 'group')} ({where}): images of one group are in one split"
 
 
 def shared_groups_error(found: list[str]) -> str:
-    """Word the error for groups that lie in two splits.
+    """Return the error message for groups that lie in two splits.
 
     Args:
       found: result of `shared_groups`.
     """
     return (
         f"{plural(len(found), 'group')} {'lies' if len(found) == 1 else 'lie'} in two "
-        f"splits: {listed(found)}; keep each in one of them"
+        f"splits: {listed(found)}; keep each group in one split"
     )
 
 
@@ -198,14 +198,13 @@ def _assign_folds(
     labels: np.ndarray, groups: np.ndarray, folds: int, seed: int
 ) -> np.ndarray:
     """Return the fold of each image, int `[N]`, counted from 0."""
-    from sklearn.model_selection import (
-        StratifiedGroupKFold,
-    )  # importing it takes a second
+    # Import on use: scikit-learn takes a second.
+    from sklearn.model_selection import StratifiedGroupKFold
 
     parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fold_index = np.empty(len(labels), int)
     with warnings.catch_warnings():
-        # It warns of classes that have fewer images than there are folds.
+        # scikit-learn warns of classes that have fewer images than there are folds.
         warnings.simplefilter("ignore", UserWarning)
         for number, (_, rows) in enumerate(parts.split(labels, labels, groups)):
             fold_index[rows] = number
@@ -215,9 +214,9 @@ def _assign_folds(
 def _nearest_folds(
     fold_index: np.ndarray, part: fractions.Fraction, share: float
 ) -> np.ndarray:
-    """Return the first adjacent folds close enough to a share, or the closest ones.
+    """Return a mask of the first adjacent folds within `TOLERANCE` of a share.
 
-    Where groups are few, folds differ in size.
+    Folds of few groups differ in size: if none are that close, take the closest.
     """
     choices = [
         (fold_index - first) % part.denominator < part.numerator
@@ -231,7 +230,7 @@ def _nearest_folds(
 def _cover_both_sides(
     is_held_out: np.ndarray, labels: np.ndarray, groups: np.ndarray
 ) -> None:
-    """Move groups, in place, until each class lies on both sides, where it can."""
+    """Move groups, in place, so that each class lies on both sides, if it can."""
     sizes = np.bincount(groups)
     for side in (True, False):
         for label in np.unique(labels):

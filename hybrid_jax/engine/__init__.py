@@ -1,1 +1,1 @@
-"""Host code: what drives a training step over splits, and what a run leaves."""
+"""Host code: it runs training steps over splits, and writes the files of a run."""

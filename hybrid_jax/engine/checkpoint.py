@@ -1,8 +1,8 @@
 """Find and read the checkpoints of a run, in orbax's files.
 
-A checkpoint is a folder named by its step. It counts once it has its manifest (see
-`checkpoint_manifest`). A damaged or incomplete one is skipped, and the one before it is
-used.
+A checkpoint is a folder named by its step. It is complete once it has its manifest (see
+`checkpoint_manifest`). A damaged or incomplete checkpoint is skipped, and the one
+before it is used.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ from hybrid_jax.paths import mirror_by_links, with_user_paths
 from hybrid_jax.training.packed_params import pack_like, unpack
 from hybrid_jax.training.state import TrainState
 
-BEST_METRIC, TIES = "accuracy", "loss"  # the higher; of equal ones the lower
+BEST_METRIC, TIES = "accuracy", "loss"  # highest is best; then lowest, among equals
 STATE, METRICS = "state", "metrics"  # folders of a checkpoint
 LATER = "evaluation.json"  # metrics of a step that was saved before its evaluation
 
 
-# Weights are of a step, or the mean of several.
+# The step of some weights, or the steps whose weights are averaged.
 Steps = int | tuple[int, ...]
 
 
 class CheckpointReader:
-    """Read the checkpoints of a run; write nothing.
+    """A reader of the checkpoints of a run, which writes nothing.
 
     Attributes:
       folder: absolute path of the folder of all checkpoints.
@@ -43,10 +43,10 @@ class CheckpointReader:
     """
 
     def __init__(self, folder: Path, hosts: Hosts | None = None) -> None:
-        """Find the intact checkpoints; the leading process looks for all of `hosts`.
+        """Find the intact checkpoints; the main process does so for all `hosts`.
 
         Raises:
-          UserError: there are checkpoints and none is intact.
+          UserError: there are checkpoints, but none is intact.
         """
         self.folder, self.hosts = Path(folder).absolute(), hosts or Hosts()
         self._merged: dict[int, Path] = {}  # folders of merged arrays, by step
@@ -62,7 +62,7 @@ class CheckpointReader:
         notes: list[str] = []
         steps = sorted(int(name) for name in names if name.isdigit())
         for step in reversed(steps):
-            # All files of the newest are read; of others, those that tell the best.
+            # Of older checkpoints, only small files are read, such as the metrics.
             problem, note = self._repair(step, thorough=not intact)
             notes += [note] if note else []
             if problem:
@@ -109,7 +109,7 @@ class CheckpointReader:
     def metrics(self, step: int) -> dict[str, Any]:
         """Return the metrics of a step, and what else was saved beside its state."""
         metrics = json.loads((self._path(step) / METRICS / METRICS).read_text())
-        with contextlib.suppress(OSError, ValueError):  # it is evaluated again
+        with contextlib.suppress(OSError, ValueError):  # the step is evaluated again
             metrics |= json.loads((self._path(step) / LATER).read_text())
         return metrics
 
@@ -121,14 +121,14 @@ class CheckpointReader:
         return best_checkpoint({step: self.metrics(step) for step in self.steps})
 
     def find_steps(self, checkpoint: str | int, validated: bool = True) -> Steps:
-        """Return the step that a user asks for, or several that are averaged.
+        """Return the step that a user asks for, or the steps to average.
 
         Args:
           checkpoint: `best`, `last`, a step, several of these with commas, or `all`.
-          validated: whether the run has a validation split, so that one is the best.
+          validated: whether the run has a validation split, which decides the best.
 
         Raises:
-          UserError: there is no such checkpoint; lists those that there are.
+          UserError: there is no such checkpoint; the message lists the saved steps.
         """
         if checkpoint == "all":
             steps = self.steps or [self.find_step("last")]
@@ -138,7 +138,11 @@ class CheckpointReader:
         return steps[0] if len(steps) == 1 else tuple(steps)
 
     def find_step(self, checkpoint: str, validated: bool = True) -> int:
-        """Return the step of one checkpoint, see `find_steps`."""
+        """Return the step of one checkpoint: `best`, `last` or a step.
+
+        Raises:
+          UserError: there is no such checkpoint; the message lists the saved steps.
+        """
         if not self.steps:
             raise UserError(f"{self.folder} holds no checkpoint: train the run first")
         if checkpoint == "last":
@@ -162,22 +166,22 @@ class CheckpointReader:
         """Return the training state of a step, whatever devices it was saved from.
 
         Args:
-          step: a saved one.
+          step: a saved step.
           like: structure and shapes of the state.
-          devices: where its arrays are put.
+          devices: devices that the arrays are put on.
 
         Raises:
-          UserError: the state cannot be read, or differs in shapes or dtypes.
+          UserError: the state cannot be read, or has other shapes or dtypes.
         """
         template = devices.state_shapes(jax.eval_shape(unpack, like))
         state = pack_like(copy_vectors(self._read(step, template)), like)
         return devices.put(state, devices.state_shapes(like))
 
     def load_variables(self, steps: Steps) -> dict[str, Any]:
-        """Return the variables for evaluating a step, or the mean of several steps'.
+        """Return the variables to evaluate: those of a step, or a mean over steps.
 
         Nothing else is read, such as the optimizer's moments. Batch statistics are
-        averaged like parameters, as timm's `avg_checkpoints.py` does.
+        averaged like parameters, as in timm's `avg_checkpoints.py`.
 
         Raises:
           UserError: the variables cannot be read.
@@ -187,7 +191,7 @@ class CheckpointReader:
         return mean_of(self._load_variables(step) for step in steps)
 
     def _load_variables(self, step: int) -> dict[str, Any]:
-        """Return the variables of a step: moving averages if it has them."""
+        """Return the variables of a step: its moving averages, if it has any."""
         averaged = self._read(step, names=("average",))
         if averaged.get("average"):
             return averaged["average"]
@@ -197,7 +201,7 @@ class CheckpointReader:
         """Return everything that a step saved, as nested dictionaries of arrays.
 
         Raises:
-          UserError: it cannot be read.
+          UserError: the state cannot be read.
         """
         return self._read(step)
 
@@ -222,10 +226,12 @@ def is_evaluated(metrics: dict[str, Any]) -> bool:
 def best_checkpoint(
     metrics: dict[int, dict[str, Any]],
 ) -> tuple[int, dict[str, Any]] | None:
-    """Return the best evaluated step and its metrics; the first one of equals.
+    """Return the best evaluated step and its metrics; None if there is none.
+
+    Of equally good steps, the first is the best.
 
     Args:
-      metrics: of each step; those without an evaluation are left out.
+      metrics: metrics of each step; steps that were not evaluated are left out.
     """
     steps = [step for step in sorted(metrics) if is_evaluated(metrics[step])]
     if not steps:
@@ -239,7 +245,7 @@ def best_checkpoint(
 
 
 def mean_of(trees: Iterable[Any]) -> Any:
-    """Return the mean of trees of arrays, which are read one by one, in float64."""
+    """Return the mean of trees of arrays, summed one by one in float64."""
     total: Any = None
     count = 0
     for tree in trees:
@@ -258,13 +264,14 @@ def steps_in_words(steps: Steps) -> str:
 
 
 def error_message(error: Exception) -> str:
-    """Return one line of an error of orbax or tensorstore, in the user's paths."""
+    """Return the first line of an orbax or tensorstore error, with the user's paths."""
     return first_line(Exception(with_user_paths(str(error)) or type(error).__name__))
 
 
 def copy_vectors(state: TrainState) -> TrainState:
-    """Return the state with its vectors in NumPy, which splits them without a program.
+    """Return the state with its vectors copied into NumPy arrays.
 
-    They are copied, because the next step reuses the memory of the state.
+    NumPy splits packed vectors without compiling a program. They are copied because the
+    next step reuses the memory of the state.
     """
     return jax.tree.map(lambda x: np.array(x) if x.ndim == 1 else x, state)

@@ -23,14 +23,14 @@ def read(folder: Path, template: Any = None) -> Any:
     """Return the arrays of a checkpoint.
 
     Args:
-      folder: of the arrays.
+      folder: folder of the arrays.
       template: tree of `ShapeDtypeStruct` with shardings, whose structure is returned.
         None returns all arrays as nested dictionaries, on the first device of this
         host.
 
     Raises:
       ValueError: an array is missing, or differs in shape or dtype.
-      Exception: of many kinds, from orbax and tensorstore, if reading fails.
+      Exception: reading fails; orbax and tensorstore raise many kinds.
     """
     options: dict[str, Any] = {}
     saved = _metadata(folder)
@@ -50,11 +50,11 @@ def read_entries(folder: Path, names: Sequence[str]) -> dict[str, Any]:
     """Return some entries of a checkpoint, on the first device of this host.
 
     Args:
-      folder: of the arrays.
+      folder: folder of the arrays.
       names: names of the entries. Entries that were saved empty are left out.
 
     Raises:
-      Exception: of many kinds, from orbax and tensorstore, if reading fails.
+      Exception: reading fails; orbax and tensorstore raise many kinds.
     """
     saved = _metadata(folder)
     template = {
@@ -79,12 +79,12 @@ def check_complete(folder: Path, count: int) -> None:
     """Check within milliseconds that all arrays can be found; open none of them.
 
     Args:
-      folder: of the arrays.
+      folder: folder of the arrays.
       count: number of arrays that were saved.
 
     Raises:
-      ValueError: something is missing.
-      Exception: of many kinds, from tensorstore, if reading fails.
+      ValueError: an index or an array is missing.
+      Exception: reading fails; tensorstore raises many kinds.
     """
     for name in (INDEX, TREE):
         if not (folder / name).exists():
@@ -102,10 +102,10 @@ def is_unmerged(folder: Path) -> bool:
 
 
 def merge(folder: Path) -> None:
-    """Merge the indices of what processes wrote; read no array.
+    """Merge the indices that the processes wrote; read no array.
 
     Raises:
-      Exception: of many kinds, from orbax and tensorstore, if an index is damaged.
+      Exception: an index is damaged; orbax and tensorstore raise many kinds.
     """
     handler = ocp.StandardCheckpointHandler(**_single_process())
     handler.finalize(epath.Path(library_path(folder)))
@@ -115,7 +115,7 @@ def check_matches(saved: Any, template: Any) -> None:
     """Refuse arrays of other shapes or dtypes, which orbax would cast silently.
 
     Raises:
-      ValueError: names the first array that differs.
+      ValueError: an array differs; the message names the first one.
     """
     saved_leaves = dict(_leaves(saved))
     for path, x in _leaves(template):

@@ -1,7 +1,7 @@
 """The manifest of a checkpoint: sizes and SHA-256 sums of its files.
 
-Reading arrays does not notice a flipped bit or a file that lost its end: it would
-restore numbers that were never saved. So the manifest is written last, and a checkpoint
+Reading arrays does not detect a flipped bit or a truncated file: it would restore
+numbers that were never saved. So the manifest is written last, and a checkpoint
 that differs from its manifest is not used.
 """
 
@@ -27,10 +27,10 @@ def write(folder: Path) -> None:
 
 
 def find_damage(folder: Path, thorough: bool = True) -> str:
-    """Return what is wrong with a checkpoint, or an empty text.
+    """Return what is wrong with a checkpoint, or an empty string.
 
     Args:
-      folder: of the checkpoint.
+      folder: folder of the checkpoint.
       thorough: read all files; otherwise only the sizes of large files are compared.
     """
     try:

@@ -35,9 +35,9 @@ from hybrid_jax.training.state import TrainState
 
 
 class CheckpointWriter(CheckpointReader):
-    """Read and write the checkpoints of a run.
+    """A reader and writer of the checkpoints of a run.
 
-    As a context manager, it waits at its end until everything is on disk.
+    As a context manager, it waits at the end of the block until everything is on disk.
 
     Attributes:
       persistent: whether the checkpoints outlive the process.
@@ -49,13 +49,13 @@ class CheckpointWriter(CheckpointReader):
         """Open a folder, rename its damaged checkpoints, and delete unfinished ones.
 
         Args:
-          folder: of all checkpoints; made if need be.
-          keep: number of newest checkpoints that stay, beside the best. From 2, so that
-            one is left if the newest is damaged.
+          folder: folder of all checkpoints, created if it is missing.
+          keep: number of newest checkpoints to keep, besides the best; at least 2, so
+            that one is left if the newest is damaged.
           hosts: the processes that share the run.
 
         Raises:
-          UserError: there are checkpoints and none is intact.
+          UserError: there are checkpoints, but none is intact.
         """
         super().__init__(folder, hosts)
         self._best_policy = _KeepBest()
@@ -106,18 +106,19 @@ class CheckpointWriter(CheckpointReader):
             self._threads.shutdown()
 
     def save(self, step: int, state: TrainState, metrics: dict[str, Any]) -> None:
-        """Begin to write a checkpoint, and return.
+        """Begin to write a checkpoint, and return at once.
 
-        Of a step that was saved before its evaluation, only the metrics are written.
-        Packed vectors are unpacked on disk, so that any model's can be read alone.
+        If the step was saved before its evaluation, only the metrics are written. On
+        disk, packed vectors are unpacked, so that each variable can be read alone.
 
         Args:
-          step: its name.
-          state: on the devices.
-          metrics: decide which checkpoint is the best; may hold anything fit for JSON.
+          step: name of the checkpoint.
+          state: training state on the devices.
+          metrics: metrics that decide which checkpoint is the best, and anything else
+            fit for JSON.
 
         Raises:
-          UserError: this or the checkpoint before it cannot be written.
+          UserError: this checkpoint or the one before it cannot be written.
         """
         self.wait()
         if step in self.steps:
@@ -143,12 +144,13 @@ class CheckpointWriter(CheckpointReader):
         self._unfinished = self._threads.submit(self._finish, step, size, count)
 
     def preemption_announced(self) -> bool:
-        """Return whether the cloud has announced the end of a host, alike on all hosts.
+        """Return whether the cloud has announced the end of a host.
 
-        All hosts must call this equally often, before every dispatch of steps.
+        All hosts get the same answer. They must call this equally often, before every
+        dispatch of steps.
         """
         if not self.hosts.is_distributed:
-            return False  # jax listens only where it coordinates several processes
+            return False  # jax listens only if it coordinates several processes
         return self._manager.reached_preemption(next(self._polls))
 
     def _finish(self, step: int, size: int, count: int) -> None:
@@ -165,7 +167,7 @@ class CheckpointWriter(CheckpointReader):
         """Wait until all checkpoints are on disk.
 
         Raises:
-          UserError: one cannot be written.
+          UserError: a checkpoint cannot be written.
         """
         if self._unfinished is None:
             return
@@ -182,16 +184,16 @@ class CheckpointWriter(CheckpointReader):
         return UserError(
             f"checkpoint {self._path(step)} cannot be written ({reason}): it takes "
             f"{megabytes(size)}, and {megabytes(self._free_bytes())} are free; "
-            f"{before} before it. Free space or fix what is named, then run the same "
+            f"{before} before it. Free space or fix the named cause, then run the same "
             "command to resume"
         )
 
 
 class _KeepBest(preservation.PreservationPolicy):
-    """Keep the best step; orbax itself would not see metrics of later evaluations.
+    """A policy that keeps the best step; orbax itself sees no later evaluations.
 
     Attributes:
-      step: the best one, including the step that is being saved.
+      step: the best step, among all saved steps and the one that is being saved.
     """
 
     step: int | None = None
@@ -207,6 +209,6 @@ class _KeepBest(preservation.PreservationPolicy):
 
 
 def _write_message(error: Exception) -> str:
-    """Return the system's reason for a failed write, out of tensorstore's paragraph."""
+    """Return the system's reason for a failed write from tensorstore's long message."""
     reason = re.search(r": ([^:\[]+) \[os_error_code", str(error))
     return reason[1] if reason else error_message(error)

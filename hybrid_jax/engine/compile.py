@@ -20,8 +20,8 @@ from hybrid_jax.runtime import release_unused_memory
 
 THREADS = 3  # one may wait for another; the compiler starts more of its own
 MAX_CACHED_PROGRAMS = 12
-# They look for what never changes within a loop. The loop over training steps holds the
-# whole network, and they took an eighth of a CPU's time to compile it.
+# These passes look for values that never change within a loop. The loop over training
+# steps holds the whole network; on a CPU, they took an eighth of its compile time.
 LOOP_PASSES = (
     "simplify-while-loops",
     "while-loop-invariant-code-motion",
@@ -29,15 +29,15 @@ LOOP_PASSES = (
 )
 CPU_OPTIONS: dict[str, str | bool] = {
     "xla_disable_hlo_passes": ",".join(LOOP_PASSES),
-    # Against an order for more operations at a time, which on two cores is no faster, a
-    # training step needs a tenth less memory.
+    # A training step needs a tenth less memory than in the order that runs more
+    # operations at a time, which is no faster on two cores.
     "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
 }
 DISK_CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
 
 class ProgramCache:
-    """The compiled programs that a process used last, by key, in memory.
+    """An in-memory cache of the programs that a process used last, by key.
 
     Runs that differ in their data or seed alone, such as those of a sweep, share their
     programs. Threads may use one cache at the same time.
@@ -47,7 +47,7 @@ class ProgramCache:
         """Create an empty cache.
 
         Args:
-          capacity: number of programs. Beyond it, the least recently used one goes.
+          capacity: number of programs; beyond it, the least recently used is dropped.
         """
         self._capacity, self._lock = capacity, threading.Lock()
         self._programs: collections.OrderedDict[
@@ -74,15 +74,15 @@ class ProgramCache:
             self._programs.clear()
 
 
-# The one cache of this process. It lives as long as the process does.
+# The only cache of this process, which lives as long as the process.
 PROGRAM_CACHE = ProgramCache(MAX_CACHED_PROGRAMS)
 
 
 @contextlib.contextmanager
 def compiler_threads() -> Iterator[Executor]:
-    """Yield threads for compiling; cancel what has not begun when the block ends.
+    """Yield threads for compiling; cancel pending work when the block ends.
 
-    An interruption does not wait for what has begun.
+    After a `KeyboardInterrupt`, work that has begun is not waited for.
     """
     threads = ThreadPoolExecutor(THREADS, "compiler")
     interrupted = False
@@ -114,18 +114,18 @@ class Program:
     ) -> None:
         """Trace the function, unless `PROGRAM_CACHE` has its program.
 
-        Nothing is compiled, so this is all that the shapes of its results cost.
+        Nothing is compiled yet: tracing alone gives the shapes of the results.
 
         Args:
           trace: `trace` of a jitted function, or what `Devices.tracer` returns.
           *shapes: shapes of the arguments.
-          key: identifies the function and all that it closes over. None caches nothing.
+          key: identifies the function and all that it closes over; None does not cache.
         """
         start = time.perf_counter()
         self.trace_seconds = self.compile_seconds = 0.0
         self.from_disk_cache = False
         self._executable: Future[jax.stages.Compiled] = Future()
-        self._on_cpu = target_backend() == "cpu"  # of this context, not of a thread's
+        self._on_cpu = target_backend() == "cpu"  # `_compile` runs in another thread
         self._key = None if key is None else (key, _context(), _signature(shapes))
         found = PROGRAM_CACHE.get(self._key)
         self.reused = found is not None
@@ -173,7 +173,7 @@ def _compile(lowered: jax.stages.Lowered, on_cpu: bool) -> jax.stages.Compiled:
     except jax.errors.JaxRuntimeError as error:
         if "No such compile option" not in str(error):
             raise
-        return lowered.compile()  # another version's XLA
+        return lowered.compile()  # this version of XLA lacks an option
 
 
 @contextlib.contextmanager
@@ -193,13 +193,13 @@ def _disk_cache_hits() -> Iterator[list[str]]:
 
 
 def _context() -> Hashable:
-    """Return what a trace depends on beside its function and its arguments."""
+    """Return what a trace depends on besides its function and its arguments."""
     names = ("jax_enable_x64", "jax_default_matmul_precision")
     return target_key(), *(getattr(jax.config, name) for name in names)
 
 
 def _signature(shapes: tuple[Any, ...]) -> Hashable:
-    """Return what a program is compiled for: tree, shapes, dtypes and shardings."""
+    """Return what a program is compiled for: tree, shapes, dtypes, shardings."""
     leaves, tree = jax.tree.flatten(shapes)
     arrays = [(x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves]
     return tree, tuple(arrays)

@@ -1,15 +1,15 @@
-"""Conformal prediction: what validation images promise about images drawn like them.
+"""Conformal prediction: what validation images guarantee for images drawn like them.
 
 A new image and the n validation images are exchangeable, so its rank among them is
-uniform, whatever the network is worth. Two promises follow, each on average over images
+uniform, however good the network is. Two guarantees follow, each on average over images
 and over draws of the validation images:
 
-- A prediction set at the coverage 0.9 holds the true class of 90 % of images or more.
-- A typicality of at most 0.05 is found for 5 % of images or fewer.
+- A prediction set at the coverage 0.9 holds the true class of at least 90 % of images.
+- At most 5 % of images have a typicality of 0.05 or less.
 
-Neither holds for each class by itself, nor for images of another instrument, nor where
-images depend on each other. The validation images also chose the checkpoint, which
-favors them slightly.
+Neither holds for each class separately, for images of another instrument, or if images
+depend on each other. The validation images also chose the checkpoint, which favors them
+slightly.
 
 Sources: Vovk, Gammerman and Shafer 2005, Algorithmic Learning in a Random World;
 Sadinle, Lei and Wasserman 2019, Least ambiguous set-valued classifiers with bounded
@@ -32,13 +32,13 @@ CHUNK = 512  # images whose distances are computed at a time, to bound memory
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Conformal:
-    """Judge scores of `Run.scores` by those of the validation images.
+    """Scores of the validation images, which judge the scores of other images.
 
         run.conformal.sets(run.scores(images), coverage=0.9)
         run.conformal.typicality(run.scores(images))
 
     Attributes:
-      scores: float32 `[n, C]`, whose softmax are probabilities.
+      scores: float32 `[n, C]`, whose softmax gives the probabilities.
       labels: int32 `[n]`.
     """
 
@@ -46,28 +46,30 @@ class Conformal:
     labels: np.ndarray
 
     def least_probability(self, coverage: float, temperature: float = 1.0) -> float:
-        """Return the probability from which on a class belongs to a prediction set.
+        """Return the least probability of a class in a prediction set.
 
-        It is the k-th largest of the probabilities that validation images give to their
-        true classes, with `k = ceil((n + 1) coverage)`.
+        It is the k-th largest of the probabilities that the network gives to the true
+        classes of the validation images, with `k = ceil((n + 1) coverage)`.
 
         Args:
           coverage: share of images whose set is to hold the true class.
           temperature: divides scores.
 
         Raises:
-          UserError: the coverage is no share, or more than so few images can promise.
+          UserError: the coverage is not in (0, 1], or more than n images can guarantee.
         """
         images, most = len(self.labels), largest_coverage(len(self.labels))
         if not 0 < coverage <= 1:
-            raise UserError(f"coverage {coverage:g} is no share: give 0.9, say")
-        # A product such as 100 * 0.07 may lie above 7 by its rounding alone.
-        rank = math.ceil((images + 1) * coverage - 1e-9)
+            raise UserError(
+                f"coverage {coverage:g} is no share of images: give 0.9, say"
+            )
+        # Rounding alone may put a product such as 100 * 0.07 above 7.
+        rank = max(math.ceil((images + 1) * coverage - 1e-9), 1)
         if rank > images:
             raise UserError(
-                f"coverage {coverage:g} is more than can be promised by "
-                f"{plural(images, 'validation image')}: give {most:g} at most, or "
-                "train with more of them (config.data.validation)"
+                f"coverage {coverage:g} is more than "
+                f"{plural(images, 'validation image')} can guarantee: give {most:g} at "
+                "most, or train with more of them (config.data.validation)"
             )
         probabilities = softmax(self.scores.astype(np.float64) / temperature, axis=1)
         of_truth = probabilities[np.arange(images), self.labels]
@@ -78,15 +80,15 @@ class Conformal:
     ) -> np.ndarray:
         """Return which classes are in the prediction set of each image, bool `[N, C]`.
 
-        The likeliest class always is.
+        The most probable class is always in its set.
 
         Args:
-          scores: `[N, C]`, of `Run.scores`.
+          scores: `[N, C]`, from `Run.scores`.
           coverage: share of images whose set is to hold the true class.
           temperature: divides scores.
 
         Raises:
-          UserError: see `least_probability`.
+          UserError: the coverage is not in (0, 1], or more than n images can guarantee.
         """
         least = self.least_probability(coverage, temperature)
         probabilities = softmax(np.asarray(scores, np.float64) / temperature, axis=1)
@@ -97,41 +99,43 @@ class Conformal:
     def typicality(self, scores: np.ndarray) -> np.ndarray:
         """Return the conformal p-value of each image, float64 `[N]` in (0, 1].
 
-        A small one means that the network answers as it does to no validation image:
-        the image looks like none of the classes. None is below `1 / (n + 1)`.
+        A small value means that the scores of an image are unlike those of any
+        validation image: it looks like none of the classes. The least value is
+        `1 / (n + 1)`.
 
-        It compares distances to the nearest validation image, between scores: that of
-        the image, and those of the validation images from each other. With the image
-        among them the latter would be at least as large as the former, or stay what
-        they are, so the p-value is that of full conformal prediction.
+        The p-value compares distances between scores: from the image to the nearest
+        validation image, and from each validation image to its nearest other. Full
+        conformal prediction would add the image to the validation images. This can only
+        shorten a distance to one that is at least the image's own, so the p-value is
+        the same.
 
         Args:
-          scores: `[N, C]`, of `Run.scores`.
+          scores: `[N, C]`, from `Run.scores`.
         """
         images = len(self.labels)
         nearest = _nearest(np.asarray(scores, np.float64), self._points)
-        as_strange = images - np.searchsorted(self._spread, nearest)
-        return (1 + as_strange) / (1 + images)
+        as_far = images - np.searchsorted(self._sorted_distances, nearest)
+        return (1 + as_far) / (1 + images)
 
     @functools.cached_property
     def _points(self) -> np.ndarray:
         return self.scores.astype(np.float64)
 
     @functools.cached_property
-    def _spread(self) -> np.ndarray:
-        """Distances of validation images from the nearest other, ascending, `[n]`."""
+    def _sorted_distances(self) -> np.ndarray:
+        """Return the distance of each validation image to its nearest other, sorted."""
         return np.sort(_nearest(self._points, self._points, is_same=True))
 
 
 def _nearest(
     points: np.ndarray, others: np.ndarray, is_same: bool = False
 ) -> np.ndarray:
-    """Return the distance of each point from the nearest of others, `[N]`.
+    """Return the distance of each point to the nearest of other points, `[N]`.
 
     Args:
       points: `[N, C]`.
       others: `[n, C]`.
-      is_same: whether others are the points, each of which leaves itself out.
+      is_same: whether `others` are `points`; then each point leaves itself out.
     """
     found = np.empty(len(points))
     for first in range(0, len(points), CHUNK):
@@ -146,5 +150,5 @@ def _nearest(
 
 
 def largest_coverage(images: int) -> float:
-    """Return the largest coverage that validation images can promise, rounded down."""
+    """Return the largest coverage that n images can guarantee, rounded down."""
     return math.floor(images / (images + 1) * 1e4) / 1e4

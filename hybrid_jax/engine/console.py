@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 30.0  # without a progress bar
 
 
 class Reporter:
-    """Print lines to the screen and to a log; show a progress bar while training.
+    """A printer of lines to the screen and a log, with a progress bar for training.
 
     On a terminal, the bar shows epoch, time left and the latest metrics. Elsewhere, a
     line shows them after each evaluation, and every `SECONDS_BETWEEN_LINES`.
@@ -50,7 +50,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """Show on a terminal what takes a while, as long as it does."""
+        """Show a text on a terminal while the block runs."""
         is_shown = self._console.is_terminal
         with self._console.status(what) if is_shown else contextlib.nullcontext():
             yield
@@ -95,7 +95,7 @@ class Reporter:
           step: number of steps that are done.
           epoch: such as `1.5/20`.
           text: the metrics, in words.
-          evaluated: whether they are of an evaluation, and get a line of their own.
+          evaluated: whether they are of an evaluation, which always gets a line.
         """
         due = time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
         self.note(f"epoch {epoch}  {text}")
@@ -116,7 +116,7 @@ class Reporter:
         self._console.print(table)
 
     def print(self, renderable: ConsoleRenderable) -> None:
-        """Print something of rich to the screen alone, such as a table of its own."""
+        """Print an object of rich, such as a table, to the screen but not the log."""
         self._console.print(renderable)
 
     def _stop_bar(self) -> None:

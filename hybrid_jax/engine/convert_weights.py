@@ -31,14 +31,14 @@ def convert_weights(
     Args:
       source: a file, or the folder of a run.
       target: a `.safetensors` file to write.
-      name: of the model, which files of timm do not say.
-      image_size: `(height, width)` that the converted network is for; None is that of
-        the source, for timm's files a square.
-      to: `timm` or `hybrid_jax`; None is the one that the source is not.
-      checkpoint: of a run's folder, see `load_run`; empty is the tested one.
+      name: name of the model, which timm's files do not contain.
+      image_size: `(height, width)` that the converted network is for; None keeps that
+        of the source, which for timm's files is taken to be square.
+      to: `timm` or `hybrid_jax`; None takes the format that the source does not have.
+      checkpoint: checkpoint of a run, see `load_run`; empty takes the tested one.
 
     Returns:
-      What was done, in words.
+      Lines of text that say what was done.
 
     Raises:
       UserError: the source cannot be read or does not fit the model, or timm has no
@@ -47,7 +47,7 @@ def convert_weights(
     check_local("source", source)
     check_local("target", target)
     if not target.endswith(".safetensors"):
-        raise UserError(f"{target} does not end with .safetensors, which is written")
+        raise UserError(f"{target} does not end with .safetensors: give such a file")
     if Path(source).resolve() == Path(target).resolve():
         raise UserError(f"{target} is the source: give another file to write")
     weights = read_weights(source, checkpoint)
@@ -62,7 +62,7 @@ def convert_weights(
     arrays, notes = adapted.arrays, list[str]()
     if to == "timm":
         arrays, notes = _convert_to_timm(model, spec["channels"], arrays, target)
-    # timm ignores the metadata; they spare the user --model when converting back.
+    # timm ignores the metadata; with them, converting back needs no --model.
     write_file(target, arrays, spec, weights.classes, weights.pixels)
     count = sum(math.prod(shapes[p]) for p in shapes if p.startswith("params/"))
     done = f"{target}: {count:,} parameters, under the names of {to}"
@@ -75,7 +75,7 @@ def _create_model(spec: dict[str, Any]) -> tuple[Model, dict[str, tuple[int, ...
     try:
         model = create_model(**fields)
     except (ValueError, TypeError) as error:
-        raise UserError(f"no model can be made of {fields}: {error}") from None
+        raise UserError(f"cannot create a model from {fields}: {error}") from None
     images = jax.ShapeDtypeStruct((1, *model.image_size, spec["channels"]), np.float32)
     return model, shapes_of(jax.eval_shape(model.init, jax.random.key(0), images))
 
@@ -85,8 +85,8 @@ def _read_timm_spec(weights: Weights, name: str | None) -> dict[str, Any]:
     if name not in MODELS:
         hint = closest(name, MODELS) if name else ""
         raise UserError(
-            f"--model={name or ''} is no model{hint}: {weights.path} does not say what "
-            "it is of; `hybrid-jax models` lists them"
+            f"--model={name or ''} is no model{hint}: {weights.path} does not name "
+            "its model; `hybrid-jax models` lists all names"
         )
     try:
         return timm_models.spec_from_timm(name, weights.arrays)
@@ -99,7 +99,7 @@ def _read_timm_spec(weights: Weights, name: str | None) -> dict[str, Any]:
 def _convert_to_timm(
     model: Model, channels: int, arrays: Arrays, target: str
 ) -> tuple[Arrays, list[str]]:
-    """Return a state dict of timm, and in words how to load it."""
+    """Return a state dict of timm, and lines of text that say how to load it."""
     try:
         state = timm_names.to_timm(model, arrays)
         name, arguments = timm_models.timm_arguments(model)
@@ -114,12 +114,12 @@ def _convert_to_timm(
     ]
     reasons = timm_models.other_logits(model)
     notes += [
-        f"{reason}: it takes the weights, but computes other logits with them"
+        f"{reason}: timm loads the weights, but computes other logits with them"
         for reason in reasons
     ]
     if not reasons and arguments["img_size"] != model.image_size:
         notes.append(
-            f"timm builds it for images of {arguments['img_size']}, which have maps of "
-            "the same sizes"
+            f"timm builds the network for images of {arguments['img_size']}, whose "
+            "feature maps have the same sizes"
         )
     return state, notes

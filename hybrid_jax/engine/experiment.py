@@ -1,8 +1,8 @@
-"""Build what runs from a config and splits: the one sequence that all commands share.
+"""Build devices, network and programs from a config and splits, for all commands.
 
-config = set_up_process(resolve(config))           # checked once, for all
-experiment = Experiment(config, splits, hosts)     # devices, schedule, network
-training = experiment.start_training(threads, ...) # programs, compiled in threads
+config = set_up_process(resolve(config))        # checked once, for all that follows
+experiment = Experiment(config, splits, hosts)  # devices, schedule, network
+trainer = experiment.trainer(threads)           # programs, compiled in threads
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.engine.compile import MAX_CACHED_PROGRAMS, Program
 from hybrid_jax.engine.programs import Evaluator, Trainer, initialization_program
 from hybrid_jax.engine.schedule import Plan, schedule_lengths
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, plural
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS, passes_strides_over
 from hybrid_jax.models.vit import ViT
@@ -46,13 +46,13 @@ N = typing.TypeVar("N", bound=Network)
 
 
 def set_up_process(config: Config, hosts: Hosts | None = None) -> Config:
-    """Set the process up, and resolve what the config leaves to the machine.
+    """Set up the process, and resolve what the config leaves to the machine.
 
     `dtype=auto` becomes bfloat16, or float32 on CPUs, which have no fast products of
-    bfloat16. A run keeps the resolved config, so that it cannot go on in another
+    bfloat16. A run stores the resolved config, so that it cannot resume in another
     precision unnoticed.
     """
-    # On CPUs, processes that read programs which one of them compiled wait for ever.
+    # On CPUs, processes that read programs which one of them compiled wait forever.
     many = hosts is not None and hosts.is_distributed
     cached = not many or jax.default_backend() != "cpu"
     runtime.set_up(config.compilation_cache and cached)
@@ -63,7 +63,7 @@ def set_up_process(config: Config, hosts: Hosts | None = None) -> Config:
 
 
 def shared_settings(config: Config) -> dict:
-    """Return what the hosts of a run must have in common, but for their data."""
+    """Return the settings, except for data, that all hosts of a run must share."""
     return {
         f"config.{name}": value
         for name, value in config.flat().items()
@@ -77,12 +77,12 @@ def shared_settings(config: Config) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Hold a resolved config and its splits, with all that follows from them.
+    """A resolved config and its splits, with all that follows from them.
 
     Attributes:
-      config: of `set_up_process`.
-      splits: to train on, and to evaluate.
-      hosts: that share the run.
+      config: resolved config, from `set_up_process`.
+      splits: splits to train on and to evaluate.
+      hosts: the processes that share the run.
     """
 
     config: Config
@@ -102,12 +102,12 @@ class Experiment:
 
     @functools.cached_property
     def plan(self) -> Plan:
-        """Return how many steps there are, and which are evaluated."""
+        """Return the plan: how many steps there are, and which are evaluated."""
         return Plan(self.config.train, len(self.splits.train))
 
     @functools.cached_property
     def task(self) -> Task:
-        """Hold a training step's constants; mean and deviation are shapes alone."""
+        """Return a training step's constants; mean and deviation are only shapes."""
         return build_task(self.config, self.splits, self.plan)
 
     @property
@@ -117,14 +117,14 @@ class Experiment:
 
     @functools.cached_property
     def initialize(self) -> Program:
-        """Return the program that makes the state at step 0, traced."""
+        """Return the traced program that creates the state at step 0."""
         program = initialization_program(self.devices, self.task, self.splits.channels)
         check_frozen(self.config.freeze, program.shapes.params)
         return program
 
     @property
     def shapes(self) -> TrainState:
-        """Return the shapes of a state, as it lies on the devices."""
+        """Return the shapes of a state, as placed on the devices."""
         return self.initialize.shapes
 
     @functools.cached_property
@@ -136,17 +136,17 @@ class Experiment:
         """Build what a run needs, before anything is written.
 
         Raises:
-          UserError: devices, images, network and schedule do not go together.
+          UserError: devices, images, network and schedule do not fit together.
         """
         _ = self.devices, self.plan, self.task
 
     def with_micro_batches(self, micro_batches: int) -> "Experiment":
-        """Return an experiment whose steps are cut into so many micro-batches."""
+        """Return an experiment whose steps are split into so many micro-batches."""
         config = self.config.replace({"optim.accumulate": micro_batches})
         return Experiment(config, self.splits, self.hosts)
 
     def training_order(self) -> TrainingOrder:
-        """Return which images each training step takes."""
+        """Return the order, which says what images each training step takes."""
         return TrainingOrder(
             self.splits.train.labels,
             self.config.train.batch_size,
@@ -168,7 +168,7 @@ class Experiment:
         )
 
     def evaluator(self, threads: Executor) -> Evaluator | None:
-        """Start to compile the program that evaluates, if anything is to be."""
+        """Start to compile the evaluation program; None without a split to evaluate."""
         evaluated = [self.splits[name] for name in self.splits if name != "train"]
         if not evaluated:
             return None
@@ -184,12 +184,12 @@ class Experiment:
 
 
 def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
-    """Build the network, its optimizer and its inputs, as a resolved config says.
+    """Build a training step's network, optimizer and constants from a resolved config.
 
-    Mean and deviation are shapes alone, enough to compile; see `with_statistics`.
+    Mean and deviation are only shapes, enough to compile; see `with_statistics`.
 
     Raises:
-      UserError: images of a size that the strides cannot serve, or too few steps.
+      UserError: the image size does not fit the strides, or there are too few steps.
     """
     height, width = config.data.image_size or splits.image_size
     try:
@@ -205,8 +205,7 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
         raise UserError(
             f"{error} (config.model, config.data.image_size={height},{width})"
         ) from None
-    # A shape will do to compile.
-    levels: typing.Any = jax.ShapeDtypeStruct((splits.channels,), jnp.float32)
+    channel_shape: typing.Any = jax.ShapeDtypeStruct((splits.channels,), jnp.float32)
     class_weights: typing.Any = losses.CLASS_WEIGHTS[config.loss.class_weights](
         splits.train.labels, len(splits.classes)
     )
@@ -215,7 +214,7 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
         create_optimizer=_optimizer(
             optimizers.OPTIMIZERS[config.optim.name],
             schedules.SCHEDULES[config.optim.schedule],
-            # Equal for equal optimizers: without the fields of the step, and rates.
+            # Reset what the optimizer does not depend on, so that equal ones match.
             dataclasses.replace(
                 config.optim,
                 ema_decay=0.0,
@@ -233,8 +232,8 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
         freeze=config.freeze,
         class_weights=class_weights,
         image_size=model.image_size,
-        mean=levels,
-        std=levels,
+        mean=channel_shape,
+        std=channel_shape,
         augmentation=config.augment,
         fit=config.data.fit,
         loss=config.loss,
@@ -251,21 +250,23 @@ def _optimizer(
     lengths: schedules.Lengths,
     freeze: tuple[str, ...],
 ) -> Callable[[optimizers.Rates], optax.GradientTransformation]:
-    """Return what makes an optimizer; one object for equal settings, as programs match.
+    """Return a function that creates an optimizer from its rates.
+
+    Equal settings give the same function object, so that their programs match too.
 
     Args:
-      create_row: of `OPTIMIZERS`.
-      create_schedule: of `SCHEDULES`.
-      optim: of the optimizer; its learning rate is 1.
-      lengths: of the schedule.
-      freeze: patterns of parameters that stay.
+      create_row: row of `OPTIMIZERS`.
+      create_schedule: row of `SCHEDULES`.
+      optim: fields of the optimizer; its learning rate is 1.
+      lengths: lengths of the schedule's parts.
+      freeze: patterns of parameters that are not trained.
     """
     schedule = create_schedule(optim, lengths)
     return optimizers.create_of_rates(create_row, schedule, optim, freeze)
 
 
 def with_statistics(network: N, statistics: tuple[np.ndarray, np.ndarray]) -> N:
-    """Return a network or task with the mean and deviation float32 `[C]` given."""
+    """Return a network or task with this mean and deviation, each float32 `[C]`."""
     mean, std = statistics
     replaced: N = network.replace(mean=mean, std=std)
     return replaced
@@ -277,20 +278,21 @@ def create_run_devices(
     """Return the devices that share each micro-batch.
 
     Raises:
-      UserError: there are fewer, or they cannot share what they are to share.
+      UserError: there are too few devices, or they cannot share batch or parameters.
     """
     kind, count, fsdp = config.kind, config.devices, config.fsdp
     there = len(target_devices())
     if count > there or (hosts.is_distributed and count not in (0, there)):
         raise UserError(
-            f"config.parallel.devices={count}, and there are {there}: take 0, for all "
-            "of them"
+            f"config.parallel.devices={count}, but there "
+            f"{'is' if there == 1 else 'are'} {plural(there, 'device')}: give 0 to use "
+            "all"
         )
     count = count or there
     if kind == "pmap" and fsdp > 1:
         raise UserError(
-            f"config.parallel.fsdp={fsdp} means nothing to pmap, which copies "
-            "parameters: take config.parallel.kind=jit"
+            f"config.parallel.fsdp={fsdp} is not possible with pmap, which copies "
+            "parameters: give config.parallel.kind=jit"
         )
     if count % fsdp:
         raise UserError(
@@ -314,8 +316,8 @@ def create_run_devices(
 def model_spec(config: ModelConfig, model: Model, channels: int) -> dict:
     """Return the arguments of `create_model` for this network, fit for JSON.
 
-    Strides and patches are told even where they were chosen by the image's size, since
-    they are the network's at any other size too.
+    Strides or patch size are included even if the image size determined them, since the
+    network has the same ones at any other image size.
     """
     chosen = "patch_size" if isinstance(model, ViT) else "strides"
     return _changed_fields(config) | {
@@ -327,7 +329,7 @@ def model_spec(config: ModelConfig, model: Model, channels: int) -> dict:
 
 
 def _changed_fields(config: ModelConfig) -> dict[str, typing.Any]:
-    """Return the fields that differ from the model's row."""
+    """Return the name of a model, and its fields that differ from their defaults."""
     changed = {
         name: value
         for name, value in vars(config).items()
@@ -342,12 +344,12 @@ def check_frozen(freeze: tuple[str, ...], params: dict) -> None:
     """Refuse patterns that freeze nothing, or leave nothing to train.
 
     Raises:
-      UserError: names the pattern, and the parts of the network.
+      UserError: names the pattern and the parts of the network, or all patterns.
     """
     for pattern in freeze:
         if not any(jax.tree.leaves(frozen_mask(params, (pattern,)))):
             raise UserError(
-                f"config.freeze: no parameter's path has {pattern!r} in it; they begin "
+                f"config.freeze: no parameter path contains {pattern!r}; paths begin "
                 f"with {', '.join(params)}"
             )
     if all(jax.tree.leaves(frozen_mask(params, freeze))):

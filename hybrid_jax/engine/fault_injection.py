@@ -11,21 +11,21 @@ from hybrid_jax.training.step import Task
 
 
 class Diverged(UserError):
-    """A loss is not finite.
+    """The error of a loss that is not finite.
 
     Attributes:
       what: the loss and its step, in words.
-      step: the first with such a loss, counted from 1.
+      step: the first step with such a loss, counted from 1.
       causes: steps, counted from 0, one of whose batches is to blame.
     """
 
     code = 3
 
     def __init__(self, loss: float, step: int, causes: range, way_out: str) -> None:
-        """Word the error.
+        """Compose the error message.
 
         Args:
-          loss: the first that is not finite.
+          loss: the first loss that is not finite.
           step: its step, counted from 1.
           causes: see the attribute.
           way_out: what the user can change.
@@ -56,7 +56,7 @@ class Fault:
     def limit_steps(self, step: int, count: int) -> int:
         """Return how many of the next `count` steps to dispatch at once.
 
-        A dispatch ends before the faulty batch, which begins the next one.
+        A dispatch ends before the faulty batch, with which the next one begins.
         """
         if self._batch is None:
             return count
@@ -64,7 +64,7 @@ class Fault:
         return max(batches.index(self._batch), 1) if self._batch in batches else count
 
     def apply(self, task: Task, step: int) -> Task:
-        """Inject the fault if its batch comes at a step.
+        """Inject the fault if its batch is the next one.
 
         Args:
           task: constants of the steps.

@@ -1,4 +1,4 @@
-"""Train from a config to a `Run`: with a folder or without, on any splits."""
+"""Train a classifier from a config and splits, with or without a folder."""
 
 import dataclasses
 import os
@@ -63,25 +63,27 @@ def fit(
         run = hybrid_jax.fit(config, {"train": (images, labels)})
 
     Args:
-      config: of the experiment, or its file, such as `configs/digits.py`.
+      config: config of the experiment, or its file, such as `configs/digits.py`.
       splits: `train`, and maybe `validation` and `test`, each `(images, labels)` or
         `(images, labels, groups)`: images uint8 `[N, h, w, C]` or `[N, h, w]`, labels
-        of any kind `[N]`. None loads what `config.data` names. Without `validation`,
-        `config.data.validation` takes its part of `train`.
-      workdir: the run's folder; made if need be, continued if it holds this config's
-        run, left alone if anything is wrong with either. None keeps all in memory.
+        of any type `[N]`. None loads what `config.data` names. Without `validation`,
+        `config.data.validation` says what part of `train` is held out for it.
+      workdir: the run's folder, created if it is missing. A run of this config is
+        resumed, and a run of another one is left unchanged. None keeps everything in
+        memory.
       callbacks: functions that are called with each row of metrics, a dict with
         `split`, `step`, `epoch` and the metrics. One that returns True ends the run
-        after the row's evaluation. Of several processes, the first one calls them.
+        after the row's evaluation. Only the main process calls them.
       hosts: the processes that share the run; by default those of `jax.distributed`.
       verbose: whether progress is shown; the folder's `log.txt` has it in any case.
 
     Returns:
-      The run, whose weights are those that were tested.
+      The run, with the weights that were tested.
 
     Raises:
-      UserError: something that the user can mend.
-      Interrupted: SIGTERM or SIGINT; what was trained is saved, if there is a folder.
+      UserError: config, splits or workdir cannot be used, or training diverged; the
+        message says what to change.
+      Interrupted: SIGTERM, SIGINT or SIGHUP; with a workdir, the state is saved.
     """
     started, hosts = time.perf_counter(), hosts or this_process()
     folder = _create_storage(workdir, hosts)
@@ -112,7 +114,7 @@ def _create_storage(workdir: str | os.PathLike | None, hosts: Hosts) -> RunStora
     """Return where the run is kept.
 
     Raises:
-      UserError: several processes share the run, and have no folder for it.
+      UserError: several processes share the run, but no folder was given.
     """
     if workdir is not None:
         return RunFolder(workdir, hosts)
@@ -122,13 +124,13 @@ def _create_storage(workdir: str | os.PathLike | None, hosts: Hosts) -> RunStora
 
 
 def _create_reporter(folder: RunStorage, hosts: Hosts, verbose: bool) -> Reporter:
-    """Return what shows progress; of several processes, the first one writes it."""
+    """Return what shows progress, which only the main process does."""
     log = folder.log if hosts.is_main else None
     return Reporter(log, quiet=not (hosts.is_main and verbose))
 
 
 def _resolve(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Config:
-    """Return the config, which says where its splits come from."""
+    """Return the resolved config; given arrays become its data set."""
     if isinstance(config, (str, os.PathLike)):
         config = load_config(os.fspath(config), {})
     resolved = resolve(config)
@@ -140,7 +142,11 @@ def _resolve(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Co
 def _resume_config(
     config: Config, folder: RunStorage, hosts: Hosts
 ) -> tuple[Config, list[str]]:
-    """Return the config with which the run continues, and notes; refuse another's."""
+    """Return the config with which the run continues, and notes.
+
+    Raises:
+      UserError: the folder holds a run of another config, or hosts differ in theirs.
+    """
     config, notes = folder.resume(config)
     hosts.check_equal("setting", partial(shared_settings, config))
     if folder.path and config.data.name == "folder":
@@ -151,11 +157,15 @@ def _resume_config(
 def _load_splits(
     config: Config, splits: Any, folder: RunStorage, hosts: Hosts
 ) -> tuple[Config, data.Splits]:
-    """Load the splits, which one host prepares for all, and refuse another run's."""
+    """Return the config and the splits, which the main process prepares for all.
+
+    Raises:
+      UserError: the data set cannot be loaded, or is not that of the folder's run.
+    """
     with hosts.main_process_first():
         if splits is None:
             refuse_in_memory(
-                config.data.name, "go on with hybrid_jax.fit(config, splits, workdir)"
+                config.data.name, "resume with hybrid_jax.fit(config, splits, workdir)"
             )
             config, splits = folder.load_splits(config)
         else:
@@ -171,7 +181,7 @@ def _load_splits(
 def _create_experiment(
     config: Config, splits: data.Splits, folder: RunStorage, hosts: Hosts
 ) -> Experiment:
-    """Create the experiment, with the micro-batches that its run has begun with."""
+    """Create the experiment; a resumed run keeps its number of micro-batches."""
     experiment, count = Experiment(config, splits, hosts), 0
     if hosts.broadcast(folder.has_checkpoints):
         count = folder.read_micro_batches()
@@ -189,12 +199,12 @@ def _open_checkpoints(folder: RunStorage, keep: int, hosts: Hosts) -> Checkpoint
 
 @dataclasses.dataclass
 class Training:
-    """Hold what the parts of a run under way need.
+    """A run that is being trained, and what its parts share.
 
     Attributes:
-      config: as it was given and resolved, which the folder keeps.
-      experiment: of that config, with as many micro-batches as fit.
-      started: on the clock of `time.perf_counter`.
+      config: the resolved config, as the folder stores it.
+      experiment: experiment of that config, with as many micro-batches as fit.
+      started: start time, on the clock of `time.perf_counter`.
     """
 
     config: Config
@@ -207,7 +217,7 @@ class Training:
     _chosen: dict = dataclasses.field(default_factory=dict)
 
     def run(self, callbacks: Sequence[Callback]) -> Run:
-        """Train to the end, unless that is done, and print the results."""
+        """Train to the end, unless the run is complete, and print the results."""
         hosts, step = self.experiment.hosts, self.checkpoints.latest() or 0
         found = self.folder.read_results()
         if found and found["step"] == step:
@@ -231,9 +241,9 @@ class Training:
         return run
 
     def _train(self, step: int, callbacks: Sequence[Callback]) -> tuple[dict, list]:
-        """Train from a step, 0 or a checkpoint's; return results and all metrics."""
+        """Train from step 0 or a checkpoint's; return the results and all metrics."""
         experiment = self.experiment
-        # Read before anything is written, should it turn out to be damaged.
+        # Read first: a damaged checkpoint must end the run before it writes anything.
         state, saved = self._resume(step) if step else (None, {})
         pretrained = {} if step else self._read_pretrained()
         startup_report.report_startup(self.console, experiment)
@@ -242,8 +252,8 @@ class Training:
         with compiler_threads() as threads:
             if step == 0:
                 experiment.initialize.compile(threads)
-                if not experiment.hosts.is_distributed:  # there, all keep to one order
-                    # Runs while the training step is traced, which takes one core.
+                if not experiment.hosts.is_distributed:  # hosts keep to one order
+                    # It runs while the training step is traced, which takes one core.
                     begin = threads.submit(initial_state).result
             trainer = experiment.trainer(threads)
             self.folder.write_data(experiment.splits)
@@ -278,16 +288,16 @@ class Training:
         return found, self.folder.read_history()
 
     def _variables(self, step: int) -> dict:
-        """Return the weights that the run chose, which training may have left."""
-        left, self._chosen = self._chosen, {}
-        if left:
-            return jax.device_put(unpack(jax.device_get(left)))
+        """Return the weights that the run chose, from memory or from a checkpoint."""
+        chosen, self._chosen = self._chosen, {}
+        if chosen:
+            return jax.device_put(unpack(jax.device_get(chosen)))
         return self.checkpoints.load_variables(step)
 
     def _fit_into_memory(
         self, trainer: Trainer, threads: Executor, resumed: bool
     ) -> Trainer:
-        """Return the trainer, or one of as many micro-batches as fit into memory."""
+        """Return the trainer, or one with smaller micro-batches if those are needed."""
         experiment = self.experiment
         count = memory_fit.find_micro_batches(
             experiment, trainer.program.wait(), resumed, self.console.say
@@ -299,7 +309,7 @@ class Training:
         return self.experiment.trainer(threads)
 
     def _initial_state(self, pretrained: dict[str, np.ndarray]) -> TrainState:
-        """Return the state at step 0, with pretrained weights in it."""
+        """Return the state at step 0, with pretrained weights if there are any."""
         experiment = self.experiment
         state = experiment.initialize(np.int32(experiment.config.seed))
         if not pretrained:
@@ -326,7 +336,7 @@ class Training:
     def _after_first_step(
         self, threads: Executor, trainer: Trainer, writer: MetricWriter
     ) -> Future[Evaluator | None]:
-        """Say how long the first step took, and make what it did not wait for."""
+        """Print how long the first step took; then create what it did not need."""
         seconds = time.perf_counter() - self.started
         self.console.say(startup_report.startup_times(trainer, seconds))
 

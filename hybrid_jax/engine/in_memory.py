@@ -1,7 +1,7 @@
 """Storage of a run without a folder: states and metrics stay in memory.
 
-Each class has an interface of `storage`; `RunFolder` and `CheckpointWriter` are their
-versions on disk.
+Each class implements an interface of `storage`; `RunFolder` and `CheckpointWriter`
+implement them on disk.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from hybrid_jax.training.state import TrainState
 
 
 class InMemoryStorage:
-    """A `RunStorage` that was empty before the run, and stores nothing."""
+    """A `RunStorage` that is empty before the run, and stores nothing."""
 
     path: Path | None = None
     log: Path | None = None
@@ -76,7 +76,7 @@ class InMemoryStorage:
 
 
 class InMemoryCheckpoints:
-    """A `CheckpointStore` of the newest state and the best, as NumPy arrays.
+    """A `CheckpointStore` that keeps the newest and the best state as NumPy arrays.
 
     Attributes:
       notes: none, since no checkpoint can be damaged.

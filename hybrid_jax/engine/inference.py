@@ -20,13 +20,13 @@ from hybrid_jax.training.step import Network
 
 
 class Inference:
-    """Hold a network and its weights on the devices, with a program for each shape."""
+    """A network with its weights on the devices, and a program for each shape."""
 
     def __init__(self, config: Config, network: Network, variables: dict):
-        """Set nothing up yet.
+        """Store the arguments; devices and programs are set up when first needed.
 
         Args:
-          config: names devices, and how images are read.
+          config: says which devices to use, and how images are read.
           network: the model, and how images are normalized.
           variables: parameters and batch statistics.
         """
@@ -77,9 +77,10 @@ class Inference:
         """Return logits float32 `[n, classes]` of a batch in the run's form.
 
         Args:
-          images: uint8 `[n, h, w, C]`, a batch at most.
-          extents: int32 `[n, 2]`, height and width that each image fills, if any do.
-          batch_size: of the program.
+          images: uint8 `[n, h, w, C]`, at most `batch_size` of them.
+          extents: int32 `[n, 2]`, height and width that each image fills; None if all
+            images fill their arrays.
+          batch_size: batch size of the program.
           symmetry: see `training.step.compute_logits`.
         """
         key = (images.shape[1:], extents is None, batch_size, symmetry)
@@ -122,21 +123,24 @@ def read_batches(
 
     Args:
       split: streamed or in memory.
-      batch_size: images a batch.
+      batch_size: images per batch.
       workers: processes that decode streamed images; 0 decodes in threads.
 
     Yields:
-      Images uint8 `[B, h, w, C]`, labels `[B]`, and extents `[B, 2]`, if any.
+      Images uint8 `[B, h, w, C]`, labels `[B]`, and extents `[B, 2]` or None.
     """
     order = EvaluationOrder(len(split), batch_size)
     batches: Any = BatchReader(split, order)
     if not split.resident:
         batches = PrefetchedBatches(batches, workers)
     for step in range(len(order)):
-        images, labels, *beside = batches[step]
-        yield images, labels, beside[0] if beside else None
+        images, labels, *extents = batches[step]
+        yield images, labels, extents[0] if extents else None
 
 
 def batch_size_for(batch_size: int, count: int) -> int:
-    """Return a power of two for so many images, since each size is a program."""
+    """Return the batch size for `count` images: a power of two up to `batch_size`.
+
+    Each batch size needs its own program, so few different ones are used.
+    """
     return min(batch_size, 1 << max(count - 1, 0).bit_length())

@@ -1,4 +1,4 @@
-"""Means of a few runs, with the interval that so few allow."""
+"""Compute means over a few runs, with their 95 % confidence intervals."""
 
 import math
 import statistics
@@ -12,10 +12,13 @@ mean = statistics.fmean
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean by Student's t; None of fewer than two values.
+    """Return the 95 % confidence interval of a mean, by Student's t.
 
     Args:
-      values: of runs that differ in seed or fold.
+      values: results of runs that differ in seed or fold.
+
+    Returns:
+      The lower and the upper end; None for fewer than two values.
     """
     if len(values) < 2:
         return None
@@ -25,6 +28,6 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def in_words(values: Sequence[float]) -> str:
-    """Return mean and interval of shares, such as `97.31 % ± 0.40`."""
+    """Return the mean of shares and half its interval, such as `97.31 % ± 0.40`."""
     found, middle = interval(values), percent(mean(values))
     return middle if found is None else f"{middle} ± {50 * (found[1] - found[0]):.2f}"

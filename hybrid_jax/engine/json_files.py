@@ -1,4 +1,4 @@
-"""Read and write files of JSON; a reader never meets a half-written one."""
+"""Read and write JSON files; a reader never sees a half-written one."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from hybrid_jax.errors import UserError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a file at once, so that neither a reader nor a crash meets half of it."""
+    """Replace a file at once, so that neither a reader nor a crash sees half of it."""
     scratch = path.with_name(f".{path.name}.tmp")
     try:
         scratch.write_text(text, encoding="utf-8")
@@ -20,15 +20,15 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write an object as JSON, all of it or nothing."""
+    """Write an object as JSON, completely or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
-    # Bytes of file names that are not UTF-8 are escaped, as JSON can read them.
+    # Bytes of file names that are not UTF-8 are escaped in a form that JSON can read.
     text = re.sub("[\ud800-\udfff]", lambda byte: f"\\u{ord(byte[0]):x}", text)
     write_whole(path, text + "\n")
 
 
 def read_json(path: Path) -> dict:
-    """Read an object of JSON.
+    """Read a JSON object.
 
     Raises:
       UserError: the file is missing or damaged.
@@ -45,9 +45,9 @@ def read_json(path: Path) -> dict:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """Read objects of JSON, one a line; skip lines that a crash has cut off.
+    """Read JSON objects, one per line; skip lines that a crash has cut off.
 
-    A file that does not exist has none.
+    If the file does not exist, return an empty list.
     """
     if not path.exists():
         return []

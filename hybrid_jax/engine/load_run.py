@@ -1,4 +1,4 @@
-"""Load a run from its folder, which needs no image and no optimizer."""
+"""Load a run from its folder, without its images and its optimizer."""
 
 import functools
 import os
@@ -25,15 +25,15 @@ def load_run(
 
     Args:
       workdir: the run's folder.
-      checkpoint: `best` on validation, `last`, a step, several of these with commas,
-        whose weights are averaged, or `all`; None is the one that was tested, or of a
-        run that has not ended the best, or the last.
-      fields: of the config that have other values here, by name with `__` for dots,
-        such as `data__dir="/elsewhere"`; those that decide what a run computes cannot
-        be changed.
+      checkpoint: `best` on validation, `last`, a step, several of these with commas, or
+        `all`; the weights of several are averaged. None takes the one that was tested;
+        if the run has not ended, it takes the best, or else the last.
+      **fields: config fields to change, by name with `__` for dots, such as
+        `data__dir="/elsewhere"`. Fields that decide what a run computes cannot be
+        changed.
 
     Raises:
-      UserError: no run there, no such checkpoint, or one that cannot be read.
+      UserError: the folder holds no run or no such checkpoint, or it cannot be read.
     """
     return open_run(
         RunFolder(workdir),
@@ -45,7 +45,16 @@ def load_run(
 def open_run(
     folder: RunFolder, checkpoint: str | int | None, changed: dict[str, Any]
 ) -> Run:
-    """Open the run of a folder, see `load_run`; `changed` are fields by name."""
+    """Open the run of a folder.
+
+    Args:
+      folder: the run's folder.
+      checkpoint: see `load_run`.
+      changed: config fields to change, by name.
+
+    Raises:
+      UserError: the folder holds no run or no such checkpoint, or it cannot be read.
+    """
     if not folder.checkpoints.is_dir():
         raise UserError(f"--workdir={folder.path} holds no run: train one there first")
     config = folder.config_with(changed)
@@ -82,12 +91,16 @@ def open_run(
 def network_from_spec(
     spec: dict[str, Any], *, dtype: str, fit: str, loss: LossConfig
 ) -> Network:
-    """Build the network of `model.json`; mean and deviation are to be added."""
+    """Build the network that `model.json` describes; `with_statistics` completes it.
+
+    Raises:
+      UserError: no model has such arguments.
+    """
     fields = {name: value for name, value in spec.items() if name != "channels"}
     try:
         model = create_model(**fields, dtype=jnp.dtype(dtype))
     except (ValueError, TypeError) as error:
-        raise UserError(f"no model can be made of {fields}: {error}") from None
+        raise UserError(f"cannot create a model from {fields}: {error}") from None
     return Network(
         model=model,
         image_size=model.image_size,

@@ -1,4 +1,4 @@
-"""Run the training loop: steps, metrics, evaluations, checkpoints, the last test."""
+"""Run the training loop: steps, metrics, evaluations, checkpoints, the final test."""
 
 import contextlib
 import dataclasses
@@ -26,26 +26,26 @@ from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
-# What a checkpoint says beside the metrics of its evaluation, or instead of them.
-SECONDS = "seconds"  # of training and evaluation up to there
-SKIPPED = "skipped"  # batches that were left out up to there
-UNFINISHED = "unfinished"  # sums of the window of steps that it was saved in
+# What a checkpoint stores besides the metrics of its evaluation, or instead of them.
+SECONDS = "seconds"  # of training and evaluation up to the checkpoint
+SKIPPED = "skipped"  # batches that were left out up to the checkpoint
+UNFINISHED = "unfinished"  # sums of the unfinished window of steps
 
 
 @dataclasses.dataclass
 class Loop:
-    """Hold what a run needs from its first step to its last.
+    """The training loop of a run, from its first step to its final test.
 
     Attributes:
       experiment: config, splits and schedule.
       task: the constants of the steps, mean and deviation included.
       trainer: dispatches steps.
-      after_first_step: is called behind the first step, and promises the evaluator,
-        which is None where there is nothing to evaluate.
+      after_first_step: called after the first step; returns a future of the evaluator,
+        which is None if there is nothing to evaluate.
       initial_state: returns the state at step 0.
       restore: returns the state of a checkpoint.
-      chosen: variables of the weights that the run chose, once it has; empty where
-        they are in a checkpoint alone.
+      chosen: variables that the run chose in the end; empty before, or if they are only
+        in a checkpoint.
     """
 
     experiment: Experiment
@@ -67,20 +67,19 @@ class Loop:
         self._best: tuple[int, dict] | None = None
 
     def run(self, state: TrainState, step: int, saved: dict) -> dict:
-        """Train to the end; where that diverges go back, if the config says so.
+        """Train to the end; after a divergence, go back if the config says so.
 
         Args:
-          state: after `step`.
-          step: 0, or a checkpoint's.
+          state: the state after `step`.
+          step: 0, or a checkpoint's step.
           saved: the checkpoint's metrics, or empty.
 
         Returns:
           The results: see `_test`.
 
         Raises:
-          Diverged: a loss is not finite, and the run is to end then, or went back as
-            often as it may.
-          Interrupted: by a signal, with all that was trained saved.
+          Diverged: a loss is not finite, and the run may not go back, or not any more.
+          Interrupted: a signal came; the state is saved if checkpoints are persistent.
         """
         may_skip = self.config.train.non_finite == "skip"
         left = self.config.train.max_skips if may_skip else 0
@@ -95,7 +94,7 @@ class Loop:
             state = self.restore(step) if step else self.initial_state()
 
     def _run(self, state: TrainState, step: int, saved: dict) -> dict:
-        # Told in advance, since computing one later would wait for the device.
+        # Computed in advance: computing a rate later would wait for the device.
         self._rates = learning_rates(self.config, self.plan)
         self._line, self._best = "", self.checkpoints.best()
         self.trainer.program.wait()
@@ -151,14 +150,14 @@ class Loop:
             windows.advance(min((windows.step // every + 1) * every, evaluation))
 
     def _evaluate_and_save(self) -> None:
-        """Evaluate and save the state behind the last step dispatched."""
+        """Evaluate and save the state after the last step that was dispatched."""
         step, about, said = self._windows.step, {}, ""
         if self._validation is None:
             self._windows.finish()
             self._check_weights(range(step - 1, step))
         else:
             about = self._evaluate(self._windows.state.evaluated, self._validation)
-            # The last update may have spoilt weights whose loss was still finite.
+            # The last update may have spoiled weights whose loss was still finite.
             self._check_finite(about["loss"], step, range(step - 1, step))
             self._best = best_checkpoint(
                 dict([self._best or (step, {})]) | {step: about}
@@ -171,7 +170,7 @@ class Loop:
         self._report(step, said, own_line=True)
 
     def _evaluate(self, variables: dict, split: data.Split) -> dict[str, Any]:
-        """Return the metrics of a split; meanwhile, read what was trained."""
+        """Return the metrics of a split; read the training metrics while it runs."""
         with self.interruption.deferred(False):
             self._evaluator = self._evaluator or self.after_first_step()
             evaluator = self._evaluator.result()
@@ -187,9 +186,9 @@ class Loop:
         """Evaluate the chosen weights on the test split, once.
 
         Returns:
-          `step`: the last one; `seconds` of the run; `weights`, `last` or `best`;
-          `checkpoint`, the step of these; `validation`, their metrics where they were
-          evaluated; `test`, those of the test split where there is one.
+          A dict: `step`, the last one; `seconds` of the run; `weights`, `last` or
+          `best`; `checkpoint`, the step of these weights; `validation`, their metrics
+          if they were evaluated; `test`, their metrics if there is a test split.
         """
         self._windows.finish()
         self.checkpoints.wait()
@@ -235,14 +234,14 @@ class Loop:
         return self.checkpoints.latest()
 
     def _check_weights(self, causes: range) -> None:
-        """End a run whose weights are not finite; see `_check_finite`."""
+        """Raise `Diverged` if a weight is not finite; see `_check_finite`."""
         largest = self.interruption.hosts.max(
             largest_parameter(self._windows.state.params)
         )
         self._check_finite(largest, self._windows.step, causes)
 
     def _save(self, about: dict) -> None:
-        """Save the state behind the last step, and what is known about it."""
+        """Save the state after the last step, with its metrics and skipped batches."""
         if self.trainer.order.skipped:
             about = about | {SKIPPED: self.trainer.order.skipped}
         self.checkpoints.save(self._windows.step, self._windows.state, about)
@@ -251,7 +250,7 @@ class Loop:
         """Leave bad batches out; return the newest checkpoint's step and metrics.
 
         Raises:
-          Diverged: as given, if there is nothing to leave out.
+          Diverged: the given error, if there is nothing to leave out.
         """
         step, order = self.checkpoints.latest() or 0, self.trainer.order
         batches = tuple(order.batch(t) for t in diverged.causes if t >= step)
@@ -280,13 +279,13 @@ class Loop:
     def _trained(
         self, window: Window, trained: dict[str, float], seconds: float
     ) -> None:
-        """Write what a window of steps has come to."""
+        """Record the metrics of a window of steps."""
         step, images = window.last, (window.last - window.first) * self.plan.batch_size
         trained["images_per_second"] = images / seconds
         trained["learning_rate"] = float(self._rates[step - 1])
         if not math.isfinite(trained["loss"]):
             bad = window.first_bad()
-            # Its own batch, or the one before, whose update spoilt the weights.
+            # Its own batch is bad, or the one before, whose update spoiled the weights.
             self._check_finite(trained["loss"], bad, range(max(bad - 2, 0), bad))
         self.recorder.record("train", step, self.plan.epoch_of(step), trained)
         self._line = (
@@ -297,7 +296,7 @@ class Loop:
             self._report(step)
 
     def _report(self, step: int, evaluated: str = "", own_line: bool = False) -> None:
-        """Show the latest line of training, with what an evaluation adds to it."""
+        """Show the latest training metrics, followed by those of an evaluation."""
         epoch = f"{self.plan.epoch_of(step):.1f}/{self.plan.epochs:g}"
         self.console.metrics(step, epoch, self._line + evaluated, own_line)
 
@@ -305,12 +304,12 @@ class Loop:
         """End a run that diverged, before its state is saved.
 
         Args:
-          loss: or another number that shows it.
-          step: the first with such a loss, counted from 1.
-          causes: steps that may be to blame.
+          loss: a loss, or another number that is not finite after a divergence.
+          step: the first step with such a loss, counted from 1.
+          causes: steps, counted from 0, that may be to blame.
 
         Raises:
-          Diverged: it is not finite.
+          Diverged: the loss is not finite.
         """
         if not math.isfinite(loss):
             self.checkpoints.wait()
@@ -321,7 +320,7 @@ class Loop:
                 causes,
                 "lower config.optim.learning_rate or raise config.optim.warmup_epochs"
                 + (", in a new --workdir" if saved else "")
-                + ", or have the batch left out: config.train.non_finite=skip",
+                + ", or skip the batch by config.train.non_finite=skip",
             )
 
 

@@ -1,4 +1,4 @@
-"""Refuse to look for images that a run does not have any more."""
+"""Refuse access to images that a run no longer has."""
 
 from hybrid_jax.config.data_fields import IN_MEMORY
 from hybrid_jax.data import Splits
@@ -17,10 +17,14 @@ def no_splits() -> Splits:
 
 
 def refuse_in_memory(data_name: str, way_out: str) -> None:
-    """Refuse a run whose images were arrays, which are gone.
+    """Refuse a run whose images were arrays in memory, which were not saved.
+
+    Args:
+      data_name: `config.data.name` of the run.
+      way_out: what the user can do, for the error message.
 
     Raises:
-      UserError: they were.
+      UserError: the images were arrays in memory.
     """
     if data_name == IN_MEMORY:
         raise UserError(f"the images of this run were handed over in memory: {way_out}")

@@ -1,8 +1,8 @@
-"""Find out from a training step's program whether it fits into memory.
+"""Check whether a training step fits into memory, and find micro-batches that do.
 
-XLA plans a program's memory when it compiles it. Where a step is too large,
+XLA plans a program's memory when it compiles it. If a step is too large,
 `config.train.micro_batch=auto` finds the largest power of two of images that fit at a
-time, and gradients are added up; `off` refuses the step and says what would fit.
+time, and their gradients are added up. `off` refuses the step and says what would fit.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import planned_memory
 
 AUTO = "auto"
-# Of the memory, for a step that is looked for; evaluation and images on their way
-# need some too.
+# Share of the memory that a step of micro-batches may take; evaluation, and images on
+# their way to the device, need some too.
 SHARE = 0.9
-FEW_IMAGES = 16  # below which the statistics of batch norms are noisy
+FEW_IMAGES = 16  # with fewer images, the statistics of batch norms are noisy
 
-Compile = Callable[[int], jax.stages.Compiled]  # a step, from its micro-batches
+Compile = Callable[[int], jax.stages.Compiled]  # from a number of micro-batches
 
 
 def find_micro_batches(
@@ -32,16 +32,16 @@ def find_micro_batches(
     resumed: bool,
     say: Callable[[str], None],
 ) -> int:
-    """Return how many micro-batches a step takes, the same number on all hosts.
+    """Return how many micro-batches a step needs, the same number on all hosts.
 
     Args:
-      experiment: with as many as its config asks for.
-      step: its training program, as it is about to run.
-      resumed: whether the run has begun, and keeps to its micro-batches.
-      say: is told what takes so long, and what was found.
+      experiment: experiment with as many micro-batches as its config asks for.
+      step: compiled training program of the experiment.
+      resumed: whether the run has begun, so that its micro-batches cannot change.
+      say: prints a line about what takes long, and what was found.
 
     Raises:
-      UserError: the step is too large, and may not or cannot be cut up.
+      UserError: the step is too large, and may not or cannot be split to fit.
     """
     config, devices, hosts = experiment.config, experiment.devices, experiment.hosts
     batch_size, count = config.train.batch_size, config.optim.accumulate
@@ -75,25 +75,25 @@ def find_micro_batches(
 def fewest_micro_batches(
     batch_size: int, least: int, compile_step: Compile, devices: Devices
 ) -> int | None:
-    """Return the least number of micro-batches of which each fits; None if none does.
+    """Return the least number of micro-batches that makes each fit; None if none does.
 
     Args:
       batch_size: images of a step.
       least: number of micro-batches that is tried first.
-      compile_step: see `Compile`.
-      devices: that share a micro-batch.
+      compile_step: compiles a step of a number of micro-batches.
+      devices: devices that share a micro-batch.
     """
     budget = SHARE * device_memory()
-    resident, of_an_image = 0, 0.0  # bytes, at the least
+    resident, per_image = 0, 0.0  # lower bounds, in bytes
     for count in _candidates(batch_size, least, devices.count):
         images = batch_size // count
-        if resident + of_an_image * images > budget:
-            continue  # nothing need be compiled to see that
+        if resident + per_image * images > budget:
+            continue  # too large by the bounds, without compiling
         step = compile_step(count)
         resident, temporary = _planned_bytes(step, devices)
         if resident + temporary <= budget:
             return count
-        of_an_image = temporary / images  # more, where there are fewer
+        per_image = temporary / images  # fewer images need more each
     return None
 
 
@@ -104,21 +104,21 @@ def too_large(
     micro_batches: int | None,
     resumed: bool,
 ) -> UserError:
-    """Return the error of a step that is larger than the memory.
+    """Return the error for a step that is larger than the memory.
 
     Args:
-      config: of the experiment.
-      devices: that share a micro-batch.
-      needed: bytes of a device.
-      micro_batches: that would fit; None if none would.
+      config: config of the experiment.
+      devices: devices that share a micro-batch.
+      needed: bytes that the step needs on a device.
+      micro_batches: number of micro-batches that would fit; None if none would.
       resumed: whether the run has begun.
     """
     available = megabytes(device_memory())
     facts = f"a step takes {megabytes(needed)} of a device's {available}"
     if resumed:
         return UserError(
-            f"{facts}, and this run has begun with these micro-batches: continue it on "
-            "a larger machine, or start another with --config.init_from"
+            f"{facts}, and this run began with these micro-batches: resume it on a "
+            "machine with more memory, or start a new run with --config.init_from"
         )
     if micro_batches is None:
         return OutOfMemory(
@@ -127,14 +127,14 @@ def too_large(
         )
     return OutOfMemory(
         f"{facts}: {config.train.batch_size // micro_batches} images at a time would "
-        f"fit, which --config.train.micro_batch=auto takes; or {_ways_out(config)}"
+        f"fit: set --config.train.micro_batch=auto, or {_ways_out(config)}"
     )
 
 
 def bytes_needed(step: jax.stages.Compiled, devices: Devices) -> int:
-    """Return what a program needs of a device, arguments included.
+    """Return the bytes that a program needs on a device, arguments included.
 
-    It is 0 where the backend does not say.
+    Return 0 if the backend does not say.
     """
     return sum(_planned_bytes(step, devices))
 
@@ -142,7 +142,7 @@ def bytes_needed(step: jax.stages.Compiled, devices: Devices) -> int:
 def _planned_bytes(step: jax.stages.Compiled, devices: Devices) -> tuple[int, int]:
     """Return bytes of arguments and results, and bytes needed while a program runs.
 
-    Devices that share the machine's memory each count with all of them.
+    CPU devices share the machine's memory, so the bytes of all of them are added.
     """
     plan = planned_memory(step)
     if plan is None:
@@ -152,9 +152,9 @@ def _planned_bytes(step: jax.stages.Compiled, devices: Devices) -> tuple[int, in
 
 
 def _candidates(batch_size: int, least: int, devices: int) -> Iterator[int]:
-    """Yield numbers of micro-batches: `least`, then of powers of two of images."""
+    """Yield numbers of micro-batches: `least`, then for powers of two of images."""
     yield least
-    each = 1 << (batch_size // devices).bit_length()  # images a device
+    each = 1 << (batch_size // devices).bit_length()  # images per device
     while each:
         images = each * devices
         if images < batch_size // least and batch_size % images == 0:
@@ -163,13 +163,13 @@ def _candidates(batch_size: int, least: int, devices: int) -> Iterator[int]:
 
 
 def _ways_out(config: Config) -> str:
-    """List what to change, but for what is at its best already."""
+    """Return what else to change, without settings that already save memory."""
     ways = [
         "lower config.train.batch_size",
         "raise config.optim.accumulate",
-        "take config.train.remat=full" if config.train.remat != "full" else "",
-        "config.dtype=bfloat16" if config.dtype != "bfloat16" else "",
-        "cut parameters by config.parallel.fsdp" if jax.device_count() > 1 else "",
-        "or take a smaller model",
+        "set config.train.remat=full" if config.train.remat != "full" else "",
+        "set config.dtype=bfloat16" if config.dtype != "bfloat16" else "",
+        "shard parameters by config.parallel.fsdp" if jax.device_count() > 1 else "",
+        "or use a smaller model",
     ]
     return ", ".join(filter(None, ways))

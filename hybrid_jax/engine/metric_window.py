@@ -1,6 +1,6 @@
-"""Training between two evaluations, with metrics that are read one window late.
+"""Train between two evaluations, with metrics that are read one window late.
 
-Reading a metric waits for the device. So the sums of a window of steps are read when
+Reading a metric waits for the device. So the sums of a window of steps are read after
 the next steps are dispatched: while the host divides, prints and writes, the device has
 work.
 """
@@ -21,12 +21,12 @@ from hybrid_jax.training.step import Task
 
 @dataclasses.dataclass
 class Window:
-    """The steps of a line of metrics, and what the device sums up in them.
+    """The steps of one line of metrics, with the sums of their metrics.
 
     Attributes:
-      first, last: the steps are those from `first` to below `last`.
+      first, last: the steps, counted from 0, are `first` to `last - 1`.
       earlier: sums of steps before `first`, dispatched before the run was interrupted.
-      sums: of each dispatch.
+      sums: sums of each dispatch.
     """
 
     first: int
@@ -36,7 +36,7 @@ class Window:
 
     @property
     def parts(self) -> list[dict[str, Any]]:
-        """All sums of the line."""
+        """Return all sums of the window, the earlier ones first."""
         return [self.earlier, *self.sums] if self.earlier else [*self.sums]
 
     def first_bad(self) -> int:
@@ -46,16 +46,16 @@ class Window:
             np.concatenate([np.atleast_1d(part[name]) for part in rows])
             for name in (metrics.IMAGES, "loss")
         )
-        finite = np.isfinite(losses[images > 0])  # a chunk may be filled in part
+        finite = np.isfinite(losses[images > 0])  # a chunk may be partly empty
         return self.first + 1 + int(np.argmin(finite))
 
 
 class Windows:
-    """Dispatches windows of steps, and reads each behind a dispatch of the next.
+    """A dispatcher of windows of steps; it reads each after dispatching the next.
 
     Attributes:
-      state: after the last step that was dispatched, to be computed.
-      step: the number of steps dispatched.
+      state: state after the last dispatched step, which may not be computed yet.
+      step: number of steps that were dispatched.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class Windows:
         Args:
           task: the constants of the steps.
           trainer: dispatches steps.
-          state: after `step`; its buffers are donated.
-          step: 0, or a checkpoint's.
+          state: state after `step`; its buffers are donated.
+          step: 0, or a checkpoint's step.
           earlier: sums of the window that `step` lies in, or empty.
-          agreed: maps how many steps this host would dispatch to how many all hosts
-            do; may raise, and nothing is lost.
-          dispatched: is called with the step after each dispatch.
-          read: is called with a window, its metrics and its seconds.
+          agreed: takes the number of steps that this host would dispatch, and returns
+            the number that all hosts dispatch. If it raises, no state is lost.
+          dispatched: called with `step` after each dispatch.
+          read: called with a window, its metrics and its seconds.
         """
         self.state, self.step = state, step
         self._task, self._trainer, self._earlier = task, trainer, earlier
@@ -89,12 +89,12 @@ class Windows:
         self._unread: Window | None = None
 
     def start(self) -> None:
-        """Begin to measure time; the device has nothing to do."""
+        """Begin to measure time, while the device is idle."""
         self._trainer.pace.restart()
         self._since = time.perf_counter()
 
     def advance(self, last: int) -> None:
-        """Dispatch the steps up to `last`, which are a window, or the rest of one."""
+        """Dispatch the steps up to `last`: a window, or the rest of one."""
         window, pace = Window(self.step, last, self._earlier), self._trainer.pace
         self._current, self._earlier = window, {}
         while self.step < last:
@@ -102,17 +102,17 @@ class Windows:
             state, sums = self._trainer(self._task, self.state, self.step, count)
             window.sums.append(sums)
             self.state, self.step = state, self.step + count
-            pace.sent(count, sums)  # by now the window before is complete
+            pace.sent(count, sums)  # waits until the window before is complete
             self._dispatched(self.step)
             self.finish()
         self._current, self._unread = None, window
 
     def unfinished(self) -> dict[str, Any]:
-        """Return the sums of a window that is dispatched in part; empty if none is."""
+        """Return the sums of a partly dispatched window; empty if there is none."""
         return metrics.total(*self._current.parts) if self._current else {}
 
     def finish(self) -> None:
-        """Read the window that is still to be read, if any, and wait for it."""
+        """Wait for the last window and read it, unless it was read."""
         if self._unread is None:
             return
         window, self._unread = self._unread, None

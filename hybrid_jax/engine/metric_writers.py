@@ -11,11 +11,11 @@ from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import escape
 from hybrid_jax.training.metrics import scalars
 
-ABOUT = ("split", "step", "epoch", "weights")  # what a row says beside its metrics
+ABOUT = ("split", "step", "epoch", "weights")  # in a row, besides its metrics
 
 
 class MemoryWriter:
-    """Keep rows of metrics in a list, for a run without a folder.
+    """A writer that keeps rows of metrics in a list, for a run without a folder.
 
     Attributes:
       rows: dicts, equal to the lines of `metrics.jsonl`.
@@ -31,7 +31,7 @@ class MemoryWriter:
         pass
 
     def rewind(self, step: int, evaluated: bool) -> None:
-        """Drop the rows beyond a step; see `is_beyond`."""
+        """Drop the rows after a step; see `is_beyond`."""
         self.rows = [r for r in self.rows if not is_beyond(r, step, evaluated)]
 
     def write(self, row: dict) -> None:
@@ -46,15 +46,15 @@ class MemoryWriter:
 
 
 class Writers:
-    """Write metrics by split and step; as a context manager, close the files."""
+    """A writer of metrics to JSON lines and TensorBoard; a context closes its files."""
 
     def __init__(self, workdir: RunFolder, step: int, evaluated: bool = True):
-        """Continue after a step; drop what an interrupted run wrote beyond it.
+        """Continue after a step; drop what an interrupted run wrote after it.
 
         Args:
           workdir: folder of the run.
-          step: the last one that counts.
-          evaluated: whether its evaluation counts too; otherwise it is dropped.
+          step: the last step whose rows are kept.
+          evaluated: whether the row of its evaluation is kept too.
         """
         self._workdir, self._opened = workdir, 0
         self._open(step, evaluated)
@@ -67,7 +67,7 @@ class Writers:
         self._events = SummaryWriter(
             str(self._workdir.tensorboard),
             purge_step=step + 1,
-            # Without a suffix, names differ only every second.
+            # Without a suffix, files of the same second have the same name.
             filename_suffix=f".{step}.{self._opened}",
         )
         self._opened += 1
@@ -79,7 +79,7 @@ class Writers:
         self._events.close()
 
     def rewind(self, step: int, evaluated: bool) -> None:
-        """Drop what was written beyond a step, and continue from there."""
+        """Drop what was written after a step, and continue from there."""
         self.__exit__()
         self._open(step, evaluated)
 
@@ -89,7 +89,7 @@ class Writers:
         Args:
           row: `split`, `step` and `epoch`, and metrics by name.
         """
-        # The file is closed, because mounted buckets save no line before.
+        # Close the file each time: a mounted bucket saves no line before that.
         with self._workdir.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         for name, value in scalars(row).items():
@@ -103,7 +103,7 @@ class Writers:
         self._events.add_image(name, grid, step, dataformats="HWC")
 
     def hyperparameters(self, config: dict, results: dict[str, float]) -> None:
-        """Write config and final results for TensorBoard's HPARAMS tab."""
+        """Write config and final results for the HPARAMS tab of TensorBoard."""
         values = {
             name: value if isinstance(value, (bool, int, float)) else escape(str(value))
             for name, value in config.items()
@@ -112,7 +112,7 @@ class Writers:
 
 
 def drop_later(path: Path, step: int, evaluated: bool = True) -> None:
-    """Remove the lines of a JSONL file beyond a step, and a torn last line.
+    """Remove the rows after a step from a JSONL file, and lines that are damaged.
 
     See `is_beyond`.
     """
@@ -130,17 +130,17 @@ def drop_later(path: Path, step: int, evaluated: bool = True) -> None:
 
 
 def is_beyond(row: dict, step: int, evaluated: bool) -> bool:
-    """Return whether a row of metrics is beyond a step and will be written again.
+    """Return whether a row of metrics is after a step and will be written again.
 
-    The row of the final test is. The row of the step's validation is, too, unless that
-    is known to be `evaluated`.
+    The row of the final test always is. The row of the step's own validation is, unless
+    the step is `evaluated`.
     """
     is_validation = row["step"] == step and row["split"] == "validation"
     return row["step"] > step or (is_validation and not evaluated) or "weights" in row
 
 
 def image_grid(images: np.ndarray, most: int = 64) -> np.ndarray:
-    """Arrange images `[N, H, W, C]` of levels 0 to 255 in rows of one uint8 picture."""
+    """Arrange images `[N, H, W, C]`, values 0 to 255, in rows of one uint8 picture."""
     images = np.clip(images[:most], 0, 255).astype(np.uint8)
     count, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(count))

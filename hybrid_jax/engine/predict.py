@@ -25,7 +25,7 @@ from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import expand_user
 
-SAME = 1e-3  # by how much probabilities of one network may differ, on two devices
+SAME = 1e-3  # how much probabilities of one network may differ between devices
 
 
 def predict(
@@ -44,23 +44,23 @@ def predict(
 
     Args:
       workdir: folder of the run; nothing is written to it.
-      images: files, folders with all images in them, or patterns.
-      output: a `.csv` or `.jsonl` file; empty means CSV on the standard output.
-      resume: go on with a file that an earlier call has begun.
-      top: how many of the likeliest classes to write; 0 writes all of them, in their
-        order.
-      calibrated: divide logits by the temperature that validation chose.
-      coverage: of prediction sets, which are written then; see `conformal`.
+      images: files, folders (all images below them), or patterns.
+      output: a `.csv` or `.jsonl` file; empty means CSV on standard output.
+      resume: continue a file that an earlier call began.
+      top: how many of the most probable classes to write; 0 writes all classes, in the
+        order of the run.
+      calibrated: divide log probabilities by the temperature that validation chose.
+      coverage: write prediction sets of this coverage, see `conformal`; None for none.
       typicality: write how much an image looks like any of the classes.
-      checkpoint: which weights, see `load_run`; None is the tested ones.
+      checkpoint: see `load_run`; None takes the tested weights.
       batch_size: images at a time.
 
     Returns:
-      The number of images that cannot be read. Their rows have the error.
+      The number of images that cannot be read; their rows give the error.
 
     Raises:
-      UserError: there is no such run or image, the file exists or cannot be written,
-        the run has no temperature, or it has no validation images, or too few.
+      UserError: there is no such run or image, the output cannot be written, or the run
+        lacks the temperature or the validation images that are asked for.
     """
     target = _check_output(output, resume)
     run = load_run(workdir, checkpoint)
@@ -90,7 +90,7 @@ def predict(
 
 
 class _Counts(NamedTuple):
-    """Images that cannot be read, and those that differ from the run's, by how."""
+    """Counts of unreadable images, and by kind, of those that differ from the run's."""
 
     unreadable: int
     differences: Mapping[str, int]
@@ -109,7 +109,7 @@ def _write(
 
 
 def _report(differences: Mapping[str, int], unreadable: int, count: int) -> None:
-    """Say how images differ from the run's, and how many cannot be read."""
+    """Print how images differ from the run's, and how many cannot be read."""
     for note in new_images.in_words(differences):
         print(note, file=sys.stderr)
     if unreadable:
@@ -121,13 +121,13 @@ def _report(differences: Mapping[str, int], unreadable: int, count: int) -> None
 
 
 class Judge:
-    """Predict image files, and judge the predictions by validation images."""
+    """A predictor of image files, which judges predictions by validation images."""
 
     def __init__(self, run: Run, asked: Asked, temperature: float):
-        """Find the validation images, if anything is asked for that needs them.
+        """Load the scores of the validation images, if they are needed.
 
         Raises:
-          UserError: there are none, or too few for the coverage.
+          UserError: there are no validation images, or too few for the coverage.
         """
         self._run, self._asked, self._temperature = run, asked, temperature
         if asked.coverage is not None or asked.typicality:
@@ -138,7 +138,7 @@ class Judge:
     def predict_files(
         self, paths: Sequence[Path], batch_size: int
     ) -> Iterator[tuple[Prediction, Judgment]]:
-        """Yield what is predicted of each file, and the judgment of it."""
+        """Yield the prediction of each file, and its judgment."""
         found = self._run.predict_with_scores(paths, batch_size, self._temperature)
         for predictions, scores in found:
             yield from zip(predictions, self._judge(scores), strict=True)
@@ -155,7 +155,7 @@ class Judge:
 
 
 def _read_done(rows: Rows, target: Path | None) -> Written:
-    """Return what a file has already."""
+    """Return what the output file already holds."""
     done = rows.read(target) if target and target.exists() else Written({})
     if done.errors:
         print(f"Resuming after {plural(len(done.errors), 'image')}", file=sys.stderr)
@@ -165,7 +165,7 @@ def _read_done(rows: Rows, target: Path | None) -> Written:
 def _check_same(
     target: Path | None, written: Sequence[float], found: Sequence[float]
 ) -> None:
-    """Refuse to go on with what another network, or this one otherwise, has written.
+    """Refuse to continue a file that another network or other flags wrote.
 
     Raises:
       UserError: the first image has other probabilities now.
@@ -173,9 +173,9 @@ def _check_same(
     is_same = len(written) == len(found) and np.allclose(written, found, atol=SAME)
     if not is_same:
         raise UserError(
-            f"--output={escape(str(target))} has other probabilities of its first "
-            "image than this call: another run or checkpoint wrote it, or other flags "
-            "did; repeat those, or give another file"
+            f"--output={escape(str(target))} has other probabilities for its first "
+            "image: another run or checkpoint wrote it, or the flags differ; repeat "
+            "the earlier call, or give another file"
         )
 
 
@@ -192,14 +192,14 @@ def _with_progress(
 
 
 def _check_output(output: str, resume: bool) -> Path | None:
-    """Return the file to write to; None is the standard output.
+    """Return the file to write to; None for standard output.
 
     Raises:
-      UserError: it has another ending, is a folder, lies in none, or exists already.
+      UserError: the file has another suffix, is a folder, lies in no folder, or exists.
     """
     if not output:
         if resume:
-            raise UserError("--resume goes on with a file: give --output=FILE")
+            raise UserError("--resume continues a file: give --output=FILE")
         return None
     path = expand_user(output)
     if path.is_dir() or not path.parent.is_dir():
@@ -208,12 +208,10 @@ def _check_output(output: str, resume: bool) -> Path | None:
         )
         raise UserError(f"--output={escape(path)} {problem}: give a file to write")
     if path.suffix not in FORMATS:
-        raise UserError(
-            f"--output={escape(path)} ends with neither of {', '.join(FORMATS)}"
-        )
+        raise UserError(f"--output={escape(path)} must end with {' or '.join(FORMATS)}")
     if path.exists() and not resume:
         raise UserError(
-            f"--output={escape(path)} exists: add --resume to go on with it, or give "
+            f"--output={escape(path)} exists: add --resume to continue it, or give "
             "another file"
         )
     return path
@@ -221,7 +219,7 @@ def _check_output(output: str, resume: bool) -> Path | None:
 
 @contextlib.contextmanager
 def _open(path: Path | None, header: str) -> Iterator[TextIO]:
-    """Open the file to add to, or yield the standard output; begin with the header.
+    """Open the file to append to, or yield standard output; begin with the header.
 
     Raises:
       UserError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Predictions as rows of a file, CSV or JSON lines, which can be read to go on."""
+"""Write predictions as rows of CSV or JSON lines, and read them back to resume."""
 
 import csv
 import io
@@ -15,13 +15,14 @@ COLUMNS = ("path", "class", "probability", "error")
 
 
 class Prediction(NamedTuple):
-    """Hold what a network predicts of one image file.
+    """The prediction of a network for one image file.
 
     Attributes:
-      path: of the file.
-      probabilities: float32 `[classes]`; None where the file cannot be read.
-      error: why it cannot be read; empty if it can.
-      differences: from the run's images, in words: `in color turned to gray, ...`.
+      path: path of the file.
+      probabilities: float32 `[classes]`; None if the file cannot be read.
+      error: why the file cannot be read; empty if it can.
+      differences: how the image differs from the run's images, in words: `in color
+        turned to gray, ...`.
     """
 
     path: str
@@ -31,11 +32,11 @@ class Prediction(NamedTuple):
 
 
 class Judgment(NamedTuple):
-    """Hold what validation images say of a prediction, where that was asked for.
+    """The judgment of a prediction by validation images; None for what is not asked.
 
     Attributes:
-      included: bool `[classes]`, those in the prediction set.
-      typicality: from 0 to 1.
+      included: bool `[classes]`, which classes are in the prediction set.
+      typicality: p-value in (0, 1], see `conformal`.
     """
 
     included: np.ndarray | None = None
@@ -43,11 +44,11 @@ class Judgment(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Say what is asked for beside probabilities.
+    """What to write besides probabilities.
 
     Attributes:
-      coverage: of prediction sets; None for none.
-      typicality: whether to write it.
+      coverage: coverage of the prediction sets; None writes no sets.
+      typicality: whether to write the typicality.
     """
 
     coverage: float | None = None
@@ -55,12 +56,12 @@ class Asked(NamedTuple):
 
 
 class Written(NamedTuple):
-    """Hold what a file of an earlier call has already.
+    """The content of a file that an earlier call wrote.
 
     Attributes:
-      errors: whether an image could not be read, by its path.
-      path: of the first image that was predicted; empty if none was.
-      numbers: its probabilities, as they were written.
+      errors: for the path of each image, whether it could not be read.
+      path: path of the first image that was predicted; empty if none was.
+      numbers: probabilities of that image, as they were written.
     """
 
     errors: dict[str, bool]
@@ -69,7 +70,7 @@ class Written(NamedTuple):
 
 
 class Rows(Protocol):
-    """Define a file of rows, one an image."""
+    """A file format with one row per image."""
 
     def __init__(self, classes: Sequence[str], top: int, asked: Asked): ...
 
@@ -83,15 +84,15 @@ class Rows(Protocol):
 
 
 class CsvRows:
-    """Write path, class, probability, error, and the probability of each class.
+    """CSV rows: path, class, probability, error, and the probability of each class.
 
-    With `top`, further classes and their probabilities follow, the likeliest first.
-    A prediction set is its size and a JSON list of its classes, the likeliest first.
-    The names of their columns hold the coverage.
+    With `top`, the next most probable classes follow instead, with their probabilities.
+    A prediction set is written as its size and a JSON list of its classes, the most
+    probable first; the names of both columns contain the coverage.
     """
 
     def __init__(self, classes: Sequence[str], top: int, asked: Asked):
-        """Set the columns up; `top` is 0 for all classes in their order."""
+        """Set up the columns; `top` is 0 for all classes in their order."""
         self._classes, self._top, self._asked = classes, min(top, len(classes)), asked
         more = range(2, self._top + 1)
         ranked = [f"{name} {i}" for i in more for name in ("class", "probability")]
@@ -125,8 +126,8 @@ class CsvRows:
             judged += [str(len(names)), json.dumps(names, ensure_ascii=False)]
         if judgment.typicality is not None:
             judged.append(f"{judgment.typicality:.6f}")
-        told = [escape(path), self._classes[best], numbers[best], ""]
-        return _csv_line([*told, *judged, *more])
+        about = [escape(path), self._classes[best], numbers[best], ""]
+        return _csv_line([*about, *judged, *more])
 
     def numbers(self, line: str) -> list[float]:
         """Return the probabilities in a line, in their order."""
@@ -161,13 +162,14 @@ class CsvRows:
 
 
 class JsonRows:
-    """Write an object an image: path, class, probability, and all probabilities.
+    """JSON lines: an object per image, with path, class and all probabilities.
 
-    A prediction set is a list of its classes, the likeliest first, and its coverage.
+    A prediction set is written as a list of its classes, the most probable first, and
+    its coverage.
     """
 
     def __init__(self, classes: Sequence[str], top: int, asked: Asked):
-        """Set the rows up; `top` is 0 for all classes in their order."""
+        """Set up the rows; `top` is 0 for all classes in their order."""
         self._classes, self._top, self._asked = classes, top, asked
 
     def header(self) -> str:
@@ -202,7 +204,7 @@ class JsonRows:
         """Return what an earlier call has written.
 
         Raises:
-          UserError: a line is no row of this kind.
+          UserError: a line is not such a row, or has other entries.
         """
         lines = _whole_lines(path).split("\n")[:-1]  # names may hold other line ends
         try:
@@ -214,13 +216,13 @@ class JsonRows:
                 found = Written(errors, rows[i]["path"], self.numbers(lines[i]))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
-                f"--output={escape(path)} holds something else than predictions: give "
-                "another file"
+                f"--output={escape(path)} holds something other than predictions: "
+                "give another file"
             ) from None
-        told = {
+        asked = {
             (r.get("coverage"), "typicality" in r) for r in rows if "error" not in r
         }
-        if told - {self._asked}:
+        if asked - {self._asked}:
             raise UserError(
                 f"--output={escape(path)} was written with another --coverage or "
                 "--typicality: give another file"
@@ -232,14 +234,14 @@ FORMATS: dict[str, type[Rows]] = {".csv": CsvRows, ".jsonl": JsonRows}
 
 
 def class_columns(classes: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Return the columns of classes' probabilities, beside columns of other names."""
+    """Return a column name for each class's probability, different from `others`."""
     return [f"probability of {name}" if name in others else name for name in classes]
 
 
 def _names(
     classes: Sequence[str], ranked: Iterable[int], included: np.ndarray
 ) -> list[str]:
-    """Return the names of the classes in a set, the likeliest first."""
+    """Return the names of the classes in a set, in the order of `ranked`."""
     return [classes[i] for i in ranked if included[i]]
 
 
@@ -250,7 +252,7 @@ def _csv_line(cells: Sequence[str]) -> str:
 
 
 def _whole_lines(path: Path) -> str:
-    """Return a file's text, and cut off a last line that was not written whole."""
+    """Return a file's text; remove an incomplete last line from the file."""
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if len(whole) < len(content):

@@ -21,17 +21,17 @@ from hybrid_jax.training.state import TrainState, create_state
 from hybrid_jax.training.step import Network, Task, compute_logits
 
 _SEED = jax.ShapeDtypeStruct((), jnp.int32)
-_COUNT = jax.ShapeDtypeStruct((), jnp.int32)  # of the steps of a dispatch
+_COUNT = jax.ShapeDtypeStruct((), jnp.int32)  # number of steps in a dispatch
 
 
 class Trainer:
-    """Train several steps in one dispatch, as many as its `pace` says.
+    """The training program, which runs several steps in one dispatch.
 
     Attributes:
-      program: of these steps.
-      loader: of the split.
-      order: of the data; batches may be left out of it.
-      pace: how many steps to dispatch.
+      program: compiled program of these steps.
+      loader: loader of the split.
+      order: order of the data; batches may be left out of it.
+      pace: says how many steps to dispatch.
       first: seconds of the first dispatch, which is waited for; 0 before it.
     """
 
@@ -46,17 +46,17 @@ class Trainer:
         workers: int = 0,
         fault: str = "",
     ):
-        """Trace, then bring the split to the devices while `threads` compile.
+        """Trace the program, then load the split while `threads` compile.
 
         Args:
-          threads: of `compile.compiler_threads`.
-          devices: that share each batch.
-          task: the constants of the steps; of its arrays, shapes will do.
-          state: shapes of a state, as they lie on the devices.
-          split: put on the devices, or streamed to them.
-          order: of its images.
+          threads: executor from `compile.compiler_threads`.
+          devices: devices that share each batch.
+          task: the constants of the steps; its arrays may be only shapes.
+          state: shapes of a state, as placed on the devices.
+          split: the training split, put on the devices or streamed to them.
+          order: order of its images.
           workers: processes that decode a stream; 0 decodes in threads.
-          fault: to be injected, see `fault_injection`.
+          fault: fault to inject, see `fault_injection`; empty injects none.
         """
         self.order = order
         self._fault = Fault(fault, order)
@@ -68,13 +68,13 @@ class Trainer:
         jax.block_until_ready(self.loader.data)
 
     def count(self, step: int, last: int) -> int:
-        """Return how many steps to dispatch behind `step`, up to `last` at most."""
+        """Return how many steps to dispatch after `step`, up to `last` at most."""
         return self._fault.limit_steps(step, min(self.pace.steps, last - step))
 
     def __call__(
         self, task: Task, state: TrainState, step: int, count: int
     ) -> tuple[TrainState, metrics.Sums]:
-        """Train steps `step` to `step + count` from a state, which is used up."""
+        """Run steps `step` to `step + count - 1`; the state's buffers are donated."""
         task = self._fault.apply(task, step)
         program, chunk = self.program.wait(), self.loader.chunk(step, count)
         start = time.perf_counter()
@@ -88,7 +88,7 @@ class Trainer:
 def training_program(
     devices: Devices, task: Task, state: TrainState, loader: Loader
 ) -> Program:
-    """Trace steps of a task on a loader's chunks, for shapes of a state."""
+    """Trace the training steps of a task on a loader's chunks."""
     trace = devices.tracer(
         _bind_loader(multi_step.train_steps, loader), results=(state, None), donate=(1,)
     )
@@ -116,9 +116,9 @@ def step_compiler(
     split: Split,
     order: TrainingOrder,
 ) -> Callable[[int], jax.stages.Compiled]:
-    """Return what compiles the steps of a run, from a number of micro-batches.
+    """Return a function that compiles a run's steps with a number of micro-batches.
 
-    Arguments are those of a `Trainer`; no image is looked at.
+    The arguments are those of `Trainer`; no image is read.
     """
 
     def compile_step(micro_batches: int) -> jax.stages.Compiled:
@@ -132,14 +132,14 @@ def step_compiler(
 
 
 class Evaluator:
-    """Evaluate splits whose images have one shape, every image counted once.
+    """The program that evaluates splits; every image counts once.
 
-    One program serves all of them: it is handed the images batch by batch.
+    One program serves all splits whose images have one shape.
 
     Attributes:
-      program: of its steps.
-      batch_size: over all devices.
-      steps: at most, in one call of the program.
+      program: compiled program of several batches.
+      batch_size: images per batch, over all devices.
+      steps: largest number of batches in one call of the program.
     """
 
     def __init__(
@@ -155,12 +155,12 @@ class Evaluator:
         """Trace the program, which `threads` compile.
 
         Args:
-          threads: of `compile.compiler_threads`.
-          devices: that share each batch.
-          network: the constants; of its arrays, shapes will do.
-          variables: shapes of the model's variables, as they lie on the devices.
-          splits: that will be evaluated, of one shape.
-          batch_size: at most, if the splits are as large.
+          threads: executor from `compile.compiler_threads`.
+          devices: devices that share each batch.
+          network: the constants; its arrays may be only shapes.
+          variables: shapes of the model's variables, as placed on the devices.
+          splits: splits to evaluate, whose images have one shape.
+          batch_size: largest batch size, unless all splits are smaller.
           workers: processes that decode a stream; 0 decodes in threads.
         """
         largest = min(batch_size, max(map(len, splits)))
@@ -196,7 +196,7 @@ class Evaluator:
     def start(
         self, network: Network, variables: dict, split: Split
     ) -> list[metrics.Sums]:
-        """Dispatch an evaluation; return sums that `metrics.means` waits for."""
+        """Dispatch an evaluation; return its sums, for which `metrics.means` waits."""
         run, parts = self._pass(split), []
         first, run.next = run.next, run.next + run.batches
         for step in range(first, run.next, self.steps):
@@ -207,7 +207,15 @@ class Evaluator:
     def dispatch(
         self, network: Network, variables: dict, split: Split, first: int, count: int
     ) -> metrics.Sums:
-        """Return sums of `count` batches; the first follows the last one."""
+        """Dispatch `count` batches, the next of the split; return their sums.
+
+        Args:
+          network: the constants.
+          variables: the model's variables.
+          split: split to evaluate.
+          first: number of the first batch, one after the last that was dispatched.
+          count: number of batches, at most `steps`.
+        """
         run = self._pass(split)
         mask = np.stack([run.order.mask(i) for i in range(first, first + self.steps)])
         return self.program(
@@ -232,21 +240,21 @@ class Evaluator:
 
 
 class _SplitPass:
-    """Hold a split on its way through an `Evaluator`, once or several times."""
+    """A split that an `Evaluator` passes through, once or several times."""
 
     def __init__(self, split: Split, batch_size: int, devices: Devices, workers: int):
-        self.split, self.next = split, 0  # kept, since it is known by its id
+        self.split, self.next = split, 0  # keeps the split, whose id is its key
         self.order = EvaluationOrder(len(split), batch_size)
         self.batches = len(self.order)
         self.stream = Stream(split, self.order, batch_size, devices, workers)
 
 
 class Predictor:
-    """Compute logits of batches of images of one shape.
+    """The program that computes logits of images of one shape.
 
     Attributes:
-      program: of one batch.
-      batch_size: of images that a call takes.
+      program: compiled program of one batch.
+      batch_size: largest number of images in a call.
     """
 
     def __init__(
@@ -263,13 +271,13 @@ class Predictor:
         """Trace the program, which `threads` compile.
 
         Args:
-          threads: of `compile.compiler_threads`.
-          devices: that share each batch, of the kind jit.
-          network: the constants; of its arrays, shapes will do.
-          variables: shapes of the model's variables, as they lie on the devices.
+          threads: executor from `compile.compiler_threads`.
+          devices: devices that share each batch, of the kind `jit`.
+          network: the constants; its arrays may be only shapes.
+          variables: shapes of the model's variables, as placed on the devices.
           shape: `(h, w, C)` of an image.
-          has_extents: whether images fill a part of their arrays.
-          batch_size: rounded up to a multiple of the devices.
+          has_extents: whether images fill only a part of their arrays.
+          batch_size: images per batch; rounded up to a multiple of the devices.
           symmetry: see `training.step.compute_logits`.
         """
         self.batch_size = -(-batch_size // devices.count) * devices.count
@@ -299,9 +307,10 @@ class Predictor:
 
         Args:
           network: the constants.
-          variables: of the model.
-          images: uint8 `[n, h, w, C]`, a batch at most.
-          extents: int32 `[n, 2]`, height and width that each image fills, if any do.
+          variables: the model's variables.
+          images: uint8 `[n, h, w, C]`, at most `batch_size` of them.
+          extents: int32 `[n, 2]`, height and width that each image fills; None if the
+            program has none.
         """
         given = (images,) if extents is None else (images, extents)
         padded = tuple(pad_rows(array, self.batch_size) for array in given)
@@ -310,7 +319,10 @@ class Predictor:
 
 
 def initialization_program(devices: Devices, task: Task, channels: int) -> Program:
-    """Trace the state at step 0 from a seed; `shapes` are those of a state."""
+    """Trace the program that creates the state at step 0 from a seed.
+
+    Its `shapes` are those of a state, as placed on the devices.
+    """
 
     def create(seed: jax.Array) -> TrainState:
         state = create_state(
@@ -344,10 +356,10 @@ def _logits_of(symmetry: str) -> Callable:
 
 
 def _bind_loader(steps: Callable, loader: Loader) -> Callable:
-    """Return steps of a task and a loader as a function of the task alone."""
+    """Return the function `steps` with its loader bound."""
 
     def bound(task: Any, *arguments: Any) -> Any:
         return steps(task, loader, *arguments)
 
-    bound.__name__ = steps.__name__  # which the profiler and the cache show
+    bound.__name__ = steps.__name__  # shown by the profiler and the cache
     return bound

@@ -1,4 +1,4 @@
-"""Hand each row of metrics to the files of a run and to the caller's functions."""
+"""Pass each row of metrics to the files of a run and to the user's callbacks."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ Callback = Callable[[dict], bool | None]
 
 @dataclasses.dataclass
 class Recorder:
-    """Record rows of metrics.
+    """A recorder of rows of metrics.
 
     Attributes:
       writer: stores the rows.
@@ -31,9 +31,9 @@ class Recorder:
         Args:
           split: `train`, `validation` or `test`.
           step: counted from 1.
-          epoch: passes over the training split.
+          epoch: passes over the training split so far.
           values: metrics by name.
-          **about: further entries of the row that are no metrics.
+          **about: further entries of the row that are not metrics.
         """
         row = {"split": split, "step": step, "epoch": round(epoch, 4)} | about | values
         self.writer.write(row)

@@ -1,4 +1,4 @@
-"""The results of a run as a table: its metrics, and which split chose the weights."""
+"""Print the results of a run as a table, and say which split chose the weights."""
 
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def explain_weights(found: dict, experiment: Experiment) -> str:
 
 
 def metric_rows(split: str, values: dict[str, Any]) -> dict[str, str]:
-    """Return the metrics of a split in words; `split` is empty for other images."""
+    """Return the metrics of a split as text; `split` is empty for other images."""
     return {
         f"{split} {row.title}".strip(): (
             percent(values[name]) if row.is_share else f"{values[name]:.4f}"

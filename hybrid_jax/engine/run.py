@@ -37,20 +37,18 @@ from hybrid_jax.training.step import Network
 
 
 class Run:
-    """Hold a trained network, and how it came about.
+    """A trained network, with the config, results and history of its training.
 
     Attributes:
-      config: of the experiment.
+      config: config of the experiment.
       network: the model, and how images are normalized.
-      classes: names, in the order of the probabilities.
+      classes: class names, in the order of the probabilities.
       form: how images are decoded: size, channels, bits, fit and background.
-      checkpoint: the step that the weights are of; a tuple where they are the mean of
-        several steps.
-      results: which checkpoint was chosen by which split, and its metrics; None where
-        the run has not ended.
+      checkpoint: step of the weights; a tuple of steps if the weights are their mean.
+      results: the chosen checkpoint and its metrics; None if the run has not ended.
       history: rows of metrics, dicts with `split`, `step`, `epoch` and the metrics.
-      workdir: the run's folder; None where there is none.
-      notes: in words, what was passed over to open it.
+      workdir: the run's folder; None if there is none.
+      notes: sentences about what was skipped or repaired, such as a damaged checkpoint.
     """
 
     def __init__(
@@ -114,7 +112,7 @@ class Run:
         return f"<Run: {', '.join(about + reached)}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle holds: arrays of NumPy, no programs and no images."""
+        """Return what a pickle contains: NumPy arrays, but no programs or images."""
         public = {name for name in vars(self) if name[0] != "_"} - {"splits"}
         state = {name: getattr(self, name) for name in public}
         arrays = {"network": self.network, "variables": self.variables}
@@ -137,14 +135,14 @@ class Run:
 
     @functools.cached_property
     def variables(self) -> dict:
-        """Return parameters and batch statistics, averaged where the run did so."""
+        """Return parameters and batch statistics, averaged if the run did so."""
         return self._load_variables()
 
     @functools.cached_property
     def temperature(self) -> float | None:
-        """Return the temperature that validation chose for these weights, if it did.
+        """Return the temperature that validation chose for these weights, or None.
 
-        Probabilities of logits that are divided by it mean best what they say.
+        Dividing log probabilities by it calibrates the probabilities.
         """
         found = [
             row["temperature"]
@@ -155,7 +153,7 @@ class Run:
         return found[-1] if found else None
 
     def require_temperature(self) -> float:
-        """Return the temperature.
+        """Return the temperature that validation chose for these weights.
 
         Raises:
           UserError: validation chose none.
@@ -170,10 +168,10 @@ class Run:
 
     @functools.cached_property
     def conformal(self) -> Conformal:
-        """Return what judges scores: prediction sets at a coverage, and typicality.
+        """Return an object that computes prediction sets and typicality from scores.
 
         Raises:
-          UserError: the run has no validation images, or they cannot be had any more.
+          UserError: the run has no validation images, or they are not available.
         """
         return validation_scores.find(self)
 
@@ -182,19 +180,19 @@ class Run:
         """Return the splits that the run's config names, or that it was given.
 
         Raises:
-          UserError: they cannot be had any more.
+          UserError: the splits are not available.
         """
         return self._load_splits()
 
     def evaluate(
         self, images: str | np.ndarray | data.Split = "test", labels: Any = None
     ) -> dict[str, metrics.Number]:
-        """Return loss, accuracy and other metrics of a split of the run's, or of yours.
+        """Return loss, accuracy and other metrics on a split of the run, or on others.
 
         Args:
           images: `train`, `validation` or `test`; or uint8 `[N, h, w, C]`; or a `Split`
-            of `open_images`.
-          labels: `[N]`, names of classes, of images in an array.
+            from `open_images`.
+          labels: class names `[N]` of images in an array; otherwise None.
 
         Raises:
           UserError: there is no such split, or images and labels do not fit the run.
@@ -207,13 +205,13 @@ class Run:
         """Return probabilities float32 `[N, classes]`, in the order of `classes`.
 
         Args:
-          images: uint8 `[N, h, w, C]` or `[N, h, w]`, gray or color, of any size: they
-            are brought to the run's as image files are.
+          images: uint8 `[N, h, w, C]` or `[N, h, w]`, gray or color, of any size; they
+            are converted to the run's pixel format, like image files.
           batch_size: images at a time.
           temperature: divides log probabilities, such as `run.temperature`.
 
         Raises:
-          UserError: they are no such images.
+          UserError: the images have another shape or dtype.
         """
         return np.concatenate(
             [
@@ -225,17 +223,17 @@ class Run:
     def scores(
         self, images: np.ndarray | Sequence[Path] | data.Split, batch_size: int = 256
     ) -> np.ndarray:
-        """Return scores float32 `[N, classes]`, whose softmax are the probabilities.
+        """Return scores float32 `[N, classes]`, whose softmax gives the probabilities.
 
         With the softmax loss, they are the logits.
 
         Args:
           images: uint8 `[N, h, w, C]` or `[N, h, w]`, like those of `predict`; a list
             of image files; or a split.
-          batch_size: images at a time; of a split, `train.eval_batch_size`.
+          batch_size: images at a time; a split takes `train.eval_batch_size` instead.
 
         Raises:
-          UserError: they are no such images, or a file cannot be read.
+          UserError: the images have another shape or dtype, or a file cannot be read.
         """
         parts: Iterable[np.ndarray]
         if isinstance(images, data.Split):
@@ -255,12 +253,13 @@ class Run:
         """Predict image files, in their order, a batch at a time.
 
         Args:
-          paths: of files; `data.sources.new_images.find_files` has those of folders.
+          paths: image files; `data.sources.new_images.find_files` lists those of
+            folders.
           batch_size: images at a time.
           temperature: divides log probabilities, such as `run.temperature`.
 
         Yields:
-          A `Prediction` for each file; one that cannot be read says why.
+          A `Prediction` for each file; that of an unreadable file has the error.
         """
         for found, _ in self.predict_with_scores(paths, batch_size, temperature):
             yield from found
@@ -271,7 +270,7 @@ class Run:
         batch_size: int = 256,
         temperature: float = 1.0,
     ) -> Iterator[tuple[list[Prediction], np.ndarray]]:
-        """Predict image files like `predict_files`, by batches.
+        """Predict image files, and return their scores too; see `predict_files`.
 
         Yields:
           Predictions of a batch, and the scores float32 `[n, classes]` of its images.
@@ -288,15 +287,15 @@ class Run:
     def open_images(
         self, path: str | os.PathLike, split: str = "", on_error: str = "stop"
     ) -> data.Split:
-        """Return other images of the same classes, for `evaluate`.
+        """Return other labeled images of the run's classes, for `evaluate`.
 
         Args:
-          path: of a folder with a folder for each class, or of a table.
-          split: `train`, `validation` or `test`, where there are splits.
-          on_error: `stop` or `skip`, at images that cannot be read.
+          path: a folder with one folder per class, or a table.
+          split: `train`, `validation` or `test`, if the images are split.
+          on_error: `stop` at images that cannot be read, or `skip` them.
 
         Raises:
-          UserError: there are no such images, or classes that the run does not know.
+          UserError: there are no such images, or some have a class unknown to the run.
         """
         found = new_images.load_labeled(
             os.fspath(path), self.form, self.classes, split=split, on_error=on_error
@@ -308,7 +307,7 @@ class Run:
         """Return one of the run's splits.
 
         Raises:
-          UserError: there is none of this name, or its images cannot be had any more.
+          UserError: there is no split of this name, or its images are not available.
         """
         if name not in self.splits:
             raise UserError(
@@ -322,7 +321,9 @@ class Run:
             return images
         if isinstance(images, str):
             if labels is not None:
-                raise UserError(f"the split {images!r} has labels of its own")
+                raise UserError(
+                    f"the split {images!r} has its own labels: leave labels out"
+                )
             return self.get_split(images)
         if labels is None:
             raise UserError("labels are missing: give one for each image")
@@ -342,9 +343,9 @@ class Run:
         """Return log probabilities float32 `[N, classes]`, in the order of `classes`.
 
         Args:
-          split: images, one of the run's or of `open_images`.
-          symmetry: row of `augment.affine.SYMMETRIES`; logits are the means over all
-            that it makes of an image. `none` takes the image alone.
+          split: a split of the run, or one from `open_images`.
+          symmetry: row of `augment.affine.SYMMETRIES`; logits are averaged over all its
+            views of an image. `none` takes only the image itself.
         """
         logits = self._inference.split_logits(split, symmetry)
         loss = LOSSES[self.network.loss.name]
@@ -355,7 +356,7 @@ class Run:
         return Inference(self.config, self.network, self.variables)
 
     def _logits_of(self, images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-        """Yield logits float32 `[n, classes]` of images of any size, by batches."""
+        """Yield logits float32 `[n, classes]` of images of any size, batch by batch."""
         images = check_images(images, "images")
         images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
         batch_size = batch_size_for(batch_size, len(images))
@@ -367,7 +368,7 @@ class Run:
     def _logits_of_files(
         self, files: Sequence[Path], batch_size: int
     ) -> Iterator[tuple[new_images.Batch, np.ndarray]]:
-        """Yield image files by batches, each with its logits float32 `[n, classes]`."""
+        """Yield batches of image files, each with its logits float32 `[n, classes]`."""
         batch_size = batch_size_for(batch_size, len(files))
         for batch in new_images.decode_batches(files, self.form, batch_size):
             yield batch, self._inference.logits(batch.images, batch.extents, batch_size)
@@ -375,10 +376,10 @@ class Run:
     def _logits_of_readable(
         self, files: Sequence[Path], batch_size: int
     ) -> Iterator[np.ndarray]:
-        """Yield logits float32 `[n, classes]` of image files, by batches.
+        """Yield logits float32 `[n, classes]` of image files, batch by batch.
 
         Raises:
-          UserError: names a file that cannot be read.
+          UserError: a file cannot be read; the message names it.
         """
         for batch, logits in self._logits_of_files(files, batch_size):
             for path, error in zip(batch.paths, batch.errors, strict=True):

@@ -1,19 +1,19 @@
-"""Read and write the folder of a run, and guard whose it is.
+"""Read and write the folder of a run, and lock it for that run.
 
 config.json      the experiment, and the version of this layout
 model.json       the network, as arguments of `create_model`, and its channels
 data.json        class names in the order of the labels, how many images, their labels,
                  mean and deviation, and how images are decoded
 metrics.jsonl    one line of metrics per log interval and per evaluation
-environment.json versions, devices and peak memory, of the last time it was trained
-results.json     which checkpoint was chosen by which split, and how it was tested
-validation.npz   what the tested weights say of the validation images
-tensorboard/     the same for TensorBoard, with augmented images and hyper-parameters
-checkpoints/     the newest and the best, a folder a step
-augmented.png    training images as augmentation makes them
-report.html      a page about the run, of `hybrid-jax train`
-log.txt          what the run said, and an overview of its parameters
-.lock            held by the run that writes here, and free once it has ended or died
+environment.json versions, devices and peak memory of the last training
+results.json     the chosen checkpoint, with its validation and test metrics
+validation.npz   the scores of the validation images by the tested weights
+tensorboard/     the metrics for TensorBoard, with augmented images and the config
+checkpoints/     the newest and the best checkpoints, a folder per step
+augmented.png    augmented training images
+report.html      a page about the run, written by `hybrid-jax train`
+log.txt          what the run printed, and an overview of its parameters
+.lock            locked by the run that writes here, until it ends or dies
 """
 
 import os
@@ -45,11 +45,11 @@ VERSION, MICRO_BATCHES = "schema", "micro_batches"  # in config.json, beside the
 
 
 class RunFolder:
-    """Hold the paths inside a run's folder, and read and write its files.
+    """The folder of a run: its paths, and methods that read and write its files.
 
-    Nothing is written before `create`. As a context it is the one run of its folder,
-    from the moment that there is one. Of many hosts, which share the folder, the
-    leading one writes.
+    Nothing is written before `create`. As a context manager, it locks the folder
+    against other runs as soon as it exists. Hosts share the folder; only the main
+    process writes.
     """
 
     def __init__(self, path: str | os.PathLike, hosts: Hosts | None = None):
@@ -72,7 +72,7 @@ class RunFolder:
         """Lock the folder, if it exists.
 
         Raises:
-          UserError: another run writes there, or none can.
+          UserError: another run writes there, or the user may not.
         """
         if self._hosts.is_main:
             self._check_writable()
@@ -103,33 +103,33 @@ class RunFolder:
             ) from None
 
     def resume(self, config: Config) -> tuple[Config, list[str]]:
-        """Return the config with which the folder's run continues, where it holds one.
+        """Return the config with which the folder's run continues, if it holds one.
 
-        A run of the older layout, which had no validation split, keeps to that, unless
-        another one is asked for.
+        A run of the older layout, which had no validation split, continues without one
+        unless `config` asks for it.
 
         Args:
-          config: as asked for.
+          config: the config that is asked for.
 
         Returns:
-          The config, and notes in words.
+          The config, and notes for the user.
 
         Raises:
-          UserError: the path, or what it would lie in, is a file.
-          OtherRun: it holds a run of another config; names the fields.
+          UserError: the path, or one above it, is a file.
+          ConfigMismatch: the folder holds a run of another config; names the fields.
         """
         there = next(p for p in (self.path, *self.path.parents) if p.exists())
         if not there.is_dir():
             within = "" if there == self.path else f": {there}"
             raise UserError(f"--workdir={self.path}{within} is a file; give a folder")
         if not self.config.exists() or not self.has_checkpoints():
-            return config, []  # what never saved may begin again, differently
+            return config, []  # nothing was saved: any config may begin
         theirs, notes = self.read_config(), []
         default = FIELDS["data.validation"].default
         if self._is_older and config.data.validation == default:
             config = config.replace({"data.validation": theirs.data.validation})
             notes.append(
-                "this run is of an older version: it goes on with "
+                "this run is of an older version: it continues with "
                 f"config.data.validation={theirs.data.validation}"
             )
         self._check_same(theirs, config)
@@ -155,16 +155,16 @@ class RunFolder:
         )
 
     def load_splits(self, config: Config) -> tuple[Config, Splits]:
-        """Load the data set of a config, as it was for the run that the folder holds.
+        """Load the data set of a config, split as for the run that the folder holds.
 
-        In the older layout, images for validation were the test split where there was
-        no other; they chose the best weights, and are the validation split now.
+        In the older layout, validation images served as the test split if there was no
+        other. They chose the best weights, so they are the validation split now.
 
         Returns:
-          The config, which says so, and the splits.
+          The config, with `data.validation` changed in that case, and the splits.
 
         Raises:
-          UserError: the data set cannot be had.
+          UserError: the data set cannot be loaded.
         """
         splits = data.load(config.data)
         older = self.config.exists() and self.has_checkpoints() and self._is_older
@@ -178,7 +178,7 @@ class RunFolder:
         """Refuse data that are not those of the run that the folder holds.
 
         Raises:
-          UserError: names what differs; a user's folder may have changed meanwhile.
+          UserError: the data differ; the message names what.
         """
         if not self.data.exists() or not self.has_checkpoints():
             return
@@ -193,8 +193,8 @@ class RunFolder:
     def statistics(self, splits: Splits) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and deviation float32 `[C]` that the run normalizes images with.
 
-        Those of its start, once it has saved a checkpoint: another version of a decoder
-        may round another way.
+        A run with a checkpoint keeps those of its start, since another version of a
+        decoder may round differently.
         """
         if not self.data.exists() or not self.has_checkpoints():
             return splits.statistics
@@ -204,7 +204,7 @@ class RunFolder:
         """Read mean and deviation float32 `[C]`, levels 0 to 255.
 
         Raises:
-          UserError: there are none of so many channels.
+          UserError: none are stored for so many channels.
         """
         try:
             return stored_data.statistics(read_json(self.data), channels)
@@ -215,7 +215,7 @@ class RunFolder:
             ) from None
 
     def has_checkpoints(self) -> bool:
-        """Return whether a run got as far as saving one."""
+        """Return whether a run has saved a checkpoint."""
         return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
     @property
@@ -223,7 +223,7 @@ class RunFolder:
         """Read the version of the layout of the folder's run.
 
         Raises:
-          UserError: it is newer than this program.
+          UserError: the version is newer than this program.
         """
         found = read_json(self.config).get(VERSION, 1)
         if type(found) is not int or found > stored.SCHEMA:
@@ -239,20 +239,20 @@ class RunFolder:
         return self.schema < stored.WITH_VALIDATION
 
     def read_config(self) -> Config:
-        """Read the stored config in the fields of today.
+        """Read the stored config, in the fields of this version.
 
         Raises:
-          UserError: it cannot be read, or is newer than this program.
+          UserError: the config cannot be read, or is newer than this program.
         """
         known = read_json(self.config)
         fields = {k: v for k, v in known.items() if k not in (VERSION, MICRO_BATCHES)}
         return stored.read(fields, self.schema)
 
     def config_with(self, changed: dict[str, typing.Any]) -> Config:
-        """Return the stored config, some free fields of it changed.
+        """Return the stored config with some free fields changed.
 
         Raises:
-          UserError: it cannot be read, or a field is not free.
+          UserError: the config cannot be read, or a field is not free.
         """
         for name in changed:
             if name not in FIELDS:
@@ -266,7 +266,7 @@ class RunFolder:
         return resolve(self.read_config().replace(changed))
 
     def read_micro_batches(self) -> int:
-        """Read the micro-batches that fit; 0 where none were looked for."""
+        """Read how many micro-batches a step has; 0 if no number was searched for."""
         return read_json(self.config).get(MICRO_BATCHES, 0)
 
     def read_model(self) -> dict:
@@ -274,17 +274,17 @@ class RunFolder:
         return read_json(self.model)
 
     def read_classes(self) -> list[str] | None:
-        """Read the class names in the order of the logits; None if it has none yet."""
+        """Read the class names in the order of the logits; None if not written yet."""
         return read_json(self.data).get("classes") if self.data.exists() else None
 
     def read_form(self) -> PixelFormat:
-        """Read how the run's images are decoded, and others are to be.
+        """Read the pixel format in which the run's images are decoded.
 
-        Of a run of the older layout it is put together from what is known, and images
-        of 16 bits have no depth.
+        For the older layout, it is built from other entries, and the bit depth of
+        16-bit images is unknown.
 
         Raises:
-          UserError: it cannot be read.
+          UserError: the format cannot be read.
         """
         try:
             return stored_data.form(read_json(self.data), self.read_config().data)
@@ -295,7 +295,7 @@ class RunFolder:
             ) from None
 
     def read_pixels(self, channels: int) -> dict | None:
-        """Read how images are decoded and normalized; None if it has none yet.
+        """Read how images are decoded and normalized; None if not written yet.
 
         Returns:
           The entries of a `PixelFormat`, and `mean` and `deviation` of each channel.
@@ -307,18 +307,19 @@ class RunFolder:
         return self.read_form().to_json() | statistics
 
     def read_results(self) -> dict | None:
-        """Read the chosen checkpoint and its metrics; None before the run's end."""
+        """Read the chosen checkpoint and its metrics; None before the run has ended."""
         return read_json(self.results) if self.results.exists() else None
 
     def choose(
         self, saved: "CheckpointReader", checkpoint: str | int | None
     ) -> "Steps":
-        """Return the steps of a checkpoint; without a name, of the one that was tested.
+        """Return the steps of a checkpoint; without a name, the one that was tested.
 
-        Of a run that has not ended that is the best on validation, or the last.
+        If the run has not ended, the best on validation takes its place, or else the
+        last.
 
         Raises:
-          UserError: there is no such checkpoint; lists those that there are.
+          UserError: there is no such checkpoint; the message lists the saved steps.
         """
         validated = self.read_config().data.validation != 0
         if checkpoint in (None, ""):
@@ -333,21 +334,21 @@ class RunFolder:
         return read_lines(self.metrics)
 
     def create(self, config: Config, model: dict, micro_batches: int = 0) -> None:
-        """Make the folder with what describes the run, but for its data.
+        """Create the folder, and write the config and the model of the run.
 
         Args:
-          config: of the run.
+          config: config of the run.
           model: arguments of `create_model`, and `channels`.
-          micro_batches: that were found to fit; 0 if none were looked for.
+          micro_batches: number that was found to fit; 0 if none was searched for.
 
         Raises:
-          UserError: another run has made it meanwhile, or hosts do not share it.
+          UserError: another run has locked the folder, or hosts do not share it.
         """
         with self._hosts.main_process_first():
             if self._hosts.is_main:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._reserve()
-                # A run that goes on keeps its layout, and what that means to it.
+                # A resumed run keeps the version of its layout.
                 schema = self.schema if self.has_checkpoints() else stored.SCHEMA
                 about = {VERSION: schema} | (
                     {MICRO_BATCHES: micro_batches} if micro_batches else {}
@@ -356,12 +357,12 @@ class RunFolder:
                 write_json(self.model, model)
         if not _wait_for(self.config):
             raise UserError(
-                f"--workdir={self.path} of host 0 is not to be seen on host "
+                f"--workdir={self.path} of host 0 is not visible on host "
                 f"{self._hosts.process_index}: give a folder that all hosts share"
             )
 
     def write_data(self, splits: Splits) -> None:
-        """Write what describes the data, unless it is known."""
+        """Write the description of the data, unless it is complete."""
         if not self._hosts.is_main:
             return
         known = {}
@@ -374,7 +375,7 @@ class RunFolder:
         """Write the versions and devices that the run is trained with.
 
         Args:
-          peak_memory: in words, of a run that has ended.
+          peak_memory: peak memory of a run that has ended, in words.
         """
         if self._hosts.is_main:
             more = {"peak memory": peak_memory} if peak_memory else {}

@@ -32,7 +32,7 @@ def load_weights(
 
     Args:
       model: the network.
-      variables: its variables. An array that the file has no use for, such as a
+      variables: its variables. An array that the file does not provide, such as the
         classifier of other classes, keeps its value.
       path: a `.safetensors` or `.pth` file under the names of this project, timm or the
         released Astroformer, or the folder of a run.
@@ -41,7 +41,7 @@ def load_weights(
         names.
 
     Returns:
-      New variables, and notes in words on what had to be changed.
+      New variables, and notes that say what had to be changed.
 
     Raises:
       UserError: the file cannot be read, or belongs to another network.
@@ -55,10 +55,10 @@ def read_weights(path: str | os.PathLike, checkpoint: str = "") -> Weights:
     """Read the weights of a file, or of a checkpoint in a run's folder.
 
     Args:
-      path: of the file or the folder.
-      checkpoint: of a folder: `best`, `last`, a step, several of these with commas,
-        whose weights are averaged, or `all`. Empty selects the tested one; in a run
-        that has not ended, the best or else the last.
+      path: the file, or the run's folder.
+      checkpoint: `best`, `last`, a step, several of these with commas, or `all`, in a
+        folder; the weights of several are averaged. Empty takes the tested one; if the
+        run has not ended, the best, or else the last.
 
     Raises:
       UserError: there is no such file or checkpoint, it is damaged, or it holds more
@@ -70,7 +70,7 @@ def read_weights(path: str | os.PathLike, checkpoint: str = "") -> Weights:
     if checkpoint and path.is_file():
         raise UserError(
             f"{path} is a file of weights, which has no checkpoint {checkpoint}: leave "
-            "that out"
+            "the checkpoint out"
         )
     return read_file(path)
 
@@ -79,7 +79,9 @@ def _read_run(path: Path, checkpoint: str) -> Weights:
     folder = RunFolder(path)
     saved = CheckpointReader(folder.checkpoints)
     if not saved.steps:
-        raise UserError(f"{path} is no folder of a run that saved a checkpoint")
+        raise UserError(
+            f"{path} is not the folder of a run with a checkpoint: give one, or a file"
+        )
     variables = saved.load_variables(folder.choose(saved, checkpoint))
     arrays = {
         name: np.asarray(array)

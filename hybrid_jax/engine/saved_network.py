@@ -40,8 +40,8 @@ def save_network(run: Run, folder: Path, **about: Any) -> None:
     """Write the network of a run; the folder is made if need be.
 
     Args:
-      run: to be saved.
-      folder: to write to.
+      run: run to save.
+      folder: folder to write to.
       **about: more entries of `ABOUT`, fit for JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,9 +54,9 @@ def write_weights(run: Run, folder: Path, arrays: Arrays) -> None:
     """Write weights into a folder, with the network, its classes and its pixel format.
 
     Args:
-      run: that they are of.
-      folder: to write to.
-      arrays: by our names or timm's, which ignores the rest.
+      run: run of the weights.
+      folder: folder to write to.
+      arrays: weights under this project's names or timm's; timm ignores the metadata.
     """
     statistics = {"mean": run.network.mean, "deviation": run.network.std}
     pixels = {name: np.asarray(x).tolist() for name, x in statistics.items()}
@@ -65,12 +65,12 @@ def write_weights(run: Run, folder: Path, arrays: Arrays) -> None:
 
 
 def write_about(run: Run, folder: Path, **about: Any) -> None:
-    """Write what the weights in a folder mean.
+    """Write the JSON file that says what the weights in a folder mean.
 
     Args:
-      run: that they are of.
-      folder: to write to.
-      **about: more entries, or others, fit for JSON.
+      run: run of the weights.
+      folder: folder to write to.
+      **about: more entries, or replaced ones, fit for JSON.
     """
     found = {
         SCHEMA: stored.SCHEMA,
@@ -83,7 +83,9 @@ def write_about(run: Run, folder: Path, **about: Any) -> None:
 
 
 def load_network(folder: Path) -> Run:
-    """Return the run of a folder with weights, under our names or timm's, and `ABOUT`.
+    """Return the run of a folder that holds weights and `ABOUT`.
+
+    The weights have this project's names or timm's.
 
     Raises:
       UserError: a file is missing or damaged.
@@ -92,7 +94,7 @@ def load_network(folder: Path) -> Run:
     if not (folder / ABOUT).exists():
         raise UserError(
             f"{folder} holds weights without {ABOUT}, which says what they mean: save "
-            "the classifier, or export the run, anew"
+            "the classifier or export the run again"
         )
     about = read_json(folder / ABOUT)
     try:
@@ -109,7 +111,7 @@ def load_network(folder: Path) -> Run:
         history = [*about["history"]]
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{folder} holds no classifier that can be read ({error!r}): save it anew"
+            f"{folder} holds no readable classifier ({error!r}): save it again"
         ) from None
     network = network_from_spec(
         weights.spec, dtype=config.dtype, fit=config.data.fit, loss=config.loss
@@ -128,7 +130,7 @@ def load_network(folder: Path) -> Run:
 
 
 def _variables(weights: Weights, network: Network) -> dict[str, Any]:
-    """Return the variables of a network.
+    """Return the variables of a network from its weights.
 
     Raises:
       UserError: the weights are of another network.

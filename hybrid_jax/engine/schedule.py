@@ -9,17 +9,17 @@ from hybrid_jax.training import schedules
 
 
 class Plan:
-    """How long a run is, in steps and in epochs, and when it is evaluated.
+    """The length of a run, in steps and in epochs, and when it is evaluated.
 
     Attributes:
-      images: of the training split.
-      batch_size: images a step.
-      epochs: passes over the split; no whole number where the config counts steps.
-      total_steps: of the run.
+      images: number of training images.
+      batch_size: images per step.
+      epochs: passes over the split; rarely a whole number if the config counts steps.
+      total_steps: steps of the run.
     """
 
     def __init__(self, config: TrainConfig, images: int):
-        """Plan the run of a config on a split of so many images."""
+        """Plan the run of a config on `images` training images."""
         self.images = images
         self.batch_size = config.batch_size
         self.total_steps = config.steps or self.step_of(config.epochs)
@@ -30,7 +30,7 @@ class Plan:
         self._eval_every_steps = config.eval_every_steps
 
     def step_of(self, epoch: float) -> int:
-        """Return the steps after which `epoch` passes over the split are complete."""
+        """Return the number of steps that complete `epoch` passes over the split."""
         return -int(-epoch * self.images // self.batch_size)
 
     def epoch_of(self, step: int) -> float:
@@ -59,10 +59,10 @@ class Plan:
 
 
 def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
-    """Return how many steps warm-up and run take, and where step decay falls.
+    """Return the steps of warm-up, of the run, and of each decay of the rate.
 
     Raises:
-      UserError: warm-up would take all steps, or a decay falls outside of the run.
+      UserError: warm-up takes all steps, or a decay is not between it and the end.
     """
     optim = config.optim
     warmup = optim.warmup_steps or plan.step_of(optim.warmup_epochs)
@@ -77,10 +77,10 @@ def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
     for epoch, step in zip(optim.decay_epochs, decays, strict=True):
         if not warmup < step < plan.total_steps:
             raise UserError(
-                f"config.optim.decay_epochs={optim.decay_epochs!r} has {epoch}, and "
+                f"config.optim.decay_epochs={optim.decay_epochs!r} has {epoch}, but "
                 f"the learning rate can fall only between epoch "
                 f"{plan.epoch_of(warmup):g}, where warm-up ends, and {plan.epochs:g}, "
-                "where the run does"
+                "where the run ends"
             )
     return schedules.Lengths(warmup, plan.total_steps, decays)
 

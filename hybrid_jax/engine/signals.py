@@ -27,7 +27,7 @@ POLL_SECONDS = 0.005
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asks the run to end.
+    """The exception that a signal raises to end the run.
 
     Attributes:
       code: exit code of the command: 143 after SIGTERM, 130 after SIGINT, 129 after
@@ -47,7 +47,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Handle signals inside the context; restore the former handlers at its end.
+    """A context manager that handles signals, and restores the handlers at its end.
 
     A signal raises `Interrupted` at once, or inside `deferred` at the next `check`.
     Threads other than the main one receive no signals and are not interrupted.
@@ -97,10 +97,10 @@ class Interruption:
                 os.close(null)
 
     def check(self) -> None:
-        """Raise a deferred signal, and again if other code has swallowed it.
+        """Raise `Interrupted` for a deferred signal, or again if other code caught it.
 
         Raises:
-          Interrupted: a signal was received and is not `handled`.
+          Interrupted: a signal was received, and `handled` is False.
         """
         if self._number is not None and not self.handled:
             raise Interrupted(self._number)
@@ -131,7 +131,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def deferred(self, defer: bool = True) -> Iterator[None]:
-        """Defer signals inside the block, or raise them at once in a part of it.
+        """Defer signals inside the block; `defer=False` raises them in an inner block.
 
         With several hosts, signals are always deferred: one host cannot leave alone.
 
@@ -139,7 +139,7 @@ class Interruption:
           defer: whether to defer signals.
 
         Raises:
-          Interrupted: a signal was deferred and is not any more.
+          Interrupted: a signal was deferred before, and `defer` is False.
         """
         defer = defer or self.hosts.is_distributed
         before, self._deferring = self._deferring, defer
@@ -152,6 +152,6 @@ class Interruption:
 
 
 def wait_until_ready(arrays: Any) -> None:
-    """Wait for a tree of arrays; signals are handled meanwhile."""
+    """Wait for a tree of arrays, and handle signals while waiting."""
     while not all(x.is_ready() for x in jax.tree.leaves(arrays)):
         time.sleep(POLL_SECONDS)

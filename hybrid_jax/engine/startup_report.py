@@ -17,7 +17,7 @@ from hybrid_jax.training import freezing
 from hybrid_jax.training.packed_params import unpack
 
 IMAGES_SHOWN = 64
-LEAST_PIXELS = 512  # a side of their picture, so that small images can be seen
+PICTURE_SIDE = 512  # pixels; small pictures are enlarged up to this, to be visible
 
 
 def report_startup(console: Reporter, experiment: Experiment) -> None:
@@ -82,10 +82,10 @@ def _hardware(experiment: Experiment) -> str:
 
 
 def startup_times(trainer: Trainer, seconds: float) -> str:
-    """Return a line about the time from the start to the end of the first step.
+    """Return a line about the time from the start to the end of the first dispatch.
 
     Args:
-      trainer: has done its first step.
+      trainer: trainer after its first dispatch.
       seconds: time since the start.
     """
     program = trainer.program
@@ -104,7 +104,7 @@ def augmented_images(experiment: Experiment) -> np.ndarray:
     """Augment images of the first batch, and return a grid of them.
 
     Args:
-      experiment: its training split and augmentation are used.
+      experiment: gives the training split and the augmentation.
 
     Returns:
       Up to `IMAGES_SHOWN` images, uint8 `[H, W, C]`.
@@ -117,21 +117,21 @@ def augmented_images(experiment: Experiment) -> np.ndarray:
     rows = order(0)[:IMAGES_SHOWN]
     images = augmented_rows(config, train, rows, task.image_size, classes)
     grid = image_grid(images)
-    scale = max(1, LEAST_PIXELS // max(grid.shape))
+    scale = max(1, PICTURE_SIDE // max(grid.shape))
     return grid.repeat(scale, 0).repeat(scale, 1)
 
 
 def augmented_rows(
     config: Config, train: Split, rows: np.ndarray, size: tuple[int, int], classes: int
 ) -> np.ndarray:
-    """Augment some training images, float32 `[n, H, W, C]` in levels 0 to 255.
+    """Return augmented training images, float32 `[n, H, W, C]` with values 0 to 255.
 
     Args:
-      config: of the run, whose seed draws.
+      config: config of the run, whose seed is used.
       train: the training split.
-      rows: numbers of its images, which may repeat.
+      rows: indices of its images, which may repeat.
       size: height and width that the network sees.
-      classes: how many there are.
+      classes: number of classes.
     """
     images, _ = jit_once(augment, static_argnums=(3, 4, 6))(
         jax.random.key(config.seed),

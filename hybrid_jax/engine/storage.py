@@ -1,4 +1,4 @@
-"""Interfaces of the storage of a run, which folders and memory have in common.
+"""Interfaces for storing a run, each with a version on disk and one in memory.
 
 RunStorage        RunFolder          InMemoryStorage
 CheckpointStore   CheckpointWriter   InMemoryCheckpoints
@@ -18,7 +18,7 @@ from hybrid_jax.training.state import TrainState
 
 
 class RunStorage(Protocol):
-    """Config, data statistics and results of a run.
+    """A store for config, data statistics and results of a run.
 
     Attributes:
       path: the run's folder; None in memory.
@@ -46,7 +46,7 @@ class RunStorage(Protocol):
 
 
 class CheckpointStore(Protocol):
-    """Training states of a run, by step.
+    """A store for the training states of a run, by step.
 
     Attributes:
       notes: a sentence for each checkpoint that is skipped or was repaired.
@@ -70,7 +70,7 @@ class CheckpointStore(Protocol):
 
 
 class MetricWriter(Protocol):
-    """Rows of metrics of a run."""
+    """A writer for rows of metrics of a run."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...

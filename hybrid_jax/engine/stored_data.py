@@ -1,7 +1,7 @@
-"""Write, read and compare what a run's folder keeps of its data, in data.json.
+"""Describe a run's data for its data.json, read that file, and compare it with data.
 
-In the older layout it did not say how images are decoded, and what chose the best
-weights was called the test split.
+In the older layout, data.json did not say how images are decoded, and the split that
+chose the best weights was called the test split.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.errors import elide
 
 STATISTICS, PIXELS = "mean and deviation", "pixels"  # names of entries
-LEVELS = 1.0  # of 255, by which they may differ: decoders round by far less
+LEVELS = 1.0  # most by which these may differ, of 255; decoders differ by far less
 
 
 def is_described(stored: dict[str, Any]) -> bool:
-    """Return whether all is there that this version writes."""
+    """Return whether a description has all entries that this version writes."""
     return PIXELS in stored
 
 
 def described(splits: Splits, known: dict[str, Any]) -> dict[str, Any]:
-    """Return what is kept of splits; mean and deviation stay those that are known."""
+    """Return the description of splits; a known mean and deviation stay."""
     kept = {name: known[name] for name in (STATISTICS,) if name in known}
     return splits.summary | {PIXELS: splits.form.to_json()} | kept
 
@@ -33,21 +33,21 @@ def statistics(stored: dict[str, Any], channels: int) -> tuple[np.ndarray, np.nd
     """Return mean and deviation float32 `[C]`, levels 0 to 255.
 
     Raises:
-      KeyError, TypeError, ValueError: there are none of so many channels.
+      KeyError, TypeError, ValueError: none are stored for so many channels.
     """
     mean, std = np.asarray(stored[STATISTICS], np.float32).reshape(2, channels)
     return mean, std
 
 
 def form(stored: dict[str, Any], config: DataConfig) -> PixelFormat:
-    """Return how images are decoded; in the older layout, 16-bit images have no depth.
+    """Return the pixel format; in the older layout, the bit depth is unknown.
 
     Args:
-      stored: the entries.
-      config: of the run's data.
+      stored: entries of data.json.
+      config: data config of the run.
 
     Raises:
-      KeyError, TypeError, ValueError: they do not say it.
+      KeyError, TypeError, ValueError: the entries do not describe a format.
     """
     if is_described(stored):
         return PixelFormat.from_json(stored[PIXELS])
@@ -66,18 +66,18 @@ def differences(
     splits: Splits,
     normalized_with: Sequence[np.ndarray],
 ) -> list[str]:
-    """List in words what tells splits from those that are stored.
+    """Return lines of text that say how splits differ from the stored description.
 
     Args:
-      stored: the entries.
-      splits: as they are now.
-      normalized_with: mean and deviation of the run.
+      stored: entries of data.json.
+      splits: the splits as they are now.
+      normalized_with: mean and deviation that the run uses.
     """
     theirs, names = dict(stored), {*splits.identity}
     if not is_described(stored):
         if splits.validation is not None:
             theirs["validation images"] = theirs.pop("test images", None)
-            for name in ("labels", "files"):  # sums over a test split that is another
+            for name in ("labels", "files"):  # checksums over another test split
                 theirs.pop(name, None)
         names = names & theirs.keys()
     differing = [

@@ -1,8 +1,8 @@
-"""Keep what a network says of its validation images, in the folder of its run.
+"""Store the scores of a run's validation images in its folder.
 
 validation.npz holds three arrays: `scores` float32 `[n, C]`, `labels` int32 `[n]`, and
 `step`, of the checkpoint that was tested. Scores of other checkpoints, and those of
-runs without the file, are computed from the validation images, if these can be had.
+runs without the file, are computed from the validation images if they are available.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ FILE = "validation.npz"
 
 
 def find(run: "Run") -> Conformal:
-    """Return the scores of a run's validation images, kept or computed.
+    """Return the scores of a run's validation images, read from its file or computed.
 
     A file that cannot be read is noted in `run.notes`.
 
     Raises:
-      UserError: there is no validation split, or its images cannot be had any more.
+      UserError: there is no validation split, or its images are not available.
     """
     where = run.workdir or "this run"
     lacking = f"{where} keeps no scores of validation images for {run.weights_in_words}"
@@ -49,7 +49,7 @@ def find(run: "Run") -> Conformal:
     except _NoValidation:
         raise UserError(
             f"{where} has no validation split, which prediction sets and typicality "
-            "rest on: train with config.data.validation=0.1, or leave --coverage and "
+            "need: train with config.data.validation=0.1, or leave --coverage and "
             "--typicality out"
         ) from None
     except UserError as error:
@@ -60,17 +60,17 @@ def find(run: "Run") -> Conformal:
 
 
 def keep(run: "Run", *, anew: bool) -> list[str]:
-    """Write the scores of a run that has ended, unless they are there.
+    """Write the scores of a run that has ended, unless they are stored already.
 
-    A run without a folder keeps nothing, nor does one without validation images. What
-    goes wrong is a note, since the run itself is complete.
+    Nothing is written for a run without a folder or without validation images. An error
+    becomes a note, since the run itself is complete.
 
     Args:
-      run: of one process, with its images.
-      anew: whether a file that is there is of an earlier run, and is replaced.
+      run: run of a single process, with its images.
+      anew: whether an existing file is of an earlier run, and is replaced.
 
     Returns:
-      Notes in words: why nothing could be written.
+      Notes that say why nothing could be written.
     """
     if run.workdir is None:
         return []
@@ -78,7 +78,7 @@ def keep(run: "Run", *, anew: bool) -> list[str]:
     try:
         if anew:
             path.unlink(missing_ok=True)
-        with contextlib.suppress(ValueError):  # one that is damaged is replaced
+        with contextlib.suppress(ValueError):  # a damaged file is replaced
             if _read(run):
                 return []
         with report_out_of_memory():
@@ -94,15 +94,15 @@ def keep(run: "Run", *, anew: bool) -> list[str]:
 
 
 class _NoValidation(UserError):
-    """A run has no validation split."""
+    """The error of a run without a validation split."""
 
 
 def _compute(run: "Run") -> Conformal:
     """Run the network on the validation images.
 
     Raises:
-      _NoValidation: there are none.
-      UserError: they cannot be had any more.
+      _NoValidation: the run has no validation split.
+      UserError: the images are not available.
     """
     if "validation" not in run.splits:
         raise _NoValidation
@@ -111,10 +111,10 @@ def _compute(run: "Run") -> Conformal:
 
 
 def _write(path: Path, run: "Run", scored: Conformal) -> None:
-    """Replace the file at once, so that a reader never meets half of it.
+    """Replace the file at once, so that a reader never sees half of it.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     scratch = path.with_name(f".{path.name}.tmp")
     try:
@@ -127,10 +127,10 @@ def _write(path: Path, run: "Run", scored: Conformal) -> None:
 
 
 def _read(run: "Run") -> Conformal | None:
-    """Read the file; return None if there is none, or one of another checkpoint.
+    """Return the stored scores; None if there are none, or those of another checkpoint.
 
     Raises:
-      ValueError: it is damaged, or of another network.
+      ValueError: the file is damaged, or is of another network.
     """
     path = run.workdir / FILE if run.workdir else None
     if path is None or not path.exists():

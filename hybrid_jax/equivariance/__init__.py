@@ -1,5 +1,5 @@
-"""How much a network's answers change where images are shifted, turned or mirrored.
+"""How much a network's outputs change when images are shifted, turned or mirrored.
 
 `shifts` moves images, `measures` compares maps and logits, `agreement` compares
-predictions, `networks` has what is measured, and `report` writes what was found.
+predictions, `networks` opens the networks to measure, and `report` writes the results.
 """

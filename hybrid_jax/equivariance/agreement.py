@@ -1,4 +1,4 @@
-"""Whether predictions stay the same where images are shifted, turned or mirrored."""
+"""Whether predictions stay the same when images are shifted, turned or mirrored."""
 
 import dataclasses
 import functools
@@ -16,16 +16,16 @@ Size = tuple[int, int]
 STILL = "as they are"
 SMALL, ANY = "cyclic -3 to 2 px", "any cyclic shift"
 CROP, OTHER_CROP, SUBPIXEL = "crop", "other crop", "sub-pixel crop"
-CONSISTENCY = "crops"  # of both crops with each other
-CROP_SHARE = 8  # crops lie within a side's eighth, as 224 px in 256 do
+CONSISTENCY = "crops"  # agreement of the two crops with each other
+CROP_SHARE = 8  # crops move within an eighth of a side, as 224 px do in 256 px
 
 
 class Condition(NamedTuple):
     """A way to shift images.
 
     Attributes:
-      draw: from a random generator, a number of images and their size to shifts.
-      move: applies them, see `shifts`.
+      draw: maps a random generator, a number of images and their size to shifts.
+      move: applies the shifts to images, see `shifts`.
     """
 
     draw: Callable[[np.random.Generator, int, Size], np.ndarray]
@@ -33,7 +33,7 @@ class Condition(NamedTuple):
 
 
 def crop_range(side: int) -> tuple[int, int]:
-    """Return the least and the largest shift of a crop along a side."""
+    """Return the least and the largest shift of a crop along a side, in pixels."""
     span = max(side // CROP_SHARE, 1)
     return -(span // 2), span - span // 2
 
@@ -56,8 +56,9 @@ def _draw_subpixel(rng: np.random.Generator, count: int, size: Size) -> np.ndarr
     return rng.uniform(low, high, (count, 2)).astype(np.float32)
 
 
-# APS's own measure (Chaman & Dokmanić 2021), shifts around the whole torus, the two
-# crops of Zhang's consistency (2019), and crops between pixels.
+# In this order: the shifts by which APS was measured (Chaman & Dokmanić 2021), shifts
+# around the whole torus, the two crops of Zhang's consistency (2019), and crops between
+# pixels.
 SHIFTED = {
     SMALL: Condition(_draw_small, moving.shift_cyclic),
     ANY: Condition(_draw_any, moving.shift_cyclic),
@@ -69,7 +70,7 @@ SHIFTED = {
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Hold the images of one program's batch.
+    """A batch of images, the last of which may be padding.
 
     Attributes:
       images: normalized, float `[B, H, W, C]`.
@@ -83,10 +84,10 @@ class Batch:
 
 
 class Predicted(NamedTuple):
-    """What a network predicts of the same images under each condition.
+    """Predicted classes of N images under each condition.
 
     Attributes:
-      classes: int `[N]` by condition, `STILL` first.
+      classes: predicted classes, int `[N]`, by condition, `STILL` first.
       labels: int `[N]`; None where there are none.
     """
 
@@ -95,7 +96,7 @@ class Predicted(NamedTuple):
 
     @property
     def agreement(self) -> dict[str, float]:
-        """Return the share of images whose class stays, by condition."""
+        """The share of images whose predicted class stays, by condition."""
         still = self.classes[STILL]
         shares = {
             name: float((found == still).mean())
@@ -107,7 +108,7 @@ class Predicted(NamedTuple):
 
     @property
     def accuracy(self) -> dict[str, float]:
-        """Return the accuracy by condition; nothing without labels."""
+        """The accuracy by condition; empty without labels."""
         if self.labels is None:
             return {}
         return {
@@ -122,8 +123,8 @@ def predict(forward: Forward, batches: Iterable[Batch], seed: int) -> Predicted:
 
     Args:
       forward: the network.
-      batches: of equal sizes.
-      seed: of the shifts; networks are given equal ones.
+      batches: batches of equal size.
+      seed: seed of the shifts; one seed gives all networks the same shifts.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, list[np.ndarray]] = {}
@@ -142,7 +143,7 @@ def predict(forward: Forward, batches: Iterable[Batch], seed: int) -> Predicted:
 
 @functools.cache
 def _conditions(size: Size) -> dict[str, Callable[[np.random.Generator, Any], Any]]:
-    """Return what moves a batch in each way."""
+    """Return the function that moves a batch of images, by condition."""
 
     def shifted(condition: Condition) -> Callable[[np.random.Generator, Any], Any]:
         move = jax.jit(condition.move)

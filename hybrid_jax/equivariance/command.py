@@ -1,4 +1,4 @@
-"""Measure all networks that are asked for, and tell and write what was found."""
+"""Measure the requested networks; print and write the results."""
 
 import contextlib
 import dataclasses
@@ -25,21 +25,24 @@ def compare(
     checkpoint: str = "",
     weights: Sequence[str] = (networks.TRAINED, networks.RANDOM),
 ) -> list[report.Row]:
-    """Measure a model and its variants, or runs; print and write what is found.
+    """Measure a model and its variants, or runs; print and write the results.
 
     Args:
       settings: how much is measured.
-      folder: for JSON, CSV and figure.
-      model: name; runs are measured without one.
+      folder: gets JSON, CSV and a figure.
+      model: name of the model; empty measures runs.
       workdirs: folders of the runs.
-      fields: of `create_model` beside the name, or free ones of the runs' configs.
-      checkpoint: of the runs, see `load_run`.
-      weights: of the runs, see `networks.runs_of`.
+      fields: other arguments of `create_model`; or, of runs, values of free fields.
+      checkpoint: which weights of the runs, see `load_run`.
+      weights: kinds of weights of the runs, see `networks.runs_of`.
+
+    Returns:
+      The rows of the tables.
 
     Raises:
-      UserError: there is no such model or run, or its images cannot be had.
+      UserError: there is no such model or run, or its images are not there.
     """
-    # Double precision is a mode of the process, which arrays that exist do not follow.
+    # Arrays that are made before double precision is enabled would stay in float32.
     with _precision(settings.precision), Reporter() as console:
         dtype = jnp.dtype(settings.precision)
         with console.busy("opening"):
@@ -69,10 +72,10 @@ def _precision(name: str) -> contextlib.AbstractContextManager:
 
 
 def _unmeasured(subjects: Sequence[networks.Subject], settings: Settings) -> list[str]:
-    """Say where not every shift was measured."""
+    """Return a note for each network of which not all cyclic shifts were measured."""
     return [
-        f"{subject.row}: not every one of the {height * width:,} cyclic shifts was "
-        "measured; --every-shift=1 does so for an image"
+        f"{subject.row}: not all of the {height * width:,} cyclic shifts were "
+        "measured; --every-shift=1 measures them for one image"
         for subject in subjects
         for height, width in [subject.model.image_size]
         if settings.every_shift is None
@@ -81,10 +84,13 @@ def _unmeasured(subjects: Sequence[networks.Subject], settings: Settings) -> lis
 
 
 def check_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `create_model` that fields of a config are.
+    """Return fields of a config as arguments of `create_model`.
+
+    Args:
+      fields: values by name, such as `model.padding`.
 
     Raises:
-      UserError: one is about no model.
+      UserError: a field is not one of the model.
     """
     found = {}
     for name, value in fields.items():

@@ -1,4 +1,4 @@
-"""Measure networks, each by itself, and time them side by side."""
+"""Measure networks one by one, and time them in turns."""
 
 import contextlib
 import dataclasses
@@ -15,20 +15,23 @@ from hybrid_jax.equivariance.networks import TRAINED, Subject
 from hybrid_jax.models.cost import cost
 
 ROUNDS = 11  # of timing
-EVERY_SHIFT = 4096  # shifted images that are measured unless more are asked for
-MOST_SHIFTED = 4  # images of which every shift is measured, at most, likewise
+# Unless the user asks for more: shifted images that are measured, and images that are
+# shifted in every way, at most.
+EVERY_SHIFT = 4096
+MOST_SHIFTED = 4
 Busy = Callable[[str], contextlib.AbstractContextManager]
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How much is measured.
+    """Settings of the measurement.
 
     Attributes:
-      images: of which errors and derivatives are measured; noise where there are none.
-      every_shift: images of which every cyclic shift is measured; None takes as many
-        as `EVERY_SHIFT` allows.
-      seed: of shifts, and of weights and images that are random.
+      images: number of images for errors and derivatives; noise for a model without a
+        run.
+      every_shift: number of images of which every cyclic shift is measured; None takes
+        as many as `EVERY_SHIFT` and `MOST_SHIFTED` allow.
+      seed: seed of shifts, random weights and images of noise.
       precision: `float32` or `float64`.
     """
 
@@ -38,7 +41,7 @@ class Settings:
     precision: str = "float32"
 
     def shifted_images(self, size: Sequence[int]) -> int:
-        """Return the images of which every shift is measured, of such a size."""
+        """Return the number of images of this size that are shifted in every way."""
         if self.every_shift is not None:
             return self.every_shift
         height, width = size
@@ -46,11 +49,11 @@ class Settings:
 
 
 class Measured(NamedTuple):
-    """What is known of one network.
+    """Measurements of one network.
 
     Attributes:
       row, name, weights: see `networks.Subject`.
-      values: numbers by name; nested.
+      values: measured numbers by name, nested, see `measure`.
     """
 
     row: str
@@ -68,9 +71,10 @@ def measure(subject: Subject, settings: Settings, busy: Busy) -> Measured:
       busy: shows what is under way.
 
     Returns:
-      `images` that errors are of; `errors` under shifts by part; `symmetry_errors`;
-      `every_shift` where it was measured; `lie_derivative`; `predicted` images, and of
-      these `agreement`, and `accuracy` of trained weights.
+      Measurements with the values `images` (their number), `errors` (under shifts, by
+      part), `symmetry_errors`, `every_shift` (if measured), `lie_derivative`,
+      `predicted` (number of predicted images), their `agreement`, and their `accuracy`
+      with trained weights.
     """
     title = f"{subject.row}, {subject.weights}, {subject.name}"
     with busy(f"{title}: relative errors"):
@@ -98,7 +102,8 @@ def measure(subject: Subject, settings: Settings, busy: Busy) -> Measured:
 def costs(subjects: Sequence[Subject], settings: Settings) -> dict[str, dict]:
     """Return parameters, MACs and milliseconds of each row's first network.
 
-    The forward passes take turns, so that what else the machine does hits all alike.
+    Milliseconds are per image. The forward passes take turns, so that other work of the
+    machine affects all networks alike.
     """
     rows: dict[str, Subject] = {}
     for subject in subjects:

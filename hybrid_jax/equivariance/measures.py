@@ -3,6 +3,8 @@
 The relative error of `f` under a shift `S` of an image `x` is `|f(Sx) - S f(x)| /
 |f(x)|`, in the Euclidean norm over all of a map; logits do not move, so theirs is
 `|f(Sx) - f(x)| / |f(x)|`. Of several images and directions, the largest counts.
+
+Shapes: B images of height H, width W and C channels; maps `[B, h, w, c]`.
 """
 
 import functools
@@ -17,23 +19,28 @@ import numpy as np
 from hybrid_jax.equivariance import shifts as moving
 from hybrid_jax.models.hybrid import HybridNet
 
-SHIFTS = (1, 2, 4, 8, 16, 32)  # pixels; those below the side are measured
+SHIFTS = (1, 2, 4, 8, 16, 32)  # pixels; only shifts shorter than a side are measured
 DIRECTIONS = ((1, 0), (0, 1), (1, 1))  # down, to the right, both
 CHUNK = 64  # shifts of an image at a time
 LOGITS = "logits"
 
 
 class Forward:
-    """Run a network and its weights, in evaluation mode, on normalized images."""
+    """A network with its weights, in evaluation mode, for normalized images."""
 
     def __init__(self, model: Any, variables: dict):
-        """Hold both; programs are compiled when they are first needed, once a model."""
+        """Put the variables on the device; the first call of a method compiles.
+
+        Args:
+          model: the Flax module.
+          variables: its parameters and batch statistics.
+        """
         self.model = model
         self._variables = jax.tree.map(jnp.asarray, variables)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Return height and width of the images."""
+        """Height and width of the images, in pixels."""
         height, width = self.model.image_size
         return height, width
 
@@ -42,7 +49,7 @@ class Forward:
         return _logits(self.model, self._variables, images)
 
     def outputs(self, images: Any) -> dict[str, np.ndarray]:
-        """Return the map `[B, h, w, c]` behind each part by name, and logits last."""
+        """Return the map `[B, h, w, c]` after each part by name, and logits last."""
         *maps, logits = map(np.asarray, _outputs(self.model, self._variables, images))
         is_hybrid = isinstance(self.model, HybridNet)
         names = [
@@ -53,7 +60,7 @@ class Forward:
         return dict(zip(names, maps, strict=True)) | {LOGITS: logits}
 
     def slopes(self, images: Any) -> jax.Array:
-        """Return derivatives of probabilities by shifts, `[2, B, classes]` a pixel."""
+        """Return derivatives of probabilities per pixel of shift, `[2, B, classes]`."""
         return _slopes(self.model, self._variables, images)
 
 
@@ -93,12 +100,12 @@ def relative_errors(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 def aligned_errors(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Return the least relative error over all cyclic shifts of `expected`.
 
-    Where a stride does not divide a shift, no shift of the map is the right one. This
-    is the error up to that choice: 0 if the map is that of another phase of the image,
-    shifted as a whole.
+    If a stride does not divide the shift of an image, no shift of its map is the right
+    one. So this error compares with the best shift: it is 0 if `found` is any cyclic
+    shift of `expected`.
 
     Args:
-      found, expected: `[B, h, w, c]`.
+      found, expected: maps `[B, h, w, c]`.
 
     Returns:
       float64 `[B]`.
@@ -119,12 +126,12 @@ def map_errors(
 ) -> np.ndarray:
     """Return the relative error of each map under a cyclic shift of its image.
 
-    Where the stride divides the shift, the map is to be shifted by as many of its own
-    pixels; elsewhere see `aligned_errors`.
+    If the stride divides the shift, the map is expected to shift by their quotient.
+    Otherwise the error is that of `aligned_errors`.
 
     Args:
       found, expected: maps `[B, h, w, c]` of the shifted and of the original images.
-      shift: of the images.
+      shift: shift of the images, in pixels down and to the right.
       size: height and width of the images.
 
     Returns:
@@ -145,11 +152,11 @@ def shift_errors(
     Args:
       forward: the network.
       images: `[B, H, W, C]`.
-      shifts: pixels; each is made in all `DIRECTIONS`. Those that are no shorter than
-        a side are left out.
+      shifts: shifts in pixels, each in all `DIRECTIONS`. A shift that is not shorter
+        than a side is left out.
 
     Returns:
-      For stem and stages, or blocks, and for `logits`: error by shift.
+      The error by part (stem and stages, or blocks, and `logits`) and by shift.
     """
     still = forward.outputs(images)
     errors: dict[str, dict[str, float]] = {name: {} for name in still}
@@ -188,10 +195,10 @@ def every_shift_error(forward: Forward, images: np.ndarray) -> float:
 
 
 def lie_derivative(forward: Forward, images: np.ndarray) -> float:
-    """Return how fast probabilities change with a shift of the image, a pixel.
+    """Return how fast probabilities change as the image shifts, per pixel.
 
-    It is the mean absolute derivative over both axes, images and classes, of a
-    sub-pixel shift before a camera.
+    It is the mean absolute derivative with respect to `shifts.shift_before_camera`,
+    over both axes, images and classes.
 
     Source: Gruver et al. 2023, The Lie derivative for measuring learned equivariance.
     """
@@ -199,7 +206,7 @@ def lie_derivative(forward: Forward, images: np.ndarray) -> float:
 
 
 def symmetry_errors(forward: Forward, images: np.ndarray) -> dict[str, float]:
-    """Return the largest relative error of logits, turned and mirrored, by name."""
+    """Return the largest relative error of logits under each turn and reflection."""
     still = np.asarray(forward.logits(images))
     return {
         name: float(

@@ -1,4 +1,4 @@
-"""Networks that are measured: variants of a model, and trained runs."""
+"""Networks to measure: variants of a model, and trained runs."""
 
 import dataclasses
 import functools
@@ -24,11 +24,11 @@ from hybrid_jax.runtime import jit_once
 
 TRAINED, RANDOM = "trained", "random"
 BATCH = 64  # images at a time
-CHANNELS, CLASSES = 3, 10  # of a model that is no run
-SIZE = 32  # its pixels, unless a field says others
+CHANNELS, CLASSES = 3, 10  # of a model without a run
+SIZE = 32  # side of its images in pixels, unless a field gives another
 SEEDS = ("seed", "data.split_seed")  # runs that differ in these alone are one row
 
-# What a model is compared with, unless it is given with one of these fields.
+# Variants that a model is compared with, unless the user sets one of their fields.
 TORUS = {"padding": "circular", "relative_bias": "torus"}
 VARIANTS: dict[str, dict[str, str]] = {
     "": {},
@@ -45,11 +45,11 @@ class Subject:
     """A network, its weights, and images for it.
 
     Attributes:
-      row: title of the row of the table that it belongs to.
-      name: its own, such as a run's folder.
+      row: title of its row in the tables.
+      name: its own name, such as a run's folder.
       weights: `TRAINED` or `RANDOM`.
       model: the Flax module, in the precision of the measurement.
-      channels: of the images.
+      channels: channels of the images.
       load: returns its variables.
       batches: yields its images.
     """
@@ -63,7 +63,7 @@ class Subject:
     batches: Callable[[], Iterator[Batch]]
 
     def first_images(self, count: int) -> np.ndarray:
-        """Return the first images `[n, H, W, C]`, as many or all that there are."""
+        """Return the first `count` images `[n, H, W, C]`, or all if there are fewer."""
         parts, missing = [], count
         for batch in self.batches():
             parts.append(np.asarray(batch.images)[: min(batch.count, missing)])
@@ -74,10 +74,10 @@ class Subject:
 
 
 class Found(NamedTuple):
-    """The networks that are measured.
+    """Networks to measure.
 
     Attributes:
-      subjects: rows together, in the order of the table.
+      subjects: the networks, those of one row together, in the order of the tables.
       notes: what is left out and why, in words.
     """
 
@@ -86,7 +86,7 @@ class Found(NamedTuple):
 
 
 def random_variables(model: Any, channels: int, dtype: Any, seed: int) -> dict:
-    """Initialize a network, with random running statistics in the place of 0 and 1."""
+    """Initialize a network, with random running statistics instead of 0 and 1."""
     images = jnp.zeros((1, *model.image_size, channels), dtype)
     variables: dict = jit_once(model.init)(jax.random.key(seed), images)
     rng = np.random.default_rng(seed)
@@ -109,7 +109,14 @@ def as_type(variables: dict, dtype: Any) -> dict:
 def noise_batches(
     shape: tuple[int, ...], count: int, dtype: Any, seed: int
 ) -> Iterator[Batch]:
-    """Yield as many images of normal noise `[H, W, C]`, without labels."""
+    """Yield batches of `count` images of normal noise, without labels.
+
+    Args:
+      shape: `(H, W, C)` of an image.
+      count: number of images.
+      dtype: of the images.
+      seed: seed of the noise.
+    """
     rng = np.random.default_rng(seed)
     size = batch_size_for(BATCH, count)
     for first in range(0, count, size):
@@ -120,15 +127,15 @@ def noise_batches(
 def variants_of(
     name: str, fields: dict[str, Any], images: int, dtype: Any, seed: int
 ) -> Found:
-    """Return a model with random weights, as it is and as `VARIANTS` have it.
+    """Return a model and its `VARIANTS`, with random weights and images of noise.
 
     Args:
-      name: of the model.
-      fields: arguments of `create_model` beside it. With one that variants set, the
-        model is alone.
-      images: of noise.
+      name: name of the model.
+      fields: other arguments of `create_model`. If they set a field that `VARIANTS`
+        set, the model has no variants.
+      images: number of images of noise.
       dtype: of all computation.
-      seed: of weights and images.
+      seed: seed of weights and images.
 
     Raises:
       UserError: there is no such model.
@@ -173,18 +180,18 @@ def runs_of(
     weights: Sequence[str],
     dtype: Any,
 ) -> Found:
-    """Return trained runs on the images of their test split, or of their last one.
+    """Return runs with the images of their test split, or else of their last split.
 
     Args:
       workdirs: folders; runs that differ in `SEEDS` alone share a row.
       checkpoint: see `load_run`.
-      changed: free fields of the stored configs that have other values here.
-      weights: `TRAINED` and `RANDOM`, or one of them; the latter are made anew by the
-        seed of the first run of a row.
+      changed: values that replace those of the stored configs, by name of a free field.
+      weights: `TRAINED`, `RANDOM` or both; random weights are initialized with the seed
+        of the row's first run.
       dtype: of all computation.
 
     Raises:
-      UserError: there is no such run or checkpoint, or its images cannot be had.
+      UserError: there is no such run or checkpoint, or its images are not there.
     """
     rows: dict[str, list[Run]] = {}
     for workdir in workdirs:
@@ -205,14 +212,14 @@ def runs_of(
 
 
 def _settings(run: Run) -> str:
-    """Return what two runs of one row have in common, as a text."""
+    """Return the settings that all runs of a row share, as text."""
     flat = run.config.flat()
     kept = {k: v for k, v in flat.items() if not FIELDS[k].free and k not in SEEDS}
     return repr((kept, run.classes, run.form))
 
 
 def _title(run: Run) -> str:
-    """Return the model's name, with what its config chose of `VARIANTS`."""
+    """Return the model's name, with its values of `VARIANT_FIELDS` but for defaults."""
     values = vars(run.config.model)
     chosen = [
         values[name]

@@ -1,4 +1,4 @@
-"""What was measured: tables on the screen; JSON, CSV and a figure in a folder."""
+"""Report of the measurements: tables on the screen; JSON, CSV and a figure."""
 
 import csv
 import io
@@ -47,9 +47,9 @@ class Column(NamedTuple):
     """A column of a table on the screen.
 
     Attributes:
-      title: its head.
-      path: of its numbers, see `Row.numbers`.
-      show: puts those of all runs of a row into words.
+      title: heading of the column.
+      path: path of its numbers, see `Row.numbers`.
+      show: puts the numbers of all runs of a row into words.
     """
 
     title: str
@@ -57,8 +57,8 @@ class Column(NamedTuple):
     show: Callable[[Sequence[float]], str] = in_words
 
 
-# The tables on the screen; the first one names the networks, and the others number
-# them. One whose first column nobody has is left out.
+# The tables on the screen. The first table names the networks, and the others number
+# them. A table is left out if no network has its first column.
 NETWORKS = "Networks and what they cost"
 TABLES = {
     NETWORKS: (
@@ -88,12 +88,13 @@ TABLES = {
 
 
 class Row(NamedTuple):
-    """Networks that differ in seeds alone.
+    """Measurements of networks that differ in their seeds alone.
 
     Attributes:
-      name, weights: see `networks.Subject`.
-      runs: what was measured of each.
-      cost: parameters, MACs and milliseconds an image.
+      name: title of the row, see `networks.Subject`.
+      weights: `networks.TRAINED` or `networks.RANDOM`.
+      runs: measurements of each network.
+      cost: parameters, MACs and milliseconds per image.
     """
 
     name: str
@@ -103,7 +104,7 @@ class Row(NamedTuple):
 
     @property
     def numbers(self) -> dict[str, list[float]]:
-        """Return each number of all runs by its path, such as `errors/logits/1`."""
+        """The numbers of all runs by path, such as `errors/logits/1`."""
         flat = [
             flatten_dict(run.values | {"cost": self.cost}, sep="/") for run in self.runs
         ]
@@ -115,12 +116,12 @@ class Row(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Return name and kind of weights."""
+        """Name and kind of weights."""
         return f"{self.name} ({self.weights})"
 
 
 def rows_of(measured: Sequence[Measured], costs: dict[str, dict]) -> list[Row]:
-    """Return measurements by row and kind of weights, in their order."""
+    """Group measurements into rows, by network and kind of weights, in their order."""
     found: dict[tuple[str, str], list[Measured]] = {}
     for each in measured:
         found.setdefault((each.row, each.weights), []).append(each)
@@ -128,7 +129,7 @@ def rows_of(measured: Sequence[Measured], costs: dict[str, dict]) -> list[Row]:
 
 
 def show(rows: Sequence[Row], console: Reporter) -> None:
-    """Print tables of what shifts change, and what networks reach and cost."""
+    """Print tables of cost, errors, agreement and accuracy, and numbers of images."""
     for title, columns in TABLES.items():
         if any(columns[0].path in row.numbers for row in rows):
             console.print(_table(title, rows, columns))
@@ -137,17 +138,17 @@ def show(rows: Sequence[Row], console: Reporter) -> None:
 
 
 def _counts(values: dict[str, Any]) -> str:
-    """Say how many images numbers are of."""
+    """Return a line on the number of images behind each measurement."""
     shifted = values.get("every_shift", {}).get("images", 0)
-    every = f"every cyclic shift of {plural(shifted, 'image')}; " if shifted else ""
+    every = f"every cyclic shift: {plural(shifted, 'image')}; " if shifted else ""
     return (
-        f"Errors are the largest of {plural(values['images'], 'image')}; {every}"
-        f"predictions of {plural(values['predicted'], 'image')}"
+        f"Errors: the largest of {plural(values['images'], 'image')}; {every}"
+        f"predictions: {plural(values['predicted'], 'image')}"
     )
 
 
 def _table(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> "Table":
-    """Return a row for each network, by its number."""
+    """Return a table with a numbered row for each network."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -167,7 +168,7 @@ def _table(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> "Table
 def write(
     rows: Sequence[Row], settings: dict[str, Any], notes: Sequence[str], folder: Path
 ) -> None:
-    """Write JSON with everything, CSV with a line a run, and a figure."""
+    """Write everything as JSON, a line for each run as CSV, and a figure."""
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "hybrid_jax": source_version(),
@@ -209,7 +210,7 @@ def _as_csv(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw the error of logits against the shift, a line a row."""
+    """Draw the relative error of logits against the shift, a line for each row."""
     with saved_axes(path, (6.4, 4.4)) as (axes,):
         looks = zip(itertools.cycle(COLORS), itertools.cycle(MARKERS), strict=False)
         for row, (color, marker) in zip(rows, looks, strict=False):

@@ -1,4 +1,4 @@
-"""Images moved: around a torus, before a camera, turned and mirrored.
+"""Move images: around a torus, before a camera, by turns and reflections.
 
 Shapes: `B` images of height `H`, width `W` and `C` channels. A shift is `[B, 2]`,
 pixels down and to the right.
@@ -16,16 +16,16 @@ TURNED, MIRRORED = "turned by 180", "mirrored"
 
 
 def shift_cyclic(images: jax.Array, shifts: jax.Array) -> jax.Array:
-    """Shift images `[B, H, W, C]` by whole pixels; what leaves enters opposite."""
+    """Shift images `[B, H, W, C]` by whole pixels around a torus."""
     return jax.vmap(lambda image, shift: jnp.roll(image, shift, (0, 1)))(images, shifts)
 
 
 def shift_before_camera(images: jax.Array, shifts: jax.Array) -> jax.Array:
-    """Crop images where a camera that moved would: at any offset in a larger scene.
+    """Shift images as a moving camera would: by any offset within a larger scene.
 
-    The scene is the image, continued by its reflection at the edges, so that its scale
-    stays. Between pixels it is bilinear. The derivative at a whole shift is that from
-    the right.
+    The scene continues the image by reflection at its edges, so that the image keeps
+    its scale. Between pixels, the scene is interpolated bilinearly. At a whole shift,
+    the derivative is that from the right.
 
     Args:
       images: `[B, H, W, C]`.
@@ -52,7 +52,7 @@ def _shift_axis(image: jax.Array, shift: jax.Array, axis: int) -> jax.Array:
 
 
 def _reflect(rows: jax.Array, length: int) -> jax.Array:
-    """Return the rows that mirrors at the first and the last row show."""
+    """Reflect numbers of rows at the first and at the last row."""
     period = max(2 * (length - 1), 1)
     rows = rows % period
     return jnp.minimum(rows, period - rows)
@@ -61,7 +61,7 @@ def _reflect(rows: jax.Array, length: int) -> jax.Array:
 def symmetries(height: int, width: int) -> dict[str, Callable[[Any], jax.Array]]:
     """Return the turns and reflections that keep an image's shape, by name.
 
-    Each maps images `[B, H, W, C]`; quarter turns are those of square images alone.
+    Each maps images `[B, H, W, C]`. Only square images have quarter turns.
     """
     found: dict[str, Callable[[Any], jax.Array]] = {}
     found[TURNED] = partial(jnp.rot90, k=2, axes=(1, 2))

@@ -1,5 +1,5 @@
 """Judge predictions of labeled images: measures, intervals, calibration, comparisons.
 
-`evaluate` drives it for runs. All else computes with NumPy on `Predictions`, wherever
-they come from.
+`evaluate` drives it for runs. The other modules compute with NumPy on `Predictions`
+from any source.
 """

@@ -1,7 +1,9 @@
-"""95 % intervals of measures, by drawing images, or their groups, again.
+"""95 % intervals of measures, by resampling images or groups of images.
 
 Source: Efron & Tibshirani 1993, An introduction to the bootstrap (percentiles); Wilson
 1927 for proportions of independent images.
+
+Shapes: N images, R = `RESAMPLES` resamples, k columns of numbers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,16 +16,16 @@ from hybrid_jax.evaluation.measures import MEASURES, measure
 from hybrid_jax.evaluation.predictions import Predictions
 
 RESAMPLES = 1000
-NUMBERS_AT_A_TIME = 10_000_000  # of weights in memory
+NUMBERS_AT_A_TIME = 10_000_000  # weights in memory at a time
 LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
-    """A measure with the interval of it.
+    """A measure with its 95 % interval.
 
     Attributes:
-      value: of the images that are there.
-      low, high: ends of the 95 % interval; None where there is none.
+      value: the measure of all images.
+      low, high: ends of the interval; None where there is none.
     """
 
     value: float
@@ -36,12 +38,13 @@ def estimate(
 ) -> dict[str, Estimate]:
     """Return measures of predictions with 95 % intervals.
 
-    Images are drawn independently, or their groups are where there are groups.
+    If predictions have groups, the bootstrap draws whole groups. Otherwise it draws
+    single images, and proportions have Wilson intervals.
 
     Args:
       predictions: of at least one image.
       names: rows of `MEASURES`.
-      seed: of the draws.
+      seed: seed of the draws.
     """
     resampled = [
         name
@@ -81,9 +84,10 @@ def resample(images: int, groups: np.ndarray | None, seed: int) -> Iterator[np.n
     """Yield how often each image is drawn, float32 `[r, N]`, `RESAMPLES` rows in all.
 
     Args:
-      images: how many there are.
-      groups: `[N]`; whole groups are drawn, as many as there are. None draws images.
-      seed: of the draws.
+      images: number of images.
+      groups: group of each image, `[N]`; a resample draws as many groups as there are.
+        None draws single images.
+      seed: seed of the draws.
     """
     rng = np.random.default_rng(seed)
     number = np.arange(images)
@@ -102,12 +106,12 @@ def resample(images: int, groups: np.ndarray | None, seed: int) -> Iterator[np.n
 def resampled_sums(
     columns: np.ndarray, groups: np.ndarray | None, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return sums `[R, k]` of resampled images, and how many images they are `[R]`.
+    """Return the sums `[R, k]` of all resamples, and their numbers of images `[R]`.
 
     Args:
-      columns: numbers of each image `[N, k]`.
-      groups: `[N]`; whole groups are drawn. None draws images.
-      seed: of the draws.
+      columns: numbers of each image, `[N, k]`.
+      groups: group of each image, `[N]`; None draws single images.
+      seed: seed of the draws.
     """
     numbers, sums, images = columns.astype(np.float32), [], []
     for weights in resample(len(columns), groups, seed):

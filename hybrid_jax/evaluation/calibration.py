@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and a temperature that mends them."""
+"""Calibration: a reliability diagram, and the temperature that calibrates a model."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from hybrid_jax.evaluation.measures import BINS, bin_of, measure
 from hybrid_jax.evaluation.predictions import Predictions
 
-COLDEST, HOTTEST = 0.05, 20.0
+COLDEST, HOTTEST = 0.05, 20.0  # bounds of a fitted temperature
 
 
 class Bin(NamedTuple):
@@ -16,9 +16,9 @@ class Bin(NamedTuple):
 
     Attributes:
       low, high: the bounds.
-      images: how many.
-      confidence: their mean confidence; NaN of none.
-      accuracy: their share of right answers; NaN of none.
+      images: number of images.
+      confidence: their mean confidence; NaN without images.
+      accuracy: their share of correct predictions; NaN without images.
     """
 
     low: float
@@ -46,10 +46,10 @@ def reliability(predictions: Predictions) -> list[Bin]:
 
 
 def fit_temperature(predictions: Predictions) -> float:
-    """Return the temperature with the least negative log-likelihood.
+    """Return the temperature, from 0.05 to 20, with the least negative log-likelihood.
 
-    Fit it on validation images, never on those that are judged. It lies between 0.05
-    and 20.
+    Args:
+      predictions: of validation images, never of the images that are judged.
     """
 
     def loss(log_temperature: float) -> float:

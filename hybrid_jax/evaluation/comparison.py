@@ -1,4 +1,4 @@
-"""Two models on the same images: the difference, and whether it can be chance."""
+"""Compare two models on the same images: difference of accuracies, and p-value."""
 
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ class Comparison(NamedTuple):
     """A paired comparison of accuracies.
 
     Attributes:
-      difference: of the accuracies, first minus second.
-      low, high: its 95 % interval, by a bootstrap of images or their groups.
-      first_only: images that the first alone has right.
-      second_only: images that the second alone has right.
+      difference: accuracy of the first model minus that of the second.
+      low, high: 95 % interval of the difference, by a bootstrap of images or groups.
+      first_only: number of images that only the first model predicts correctly.
+      second_only: number of images that only the second model predicts correctly.
       p_value: of McNemar's exact test, two-sided: how often models of equal accuracy
-        differ as much. It takes images for independent.
+        differ as much. The test assumes that images are independent.
     """
 
     difference: float
@@ -30,7 +30,7 @@ class Comparison(NamedTuple):
 
 
 def compare(first: Predictions, second: Predictions) -> Comparison:
-    """Compare two models on the same images, in the same order.
+    """Compare the accuracies of two models on the same images, in the same order.
 
     Source: McNemar 1947; Dietterich 1998 for its use on classifiers.
     """

@@ -34,7 +34,7 @@ class Images:
       split: `train`, `validation` or `test`; empty means the test split, or validation
         if there is no test split, or all images of a folder without splits.
       path: folder or table of other images; empty takes the run's own.
-      on_error: `stop` at other images that cannot be read, or `skip` them.
+      on_error: `stop` at images of `path` that cannot be read, or `skip` them.
     """
 
     split: str = ""
@@ -55,17 +55,17 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What is known of one model, or an ensemble, on labeled images.
+    """Results of one model, or of an ensemble, on labeled images.
 
     Attributes:
       title: model, images and step, in words.
       split: `train`, `validation` or `test`; empty for other images.
       classes: names, in the order of the labels.
-      names: of the images' files.
+      names: names of the images' files.
       predictions: of these images.
-      temperature: fitted on validation; None where there was no way to.
-      comparison: with another model on the same images, and the name of that model.
-      sets: what prediction sets are worth, where a coverage was asked for.
+      temperature: temperature fitted on validation images; None if none was fitted.
+      comparison: name of another model, and the comparison with it on these images.
+      sets: quality of prediction sets; None unless a coverage was asked for.
     """
 
     title: str
@@ -79,12 +79,12 @@ class Evaluation:
 
     @functools.cached_property
     def measures(self) -> dict[str, Estimate]:
-        """Every measure that there is of so many classes."""
+        """Every measure that applies to this number of classes, by name."""
         return estimate(self.predictions, names_for(self.predictions))
 
     @functools.cached_property
     def per_class(self) -> list[ClassResult]:
-        """What the model does with each class."""
+        """The results of each class."""
         return per_class(self.predictions, self.classes)
 
 
@@ -104,23 +104,27 @@ def evaluate(
 
     Args:
       workdir: folder of the run; nothing is written to it.
-      config: refuse a run of another config than this one; None accepts any.
-      changed: fields of the stored config that have other values here, by name, such as
+      config: the config that the run must have; None accepts any.
+      changed: values that replace those of the stored config, by field name, such as
         the path of the data. Fields that change results are refused.
-      checkpoint: which weights, see `load_run`; None is the tested ones.
-      images: which ones.
+      checkpoint: which weights, see `load_run`; None takes the tested ones.
+      images: which images.
       average_views: average over the views of an image that the run's own
         `augment.symmetry` makes.
-      ensemble: folders of runs whose probabilities are averaged with those of the
-        first; each with its tested weights.
-      versus: folders of other runs, compared with all of these on the same images.
-      coverage: of prediction sets that are judged, those of a single run.
+      ensemble: folders of more runs; their probabilities, by their tested weights, are
+        averaged with those of `workdir`.
+      versus: folders of other runs; their ensemble is compared with this one.
+      coverage: coverage of prediction sets to judge, for a single run; None judges no
+        sets.
       output: folder for tables and figures; empty writes none.
 
+    Returns:
+      The results.
+
     Raises:
-      UserError: there is no such run, checkpoint or split, the run has another config,
-        images cannot be read, or runs have other images or classes, or there are no
-        sets at this coverage.
+      UserError: there is no such run, checkpoint or split; the run has another config;
+        images cannot be read; runs have other images or classes; or there are no sets
+        at this coverage.
     """
     if output:
         report.check_folder(output)
@@ -152,7 +156,7 @@ def _evaluate(
     versus: Sequence[str],
     coverage: float | None,
 ) -> Evaluation:
-    """Return what is known of a run and its ensemble, see `evaluate`."""
+    """Return the results of a run and its ensemble, see `evaluate`."""
     predictions = judge.average([run, *map(judge.open, ensemble)])
     comparison = None
     if versus:
@@ -170,17 +174,17 @@ def evaluate_run(run: Run) -> Evaluation:
     """Evaluate a run alone, on its test split, or on validation if it has none.
 
     Raises:
-      UserError: its images cannot be had any more.
+      UserError: the run's images are no longer there.
     """
     judge = _Judge(run, Images(), average_views=False, changed={})
     return judge.evaluation(judge.average([run]))
 
 
 class _Judge:
-    """Predict the same images with several runs.
+    """Predictor of the same images with several runs.
 
     Attributes:
-      split_name, split: of the first run.
+      split_name, split: name and images of the first run's split.
     """
 
     def __init__(
@@ -193,10 +197,11 @@ class _Judge:
         self._opened = [run]
 
     def check_coverage(self, coverage: float, has_members: bool) -> None:
-        """Refuse sets that would not be those of a single run, or not be judged.
+        """Refuse a coverage whose prediction sets cannot be judged.
 
         Raises:
-          UserError: says why; also where the run has no validation images, or too few.
+          UserError: probabilities are averaged; the sets would be judged on the images
+            that make them; or the run has no validation images, or too few.
         """
         if has_members or self._average_views:
             raise UserError(
@@ -205,8 +210,8 @@ class _Judge:
             )
         if self.split_name == "validation" and not self._images.path:
             raise UserError(
-                "--coverage makes sets by the validation images, which cannot judge "
-                "them: give another --split, or --data"
+                "--coverage makes its sets from the validation images, which cannot "
+                "judge them too: give another --split, or --data"
             )
         self._first.conformal.least_probability(coverage)
 
@@ -214,7 +219,7 @@ class _Judge:
         """Open another run of the same classes.
 
         Raises:
-          UserError: it has other classes, or is none.
+          UserError: the folder holds no run, or a run of other classes.
         """
         run = open_run(RunFolder(workdir), None, self._changed)
         if run.classes != self._first.classes:
@@ -226,7 +231,7 @@ class _Judge:
         return run
 
     def average(self, runs: list[Run]) -> Predictions:
-        """Return the mean of the runs' probabilities; the first ones are kept in mind.
+        """Return the mean of the runs' probabilities; remember the first call's runs.
 
         Raises:
           UserError: a run's split has other images.
@@ -235,11 +240,12 @@ class _Judge:
         return average([self._predict(run, self._images.of) for run in runs])
 
     def temperature(self) -> float | None:
-        """Return the temperature of the first runs, fitted on validation.
+        """Return the temperature of the first call's runs, fitted on validation images.
 
-        It is None for validation images themselves, without such a split, and where
-        several runs have different ones. Beside other images, that of a single run is
-        the one that was fitted while it was trained, since its own may be gone.
+        It is None if the validation split itself is judged, if a run has none, or if
+        the runs have different ones. For images of another folder, a single run has the
+        temperature of its training, since its own images may be gone. Several runs have
+        none.
         """
         images = Images("validation")
         if self._images.path:
@@ -259,7 +265,7 @@ class _Judge:
     def evaluation(
         self, predictions: Predictions, comparison: tuple[str, Comparison] | None = None
     ) -> Evaluation:
-        """Return what is known of the first runs."""
+        """Return the results of the first call's runs."""
         run, others = self._first, len(self._members) - 1
         members = f", with {plural(others, 'other')}" if others else ""
         path = self._images.path
@@ -275,7 +281,7 @@ class _Judge:
         )
 
     def notes(self) -> list[str]:
-        """Return what was passed over to open the runs and their images."""
+        """Return the notes of all runs, such as what was skipped to open them."""
         return [note for run in self._opened for note in run.notes]
 
     def _predict(

@@ -20,12 +20,12 @@ if typing.TYPE_CHECKING:
 
     from hybrid_jax.evaluation.evaluate import Evaluation
 
-WRITTEN_CLASSES = 20  # more have no room for numbers
-NAMED_CLASSES = 60  # more have no room for names
+WRITTEN_CLASSES = 20  # more classes leave no room for numbers
+NAMED_CLASSES = 60  # more classes leave no room for names
 
 
 def draw(found: "Evaluation", folder: Path) -> None:
-    """Draw each of `FIGURES` as PNG and SVG."""
+    """Draw each of `FIGURES` in a folder, as PNG and SVG."""
     for name, figure in FIGURES.items():
         size = figure.size(found)
         with saved_axes(folder / name, size, figure.rows) as axes:
@@ -33,7 +33,13 @@ def draw(found: "Evaluation", folder: Path) -> None:
 
 
 def as_svg(found: "Evaluation", name: str, prefix: str) -> str:
-    """Return one of `FIGURES` as an element of a page, see `plots.inline_svg`."""
+    """Return one of `FIGURES` as an SVG element of a page, see `plots.inline_svg`.
+
+    Args:
+      found: the evaluation.
+      name: key of `FIGURES`.
+      prefix: begins the ids of elements.
+    """
     figure = FIGURES[name]
     return inline_svg(
         lambda axes: figure.draw(axes, found),
@@ -76,12 +82,12 @@ def _draw_confusion(rows: list["Axes"], found: "Evaluation") -> None:
 
 
 def _label(name: str) -> str:
-    """Return the name of a class as it is, and not as a formula."""
+    """Return the start of a class name, such that matplotlib sees no formula in it."""
     return escape(name[:24]).replace("$", r"\$")
 
 
 def _from_clear(color: str) -> "Colormap":
-    """Return colors from none to one, which suit white and dark pages."""
+    """Return a colormap from transparent to a color, for white and dark pages."""
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     ends = [(*to_rgb(color), alpha) for alpha in (0.0, 1.0)]
@@ -105,7 +111,7 @@ def _draw_reliability(rows: list["Axes"], found: "Evaluation") -> None:
 def _draw_bins(
     axes: "Axes", bins: list[Bin], label: str, color: str, marker: str
 ) -> None:
-    """Draw a point with its 95 % interval for each bin; its area grows with images."""
+    """Draw a point with its 95 % interval for each bin; more images, a larger point."""
     filled = [row for row in bins if row.images]
     confidence = [row.confidence for row in filled]
     accuracy = [row.accuracy for row in filled]
@@ -137,7 +143,7 @@ class Figure(NamedTuple):
       title: what it shows.
       caption: how to read it.
       draw: draws an evaluation in axes.
-      size: inches.
+      size: maps an evaluation to width and height in inches.
       rows: number of axes, one above the other.
     """
 
@@ -151,16 +157,15 @@ class Figure(NamedTuple):
 FIGURES = {
     "confusion": Figure(
         "Confusion matrix",
-        "The color is the share of the true class; up to 20 classes have numbers of "
-        "images too.",
+        "The color shows the share of the true class. With at most 20 classes, cells "
+        "also show numbers of images.",
         _draw_confusion,
         _confusion_size,
     ),
     "reliability": Figure(
         "Reliability",
-        "Accuracy against confidence, with 95 % intervals: on the dashed line, "
-        "probabilities mean what they say. Below, how many images have such a "
-        "confidence.",
+        "Accuracy against confidence, with 95 % intervals. On the dashed line, "
+        "confidence equals accuracy. Below: how many images have each confidence.",
         _draw_reliability,
         lambda found: (4.8, 5.6),
         rows=2,
@@ -168,7 +173,7 @@ FIGURES = {
     "coverage": Figure(
         "Risk against coverage",
         "The share of errors among the images that are answered, if the model answers "
-        "those alone of which it is surest.",
+        "only the images that it is surest of.",
         _draw_coverage,
         lambda found: (5.6, 4.0),
     ),

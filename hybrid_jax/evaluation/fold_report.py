@@ -1,4 +1,4 @@
-"""What cross-validation came to: measures over folds and images, and doubtful labels.
+"""Report of cross-validation: measures over folds and images, and doubtful labels.
 
 The runs of two folds share training images, so the interval over folds is approximate
 (Bengio & Grandvalet 2004, No unbiased estimator of the variance of K-fold
@@ -30,7 +30,7 @@ JSON = "out_of_fold.json"
 
 
 class Console(typing.Protocol):
-    """What prints: lines and tables."""
+    """A printer of lines and tables."""
 
     def say(self, text: str) -> None: ...
 
@@ -42,14 +42,14 @@ class Judged(NamedTuple):
 
     Attributes:
       folds: its value on each fold.
-      pooled: of all images together, with its bootstrap interval.
+      pooled: its value on all images together, with its interval.
     """
 
     folds: list[float]
     pooled: Estimate
 
     def to_json(self) -> dict[str, Any]:
-        """Return it with the mean over folds and the interval of that, for JSON."""
+        """Return the measure, and its mean over folds with an interval, for JSON."""
         return {
             "mean": mean(self.folds),
             "interval_95": interval(self.folds),
@@ -63,12 +63,13 @@ def report(
 ) -> None:
     """Predict what each fold left out, judge it, and look for mislabeled images.
 
-    What is complete is read instead. One process at a time may.
+    Complete predictions of these runs are read from `folder` instead. Only one process
+    at a time may write to a folder.
 
     Args:
       folder: to write to.
       runs: the fold of each run's folder, see `out_of_fold.predict`.
-      about: what tells these runs from others that were judged here, fit for JSON.
+      about: identifies these runs among others that `folder` may hold, fit for JSON.
       console: prints.
 
     Raises:
@@ -77,7 +78,7 @@ def report(
     found = _read(folder, runs, about)
     if found is None:
         found = out_of_fold.predict(runs, console.say)
-        for name in (mislabeled.CSV, mislabeled.PNG):  # of other runs
+        for name in (mislabeled.CSV, mislabeled.PNG):  # written for other runs
             (folder / name).unlink(missing_ok=True)
         out_of_fold.write_csv(found, folder / out_of_fold.CSV)
         judged = judge(found)
@@ -93,13 +94,13 @@ def report(
     title += f", the mean of {seeds} seeds" if seeds > 1 else ""
     console.show(_table(title, judged))
     if groups := count_groups(found.predictions):
-        console.say(f"The pooled intervals are those of {plural(groups, 'group')}")
-    console.say(f"All of them: {folder / out_of_fold.CSV}")
+        console.say(f"Intervals of all images are over {plural(groups, 'group')}")
+    console.say(f"All predictions: {folder / out_of_fold.CSV}")
     _look_for_mislabeled(folder, next(iter(runs)), found, console.say)
 
 
 def judge(found: OutOfFold) -> dict[str, Judged]:
-    """Return every measure, on each fold and on all images together."""
+    """Return every measure by name, on each fold and on all images together."""
     names = names_for(found.predictions)
     folds, pooled = [*found.by_fold()], estimate(found.predictions, names)
     return {
@@ -167,16 +168,16 @@ def _over_folds(name: str, values: list[float]) -> str:
 def _look_for_mislabeled(
     folder: Path, run_folder: Path, found: OutOfFold, say: Callable[[str], None]
 ) -> None:
-    """Write and print which images are probably mislabeled, or why it is not known."""
+    """Write and print the probably mislabeled images, or print why they are unknown."""
     try:
         suspects, notes = mislabeled.find(found.predictions, found.classes)
     except UserError as error:
-        say(f"Mislabeled images are not looked for: {error}")
+        say(f"Skipping the search for mislabeled images: {error}")
         return
     mislabeled.write_csv(found, suspects, folder / mislabeled.CSV)
     for line in [*mislabeled.in_words(found, suspects), *notes]:
         say(line)
-    say(f"All of them: {folder / mislabeled.CSV}")
+    say(f"All probably mislabeled images: {folder / mislabeled.CSV}")
     path = folder / mislabeled.PNG
     if not suspects or path.exists():
         return

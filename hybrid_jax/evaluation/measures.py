@@ -1,9 +1,9 @@
-"""Measures of predictions: each a function of sums over images.
+"""Measures of predictions; each is a function of sums over images.
 
-So a measure of a resampled set of images is the measure of weighted sums, and a
-thousand resamples are one matrix product. To add a measure, add a row to `MEASURES`.
+A resample of the images only changes the weights in these sums, so a thousand resamples
+are one matrix product. To add a measure, add a row to `MEASURES`.
 
-Shapes: N images, C classes, k columns, `...` of resamples.
+Shapes: N images, C classes, k columns of a measure; `...` are axes of resamples.
 """
 
 from collections.abc import Callable
@@ -14,20 +14,20 @@ import numpy as np
 from hybrid_jax.evaluation.predictions import Predictions
 
 TOP = 5
-BINS = 15  # of confidence, of equal width
+BINS = 15  # number of bins of confidence, which have equal widths
 
 
 class Measure(NamedTuple):
     """A row of `MEASURES`.
 
     Attributes:
-      title: what tables call it.
-      columns: maps predictions to numbers `[N, k]`, to be summed over images.
+      title: name in tables.
+      columns: maps predictions to the numbers `[N, k]` that are summed over images.
       value: maps sums `[..., k]` and numbers of images `[...]` to the measure `[...]`.
       is_share: whether tables show it in percent.
-      counts: whether each image counts as 0 or 1, so that the interval of a proportion
-        holds. A bootstrap of a perfect score would have no width.
-      has_interval: whether resampling tells its uncertainty.
+      counts: whether each image counts as 0 or 1. Then the interval of a proportion
+        holds, while the bootstrap interval of a perfect score would have no width.
+      has_interval: whether resampling can estimate its interval.
     """
 
     title: str
@@ -49,7 +49,7 @@ def _in_top(predictions: Predictions) -> np.ndarray:
 
 
 def negative_log_likelihood(predictions: Predictions) -> np.ndarray:
-    """Return nats of each image `[N, 1]`."""
+    """Return the negative log-likelihood of each image's label in nats, `[N, 1]`."""
     rows = np.arange(len(predictions))
     return -predictions.log_probabilities[rows, predictions.labels][:, None]
 
@@ -60,12 +60,15 @@ def _brier(predictions: Predictions) -> np.ndarray:
 
 
 def one_hot(labels: np.ndarray, predictions: Predictions) -> np.ndarray:
-    """Return labels `[N]` as float `[N, C]`."""
+    """Return labels `[N]` in one-hot form, float64 `[N, C]`."""
     return np.eye(predictions.classes)[labels]
 
 
 def class_counts(predictions: Predictions) -> np.ndarray:
-    """Return right answers, images and answers of each class, `[N, 3 C]`."""
+    """Return what each image adds to the counts of each class, float64 `[N, 3 C]`.
+
+    The counts are correct predictions, then images, then predictions of each class.
+    """
     images = one_hot(predictions.labels, predictions)
     right = images * predictions.correct[:, None]
     answers = one_hot(predictions.predicted, predictions)
@@ -92,12 +95,16 @@ def _mean_over_classes(numerator: np.ndarray, denominator: np.ndarray) -> np.nda
 
 
 def bin_of(confidence: np.ndarray) -> np.ndarray:
-    """Return which of `BINS` each confidence falls into; 1 is in the last."""
+    """Return the bin of each confidence, from 0; a confidence of 1 is in the last bin.
+
+    Args:
+      confidence: `[N]`, from 0 to 1.
+    """
     return np.minimum((confidence * BINS).astype(int), BINS - 1)
 
 
 def _calibration_gaps(predictions: Predictions) -> np.ndarray:
-    """Return confidence less correctness of each image, in the column of its bin."""
+    """Return each image's confidence minus correctness, in the column of its bin."""
     gap = predictions.confidence - predictions.correct
     return np.eye(BINS)[bin_of(predictions.confidence)] * gap[:, None]
 
@@ -111,7 +118,7 @@ MEASURES: dict[str, Measure] = {
         "negative log-likelihood (nats)", negative_log_likelihood, _mean, False
     ),
     "brier": Measure("Brier score", _brier, _mean, False),
-    # Resampling adds noise to every bin, and so to the sum of their sizes.
+    # Resampling adds noise to the gap of every bin, and so biases their absolute sum.
     "ece": Measure(
         "expected calibration error",
         _calibration_gaps,
@@ -122,12 +129,12 @@ MEASURES: dict[str, Measure] = {
 
 
 def names_for(predictions: Predictions) -> list[str]:
-    """Return the measures that there are of so many classes; top-5 takes six."""
+    """Return the names of the measures that apply; top-5 needs more than 5 classes."""
     return [name for name in MEASURES if name != "top5" or predictions.classes > TOP]
 
 
 def measure(predictions: Predictions, name: str) -> float:
-    """Return a measure of predictions; `name` is a row of `MEASURES`."""
+    """Return the value of a measure; `name` is a row of `MEASURES`."""
     row = MEASURES[name]
     sums = row.columns(predictions).sum(0, dtype=np.float64)
     return float(row.value(sums, np.asarray(len(predictions))))

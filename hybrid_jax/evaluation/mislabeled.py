@@ -1,4 +1,4 @@
-"""Images whose labels are probably wrong, by what models say that have not seen them.
+"""Images whose labels are probably wrong, judged by models not trained on them.
 
 Source: Northcutt, Jiang & Chuang 2021, Confident learning: estimating uncertainty in
 dataset labels (arXiv:1911.00068), through cleanlab.
@@ -27,7 +27,7 @@ from hybrid_jax.extras import import_extra
 PURPOSE = "a list of probably mislabeled images"
 CSV, PNG = "mislabeled.csv", "mislabeled.png"
 NAMED, DRAWN = 10, 24  # images on the screen and in the sheet
-COLUMNS, SIDE, TEXT = 3, 136, 220  # of the sheet: images in a row, pixels
+COLUMNS, SIDE, TEXT = 3, 136, 220  # of the sheet: images in a row, widths in pixels
 COLOR = (250, 231, 211)  # behind an image
 
 
@@ -35,10 +35,10 @@ class Suspect(NamedTuple):
     """An image whose label is probably wrong.
 
     Attributes:
-      row: of the image in the predictions.
+      row: row of the image in the predictions.
       label: its label.
-      likelier: the class that the model takes it for.
-      label_probability, likelier_probability: of these two.
+      likelier: its likeliest class.
+      label_probability, likelier_probability: predicted probabilities of these two.
       score: half of 1 plus the difference of the two: 0 if the model is certain that
         the label is wrong, 0.5 if it cannot tell.
     """
@@ -71,7 +71,7 @@ def find(
         raise UserError("all labels are the same, so that none stands out as wrong")
     probabilities, labels = predictions.probabilities, predictions.labels
     if bad := int((~np.isfinite(probabilities)).any(1).sum()):
-        what = "prediction is no number" if bad == 1 else "predictions are no numbers"
+        what = "prediction is not finite" if bad == 1 else "predictions are not finite"
         raise UserError(f"{bad:,} {what}: train again, at a lower learning rate")
     ranked = _ranked(labels, probabilities)
     notes = []
@@ -91,13 +91,14 @@ def find(
 
 
 def _ranked(labels: np.ndarray, probabilities: np.ndarray) -> list[int]:
-    """Return rows of probably mislabeled images, by their margin.
+    """Return the rows of probably mislabeled images, by their normalized margin.
 
     Raises:
       UserError: cleanlab is not installed, or refuses the labels.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes with few images, which we name
+        # cleanlab warns of classes with few images; `find` notes those with one image.
+        warnings.simplefilter("ignore")
         cleanlab = import_extra("cleanlab.filter", extra="labels", purpose=PURPOSE)
         try:
             rows = cleanlab.find_label_issues(
@@ -117,8 +118,8 @@ def in_words(found: OutOfFold, suspects: Sequence[Suspect]) -> list[str]:
     """Return how many images are probably mislabeled, and lines on the first ones."""
     right = percent(measure(found.predictions, "accuracy"))
     lines = [
-        f"Probably mislabeled: {len(suspects):,} of {plural(len(found), 'image')} (of "
-        f"which the networks call {right} what their labels say)"
+        f"Probably mislabeled: {len(suspects):,} of {plural(len(found), 'image')} "
+        f"(the networks agree with {right} of the labels)"
     ]
     for each in suspects[:NAMED]:
         lines.append(
@@ -156,12 +157,12 @@ def write_csv(found: OutOfFold, suspects: Sequence[Suspect], path: Path) -> None
 def sheet(
     found: OutOfFold, suspects: Sequence[Suspect], images: Sequence[np.ndarray]
 ) -> Image.Image:
-    """Draw the surest of the probably mislabeled images, each with what is said of it.
+    """Draw the first suspects, each with its label, likelier class, file and fold.
 
     Args:
       found: the predictions.
-      suspects: all of them, at least one.
-      images: uint8 `[h, w, C]` of the first ones.
+      suspects: all suspects, at least one.
+      images: images of the first suspects, uint8 `[h, w, C]` each.
     """
     columns = min(COLUMNS, len(images))
     width, height = SIDE + TEXT + 2 * sheets.MARGIN, SIDE + sheets.MARGIN

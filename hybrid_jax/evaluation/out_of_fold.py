@@ -24,20 +24,20 @@ from hybrid_jax.evaluation.predictions import Predictions, average
 
 CSV = "out_of_fold.csv"
 COLUMNS = ("image", "class", "predicted", "fold", "group")
-LEAST = np.finfo(np.float64).tiny  # a probability, whose logarithm is finite
+LEAST = np.finfo(np.float64).tiny  # least probability, whose logarithm is finite
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """Hold what the runs of cross-validation say of the images that they left out.
+    """Predictions of each image by the cross-validation runs that left it out.
 
     Attributes:
       classes: names, in the order of the labels, in printable form.
-      names: of the images' files or records, in printable form.
-      folds: int `[N]`, from 1: whose runs predict an image.
+      names: names of the images' files or records, in printable form.
+      folds: the fold that left out each image, int `[N]`, from 1.
       predictions: of the images; the mean over the seeds of a fold.
-      notes: what is missing of the images of the folds, in words.
-      data_notes: which images are in no fold, and what else was found of the data.
+      notes: runs that are left out, and images not predicted exactly once, in words.
+      data_notes: notes on the data that all folds share, such as images in no fold.
     """
 
     classes: tuple[str, ...]
@@ -63,7 +63,7 @@ class OutOfFold:
 
 
 class _Images:
-    """Count images by name: those of all folds, and those that are predicted."""
+    """Names of the images of all folds, and counts of those that are predicted."""
 
     def __init__(self) -> None:
         self._expected: dict[str, None] = {}
@@ -82,12 +82,12 @@ class _Images:
 
     @property
     def data_notes(self) -> tuple[str, ...]:
-        """What is said of the data of every fold, so not of one alone."""
+        """The notes that the data of all folds share."""
         first, *others = self._notes
         return tuple(n for n in first if all(n in more for more in others))
 
     def notes(self) -> list[str]:
-        """Say which images are not predicted once."""
+        """Return notes on images that are not predicted exactly once."""
         missing = [name for name in self._expected if name not in self._predicted]
         often = [name for name, count in self._predicted.items() if count > 1]
         return [
@@ -109,11 +109,11 @@ def predict(runs: Mapping[Path, int], say: Callable[[str], None]) -> OutOfFold:
       say: prints a line.
 
     Returns:
-      The predictions; its notes name runs that cannot be opened, and images that are
-      not predicted once.
+      The predictions; the notes name runs that cannot be opened, and images that are
+      not predicted exactly once.
 
     Raises:
-      UserError: no run can be opened, or the images cannot be had any more.
+      UserError: no run can be opened with its images.
     """
     images, parts = _Images(), {}
     notes: list[str] = []
@@ -137,7 +137,7 @@ def predict(runs: Mapping[Path, int], say: Callable[[str], None]) -> OutOfFold:
 
 
 class _Fold(NamedTuple):
-    """What the runs of a fold say of the images that they left out."""
+    """Predictions of the images that one fold left out, averaged over its runs."""
 
     classes: tuple[str, ...]
     names: list[str]
@@ -150,9 +150,9 @@ def _predict_fold(
     """Return the mean over the runs of a fold; None if none of them can be opened.
 
     Args:
-      paths: of the runs.
-      images: is told which ones there are, and which are predicted.
-      notes: are added to.
+      paths: folders of the runs.
+      images: receives the images of the fold, and those that are predicted.
+      notes: receives a line for each run that cannot be opened.
     """
     members: list[Predictions] = []
     split: Split | None = None
@@ -160,7 +160,7 @@ def _predict_fold(
     for path in paths:
         try:
             run = open_run(RunFolder(path), None, {})
-            if split is None:  # the runs differ in their seed, which splits nothing
+            if split is None:  # the same split in all runs, which differ in seed alone
                 images.expect(run.splits)
                 split = run.get_split("validation")
                 classes = tuple(map(escape, run.classes))
@@ -170,7 +170,7 @@ def _predict_fold(
             continue
         members.append(Predictions(scores, split.labels, split.groups))
         del run
-        gc.collect()  # its weights, which lie in cycles
+        gc.collect()  # frees its weights, which are in reference cycles
     if split is None or not members:
         return None
     names = [escape(name) for name in split.names]
@@ -188,7 +188,7 @@ def _concatenated(parts: Sequence[Predictions]) -> Predictions:
 
 
 def write_csv(found: OutOfFold, path: Path) -> None:
-    """Write a line for each image, all of them or nothing."""
+    """Write a CSV line for each image; the file is written completely or not at all."""
     predictions, classes = found.predictions, found.classes
     groups = predictions.groups
     text = io.StringIO()
@@ -204,10 +204,11 @@ def write_csv(found: OutOfFold, path: Path) -> None:
 
 
 def read_csv(path: Path) -> OutOfFold:
-    """Read what `write_csv` has written.
+    """Read predictions that `write_csv` has written.
 
     Raises:
-      OSError, ValueError, KeyError, IndexError: it is not there, or is another file.
+      OSError, ValueError, KeyError, IndexError: the file is missing, or `write_csv`
+        has not written it.
     """
     with path.open(encoding="utf-8", newline="") as file:
         header, *lines = csv.reader(file)
@@ -231,14 +232,14 @@ def read_csv(path: Path) -> OutOfFold:
 
 
 def open_images(run_folder: Path, names: Sequence[str]) -> list[np.ndarray]:
-    """Decode a few of the images that the folds consist of, uint8 `[h, w, C]` each.
+    """Decode a few images of the folds, uint8 `[h, w, C]` each.
 
     Args:
-      run_folder: of any run of a fold.
-      names: of the images, in printable form.
+      run_folder: folder of any of the runs.
+      names: names of the images, in printable form.
 
     Raises:
-      UserError: the images cannot be had any more.
+      UserError: the images are no longer there.
     """
     splits = open_run(RunFolder(run_folder), None, {}).splits
     places = {
@@ -247,5 +248,5 @@ def open_images(run_folder: Path, names: Sequence[str]) -> list[np.ndarray]:
         for row, name in enumerate(split.names)
     }
     if gone := [name for name in names if name not in places]:
-        raise UserError(f"images are gone: {listed(gone)}")
+        raise UserError(f"the data no longer have the images {listed(gone)}")
     return [split.image(row) for split, row in (places[name] for name in names)]

@@ -1,4 +1,4 @@
-"""What a model does with each class.
+"""Recall, precision, specificity, F1 and AUC of each class.
 
 Shapes: N images, C classes.
 """
@@ -19,18 +19,19 @@ from hybrid_jax.evaluation.predictions import Predictions
 
 
 class ClassResult(NamedTuple):
-    """A class, against all others.
+    """Results of one class against all others.
 
     Attributes:
-      name: of the class.
-      support: how many images it has.
-      recall: share of its images that are called so (sensitivity).
-      precision: share of the images called so that are.
-      specificity: share of the other images that are not called so.
+      name: name of the class.
+      support: number of images of the class.
+      recall: share of its images that are predicted as the class (sensitivity).
+      precision: share of the images predicted as the class that belong to it.
+      specificity: share of the other images that are not predicted as the class.
       f1: harmonic mean of recall and precision.
-      auc: chance that an image of it has a higher probability of it than another image.
+      auc: probability that an image of the class gets a higher probability of the class
+        than an image of another class.
 
-    What has no image to be computed from has the value NaN.
+    A number that no image contributes to is NaN.
     """
 
     name: str
@@ -43,31 +44,32 @@ class ClassResult(NamedTuple):
 
 
 def per_class(predictions: Predictions, names: tuple[str, ...]) -> list[ClassResult]:
-    """Return a row for each class, with 95 % intervals.
+    """Return the results of each class, with 95 % intervals.
 
-    They are Wilson's of independent images, or bootstraps of groups where there are.
+    The intervals are Wilson's if images are independent, and bootstraps if they have
+    groups.
 
     Args:
-      predictions: of the images.
-      names: of the classes, in the order of the labels.
+      predictions: of at least one image.
+      names: names of the classes, in the order of the labels.
     """
     counts = class_counts(predictions)
     shares = _shares(counts.sum(0), np.asarray(len(predictions)))
     draws = None
     if predictions.groups is not None:
         draws = _shares(*resampled_sums(counts, predictions.groups))
-    right, support, called = np.split(counts.sum(0), 3)
+    right, support, predicted = np.split(counts.sum(0), 3)
     ranks = stats.rankdata(predictions.log_probabilities, axis=0)
     rows = []
     for i, name in enumerate(names):
-        of = (support[i], called[i], len(predictions) - support[i])
+        counted = (support[i], predicted[i], len(predictions) - support[i])
         recall, precision, specificity = (
             _estimate(share[i], images, None if draws is None else draws[k][:, i])
-            for k, (share, images) in enumerate(zip(shares, of, strict=True))
+            for k, (share, images) in enumerate(zip(shares, counted, strict=True))
         )
         own = predictions.labels == i
         auc = _auc(ranks[:, i], own)
-        f1 = _quotient(2 * right[i], support[i] + called[i])
+        f1 = _quotient(2 * right[i], support[i] + predicted[i])
         rows.append(
             ClassResult(name, int(support[i]), recall, precision, specificity, f1, auc)
         )
@@ -75,17 +77,17 @@ def per_class(predictions: Predictions, names: tuple[str, ...]) -> list[ClassRes
 
 
 def _shares(counts: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return recall, precision and specificity `[..., C]`; NaN of nothing.
+    """Return recall, precision and specificity `[..., C]`; NaN without images.
 
     Args:
-      counts: `[..., 3 C]`, of `class_counts`.
-      images: `[...]`, how many there are.
+      counts: `[..., 3 C]`, sums of `class_counts` over images.
+      images: `[...]`, numbers of images.
     """
-    right, support, called = np.split(counts, 3, axis=-1)
+    right, support, predicted = np.split(counts, 3, axis=-1)
     others = np.asarray(images)[..., None] - support
     with np.errstate(invalid="ignore", divide="ignore"):
-        kept = others - (called - right)
-        return right / support, right / called, kept / others
+        kept = others - (predicted - right)
+        return right / support, right / predicted, kept / others
 
 
 def _estimate(share: float, images: float, draws: np.ndarray | None) -> Estimate:
@@ -101,7 +103,7 @@ def _quotient(numerator: float, denominator: float) -> float:
 
 
 def _auc(ranks: np.ndarray, is_own: np.ndarray) -> float:
-    """Return the area under the ROC curve, from the ranks `[N]` (Mann & Whitney 1947).
+    """Return the area under the ROC curve from ranks `[N]` (Mann & Whitney 1947).
 
     Ties count half.
     """

@@ -1,7 +1,7 @@
 """Judge prediction sets: how often they hold the true class, and how large they are.
 
-One draw of n validation images makes sets whose coverage differs from what was asked
-for by about `sqrt(coverage (1 - coverage) / n)`: the promise is about many draws.
+The coverage that a user asks for holds on average over many draws of n validation
+images. The sets of one draw miss it by about `sqrt(coverage (1 - coverage) / n)`.
 """
 
 from typing import NamedTuple
@@ -18,12 +18,12 @@ from hybrid_jax.evaluation.predictions import Predictions
 
 
 class SetQuality(NamedTuple):
-    """Hold what prediction sets are worth on labeled images.
+    """Coverage and size of prediction sets on labeled images.
 
     Attributes:
-      asked: the coverage that they were made for.
+      asked: the coverage that the sets were made for.
       coverage: the share of images whose set holds the true class.
-      size: classes in a set, on average.
+      size: mean number of classes in a set.
     """
 
     asked: float
@@ -34,12 +34,12 @@ class SetQuality(NamedTuple):
 def judge_sets(
     predictions: Predictions, included: np.ndarray, asked: float
 ) -> SetQuality:
-    """Return the coverage and the mean size of sets, with 95 % intervals.
+    """Return the coverage and the mean size of prediction sets, with 95 % intervals.
 
     Args:
       predictions: of at least one image.
-      included: which classes are in the set of each image, bool `[N, C]`.
-      asked: the coverage that they were made for.
+      included: whether each class is in the set of each image, bool `[N, C]`.
+      asked: the coverage that the sets were made for.
     """
     holds = included[np.arange(len(predictions)), predictions.labels]
     columns = np.stack([holds, included.sum(1)], axis=1)

@@ -1,4 +1,4 @@
-"""What models say about images whose classes are known.
+"""Predictions of labeled images, of one model or of an ensemble.
 
 Shapes: N images, C classes.
 """
@@ -13,13 +13,13 @@ from scipy.special import log_softmax, logsumexp
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictions:
-    """Hold log probabilities of labeled images.
+    """Log probabilities of labeled images.
 
     Attributes:
       log_probabilities: float64 `[N, C]`, natural logarithms.
       labels: int `[N]`.
-      groups: `[N]`, images of equal groups (a patient, a slide) depend on each other;
-        None where each image stands alone.
+      groups: group of each image, `[N]`, such as its patient or slide; images of one
+        group are not independent. None where all images are independent.
     """
 
     log_probabilities: np.ndarray
@@ -41,23 +41,23 @@ class Predictions:
 
     @functools.cached_property
     def predicted(self) -> np.ndarray:
-        """The likeliest classes, int `[N]`."""
+        """The likeliest class of each image, int `[N]`."""
         return self.log_probabilities.argmax(1)
 
     @functools.cached_property
     def confidence(self) -> np.ndarray:
-        """The probabilities of the likeliest classes, `[N]`."""
+        """The probability of each image's likeliest class, `[N]`."""
         return self.probabilities.max(1)
 
     @functools.cached_property
     def correct(self) -> np.ndarray:
-        """Whether the likeliest class is the right one, bool `[N]`."""
+        """Whether the likeliest class is the label, bool `[N]`."""
         return self.predicted == self.labels
 
     def scaled(self, temperature: float) -> "Predictions":
         """Return predictions whose log probabilities are divided by a temperature.
 
-        Above 1 they are less sure. The likeliest classes stay.
+        A temperature above 1 lowers the confidence. The likeliest classes stay.
 
         Source: Guo et al. 2017, On calibration of modern neural networks.
         """
@@ -66,7 +66,7 @@ class Predictions:
 
 
 def average(members: Sequence[Predictions]) -> Predictions:
-    """Return an ensemble: the mean of the members' probabilities.
+    """Return the predictions of an ensemble: the mean of its members' probabilities.
 
     Args:
       members: predictions of the same images, at least one.
@@ -77,7 +77,7 @@ def average(members: Sequence[Predictions]) -> Predictions:
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
-    """Return how many images of each class (row) are called each class (column)."""
+    """Return numbers of images by label (row) and predicted class (column)."""
     classes = predictions.classes
     pairs = predictions.labels * classes + predictions.predicted
     counts = np.bincount(pairs, minlength=classes**2)

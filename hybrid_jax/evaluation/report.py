@@ -1,4 +1,4 @@
-"""An evaluation on the screen, and as JSON, tables and figures in a folder."""
+"""Show an evaluation on the screen; write it as JSON, tables and figures."""
 
 import csv
 import io
@@ -29,14 +29,15 @@ if typing.TYPE_CHECKING:
     from hybrid_jax.evaluation.evaluate import Evaluation
 
 CALIBRATED = ("nll", "brier", "ece")  # measures that a temperature changes
-SHOWN_CLASSES = 20  # on the screen; the table has all
+SHOWN_CLASSES = 20  # on the screen; classes.csv has all
 
 
 def check_folder(output: str) -> None:
     """Refuse a folder that cannot be written, before anything is computed.
 
     Raises:
-      UserError: it is a remote path, a file, or holds files; or its parent is missing.
+      UserError: the folder is a remote path, a file, or not empty; or its parent is
+        missing.
     """
     check_local("--output", output)
     path = expand_user(output)
@@ -53,13 +54,13 @@ def check_folder(output: str) -> None:
 
 
 def count_groups(predictions: Predictions) -> int | None:
-    """Return how many groups there are; None where images stand alone."""
+    """Return the number of groups; None where images have no groups."""
     groups = predictions.groups
     return None if groups is None else len({*groups.tolist()})
 
 
 def show(found: "Evaluation", console: Reporter) -> None:
-    """Print measures with intervals, what a temperature changes, and the classes."""
+    """Print the measures with intervals, coverage at low risk, and each class."""
     console.print(_measure_table(found))
     if groups := count_groups(found.predictions):
         console.say(f"The intervals are those of {plural(groups, 'group')} of images")
@@ -68,14 +69,14 @@ def show(found: "Evaluation", console: Reporter) -> None:
         coverage, confidence = curve.answered(risk)
         if confidence is not None:
             console.say(
-                f"At most {100 * risk:g} % errors: {percent(coverage)} of the images, "
-                f"those with a confidence of {confidence:.3f} or more"
+                f"For at most {100 * risk:g} % errors, answer {percent(coverage)} of "
+                f"the images: those with a confidence of {confidence:.3f} or more"
             )
     if found.sets:
         console.say(_sets_in_words(found.sets))
     if found.comparison:
         name, comparison = found.comparison
-        console.say(f"Accuracy less that of {name}: {compared(comparison)}")
+        console.say(f"Accuracy minus that of {name}: {compared(comparison)}")
     console.print(_class_table(found))
 
 
@@ -89,7 +90,7 @@ def _sets_in_words(sets: SetQuality) -> str:
 
 
 def _measure_table(found: "Evaluation") -> "Table":
-    """Return a row for each measure: value, interval, and at the temperature."""
+    """Return a table of measures: value, interval, and value at the temperature."""
     from rich.table import Table
 
     table = Table(title=escape(found.title), title_justify="left")
@@ -109,7 +110,7 @@ def _measure_table(found: "Evaluation") -> "Table":
 
 
 def interval(name: str, value: Estimate) -> str:
-    """Return an interval, such as `96.90 to 97.68`; empty where there is none."""
+    """Return an interval in words, such as `96.90 to 97.68`; empty without one."""
     if value.low is None or value.high is None:
         return ""
     ends = (number(name, end).removesuffix(" %") for end in (value.low, value.high))
@@ -121,8 +122,9 @@ def compared(comparison: Comparison) -> str:
     numbers = (comparison.difference, comparison.low, comparison.high)
     difference, low, high = (f"{100 * number:+.2f}" for number in numbers)
     return (
-        f"{difference} points ({low} to {high}); right alone {comparison.first_only:,} "
-        f"and {comparison.second_only:,} times, McNemar p = {comparison.p_value:.3g}"
+        f"{difference} points ({low} to {high}); this one alone is right on "
+        f"{plural(comparison.first_only, 'image')}, the other alone on "
+        f"{comparison.second_only:,}, McNemar p = {comparison.p_value:.3g}"
     )
 
 
@@ -150,7 +152,7 @@ def write(found: "Evaluation", folder: Path) -> None:
 
 
 def as_json(found: "Evaluation") -> dict[str, Any]:
-    """Return all that is known but for single images; NaN becomes null."""
+    """Return the evaluation, without single images, fit for JSON; NaN becomes None."""
     predictions = found.predictions
     curve = selective.risk_coverage(predictions)
     about: dict[str, Any] = {
@@ -193,7 +195,7 @@ def as_json(found: "Evaluation") -> dict[str, Any]:
 
 
 def number(name: str, value: float) -> str:
-    """Return a value of a measure, a row of `MEASURES`, as tables show it."""
+    """Return a value as tables show it; `name` is a row of `MEASURES`."""
     return percent(value) if MEASURES[name].is_share else f"{value:.4f}"
 
 
@@ -202,7 +204,7 @@ def _is_estimate(value: Any) -> bool:
 
 
 def _without_nan(value: Any) -> Any:
-    """Replace NaN, which JSON has not, by None."""
+    """Replace NaN, which JSON lacks, with None."""
     if isinstance(value, dict):
         return {name: _without_nan(inside) for name, inside in value.items()}
     if isinstance(value, (list, tuple)):
@@ -211,7 +213,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _class_table(found: "Evaluation") -> "Table":
-    """Return the classes as a table; of many, those that are found least."""
+    """Return a table of the classes; of many classes, those of least recall."""
     from rich.table import Table
 
     rows = found.per_class
@@ -236,7 +238,7 @@ def _class_table(found: "Evaluation") -> "Table":
 
 
 def share(value: float) -> str:
-    """Return a share in percent; `-` for one that there is none of."""
+    """Return a share in percent; `-` for NaN."""
     return "-" if math.isnan(value) else percent(value)
 
 

@@ -1,4 +1,4 @@
-"""Risk against coverage: the errors that are left if the least sure go unanswered.
+"""Risk against coverage: errors that remain if a model answers only where it is sure.
 
 Source: El-Yaniv & Wiener 2010, On the foundations of noise-free selective
 classification; Geifman et al. 2019 for the area under the curve.
@@ -10,16 +10,16 @@ import numpy as np
 
 from hybrid_jax.evaluation.predictions import Predictions
 
-RISKS = (0.01, 0.02, 0.05, 0.1)  # shares of errors that a user may want
+RISKS = (0.01, 0.02, 0.05, 0.1)  # shares of errors that users may accept
 
 
 class RiskCoverage(NamedTuple):
-    """A curve; the images are taken from the surest one on.
+    """A risk-coverage curve of `n` points, from the surest images to all images.
 
     Attributes:
       coverage: shares of the images that are answered, rising to 1, `[n]`.
-      risk: shares of errors among these, `[n]`.
-      confidence: the least confidence among these, `[n]`.
+      risk: shares of errors among the answered images, `[n]`.
+      confidence: the least confidence among the answered images, `[n]`.
     """
 
     coverage: np.ndarray
@@ -33,9 +33,9 @@ class RiskCoverage(NamedTuple):
         return float((steps * self.risk).sum())
 
     def answered(self, risk: float) -> tuple[float, float | None]:
-        """Return the largest coverage with at most such a risk, and its confidence.
+        """Return the largest coverage of at most this risk, and its least confidence.
 
-        It is 0, and no confidence, where even the surest answers have a higher risk.
+        The result is `(0, None)` where even the surest answers have a higher risk.
         """
         rows = np.flatnonzero(self.risk <= risk)
         if not len(rows):
@@ -44,7 +44,7 @@ class RiskCoverage(NamedTuple):
 
 
 def risk_coverage(predictions: Predictions) -> RiskCoverage:
-    """Return the curve. Images of equal confidence are answered together."""
+    """Return the risk-coverage curve; images of equal confidence share a point."""
     order = np.argsort(-predictions.confidence, kind="stable")
     confidence = predictions.confidence[order]
     answered = np.arange(1, len(order) + 1)

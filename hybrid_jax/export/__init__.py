@@ -1,6 +1,6 @@
-"""Trained networks in files that other programs run, without this package.
+"""Export trained networks to files that other programs run without this package.
 
-`program.py` is what is exported, `about.py` is what is said of it, and each format has
-a file, which writes and reads it. `FORMATS` in `formats.py` lists them. `export.py`
-writes one, and `check.py` compares what it reads back with the run itself.
+`program.py` has the program that is exported, `about.py` its description, and each
+format a file that writes and reads it. `FORMATS` in `formats.py` lists the formats.
+`export.py` writes one, and `check.py` compares the file with the run itself.
 """

@@ -1,4 +1,4 @@
-"""What is said of an exported program: its classes, images, source and metrics."""
+"""Describe an exported program: its classes, images, source and metrics."""
 
 import importlib.metadata
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from hybrid_jax.engine.run import Run
 from hybrid_jax.export.program import input_shape
 
-# How an image file of another size comes to a height h and a width w, by the row of
+# How an image of another size is resized to height h and width w, by the row of
 # `image_io.FITS`: in words, and as an expression of Pillow.
 FITS = {
     "crop": (
@@ -30,7 +30,7 @@ def describe(run: Run, temperature: float) -> dict[str, Any]:
 
     Args:
       run: the run.
-      temperature: by which the program divides logits.
+      temperature: number by which the program divides log probabilities.
     """
     return {
         "input": "images: uint8 [N, height, width, channels], levels 0 to 255",
@@ -79,7 +79,7 @@ def _images(run: Run) -> dict[str, Any]:
 def tested(run: Run) -> dict[str, Any] | None:
     """Return the metrics of the exported checkpoint, and which split chose it.
 
-    None where the run has not ended, or another checkpoint of it was tested.
+    Returns None if the run has not ended, or if another checkpoint was tested.
     """
     results = run.results or {}
     if results.get("checkpoint") != run.checkpoint:
@@ -104,4 +104,4 @@ def chosen_by(results: dict[str, Any]) -> str:
         return "the best on validation"
     if "validation" in results:
         return "the last of training"
-    return "the last of training, no validation split chose"
+    return "the last of training, since there was no validation split"

@@ -1,4 +1,4 @@
-"""Compare what was exported with the run itself."""
+"""Compare an exported network with the run itself."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,16 +17,16 @@ from hybrid_jax.export.program import (
     input_shape,
 )
 
-# Of probabilities; what two orders of summation in float32 make is a tenth of it.
+# Of probabilities. Another order of summation in float32 changes them by a tenth of it.
 TOLERANCE = 1e-5
-COUNT = 8
+COUNT = 8  # images
 
 
 class Reader(NamedTuple):
-    """Hold what was exported, as another program reads it.
+    """An exported network, as another program reads it.
 
     Attributes:
-      name: of the program.
+      name: name of the other program.
       predict: maps images uint8 `[n, h, w, C]` to probabilities float32 `[n, classes]`.
     """
 
@@ -35,12 +35,12 @@ class Reader(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """Hold images and the run's own probabilities of them.
+    """Images, and the run's own probabilities for them.
 
     Attributes:
       images: uint8 `[n, h, w, C]`.
       probabilities: float32 `[n, classes]`, computed in float32.
-      source: of the images, in words.
+      source: where the images are from, in words.
     """
 
     images: np.ndarray
@@ -49,11 +49,13 @@ class Expected(NamedTuple):
 
 
 def expect(run: Run, temperature: float = 1.0) -> Expected:
-    """Return images, and what the run says of them, before anything is exported.
+    """Return images, and the run's own probabilities to compare an export with.
+
+    Call it before the export.
 
     Args:
       run: the run.
-      temperature: by which log probabilities are divided.
+      temperature: divides log probabilities.
     """
     images, source = _choose_images(run)
     with full_precision():
@@ -62,16 +64,17 @@ def expect(run: Run, temperature: float = 1.0) -> Expected:
 
 
 def largest_difference(expected: Expected, reader: Reader) -> float:
-    """Return how far an exported program's probabilities are from the run's.
+    """Return the largest difference between exported and own probabilities.
 
-    It is called with all images, and with the first alone.
+    The reader predicts all images together, and then the first image alone.
 
     Args:
       expected: images and the run's probabilities.
-      reader: of the exported program.
+      reader: predicts with the exported network.
 
     Raises:
-      UserError: it is further than `TOLERANCE`, or gives other shapes.
+      UserError: the difference exceeds `TOLERANCE`, or probabilities have another
+        shape.
     """
     worst = 0.0
     for count in (len(expected.images), 1):
@@ -79,21 +82,22 @@ def largest_difference(expected: Expected, reader: Reader) -> float:
         found = np.asarray(reader.predict(expected.images[:count]))
         if found.shape != own.shape:
             raise UserError(
-                f"what was exported gives {found.shape} for {plural(count, 'image')} "
-                f"in {reader.name} instead of {own.shape}: nothing was kept"
+                f"in {reader.name}, the exported network returns shape {found.shape} "
+                f"for {plural(count, 'image')} instead of {own.shape}: nothing was kept"
             )
         difference = np.abs(found.astype(np.float64) - own)
         worst = max(worst, float(np.nan_to_num(difference, nan=np.inf).max()))
     if worst > TOLERANCE:
         raise UserError(
-            f"what was exported differs from the run by {worst:.1e} in a probability "
-            f"in {reader.name}, and {TOLERANCE:.0e} is allowed: nothing was kept"
+            f"in {reader.name}, the exported network differs from the run by "
+            f"{worst:.1e} in a probability; {TOLERANCE:.0e} is allowed: nothing was "
+            "kept"
         )
     return worst
 
 
 def _choose_images(run: Run) -> tuple[np.ndarray, str]:
-    """Return some images of the run's data, or random ones, and what they are."""
+    """Return a few images of the run's data, or random ones, and their source."""
     shape, reason = input_shape(run), "its data are not on this machine"
     try:
         if run.config.data.name == IN_MEMORY:
@@ -110,7 +114,7 @@ def _choose_images(run: Run) -> tuple[np.ndarray, str]:
 
 
 def _real_images(run: Run) -> tuple[np.ndarray, str]:
-    """Return images of the run's data in the form of its program, and their split."""
+    """Return images of the run's data, as its program takes them, and their split."""
     source = data.open_source(run.config.data)
     split = "test" if "test" in source.splits else source.splits[0]
     found = source.images(split)

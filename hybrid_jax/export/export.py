@@ -1,4 +1,4 @@
-"""Export a run to a file or folder, checked before it takes its name."""
+"""Export a run to a file or folder, which gets its name once it is checked."""
 
 import contextlib
 import os
@@ -27,18 +27,19 @@ def export_run(
 
     Args:
       workdir: the run's folder; nothing is written to it.
-      format: row of `FORMATS`.
+      format: name of a row of `FORMATS`.
       output: file or folder to write, which does not exist yet.
-      checkpoint: which weights, see `load_run`; None is the tested ones.
-      calibrated: divide log probabilities by the temperature that validation chose.
+      checkpoint: which weights, see `load_run`; None takes the tested ones.
+      calibrated: divide log probabilities by the temperature that was fitted on
+        validation images.
 
     Returns:
-      What was done, in words.
+      Lines of text: notes, what was written, and its difference to the run.
 
     Raises:
-      UserError: there is no such run, format, place or temperature, a package is
-        missing, the format lacks a part of the network, or what was written gives other
-        probabilities than the run.
+      UserError: there is no such run, format, place or temperature; a package is
+        missing; the format lacks a part of the network; or the exported network gives
+        other probabilities than the run.
     """
     check_local("--output", os.fspath(output))
     row, target = find_format(format), expand_user(output)
@@ -70,7 +71,7 @@ def _dtype_note(run: Run) -> list[str]:
     return (
         []
         if dtype == "float32"
-        else [f"the run computes in {dtype}, what is exported in float32"]
+        else [f"the run computes in {dtype}, the exported network in float32"]
     )
 
 
@@ -97,7 +98,7 @@ def _check_absent(target: Path) -> None:
 
 @contextlib.contextmanager
 def _scratch_folder(target: Path) -> Iterator[Path]:
-    """Make a folder beside a target, where it can be written and then renamed.
+    """Make a folder beside the target, to write the target in before it is renamed.
 
     Raises:
       UserError: the target's folder cannot be written to.

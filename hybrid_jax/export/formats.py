@@ -15,10 +15,10 @@ class Format(NamedTuple):
 
     Attributes:
       write: writes a run to a path that does not exist, with a temperature.
-      load: reads what was written as others would; the run tells how images come to a
-        network that is written without its program.
-      suffix: of the file that is written; empty where it is a folder.
-      require: refuses to begin where a package is missing.
+      load: returns a reader of the path, as another program reads it. A format that
+        holds a network alone takes the preparation of images from the run.
+      suffix: suffix of the file that is written; empty for a folder.
+      require: raises a UserError if a package is missing.
     """
 
     write: Callable[[Run, Path, float], None]
@@ -38,11 +38,11 @@ def find_format(name: str) -> Format:
     """Return a format by its name.
 
     Raises:
-      UserError: there is none; names a similar one.
+      UserError: there is no such format; names a similar one.
     """
     if name not in FORMATS:
         raise UserError(
-            f"--format={name} is no format{closest(name, FORMATS)}: there are "
+            f"--format={name} is not known{closest(name, FORMATS)}: take "
             f"{', '.join(FORMATS)}"
         )
     return FORMATS[name]

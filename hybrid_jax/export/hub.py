@@ -1,7 +1,7 @@
 """Write a network as a folder that timm loads, `timm.create_model("local-dir:…")`.
 
 Such a folder can be uploaded to the Hugging Face Hub as it is. `Classifier` reads it
-too: `ABOUT` is for that.
+too, by its file `ABOUT`.
 """
 
 from collections.abc import Callable
@@ -48,8 +48,8 @@ def write(run: Run, folder: Path, temperature: float) -> None:
     """
     if temperature != 1 and run.config.loss.name != "softmax":
         raise UserError(
-            f"a temperature of the loss {run.config.loss.name} is not that of the "
-            "logits, which is all that timm's classifier can have: leave --calibrated "
+            f"with the loss {run.config.loss.name}, a temperature does not divide the "
+            "logits, and timm's classifier can do nothing else: leave --calibrated "
             "out, or give --format=onnx or --format=stablehlo"
         )
     config = _config(run)
@@ -64,7 +64,7 @@ def write(run: Run, folder: Path, temperature: float) -> None:
 
 
 def _public_config(run: Run) -> dict[str, Any]:
-    """Return the config as a folder keeps it, without paths of this machine."""
+    """Return the config to publish: without the folders of paths on this machine."""
     names = ("data.path", "data.dir", "init_from")
     flat = run.config.flat()
     bare = {name: Path(flat[name]).name for name in names if flat[name]}
@@ -79,7 +79,7 @@ def _labels(run: Run) -> dict[str, Any]:
 
 
 def load(folder: Path, run: Run) -> Reader:
-    """Return the network of a folder: as timm loads it, or, without timm, as we do."""
+    """Return a reader of the network in a folder: timm, or hybrid_jax without timm."""
     config = read_json(folder / CONFIG)["pretrained_cfg"]
     mean, std = jnp.array(config["mean"]), jnp.array(config["std"])
     size, loss = run.network.image_size, LOSSES[run.network.loss.name]
@@ -100,7 +100,7 @@ def _config(run: Run) -> dict[str, Any]:
     architecture, arguments = _timm_arguments(run)
     height, width = run.network.image_size
     is_vit = isinstance(run.model, ViT)
-    # Else images are resized once more on their way to the network, bilinearly.
+    # Otherwise hybrid_jax resizes images once more before the network, bilinearly.
     stays = run.form.target is None and run.form.size == (height, width)
     mean, std = (
         np.asarray(x, float) / 255 for x in (run.network.mean, run.network.std)
@@ -127,7 +127,7 @@ def _config(run: Run) -> dict[str, Any]:
 
 
 def _timm_arguments(run: Run) -> tuple[str, dict[str, Any]]:
-    """Return timm's name of a network that computes the same logits, and arguments.
+    """Return the name and arguments of timm's network that computes the same logits.
 
     Raises:
       UserError: timm has none.
@@ -153,7 +153,7 @@ def _timm_arguments(run: Run) -> tuple[str, dict[str, Any]]:
 
 
 def _divide_logits(state: Arrays, classifier: str, temperature: float) -> Arrays:
-    """Return a state dict whose logits are divided by the temperature."""
+    """Return a state dict whose classifier divides the logits by the temperature."""
     scaled = {
         name: (state[name] / temperature).astype(state[name].dtype)
         for name in (f"{classifier}.weight", f"{classifier}.bias")
@@ -166,7 +166,7 @@ def _in_timm(folder: Path) -> Callable[[np.ndarray], np.ndarray] | None:
     try:
         import timm
         import torch
-    except (ImportError, RuntimeError):  # the latter of a torchvision for other torch
+    except (ImportError, RuntimeError):  # RuntimeError: torchvision is for other torch
         return None
     network = timm.create_model(f"local-dir:{library_path(folder)}", pretrained=True)
     network = network.eval()

@@ -42,12 +42,12 @@ print(names[probabilities.argmax()], probabilities.max())
 
 
 def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
-    """Return the card, Markdown.
+    """Return the model card as Markdown.
 
     Args:
       run: the run.
       config: content of timm's `config.json`.
-      temperature: by which logits are divided.
+      temperature: divides the logits.
     """
     height, width = run.network.image_size
     data, gray = escape(run.config.data.title), run.form.channels == 1
@@ -62,7 +62,7 @@ def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
         "## Data\n",
         f"Trained on {data}. Images are {'gray' if gray else 'RGB'}, "
         f"{height}x{width} px (height x width); "
-        f"one of another size is brought to it so (`{run.form.fit}`): "
+        f"images of another size are converted as follows (`{run.form.fit}`): "
         f"{FITS[run.form.fit][0]}.\n",
         "Classes: " + ", ".join(map(_code, run.classes)) + ".\n",
         "## Limits\n",
@@ -90,7 +90,7 @@ def _metrics_table(run: Run) -> str:
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     chosen = f"The checkpoint is {results['chosen_by']}."
     if "test" not in results:
-        chosen += " It was tested on no images that it was not chosen by."
+        chosen += " It was not tested on a test split."
     return f"{chosen}\n\n{table}\n"
 
 
@@ -102,16 +102,16 @@ def _number(value: Any, row: Any) -> str:
 
 def _limits(run: Run, temperature: float) -> str:
     lines = [
-        f"It knows {len(run.classes)} classes and no other: an image of none of them "
+        f"It knows only these {len(run.classes)} classes: an image of anything else "
         "gets one of their names, perhaps with a high probability.",
         "The metrics hold for images like those of the data above; from another "
         "camera, place or time they may be lower.",
         "Its probabilities are not calibrated."
         if temperature == 1
-        else f"Logits are divided by a temperature of {temperature:g}, which is part "
-        "of the classifier's weights.",
-        "timm resizes images a little differently than hybrid_jax: probabilities of "
-        "images that have the size already are the same to 1e-5.",
+        else f"Logits are divided by a temperature of {temperature:g}; the weights of "
+        "the classifier include the division.",
+        "timm resizes images slightly differently from hybrid_jax. Probabilities of "
+        "images that already have the right size agree to 1e-5.",
     ]
     if run.config.dtype == "bfloat16":
         lines.append("It was trained in bfloat16, and these weights are float32.")

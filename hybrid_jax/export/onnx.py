@@ -20,15 +20,15 @@ from hybrid_jax.export.check import Reader
 from hybrid_jax.export.program import Program, create_program, plain_operations
 from hybrid_jax.extras import import_extra
 
-OPSET = 18  # of onnxruntime 1.14, of 2023, and later
+OPSET = 18  # onnxruntime runs it since version 1.14 (2023)
 PACKAGES = ("jax2onnx", "onnx", "onnxruntime")
 
 
 def require() -> None:
-    """Refuse to begin where a package is missing.
+    """Check that the packages for ONNX are installed.
 
     Raises:
-      UserError: names the extra that installs it.
+      UserError: a package is missing; names the extra that installs it.
     """
     for name in PACKAGES:
         if importlib.util.find_spec(name) is None:  # jax2onnx takes long to import
@@ -36,7 +36,7 @@ def require() -> None:
 
 
 def write(run: Run, path: Path, temperature: float) -> None:
-    """Write a file with the program, and what is to be known of it as metadata.
+    """Write a file with the program, and its description as metadata.
 
     Raises:
       UserError: the program cannot be converted.
@@ -52,7 +52,7 @@ def write(run: Run, path: Path, temperature: float) -> None:
 
 
 def load(path: Path, run: Run) -> Reader:
-    """Return the program of a file."""
+    """Return a reader of the program in a file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -65,9 +65,9 @@ def load(path: Path, run: Run) -> Reader:
 
 
 def _convert_apart(program: Program, path: Path, texts: dict[str, str]) -> str:
-    """Convert a program in a process of its own; return why it failed, or nothing.
+    """Convert a program in a process of its own; return an error, or an empty text.
 
-    After a conversion, a process can compile the same network no more.
+    After a conversion, a process can no longer compile the same network.
     """
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
@@ -89,7 +89,7 @@ def _convert_apart(program: Program, path: Path, texts: dict[str, str]) -> str:
 def _convert_and_tell(
     program: Program, path: Path, texts: dict[str, str], sender: Connection
 ) -> None:
-    """Convert a program; send why it failed, or nothing."""
+    """Convert a program; send an error, or an empty text."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     jax.config.update("jax_platforms", "cpu")  # other devices are in use
     try:

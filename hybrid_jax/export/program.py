@@ -1,4 +1,7 @@
-"""The program that is exported: from uint8 images to probabilities."""
+"""The program that is exported: from uint8 images to probabilities.
+
+Shapes: N images of height h, width w and C channels; the network takes `[N, H, W, C]`.
+"""
 
 import contextlib
 import math
@@ -18,17 +21,17 @@ from hybrid_jax.training.step import Network, compute_logits
 
 @dataclass(frozen=True)
 class Program:
-    """Compute probabilities of uint8 images: resize, normalize, apply the network.
+    """A function from uint8 images to probabilities: resize, normalize, apply, softmax.
 
-    It can be pickled, to be exported by another process.
+    It can be pickled, so that another process can export it.
 
     Attributes:
-      network: in float32.
-      variables: of the network, float32 arrays by path.
+      network: the network, in float32.
+      variables: variables of the network, float32 arrays by path.
       shape: `(h, w, C)` of the images.
-      temperature: by which log probabilities are divided.
-      resizing: matrices `[H, h]` and `[W, w]` that bring images to the network's size;
-        None where they have it.
+      temperature: divides log probabilities.
+      resizing: matrices `[H, h]` and `[W, w]` that resize images to the network's size;
+        None where they have that size.
     """
 
     network: Network
@@ -40,7 +43,7 @@ class Program:
     def __call__(self, images: jax.Array) -> jax.Array:
         """Map images uint8 `[N, h, w, C]` to probabilities float32 `[N, classes]`."""
         if self.resizing is not None:
-            # `jax.image.resize` as products, which every format has for any N.
+            # `jax.image.resize` as matrix products: every format has these for any N.
             rows, columns = self.resizing
             images = jnp.einsum("nhwc,Hh->nHwc", images.astype(jnp.float32), rows)
             images = jnp.einsum("nHwc,Ww->nHWc", images, columns)
@@ -53,14 +56,16 @@ def create_program(run: Run, temperature: float = 1.0) -> Program:
     """Return the program of a run.
 
     Args:
-      run: the run; one of bfloat16 computes in float32 here.
-      temperature: by which log probabilities are divided, more than 0.
+      run: the run; a run in bfloat16 computes in float32 here.
+      temperature: divides log probabilities, more than 0.
 
     Raises:
-      UserError: the temperature is no such number.
+      UserError: the temperature is not a finite number above 0.
     """
     if not (math.isfinite(temperature) and temperature > 0):
-        raise UserError(f"a temperature of {temperature} is not allowed: more than 0")
+        raise UserError(
+            f"a temperature of {temperature} is not allowed: give one above 0"
+        )
     network = in_float32(run).network
     shape = input_shape(run)
     resizing = None
@@ -80,7 +85,7 @@ def create_program(run: Run, temperature: float = 1.0) -> Program:
 
 
 def in_float32(run: Run) -> Run:
-    """Return a run whose network computes in float32, block by block."""
+    """Return a run whose network computes in float32, without scanning over blocks."""
     model = run.model.clone(dtype=jnp.dtype(jnp.float32), scan="off")
     return Run(
         config=run.config,
@@ -98,8 +103,8 @@ def in_float32(run: Run) -> Run:
 def input_shape(run: Run) -> tuple[int, int, int]:
     """Return `(h, w, C)` of the images that a run's program takes.
 
-    It is the size of the data set's images, or, where those had several sizes or
-    another shape, that of the network's input.
+    The height and width are those of the data set's images; or those of the network's
+    input, if the images had several sizes or another shape.
     """
     height, width = run.form.target or run.form.size
     return height, width, run.form.channels
@@ -107,17 +112,17 @@ def input_shape(run: Run) -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def plain_operations() -> Iterator[None]:
-    """Trace operations that every platform and format has, in full precision.
+    """Trace the enclosed code with operations that every platform and format has.
 
-    Accelerators would otherwise multiply in TF32 or bfloat16, and say other
-    probabilities than the CPU.
+    Products are in full precision: accelerators would otherwise multiply in TF32 or
+    bfloat16, and give other probabilities than a CPU.
     """
     with reference_implementations(), full_precision():
         yield
 
 
 def full_precision() -> contextlib.AbstractContextManager:
-    """Trace products of float32 that keep float32, on every platform."""
+    """Trace the enclosed products of float32 in float32, on every platform."""
     context: contextlib.AbstractContextManager = jax.default_matmul_precision("highest")
     return context
 

@@ -1,4 +1,4 @@
-"""Write a program as StableHLO, which jax alone runs on CPUs, GPUs and TPUs."""
+"""Write a program as StableHLO, which needs only jax to run on CPUs, GPUs and TPUs."""
 
 import datetime
 from pathlib import Path
@@ -17,19 +17,19 @@ from hybrid_jax.export.program import create_program, plain_operations
 
 PROGRAM, ABOUT = "model.stablehlo", "model.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
-# How long later versions of jax are promised to read what one has written:
+# How long jax promises that later versions read what a version has written:
 # https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees
 READABLE = datetime.timedelta(days=182)
 
 
 def write(run: Run, folder: Path, temperature: float) -> None:
-    """Write a folder with the program and what is to be known of it."""
+    """Write a folder with the program and its description."""
     program = create_program(run, temperature)
     (batch,) = jax.export.symbolic_shape("N")
     images = jax.ShapeDtypeStruct((batch, *program.shape), jnp.uint8)
     with plain_operations():
         exported = jax.export.export(
-            # As a function of its own, whose name the program takes.
+            # The program takes its name from a function.
             jax.jit(lambda images: program(images)),
             platforms=PLATFORMS,
         )(images)
@@ -39,7 +39,7 @@ def write(run: Run, folder: Path, temperature: float) -> None:
 
 
 def load(folder: Path, run: Run) -> Reader:
-    """Return the program of a folder."""
+    """Return a reader of the program in a folder."""
     content = bytearray((folder / PROGRAM).read_bytes())
     program = jax.export.deserialize(content)
     return Reader("jax", lambda images: np.asarray(program.call(images)))

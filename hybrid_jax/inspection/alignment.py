@@ -1,4 +1,4 @@
-"""Alignment of two images, and their similarity where they overlap.
+"""Align two images, and measure their similarity where they overlap.
 
 A point `u` of an image, from -0.5 to 0.5 of its side, lies in the other image at
 `exp(s) u + t`. The shift `t` and the zoom `s` are found by Gauss-Newton steps on the
@@ -25,7 +25,7 @@ DETAILS = 2 / 3  # weight of details in a similarity; shapes have the rest
 MAX_SHIFT, MAX_ZOOM, MAX_STEP = 0.25, 0.5, 0.06
 DAMPING = 0.01
 FRAME = 0.125  # share of a side that a frame may cover
-BLOCK, SMALL_BLOCK = 2048, 256  # compared at once
+BLOCK, SMALL_BLOCK = 2048, 256  # pairs that are compared at once
 MIN_VISIBLE = 0.02  # share of a side: smaller shifts and zooms are not reported
 
 
@@ -45,13 +45,14 @@ def similarity(
 ) -> jax.Array:
     """Return the similarity of shapes and details, 1 for equal images, `[P]`.
 
-    The larger of two: over all that is visible in both, and over the centers, since
-    borders may be frames.
+    It is the larger of two similarities: of all that both images show, and of their
+    centers alone, since borders may be frames.
 
     Args:
       image, other: `[P, S, S]`, in levels of 0 to 255.
       placement: `[P, 3]`.
-      noise: `[P]`, in levels, of a pixel: without it faint images would look alike.
+      noise: `[P]`, noise of a pixel in levels; without it, faint images would look
+        alike.
     """
     size = image.shape[-1]
     fine_blur, broad_blur = _blur(size, FINE_SIGMA), _blur(size, BROAD_SIGMA)
@@ -83,7 +84,7 @@ def _step(image: jax.Array, other: jax.Array, placement: jax.Array) -> jax.Array
     right = (jnp.roll(warped, -1, 2) - jnp.roll(warped, 1, 2)) * slope
     u = _positions(pixels)
     changes = jnp.stack([down, right, (down * u[:, None] + right * u) * zoom], 1)
-    # Ignore changes of brightness and contrast.
+    # Steps must not follow changes of brightness and contrast.
     changes = jax.vmap(_centered, (1, None), 1)(changes, mask) / length[:, None]
     along = jnp.einsum("pkij,pij->pk", changes, other_normalized)
     changes = changes - along[..., None, None] * other_normalized[:, None]
@@ -105,7 +106,7 @@ def _correlation(
     noise: jax.Array,
     side: float,
 ) -> jax.Array:
-    """Correlate what is visible in both, `[P]`; noise correlates with nothing."""
+    """Correlate what both images show, `[P]`; noise correlates with nothing."""
     warped, mask = _warp(other, placement, side)
     image_normalized, other_normalized = _centered(image, mask), _centered(warped, mask)
     noise = mask.sum((1, 2)) * noise**2
@@ -173,11 +174,11 @@ def compare(
 
     Args:
       thumbnails: `[N, S, S]`, in levels of 0 to 255.
-      noise: `[N]`, in levels, of a pixel.
-      pairs: of the thumbnails.
-      steps: of the alignment.
+      noise: `[N]`, noise of a pixel in levels.
+      pairs: pairs of the thumbnails.
+      steps: number of steps of the alignment.
       fine: whether all pixels are compared; otherwise thumbnails of half the side.
-      title: of a progress bar.
+      title: title of a progress bar.
 
     Returns:
       The pairs, with better placements, and their similarity `[P]`.
@@ -187,7 +188,7 @@ def compare(
     size = BLOCK if len(similarities) > SMALL_BLOCK else SMALL_BLOCK
 
     def compare_rows(rows: slice) -> None:
-        # Blocks of one size: their program is compiled once.
+        # Blocks have one size, so that their program is compiled once.
         indices = np.resize(np.arange(rows.start, rows.stop), size)
         block = pairs.take(indices)
         image = thumbnails[block.image].astype(np.float32)

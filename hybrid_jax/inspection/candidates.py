@@ -1,9 +1,10 @@
-"""Candidates: for every image the few others that it may be a copy of.
+"""Find candidates: for every image the few others that it may be a copy of.
 
 Each image has several views: regions resized to a 6x6 grid, mirrored too, without
-brightness and contrast. The similarity of two views is their correlation, so that of
-all pairs is a matrix product. Two images are as similar as their most similar views.
-The device computes blocks of the product, and keeps the best `CANDIDATES` an image.
+brightness and contrast. The similarity of two views is their correlation, so the
+similarities of all pairs are a matrix product. Two images are as similar as their most
+similar views. The device computes blocks of the product, and keeps the best
+`CANDIDATES` of each image.
 
 Shapes: `N` images, `B` images of a block, `V` views, `D` values of a view.
 """
@@ -21,41 +22,47 @@ from hybrid_jax.data.lazy_images import parallel_map
 SIDE = 6  # of a view, in values
 CANDIDATES = 6  # of an image in each split
 BLOCK = 256  # images that are compared at once
-GROUPS = 64  # columns of a tile, times as many members as a group has
-MEMBERS = 32  # of a group, at most, of which the best is kept
-EXACT_UP_TO = 4096  # columns without groups
-TAG = 63  # bits of a similarity that hold a member's number
+GROUPS = 64  # groups of columns in a tile
+MEMBERS = 32  # most columns in a group, of which only the best is kept
+EXACT_UP_TO = 4096  # columns for each member of a group
+TAG = 63  # last bits of a similarity, which hold a member's number
 
 
 class Region(NamedTuple):
-    """Hold a part of an image: its center and side, relative to the image's side."""
+    """A square part of an image, relative to the image's side.
+
+    Attributes:
+      down, right: offset of its center from the image's center.
+      side: its side.
+    """
 
     down: float = 0.0
     right: float = 0.0
     side: float = 1.0
 
 
-# Compared with: the whole other image, or its middle.
+# Regions of the other image that views are compared with.
 WHOLE, MIDDLE = Region(), Region(side=0.75)
 OTHER_REGIONS = (WHOLE, MIDDLE)
+# A region of an image, and the number of the other image's region.
 VIEWS = (
     (WHOLE, 0),
     (MIDDLE, 1),  # both may have a frame
     (Region(0.1, 0.1, 0.75), 1),  # shifted
     (Region(0.1, -0.1, 0.75), 1),
-    (MIDDLE, 0),  # the other one is cropped
+    (MIDDLE, 0),  # the other image is cropped
 )
 
 
 class Candidates(NamedTuple):
-    """Hold pairs of images that may be copies, each once.
+    """P pairs of images that may be copies, each once.
 
     Attributes:
-      image: int `[P]`, the one with several views.
-      other: int `[P]`.
-      similarity: float `[P]`, of their most alike views.
+      image: int `[P]`, the image with several views.
+      other: int `[P]`, the other image.
+      similarity: float `[P]`, similarity of their most similar views.
       mirrored: bool `[P]`, whether `image` was mirrored first.
-      start: float `[P, 3]`, a first guess of what maps `image` onto `other`: see
+      start: float `[P, 3]`, first guess of the placement of `image` in `other`, see
         `alignment`.
     """
 
@@ -71,11 +78,11 @@ class Candidates(NamedTuple):
 
 
 def find(thumbnails: np.ndarray, split_index: np.ndarray) -> Candidates:
-    """Find the most similar pairs of each image with each split.
+    """Find the images of each split that are most similar to each image.
 
     Args:
       thumbnails: `[N, S, S]`.
-      split_index: `[N]`, the split of each image.
+      split_index: split of each image, `[N]`.
     """
     found = [
         _search(thumbnails, np.flatnonzero(split_index == split))
@@ -105,7 +112,12 @@ def _start(region: Region, other: Region) -> tuple[float, float, float]:
 
 
 def _search(thumbnails: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return image, other, similarity and view of the best `columns` of every image."""
+    """Return image, other, similarity and view of each image's best pairs.
+
+    Args:
+      thumbnails: `[N, S, S]`.
+      columns: numbers of the images to compare with.
+    """
     members = int(np.clip(len(columns) // EXACT_UP_TO, 1, MEMBERS))
     groups = _round_up(-(-len(columns) // members))
     pixels = np.zeros((len(OTHER_REGIONS), members * groups, SIDE**2), np.float32)
@@ -137,7 +149,7 @@ def _search(thumbnails: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ..
 
 
 def _pad_block(block: np.ndarray) -> np.ndarray:
-    """Pad a block to one size, whose program is compiled once."""
+    """Pad a block to `BLOCK` images, so that its program is compiled once."""
     missing = BLOCK - len(block)
     return np.pad(block, [(0, missing), (0, 0), (0, 0)])
 
@@ -176,8 +188,8 @@ def _best(views: jax.Array, others: jax.Array, count: int) -> tuple[jax.Array, .
 
     Args:
       views: `[2 V, B, D]`, the mirrored ones last.
-      others: `[regions, members, groups, D]`; of a group only the best is seen.
-      count: how many.
+      others: `[regions, members, groups, D]`; only the best member of a group counts.
+      count: number of others.
     """
     regions, members, groups, size = others.shape
     compared = [(view, VIEWS[i % len(VIEWS)][1]) for i, view in enumerate(views)]

@@ -32,7 +32,7 @@ FEW = 10  # training images a class
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """Hold what the checks read; copies are searched for at the first access."""
+    """The input of all checks; copies are searched for at the first access."""
 
     images: ScannedImages
     config: DataConfig
@@ -40,17 +40,17 @@ class Inspection:
 
     @functools.cached_property
     def copies(self) -> Copies:
-        """Exact copies, and then near ones, the most similar first."""
-        find_exact, find_near = (
+        """Exact copies, and then near copies, the most similar first."""
+        exact, near = (
             near_duplicates.find_exact(self.images),
             near_duplicates.find_near(self.images),
         )
         between_splits, within_split = (
-            find_exact.between_splits + find_near.between_splits,
-            find_exact.within_split + find_near.within_split,
+            exact.between_splits + near.between_splits,
+            exact.within_split + near.within_split,
         )
         if self.run:
-            # It imports models and the engine.
+            # Only here, since it imports models and the engine.
             from hybrid_jax.inspection import features
 
             known = {pair[:2] for pair in between_splits + within_split}
@@ -65,7 +65,7 @@ class Inspection:
 
 
 class Item(NamedTuple):
-    """Hold one thing that a check found, in words, and its pair of images."""
+    """One thing that a check found, in words, with its pair of images if it has one."""
 
     text: str
     pair: Pair | None = None
@@ -88,14 +88,14 @@ class Check(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Hold a check that found something."""
+    """A check that found something, with the items that it found."""
 
     check: Check
     items: list[Item]
 
 
 def run_checks(inspection: Inspection) -> list[Finding]:
-    """Return what the checks found, in their order."""
+    """Return the findings of all checks, in the order of `CHECKS`."""
     findings = (Finding(check, [*check.find(inspection)]) for check in CHECKS)
     return [finding for finding in findings if finding.items]
 
@@ -209,18 +209,18 @@ def _small(inspection: Inspection) -> Iterable[Item]:
     if not inspection.config.image_size:
         return
     height, width = inspection.config.image_size
-    for number, infos in enumerate(inspection.images.infos):
-        if 2 * infos.height < height or 2 * infos.width < width:
+    for number, info in enumerate(inspection.images.infos):
+        if 2 * info.height < height or 2 * info.width < width:
             name = inspection.images.caption(number)
-            yield Item(f"{name}: {infos.height}x{infos.width} for {height}x{width}")
+            yield Item(f"{name}: {info.height}x{info.width} for {height}x{width}")
 
 
 def _misnamed(inspection: Inspection) -> Iterable[Item]:
-    for number, infos in enumerate(inspection.images.infos):
+    for number, info in enumerate(inspection.images.infos):
         suffix = PurePath(inspection.images.name(number)).suffix.lower()
-        kind = "JPEG" if infos.format == "MPO" else infos.format
+        kind = "JPEG" if info.format == "MPO" else info.format
         if suffix in SUFFIXES and suffix not in FORMATS[kind]:
-            yield Item(f"{inspection.images.caption(number)}: it is {infos.format}")
+            yield Item(f"{inspection.images.caption(number)}: it is {info.format}")
 
 
 def _blank(inspection: Inspection) -> Iterable[Item]:
@@ -230,7 +230,7 @@ def _blank(inspection: Inspection) -> Iterable[Item]:
 
 
 def _sizes(inspection: Inspection) -> Iterable[Item]:
-    sizes = {(infos.height, infos.width) for infos in inspection.images.infos}
+    sizes = {(info.height, info.width) for info in inspection.images.infos}
     if len(sizes) > 1 and not inspection.config.image_size:
         (h, w), (tall, wide) = min(sizes), max(sizes)
         yield Item(f"{len(sizes)} sizes from {h}x{w} to {tall}x{wide}")
@@ -241,7 +241,7 @@ CHECKS = (
         "images that cannot be read",
         SPOILS,
         _unreadable(skipped=False),
-        "mend or remove them, or list them in a file for config.data.exclude; "
+        "repair or remove them, or list them in a file for config.data.exclude; "
         "config.data.on_error=skip leaves them out, but not of your own test or "
         "validation split",
     ),
@@ -255,13 +255,13 @@ CHECKS = (
         "class names that differ in case or spaces alone",
         SPOILS,
         _alike,
-        "a slip makes two classes of one: give them one name",
+        "a misspelled name splits a class in two: give both the same name",
     ),
     Check(
         "classes without training images",
         SPOILS,
         _without("train"),
-        "nothing can learn them: often a slip in the name of a folder",
+        "no network can learn them: often the name of a folder is misspelled",
     ),
     Check(
         "classes without test images",
@@ -279,7 +279,8 @@ CHECKS = (
         "groups in two splits",
         SPOILS,
         _shared_groups,
-        "what belongs together would be trained and tested on: keep it in one split",
+        "a network would be tested on groups that it was trained on: keep each group "
+        "in one split",
     ),
     Check(
         "images that are in two splits",
@@ -291,7 +292,7 @@ CHECKS = (
         "copies with different labels",
         SPOILS,
         _copies_within_split(SAME, contradict=True),
-        "one label is wrong: remove the image with it",
+        "one label is wrong: remove the image that has it",
     ),
     Check(
         "images that look like one of another split",
@@ -304,7 +305,8 @@ CHECKS = (
         "images that may show what one of another split shows",
         NOTICE,
         _copies_between_splits(PROBABLE),
-        "look at duplicates.png: in CIFAR-10 most were copies, in plainer sets few",
+        "look at duplicates.png: in CIFAR-10 most were copies, in sets of plainer "
+        "images few",
     ),
     Check(
         "images whose features are those of one of another split",
@@ -347,7 +349,7 @@ CHECKS = (
         f"classes of fewer than {FEW} training images",
         NOTICE,
         _few,
-        "few to learn from",
+        "these are few to learn from",
     ),
     Check(
         "images less than half as large as config.data.image_size",
@@ -359,7 +361,7 @@ CHECKS = (
         "names that say another format",
         NOTICE,
         _misnamed,
-        "they are read as what they are",
+        "they are read in the format that they have",
     ),
     Check(
         "images of several sizes and no config.data.image_size",

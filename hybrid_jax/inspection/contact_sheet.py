@@ -1,4 +1,4 @@
-"""Pictures of a data set: some images of each class, and its duplicates."""
+"""Draw pictures of a data set: some images of each class, and its duplicates."""
 
 import itertools
 import math
@@ -29,14 +29,18 @@ from hybrid_jax.sheets import (
 COLORS: list[Color] = [(228, 236, 246), (226, 243, 226), (250, 231, 211)]
 SPLIT_COLORS = dict(zip(SPLITS, itertools.cycle(COLORS), strict=False))
 MAX_PAIRS, PAIR_COLUMNS = 40, 2
-PAIR = 136  # side of a square, and width of the text, in pixels
-PAIR_TEXT = 330
+PAIR = 136  # side of an image of a pair, in pixels
+PAIR_TEXT = 330  # width of its text, in pixels
 
 
 class Layout(NamedTuple):
-    """Hold the sizes of a contact sheet in pixels; more classes have smaller images.
+    """Sizes of a contact sheet, in pixels.
 
-    `train` and `held_out` are numbers of images in a row, of each split.
+    Attributes:
+      cell: side of an image.
+      train, held_out: numbers of images of a split in a row.
+      label: width of the class name.
+      text: size of the text.
     """
 
     cell: int
@@ -47,6 +51,7 @@ class Layout(NamedTuple):
 
     @property
     def row(self) -> int:
+        """Height of a row."""
         return self.cell + GAP
 
     def count(self, split: str) -> int:
@@ -54,11 +59,11 @@ class Layout(NamedTuple):
         return self.train if split == "train" else self.held_out
 
     def start(self, splits: Sequence[str]) -> int:
-        """Return where the images behind some splits begin in a row."""
+        """Return where in a row the images begin that follow some splits."""
         return self.label + sum(self.count(s) * self.row + 2 * GAP for s in splits)
 
 
-# The first row with enough classes is used.
+# By the most classes that a layout has room for; the first that suffices is used.
 LAYOUTS = {
     12: Layout(cell=104, train=8, held_out=3),
     40: Layout(cell=72, train=7, held_out=3),
@@ -81,7 +86,7 @@ def write(folder: Path, images: ScannedImages, findings: list[Finding]) -> list[
     pictures = {"contact_sheet.png": contact_sheet(images)}
     if pairs:
         pictures["duplicates.png"] = duplicates(images, pairs)
-    else:  # of an earlier inspection
+    else:  # remove that of an earlier inspection
         (folder / "duplicates.png").unlink(missing_ok=True)
     for name, picture in pictures.items():
         picture.save(folder / name, optimize=True)
@@ -91,7 +96,7 @@ def write(folder: Path, images: ScannedImages, findings: list[Finding]) -> list[
 def contact_sheet(images: ScannedImages) -> Image.Image:
     """Draw some images of each class in a row: training images, then held-out ones.
 
-    Many classes have several columns. Small images are enlarged by whole factors.
+    Many classes take several columns. Small images are enlarged by whole factors.
     """
     classes = len(images.classes)
     layout = next(layout for most, layout in LAYOUTS.items() if classes <= most)
@@ -121,8 +126,9 @@ def duplicates(images: ScannedImages, pairs: list[tuple]) -> Image.Image:
     """Draw pairs side by side, the worst first, with their check and names.
 
     Args:
-      images: of the data set.
-      pairs: the name of a check and its item, in the order of `CHECKS`.
+      images: images of the data set.
+      pairs: pairs of a check's name and an item that it found, in the order of
+        `CHECKS`.
     """
     shown = pairs[:MAX_PAIRS]
     columns = min(PAIR_COLUMNS, len(shown))

@@ -1,7 +1,8 @@
-"""Copies found by a trained network, where pixels do not overlap.
+"""Find copies by the features of a trained network, where pixels do not overlap.
 
-The similarity of images is the cosine of their pooled features, without the mean of all
-features. As with pixels, it is relative to the distance of other images.
+The distance of two images is 1 minus the cosine of their pooled features, from which
+the mean of all features is subtracted. As with pixels, the similarity of a pair is
+relative to the distances of other images.
 """
 
 import dataclasses
@@ -31,17 +32,17 @@ def find(workdir: str, images: ScannedImages) -> list[Pair]:
 
     Args:
       workdir: the folder of a run that saved a checkpoint.
-      images: of the data set; they need not be those that it was trained on.
+      images: images of the data set; the run may have been trained on other images.
 
     Raises:
-      UserError: there is no such run, or it cannot be read.
+      UserError: there is no such run, or the run cannot be read.
     """
     features = _features(workdir, images)
 
     def compare(rows: slice) -> tuple[np.ndarray, np.ndarray]:
         count = rows.stop - rows.start
         block = np.resize(features[rows], (BLOCK, features.shape[1]))
-        # The image itself is among them.
+        # One more, since each image is most similar to itself.
         cosine, other = _best(block, features, min(CANDIDATES + 1, len(features)))
         return np.asarray(other)[:count], 1 - np.asarray(cosine)[:count]
 

@@ -11,10 +11,10 @@ THUMBNAIL = 32  # pixels a side, gray
 
 
 class Fingerprints(NamedTuple):
-    """Hold fingerprints of images.
+    """Fingerprints of N images.
 
     Attributes:
-      pixels: uint64 `[N]`, of all decoded pixels.
+      pixels: uint64 `[N]`, hash of all decoded pixels.
       thumbnails: float16 `[N, THUMBNAIL, THUMBNAIL]`, gray without its mean, in levels
         of 0 to 255.
       contrast: float32 `[N]`, standard deviation of a thumbnail, in these levels.

@@ -1,12 +1,15 @@
-"""Exact and near duplicates of images.
+"""Find exact and near duplicates of images.
 
 Exact copies have the same decoded pixels. Near copies are searched for in three steps,
-on gray thumbnails of 32x32 pixels without their mean: every image's few most alike
-others (`candidates`), how each is shifted and zoomed to align with the other, and how
-similar they are where they overlap (`alignment`).
+on gray thumbnails of 32x32 pixels without their mean:
 
-Measured by benchmarks/near_duplicates.py: how many changed copies of 200 images, or of
-all 120 tiles, are paired with their own original, almost surely, in percent.
+1. `candidates` finds the few images that are most similar to each image.
+2. `alignment` finds how an image is shifted and zoomed to align with the other.
+3. `alignment` measures how similar both are where they overlap.
+
+The table is from benchmarks/near_duplicates.py. It has the share of changed copies of
+200 images, or of all 120 tiles, that are paired with their own original, almost surely,
+in percent:
 
     originals        JPEG  75   50   x 0.5    2  dark  faded  tint  mirror
     digits at 32 px       100  100     100  100   100    100   100     100
@@ -22,24 +25,28 @@ all 120 tiles, are paired with their own original, almost surely, in percent.
     photos, 64 px          63   66        63   43         8    2        54
     those not faint        92   91        89   66        47   37        81
 
-No two of the 1,797 digits and no two of the 120 tiles were called copies. Most of the
-tiles that are not found show sky: not faint are 79 whose levels have a standard
-deviation above 8. A small image of half the size has lost the details that tell it from
-others. Copies in frames are hardly found where all images of a split have the same
-frame, as here, since they are alike then.
+No two of the 1,797 digits and no two of the 120 tiles were called copies. Most tiles
+that are not found show sky; the row "those not faint" has the 79 tiles whose levels
+have a standard deviation above 8. A small image of half the size has lost the details
+that tell it from others. Copies in frames are rarely found if all images of a split
+have the same frame, as here, because the frame makes them alike.
 
-What was found elsewhere, almost surely: in Fashion-MNIST, 49 of the 10,000 test images;
-of the 40 pairs that are drawn some 25 show one garment by eye, at times in two shades,
-and the others, mostly below 0.95, two of one cut. In Tiny ImageNet, with 100 training
-images a class, no near copies across the splits, but two validation images that are
-training images of another class to the pixel (val_5819 and val_9920). On thumbnails of
-whole sets taken as one split: none in the digits at 8 px. 14 pairs of the 2,800 of
-RSSCN7, all true by eye. 5 of the 6,000 of plankton, bars and rings that by eye are
-different ones: simple shapes are taken for copies. What is called probable is mostly
-false in such sets (9 of 11 in RSSCN7).
+Found in other data sets, almost surely:
 
-Copies that are turned, cropped by more than a quarter or shifted by more than a fifth
-are not found, nor those of images without contrast.
+- Fashion-MNIST: 49 of the 10,000 test images. Of the 40 pairs that were drawn, about 25
+  show one garment by eye, at times in two shades. The others, mostly below 0.95, show
+  two garments of one cut.
+- Tiny ImageNet, with 100 training images a class: no near copies across the splits, but
+  two validation images that have the same pixels as training images of another class
+  (val_5819 and val_9920).
+- Thumbnails of whole sets taken as one split: none in the digits at 8 px; 14 pairs in
+  the 2,800 images of RSSCN7, all true by eye; 5 in the 6,000 images of plankton, which
+  are bars and rings that differ by eye: simple shapes are taken for copies.
+
+Pairs that are called probable are mostly false in such sets (9 of 11 in RSSCN7).
+
+Not found are copies that are turned, cropped by more than a quarter or shifted by more
+than a fifth, and copies of images without contrast.
 """
 
 from typing import NamedTuple
@@ -56,24 +63,25 @@ BANDS = {SURE: 0.9, PROBABLE: 0.8, POSSIBLE: 0.7}
 MIN_SIMILARITY = BANDS[POSSIBLE]
 SAME, BY_FEATURES = "same pixels", "by features"
 MIN_CONTRAST = 1.0  # least contrast that can be compared, in stored levels
-NOISE = 0.5  # of a pixel by rounding and compression, in stored levels
+NOISE = 0.5  # noise of a pixel by rounding and compression, in stored levels
 SAMPLE = 1000  # images that sample the distances of different images
 DENSE_QUANTILE = 0.05  # quantile of these distances that bounds them from below
 MIN_DISTANCE = 0.02  # least distance of different images
 MIN_IMAGES = 20  # fewer images cannot sample distances
-DEFAULT_DISTANCE = 0.3  # distance of different images then
+DEFAULT_DISTANCE = 0.3  # distance of different images if there are fewer
 
 
 class Pair(NamedTuple):
-    """Two images that are the same, or nearly.
+    """Two images that are equal, or nearly.
 
     Attributes:
-      first: the earlier one of the data set: of two splits that of the first.
-      second: the other one.
-      similarity: 1 for equal ones, 0 for those that differ as much as either does from
-        its sixth most alike other image.
-      change: what was done to the first, in words; empty if nothing is seen of it.
-      band: `SAME`, how sure it is that they are copies, or `BY_FEATURES`.
+      first: number of the image that comes first in the data set, and so in an earlier
+        split if the splits differ.
+      second: number of the other image.
+      similarity: 1 for equal images, 0 for images that differ as much as each differs
+        from its sixth most similar image.
+      change: how `first` was changed, in words; empty if no change is visible.
+      band: `SAME`, one of `BANDS`, or `BY_FEATURES`.
     """
 
     first: int
@@ -89,7 +97,7 @@ class Pair(NamedTuple):
 
 
 class Copies(NamedTuple):
-    """Hold pairs between two splits, and within a split, the most similar first."""
+    """Pairs of copies between two splits and within a split, the most similar first."""
 
     between_splits: list[Pair]
     within_split: list[Pair]
@@ -114,7 +122,7 @@ def find_exact(images: ScannedImages) -> Copies:
 
 
 def find_near(images: ScannedImages) -> Copies:
-    """Find images that look alike but are no exact copies, the most similar first."""
+    """Find near copies that are not exact copies, the most similar first."""
     # One image represents its exact copies: a training image if there is one.
     _, rows = np.unique(images.fingerprints.pixels, return_index=True)
     rows = np.sort(rows)
@@ -131,7 +139,12 @@ def find_near(images: ScannedImages) -> Copies:
 
 
 def group_by_split(pairs: list[Pair], split_index: np.ndarray) -> Copies:
-    """Group pairs by whether their images are of two splits, `[N]`, or of one."""
+    """Group pairs by whether their images are of two splits or of one.
+
+    Args:
+      pairs: the most similar first.
+      split_index: split of each image, `[N]`.
+    """
     split: dict[bool, list[Pair]] = {True: [], False: []}
     for pair in pairs:
         split[bool(split_index[pair.first] != split_index[pair.second])].append(pair)
@@ -145,7 +158,7 @@ def contrast(images: ScannedImages) -> np.ndarray:
 
 def _level_size(images: ScannedImages) -> np.ndarray:
     """Return the size of a stored level out of 256, `[N]`: smaller for 16 bits."""
-    deep = [infos.gray and infos.peak > 255 for infos in images.infos]
+    deep = [info.gray and info.peak > 255 for info in images.infos]
     return np.where(deep, 1 / 256, 1.0)
 
 
@@ -154,9 +167,9 @@ def _align_and_compare(
 ) -> tuple[Candidates, np.ndarray]:
     """Align as many pairs as there are images, and return the similarity of each.
 
-    A similarity is how much closer two images are than others are to them: the ratio of
-    distances by which Lowe (2004) tells matches, as in the local scaling of
-    Zelnik-Manor and Perona (2004).
+    The similarity says how much closer two images are to each other than to others. It
+    uses the ratio of distances by which Lowe (2004) recognizes matches, as in the local
+    scaling of Zelnik-Manor and Perona (2004).
     """
     thumbnails = images.fingerprints.thumbnails[rows]
     noise = NOISE * _level_size(images)[rows]
@@ -205,7 +218,7 @@ def _pair(found: Candidates, index: int, rows: np.ndarray, similarity: float) ->
     image, other = int(rows[found.image[index]]), int(rows[found.other[index]])
     mirrored = bool(found.mirrored[index])
     down, right, zoom = (float(value) for value in found.start[index])
-    if image > other:  # the change is that of the first image
+    if image > other:  # invert the placement, since the change is that of the first
         zoom, down, right = -zoom, -down * np.exp(-zoom), -right * np.exp(-zoom)
         right = -right if mirrored else right
     change = alignment.placement_text(mirrored, down, right, zoom)

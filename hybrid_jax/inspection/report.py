@@ -1,4 +1,4 @@
-"""Reports of an inspection: on the screen, as JSON, and as a table of copies."""
+"""Report an inspection: on the screen, as JSON, and as a table of copies."""
 
 import collections
 import csv
@@ -20,9 +20,10 @@ from hybrid_jax.inspection.checks import NOTICE, SPOILS, Finding, Inspection, It
 from hybrid_jax.inspection.near_duplicates import BY_FEATURES, Copies, Pair
 from hybrid_jax.inspection.scan import ScannedImages, count_ignored_files
 
-MAX_CLASSES = 40  # of the table; of more, the largest and smallest are shown
+# Of more than MAX_CLASSES classes, the table has the largest and the smallest.
+MAX_CLASSES = 40
 AT_EACH_END = 10
-MAX_ITEMS = 5  # of a finding; the others are in report.json
+MAX_ITEMS = 5  # of a finding on the screen; the others are in report.json
 TITLES = {SPOILS: "This would spoil results", NOTICE: "Worth knowing"}
 
 COPIES_FILE = "near_copies.csv"
@@ -114,10 +115,10 @@ def write_copies(folder: Path, images: ScannedImages, copies: Copies) -> list[st
     """
     pairs = [(pair, pair.first, pair.second) for pair in copies.between_splits]
     pairs += [(pair, pair.second, pair.first) for pair in copies.within_split]
-    if not pairs:  # of an earlier inspection
+    if not pairs:  # remove the table of an earlier inspection
         (folder / COPIES_FILE).unlink(missing_ok=True)
         return []
-    # Similarities by features differ, and are less certain.
+    # Similarities by features have another scale and are less certain: they come last.
     pairs.sort(key=lambda row: (row[0].band == BY_FEATURES, -row[0].similarity))
     # File names need not be UTF-8; their bytes are written unchanged.
     path = folder / COPIES_FILE
@@ -220,7 +221,7 @@ def _count_text(counts: collections.Counter) -> str:
 
 def _decoded_size(inspection: Inspection) -> str:
     """Return the bytes of all pixels, and whether they stay on the device, in words."""
-    # Imports jax.
+    # Only here, since it imports jax.
     from hybrid_jax.data.memory_budget import is_resident
 
     images, config = inspection.images, inspection.config
@@ -239,12 +240,12 @@ def _decoded_size(inspection: Inspection) -> str:
     return f"{size}, {where} (data.loader={config.loader})"
 
 
-def _row(images: ScannedImages, pair: Pair, out: int, other: int) -> tuple:
+def _row(images: ScannedImages, pair: Pair, copy: int, other: int) -> tuple:
     return (
         f"{pair.similarity:.4f}",
-        images.name(out),
-        images.split(out),
-        images.class_of(out),
+        images.name(copy),
+        images.split(copy),
+        images.class_of(copy),
         images.name(other),
         images.split(other),
         images.class_of(other),

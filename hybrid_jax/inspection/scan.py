@@ -1,4 +1,4 @@
-"""Scan of a data set: every image is decoded once and fingerprinted."""
+"""Scan a data set: decode every image once, and compute its fingerprints."""
 
 import collections
 import dataclasses
@@ -23,19 +23,19 @@ from hybrid_jax.paths import expand_user
 
 
 class FoundImages(NamedTuple):
-    """Hold the images of all splits as the source has them, not yet decoded.
+    """The images of all splits as the source has them, not yet decoded.
 
     Attributes:
       title: name of the data set.
-      classes: their names, in the order of the labels.
-      records: of each split, `train` first.
-      labels: int32 `[N]` of each split.
-      path: of the user's own images; None of others.
-      groups: of the images of each split, where there are any.
+      classes: names of the classes, in the order of the labels.
+      records: records by split, `train` first.
+      labels: labels by split, int32 `[N]`.
+      path: path of the user's own images; None for other data sets.
+      groups: groups of the images by split; None for a split without groups.
       background: color behind transparent pixels.
       held_out: whether the test split was held out from the training images.
-      notes: in words, what was left out.
-      empty: in words, each class folder without images.
+      notes: what was left out, in words.
+      empty: each class folder without images, in words.
     """
 
     title: str
@@ -51,7 +51,7 @@ class FoundImages(NamedTuple):
 
 
 class UnreadableImage(NamedTuple):
-    """Hold an image that cannot be read, and why."""
+    """An image that cannot be read, and the reason."""
 
     name: str
     split: str
@@ -61,16 +61,16 @@ class UnreadableImage(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ScannedImages:
-    """Hold the images that are used, the training images first.
+    """The N images that are used, the training images first.
 
     Attributes:
       found: the images before the scan.
-      records: of all splits, one after the other.
-      rows: int64 `[N]`, which of the records.
-      split_index: int64 `[N]`, index into `splits` of each.
+      records: records of all splits, one after the other.
+      rows: int64 `[N]`, number of each image's record.
+      split_index: int64 `[N]`, index of each image's split in `splits`.
       labels: int32 `[N]`.
-      infos: what is known of each.
-      fingerprints: those of each.
+      infos: size, format and levels of each image.
+      fingerprints: fingerprints of the images.
       unreadable: images that cannot be read and are left out.
       notes: what was left out on purpose.
     """
@@ -90,6 +90,7 @@ class ScannedImages:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
         return self.found.classes
 
     @property
@@ -98,7 +99,7 @@ class ScannedImages:
         return tuple(self.found.records)
 
     def name(self, number: int) -> str:
-        """Return the path in the user's folder, or `train/123` of a prepared set."""
+        """Return an image's path in the user's folder, or such as `train/123`."""
         path, row = self.found.path, int(self.rows[number])
         if path is None:
             part, row = self.records.locate(row)
@@ -108,13 +109,15 @@ class ScannedImages:
         return name.removeprefix(f"{folder}{os.sep}")
 
     def caption(self, number: int) -> str:
-        """Return `train/cats/1.png (train, cats)`."""
+        """Return name, split and class, such as `train/cats/1.png (train, cats)`."""
         return f"{self.name(number)} ({self.split(number)}, {self.class_of(number)})"
 
     def split(self, number: int) -> str:
+        """Return the name of an image's split."""
         return self.splits[self.split_index[number]]
 
     def class_of(self, number: int) -> str:
+        """Return the name of an image's class."""
         return self.classes[self.labels[number]]
 
     def counts(self) -> np.ndarray:
@@ -125,19 +128,19 @@ class ScannedImages:
 
     def picture(self, number: int) -> Image.Image:
         """Decode one image again, upright, in 8 bits, gray or color."""
-        infos = self.infos[number]
+        info = self.infos[number]
         form = PixelFormat(
-            (infos.height, infos.width),
-            channels=1 if infos.gray else 3,
-            bits=max(8, infos.peak.bit_length()),
+            (info.height, info.width),
+            channels=1 if info.gray else 3,
+            bits=max(8, info.peak.bit_length()),
             background=self.found.background,
         )
         levels = decode(self.records.read([self.rows[number]])[0], form)
-        return Image.fromarray(levels.squeeze(-1) if infos.gray else levels)
+        return Image.fromarray(levels.squeeze(-1) if info.gray else levels)
 
 
 class ConcatenatedRecords:
-    """Concatenate the records of several splits."""
+    """The records of several splits, one after the other."""
 
     def __init__(self, parts: Sequence[Records]):
         self._parts = parts
@@ -155,6 +158,7 @@ class ConcatenatedRecords:
         return contents
 
     def name(self, row: int) -> str:
+        """Return the name of a record."""
         part, row = self.locate(row)
         return self._parts[part].name(row)
 
@@ -168,7 +172,7 @@ def find(config: DataConfig) -> FoundImages:
     """Find the images of a data set, whether or not they can be trained on.
 
     Raises:
-      UserError: there is no such data set, or no folder laid out as one.
+      UserError: there is no such data set, or the folder is not laid out as one.
     """
     if config.name == "folder":
         listed = find_images(config)
@@ -203,7 +207,7 @@ def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
     """Decode every image once, on all cores.
 
     Raises:
-      UserError: like `make_splits`.
+      UserError: the images cannot be split, see `make_splits`.
     """
     records = ConcatenatedRecords([*found.records.values()])
 
@@ -212,7 +216,7 @@ def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
         scanned = [
             read_info_and_image(content, config.background) for content in contents
         ]
-        return [infos for infos, _ in scanned], compute_fingerprints(
+        return [info for info, _ in scanned], compute_fingerprints(
             [image for _, image in scanned]
         )
 
@@ -247,7 +251,7 @@ def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
 def _used_records(
     found: FoundImages, good: np.ndarray, config: DataConfig
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """Return which records of each split are used, and notes.
+    """Return the numbers of the records of each split that are used, and notes.
 
     Images held out for validation count as training images.
 

@@ -1,4 +1,4 @@
-"""Models by name. Listing them is free; building one imports jax."""
+"""Models by name. Listing them does not import jax; building one does."""
 
 import dataclasses
 import typing
@@ -45,20 +45,21 @@ def create_model(
     Args:
       name: see `list_models`.
       num_classes: number of logits.
-      image_size: pixels, one side or `(height, width)`; decides strides or patches
-        unless they are given, and the size of bias tables and position embeddings.
-      **overrides: other fields of `HybridNet` or `ViT`, `stack` also as a string; and
-        of a hybrid, fields of its block config that `CHOICES` lists: `attention`,
-        `padding`, `relative_bias` and `downsample`.
+      image_size: in pixels, one side or `(height, width)`. It sets the size of bias
+        tables and position embeddings, and the strides or patch size if those are not
+        given.
+      **overrides: other fields of `HybridNet` or `ViT`; `stack` may be a string such
+        as `C-C-C-T`. A hybrid also takes the fields of its block config that `CHOICES`
+        lists: `attention`, `padding`, `relative_bias` and `downsample`.
 
     Returns:
       A Flax module: `model.init(key, images)`, `model.apply(variables, images)` with
       float images `[B, H, W, channels]`.
 
     Raises:
-      ValueError: unknown name, an image too small for the strides, stages that do not
-        go together, one that is too narrow for attention, or a choice that the blocks
-        or the image do not allow.
+      ValueError: the name is unknown, the image is too small for the strides, the
+        stack, widths, depths and strides do not match, a stage is too narrow for
+        attention, or the blocks or the image do not allow a choice.
     """
     if name not in MODELS:
         raise ValueError(
@@ -89,8 +90,8 @@ def _create_hybrid(
     strides = tuple(strides) or choose_strides(image_size, stages)
     if len(stack) != stages or len(strides) != 1 + stages:
         raise ValueError(
-            f"stack {'-'.join(stack)} and strides {strides} are not those of "
-            f"{stages} stages and a stem"
+            f"stack {'-'.join(stack)} and strides {strides} do not fit {stages} stages:"
+            f" give {stages} parts of a stack and {1 + stages} strides, stem first"
         )
     check_strides(image_size, strides)
     check_torus(fields["block_config"], image_size, strides)
@@ -106,7 +107,8 @@ def _create_vit(image_size: Size, patch_size: int = 0, **fields: typing.Any) -> 
     patch_size = patch_size or choose_patch(image_size)
     if not 0 < patch_size <= min(image_size):
         raise ValueError(
-            f"patches of {patch_size} px do not go into an image of "
-            f"{format_size(image_size)} px"
+            f"patches of {patch_size} px do not fit an image of "
+            f"{format_size(image_size)} px: give a patch_size from 1 to "
+            f"{min(image_size)}"
         )
     return ViT(image_size=image_size, patch_size=patch_size, **fields)

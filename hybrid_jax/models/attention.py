@@ -1,8 +1,8 @@
 """Relative attention (Dai et al. 2021, section 2.1; Dagli 2023, section 3).
 
-Self-attention over all positions of a map whose weights also depend, through one
-learned scalar per head and offset `i - j`, on where two positions lie relative to each
-other: a global depthwise convolution and self-attention in one sum.
+Self-attention over all positions of a map. One learned scalar per head and offset
+`i - j` makes the weights depend on relative position as well: a global depthwise
+convolution and self-attention in one sum.
 
 Shapes: `B` batch, `H W` map, `P = H*W` positions, `N` heads, `D` head size, `C`
 channels.
@@ -22,8 +22,8 @@ def relative_position_index(height: int, width: int) -> np.ndarray:
     """Return the row of the flattened bias table for every pair of positions.
 
     Returns:
-      `[P, P]` integers; entry `(i, j)` numbers the offset `i - j`, of which a map has
-      `(2*height - 1) * (2*width - 1)`.
+      `[P, P]` integers; entry `(i, j)` is the row of the offset `i - j`. The table has
+      `(2*height - 1) * (2*width - 1)` rows.
     """
     y, x = np.divmod(np.arange(height * width), width)
     dy = y[:, None] - y[None, :] + height - 1
@@ -34,11 +34,11 @@ def relative_position_index(height: int, width: int) -> np.ndarray:
 def torus_position_index(height: int, width: int) -> np.ndarray:
     """Return the row of a flattened table `[H, W, N]` for every pair of positions.
 
-    Offsets are those of a torus, where a position and one a whole map further are the
-    same; so a cyclic shift of the map leaves the bias of every pair as it is.
+    Offsets are taken modulo the size of the map, so a cyclic shift of the map does not
+    change the bias of any pair.
 
     Returns:
-      `[P, P]` integers; entry `(i, j)` numbers `(i - j) mod (height, width)`.
+      `[P, P]` integers; entry `(i, j)` is the row of `(i - j) mod (height, width)`.
     """
     y, x = np.divmod(np.arange(height * width), width)
     dy = (y[:, None] - y[None, :]) % height
@@ -49,8 +49,12 @@ def torus_position_index(height: int, width: int) -> np.ndarray:
 class OffsetMLP(nn.Module):
     """Relative bias as a function of the offset (Liu et al. 2022, Swin V2).
 
-    An MLP of logarithmic offsets, so that its parameters do not depend on the map's
-    size. timm's networks drop an eighth of its hidden layer in training.
+    An MLP maps logarithmic offsets to biases, so its parameters do not depend on the
+    size of the map. As in timm, training drops an eighth of the hidden layer.
+
+    Attributes:
+      hidden: width of the hidden layer.
+      heads: number of attention heads.
     """
 
     hidden: int
@@ -74,12 +78,12 @@ class RelativeAttention(nn.Module):
         post   softmax_j(q_i.k_j) + w_{i-j}   a static global convolution beside it
 
     Attributes:
-      features: channels out; heads are `block_config.head_dim` channels wide.
+      features: output channels; heads are `block_config.head_dim` channels wide.
       block_config: form and source of the bias, and where the map is widened.
       dtype: of the matrix products; scores, softmax and bias are float32.
 
-    Sows its weights, `[B, N, P, P]`, as the intermediate `weights`, and as `softmax`
-    what they are without a bias behind the softmax.
+    Sows the attention weights `[B, N, P, P]` as the intermediate `weights`, and the
+    softmax alone, without a `post` bias, as `softmax`.
     """
 
     features: int
@@ -90,12 +94,12 @@ class RelativeAttention(nn.Module):
     def __call__(
         self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H, W, features]`.
+        """Map `[B, H, W, C]` to `[B, H, W, features]`.
 
         Args:
           x: the map.
           train: whether dropout acts in the MLP of the bias.
-          mask: bool `[B, P]`, True for positions to attend to; None is all.
+          mask: bool `[B, P]`, True for positions to attend to; None for all.
         """
         config, (batch, height, width, channels) = self.block_config, x.shape
         inside = self.features if config.widened_by == "qkv" else channels
@@ -131,14 +135,14 @@ class RelativeAttention(nn.Module):
             return weights
         if not is_inside:
             weights = weights + bias
-        if mask is not None:  # a bias behind the softmax would reach masked positions
+        if mask is not None:  # a bias after the softmax would reach masked positions
             weights = jnp.where(mask[:, None, None, :], weights, 0.0)
         return weights
 
     def _bias(
         self, height: int, width: int, heads: int, train: bool
     ) -> jax.Array | None:
-        """Return the bias `[N, P, P]`, float32; None without positions."""
+        """Return the bias `[N, P, P]`, float32; None without a relative bias."""
         config = self.block_config
         if config.relative_bias == "none":
             return None

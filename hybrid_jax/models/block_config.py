@@ -21,18 +21,20 @@ class BlockConfig:
       downsample: how strides halve a map, a key of `downsample.DOWNSAMPLING`.
       batch_norm_epsilon: in stem and convolution blocks.
       stem_bias: whether the stem's convolutions have biases.
-      conv_bias: whether a convolution block's shortcut and last 1x1 convolution have.
+      conv_bias: whether a convolution block's shortcut and last 1x1 convolution have
+        biases.
       pre_activation: whether an activation follows a convolution block's first norm.
-      expanded: the width that is expanded four times, a block's `output` or `input`.
+      expanded: which width of a block is expanded fourfold, `output` or `input`.
       stride_in: where the stride is, in the `depthwise` convolution or in a `pool`
         before it.
       gate_activation: inside squeeze-excite.
-      gate_before_norm: whether squeeze-excite precedes the norm behind the depthwise
-        convolution, or follows it.
+      gate_before_norm: whether squeeze-excite comes before or after the norm that
+        follows the depthwise convolution.
       pool: of strided shortcuts and transformer blocks, a key of `downsample.POOLS`.
-      attention: whether the relative bias enters `pre` or `post` the softmax.
-      relative_bias: source of that bias: a `table` of offsets, a table of offsets on
-        a `torus`, an `mlp` of log offsets, or `none`.
+      attention: where the relative bias is added, before (`pre`) or after (`post`) the
+        softmax.
+      relative_bias: source of the relative bias: a `table` of offsets, a table of
+        offsets on a `torus`, an `mlp` of log offsets, or `none`.
       relative_bias_hidden: width of that MLP.
       head_dim: channels of an attention head.
       widened_by: the projection that widens a strided transformer block, `qkv` or
@@ -40,8 +42,8 @@ class BlockConfig:
       shortcut_bias: whether a transformer block's shortcut projection has a bias.
       transformer_activation: inside its MLP.
       transformer_norm: of transformer blocks and head, `layer` or `batch`.
-      transformer_norm_epsilon: its epsilon.
-      head_activation: behind the head's norm, a key of `layers.ACTIVATIONS`.
+      transformer_norm_epsilon: epsilon of that norm.
+      head_activation: after the head's norm, a key of `layers.ACTIVATIONS`.
       layer_scale: initial factor of a transformer's branches; 0 has none.
     """
 
@@ -92,7 +94,7 @@ WIDE_RESNET = BlockConfig(
     transformer_norm_epsilon=1e-5,
     head_activation="relu",
 )
-# Its convolutions under transformers and a head like those of CoAtNet.
+# Wide residual blocks, followed by transformers and a head as in CoAtNet.
 WIDE_HYBRID = BlockConfig(activation="relu")
 
 # timm's CoAtNets, made before the originals were released: two generations ...

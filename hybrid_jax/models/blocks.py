@@ -110,13 +110,13 @@ class MBConv(nn.Module):
         return pool(attend(x), "average", config) if stride == 2 else attend(x)
 
     def _gate(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array | float]:
-        """Return the map, and gates `[B, 1, 1, C]` that are to weight it; or 1."""
+        """Return the map and its gates `[B, 1, 1, C]`, or 1 if it is gated already."""
         config = self.block_config
         if self.gate == "block_attention":
             gated = BlockAttention(config.padding, self.dtype, name="block_attention")
             return gated(x, train), 1.0
-        # A quarter of the width that was expanded to the hidden one, if that is the
-        # output's; in timm's own networks a quarter of the hidden width.
+        # As published, a quarter of the output width. timm's own networks, which expand
+        # the input width, take a quarter of the hidden width.
         by_output = config.expanded == "output"
         gate = SqueezeExcite(
             (self.features if by_output else x.shape[-1]) // 4,
@@ -124,7 +124,7 @@ class MBConv(nn.Module):
             self.dtype,
             name="squeeze_excite",
         )
-        if not train:  # gradients have reasons of their own to write it
+        if not train:  # in training, gradients need it in memory anyway
             x = written_once(x)
         return x, gate(x)
 
@@ -285,5 +285,5 @@ def transformer_norm(
 
 
 def _drop_path(rate: float | jax.Array, name: str) -> Dropout:
-    """Return stochastic depth (Huang et al. 2016): a branch is dropped by image."""
+    """Return stochastic depth (Huang et al. 2016), which drops the branch by image."""
     return Dropout(rate, per_image=True, name=name)

@@ -1,4 +1,4 @@
-"""Tables of all models, for `docs/models.md` and for `hybrid-jax models`."""
+"""Tables of all models, for `docs/reference/models.md` and for `hybrid-jax models`."""
 
 import re
 import textwrap
@@ -17,8 +17,8 @@ class Group(NamedTuple):
     """Models that share a table.
 
     Attributes:
-      names: a pattern that matches the whole of a name.
-      text: describes them.
+      names: regular expression that matches the whole name of a model.
+      text: description of the models, in Markdown.
       folded: label to click on to see the table; empty if it is always visible.
     """
 
@@ -37,19 +37,19 @@ GROUPS = (
     Group(
         "astroformer_[^_]+_c[ct]{3}",
         "The other orders of convolutions and transformers that the Astroformer paper "
-        "compares, one a suffix.",
+        "compares, one per suffix.",
         folded="Astroformer with other stacks",
     ),
     Group(
         "coatnet_[0-7]",
         "**CoAtNet** ([Dai et al. 2021](https://arxiv.org/abs/2106.04803)): relative "
         "attention in the last two stages. In the third stage of sizes 6 and 7, "
-        "convolutions come first, and the transformers behind them are wider.",
+        "convolutions come first, and the transformers after them are wider.",
     ),
     Group(
         "coatnet_.*_rw2?",
         "CoAtNets as timm made and trained them before the originals were released; "
-        "their blocks differ in details from the paper's and among each other. The "
+        "their blocks differ in details from the paper's and from each other. The "
         "bias of `rmlp` is an MLP of the offset (Swin V2, "
         "[Liu et al. 2022](https://arxiv.org/abs/2111.09883)).",
         folded="timm's own CoAtNets",
@@ -57,7 +57,7 @@ GROUPS = (
     Group(
         "maxvit_.*",
         "**MaxViT** ([Tu et al. 2022](https://arxiv.org/abs/2204.01697)): every block "
-        "is a convolution, attention among neighbours and attention over a grid.",
+        "is a convolution, attention among neighbors and attention over a grid.",
     ),
     Group(
         r"wrn_\d+_\d+",
@@ -93,7 +93,7 @@ GROUPS = (
     ),
 )
 
-# Parts that the tests compare with an oracle, by models; the first pattern counts.
+# What the tests compare with an oracle, by model name; the first match counts.
 COMPARED = {
     "logits": "astroformer_0|coatnet_0|maxvit_tiny|vit_tiny"
     "|(astroformer|cbam)_(pico|nano)(_c...)?",
@@ -118,7 +118,7 @@ def write(path: Path) -> str:
     before, _, rest = path.read_bytes().partition(START.encode())
     _, end, after = rest.partition(END.encode())
     if not end:
-        raise UserError(f"{path} has no {START} with {END} behind it")
+        raise UserError(f"{path} has no {START} followed by {END}: add both")
     path.write_bytes(before + f"{START}\n{tables()}\n{END}".encode() + after)
     return f"{len(MODELS)} models in {path}"
 
@@ -150,7 +150,7 @@ def _table(names: list[str]) -> str:
 
 
 def _columns(name: str) -> dict[str, str]:
-    """Return a model's cells by the heads of their columns."""
+    """Return the cells of a model's row, by column title."""
     from hybrid_jax.models.cost import cost
 
     model, row = create_model(name), MODELS[name]
@@ -183,7 +183,7 @@ def compared(name: str) -> str:
 
 
 def _oracle(row: HybridRow | ViTRow) -> str:
-    """Return the oracle of a model: a network of timm, and how to create it."""
+    """Describe the oracle of a model, such as a network of timm and its options."""
     if isinstance(row, ViTRow):
         is_published = row is MODELS[row.timm.removesuffix("_patch16_224")]
         return f"timm `{row.timm}`{'' if is_published else ', resized'}"
@@ -194,7 +194,7 @@ def _oracle(row: HybridRow | ViTRow) -> str:
         if in_timm:
             return "timm's blocks, put together"
         return ", ".join(dict.fromkeys(x.oracle for x in letters if not x.timm))
-    # The row of that network itself, which has its stack and widths.
+    # The row of timm's published network, for its stack and widths.
     published = MODELS.get(row.timm.removesuffix("_224"), row)
     if isinstance(published, ViTRow):
         published = row
@@ -216,7 +216,7 @@ def _per_stage(numbers: PerStage) -> str:
 
 
 def listing(names: list[str]) -> str:
-    """Format models as a plain table of one line each, which needs no tracing."""
+    """Format models as a plain table, one line per model, without tracing them."""
     rows = [("name", "stack", "widths", "depths"), *map(_plain_row, names)]
     return "\n".join(align(rows, "<"))
 
@@ -229,7 +229,7 @@ def _plain_row(name: str) -> tuple[str, str, str, str]:
 
 
 def align(rows: Sequence[tuple[str, ...]], side: str) -> list[str]:
-    """Format a table: the first column to the left, the rest to a side, `<` or `>`."""
+    """Align a table: the first column to the left, the others by `side`, `<` or `>`."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

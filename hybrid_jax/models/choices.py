@@ -1,4 +1,4 @@
-"""Which choices inside the blocks a model and an image allow. Plain Python.
+"""Checks of choices inside the blocks against model and image. Plain Python.
 
 With circular padding, a relative bias on a torus and adaptive downsampling, the logits
 of a stack of C, B, S, T or W do not change under any cyclic shift of the image.
@@ -18,7 +18,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "relative_bias": ("table", "torus", "mlp", "none"),
     "downsample": ("strided", "blur", "aps"),
 }
-# Those that treat a map as a torus, or halve it elsewhere than at every second pixel.
+# Choices that treat a map as a torus, or that halve it by more than a plain stride.
 FOR_EQUIVARIANCE = {
     "padding": ("circular",),
     "relative_bias": ("torus",),
@@ -35,7 +35,7 @@ def check_choices(row: HybridRow | ViTRow, chosen: Mapping[str, str]) -> None:
     for name, value in chosen.items():
         if isinstance(row, ViTRow):
             raise ValueError(
-                f"{name}={value!r} is a choice of hybrids: a ViT cuts the image into "
+                f"{name}={value!r} is for hybrids only: a ViT cuts the image into "
                 "patches and adds absolute positions"
             )
         if value not in CHOICES[name]:
@@ -47,13 +47,13 @@ def check_choices(row: HybridRow | ViTRow, chosen: Mapping[str, str]) -> None:
 def check_torus(
     config: BlockConfig, image_size: Size, strides: tuple[int, ...]
 ) -> None:
-    """Refuse to halve a torus that has an odd side.
+    """Refuse image sides from which a stride would halve an odd side of a torus.
 
-    A side that all strides together do not divide leaves one, on which the sets of
-    pixels that a stride could keep are not shifts of each other.
+    On an odd side, the sets of pixels that a stride could keep are not shifts of each
+    other. So the product of all strides must divide the sides of the image.
 
     Raises:
-      ValueError: names the choice, the image and what would do.
+      ValueError: names the choice, the image and a size that would do.
     """
     total = math.prod(strides)
     on_torus = {
@@ -64,9 +64,9 @@ def check_torus(
         if holds and any(side % total for side in image_size):
             nearest = (max(1, round(side / total)) * total for side in image_size)
             raise ValueError(
-                f"{name}={getattr(config, name)!r} takes sides that the strides "
-                f"{strides} divide without a rest, by {total}, which those of "
-                f"{format_size(image_size)} px are not: {format_size(nearest)} would do"
+                f"{name}={getattr(config, name)!r} needs image sides divisible by "
+                f"{total}, the product of the strides {strides}, not "
+                f"{format_size(image_size)} px: {format_size(nearest)} would do"
             )
 
 
@@ -80,6 +80,6 @@ def check_windows(plan: Sequence[Block], config: BlockConfig) -> None:
     for name, values in FOR_EQUIVARIANCE.items():
         if windowed and getattr(config, name) in values:
             raise ValueError(
-                f"{name}={getattr(config, name)!r} is not for a stack with "
+                f"{name}={getattr(config, name)!r} does not work in a stack with "
                 f"{windowed[0]}: its windows and grids lie at fixed positions"
             )

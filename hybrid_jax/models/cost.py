@@ -1,7 +1,7 @@
 """Cost of a network, counted in a program that is traced and never run.
 
-A multiply-accumulate (MAC) is a product that is added to a sum. Those of matrix
-products and convolutions are counted, for one image, taps on padding included.
+A multiply-accumulate (MAC) is a product that is added to a sum. The count covers the
+matrix products and convolutions for one image, taps on padding included.
 """
 
 import math
@@ -25,7 +25,7 @@ class Part(NamedTuple):
     Attributes:
       name: such as `stage1_block1`.
       shape: of a module's output for one image, or of the parameter.
-      parameters, macs: how many.
+      parameters, macs: number of parameters, and of multiply-accumulates.
     """
 
     name: str
@@ -100,12 +100,15 @@ def cost(model: HybridNet | ViT, channels: int = 3) -> Cost:
 
 
 def macs_by_part(jaxpr: Jaxpr, names: Collection[str], part: str = "") -> Counter[str]:
-    """Count the multiply-accumulates of a program, a scan's once an iteration.
+    """Count the multiply-accumulates of a program; a scan counts every iteration.
 
     Args:
       jaxpr: the program.
       names: of the parts; an equation belongs to the outermost one in its name stack.
       part: name under which all other equations are counted.
+
+    Returns:
+      Multiply-accumulates by name of the part.
     """
     counts: Counter[str] = Counter()
     for equation in jaxpr.eqns:
@@ -120,7 +123,7 @@ def macs_by_part(jaxpr: Jaxpr, names: Collection[str], part: str = "") -> Counte
 
 
 def _count_macs(equation: JaxprEqn) -> int:
-    """Multiply the outputs of an equation by the terms that each is a sum of."""
+    """Return an equation's number of outputs times the terms that each one sums."""
     zeros = 1
     operands: list[Any] = [variable.aval for variable in equation.invars]
     if equation.primitive.name == "dot_general":
@@ -130,7 +133,7 @@ def _count_macs(equation: JaxprEqn) -> int:
         kernel = operands[1]
         features = equation.params["dimension_numbers"].rhs_spec[0]
         terms = kernel.size // kernel.shape[features]
-        # In a strided convolution's gradient, one pixel in so many is not a zero.
+        # The gradient of a strided convolution dilates its input with zeros.
         zeros = math.prod(equation.params["lhs_dilation"])
     else:
         return 0

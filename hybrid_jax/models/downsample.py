@@ -1,18 +1,19 @@
 """How a map is halved where a block has a stride of two.
 
-A stride keeps every second pixel, so a shift by one pixel is another set of pixels, and
-another map. Two ways to be indifferent to it are known:
+A stride keeps every second pixel. If the map shifts by one pixel, the stride keeps
+another set of pixels, and the result differs. `blur` weakens this effect, and `aps`
+removes it:
 
     strided  the stride itself, as published
     blur     every position is computed, and a low-pass filter precedes the stride
-             (Zhang 2019): what aliases is weaker
+             (Zhang 2019): aliasing is weaker
     aps      every position is computed, and of the four sets of pixels that a stride
              could keep, the one of the largest norm is kept (adaptive polyphase
              sampling, Chaman & Dokmanic 2021): a cyclic shift of the map keeps the same
              set, shifted
 
-The *phase*, the set's first row and column, is chosen once a stride, on the main
-branch, and the shortcut keeps the same one.
+The *phase* is the first row and column of the set. It is chosen once per stride, on the
+main branch, and the shortcut keeps the same phase.
 
 Shapes: `B` batch, `H W` map, `C` channels.
 """
@@ -27,7 +28,7 @@ from hybrid_jax.models.block_config import BlockConfig
 from hybrid_jax.ops.conv_patches import pad_map
 from hybrid_jax.ops.precision import at_least_float32
 
-Phase = jax.Array | None  # int `[B]`, 2 * row + column; None is that of a stride
+Phase = jax.Array | None  # int `[B]`, 2 * row + column; None for phase 0
 
 
 class Downsampling(NamedTuple):
@@ -35,7 +36,7 @@ class Downsampling(NamedTuple):
 
     Attributes:
       low_pass: whether a low-pass filter precedes the stride.
-      adaptive: whether the phase is chosen, or always 0.
+      adaptive: whether the phase is chosen by image; otherwise it is always 0.
     """
 
     low_pass: bool = False
@@ -55,14 +56,17 @@ DOWNSAMPLING = {
 
 
 def operation_stride(stride: int, config: BlockConfig) -> int:
-    """Return the stride of an operation that `halve` follows."""
+    """Return the stride of the operation before `halve`; 1 if `halve` does the work."""
     return 1 if DOWNSAMPLING[config.downsample].dense else stride
 
 
 def pool(x: jax.Array, kind: str, config: BlockConfig) -> jax.Array:
-    """Pool a map that `halve` follows, by a key of `POOLS`.
+    """Pool a map before `halve`; a low-pass filter takes the place of a mean.
 
-    A low-pass filter takes the place of a mean.
+    Args:
+      x: `[B, H, W, C]`.
+      kind: a key of `POOLS`.
+      config: of the block.
     """
     if kind == "average" and DOWNSAMPLING[config.downsample].low_pass:
         return x
@@ -70,11 +74,11 @@ def pool(x: jax.Array, kind: str, config: BlockConfig) -> jax.Array:
 
 
 def halve(x: jax.Array, config: BlockConfig) -> tuple[jax.Array, Phase]:
-    """Halve what an operation computed with `operation_stride`, if that left it whole.
+    """Halve the result of an operation, unless `operation_stride` halved it already.
 
     Returns:
-      `[B, ceil(H/2), ceil(W/2), C]` of a map `[B, H, W, C]`, or the map as it is if
-      the operation had the stride; and the phase that was kept.
+      `[B, ceil(H/2), ceil(W/2), C]` from `[B, H, W, C]`, or the map as it is if the
+      operation had the stride; and the phase that was kept.
     """
     adaptive = DOWNSAMPLING[config.downsample].adaptive
     phase = choose_phase(x) if adaptive else None
@@ -104,8 +108,8 @@ def choose_phase(x: jax.Array) -> jax.Array:
 def take_phase(x: jax.Array, phase: jax.Array) -> jax.Array:
     """Keep every second row and column of each image, from its phase.
 
-    A choice between slices, whose gradient is a choice too; that of a gather would be a
-    scatter.
+    It selects between slices, whose gradient is a selection too. The gradient of a
+    gather would be a scatter.
     """
     x, phase = _split_phases(x), phase.reshape(-1, 1, 1, 1, 1)
     x = jnp.where(phase >= 2, x[:, :, 1], x[:, :, 0])
@@ -119,10 +123,10 @@ def _split_phases(x: jax.Array) -> jax.Array:
 
 
 def blur(x: jax.Array, padding: str) -> jax.Array:
-    """Halve a map behind the binomial filter `[1 2 1] / 4` of each axis (Zhang 2019).
+    """Filter a map with `[1 2 1] / 4` along both axes, and halve it (Zhang 2019).
 
-    Beyond its edge the map is reflected, or goes on at the opposite edge where
-    convolutions have circular padding.
+    Beyond its edge the map is reflected, or continues at the opposite edge if padding
+    is circular.
     """
     mode = "wrap" if padding == "circular" else "reflect"
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=mode)
@@ -138,9 +142,9 @@ def blur(x: jax.Array, padding: str) -> jax.Array:
 def average_pool(x: jax.Array, stride: int = 2, padding: str = "") -> jax.Array:
     """Take 2x2 means at stride 1 or 2.
 
-    The last row and column of an odd map are means of the pixels that exist; those of
-    stride 1 go on at the opposite edge if padding is circular. A reshape and a mean of
-    four are several times faster than `reduce_window`.
+    At the edge, means are over the pixels that exist. At stride 1, if padding is
+    circular, they continue at the opposite edge. A reshape and a mean of four are
+    several times faster than `reduce_window`.
 
     Returns:
       `[B, ceil(H/stride), ceil(W/stride), C]`.

@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 from hybrid_jax.models.hybrid import HybridNet
 from hybrid_jax.models.vit import ViT
 
-WEIGHTS = "/attention/weights"  # the end of their paths, behind the block's
+WEIGHTS = "/attention/weights"  # the end of their paths, after the block's name
 
 
 class Features(NamedTuple):
@@ -16,14 +16,14 @@ class Features(NamedTuple):
 
     Attributes:
       pooled: `[B, F]`, the input of the classifier.
-      maps: `[B, h, w, C]` each; of a `HybridNet` behind the stem and every stage, of a
-        `ViT` the patches behind every block, before the last norm.
-      attention: float32 weights `[B, N, P, P]` of `N` heads from the second last to the
-        last axis' positions, by transformer block: `stage4_block1`. MaxViT has two
-        in a block, `stage1_block1/block` and `stage1_block1/grid`, of `n` windows an
-        image: `[B * n, N, P, P]`. A ViT's first position is the class token. Rows sum
-        to 1, except that the post-normalized form adds its bias to them. Local
-        self-attention (S) is not included.
+      maps: `[B, h, w, C]` each: the maps of a `HybridNet` after the stem and every
+        stage; the patches of a `ViT` after every block, before the last norm.
+      attention: float32 weights `[B, N, P, P]` of `N` heads, by transformer block, such
+        as `stage4_block1`. The position of the second last axis attends to those of the
+        last. MaxViT has two entries per block, `stage1_block1/block` and
+        `stage1_block1/grid`, of `n` windows per image: `[B * n, N, P, P]`. The first
+        position of a ViT is the class token. Rows sum to 1, unless `attention=post`
+        adds the bias to them. Local self-attention (S) is not included.
     """
 
     pooled: jax.Array

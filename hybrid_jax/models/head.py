@@ -1,4 +1,4 @@
-"""From the last map to logits."""
+"""The head: from the last map to logits."""
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ head_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Head(nn.Module):
-    """Global mean to logits, through a hidden layer of `hidden` units unless that is 0.
+    """Global mean, a hidden layer of `hidden` units unless that is 0, and classifier.
 
     Sows the classifier's input, `[B, hidden or C]`, as the intermediate `features`.
     """
@@ -27,7 +27,7 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[B, H, W, C]` to float32 logits `[B, num_classes]`."""
+        """Map `[B, H, W, C]` to float32 logits `[B, num_classes]`."""
         norm = transformer_norm(self.block_config, train, self.dtype, "norm")
         if self.hidden:
             x = norm(x.mean((1, 2)))

@@ -27,7 +27,14 @@ from hybrid_jax.models.strides import Size, map_sizes
 
 
 class Stem(nn.Module):
-    """S0: convolution with the stride, maybe norm, activation, convolution."""
+    """S0: a convolution with the stride; if two widths, a norm and another convolution.
+
+    Attributes:
+      features: channels of the convolutions, two or one.
+      stride: of the first convolution; 1 or 2.
+      block_config: padding, downsampling, biases, norm and activation.
+      dtype: of activations and products.
+    """
 
     features: tuple[int, ...]
     stride: int = 2
@@ -36,7 +43,7 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[B, H, W, channels]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
+        """Map `[B, H, W, channels]` to `[B, ceil(H/stride), ceil(W/stride), C]`."""
         config, (first, *others) = self.block_config, self.features
         conv = partial(
             Conv,
@@ -71,9 +78,9 @@ class HybridNet(nn.Module):
       dtype: of activations and matrix products; parameters, statistics, softmax and
         logits are float32.
       scan: whether equal blocks are scanned over, a key of `scan_blocks.SCAN`.
-      remat: what backward saves of a block, a key of `scan_blocks.REMAT`.
+      remat: what the backward pass saves of a block, a key of `scan_blocks.REMAT`.
 
-    Sows the maps behind stem and stages, in this order, as the intermediate `maps`.
+    Sows the maps after stem and stages, in this order, as the intermediate `maps`.
     """
 
     stack: tuple[str, ...]
@@ -98,12 +105,12 @@ class HybridNet(nn.Module):
 
     @property
     def map_sizes(self) -> list[Size]:
-        """`(height, width)` of the map behind the stem and each stage."""
+        """`(height, width)` of the map after the stem and each stage."""
         return map_sizes(self.image_size, self.strides)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Float images `[B, H, W, channels]` to float32 logits `[B, num_classes]`."""
+        """Map float `[B, H, W, channels]` to float32 logits `[B, num_classes]`."""
         x = Stem(
             self.stem_widths,
             self.strides[0],

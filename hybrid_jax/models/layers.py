@@ -35,16 +35,22 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-# Factor and term of each channel, float32 [C]: what a norm is, once it has learned.
+# Factor and term of each channel, float32 [C]: what a norm computes in evaluation.
 Affine = tuple[jax.Array, jax.Array]
 
 
 class BatchNorm(nn.Module):
-    """Batch norm with PyTorch's constants, and the activation behind it.
+    """Batch norm with PyTorch's constants, followed by an activation.
 
-    Statistics and parameters are float32. The running variance is the mean of batches'
-    biased variances; PyTorch's is that of unbiased ones, larger by `n / (n - 1)` for
-    `n` values a channel.
+    Statistics and parameters are float32. The running variance averages the biased
+    variances of batches. PyTorch averages the unbiased ones, which are larger by
+    `n / (n - 1)` for `n` values per channel.
+
+    Attributes:
+      epsilon: added to the variance.
+      activation: a key of `ACTIVATIONS`.
+      dtype: of the result.
+      momentum: share of the running statistics that a batch keeps.
     """
 
     epsilon: float = 1e-5
@@ -54,7 +60,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[..., C]` to the same shape."""
+        """Normalize `[..., C]`; return the same shape."""
         channels = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
@@ -79,20 +85,20 @@ class BatchNorm(nn.Module):
         return y
 
     def fold(self) -> Affine:
-        """Return what evaluation does to each channel, for a product behind the norm.
+        """Return the factor and term that evaluation applies to each channel.
 
-        The module must have its variables already, as it has outside `init`.
+        The module must have its variables already, so call this outside `init`.
         """
         params, stats = (self.variables[kind] for kind in ("params", "batch_stats"))
         return affine_of(stats["mean"], stats["var"], **params, epsilon=self.epsilon)
 
 
 class Dropout(nn.Module):
-    """Dropout (Srivastava et al. 2014), equal however many devices share the batch.
+    """Dropout (Srivastava et al. 2014), with equal masks on any number of devices.
 
     Attributes:
-      rate: probability of a zero; a traced one belongs to a block that is scanned over.
-      per_image: whether all of an image is dropped at once, as in stochastic depth.
+      rate: probability of a zero; a traced array in a block that is scanned over.
+      per_image: whether an image is dropped as a whole, as in stochastic depth.
     """
 
     rate: float | jax.Array
@@ -100,7 +106,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[B, ...]` to the same shape and expectation."""
+        """Drop values of `[B, ...]` in training; keep shape and expectation."""
         if not train or (not isinstance(self.rate, jax.Array) and self.rate == 0):
             return x
         shape = (1,) * (x.ndim - 1) if self.per_image else x.shape[1:]
@@ -127,13 +133,13 @@ class Conv1x1(nn.Module):
         gate: jax.Array | float = 1.0,
         affine: Affine | None = None,
     ) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H, W, features]`.
+        """Map `[B, H, W, C]` to `[B, H, W, features]`.
 
         Args:
           x: the map.
-          gate: `[B, 1, 1, C]`, which the map is multiplied with; or 1.
-          affine: of the input channels; kernel and bias take it in, before they are
-            rounded to `dtype`. The map is gated first.
+          gate: factors `[B, 1, 1, C]` of the map, or 1.
+          affine: factor and term of each input channel, which act after the gate. They
+            are folded into kernel and bias before those are rounded to `dtype`.
         """
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
@@ -151,12 +157,12 @@ class Conv1x1(nn.Module):
 def product_of_norm(
     product: Conv1x1, norm: BatchNorm, x: jax.Array, train: bool
 ) -> jax.Array:
-    """Compute `product(norm(x))`, folded into one product where that moves less.
+    """Compute `product(norm(x))`, as one product where that moves less memory.
 
-    In evaluation, a norm is a factor and a term of each channel, which the product's
-    kernel and bias can take in. On an accelerator, the normalized map is then neither
-    written nor read. It saves more than the folded kernel costs if the map of one image
-    has as many positions as the product has columns. On a CPU nothing is gained.
+    In evaluation, a norm is a factor and a term of each channel, which can be folded
+    into the product's kernel and bias. An accelerator then neither writes nor reads the
+    normalized map. This saves more than the folded kernel costs if the map of one image
+    has at least as many positions as the product has columns. A CPU gains nothing.
     """
     fixed = not train and norm.activation == "none" and not norm.is_initializing()
     is_large = x.shape[1] * x.shape[2] >= product.features
@@ -166,7 +172,7 @@ def product_of_norm(
 
 
 class Conv(nn.Module):
-    """A dense convolution with an odd kernel."""
+    """A dense convolution with a kernel of odd size."""
 
     features: int
     size: int = 3
@@ -177,7 +183,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
+        """Map `[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", conv_init, shape, jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
@@ -189,7 +195,7 @@ class Conv(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """3x3 convolution of each channel by itself, no bias."""
+    """A 3x3 convolution of each channel by itself, without a bias."""
 
     stride: int = 1
     padding: str = "symmetric"
@@ -197,7 +203,7 @@ class DepthwiseConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), C]`."""
+        """Map `[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), C]`."""
         shape = (3, 3, 1, x.shape[-1])
         kernel = self.param("kernel", depthwise_init, shape, jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
@@ -205,7 +211,7 @@ class DepthwiseConv(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Channel gates of the pooled map (Hu et al. 2018)."""
+    """Squeeze-excite: channel gates from the pooled map (Hu et al. 2018)."""
 
     hidden: int
     activation: str = "silu"
@@ -213,7 +219,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to gates `[B, 1, 1, C]` between 0 and 1."""
+        """Map `[B, H, W, C]` to gates `[B, 1, 1, C]` between 0 and 1."""
         gate = x.mean((1, 2), keepdims=True)
         gate = Conv1x1(self.hidden, dtype=self.dtype, name="reduce")(gate)
         gate = ACTIVATIONS[self.activation](gate)
@@ -236,7 +242,7 @@ class BlockAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[B, H, W, C]` to the same shape."""
+        """Gate `[B, H, W, C]`; return the same shape."""
         channels = x.shape[-1]
         conv1x1 = partial(Conv1x1, use_bias=False, dtype=self.dtype)
         reduce = conv1x1(max(1, channels // 16), name="reduce")
@@ -264,11 +270,11 @@ class Shortcut(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, phase: Phase = None) -> jax.Array:
-        """`[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]`.
+        """Map `[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]`.
 
         Args:
           x: the map.
-          phase: that the main branch kept.
+          phase: the phase that the main branch kept, see `downsample`.
         """
         if self.stride == 2:
             x = pool(x, self.block_config.pool, self.block_config)

@@ -4,11 +4,11 @@ Every position attends to the `window x window` positions around it, with a lear
 embedding of the offset between the two: attention in the place of a depthwise
 convolution. Positions outside of the map take no part in the softmax.
 
-A copy of the keys for every position of a 7x7 window would be 49 maps. Instead a map is
-divided into blocks of queries, and a block shares one neighborhood of keys, in which a
-mask leaves each query its window.
+A copy of the keys for every position of a 7x7 window would take 49 maps. Instead a map
+is divided into blocks of queries. The queries of a block share one neighborhood of
+keys, and a mask limits each query to its window.
 
-With circular padding the map is a torus: the window goes on at the opposite edge, and
+With circular padding the map is a torus: the window continues at the opposite edge, and
 no position is outside. A window that is larger than the map sees positions twice.
 
 Shapes: `B` batch, `H W` map, `N` heads, `D` head size, `C` channels; `V U` rows and
@@ -27,8 +27,8 @@ import numpy as np
 from hybrid_jax.models.strides import HEAD_DIM
 from hybrid_jax.ops.precision import at_least_float32
 
-BLOCK = 8  # queries along an axis; more waste scores, fewer copy keys more often
-MASKED = -1e30  # finite, so that a padded query with no key at all has a softmax
+BLOCK = 8  # queries per axis: larger blocks waste scores, smaller ones copy more keys
+MASKED = -1e30  # finite: a padded query without any key still has a softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +38,10 @@ class BlockedAxis:
     Attributes:
       length: positions of the axis.
       window: positions that a query sees, itself in the middle.
-      count: blocks.
-      queries: positions of a block; the last block may reach beyond the axis.
-      halo: keys that a block sees before its first and behind its last query.
-      circular: whether the axis goes on at its opposite end.
+      count: number of blocks.
+      queries: queries of a block; the last block may reach beyond the axis.
+      halo: keys that a block sees before its first and after its last query.
+      circular: whether the axis continues at its opposite end.
     """
 
     length: int
@@ -53,10 +53,10 @@ class BlockedAxis:
 
     @classmethod
     def create(cls, length: int, window: int, circular: bool = False) -> "BlockedAxis":
-        """Divide an axis evenly into the fewest blocks of `BLOCK` queries or less."""
+        """Divide an axis evenly into the fewest blocks of at most `BLOCK` queries."""
         halo = window // 2
         if length <= BLOCK + 2 * halo and not circular:
-            # A block and its halo would be as long, so one block sees all keys.
+            # A block with its halo would be as long, so one block sees all keys.
             return cls(length, window, count=1, queries=length, halo=0)
         count = -(-length // BLOCK)
         return cls(length, window, count, -(-length // count), halo, circular)
@@ -91,14 +91,14 @@ class BlockedAxis:
     def offset_one_hot(self) -> np.ndarray:
         """Return bool `[queries, keys, window]`, True at the offset of each pair.
 
-        It is equal in all blocks. A pair further apart than the window has no True.
+        It holds for every block. A pair farther apart than the window has no True.
         """
         query = np.arange(self.queries)[:, None]
         key = np.arange(self.keys)[None, :] - self.halo
         return (key - query + self.window // 2)[..., None] == np.arange(self.window)
 
     def mask(self) -> np.ndarray:
-        """Return `[count, queries, keys]` to add to scores: 0, or `MASKED`."""
+        """Return the mask `[count, queries, keys]` to add to scores: 0 or `MASKED`."""
         starts = np.arange(self.count) * self.queries
         key = starts[:, None] + np.arange(self.keys) - self.halo
         in_map = self.circular | ((key >= 0) & (key < self.length))
@@ -114,7 +114,7 @@ class LocalAttention(nn.Module):
 
     Attributes:
       window: side of the neighborhood in positions; odd.
-      padding: `circular` on a torus; every other one ends the map at its edge.
+      padding: `circular` makes the map a torus; otherwise the map ends at its edge.
       dtype: of the matrix products; scores and softmax are float32.
     """
 
@@ -124,14 +124,18 @@ class LocalAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H, W, C]`; `C` is a multiple of `HEAD_DIM`."""
+        """Map `[B, H, W, C]` to the same shape; `C` is a multiple of `HEAD_DIM`.
+
+        Raises:
+          ValueError: the window is even, or `C` is not such a multiple.
+        """
         batch, height, width, channels = x.shape
         if self.window % 2 == 0:
             raise ValueError(
                 f"a window of {self.window} has no middle: take an odd one"
             )
         if channels % HEAD_DIM:
-            raise ValueError(f"{channels} channels are no multiple of {HEAD_DIM}")
+            raise ValueError(f"{channels} channels are not a multiple of {HEAD_DIM}")
         heads = channels // HEAD_DIM
 
         kernel = self.param("qkv", _init_qkv, (heads, HEAD_DIM, 3 * HEAD_DIM))
@@ -156,7 +160,7 @@ class LocalAttention(nn.Module):
         """Compute `q_i . r_{j-i} / sqrt(D)`; `MASKED` or less outside window and map.
 
         The embedding `r` holds the row offset in the first half of a head and the
-        column offset in the second, so the score is a sum of two small ones.
+        column offset in the second, so the score is the sum of two smaller arrays.
 
         Returns:
           `[N, B, V, U, y, x, Y, X]`
@@ -201,8 +205,9 @@ def _attend(
 ) -> jax.Array:
     """Compute attention of every block's queries to its keys.
 
-    The softmax divides behind the product with `v`, where there are fewer numbers, and
-    blocks and positions are one axis each: together a fifth faster on a CPU.
+    The softmax divides after the product with `v`, where there are fewer numbers. All
+    blocks form one axis, and so do all positions. Together this is a fifth faster on a
+    CPU.
 
     Returns:
       An array of the shape of `q`, in float32.
@@ -218,7 +223,7 @@ def _attend(
 
 
 def _einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    """Multiply in the arrays' type, and sum in float32."""
+    """Multiply in the dtype of the arrays, and sum in float32 or wider."""
     wide = at_least_float32(a.dtype)
     return jnp.einsum(equation, a, b, preferred_element_type=wide)
 

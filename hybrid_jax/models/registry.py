@@ -36,14 +36,14 @@ class Letter:
         `stride`, `drop_path`, `block_config` and `dtype` of `blocks.MBConv`. Its call
         takes a map `[B, H, W, C]` and `train`, and returns
         `[B, ceil(H/stride), ceil(W/stride), features]`.
-      summary: what it is, for tables.
+      summary: description of the block, for tables.
       options: values of further fields of the block.
-      attention: reach of its relative attention, whose heads its width is a multiple
-        of: the whole `map`, or a `window` of the size of the last map, which is passed
-        as the field `window`; empty if it has none.
+      attention: reach of the block's relative attention: the whole `map`, or a `window`
+        of the size of the last map, which is passed as the field `window`. Empty
+        without relative attention; with it, the width must be a multiple of `HEAD_DIM`.
       timm: the letter of timm's block that has the same weights; empty if none has.
-      timm_gate: that block's `conv_attn_layer`; empty if it has no gate.
-      oracle: what the tests compare it with where timm has no such block.
+      timm_gate: `conv_attn_layer` of timm's block; empty if it has no gate.
+      oracle: implementation that the tests compare the block with, where timm has none.
     """
 
     block: str | Callable[..., Any]
@@ -73,14 +73,14 @@ LETTERS: dict[str, Letter] = {
     ),
     "B": Letter(
         _MBCONV,
-        "the same with block attention (CBAM) in place of squeeze-excite",
+        "MBConv with block attention (CBAM) in place of squeeze-excite",
         options={"gate": "block_attention"},
         timm="C",
         timm_gate="cbam",
     ),
     "S": Letter(
         _MBCONV,
-        "the same with local self-attention in place of the depthwise convolution",
+        "MBConv with local self-attention in place of the depthwise convolution",
         options={"spatial": "attention"},
     ),
     "W": Letter(
@@ -106,7 +106,7 @@ LETTERS: dict[str, Letter] = {
 
 @dataclasses.dataclass(frozen=True)
 class HybridRow:
-    """Fields of `HybridNet` that make a model.
+    """A row of `MODELS`: the fields of `HybridNet` that define a model.
 
     Attributes:
       stack: the letters of each stage, keys of `LETTERS`.
@@ -115,8 +115,8 @@ class HybridRow:
       stem_widths: channels of the stem's convolutions, two or one.
       head_hidden: width of the layer between pooling and classifier; 0 has none.
       block_config: choices inside the blocks.
-      strides: of stem and stages at any image size; empty goes by that size.
-      timm: the model of timm that this one is, up to stack and size; empty if none is.
+      strides: of stem and stages, at any image size; empty chooses them by image size.
+      timm: timm's model that has these blocks, up to stack and size; empty if none has.
     """
 
     stack: tuple[str, ...]
@@ -131,7 +131,14 @@ class HybridRow:
 
 @dataclasses.dataclass(frozen=True)
 class ViTRow:
-    """Fields of `ViT` that make a model, and timm's name for it, up to its size."""
+    """A row of `MODELS`: the fields of `ViT` that define a model.
+
+    Attributes:
+      width: channels.
+      depth: number of blocks.
+      block_config: choices inside the blocks.
+      timm: timm's model that has these blocks, up to size.
+    """
 
     width: int
     depth: int
@@ -140,11 +147,10 @@ class ViTRow:
 
 
 def passes_strides_over(row: "HybridRow | ViTRow", strides: tuple[int, ...]) -> bool:
-    """Return whether a model ignores a config's strides, which suit other models.
+    """Return whether a model ignores the strides of a config.
 
-    An experiment's strides suit its images, for whichever hybrid. A ViT has none, and a
-    wide residual network keeps those that it was published with, unless it is given as
-    many as it has.
+    A config's strides suit its images, for any hybrid. A ViT has no strides. A wide
+    residual network keeps its published strides, unless the config gives as many.
     """
     if isinstance(row, ViTRow):
         return True
@@ -152,17 +158,25 @@ def passes_strides_over(row: "HybridRow | ViTRow", strides: tuple[int, ...]) -> 
 
 
 class Block(NamedTuple):
-    """Position of a block (stage, and number in it, from 1), its letter and width."""
+    """A block of a network: its position, letter and width.
+
+    Attributes:
+      stage: number of the block's stage, from 1.
+      number: number of the block in its stage, from 1.
+      letter: key of `LETTERS`.
+      width: channels.
+      last: whether the block is the last of its stage.
+    """
 
     stage: int
     number: int
     letter: str
     width: int
-    last: bool  # of its stage
+    last: bool
 
 
 def parse_stack(stack: str) -> tuple[str, ...]:
-    """Split `"C-C-C-T"` or `"CCCT"` into stages; `"C-C-CT-T"` has a mixed one."""
+    """Split `"C-C-C-T"` or `"CCCT"` into stages; stage 3 of `"C-C-CT-T"` mixes two."""
     return tuple(stack.split("-")) if "-" in stack else tuple(stack)
 
 
@@ -171,12 +185,12 @@ def block_plan(
 ) -> list[Block]:
     """List every block of a network, in order.
 
-    A stage of several letters has a width and a depth for each, or divides one depth
-    evenly, the first letters taking the remainder. A single letter serves all parts of
-    a stage.
+    A stage may have several parts, each with a letter, a width and a depth. A single
+    letter or width holds for all parts. A single depth is divided evenly, and the first
+    parts take the remainder.
 
     Raises:
-      ValueError: a stage whose letters, widths and depths do not go together.
+      ValueError: the letters, widths and depths of a stage do not match.
     """
     plan = []
     stages = zip(stack, widths, depths, strict=True)
@@ -189,12 +203,13 @@ def block_plan(
             depth = tuple((depth + parts - 1 - part) // parts for part in range(parts))
         if not letters or not {*letters} <= LETTERS.keys():
             raise ValueError(
-                f"stage {stage}: {letters!r} are not letters of {', '.join(LETTERS)}"
+                f"stage {stage}: {letters!r} is not allowed: give letters of "
+                f"{', '.join(LETTERS)}"
             )
         if not len(letters) == len(width) == len(depth) or 0 in depth:
             raise ValueError(
-                f"stage {stage}: letters {letters!r} do not go with widths {width} and "
-                f"depths {depth}"
+                f"stage {stage}: letters {letters!r} do not match widths {width} and "
+                f"depths {depth}: give a width and a depth of 1 or more for each letter"
             )
         blocks = [
             (letter, width)
@@ -209,7 +224,7 @@ def block_plan(
 
 
 def check_heads(plan: list[Block]) -> None:
-    """Refuse attention in a stage whose width is no whole number of heads.
+    """Refuse attention in a stage whose width is not a multiple of `HEAD_DIM`.
 
     Raises:
       ValueError: names the stage and its width.
@@ -217,9 +232,9 @@ def check_heads(plan: list[Block]) -> None:
     for block in plan:
         if LETTERS[block.letter].attention and block.width % HEAD_DIM:
             raise ValueError(
-                f"stage {block.stage} is {block.width} channels wide, and a "
-                f"{block.letter} takes a multiple of {HEAD_DIM}: begin with C there, "
-                "or take a wider model"
+                f"stage {block.stage} is {block.width} channels wide, but "
+                f"{block.letter} needs a multiple of {HEAD_DIM}: use C in that stage, "
+                "or a wider model"
             )
 
 
@@ -251,7 +266,7 @@ FAMILIES = (
     ("sasa_{}", "S-S-S-S", SMALL_TO_5),
 )
 
-# timm's CoAtNets, those it has weights for.
+# timm's own CoAtNets that it has weights for.
 #            widths                depths         stem
 _RW_NANO = ((64, 128, 256, 512), (3, 4, 6, 3), (32, 64))
 _RW_0 = ((96, 192, 384, 768), (2, 3, 7, 2), (32, 64))
@@ -291,14 +306,14 @@ WIDE_RESNETS = (
 
 #        width depth
 VIT = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12)}
-# Of this project, with about as many parameters as Astroformer in these sizes.
+# This project's own, with about as many parameters as Astroformer in these sizes.
 SMALL_VIT = {"femto": (64, 1), "pico": (64, 6), "nano": (128, 11)}
 
 
 def _published_row(stack: str, size: str) -> HybridRow:
     """Return the row of a published layout in a published size."""
     widths, depths, stem, head = SIZES[size]
-    # timm's sizes end with 5, but it builds any size that has one width a stage.
+    # timm's sizes end with 5, but it builds any size that has one width per stage.
     in_timm = all(LETTERS[letter].timm for letter in stack if letter != "-")
     in_timm = in_timm and size not in ("6", "7")
     timm = f"coatnet_{size if size in '012345' else 0}_224" if in_timm else ""
@@ -311,7 +326,7 @@ def _wide_resnet_row(stack: str, depth: int, width: int) -> HybridRow:
     return HybridRow(
         parse_stack(stack),
         widths=(16 * width, 32 * width, 64 * width),
-        depths=((depth - 4) // 6,) * 3,  # two convolutions a block, and 4 outside
+        depths=((depth - 4) // 6,) * 3,  # two convolutions per block, and 4 outside
         stem_widths=(16,),
         head_hidden=0,
         block_config=block_config.WIDE_HYBRID
@@ -358,7 +373,7 @@ MODELS: dict[str, HybridRow | ViTRow] = (
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """List the names that `create_model` takes and a shell pattern matches."""
+    """List the names of models that match a shell pattern, such as `coatnet_*`."""
     return fnmatch.filter(MODELS, pattern)
 
 

@@ -1,8 +1,9 @@
 """Where attention looks: attention rollout (Abnar & Zuidema 2020, section 4).
 
-A layer's output at a position is half the input there, over the shortcut, and half a
-mean of inputs, by attention's weights. So the product of these halves, layer by layer,
-is what a position of the last layer has of each position before the first.
+In this model of a layer, the output at a position is half the input at that position
+(the shortcut), and half the mean of all inputs, weighted by attention. So each layer is
+a matrix over positions. The product of all matrices says how much of each position
+before the first layer reaches each position after the last.
 
 Shapes: `B` images, `N` heads, `P` positions of a map `[h, w]`, `p` of one window.
 """
@@ -24,7 +25,14 @@ from hybrid_jax.models.window_partition import PARTITIONS
 
 
 class Layer(NamedTuple):
-    """A layer of attention as it ran: weights `[B * n, N, p, p]` in `n` windows."""
+    """An attention layer of a forward pass: its weights, map and windows.
+
+    Attributes:
+      weights: `[B * n, N, p, p]` of `n` windows per image.
+      size: `(h, w)` of the map.
+      partition: a key of `window_partition.PARTITIONS`.
+      window: size of a window; None where the map is whole.
+    """
 
     weights: jax.Array
     size: Size
@@ -35,12 +43,12 @@ class Layer(NamedTuple):
 def attention_rollout(
     model: nn.Module, variables: dict, images: jax.Array
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Return the logits, and where the network's last attention looks.
+    """Return the logits, and the attention rollout of the last transformer blocks.
 
-    It is the rollout of the transformer blocks behind the last convolution block that
-    see one size of map. The answer reads off the class token of a `ViT`, and off the
-    mean of all positions elsewhere. Of the post-normalized form, whose bias is the same
-    for all images, the softmax counts alone.
+    The rollout covers the last transformer blocks that share one map size, without a
+    convolution block between them. It is read at the class token of a `ViT`, and
+    averaged over the positions of a `HybridNet`. With `attention=post`, only the
+    softmax counts, since the bias is the same for all images.
 
     Args:
       model: the network, a `HybridNet` or a `ViT`.
@@ -48,9 +56,9 @@ def attention_rollout(
       images: float `[B, H, W, channels]`, normalized as in training.
 
     Returns:
-      Logits `[B, num_classes]`; and shares of each image's attention, float32
-      `[B, H, W]`, which sum to 1 and are equal at all pixels of a position, or None
-      without such blocks.
+      Logits `[B, num_classes]`; and each pixel's share of attention, float32
+      `[B, H, W]`, or None without transformer blocks. The shares of an image sum to 1,
+      and all pixels of a position have the same share.
     """
     found: list[Layer | None] = []
     with nn.intercept_methods(functools.partial(_record, found)):
@@ -92,7 +100,7 @@ def _record(
 def _last_layers(found: list[Layer | None]) -> list[Layer]:
     """Return the last layers, in order, that see one map with no convolution between.
 
-    Convolutions behind the last attention are passed over.
+    Convolutions after the last attention are skipped.
     """
     backwards = itertools.dropwhile(lambda layer: layer is None, reversed(found))
     layers: list[Layer] = []
@@ -104,9 +112,9 @@ def _last_layers(found: list[Layer | None]) -> list[Layer]:
 
 
 def over_map(layer: Layer, batch: int) -> jax.Array:
-    """Return weights `[B, P, P]` of a layer over its whole map, the mean of its heads.
+    """Return a layer's weights `[B, P, P]` over its whole map, averaged over heads.
 
-    Positions of different windows have none; padding of windows is left out.
+    Weights between different windows are 0. Padding of windows is left out.
     """
     positions = math.prod(layer.size)
     numbers = jnp.arange(1, 1 + positions).reshape(1, *layer.size, 1)  # 0 is padding

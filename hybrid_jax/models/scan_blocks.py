@@ -4,7 +4,7 @@ A stage repeats the same block, and a program that inlines each copy takes longe
 compile the deeper the stage is. Here the parameters of equal blocks are stacked inside
 the program, and one block is scanned over them. Outside, every block has parameters
 under its own name, scanned or not: checkpoints, conversions and optimizers see no
-difference, nor do numbers, dropped paths included.
+difference. Results are equal too, dropped paths included.
 """
 
 import itertools
@@ -20,17 +20,17 @@ from jax import lax
 from hybrid_jax.ops.backend import target_backend, target_key
 from hybrid_jax.ops.batch_axis import BatchAxis, current_axis
 
-# What backward saves of a block; the rest is recomputed.
+# What the backward pass saves of a block; it recomputes the rest.
 REMAT = {
     "none": None,
     "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
-# Number of equal blocks from which they are scanned over. On two CPU cores the steps of
-# astroformer_1 take 1.6 times as long with a scan, and it compiles no sooner, so `auto`
-# inlines blocks on CPUs. Accelerators scan over deep stages for the sake of compilation
-# alone; their steps have not been measured.
+# Smallest number of equal blocks that are scanned over. On two CPU cores the steps of
+# astroformer_1 take 1.6 times as long with a scan, and it compiles no faster, so `auto`
+# inlines blocks on CPUs. Accelerators scan over deep stages only to compile faster;
+# their steps have not been measured.
 SCAN = {"auto": 8, "on": 2, "off": None}
 
 
@@ -38,10 +38,10 @@ class Entry(NamedTuple):
     """A block of a network.
 
     Attributes:
-      name: of its variables.
-      kind: equal for blocks that differ in nothing but their variables and drop path.
+      name: of the block and its variables.
+      kind: equal for blocks that differ only in their variables and drop path.
       make: function from `name` and `drop_path` to the block as a module.
-      drop_path: its rate.
+      drop_path: rate of stochastic depth.
     """
 
     name: str
@@ -53,7 +53,8 @@ class Entry(NamedTuple):
 def group_blocks(network: nn.Module, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     """Yield groups of blocks, each of which `apply_group` applies at once.
 
-    Blocks come one by one while variables are initialized or intermediates are sown.
+    Every block is a group of its own while variables are initialized or intermediates
+    are sown.
     """
     least, on_cpu = SCAN[network.scan], target_backend() == "cpu"
     if _is_inlined(network) or (network.scan == "auto" and on_cpu):
@@ -67,7 +68,7 @@ def group_blocks(network: nn.Module, entries: Sequence[Entry]) -> Iterator[list[
 
 
 def dropout_key(network: nn.Module, train: bool) -> jax.Array | None:
-    """Return the key that blocks derive theirs from; None where nothing is dropped."""
+    """Return the key that blocks derive their keys from; None without dropout."""
     dropping = train and network.has_rng("dropout")
     return network.make_rng("dropout") if dropping else None
 
@@ -145,8 +146,9 @@ def _apply_block(
 ) -> tuple[jax.Array, dict[str, Any]]:
     """Apply a block to a map; return the new map and updated batch statistics.
 
-    Jitted so that equal blocks are traced once; XLA inlines every call. Operations
-    inside read `trace_context` where they are traced, so it is part of jit's key.
+    It is jitted so that equal blocks are traced once; XLA inlines every call.
+    Operations inside read `trace_context` while they are traced, so it is part of the
+    key of jit's cache.
     """
     if "drop_path" in inputs:
         module = module.clone(drop_path=inputs["drop_path"])

@@ -16,7 +16,7 @@ SMALLEST_IMAGE = 16
 SMALLEST_MAP = 4
 HEAD_DIM = 32  # channels of an attention head, in every hybrid of the family
 LARGEST_PATCH = 16
-FEWEST_PATCHES = 7  # a side
+FEWEST_PATCHES = 7  # per side
 
 Size = tuple[int, int]
 
@@ -27,7 +27,7 @@ def format_size(sides: Iterable[int]) -> str:
 
 
 def map_sizes(image_size: Size, strides: tuple[int, ...]) -> list[Size]:
-    """Return `(height, width)` of the map behind each stride; odd sizes round up."""
+    """Return `(height, width)` of the map after each stride; odd sizes round up."""
     sizes, (height, width) = [], image_size
     for stride in strides:
         height, width = -(-height // stride), -(-width // stride)
@@ -46,9 +46,9 @@ def choose_strides(image_size: Size, stages: int = 4) -> tuple[int, ...]:
 
 
 def choose_patch(image_size: Size) -> int:
-    """Choose the largest patch, a power of two, of which 7x7 or more fit.
+    """Choose the largest patch size, a power of two, that gives 7x7 patches or more.
 
-    That is 16 at 224 px as published, and 4 at 32 px, as is usual for CIFAR.
+    It is 16 px at 224 px as published, and 4 px at 32 px, as is usual for CIFAR.
     """
     patch = LARGEST_PATCH
     while patch > 1 and min(image_size) < FEWEST_PATCHES * patch:
@@ -57,7 +57,7 @@ def choose_patch(image_size: Size) -> int:
 
 
 def as_size(image_size: int | Size) -> Size:
-    """Return `224` as `(224, 224)`, and a pair unchanged."""
+    """Convert `224` to `(224, 224)`; return a pair as it is."""
     if isinstance(image_size, typing.SupportsIndex):
         return operator.index(image_size), operator.index(image_size)
     height, width = map(operator.index, image_size)
@@ -65,10 +65,10 @@ def as_size(image_size: int | Size) -> Size:
 
 
 def check_strides(image_size: Size, strides: tuple[int, ...]) -> None:
-    """Refuse other strides than 1 and 2, and an image that is too small for them.
+    """Refuse strides other than 1 and 2, and an image that is too small for them.
 
     Raises:
-      ValueError: with the sizes, the strides, and strides that are possible.
+      ValueError: names the size, the strides, and strides that are possible.
     """
     if {*strides} - {1, 2}:
         raise ValueError(f"strides {tuple(strides)} are not all 1 or 2")
@@ -80,7 +80,7 @@ def check_strides(image_size: Size, strides: tuple[int, ...]) -> None:
     total = math.prod(strides)
     if total > min(image_size):
         raise ValueError(
-            f"strides {tuple(strides)} divide by {total}, more than an image of "
-            f"{format_size(image_size)} px has; "
+            f"strides {tuple(strides)} divide by {total}, but an image of "
+            f"{format_size(image_size)} px has a side of only {min(image_size)}: "
             f"{choose_strides(image_size, len(strides) - 1)} would do"
         )

@@ -17,7 +17,7 @@ from hybrid_jax.ops.backend import reference_implementations
 def summary(model: HybridNet | ViT, channels: int = 3, parameters: bool = False) -> str:
     """Format a network's parts with shapes, parameters and GMACs as a table.
 
-    Nothing is computed, so a network may be larger than the machine.
+    Nothing is computed, so a network may be larger than the machine's memory.
 
     Args:
       model: the network; costs are those of one image of its `image_size`.
@@ -49,7 +49,7 @@ def _flops_line(model: HybridNet | ViT, channels: int, variables: dict) -> str:
     """Format XLA's cost analysis of the program that computes one image's logits."""
     shape = format_size((*model.image_size, channels))
     try:
-        # Of all platforms, the CPU analyses programs that are not compiled.
+        # Only the CPU backend analyzes programs that are not compiled.
         device = jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         return f"for one image of {shape}; no FLOPs, since JAX_PLATFORMS has no cpu"

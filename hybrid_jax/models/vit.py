@@ -27,7 +27,7 @@ class ViT(nn.Module):
       num_classes, image_size, block_config, drop_path, dropout, dtype, scan, remat: see
         `HybridNet`.
 
-    Sows the patches behind every block, `[B, h, w, C]`, as the intermediate `maps`.
+    Sows the patches after every block, `[B, h, w, C]`, as the intermediate `maps`.
     """
 
     width: int
@@ -44,13 +44,13 @@ class ViT(nn.Module):
 
     @property
     def map_sizes(self) -> list[Size]:
-        """`(rows, columns)` of patches, the only map there is."""
+        """`(rows, columns)` of patches, the only map of the network."""
         height, width = self.image_size
         return [(-(-height // self.patch_size), -(-width // self.patch_size))]
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Float images `[B, H, W, channels]` to float32 logits `[B, num_classes]`."""
+        """Map float `[B, H, W, channels]` to float32 logits `[B, num_classes]`."""
         x = self._embed_patches(x.astype(self.dtype))
         batch, height, width, _ = x.shape
         token = self.param("class_token", nn.initializers.normal(1e-6), (self.width,))

@@ -5,7 +5,7 @@ attention. Weights decay, and may be sharded over devices. Every array of two di
 or more is a weight, except the tables below; its name need not be `kernel`.
 """
 
-# Added to activations, or looked up by an offset.
+# Tables are added to activations, or looked up by an offset.
 TABLES = {"bias_table", "column_embedding", "position_embedding", "row_embedding"}
 
 

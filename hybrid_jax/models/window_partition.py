@@ -2,7 +2,7 @@
 
 With a window of `h` by `w`, a *block* is `h` by `w` neighboring positions and a *grid*
 is `h` by `w` positions at equal distances over the map. Both are `[B * n, h, w, C]` for
-`n` windows an image. A map that the window does not divide is padded with positions
+`n` windows per image. A map that the window does not divide is padded with positions
 that are masked out of attention.
 """
 
@@ -23,7 +23,7 @@ class Windows:
 
     Attributes:
       x: `[B * n, h, w, C]`.
-      mask: bool `[B * n, h * w]`, False for padding; None if there is none.
+      mask: bool `[B * n, h * w]`, False for padding; None without padding.
       merge: function from windows of any number of channels to a map `[B, H, W, ...]`.
     """
 

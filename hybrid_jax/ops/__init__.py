@@ -1,1 +1,1 @@
-"""Optimized operations, each beside its reference."""
+"""Optimized operations, each with its reference implementation."""

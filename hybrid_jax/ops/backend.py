@@ -1,4 +1,4 @@
-"""What a program is traced for: the devices here, a chip elsewhere, or no platform.
+"""The target of a trace: the devices of this machine, other chips, or no platform.
 
 Most operations here have an optimized implementation, which is faster on CPUs, and a
 reference, which accelerators use.
@@ -19,12 +19,12 @@ _devices: contextvars.ContextVar[tuple[jax.Device, ...]] = contextvars.ContextVa
 
 
 def target_devices() -> tuple[jax.Device, ...]:
-    """Return the devices that programs are compiled for, of all hosts."""
+    """Return the devices of all hosts that programs are compiled for."""
     return _devices.get() or tuple(jax.devices())
 
 
 def is_compiling_for_chips() -> bool:
-    """Return whether programs are compiled for chips that are not here."""
+    """Return whether programs are compiled for chips that this machine lacks."""
     return bool(_devices.get())
 
 
@@ -48,7 +48,7 @@ def use_cpu_implementations() -> bool:
 
 @contextlib.contextmanager
 def compiling_for(devices: Sequence[jax.Device]) -> Iterator[None]:
-    """Trace the enclosed code for devices that need not be here."""
+    """Trace the enclosed code for devices that this machine need not have."""
     token = _devices.set(tuple(devices))
     try:
         yield
@@ -58,9 +58,10 @@ def compiling_for(devices: Sequence[jax.Device]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reference_implementations() -> Iterator[None]:
-    """Trace references in the enclosed code, to read a program instead of running it.
+    """Trace references in the enclosed code, to analyze a program without running it.
 
-    A depthwise convolution is then a convolution, and its products can be counted.
+    A depthwise convolution then appears as a convolution, so its products can be
+    counted.
     """
     token = _reference.set(True)
     try:

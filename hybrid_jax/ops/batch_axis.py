@@ -3,7 +3,7 @@
 Under `jit` a program computes on whole arrays, and XLA partitions them. Under `pmap`
 every device runs it on a shard, so whatever concerns the whole batch needs a
 collective: moments, gradients, and random draws, which must equal those of one device.
-Operations and layers that it concerns ask `current_axis()`.
+Operations and layers that need one call `current_axis()`.
 
 Shapes: `B` images of the whole batch, `b` of a shard.
 """
@@ -25,7 +25,7 @@ class BatchAxis:
     """The axis of a whole batch: every collective is the identity, and `b` is `B`."""
 
     def gather_params(self, params: Tree) -> Tree:
-        """Return whole parameters from those that the state stores."""
+        """Return whole parameters from the shards that the state stores."""
         return params
 
     def all_gather(self, shard: jax.Array) -> jax.Array:
@@ -59,7 +59,12 @@ class BatchAxis:
 
 @dataclasses.dataclass(frozen=True)
 class ShardedAxis(BatchAxis):
-    """A named axis of programs, each of which has an equal shard of the batch."""
+    """A named axis of programs, each of which has an equal shard of the batch.
+
+    Attributes:
+      name: of the axis.
+      shards: number of programs.
+    """
 
     name: str
     shards: int
@@ -70,7 +75,7 @@ class ShardedAxis(BatchAxis):
     def take_rows(self, array: jax.Array, indices: jax.Array) -> jax.Array:
         first = lax.axis_index(self.name) * len(array)
         here = (indices >= first) & (indices < first + len(array))
-        rows = array[indices - first]  # elsewhere any row of the shard
+        rows = array[indices - first]  # rows of other shards are masked below
         mask = here.reshape(-1, *[1] * (array.ndim - 1))
         return lax.psum(rows * mask.astype(array.dtype), self.name)
 

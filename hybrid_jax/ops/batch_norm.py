@@ -1,8 +1,8 @@
-"""Batch norm with the activation behind it, as one operation.
+"""Batch norm and the activation after it, as one operation.
 
-Autodiff would store the centered map, the normalized one and intermediates of the
-activation, and read each again. This stores the input alone, whatever the activation:
-backward recomputes the rest, inside the three passes that it needs.
+Autodiff would store the centered map, the normalized map and intermediates of the
+activation, and read each again. This stores the input alone, whatever the activation.
+The backward pass recomputes the rest within the three passes over memory that it needs.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def batch_norm(
     epsilon: float,
     activation: Activation,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Compute `batch_norm_reference` over the whole batch, with derivatives of its own.
+    """Compute `batch_norm_reference` over the whole batch, with its own derivatives.
 
     No derivative passes through the returned mean and variance.
     """
@@ -86,7 +86,7 @@ def _tangent(
     rate = lax.rsqrt(variance + epsilon)
     slope, axes = rate * scale, tuple(range(x.ndim - 1))
     wide, dx = (a.astype(at_least_float32(x.dtype)) for a in (x, dx))
-    # With h the normalized input, the tangent behind the affine map is
+    # With h the normalized input, the tangent after the affine map is
     # slope * (dx - mean(dx) - h * mean(h * dx)) + h * dscale + dbias.
     sums = current_axis().psum((dx.sum(axes), (dx * wide).sum(axes)))
     count = current_axis().global_size(x.size // x.shape[-1])
@@ -107,7 +107,7 @@ def _backward(
     dy = cotangents[0].astype(at_least_float32(x.dtype))
     rate = lax.rsqrt(variance + epsilon)
     slope = rate * scale
-    # With g the gradient behind the affine map and h the normalized input:
+    # With g the gradient after the affine map and h the normalized input:
     # dx = slope * (g - mean(g) - h * mean(g * h)).
     (g,) = jax.vjp(activation, _affine(x, mean, slope, bias))[1](dy)
     wide, axes = x.astype(at_least_float32(x.dtype)), tuple(range(x.ndim - 1))
@@ -146,7 +146,7 @@ def affine_of(
     bias: jax.Array,
     epsilon: float,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return factor and term of each channel, `[C]`, that normalize with statistics."""
+    """Return the factor and term, `[C]`, by which statistics normalize each channel."""
     slope = lax.rsqrt(variance + epsilon) * scale
     return slope, bias - mean * slope
 

@@ -16,7 +16,7 @@ from jax import lax
 from hybrid_jax.ops.backend import use_cpu_implementations
 from hybrid_jax.ops.precision import at_least_float32
 
-FOLD = 16  # terms, at most, that are folded
+FOLD = 16  # largest number of terms that are folded
 
 
 def sums_reference(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -35,8 +35,8 @@ def sums_folded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     is_first = lax.broadcasted_iota(jnp.int32, shape, 1) == 0
 
     def both(part: jax.Array) -> jax.Array:
-        # Row 0 sums x, row 1 its squares. There are so many of these operations that
-        # those of `lax` are taken, which trace in a fraction of the time of `jnp`'s.
+        # Row 0 sums x, row 1 its squares. `lax` traces these many operations in a
+        # fraction of the time that `jnp` takes.
         wide = (
             lax.broadcast_in_dim(x, shape, (0, 1, 2))
             for x in (part, lax.mul(part, part))
@@ -56,9 +56,10 @@ def channel_sums(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def summed_products(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Sum the products of two `[B, H, W, C]` over batch and space, float32 `[C]`.
+    """Return the sums of `a * b` over batch and space, float32 `[C]`.
 
-    Either may be a slice of a larger map, which is not copied.
+    Args:
+      a, b: `[B, H, W, C]`; either may be a slice of a larger map, which is not copied.
     """
     axis = max(range(3), key=lambda axis: _divisor(a.shape[axis], FOLD // 2))
     terms = _divisor(a.shape[axis], FOLD // 2)

@@ -1,11 +1,11 @@
 """Dense convolution with a small odd kernel: in stems, residual and attention blocks.
 
-Inside a loop, XLA's CPU backend falls back to a gradient of the kernel that is up to 70
-times slower than outside one. A product with the gathered neighborhoods (im2col) is as
-fast as the convolution outside of loops, and stays so inside, but the neighborhoods are
-many times the size of the map. Without a stride, the convolution itself and the input's
-gradient are fast, and products for the kernel's gradient alone suffice. Accelerators
-use the convolution and XLA's gradients.
+Inside a loop, XLA's CPU backend computes the kernel's gradient up to 70 times slower
+than outside. A product with the gathered neighborhoods (im2col) is as fast as the
+convolution outside of loops, and stays so inside, but the neighborhoods are many times
+the size of the map. Without a stride, the convolution itself and the input's gradient
+are fast, so only the kernel's gradient needs products. Accelerators use the convolution
+and XLA's gradients.
 """
 
 from functools import partial
@@ -28,7 +28,7 @@ def convolution_reference(
 ) -> jax.Array:
     """Convolve `[B, H, W, C]` with `[k, k, C/groups, F]` to `[B, H', W', F]`.
 
-    `H' = ceil(H / stride)`; `conv_patches.pad_map` has the paddings.
+    `H' = ceil(H / stride)`; `conv_patches` explains the values of `padding`.
     """
     size = kernel.shape[0]
     pads = [tap_padding(n, size, stride, padding) for n in x.shape[1:3]]
@@ -61,10 +61,10 @@ def convolution_product(
 def convolution_unstrided(
     x: jax.Array, kernel: jax.Array, padding: str = "symmetric"
 ) -> jax.Array:
-    """Compute the reference at stride 1, with gradients that are fast inside loops.
+    """Compute `convolution_reference` at stride 1; gradients are fast inside loops.
 
-    The input's gradient is a convolution with the kernel turned around; the kernel's is
-    one matrix product a tap. Only the map is saved, not its neighborhoods.
+    The input's gradient is a convolution with the flipped kernel. The kernel's gradient
+    is one matrix product per tap. Only the map is saved, not its neighborhoods.
     """
     return convolution_reference(x, kernel, 1, padding)
 
@@ -107,11 +107,11 @@ define_derivatives(convolution_unstrided, _forward, _tangent, _backward)
 def convolution(
     x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
 ) -> jax.Array:
-    """Compute a convolution by the faster implementation for the platform."""
+    """Compute `convolution_reference` by the faster implementation for the platform."""
     if not use_cpu_implementations():
         return convolution_reference(x, kernel, stride, padding)
-    # Measured: half to nine tenths of the product's time with 16 to 256 channels; none
-    # won on images or strides.
+    # Measured: with 16 to 256 channels, half to nine tenths of the product's time. On
+    # images, and with strides, nothing was faster than the product.
     if stride == 1 and x.shape[-1] >= 16:
         return convolution_unstrided(x, kernel, padding)
     return convolution_product(x, kernel, stride, padding)

@@ -1,8 +1,8 @@
 """The padding of a convolution, and the shifted slices of a map that it sums.
 
-Padding is `symmetric`, PyTorch's, or `same`, TensorFlow's, both of zeros; or it is
-`circular`, of the pixels at the opposite edge, as on a torus. Each maps a length `L` to
-`ceil(L / stride)`; under a stride `same` pads less in front.
+Padding is `symmetric` as in PyTorch or `same` as in TensorFlow, both with zeros, or
+`circular`, with the pixels at the opposite edge, as on a torus. Each maps a length `L`
+to `ceil(L / stride)`. With a stride, `same` pads less in front.
 """
 
 import jax
@@ -11,7 +11,7 @@ from jax import lax
 
 
 def tap_padding(length: int, size: int, stride: int, padding: str) -> tuple[int, int]:
-    """Return the pixels before and behind an axis of a map, for an odd kernel size."""
+    """Return the pixels of padding before and after an axis, for an odd kernel size."""
     if padding == "same":
         return lax.padtype_to_pads((length,), (size,), (stride,), "SAME")[0]
     return size // 2, size // 2

@@ -1,9 +1,9 @@
 """Depthwise 3x3 convolution, the operation that decides a CPU's speed.
 
-XLA's CPU backend has no fast path for a convolution with one group a channel, least of
-all for its gradients. Nine shifted multiply-adds of the padded map are the same sum,
-and so are its gradients. A GPU takes the sum too, but for gradients. A TPU takes the
-convolution, which XLA fuses there with what is around it.
+XLA's CPU backend has no fast path for a convolution with one group per channel, least
+of all for its gradients. Nine shifted multiply-adds of the padded map compute the same
+sum, and nine more its gradients. A GPU uses the sum too, but not for gradients. A TPU
+uses the convolution, which XLA fuses there with the operations around it.
 """
 
 import functools
@@ -37,7 +37,7 @@ def depthwise_reference(
 def depthwise_shifted(
     x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
 ) -> jax.Array:
-    """Compute `depthwise_reference` as nine products; saves the padded `x`."""
+    """Compute `depthwise_reference` as nine products; save the padded `x`."""
     return _forward(x, kernel, stride, padding)[0]
 
 
@@ -97,9 +97,9 @@ def depthwise_fusible(
 ) -> jax.Array:
     """Compute `depthwise_reference` as nine products, and its gradients by convolution.
 
-    A GPU's convolution is a call of a library, whose input and result lie in memory.
-    XLA computes products inside the kernels of what comes before and behind. Not so the
-    gradients: it would keep their intermediates, in float32.
+    A GPU's convolution is a library call that reads and writes memory. XLA can fuse
+    products into the kernels before and after them. For gradients, XLA would keep
+    intermediates of the products in memory, in float32.
     """
     height, width = (-(-n // stride) for n in x.shape[1:3])
     x_padded = pad_map(x, stride, padding=padding)
@@ -119,8 +119,8 @@ def _strided_input_gradient(
 ) -> jax.Array:
     """Return the input's gradient at stride 2, in sub-pixel form.
 
-    Each phase of the inputs, even or odd row and column, is read by taps of its own;
-    the four maps are interleaved.
+    Each phase of the input (even or odd row and column) is read by its own taps. The
+    gradients of the four phases are interleaved.
     """
     rows, columns = (tap_padding(n, 3, 2, padding)[0] for n in shape[1:3])
     tall, wide = dy.shape[1:3]
@@ -150,7 +150,7 @@ def _phase_taps(phase: int, front: int) -> list[tuple[int, int]]:
     return [(offset // 2, tap) for offset, tap in twice if offset % 2 == 0]
 
 
-# By platform; all others have the reference.
+# By platform; all other platforms use the reference.
 FORMS = {"cpu": depthwise_shifted, "gpu": depthwise_fusible}
 
 

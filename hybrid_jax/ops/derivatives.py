@@ -3,9 +3,9 @@
 `jax.custom_vjp` has reverse mode alone: `jax.jvp` of it raises. `jax.custom_jvp` has
 both, but reverse mode is then what JAX makes of the tangent, which saves and computes
 more than a gradient that is written by hand. Here the tangent is one linear operation
-that brings its own transpose. Reverse mode meets it transposed, so its program is that
-of `custom_vjp`. JAX's own `linear_call` cannot be vectorized, as `jax.jacfwd` and
-per-example gradients need it.
+that brings its own transpose. Reverse mode runs that transpose, so its program is the
+one of `custom_vjp`. JAX's own `linear_call` cannot be vectorized, which `jax.jacfwd`
+and per-example gradients need.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,13 +26,13 @@ def define_derivatives(
     """Define forward and reverse mode of an operation.
 
     Args:
-      operation: the function, whose arguments that have no derivatives come last.
-      forward: from the operation's arguments to its result, and what both modes need:
-        a tree of arrays and of what is no array, such as a shape.
-      tangent: from those last arguments, that tree and the tangent of each other
+      operation: the function; its static arguments, without derivatives, come last.
+      forward: maps the operation's arguments to its result, and to the residuals that
+        both modes need: a tree of arrays and other values, such as a shape.
+      tangent: maps the static arguments, the residuals and the tangent of each other
         argument to the tangent of the result; linear in the tangents.
-      backward: its transpose, from those last arguments, that tree and the cotangent
-        of the result to a tuple with the cotangent of each other argument.
+      backward: the transpose of `tangent`; maps the static arguments, the residuals and
+        the cotangent of the result to a tuple of the other arguments' cotangents.
     """
 
     def rule(*args: Any) -> tuple[Any, Any]:
@@ -68,9 +68,10 @@ def define_derivatives(
     operation.defjvp(rule)
 
 
-# Takes `saved` arrays in which its `tangent` need not be linear, then those in which it
-# is. `transpose` takes those arrays and cotangents of the results. Each is traced where
-# it is used. `avals` are those of the results.
+# The first `saved` operands are residuals. The others are tangents, in which the
+# function `tangent` is linear. The function `transpose` takes the residuals and the
+# cotangents of the results. Each function is traced where it is used. `avals` are the
+# shapes and dtypes of the results.
 _linear_p = Primitive("linear_with_transpose")
 _linear_p.multiple_results = True
 
@@ -86,7 +87,7 @@ def _run(*args: jax.Array, tangent: Flat, **_: Any) -> list:
 def _jvp(
     primals: Sequence, tangents: Sequence, *, saved: int, **params: Any
 ) -> tuple[list, list]:
-    """Differentiate: by the operation itself, but for second derivatives."""
+    """Differentiate a linear operation by itself, and its residuals by `tangent`."""
     if all(isinstance(t, ad.Zero) for t in tangents[:saved]):
         whole = [ad.instantiate_zeros(t) for t in tangents[saved:]]
         both = (
@@ -117,9 +118,10 @@ def _vectorize(
     saved: int,
     avals: tuple[ShapedArray, ...],
 ) -> tuple[list, list[int]]:
-    """Vectorize tangent and transpose; whatever is linear gets the new axis in front.
+    """Vectorize `tangent` and `transpose`; linear operands get the new axis in front.
 
-    An argument that all examples share would get a sum over them from the transpose.
+    An operand that all examples share is broadcast. Otherwise the transpose would have
+    to sum its cotangents over the examples.
     """
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
 

@@ -1,4 +1,4 @@
-"""What XLA is to compute once, where it would rather compute it in every consumer."""
+"""Values that XLA must compute once, instead of again in every consumer."""
 
 import jax
 from jax import lax
@@ -7,9 +7,9 @@ from hybrid_jax.ops.backend import target_backend
 
 
 def written_once(x: jax.Array) -> jax.Array:
-    """Return `x`, which a GPU writes to memory before anything reads it.
+    """Return `x`; make a GPU write it to memory before anything reads it.
 
-    Between a convolution as products and a mean of its result, XLA writes what the
-    products give, and computes the norm and the activation behind it twice.
+    Without this, XLA writes the result of a convolution as products to memory. It then
+    computes the norm and the activation twice: for a mean, and for its other consumer.
     """
     return lax.optimization_barrier(x) if target_backend() == "gpu" else x

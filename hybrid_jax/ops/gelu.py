@@ -1,4 +1,4 @@
-"""Exact GELU (Hendrycks & Gimpel 2016) that stores only its input for backward.
+"""Exact GELU (Hendrycks & Gimpel 2016) that stores only its input for gradients.
 
 Autodiff would store intermediates of the error function, several maps of the network's
 widest layer; recomputing them is cheaper than writing and reading them.
@@ -18,7 +18,7 @@ def gelu_reference(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def gelu(x: jax.Array) -> jax.Array:
-    """Compute `gelu_reference`, with derivatives of its own."""
+    """Compute `gelu_reference`, with its own derivatives."""
     return x * _cdf(x)
 
 

@@ -1,9 +1,9 @@
-"""1x1 convolution, a matrix product over all positions, maybe of a gated map.
+"""1x1 convolution: a matrix product over all positions of a map, which may be gated.
 
 A gate of channels is equal at all positions of an image, so it can weight the rows of
-the kernel in place of the map. On a large map that is less: the map is neither read nor
-written once more, and the gate's gradient comes from products of an image, which the
-kernel's gradient needs anyway.
+the kernel in place of the map. On a large map that moves less memory: the map is not
+read and written once more, and the gate's gradient comes from the products of an image,
+which the kernel's gradient needs anyway.
 
 Shapes: `B` images, `H W` map, `C` channels in, `F` out.
 """
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from hybrid_jax.ops.backend import target_backend, use_cpu_implementations
 
-# Positions of a map for each channel out from which kernels are gated. A gated kernel
-# is written once and read three times, and a map of `C` channels saves as many.
+# Smallest number of positions per output channel at which the kernel is gated instead
+# of the map. A gated kernel is written once and read three times, as is a gated map.
 POSITIONS_A_FEATURE = 2
 
 
@@ -61,7 +61,7 @@ def gated_pointwise(
 
     Args:
       x: `[B, H, W, C]`.
-      gate: `[B, 1, 1, C]`; a number is 1, no gate.
+      gate: `[B, 1, 1, C]`, or the number 1 for no gate.
       kernel: `[C, F]`.
     """
     if not isinstance(gate, jax.Array):

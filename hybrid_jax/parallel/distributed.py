@@ -27,7 +27,7 @@ from hybrid_jax.errors import ProcessDied, UserError, elide, first_line
 TIMEOUT = 300  # seconds to find each other, since imports take a while
 POLL_SECONDS = 2  # between checks whether another process has failed
 EXIT_TIMEOUT = 20  # seconds for other processes to hear of a failure
-EXIT_SECONDS = 0.2  # for a process that has announced its end, to end
+EXIT_SECONDS = 0.2  # that a process may take to exit once it has announced its exit
 PREFIX = "hybrid_jax"  # of all keys in the coordination service
 EXITED = f"{PREFIX}/exited/"
 FAILURES, BROADCASTS, SIGNALS = "failures", "broadcasts", "signals"  # kinds of keys
@@ -37,7 +37,7 @@ _run_numbers = itertools.count()
 
 
 class ProcessFailed(UserError):
-    """Another process has failed; has that one's reason and exit code."""
+    """Another process of the run has failed; carries its reason and exit code."""
 
     def __init__(self, host: str, why: str, code: int):
         super().__init__(f"host {host} has ended: {why}")
@@ -49,7 +49,7 @@ class Hosts:
 
     Attributes:
       process_index: number of this process, from 0.
-      process_count: number of all.
+      process_count: number of processes.
     """
 
     def __init__(self, process_index: int = 0, process_count: int = 1):
@@ -72,8 +72,8 @@ class Hosts:
 
         Args:
           compute: called by the main process alone; its result must be fit for JSON.
-          barrier: whether to wait first until all processes have called. Devices give
-            up on each other if one waits for long.
+          barrier: whether to wait first until all processes have called. Devices time
+            out if one waits long for another.
 
         Raises:
           ProcessFailed: another process failed.
@@ -138,7 +138,7 @@ class Hosts:
             if differing:
                 raise UserError(
                     f"host {number} has another {topic}: {'; '.join(differing)}. Start "
-                    "all hosts with the same"
+                    f"all hosts with the same {topic}"
                 )
 
     def report_signal(self, number: int) -> None:
@@ -167,7 +167,7 @@ class Hosts:
 
         Raises:
           ProcessFailed: another process failed.
-          Gone: another process died.
+          ProcessDied: another process died.
         """
         if not self.is_distributed:
             yield
@@ -183,7 +183,7 @@ class Hosts:
             with contextlib.suppress(jax.errors.JaxRuntimeError):
                 self._raise_failure()
             raise ProcessDied(
-                f"another process of the run is gone ({first_line(error)}): start the "
+                f"another process of the run has died ({first_line(error)}): run the "
                 "same command on all hosts to resume"
             ) from None
         except BaseException as error:
@@ -219,17 +219,20 @@ class Hosts:
 
 
 def initialize(coordinator: str = "", processes: int = 0, process: int = 0) -> Hosts:
-    """Find the other processes of this run, where there are any.
+    """Connect to the other processes of this run, if there are any.
 
     On TPU VMs, and in a Slurm step of several tasks, no argument is needed.
 
     Args:
-      coordinator: `host:port` of process 0; empty to find it out.
+      coordinator: `host:port` of process 0; empty to detect it.
       processes: number of processes of the run.
       process: number of this one, from 0.
 
+    Returns:
+      This process among those of the run.
+
     Raises:
-      UserError: they cannot be reached.
+      UserError: the other processes cannot be reached.
     """
     if not coordinator and not _may_be_cluster():
         return Hosts()
@@ -251,8 +254,8 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = 0) -> H
         where = f"--coordinator={coordinator}"
         where = where if coordinator else "the run's other processes"
         raise UserError(
-            f"{where} cannot be reached ({first_line(error)}): start all of them in "
-            f"{TIMEOUT} s, and check that the port is open"
+            f"{where} cannot be reached ({first_line(error)}): start all processes "
+            f"within {TIMEOUT} s, and check that the port is open"
         ) from None
     return this_process()
 
@@ -268,8 +271,8 @@ def this_process() -> Hosts:
 def wait_for_exits() -> bool:
     """Wait until the other processes have heard of a failure, before this one ends.
 
-    The main process is the last to end, since it runs the coordination service. None
-    waits for a process that is gone already.
+    The main process is the last to end, since it runs the coordination service. No
+    process waits for one that has already died.
 
     Returns:
       Whether there are other processes.
@@ -300,8 +303,8 @@ def _check_coordinator(coordinator: str, process: int) -> None:
             socket.create_server(("", int(port))).close()
         except (OSError, OverflowError) as error:
             raise UserError(
-                f"--coordinator={coordinator}: port {port} cannot be had ({error}); "
-                "give another"
+                f"--coordinator={coordinator}: port {port} cannot be opened ({error}); "
+                "give another port"
             ) from None
         return
     end = time.monotonic() + TIMEOUT
@@ -313,7 +316,8 @@ def _check_coordinator(coordinator: str, process: int) -> None:
             if time.monotonic() > end:
                 raise UserError(
                     f"--coordinator={coordinator} cannot be reached ({error}): start "
-                    f"process 0 there in {TIMEOUT} s, and check that the port is open"
+                    f"process 0 there within {TIMEOUT} s, and check that the port is "
+                    "open"
                 ) from None
         time.sleep(POLL_SECONDS / 4)
 

@@ -7,7 +7,7 @@ jit     One program on whole arrays, which XLA partitions, over a mesh with the 
 pmap    The same program on every device, with a shard of the batch and a copy of the
         state. Augmentation runs on the whole batch everywhere.
 
-Both give the numbers of one device, up to the order in which sums are added up.
+Both give the numbers of one device, up to the order of summation.
 """
 
 import abc
@@ -28,9 +28,9 @@ from hybrid_jax.ops.batch_axis import UNSHARDED, BatchAxis, ShardedAxis, Tree, u
 
 DATA, FSDP = "data", "fsdp"
 
-# Dimension of a weight that is sharded over `fsdp`: the first of these whose size the
-# devices divide. All else is replicated: vectors and tables of positions and tokens are
-# a hundredth of a network's numbers.
+# Dimensions of a weight that may be sharded over `fsdp`: the first whose size is a
+# multiple of the devices is sharded. All else is replicated: vectors and tables of
+# positions and tokens are a hundredth of a network's numbers.
 SHARDED_DIMENSIONS = (-1, -2)
 
 
@@ -75,9 +75,9 @@ class Devices(abc.ABC):
 
         Args:
           fn: function of arrays, or of shards in the kind `pmap`.
-          results: shapes from `state_shapes`, or None for what is replicated; a tree,
-            or a prefix of one.
-          donate: numbers of the arguments whose buffers are reused.
+          results: a tree, or a prefix of one, of shapes from `state_shapes`, or None
+            for replicated results.
+          donate: positions of the arguments whose buffers are reused.
 
         Returns:
           A function whose result has a method `lower`.
@@ -123,7 +123,7 @@ class Devices(abc.ABC):
         return lax.with_sharding_constraint(state, shardings)
 
     def put(self, arrays: Any, shapes: Any) -> Any:
-        """Put arrays, which are equal on all hosts, on devices as shapes say."""
+        """Put arrays, equal on all hosts, on devices in these shapes and shardings."""
 
         def put_array(x: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
             if isinstance(x, jax.Array) and x.sharding == shape.sharding:
@@ -185,7 +185,7 @@ class _MeshAxis(BatchAxis):
 def _reshard(x: jax.Array, old: NamedSharding, new: NamedSharding) -> jax.Array:
     """Constrain to a new sharding; constrain the gradient to the old one.
 
-    Gradients are then reduced where they are stored, and never whole.
+    Each device then reduces only the part of a gradient that it stores.
     """
     return lax.with_sharding_constraint(x, new)
 
@@ -226,7 +226,7 @@ class Jit(Devices):
 
 
 class Pmap(Devices):
-    """A shard on every device: the axis that is sharded becomes devices, and rows."""
+    """A shard on every device: the sharded axis becomes two axes, devices and rows."""
 
     @property
     def batch_axis(self) -> BatchAxis:
@@ -291,7 +291,7 @@ def _sharded_axis(shapes: Any) -> int | None:
     return None
 
 
-# Functions from devices in a row, and the number of them that shard parameters.
+# Maps a row of devices, and the number of them that shard parameters, to `Devices`.
 KINDS: dict[str, Callable[[np.ndarray, int], Devices]] = {
     "jit": lambda row, fsdp: Jit(Mesh(row.reshape(-1, fsdp), (DATA, FSDP))),
     "pmap": lambda row, fsdp: Pmap(Mesh(row, (DATA,))),
@@ -302,8 +302,8 @@ def create_devices(kind: str = "jit", count: int = 0, fsdp: int = 1) -> Devices:
     """Create the devices of a run.
 
     Args:
-      kind: a row of `KINDS`.
-      count: number of devices; 0 is all of all hosts.
+      kind: a key of `KINDS`.
+      count: number of devices; 0 takes all devices of all hosts.
       fsdp: number of devices over which parameters are sharded.
     """
     return KINDS[kind](np.asarray(target_devices()[: count or None]), fsdp)

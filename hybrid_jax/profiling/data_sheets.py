@@ -4,16 +4,16 @@ import re
 
 # Teraflops of dense products in bfloat16 (sums in float32) and in float32 without TF32.
 # The whole of a `device_kind` must match, so that a slice of a GPU (MIG) is not taken
-# for all of it. None stands for what the hardware lacks.
+# for the whole GPU. A dtype that the hardware lacks is left out.
 #
-# NVIDIA's data sheets, where figures "with sparsity" are twice these: A100 (2021), H100
-# (2023), H200 (2024), L4, L40S, V100 (2020), T4; of the RTX cards, the appendices of
-# the white papers on GA102 and Ada. By default jax takes products of float32 in TF32
-# where a GPU has it, and so may surpass the second figure.
+# Source for GPUs: NVIDIA's data sheets, where figures "with sparsity" are twice these:
+# A100 (2021), H100 (2023), H200 (2024), L4, L40S, V100 (2020), T4; for the RTX cards,
+# the appendices of the white papers on GA102 and Ada. By default jax computes products
+# of float32 in TF32 where a GPU has it, and so may exceed the second figure.
 #
-# Google's cloud.google.com/tpu/docs/v2 to /v6e, of a chip, halved where jax's device is
-# one of its two cores (v2, v3). A TPU takes products of float32 in bfloat16 too, unless
-# another precision is asked for.
+# Source for TPUs: Google's cloud.google.com/tpu/docs/v2 to /v6e, of a chip, halved
+# where jax's device is one of its two cores (v2, v3). A TPU computes products of
+# float32 in bfloat16 too, unless another precision is asked for.
 TERAFLOPS: dict[str, dict[str, float]] = {
     r"NVIDIA A100.*GB( PCIe)?": {"bfloat16": 312, "float32": 19.5},
     r"NVIDIA H100 80GB HBM3": {"bfloat16": 989, "float32": 67},

@@ -1,4 +1,4 @@
-"""Peak FLOP/s of a device, from its maker's data sheet or measured."""
+"""Find the peak FLOP/s of a device, from its maker's data sheet or by measurement."""
 
 import time
 from typing import NamedTuple
@@ -21,14 +21,14 @@ class PeakFlops(NamedTuple):
     source: str
 
 
-MATRIX_SIDE = 8192  # of the products that are timed; a CPU takes smaller ones
+MATRIX_SIDE = 8192  # of the matrix products that are timed
 CPU_MATRIX_SIDE = 2048
 MIN_SECONDS = 2.0  # of timing, so that a busy machine has a free moment
 MIN_PRODUCTS = 3
 
 
 def peak_flops(device: jax.Device, dtype: str) -> PeakFlops:
-    """Return a device's peak in a dtype, by its data sheet or else measured."""
+    """Return a device's peak FLOP/s in a dtype, by its data sheet or else measured."""
     known = data_sheet_flops(device.device_kind, dtype)
     if known is None:
         return PeakFlops(measure_matmul_flops(dtype), "measured")

@@ -1,6 +1,6 @@
-"""Floating-point operations of a training step, counted in a traced program.
+"""Count the floating-point operations of a training step in a traced program.
 
-XLA's own count (`compiled.cost_analysis()`) is of the compiled program: it adds
+XLA counts those of the compiled program (`compiled.cost_analysis()`). That count adds
 augmentation, optimizer and what rematerialization computes twice, and differs between
 platforms. Model FLOPs utilization (MFU) needs the network's products alone.
 """
@@ -30,8 +30,8 @@ def count_step_flops(
     Args:
       task: model, image size and frozen parameters.
       state: shapes of a training state.
-      batch_size: images a step.
-      channels: of an image.
+      batch_size: images of a step.
+      channels: channels of an image.
     """
     model = task.model.clone(remat="none")
 
@@ -47,7 +47,7 @@ def count_step_flops(
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.key(0)},
         )
-        return logits.sum()  # a loss has no products of matrices of its own
+        return logits.sum()  # a loss adds no matrix products
 
     images = jax.ShapeDtypeStruct((batch_size, *task.image_size, channels), jnp.float32)
     return count_flops(jax.grad(logit_sum), state.params, state.batch_stats, images)
@@ -57,7 +57,7 @@ def count_flops(function: Callable, *shapes: Any) -> int:
     """Count 2 FLOPs for each multiply-accumulate of matrix products and convolutions.
 
     Args:
-      function: what to count; `hybrid_jax.ops` in it are counted in their plain forms.
+      function: function to trace; its `hybrid_jax.ops` are traced in their plain forms.
       *shapes: shapes and dtypes of its arguments.
     """
     with reference_implementations():

@@ -1,8 +1,8 @@
-"""A compiled program, read from its text: computations and their instructions.
+"""Parse the text of a compiled program: its computations and their instructions.
 
-jaxlib's objects (`runtime_executable().hlo_modules()`) have an instruction's name and
-kind, and not its metadata; reading the protocol buffer that has all of it needs
-TensorFlow. So the text is parsed.
+The text is parsed, because jaxlib's objects (`runtime_executable().hlo_modules()`) have
+an instruction's name and kind, but not its metadata, and reading the protocol buffer
+that has all of it needs TensorFlow.
 """
 
 import re
@@ -32,15 +32,15 @@ class Instruction(NamedTuple):
 
     Attributes:
       kind: opcode, such as `fusion` or `while`.
-      op_name: path of the traced operation that it was made from; maybe empty.
-      name: of the instruction.
+      op_name: path of the traced operation that it was made from; may be empty.
+      name: name of the instruction.
       result: its shape and layout, or those of a tuple, as text.
       operands: names of the instructions that it reads, in order.
       called: names of the computations that it calls.
       trips: how often a loop runs; None where that is not known.
       target: function that a custom call calls; empty for all else.
-      is_root: whether its result is that of its computation.
-      element: number of the part of a tuple that it takes; None for all else.
+      is_root: whether its result is the result of its computation.
+      element: index of the element of a tuple that it takes; None for all else.
     """
 
     kind: str
@@ -82,7 +82,7 @@ class Program(NamedTuple):
 
     Attributes:
       computations: instructions of each computation by its name, in order.
-      entry: name of the computation that runs.
+      entry: name of the computation that runs first.
     """
 
     computations: dict[str, list[Instruction]]
@@ -92,7 +92,7 @@ class Program(NamedTuple):
 def parse_program(text: str) -> Program:
     """Parse a program's text, `compiled.as_text()`.
 
-    A fusion without an `op_name` takes that of the result which it computes.
+    A fusion without an `op_name` takes the one of the result that it computes.
     """
     computations: dict[str, list[Instruction]] = {}
     entry, current = "", []
@@ -134,7 +134,7 @@ def _read_instruction(match: re.Match, line: str) -> Instruction:
 
 
 def _split_at_parenthesis(text: str) -> tuple[str, str]:
-    """Split behind an opening parenthesis into what it closes around, and the rest."""
+    """Split text after an opening parenthesis at the closing one that matches."""
     depth = 1
     for match in re.finditer(r"[()]", text):
         depth += 1 if match[0] == "(" else -1

@@ -1,4 +1,4 @@
-"""Throughput of an experiment: its programs, run as a run does, and timed."""
+"""Measure the throughput of an experiment: run its programs as a run does, timed."""
 
 import dataclasses
 import statistics
@@ -25,7 +25,7 @@ from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
 MIN_CALLS = 3
-TARGET_CALLS = 10  # in the time that is given, if steps are short enough
+TARGET_CALLS = 10  # in the time of a measurement, if steps are short enough
 PROFILED_STEPS = 3
 
 Dispatch = Callable[[int], Any]  # starts some steps; returns arrays to wait for
@@ -60,8 +60,8 @@ class EvaluationSteps:
 
     Attributes:
       evaluator: compiled steps.
-      split: what is evaluated.
-      training: the weights.
+      split: the split that is evaluated.
+      training: has the weights.
       step: number of dispatched batches.
     """
 
@@ -86,8 +86,8 @@ def measure_experiment(
     """Measure throughput, use of the device, memory and start-up of an experiment.
 
     Args:
-      config: validated.
-      seconds: of training, and as many of evaluation, once both are compiled.
+      config: a validated config.
+      seconds: time to measure training, and then evaluation, once each is compiled.
       profile_folder: gets a trace of some steps; empty records none.
       report_progress: called with the name of each activity, as it begins.
 
@@ -131,7 +131,7 @@ def measure_experiment(
 
 
 def start_training(experiment: Experiment, threads: Executor) -> TrainingSteps:
-    """Initialize a training and run its first step."""
+    """Initialize a training state, and run the first step."""
     initialize = experiment.initialize.compile(threads)
     trainer = experiment.trainer(threads)
     task = with_statistics(experiment.task, experiment.splits.statistics)
@@ -152,7 +152,7 @@ def measure_training(
     device = jax.devices()[0]
     memory = measure_memory(device, trainer.program.wait())  # before the peak is timed
     peak = peak_flops(device, experiment.config.dtype)
-    # Devices of a host share what is measured; a data sheet is of one device.
+    # The devices of a host share a measured peak; a data sheet is of one device.
     devices = 1 if peak.source == "measured" else experiment.devices.count
     peak_per_second = peak.per_second * devices
     flops = count_step_flops(
@@ -175,13 +175,17 @@ def measure_training(
 def measure_throughput(
     dispatch: Dispatch, seconds: float, *, max_steps: int, images_per_step: float
 ) -> dict:
-    """Time calls of several steps, the next one dispatched while one is waited for.
+    """Time calls of several steps; each call is dispatched before the last one ends.
 
     Args:
-      dispatch: starts some steps, compiled.
-      seconds: how long to measure; a few calls at least.
-      max_steps: of a call.
-      images_per_step: mean number of images.
+      dispatch: starts some compiled steps.
+      seconds: how long to measure; at least `MIN_CALLS` calls are measured.
+      max_steps: most steps of a call.
+      images_per_step: mean number of images of a step.
+
+    Returns:
+      Images per second and milliseconds per step (median and range over calls), and
+      the numbers of calls and steps.
     """
     steps = _choose_steps_per_call(dispatch, seconds, max_steps)
     times = _time_calls(dispatch, steps, seconds)
@@ -197,8 +201,8 @@ def measure_throughput(
 
 
 def _choose_steps_per_call(dispatch: Dispatch, seconds: float, max_steps: int) -> int:
-    """Return as many as a run would dispatch at once, or fewer where time is short."""
-    jax.block_until_ready(dispatch(1))  # the first is slower
+    """Return the steps that a run would dispatch at once, fewer if time is short."""
+    jax.block_until_ready(dispatch(1))  # the first step is slower
     start = time.perf_counter()
     jax.block_until_ready(dispatch(1))
     step_seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Peak memory of the device or of the process."""
+"""Measure the peak memory of the device or of the process."""
 
 import jax
 
@@ -6,7 +6,7 @@ from hybrid_jax.runtime import peak_memory, planned_memory
 
 
 def measure_memory(device: jax.Device, program: jax.stages.Compiled) -> dict:
-    """Return the peak of bytes in use, and what XLA planned a program with."""
+    """Return the peak of bytes in use, and the bytes that XLA planned for a program."""
     peak, owner = peak_memory(device)
     planned = planned_memory(program)
     return {

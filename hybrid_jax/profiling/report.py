@@ -1,4 +1,4 @@
-"""The numbers of a measurement as tables on the screen."""
+"""Print the numbers of a measurement as tables on the screen."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Profile of training steps: record a trace, read it, add up its operations.
+"""Profile training steps: record a trace, read it, add up its operations.
 
 `jax.profiler.ProfileData` reads the trace. xprof's tables of operations stay empty on a
 CPU, and clu's profiler only starts and stops a trace.
@@ -17,11 +17,11 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.profiling.hlo import OTHER, Instruction, parse_instructions
 
 SHOWN_OPERATIONS = 10
-# Their events last as long as those of what they call, which are in the trace too.
+# Their events span those of the operations that they call, which the trace has too.
 CONTROL_FLOW = {"while", "call", "conditional"}
 # Lines of a device with its operations; other lines repeat them in groups.
 DEVICE_LINES = ("Stream", "XLA Ops")
-# Where a part of the network sorts; stages and blocks are between, by their numbers.
+# Order of the parts of the network; stages and blocks are between, by their numbers.
 PART_ORDER = {"stem": -1.0, "patch_embedding": -1.0, "head": 1e6, OTHER: 2e6}
 
 
@@ -44,8 +44,11 @@ def profile_steps(
     Args:
       folder: gets a trace for TensorBoard and one for Perfetto.
       program: the program that `dispatch` runs.
-      dispatch: starts a number of steps; warm.
-      steps: how many to record.
+      dispatch: starts a number of steps; it has run before.
+      steps: number of steps to record.
+
+    Returns:
+      The folder of the trace, the number of steps, and the entries of `summarize`.
 
     Raises:
       UserError: jax recorded none of the program's operations on this device.
@@ -68,10 +71,10 @@ def profile_steps(
 
 
 def read_events(trace: ProfileData, known: dict[str, Instruction]) -> list[Event]:
-    """Return the operations of the devices, or of the host where no device has any.
+    """Return the operations of the devices, or of the host if no device has any.
 
-    Copies and kernels of a device that name no instruction of the program are among
-    them, such as those that a GPU replays from a recorded graph.
+    They include copies and kernels of a device that name no instruction of the program,
+    such as kernels that a GPU replays from a recorded graph.
 
     Args:
       trace: what `jax.profiler` recorded.
@@ -102,15 +105,15 @@ def read_events(trace: ProfileData, known: dict[str, Instruction]) -> list[Event
 def exclusive_times(events: Iterable[Event]) -> tuple[dict[str, float], float]:
     """Return nanoseconds by name, and the nanoseconds in which nothing ran.
 
-    Every instant is split evenly among the operations that run then, so overlaps are
-    counted once and all adds up to the time that passed.
+    Every instant is split evenly among the operations that run then. So overlaps count
+    once, and all times add up to the time that passed.
     """
     changes = []
     for event in events:
         changes += [(event.start, 1, event.name), (event.end, -1, event.name)]
     changes.sort()
-    # `share` grows with time by what one running operation gets of it. An operation's
-    # time is the share at its end less that at its start.
+    # `share` adds up the time that each running operation gets. The time of an
+    # operation is the share at its end minus the share at its start.
     times: defaultdict[str, float] = defaultdict(float)
     running, idle, share = 0, 0.0, 0.0
     last = changes[0][0] if changes else 0.0
@@ -128,7 +131,13 @@ def exclusive_times(events: Iterable[Event]) -> tuple[dict[str, float], float]:
 def summarize(
     events: list[Event], instructions: dict[str, Instruction], steps: int
 ) -> dict:
-    """Add up the time of the costliest operations and of each part of the network."""
+    """Return the times of the costliest operations and of each part of the network.
+
+    Args:
+      events: operations that ran.
+      instructions: instructions of the program by name.
+      steps: number of steps that the events are of.
+    """
     times, idle = exclusive_times(events)
     calls = Counter(event.name for event in events)
     total = sum(times.values())

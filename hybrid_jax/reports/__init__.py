@@ -1,5 +1,5 @@
 """Show runs as a page: one HTML file that needs no other file and no network.
 
-`write` drives it. `gather` says what is known of a run, `comparison` of several, and
-`page.html.j2` how it is laid out.
+`write` drives it. `gather` collects what a page says of one run, `comparison` what it
+says of several, and `page.html.j2` lays it out.
 """

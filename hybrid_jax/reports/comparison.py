@@ -1,4 +1,4 @@
-"""What a page says of several runs: how they differ, and how well they do."""
+"""Compare several runs in a page: their configs and their accuracies."""
 
 import itertools
 from collections.abc import Sequence
@@ -35,16 +35,16 @@ def over_seeds(reports: Sequence[RunReport]) -> list[list[str]]:
     """Return mean accuracies with 95 % intervals over runs that differ in seed alone.
 
     Returns:
-      Workdirs, number of runs, and mean with interval of each such group of two runs
-      or more whose accuracies are of one kind of split.
+      Workdirs, number of runs, and mean with interval, for each group of two or more
+      such runs that were judged on the same kind and number of images.
     """
 
-    def but_seed(report: RunReport) -> str:
+    def key(report: RunReport) -> str:
         return repr(_settings(report) | {SEED: None, "judged": report.judged})
 
     rows = []
     measured = [report for report in reports if report.accuracy is not None]
-    for _, found in itertools.groupby(sorted(measured, key=but_seed), but_seed):
+    for _, found in itertools.groupby(sorted(measured, key=key), key):
         group = [*found]
         seeds = {report.run.config.seed for report in group}
         if len(group) > 1 and len(seeds) == len(group):
@@ -55,7 +55,7 @@ def over_seeds(reports: Sequence[RunReport]) -> list[list[str]]:
 
 
 def against_first(reports: Sequence[RunReport]) -> list[list[str]]:
-    """Return the paired difference to the first run, of runs on the same images."""
+    """Return each other run, and its paired difference to the first run in words."""
     first, *others = reports
     rows = []
     for other in others:

@@ -57,7 +57,7 @@ def learning_curves(history: Sequence[dict], checkpoint: Steps, prefix: str) -> 
 def points(history: Sequence[dict], split: str, metric: str) -> Points:
     """Return epochs and values of a metric of a split.
 
-    Of steps that a resumed run has done again, the last counts.
+    If a resumed run has repeated a step, its last row counts.
     """
     found = {
         row["step"]: (row["epoch"], row[metric])

@@ -1,4 +1,4 @@
-"""What is said of a run in words and numbers: data, network, config, environment."""
+"""Describe a run in words and numbers: training, network, config and data."""
 
 import statistics
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ def counts(data: dict[str, Any]) -> dict[str, int]:
 
 
 def training(run: Run, data: dict[str, Any]) -> dict[str, str]:
-    """Return what was trained on what, and for how long.
+    """Return model, data, steps and time of the training, in words by name.
 
     Args:
       run: the run.
@@ -87,11 +87,11 @@ def training(run: Run, data: dict[str, Any]) -> dict[str, str]:
 
 
 def network(cost: Cost) -> dict[str, str]:
-    """Return parameters and operations of a network for one image."""
+    """Return parameters, and operations for one image, in words by name."""
     return {
         "parameters": f"{cost.parameters:,}",
         "multiply-accumulates": f"{cost.macs / 1e6:,.1f} million for an image",
-        "FLOPs": f"{2 * cost.macs / 1e6:,.1f} million, two for each of those",
+        "FLOPs": f"{2 * cost.macs / 1e6:,.1f} million, 2 for each multiply-accumulate",
     }
 
 
@@ -104,7 +104,7 @@ def parts(cost: Cost) -> list[list[str]]:
 
 
 def identity(data: dict[str, Any]) -> dict[str, str]:
-    """Return what tells the run's data from others, of the entries of `data.json`."""
+    """Return the entries of `data.json` that identify the run's data, in words."""
     left_out = {"classes"}  # the page has a table of them
     found = {
         name: _entry(value)

@@ -1,4 +1,4 @@
-"""What a page says of one run, in the order of the page."""
+"""Gather what a page says of one run, in the order of the page."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -21,9 +21,9 @@ from hybrid_jax.reports import facts, pictures
 from hybrid_jax.reports.curves import learning_curves
 
 CURVES = (
-    "Training values are of augmented images and of a loss that may be smoothed, so "
-    "they may be worse than those of validation. The dotted line marks the weights "
-    "that are judged here."
+    "Training values may be worse than validation values, because they are measured on "
+    "augmented images, with a loss that may smooth labels. The dotted line marks the "
+    "weights that are judged here."
 )
 
 
@@ -45,29 +45,29 @@ class Figure(NamedTuple):
 
 @dataclasses.dataclass
 class RunReport:
-    """What is said of one run; texts are plain, and SVG is an element of a page.
+    """The contents of one run's part of a page: plain texts, and SVG elements.
 
     Attributes:
       prefix: begins the ids of its elements.
       workdir: the run's folder, as the user named it.
       title: the model, and what it was trained on.
       run: the run.
-      training: what was trained on what, by name.
-      accuracy: with its 95 % interval; None where nothing was measured.
-      judged: the images that this is of, in words.
-      weights: which weights these are, and what chose them, in words.
-      evaluation: of the images; None where they are gone.
+      training: facts about the training, by name.
+      accuracy: accuracy with its 95 % interval; None where nothing was measured.
+      judged: the images that the accuracy is of, in words.
+      weights: which weights are judged, and what chose them, in words.
+      evaluation: evaluation of the images; None where they are gone.
       measures: title, value, interval and value at the temperature of each measure.
-      figures: those that there are: learning curves, and those of the evaluation.
-      classes: a row of the table of classes.
-      mistakes, right: the images that the model was surest of.
-      mislabeled: the images whose labels are most doubtful; None where it is not known.
-      doubtful: how many there are, in words.
+      figures: learning curves, and figures of the evaluation, as far as there are any.
+      classes: rows of the table of classes.
+      mistakes, right: images of the surest mistakes, and of the surest right answers.
+      mislabeled: images whose labels are most doubtful; None where they are unknown.
+      doubtful: number of doubtful labels, in words.
       augmented: an image, and augmentations of it.
-      network, parts: parameters and operations, of all and of each part.
-      changed, others: fields that differ from their defaults, and those that do not.
-      identity: of the data.
-      environment: that it was trained in; empty where its folder does not say.
+      network, parts: parameters and operations, of the network and of each part.
+      changed, others: fields that differ from their defaults, and all other fields.
+      identity: what identifies the data, by name.
+      environment: environment of the training; empty where the folder has none.
       left_out: what the page lacks and why, a sentence each.
     """
 
@@ -113,7 +113,7 @@ class RunReport:
 
 
 def gather(run: Run, workdir: str, prefix: str) -> RunReport:
-    """Gather what is said of a run; what its images are needed for may be left out.
+    """Gather the contents of a run's part; without its images, some are left out.
 
     Args:
       run: the run.
@@ -147,7 +147,8 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
         report.left_out.append("Learning curves: the run's folder holds no metrics.")
     if run.results is None:
         report.left_out.append(
-            f"The end of the run: it has not ended. All is of {run.weights_in_words}."
+            "The end of the run: it has not ended. All numbers are of "
+            f"{run.weights_in_words}."
         )
     _try(report, "Figures, classes and pictures", _add_evaluation)
     _try(report, "Probably mislabeled images", _add_mislabeled)
@@ -156,12 +157,12 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read an object of JSON; one that is not there is empty."""
+    """Read a JSON object; a missing file is an empty one."""
     return read_json(path) if path.exists() else {}
 
 
 def _try(report: RunReport, what: str, add: Callable[[RunReport], None]) -> None:
-    """Add what needs images, or say why it is left out."""
+    """Add a part that needs images, or say why it is left out."""
     try:
         add(report)
     except (UserError, OSError) as error:
@@ -209,7 +210,7 @@ def _add_evaluation(report: RunReport) -> None:
 
 def _add_mislabeled(report: RunReport) -> None:
     found = report.evaluation
-    if found is None:  # which says why
+    if found is None:  # `_add_evaluation` has said why
         return
     suspects, notes = mislabeled.find(found.predictions, found.classes)
     report.left_out += [f"Labels that cannot be judged: {note}." for note in notes]

@@ -24,18 +24,19 @@ from hybrid_jax.training.step import Network
 
 SENSITIVE = np.array([255.0, 120.0, 0.0])  # red, green, blue of sensitive pixels
 LOOKED_AT = np.array([60.0, 160.0, 255.0])  # and of those that attention looks at
-MOST = 99  # percentile of an image's sensitivities that has the whole color
-LEAST = 2.0  # times an even share, which have the whole color if nothing has more
+MOST = 99  # percentile of an image's sensitivities that gets the full color
+LEAST = 2.0  # multiple of an even share that gets the full color if none is larger
 FADED = 0.6  # share of the image's own brightness that stays
 
 
 class Seen(NamedTuple):
-    """What a network makes of images.
+    """Images, and what a network's answers to them depend on.
 
     Attributes:
       levels: the images, `[N, H, W, C]`, 0 to 255.
-      slopes: derivatives of the log probability of the likeliest class, of that shape.
-      looks: where attention looks, `[N, H, W]`; None without attention over a map.
+      slopes: derivatives of the likeliest class's log probability, `[N, H, W, C]`.
+      looks: share of attention of each pixel, `[N, H, W]`; None without attention over
+        a map.
     """
 
     levels: np.ndarray
@@ -44,16 +45,16 @@ class Seen(NamedTuple):
 
 
 def overlays(run: Run, split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Draw what is known of a network's answers over the images.
+    """Draw sensitivity, and attention where the network has it, over images.
 
     Args:
-      run: whose answers they are.
+      run: the run whose network is shown.
       split: the images.
-      rows: numbers of those to draw.
+      rows: numbers of the images to draw.
 
     Returns:
-      Pictures, uint8 `[N, H, W, 3]`, by what they show, in words with a place for the
-      likeliest class.
+      Pictures, uint8 `[N, H, W, 3]`, by what they show, in words with `{}` in the place
+      of the likeliest class.
 
     Raises:
       UserError: an image cannot be read.
@@ -68,10 +69,10 @@ def overlays(run: Run, split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def look(run: Run, images: np.ndarray, extents: np.ndarray | None = None) -> Seen:
-    """Return what a network makes of images.
+    """Return images with their sensitivities and attention.
 
     Args:
-      run: whose network it is.
+      run: the run whose network is applied.
       images: uint8 `[N, h, w, C]`, in the run's form.
       extents: `[N, 2]`, height and width that each image fills; None if all do.
     """
@@ -105,7 +106,7 @@ def draw_slopes(levels: np.ndarray, slopes: np.ndarray) -> np.ndarray:
 
     Args:
       levels: images `[N, H, W, C]`, 0 to 255.
-      slopes: `[N, H, W, C]`; the steepest channel counts. The scale is each image's.
+      slopes: `[N, H, W, C]`; the steepest channel counts. Each image has its own scale.
     """
     size = np.abs(slopes).max(-1, keepdims=True)
     most = np.percentile(size, MOST, axis=(1, 2, 3), keepdims=True)
@@ -114,12 +115,12 @@ def draw_slopes(levels: np.ndarray, slopes: np.ndarray) -> np.ndarray:
 
 
 def draw_looks(levels: np.ndarray, looks: np.ndarray) -> np.ndarray:
-    """Draw what has more than an even share of attention, uint8 `[N, H, W, 3]`.
+    """Draw pixels with more than an even share of attention, uint8 `[N, H, W, 3]`.
 
     Args:
       levels: images `[N, H, W, C]`, 0 to 255.
-      looks: `[N, H, W]`, shares of each image's attention. The scale is the image's,
-        unless that makes much of little.
+      looks: `[N, H, W]`, shares of each image's attention. Each image has its own
+        scale, of at least `LEAST` times an even share.
     """
     times = looks / looks.mean((1, 2), keepdims=True)
     most = np.maximum(times.max((1, 2), keepdims=True), LEAST)

@@ -1,4 +1,4 @@
-"""Pictures in a page: images of a split, how they were called, how they are augmented.
+"""Pictures in a page: images of a split with their predictions, and augmented images.
 
 Shapes: N images of height H, width W and C channels, 1 or 3.
 """
@@ -22,12 +22,12 @@ from hybrid_jax.sheets import as_picture
 
 SHOWN = 12  # images of a kind
 VIEWS = 8  # augmentations of one image
-SIDE = 144  # pixels, which are the most that a picture has
+SIDE = 144  # pixels; larger pictures are shrunk to this side
 LOSSLESS = 64  # pixels of a side up to which a picture is PNG, else JPEG
 
 
 class Picture(NamedTuple):
-    """A picture with what is said below it.
+    """A picture with the parts of its caption.
 
     Attributes:
       source: a `data:` URI.
@@ -35,8 +35,8 @@ class Picture(NamedTuple):
       alt: what it shows, for those who cannot see it.
       name: of the image's file, without its folder; or its number.
       true, predicted: names of classes; empty where nothing was predicted.
-      probability: of the predicted class.
-      beside: pictures that belong to it.
+      probability: probability of the predicted class.
+      beside: pictures to show beside it.
     """
 
     source: str
@@ -59,10 +59,10 @@ def answers(run: Run, found: Evaluation, split: Split, right: bool) -> list[Pict
     """Return the images that a model was surest of, the surest first.
 
     Args:
-      run: whose answers they are.
+      run: the run that predicted.
       found: the evaluation of the split.
       split: its images.
-      right: whether the answers are right, or mistakes.
+      right: whether to return right answers; otherwise mistakes.
 
     Raises:
       UserError: an image cannot be read.
@@ -73,7 +73,7 @@ def answers(run: Run, found: Evaluation, split: Split, right: bool) -> list[Pict
     rows = rows[surest]
     if not len(rows):
         return []
-    # Both kinds have as many rows, the last one again, so that they share a program.
+    # Repeat the last row, so that right answers and mistakes share a compiled program.
     padded = np.pad(rows, (0, SHOWN - len(rows)), "edge")
     drawn = overlays(run, split, padded)
     return [
@@ -106,7 +106,7 @@ def _answer(
 def doubtful(
     found: Evaluation, split: Split, suspects: Sequence[Suspect]
 ) -> list[Picture]:
-    """Return the images whose labels are most probably wrong.
+    """Return the images whose labels are most likely wrong, the surest first.
 
     Args:
       found: the evaluation of the split.
@@ -136,8 +136,8 @@ def encode(image: np.ndarray, side: int = SIDE) -> tuple[str, int, int]:
     """Return an image as a `data:` URI, with its width and height.
 
     Args:
-      image: uint8 `[h, w, C]`; a larger one than `side` is made smaller.
-      side: pixels.
+      image: uint8 `[h, w, C]`; it is shrunk if it is larger than `side`.
+      side: in pixels.
     """
     picture = as_picture(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
@@ -152,10 +152,10 @@ def augmented(run: Run) -> list[Picture]:
     """Return the first training image, then `VIEWS` augmentations of it.
 
     Raises:
-      UserError: the image cannot be had any more.
+      UserError: the image is no longer there.
     """
     train, size = run.splits.train, run.network.image_size
-    # As many as training has drawn at its start, whose program is compiled.
+    # As many images as training drew at its start: that program is compiled.
     count = max(min(IMAGES_SHOWN, run.config.train.batch_size), VIEWS)
     rows = np.zeros(count, int)
     images = augmented_rows(run.config, train, rows, size, len(run.classes))

@@ -28,8 +28,8 @@ def write_report(
     Args:
       workdirs: folders of the runs, at least one.
       output: file to write.
-      changed: fields of the stored configs that have other values here, by name, such
-        as the path of the data. Fields that change results are refused.
+      changed: values that replace those of the stored configs, by field name, such as
+        the path of the data. Fields that change results are refused.
 
     Raises:
       UserError: a folder holds no run, or one is given twice.
@@ -46,7 +46,7 @@ def write_report(
 def write_after_training(run: Run, folder: RunFolder, how_later: str) -> None:
     """Write the page of a run that has just ended into its folder, or say why not.
 
-    A run that has ended well stays so: whatever goes wrong here is a line of text.
+    An error here is only printed, so that the run itself ends without an error.
 
     Args:
       run: as training left it, with its images in memory.
@@ -56,10 +56,10 @@ def write_after_training(run: Run, folder: RunFolder, how_later: str) -> None:
     started = time.perf_counter()
     with Reporter(folder.log) as console:
         try:
-            # What is left out is said in the page.
+            # The page itself says what is left out.
             with console.busy("writing the report"):
                 size, _ = _write({str(folder.path): run}, folder.report)
-        except Exception as error:  # whatever it is, the run is complete
+        except Exception as error:  # the run is complete in any case
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             why = kind + first_line(error).rstrip(".")
             console.say(f"No report: {why}. To write one later: {how_later}")
@@ -86,7 +86,7 @@ def _write(runs: Mapping[str, Run], path: Path) -> tuple[str, list[str]]:
 
 
 def _open(workdirs: Sequence[str], changed: dict[str, Any]) -> dict[str, Run]:
-    """Open all runs before the first is looked at, so that mistakes are found soon."""
+    """Open all runs before work begins, so that mistakes of the user show early."""
     runs: dict[str, Run] = {}
     places = set()
     for workdir in workdirs:
@@ -100,7 +100,7 @@ def _open(workdirs: Sequence[str], changed: dict[str, Any]) -> dict[str, Run]:
 
 
 def render(reports: Sequence[RunReport]) -> str:
-    """Return the page, HTML."""
+    """Return the page as HTML."""
     is_many = len(reports) > 1
     return (
         _templates()
@@ -118,7 +118,7 @@ def render(reports: Sequence[RunReport]) -> str:
 
 @functools.cache
 def _templates() -> Environment:
-    """Return the templates; what they are handed is escaped, but for `| safe`."""
+    """Return the templates, which escape all values but those marked `| safe`."""
     return Environment(
         loader=PackageLoader("hybrid_jax", "reports"),
         autoescape=True,

@@ -1,5 +1,5 @@
-"""Studies: many runs that answer one question about models, without a choice.
+"""Studies: many runs that answer one question about models.
 
-A study trains every model at every value of one field with several seeds. `KINDS` in
-`study.py` has a row for each.
+A study trains every model at every value of one field with several seeds, and chooses
+nothing by the results. `KINDS` in `study.py` has a row for each kind of study.
 """

@@ -1,4 +1,4 @@
-"""What one part of a model is worth: variants of it, run by run of one seed."""
+"""Compare variants of one model, seed by seed, to see what one part is worth."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ VERDICTS = {AHEAD: "better", BEHIND: "worse"}
 
 
 def check_attention(configs: Configs, values: tuple[float, ...], seeds: int) -> None:
-    """Refuse a model without relative attention, and what `scaling.check` refuses.
+    """Refuse a model without relative attention, and all that `scaling.check` refuses.
 
     Raises:
       UserError: names the model, or what is missing.
@@ -35,7 +35,7 @@ def check_attention(configs: Configs, values: tuple[float, ...], seeds: int) -> 
 
 
 def conclude(results: Results, configs: Configs) -> list[str]:
-    """Say of each variant whether it differs from the first one, and what it costs."""
+    """Return lines that compare each variant with the first in accuracy and cost."""
     first, *others = configs
     lines = costs.about(results.costs)
     for variant in configs:
@@ -50,9 +50,9 @@ def conclude(results: Results, configs: Configs) -> list[str]:
 def _verdict(
     results: Results, found: list[Difference], variant: str, first: str
 ) -> str:
-    """Say whether a variant is better or worse, or that nobody can tell."""
+    """Say whether a variant is better or worse than the first, or not told apart."""
     if not found:
-        return f"has no run of a seed that {first} has one of"
+        return f"shares no seed with {first}, so they cannot be compared"
     (difference,) = found
     seeds = results.accuracies(variant).keys() & results.accuracies(first).keys()
     count = plural(len(seeds), "seed")
@@ -65,7 +65,7 @@ def _verdict(
 
 
 def _relative_cost(results: Results, variant: str, first: str) -> str:
-    """Say how many times as much as the first variant another one costs."""
+    """Say how many times the cost of the first variant another variant has."""
     if not {variant, first} <= results.costs.keys():
         return ""
     told = []
@@ -77,7 +77,7 @@ def _relative_cost(results: Results, variant: str, first: str) -> str:
 
 
 def draw(results: Results, configs: Configs, path: Path) -> None:
-    """Draw the difference of each variant to the first, with its 95 % interval."""
+    """Draw the difference of each variant to the first, with 95 % intervals."""
     first, *others = configs
     with saved_axes(path, (6.4, 1.5 + 0.4 * len(others))) as (axes,):
         for row, variant in enumerate(others):

@@ -13,12 +13,12 @@ AHEAD, BEHIND, EQUAL = "ahead", "behind", "not told apart"
 
 
 class Difference(NamedTuple):
-    """How much better one model is than another at one value.
+    """The difference in accuracy of two models at one value.
 
     Attributes:
-      value: of what the study varies.
-      mean: of the differences between runs of one seed, a share of 1.
-      interval: 95 % of it; None of fewer than two seeds.
+      value: value that the study varies.
+      mean: mean difference between runs of one seed, a share of 1.
+      interval: 95 % interval of the mean; None for fewer than two seeds.
     """
 
     value: float
@@ -27,17 +27,18 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Return whether the difference can be told from none."""
+        """Return `AHEAD`, `BEHIND`, or `EQUAL` if the interval includes 0."""
         low, high = self.interval or (0.0, 0.0)
         if high - low < NO_SCATTER:
-            return EQUAL  # few images give equal differences by chance
+            return EQUAL  # with few images, differences may be equal by chance
         return AHEAD if low > 0 else BEHIND if high < 0 else EQUAL
 
 
 def differences(results: Results, model: str, twin: str) -> list[Difference]:
-    """Return the differences of two models, at each value that both have runs at.
+    """Return the differences of two models, at each value at which both share a seed.
 
-    Runs of one seed see the same images, so their difference scatters less than either.
+    Runs of one seed see the same images, so their difference scatters less than their
+    accuracies.
     """
     found = []
     for value in results.values:
@@ -49,13 +50,13 @@ def differences(results: Results, model: str, twin: str) -> list[Difference]:
 
 
 def in_words(model: str, twin: str, found: Sequence[Difference], axis: str) -> str:
-    """Say in a line where a model is ahead, behind, and where it overtakes.
+    """Say in one line where a model is ahead, where behind, and where it overtakes.
 
     Args:
-      model: name.
-      twin: name of the other one.
-      found: their differences.
-      axis: what the values are, such as `images a class`.
+      model: name of the model.
+      twin: name of the other model.
+      found: differences of the two models.
+      axis: name of the values, such as `images a class`.
     """
     if not found:
         return f"{model} and {twin} have no runs of one seed to compare"
@@ -68,7 +69,7 @@ def in_words(model: str, twin: str, found: Sequence[Difference], axis: str) -> s
 
 
 def against(results: Results, model: str, twins: Sequence[str]) -> str:
-    """Say of which models one is ahead, behind, and from which it is not told apart."""
+    """Say which models one model is ahead of, behind, and not told apart from."""
     found = {
         twin: difference
         for twin in twins
@@ -80,16 +81,16 @@ def against(results: Results, model: str, twins: Sequence[str]) -> str:
 
 
 def left_out(results: Results, model: str, axis: str = "") -> list[str]:
-    """Say that runs of a model failed, and at which values; no line if none did."""
+    """Return a line about the failed runs of a model; no line if there are none."""
     failed = [part for part in results.failed if part.model == model]
     values = sorted({part.value for part in failed} - {UNVARIED})
     at = f", at {', '.join(f'{value:g}' for value in values)} {axis}" if values else ""
-    line = f"{model}: {plural(len(failed), 'run')} failed{at}, and "
-    return [f"{line}all of this leaves them out"] if failed else []
+    line = f"{model}: {plural(len(failed), 'run')} failed{at}; "
+    return [f"{line}failed runs are left out"] if failed else []
 
 
 def in_points(difference: Difference) -> str:
-    """Return a difference such as `+1.2 ± 0.4`, in points of accuracy."""
+    """Format a difference as `+1.2 ± 0.4`, in points of accuracy (percent)."""
     told = f"{100 * difference.mean:+.1f}"
     if difference.interval:
         low, high = difference.interval
@@ -98,7 +99,7 @@ def in_points(difference: Difference) -> str:
 
 
 def _by_verdict(found: Mapping[str, Difference]) -> dict[str, str]:
-    """Return the differences in words by their verdict."""
+    """Return the differences in words, by verdict."""
     words = {AHEAD: "ahead of", BEHIND: "behind", EQUAL: "not told apart from"}
     told = {
         verdict: [
@@ -114,7 +115,7 @@ def _by_verdict(found: Mapping[str, Difference]) -> dict[str, str]:
 
 
 def _crossing(model: str, twin: str, found: Sequence[Difference], axis: str) -> str:
-    """Say between which values one overtakes the other, of those that can be told."""
+    """Say between which values the sign of the significant differences changes."""
     told = [d for d in found if d.verdict != EQUAL]
     if all(difference.interval is None for difference in found):
         return "One seed tells nothing of the spread, so none of this is sure"

@@ -1,8 +1,8 @@
-"""What each model of a study costs: counted, and measured in a process of its own.
+"""Measure what each model of a study costs, in a process of its own.
 
-A process that trains one model after another knows the peak of its memory over all of
-them, and several workers slow each other down. So each model is measured by itself
-before any is trained, by what `hybrid-jax benchmark` does.
+A process that trains several models knows only the peak memory of all of them, and
+several workers slow each other down. So `hybrid-jax benchmark` measures each model
+alone, before any model is trained.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -15,22 +15,22 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.workers import run_workers
 
-FILE = "cost.json"  # in the folder of a model: what `hybrid-jax benchmark` has found
+FILE = "cost.json"  # in the folder of a model: the JSON of `hybrid-jax benchmark`
 LOCK, ERROR = ".costs.lock", "error"
-SECONDS = 3.0  # of training, once it is compiled
+SECONDS = 3.0  # of training, without compilation
 DEVICE, PLAN = "the device's peak", "what XLA plans a training step with"
 
 
 class Cost(NamedTuple):
-    """What a model costs.
+    """The cost of a model.
 
     Attributes:
-      parameters: how many.
+      parameters: number of parameters.
       macs: multiply-accumulates of one image; None if they are not known.
       step_seconds: median time of a training step; None if it was not measured.
-      memory: bytes in use at most; None if it was not measured.
-      memory_of: `DEVICE`; where that does not count its bytes, as a CPU, `PLAN`.
-      conditions: what a step's time depends on.
+      memory: largest number of bytes in use; None if it was not measured.
+      memory_of: source of `memory`: `DEVICE`, or `PLAN` on a CPU, which has no count.
+      conditions: batch, type and device that the time of a step depends on.
     """
 
     parameters: int
@@ -42,14 +42,14 @@ class Cost(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """A number that tells models apart by what they cost.
+    """A measure of the cost of a model.
 
     Attributes:
-      name: in sentences.
-      head: over a column of a table on the screen.
-      unit: of the number.
-      scale: so many of what a `Cost` has make one unit.
-      get: takes it from a cost.
+      name: name in sentences.
+      head: head of a column on the screen.
+      unit: unit of the number.
+      scale: value of one unit in the units of `Cost`.
+      get: returns the number of a `Cost`, in the units of `Cost`.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Measure(NamedTuple):
         return f"{self.name} ({self.unit})"
 
     def of(self, cost: Cost) -> float | None:
-        """Return the number in its unit; None if it is not known."""
+        """Return the number of a cost in `unit`; None if it is not known."""
         found = self.get(cost)
         return None if found is None else found / self.scale
 
@@ -84,19 +84,19 @@ def measure(
     words: Callable[[Config], list[str]],
     say: Callable[[str], None],
 ) -> None:
-    """Measure each model that is not measured yet, one at a time.
+    """Measure each model that is not measured yet, one after another.
 
-    Other workers of the folder wait meanwhile. A model that cannot be measured, as one
+    Meanwhile, other workers of the folder wait. A model that cannot be measured, as one
     that is too large, is not tried again until its file is deleted.
 
     Args:
-      configs: by model.
-      folder: of the study.
-      words: returns the flags that make `hybrid-jax benchmark` measure a config.
-      say: is told what was found of each.
+      configs: configs by model.
+      folder: folder of the study.
+      words: returns the flags with which `hybrid-jax benchmark` measures a config.
+      say: called with a line about each model.
 
     Raises:
-      Interrupted: by a signal; what was measured is kept.
+      Interrupted: a signal arrived; finished measurements are kept.
     """
     with waiting_lock(folder, LOCK):
         for model, config in configs.items():
@@ -116,17 +116,17 @@ def measure(
 
 
 def benchmark(flags: list[str], path: Path) -> None:
-    """Write what `hybrid-jax benchmark` finds in a process of its own.
+    """Run `hybrid-jax benchmark` in a process of its own, and write its JSON.
 
     Raises:
-      UserError: it could not measure, which it has said on standard error.
+      UserError: it could not measure; it has printed the reason on standard error.
     """
     flags = [*flags, f"--seconds={SECONDS}", f"--json={path}"]
     run_workers(1, ["benchmark", *flags])
 
 
 def read(models: Collection[str], folder: Path) -> dict[str, Cost]:
-    """Read the costs of models that were measured."""
+    """Read the costs of the models that were measured, by model."""
     paths = {model: folder / model / FILE for model in models}
     return {
         model: read_cost(path)
@@ -136,7 +136,7 @@ def read(models: Collection[str], folder: Path) -> dict[str, Cost]:
 
 
 def read_cost(path: Path) -> Cost:
-    """Read what `hybrid-jax benchmark` has found.
+    """Read the JSON of `hybrid-jax benchmark` as a cost.
 
     Raises:
       UserError: the file is damaged.
@@ -145,7 +145,7 @@ def read_cost(path: Path) -> Cost:
     memory: dict[str, Any] = found["memory"]
     planned, size, owner = memory["planned_bytes"], memory["peak_bytes"], DEVICE
     if memory["of"] == "process" and planned:
-        # Most of a process is Python and the compiler.
+        # Most memory of a process belongs to Python and the compiler.
         size, owner = sum(planned.values()), PLAN
     return Cost(
         found["parameters"],
@@ -159,20 +159,20 @@ def read_cost(path: Path) -> Cost:
 
 
 def in_words(cost: Cost) -> str:
-    """Return a cost such as `parameters 0.30 millions, MACs 6.67 ...`."""
+    """Format a cost as `parameters 0.30 millions, MACs 6.67 ...`."""
     known = [(m, value) for m in MEASURES if (value := m.of(cost)) is not None]
     return ", ".join(f"{m.name} {few_digits(value)} {m.unit}" for m, value in known)
 
 
 def few_digits(number: float | None) -> str:
-    """Return a number in about three digits; `-` if it is not known."""
+    """Format a number with about three digits; `-` if it is not known."""
     if number is None:
         return "-"
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def about(costs: Mapping[str, Cost]) -> list[str]:
-    """Say of what steps and memory were measured."""
+    """Return a line that says how steps and memory were measured."""
     conditions = [*dict.fromkeys(cost.conditions for cost in costs.values())]
     owners = [*dict.fromkeys(cost.memory_of for cost in costs.values())]
     if not costs:
@@ -182,5 +182,5 @@ def about(costs: Mapping[str, Cost]) -> list[str]:
         f"{'; or '.join(owners)}"
     )
     if len(conditions) + len(owners) > 2:
-        line += ": these do not compare"
+        line += ": these cannot be compared"
     return [line]

@@ -1,4 +1,4 @@
-"""What the figures of studies have in common: axes, colors, means with intervals."""
+"""Draw the common parts of studies' figures: axes, styles, means with intervals."""
 
 import contextlib
 import itertools
@@ -13,18 +13,18 @@ from hybrid_jax.plots import COLORS, saved_axes
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = "osD^vPX"  # one more than colors, so that these pair up anew
-SHIFT = 1.03  # of x, from one model to the next
+MARKERS = "osD^vPX"  # one more than colors, so that each round pairs them differently
+SHIFT = 1.03  # factor of x from one model to the next
 
 
 class Style(NamedTuple):
-    """How a model is drawn.
+    """The style of a model's line.
 
     Attributes:
-      color: of its line.
-      marker: of its points.
-      shift: factor of x, so that lines which are equal are seen beside each other.
-      line: solid, or dotted where colors begin anew.
+      color: color of the line.
+      marker: marker of the points.
+      shift: factor of x, so that equal lines do not cover each other.
+      line: solid, or dotted in every second round of colors.
     """
 
     color: str
@@ -34,27 +34,27 @@ class Style(NamedTuple):
 
 
 def styles(count: int) -> Iterator[Style]:
-    """Yield a style for each of so many models, and begin anew where colors end."""
+    """Yield a style for each of `count` models; colors repeat with other markers."""
     shifts = (SHIFT ** (number - (count - 1) / 2) for number in range(count))
     lines = itertools.cycle("-" * len(COLORS) + ":" * len(COLORS))
     return map(Style, itertools.cycle(COLORS), itertools.cycle(MARKERS), shifts, lines)
 
 
 def axes(path: Path, rows: int) -> contextlib.AbstractContextManager[Sequence["Axes"]]:
-    """Give the axes of a study's figure, see `plots.saved_axes`."""
+    """Return a context with the axes of a study's figure; see `plots.saved_axes`."""
     return saved_axes(path, (6.4, 1.2 + 2.8 * rows), rows)
 
 
 def draw_means(
     axes: "Axes", points: Mapping[float, Sequence[float]], label: str, style: Style
 ) -> None:
-    """Draw means of shares in percent, with 95 % intervals where there are any.
+    """Draw means in percent, with 95 % intervals if there are several runs.
 
     Args:
-      axes: to draw in.
-      points: the values of the runs at each x.
-      label: of the line.
-      style: of the line.
+      axes: axes to draw in.
+      points: values of the runs at each x, shares of 1.
+      label: label of the line.
+      style: style of the line.
     """
     means = {x: 100 * mean(values) for x, values in points.items()}
     ends = [interval(values) or (0.0, 0.0) for values in points.values()]
@@ -74,7 +74,7 @@ def draw_means(
 
 
 def label_logarithm(axes: "Axes", title: str) -> None:
-    """Draw x by its logarithm, with ticks at 1, 2 and 5 times powers of ten."""
+    """Make x logarithmic, with ticks at 1, 2 and 5 times powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_xscale("log")
@@ -88,7 +88,7 @@ def label_logarithm(axes: "Axes", title: str) -> None:
 
 
 def label_values(axes: "Axes", values: Sequence[float], title: str) -> None:
-    """Draw x by its logarithm, with a tick at each value."""
+    """Make x logarithmic, with a tick at each value."""
     from matplotlib.ticker import NullFormatter, NullLocator
 
     axes.set_xscale("log")

@@ -1,4 +1,4 @@
-"""What makes a kind of study: a row of `study.KINDS`."""
+"""The type of a kind of study, a row of `study.KINDS`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,13 +7,17 @@ from typing import Any, NamedTuple
 from hybrid_jax.config.schema import Config
 from hybrid_jax.studies.results import UNVARIED, Results
 
-Configs = Mapping[str, Config]  # by model
+Configs = Mapping[str, Config]  # by the name of the model or variant
 
 
 def with_seed(config: Config, offset: int) -> Config:
-    """Return the config of a later seed, which draws other images too.
+    """Return the config with a later seed, which also selects other images.
 
-    A protocol says itself which images they are.
+    With a protocol, all seeds have the protocol's images.
+
+    Args:
+      config: config of the first seed.
+      offset: added to the seed.
     """
     seeds = {"seed": config.seed + offset}
     if config.data.protocol == "none":
@@ -22,13 +26,13 @@ def with_seed(config: Config, offset: int) -> Config:
 
 
 class Axis(NamedTuple):
-    """What the runs of one model differ in, beside their seed.
+    """The quantity that the runs of one model vary, beside their seed.
 
     Attributes:
-      flag: of the command, which takes the values.
-      name: what they are, in figures and sentences.
-      values: the default ones.
-      whole: whether they are whole numbers.
+      flag: flag of the command for the values.
+      name: name of the quantity in figures and sentences.
+      values: default values.
+      whole: whether the values are whole numbers.
     """
 
     flag: str
@@ -38,21 +42,21 @@ class Axis(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A question that many runs answer.
+    """A kind of study: a question that many runs answer.
 
     Attributes:
-      name: of the study.
-      split: which one measures the runs.
-      configure: returns the config of a run at a value; the seed is set by others.
-      check: refuses what runs of these configs at these values, with so many seeds,
-        could not answer.
-      conclude: says in lines what the results mean.
-      draw: draws them, into files of several formats at a path without a suffix.
-      figure: the name of these files.
-      axis: what the runs of a model differ in; None if that is their seed alone.
-      variants: the fields that make each variant of one model, if variants of one are
-        compared and not several models.
-      costs: whether the answer takes what each model costs.
+      name: name of the study.
+      split: split on which accuracy is measured.
+      configure: returns the config of a run at a value; the caller sets the seed.
+      check: refuses configs, values and a number of seeds that cannot answer the
+        question.
+      conclude: returns sentences about the results.
+      draw: draws the results into files of several formats; the path has no suffix.
+      figure: name of these files.
+      axis: quantity that the runs of a model vary; None if only their seeds differ.
+      variants: fields of each variant, if variants of one model are compared; empty if
+        several models are compared.
+      costs: whether the study measures what each model costs.
     """
 
     name: str
@@ -73,6 +77,6 @@ class Kind(NamedTuple):
 
     @property
     def flags(self) -> set[str]:
-        """Return the flags that this study takes and not every other one."""
+        """Return the flags that this study takes, but some other studies do not."""
         models = "of" if self.variants else "models"
         return {models} | ({self.axis.flag} if self.axis else set())

@@ -1,4 +1,4 @@
-"""How accuracy grows with the images of each class, and what the next point takes."""
+"""Study how accuracy grows with the number of training images in each class."""
 
 import math
 from pathlib import Path
@@ -20,11 +20,11 @@ from hybrid_jax.studies.results import Results
 from hybrid_jax.sweeps.runs import load_splits
 
 AXIS = "images a class"
-POINT = 0.01  # of accuracy
+POINT = 0.01  # one point of accuracy
 
 
 def configure(config: Config, per_class: float) -> Config:
-    """Return the config of a run: all of its images train, and nothing is chosen."""
+    """Return the config of a run that trains on all its images and chooses nothing."""
     return config.replace(
         {
             "data.per_class": int(per_class),
@@ -36,7 +36,7 @@ def configure(config: Config, per_class: float) -> Config:
 
 
 def check(configs: Configs, values: tuple[float, ...], seeds: int) -> None:
-    """Refuse unequal lengths, and data that lack a test split or enough images.
+    """Refuse runs of unequal length, and data without a test split or enough images.
 
     Raises:
       UserError: names the field or the class.
@@ -83,7 +83,7 @@ def _check_images(config: Config, values: tuple[float, ...]) -> None:
 
 
 def laws(results: Results) -> dict[str, PowerLaw | None]:
-    """Return the power law of each model's mean errors; None where none is fitted."""
+    """Return the power law of each model's mean errors; None if it cannot be fitted."""
     found = {}
     for model in results.models:
         points = results.points(model)
@@ -93,7 +93,7 @@ def laws(results: Results) -> dict[str, PowerLaw | None]:
 
 
 def conclude(results: Results, configs: Configs) -> list[str]:
-    """Say where the first model overtakes the others, and what another point takes."""
+    """Say where the first model overtakes the others, and what the next point takes."""
     first, *twins = results.models
     lines = [
         comparison.in_words(
@@ -128,7 +128,9 @@ def draw(results: Results, configs: Configs, path: Path) -> None:
 def _next_point(results: Results, model: str, law: PowerLaw | None) -> str:
     """Say how many images the next point of accuracy would take."""
     if not law:
-        return f"{model}: no power law is fitted, as it takes three sizes with errors"
+        return (
+            f"{model}: no power law is fitted, since that takes three sizes with errors"
+        )
     images, shares = max(results.points(model).items())
     accuracy = mean(shares)
     error = 1 - accuracy

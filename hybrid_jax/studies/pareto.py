@@ -1,12 +1,13 @@
-"""Which points are on the Pareto front: none costs less and is as good, or better."""
+"""Find the Pareto front of cost and accuracy."""
 
 from collections.abc import Mapping
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Return the names of the points on the front, the cheapest first.
+    """Return the names of the points on the Pareto front, the cheapest first.
 
-    Points that are equal in both are on it together.
+    A point is on the front if no other point is better in cost or accuracy and at least
+    as good in the other. Of equal points, all are on the front.
 
     Args:
       points: cost and accuracy by name.

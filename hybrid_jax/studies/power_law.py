@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-FEWEST_POINTS = 3  # a line through two has no uncertainty
+FEWEST_POINTS = 3  # a line through two points shows no uncertainty
 
 
 class PowerLaw(NamedTuple):
-    """A law of the error, with the 95 % interval of its exponent.
+    """A power law of the error, with the 95 % interval of its exponent.
 
     Attributes:
-      factor: the error at one image, `a`.
-      exponent: `b`; twice the images multiply the error by `2**-b`.
-      low: of the exponent.
-      high: of the exponent.
+      factor: `a`, the error at one image.
+      exponent: `b`; twice as many images multiply the error by `2**-b`.
+      low: lower end of the interval of the exponent.
+      high: upper end of the interval of the exponent.
     """
 
     factor: float
@@ -26,23 +26,24 @@ class PowerLaw(NamedTuple):
     high: float
 
     def error(self, images: float | np.ndarray) -> float | np.ndarray:
-        """Return the error at a number of images, a share of 1."""
+        """Return the error, a share of 1, at a number of images."""
         return self.factor * images**-self.exponent
 
     def images_for(
         self, error: float, images: float, wanted: float
     ) -> tuple[float, float, float]:
-        """Return how many images an error would take, at most likely, least and most.
+        """Return the number of images that an error would take: likely, least and most.
 
-        The law is moved to go through a measured point, so only the exponent counts.
+        The law is shifted to go through a measured point, so only the exponent counts.
 
         Args:
-          error: measured, above `wanted`.
-          images: where it was measured.
-          wanted: the error asked for.
+          error: measured error, above `wanted`.
+          images: number of images at which it was measured.
+          wanted: error to reach.
 
         Returns:
-          Numbers of images; infinite where the error may not fall.
+          The number of images for the exponent and both ends of its interval; infinite
+          if the error may not fall.
         """
         ratio = error / wanted
         return (
@@ -62,15 +63,15 @@ def _images(ratio: float, images: float, exponent: float) -> float:
 def fit_power_law(images: Sequence[float], errors: Sequence[float]) -> PowerLaw | None:
     """Fit a power law by least squares of the logarithms (Hestness et al. 2017).
 
-    The interval is Student's, of the points' scatter around the law. So it also tells
-    of what is no power law.
+    The interval is Student's, from the scatter of the points around the law. So it is
+    also wide if the points do not follow a power law.
 
     Args:
-      images: at three numbers of images or more.
-      errors: mean errors there, shares of 1.
+      images: three numbers of images or more.
+      errors: mean error at each number of images, a share of 1.
 
     Returns:
-      The law; None of fewer points, or of an error that is 0.
+      The law; None for fewer points, or if an error is 0.
     """
     if len(images) < FEWEST_POINTS or min(errors) <= 0:
         return None

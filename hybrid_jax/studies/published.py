@@ -1,7 +1,8 @@
-"""Accuracies that others have published, to be drawn beside those of a study.
+"""Published accuracies, to be drawn beside those of a study.
 
-They are their authors' claims. What these networks cost is counted by this project, of
-its own network of that name; of one that it lacks, its authors tell the parameters.
+The accuracies are claims of their authors. Costs are counted by this project on its own
+network of the same name. If this project lacks a network, only the number of
+parameters that its authors state is known.
 """
 
 from typing import NamedTuple
@@ -18,13 +19,13 @@ WRN = "Zagoruyko & Komodakis 2016"
 
 
 class Published(NamedTuple):
-    """A result of others.
+    """A published result.
 
     Attributes:
-      model: the row of `MODELS` that is the network, or its authors' name.
-      accuracy: on the test split, of training from scratch on all images; a share of 1.
-      source: who says so.
-      parameters: of a network that is no row of `MODELS`.
+      model: row of `MODELS`, or the authors' name of a network that is not in `MODELS`.
+      accuracy: test accuracy after training from scratch on all images, a share of 1.
+      source: publication.
+      parameters: number of parameters of a network that is not in `MODELS`, else 0.
     """
 
     model: str
@@ -33,8 +34,8 @@ class Published(NamedTuple):
     parameters: int = 0
 
 
-# By `data.name`. Nobody has reproduced those of Dagli 2023 in print. WRN has dropout,
-# and augments by crops and flips alone; CCT trains for 300 epochs.
+# By `data.name`. No publication has reproduced Dagli 2023. WRN has dropout, and only
+# crops and flips as augmentation. CCT trains for 300 epochs.
 PUBLISHED: dict[str, tuple[Published, ...]] = {
     "cifar10": (
         Published("astroformer_3", 0.9912, ASTROFORMER),
@@ -64,7 +65,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
 
 
 def published_for(config: Config) -> tuple[Published, ...]:
-    """Return what is published for a config's data, if it trains on all of them."""
+    """Return the published results for a config's data; none if it uses a subset."""
     data = config.data
     takes_part = data.protocol != "none" or data.fraction != 1 or data.per_class
     is_other_task = data.label != "label"  # such as superclasses
@@ -72,9 +73,9 @@ def published_for(config: Config) -> tuple[Published, ...]:
 
 
 def count(point: Published, config: Config, splits: Splits) -> Cost:
-    """Count what a network costs on the images of a study.
+    """Count the cost of a published network on the images of a study.
 
-    Multiply-accumulates are those of this project's network; there are none of others.
+    Multiply-accumulates are known only for networks that this project has.
     """
     if point.parameters:
         return Cost(point.parameters)

@@ -1,4 +1,4 @@
-"""The results of a study: a table on the screen, CSV, JSON, figures and sentences."""
+"""Show the results of a study as a table, and write them as CSV and JSON."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ CSV, MEANS, JSON = "results.csv", "means.csv", "results.json"
 
 
 def study_progress(study: Study, folder: Path) -> WorkProgress:
-    """Watch the runs of a study."""
+    """Return the progress of the runs of a study."""
 
     def look() -> Status:
         results = study.read(folder)
@@ -36,7 +36,7 @@ def study_progress(study: Study, folder: Path) -> WorkProgress:
 
 
 def _line(study: Study, part: Part, outcome: Outcome) -> str:
-    """Return a run in a line."""
+    """Describe a run in one line."""
     accuracy = Results({part: outcome}, study.kind.split).accuracy(part)
     worth = outcome.state
     if accuracy is not None:
@@ -46,9 +46,10 @@ def _line(study: Study, part: Part, outcome: Outcome) -> str:
 
 
 def on_screen(study: Study, results: Results) -> "Table":
-    """Return mean accuracies with 95 % intervals.
+    """Return a table of mean accuracies with 95 % intervals.
 
-    Along an axis, there is a row a value and a column a model; else a row a model.
+    If the study has an axis, each row is a value and each column a model. Otherwise,
+    each row is a model.
     """
     title = f"{study.kind.split} accuracy of one seed"
     if study.seeds > 1:
@@ -106,15 +107,16 @@ def _cell(results: Results, model: str, value: float) -> str:
 
 
 def _costs(results: Results, model: str) -> dict[str, float | None]:
-    """Return what a model costs, by the titles of the measures."""
+    """Return the cost of a model, by the titles of the measures."""
     cost = results.costs.get(model)
     return {m.title: m.of(cost) if cost else None for m in MEASURES}
 
 
 def write(study: Study, results: Results, folder: Path, lines: list[str]) -> None:
-    """Write `results.csv`, a line a run, `means.csv`, and `results.json` with both.
+    """Write `results.csv` with a row for each run, `means.csv`, and `results.json`.
 
-    Means have the difference to the first model, run by run of one seed.
+    `means.csv` has a row for each model and value, with the mean difference to the
+    first model over runs of one seed. `results.json` has the means and the conclusions.
     """
     split, axis = f"{study.kind.split} accuracy", study.kind.axis
     runs = [
@@ -145,7 +147,7 @@ def write(study: Study, results: Results, folder: Path, lines: list[str]) -> Non
 
 
 def _mean(study: Study, results: Results, model: str, value: float) -> dict[str, Any]:
-    """Return the runs of a model at a value, their mean, and what the model costs."""
+    """Return the accuracies of a model at a value, their mean, and the model's cost."""
     found = results.accuracies(model, value)
     to_first = [
         {
@@ -171,7 +173,7 @@ def _points(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of means as cells: a number of runs, and ends of intervals."""
+    """Flatten a row of means into cells: the number of runs, and ends of intervals."""
     cells: dict[str, Any] = {}
     for name, value in row.items():
         if name == "accuracies":
@@ -185,7 +187,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows of the same columns; what is not known is empty."""
+    """Write rows that have the same columns; None becomes an empty cell."""
     rows, text = [*rows], io.StringIO()
     writer = csv.DictWriter(text, [*(rows[0] if rows else ())], lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""What runs must have in common before they can be compared."""
+"""Check what runs must have in common before they can be compared."""
 
 from hybrid_jax.data import Splits
 from hybrid_jax.errors import UserError
@@ -6,7 +6,7 @@ from hybrid_jax.studies.kind import Configs
 
 
 def require_equal_budgets(configs: Configs) -> None:
-    """Refuse models that are not trained on equally many images.
+    """Refuse models that are not trained for equally many steps of equal batches.
 
     Raises:
       UserError: names the field that differs, and its values.
@@ -19,13 +19,13 @@ def require_equal_budgets(configs: Configs) -> None:
         if len(found) > 1:
             raise UserError(
                 f"the models are trained with config.{name} of "
-                f"{' and '.join(map(str, found))}: give all the same, such as "
+                f"{' and '.join(map(str, found))}: give all the same value, such as "
                 f"--config.{name}={found[-1]}"
             )
 
 
 def require_test_split(splits: Splits) -> None:
-    """Refuse data that nothing can be tested on.
+    """Refuse data without a test split.
 
     Raises:
       UserError: there is no test split.

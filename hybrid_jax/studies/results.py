@@ -1,4 +1,4 @@
-"""The runs of a study by model, value and seed, and what they came to."""
+"""Hold the outcomes of a study's runs, by model, value and seed."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -8,16 +8,16 @@ from hybrid_jax.studies.costs import Cost
 from hybrid_jax.sweeps.runs import Outcome
 from hybrid_jax.sweeps.trial import METRIC
 
-UNVARIED = 0.0  # the value of runs that differ in model and seed alone
+UNVARIED = 0.0  # the value of runs that differ only in model and seed
 
 
 class Part(NamedTuple):
     """One run of a study.
 
     Attributes:
-      model: name of a model, or of a variant of one.
-      value: of what the study varies.
-      seed: of the run.
+      model: name of the model or the variant.
+      value: value that the study varies.
+      seed: seed of the run.
     """
 
     model: str
@@ -26,19 +26,19 @@ class Part(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """Return its folder within that of the study."""
+        """Return the path of the run's folder within the folder of the study."""
         value = "" if self.value == UNVARIED else f"{self.value:.15g}/"
         return f"{self.model}/{value}seed-{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What the runs of a study came to.
+    """The results of a study.
 
     Attributes:
-      outcomes: of each run that has ended.
-      split: which one measures: `test` or `validation`.
-      costs: of models that were measured, if the study asks for it.
+      outcomes: outcome of each run that has ended.
+      split: split on which accuracy is measured, `test` or `validation`.
+      costs: cost of each model that was measured; empty if the study measures none.
     """
 
     outcomes: Mapping[Part, Outcome]
@@ -47,17 +47,17 @@ class Results:
 
     @property
     def models(self) -> list[str]:
-        """Return the models, in the order that they were given in."""
+        """Return the models, in the order in which they were given."""
         return [*dict.fromkeys(part.model for part in self.outcomes)]
 
     @property
     def values(self) -> list[float]:
-        """Return the values, the least first."""
+        """Return the values, in increasing order."""
         return sorted({part.value for part in self.outcomes})
 
     @property
     def failed(self) -> dict[Part, Outcome]:
-        """Return the runs that did not come to their end."""
+        """Return the outcomes of the runs that failed."""
         items = self.outcomes.items()
         return {part: outcome for part, outcome in items if not outcome.is_complete}
 
@@ -68,12 +68,12 @@ class Results:
         return None if measured is None else float(measured[METRIC])
 
     def accuracies(self, model: str, value: float = UNVARIED) -> dict[int, float]:
-        """Return the accuracies of a model at a value by seed, without failed runs."""
+        """Return the accuracies of a model at a value, by seed, without failed runs."""
         found = {part.seed: self.accuracy(part) for part in self.at(model, value)}
         return {seed: share for seed, share in found.items() if share is not None}
 
     def points(self, model: str) -> dict[float, list[float]]:
-        """Return the accuracies of a model by value, where runs are complete."""
+        """Return the accuracies of a model's complete runs, by value."""
         found = {value: self.accuracies(model, value) for value in self.values}
         return {value: [*runs.values()] for value, runs in found.items() if runs}
 

@@ -1,4 +1,4 @@
-"""How accuracy grows with what models cost: parameters, MACs, step time and memory."""
+"""Study how accuracy grows with parameters, MACs, step time and memory of models."""
 
 import typing
 from collections.abc import Mapping, Sequence
@@ -23,17 +23,17 @@ from hybrid_jax.sweeps.runs import load_splits
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ALIKE = 2.0  # a model of like cost takes at most so many times as much, or as little
+ALIKE = 2.0  # models of similar cost differ at most by this factor
 LEGEND_COLUMNS = 4
 
 
 def configure(config: Config, value: float) -> Config:
-    """Return the config of a run, which is tested and comes to its end."""
+    """Return the config of a run that is tested and does not stop early."""
     return config.replace({"data.test": True, "train.patience": 0})
 
 
 def check(configs: Configs, values: tuple[float, ...], seeds: int) -> None:
-    """Refuse unequal lengths, and data that lack a test split.
+    """Refuse runs of unequal length, and data without a test split.
 
     Raises:
       UserError: says which field differs, or what is missing.
@@ -43,7 +43,7 @@ def check(configs: Configs, values: tuple[float, ...], seeds: int) -> None:
 
 
 def conclude(results: Results, configs: Configs) -> list[str]:
-    """Say what is on the fronts, what size gains, and where the first family stands."""
+    """Return sentences on the Pareto fronts, the gain by size, and the first family."""
     lines = [*costs.about(results.costs)]
     for model in results.models:
         lines += comparison.left_out(results, model)
@@ -70,7 +70,7 @@ def conclude(results: Results, configs: Configs) -> list[str]:
 
 
 def points_of(results: Results, measure: Measure) -> dict[str, tuple[float, float]]:
-    """Return cost and mean accuracy by model, where both are known."""
+    """Return the cost and the mean accuracy of each model for which both are known."""
     found = {}
     for model in results.models:
         shares = results.accuracies(model)
@@ -81,7 +81,7 @@ def points_of(results: Results, measure: Measure) -> dict[str, tuple[float, floa
 
 
 def families(results: Results) -> dict[str, list[str]]:
-    """Return the models of each family that have run, the smallest first."""
+    """Return each family's models with known accuracy and cost, the smallest first."""
     found: dict[str, list[str]] = {}
     known = [name for name in results.models if results.accuracies(name)]
     known = [name for name in known if name in results.costs]
@@ -94,17 +94,18 @@ def families(results: Results) -> dict[str, list[str]]:
 def gain_per_doubling(
     results: Results, models: Sequence[str], measure: Measure
 ) -> list[float]:
-    """Return what a doubling of the cost gains, by the runs of each seed.
+    """Return the gain in accuracy with each doubling of the cost, for each seed.
 
-    Each is the slope of accuracy against the logarithm of the cost, by least squares.
+    The gain is the slope of accuracy against the binary logarithm of the cost, by least
+    squares.
 
     Args:
-      results: with costs.
-      models: of a family, of two costs or more.
-      measure: of the cost.
+      results: results with costs.
+      models: models of one family, with two different costs or more.
+      measure: measure of the cost.
 
     Returns:
-      Shares of 1, of each seed that all models have a run of.
+      Shares of 1, for each seed that all models share.
     """
     found = [measure.of(results.costs[model]) for model in models]
     x = np.log2([cost for cost in found if cost is not None])
@@ -118,7 +119,7 @@ def gain_per_doubling(
 
 
 def _gains(results: Results, family: str, models: Sequence[str]) -> list[str]:
-    """Say in a line what a family gains with each doubling of what it costs."""
+    """Return a line on the gain of a family with each doubling of each cost."""
     told = []
     for measure in MEASURES:
         if slopes := gain_per_doubling(results, models, measure):
@@ -133,7 +134,7 @@ def _gains(results: Results, family: str, models: Sequence[str]) -> list[str]:
 
 
 def _against_alike(results: Results, model: str, family: Sequence[str]) -> list[str]:
-    """Say how a model compares with those of other families that cost about as much."""
+    """Compare a model with models of similar cost from other families, in lines."""
     lines = []
     for measure in (costs.PARAMETERS, costs.MACS):
         points = points_of(results, measure)
@@ -151,7 +152,7 @@ def _against_alike(results: Results, model: str, family: Sequence[str]) -> list[
 
 
 def draw(results: Results, configs: Configs, path: Path) -> None:
-    """Draw accuracy against each cost, families as lines, and what is published."""
+    """Draw accuracy against each cost, families as lines, and published results."""
     config = next(iter(configs.values()))
     others = _costs_of_published(results, config)
     found = families(results)
@@ -192,7 +193,7 @@ def _draw_family(
 
 
 def _draw_front(axes: "Axes", points: Mapping[str, tuple[float, float]]) -> None:
-    """Ring the points of the front, and join them by steps."""
+    """Draw a ring around each point of the Pareto front, and join them by steps."""
     ends = [points[name] for name in front(points)]
     axes.plot(
         [cost for cost, _ in ends],
@@ -210,7 +211,7 @@ def _draw_front(axes: "Axes", points: Mapping[str, tuple[float, float]]) -> None
 
 
 def _costs_of_published(results: Results, config: Config) -> dict[Published, Cost]:
-    """Return what published networks cost: as measured by the study, or counted."""
+    """Return the costs of published networks: measured in the study or counted."""
     return {
         point: results.costs.get(point.model)
         or count(point, config, load_splits(config.data))
@@ -221,7 +222,7 @@ def _costs_of_published(results: Results, config: Config) -> dict[Published, Cos
 def _draw_published(
     axes: "Axes", others: Mapping[Published, Cost], measure: Measure
 ) -> None:
-    """Draw points of others hollow, each with the name of its network."""
+    """Draw published results as hollow points, each with the name of its network."""
     markers = dict(zip(dict.fromkeys(p.source for p in others), "s^Dv", strict=False))
     for source, marker in markers.items():
         points = {
@@ -241,7 +242,7 @@ def _draw_published(
             axes.annotate(
                 point.model,
                 (x, 100 * point.accuracy),
-                (0, -12 if number % 2 else 6),  # neighbors' names do not overlap
+                (0, -12 if number % 2 else 6),  # names of neighbors do not overlap
                 textcoords="offset points",
                 ha="center",
                 fontsize=7,

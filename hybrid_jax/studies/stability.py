@@ -1,4 +1,4 @@
-"""Which learning rates a model survives, and how much its seeds scatter."""
+"""Study at which learning rates a model trains, and how much its seeds scatter."""
 
 import functools
 import statistics
@@ -18,13 +18,13 @@ from hybrid_jax.studies.results import Part, Results
 from hybrid_jax.sweeps.runs import load_splits
 
 AXIS = "times the config's learning rate"
-SIGNIFICANCE = 0.01  # of having learned something
-TOLERANCE = 0.01  # of accuracy, within which a rate is as good as the best
+SIGNIFICANCE = 0.01  # level of the test whether a run has learned anything
+TOLERANCE = 0.01  # accuracy below the best at which a rate counts as equally good
 NOTHING = "learned nothing"
 
 
 def configure(config: Config, factor: float) -> Config:
-    """Return the config of a run: another learning rate, its last weights validated."""
+    """Return the config of a run at a multiple of the rate, without a test."""
     return config.replace(
         {
             "optim.learning_rate": config.optim.learning_rate * factor,
@@ -36,10 +36,10 @@ def configure(config: Config, factor: float) -> Config:
 
 
 def check(configs: Configs, factors: tuple[float, ...], seeds: int) -> None:
-    """Refuse data whose validation split could not tell learning from guessing.
+    """Refuse data whose validation split cannot tell learning from guessing.
 
     Raises:
-      UserError: there is none, or it has too few images.
+      UserError: there is no validation split, or it has too few images.
     """
     config = configure(next(iter(configs.values())), factors[0])
     if "validation" not in load_splits(config.data):
@@ -56,10 +56,10 @@ def check(configs: Configs, factors: tuple[float, ...], seeds: int) -> None:
 
 
 def failures(results: Results, configs: Configs) -> dict[Part, str]:
-    """Return the runs that diverged, learned nothing or did not end, and which.
+    """Return the failed runs, each with its failure: its state, or `NOTHING`.
 
-    A run has learned nothing if its accuracy is not significantly above that of naming
-    the largest class always (binomial test).
+    A run has learned nothing if its accuracy is not significantly above that of always
+    predicting the largest class (binomial test).
     """
     config = configure(next(iter(configs.values())), 1.0)
     found = {}
@@ -76,7 +76,7 @@ def failures(results: Results, configs: Configs) -> dict[Part, str]:
 
 @functools.lru_cache
 def _validation_counts(config: DataConfig) -> np.ndarray:
-    """Return the validation images of each class, int64 `[classes]`."""
+    """Return the number of validation images of each class, int64 `[classes]`."""
     return np.bincount(load_splits(config)["validation"].labels)
 
 
@@ -89,7 +89,7 @@ def _has_learned(accuracy: float, counts: np.ndarray) -> bool:
 
 
 def conclude(results: Results, configs: Configs) -> list[str]:
-    """Say for each model which runs failed, and how wide its range of rates is."""
+    """Return lines on the failed runs of each model, and its range of good rates."""
     failed = failures(results, configs)
     lines = []
     for model in results.models:
@@ -100,7 +100,7 @@ def conclude(results: Results, configs: Configs) -> list[str]:
 
 
 def draw(results: Results, configs: Configs, path: Path) -> None:
-    """Draw the share of failed runs, and below it the accuracy of all others."""
+    """Draw the share of failed runs, and below it the accuracy of the other runs."""
     failed = failures(results, configs)
     with figures.axes(path, 2) as (above, below):
         models = results.models
@@ -166,7 +166,10 @@ def _failures(results: Results, model: str, failed: dict[Part, str]) -> str:
 
 
 def _range(results: Results, model: str, failed: dict[Part, str]) -> str:
-    """Say which values are as good as the best, and how far seeds scatter there."""
+    """Say which rates are as good as the best, and how much seeds scatter.
+
+    Only rates at which no run failed count.
+    """
     points = {
         value: found
         for value, found in _learned(results, model, failed).items()

@@ -1,4 +1,4 @@
-"""What a study is: its kind, models, values and seeds, and the runs that they make."""
+"""Define a study by its kind, models, values and seeds, and run it."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -27,14 +27,14 @@ FILE = FILES["study"]
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A study. A later one of the same folder may have more models, values and seeds.
+    """A study. A later study in the same folder may have more models, values and seeds.
 
     Attributes:
       kind: the question, a row of `KINDS`.
-      configs: by the name of the model or the variant; the first is compared with the
-        others.
-      values: of the kind's axis, the least first.
-      seeds: how many runs differ in their seed alone.
+      configs: configs by the name of the model or variant; all are compared with the
+        first.
+      values: values of the kind's axis, in increasing order.
+      seeds: number of runs that differ only in their seed.
     """
 
     kind: Kind
@@ -43,9 +43,9 @@ class Study:
     seeds: int
 
     def parts(self) -> dict[Part, Config]:
-        """Return the runs, in an order that has a whole figure early.
+        """Return the configs of all runs; those of the first seed come first.
 
-        All models have the same images; see `with_seed`.
+        At each value and seed, all models have the same images; see `with_seed`.
         """
         parts = {}
         for offset in range(self.seeds):
@@ -56,7 +56,7 @@ class Study:
         return parts
 
     def check(self) -> None:
-        """Refuse what could not be answered, before anything is trained.
+        """Refuse a study that cannot answer its question, before anything is trained.
 
         Raises:
           UserError: says what is missing.
@@ -70,7 +70,7 @@ class Study:
         self.kind.check(self.configs, self.values, self.seeds)
 
     def check_models(self) -> None:
-        """Refuse models that cannot be trained; this takes the devices of a process.
+        """Refuse models that cannot be trained; this process then holds the devices.
 
         Raises:
           UserError: says which fields do not go together.
@@ -80,7 +80,7 @@ class Study:
             Experiment(config, load_splits(config.data)).check()
 
     def describe(self, part: Part) -> str:
-        """Return which run a part is, such as `wrn_16_4, 50 images a class, seed 0`."""
+        """Describe a run, as in `wrn_16_4, 50 images a class, seed 0`."""
         value = ""
         if self.kind.axis and part.value != UNVARIED:
             value = f" {part.value:g} {self.kind.axis.name},"
@@ -92,9 +92,9 @@ class Study:
         words: Callable[[Config], list[str]],
         say: Callable[[str], None],
     ) -> None:
-        """Measure what each model costs, if the question asks for it.
+        """Measure what each model costs, if this kind of study needs it.
 
-        This process takes no device for it; see `costs.measure`.
+        This process uses no device for it. See `costs.measure` for the arguments.
         """
         if self.kind.costs:
             value = self.values[-1]
@@ -105,7 +105,7 @@ class Study:
             costs.measure(configs, folder, words, say)
 
     def read(self, folder: Path) -> Results:
-        """Read the runs that have ended, and what was measured of the models."""
+        """Read the outcomes of the ended runs, and the measured costs of the models."""
         found = {part: read_outcome(folder / part.folder) for part in self.parts()}
         ended = {part: outcome for part, outcome in found.items() if outcome}
         known = costs.read(self.configs, folder) if self.kind.costs else {}
@@ -118,18 +118,18 @@ class Study:
     def work(
         self, folder: Path, report: Callable[[str, Outcome], None]
     ) -> dict[str, Outcome]:
-        """Train all runs, beside other workers; see `work_through`."""
+        """Train all runs, together with other workers; see `work_through`."""
         parts = {part.folder: config for part, config in self.parts().items()}
         return work_through(parts, folder, report)
 
 
 def keep(study: Study, folder: Path) -> None:
-    """Make the folder of a study, or check that it is one of the same kind.
+    """Create the folder of a study, or check that it holds a study of the same kind.
 
-    That its runs have the configs which are asked for is checked with each of them.
+    Whether a run has the config that is asked for is checked when the run is read.
 
     Raises:
-      UserError: it holds something else.
+      UserError: the folder holds something else.
     """
     check_folder(folder, "study")
     with waiting_lock(folder):

@@ -1,9 +1,9 @@
-"""The systems that the Astroformer paper compares, for configs of studies."""
+"""The models that the Astroformer paper compares, for the configs of studies."""
 
 from hybrid_jax.models.registry import list_models
 
-# Sizes 3 to 5 of the paper's figures, and what is published in other sizes. CoAtNet is
-# the layout C-C-T-T, so `astroformer_3_cctt` would be `coatnet_3` once more.
+# Sizes 3 to 5 of the paper's figures, and models that are published in other sizes.
+# CoAtNet has the layout C-C-T-T, so `astroformer_3_cctt` would equal `coatnet_3`.
 PAPER_SYSTEMS = (
     *list_models("astroformer_[345]"),
     *list_models("coatnet_[345]"),

@@ -1,4 +1,4 @@
-"""Ablations: the variants of one model, each by the fields of the config that make it.
+"""Ablations: variants of one model, each defined by fields of the config.
 
 This table imports nothing, so that the command's help can name its rows.
 """
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 
 class Ablation(NamedTuple):
-    """Variants of a model that differ in one thing.
+    """Variants of a model that differ in one property.
 
     Attributes:
-      variants: values of fields by the name of the variant; all others are compared
-        with the first.
-      attends: whether they differ in relative attention alone, so that the model must
-        have some.
+      variants: values of fields, by the name of the variant; the first variant is
+        compared with all others.
+      attends: whether the variants differ only in relative attention, so that the model
+        must have it.
     """
 
     variants: dict[str, dict[str, Any]]
@@ -35,7 +35,7 @@ def _shifts(padding: str, bias: str, downsample: str) -> dict[str, Any]:
 ABLATIONS: dict[str, Ablation] = {
     # Where attention begins.
     "layout": Ablation(_stacks("C-C-C-C", "C-C-C-T", "C-C-T-T", "C-T-T-T")),
-    # Where the relative bias enters, before the softmax or behind it, or not at all.
+    # Whether the relative bias is added before or after the softmax, or not at all.
     "attention": Ablation(
         {
             "pre": {"model.attention": "pre", "model.relative_bias": ""},
@@ -44,11 +44,11 @@ ABLATIONS: dict[str, Ablation] = {
         },
         attends=True,
     ),
-    # Block attention or local self-attention, in three stages and in all.
+    # Block attention or local self-attention, in three stages or in all.
     "blocks": Ablation(
         _stacks("C-C-C-T", "B-B-B-T", "S-S-S-T", "C-C-C-C", "B-B-B-B", "S-S-S-S")
     ),
-    # What makes logits equal under cyclic shifts, a step at a time.
+    # What makes logits invariant to cyclic shifts, one change at a time.
     "shifts": Ablation(
         {
             "plain": _shifts("", "", "strided"),

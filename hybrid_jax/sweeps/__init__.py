@@ -1,5 +1,5 @@
-"""Run many configs: searches, and fixed lists of parts, by any number of workers.
+"""Run many configs, as a search or as a fixed list, with any number of workers.
 
-outcome = run_config(config, "runs/a")            # one run, to its end
-outcomes = work_through({"a": config}, "study")   # beside other workers
+outcome = run_config(config, "runs/a")            # train one run to its end
+outcomes = work_through({"a": config}, "study")   # share a list with other workers
 """

@@ -1,4 +1,4 @@
-"""Claim a folder, so that no two workers work in it, and none waits for a dead one."""
+"""Claim folders, so that two workers never share one and none waits for a dead one."""
 
 import contextlib
 import time
@@ -12,14 +12,14 @@ LOCK = ".claim"
 
 
 def try_claim(folder: Path) -> FileLock | None:
-    """Claim a folder, made if need be, until the lock is released or this process dies.
+    """Claim a folder until the lock is released or this process dies.
 
-    The operating system frees the lock of a process that was killed. Machines that
-    share the folder see each other's locks where its file system passes these on, as
-    NFS does and a mounted bucket does not.
+    The folder is created if it does not exist. The operating system frees the lock of a
+    process that was killed. Machines that share the folder see each other's locks if
+    its file system supports that: NFS does, a mounted bucket does not.
 
     Returns:
-      The lock; None where another worker holds it.
+      The lock; None if another worker holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, blocking=False)
@@ -32,7 +32,7 @@ def try_claim(folder: Path) -> FileLock | None:
 
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[bool]:
-    """Claim a folder for a block; yield whether it is this worker's."""
+    """Claim a folder for a `with` block; yield whether this worker got it."""
     lock = try_claim(folder)
     try:
         yield lock is not None
@@ -42,16 +42,16 @@ def claim(folder: Path) -> Iterator[bool]:
 
 
 def waiting_lock(folder: Path, name: str = ".lock") -> FileLock:
-    """Return a lock of a folder, made if need be, that waits for its turn."""
+    """Return a lock that waits for its turn; create its folder if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / name)
 
 
 class Heartbeats:
-    """Tell dead workers of other machines from living ones, without their clocks.
+    """Detect dead workers on other machines, without comparing clocks.
 
-    A worker counts up in its trial every `BEAT_SECONDS`. A count that stands still for
-    `GRACE_SECONDS` by the clock of who looks is that of a dead worker.
+    A worker increments a count in its trial every `BEAT_SECONDS`. If another worker
+    sees the same count for `GRACE_SECONDS` by its own clock, the first worker is dead.
     """
 
     BEAT_SECONDS, GRACE_SECONDS = 15.0, 120.0
@@ -60,7 +60,12 @@ class Heartbeats:
         self._seen: dict[int, tuple[Any, float]] = {}
 
     def is_silent(self, number: int, beat: Any) -> bool:
-        """Return whether the worker of a trial is dead, as far as was seen."""
+        """Return whether the worker of a trial has been silent for `GRACE_SECONDS`.
+
+        Args:
+          number: of the trial.
+          beat: latest count of its worker.
+        """
         now = time.monotonic()
         known, since = self._seen.get(number, (None, now))
         if number not in self._seen or known != beat:

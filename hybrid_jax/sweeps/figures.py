@@ -1,4 +1,4 @@
-"""Draw Optuna's own figures of a search: importances, history, and slices."""
+"""Draw Optuna's figures of a search: importances, history, and slices."""
 
 import typing
 import warnings
@@ -9,7 +9,7 @@ from hybrid_jax.errors import first_line
 if typing.TYPE_CHECKING:
     from optuna import Study
 
-MEASURE = "validation accuracy"  # what trials are compared by
+MEASURE = "validation accuracy"  # metric that trials are compared by
 # The file of each figure, and Optuna's function that draws it.
 FIGURES = {
     "importances.png": "plot_param_importances",
@@ -22,7 +22,7 @@ def draw(study: "Study", folder: Path) -> list[str]:
     """Draw each figure into the folder of a search.
 
     Returns:
-      A note on each figure that cannot be drawn, such as of a single trial.
+      A note for each figure that cannot be drawn, such as for a single trial.
     """
     import matplotlib
 
@@ -33,7 +33,7 @@ def draw(study: "Study", folder: Path) -> list[str]:
     notes = []
     for name, function in FIGURES.items():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what Optuna calls experimental
+            warnings.simplefilter("ignore")  # Optuna calls these functions experimental
             try:
                 getattr(plots, function)(study, target_name=MEASURE)
             except (ValueError, RuntimeError) as error:

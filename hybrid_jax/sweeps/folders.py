@@ -1,19 +1,19 @@
-"""What a folder of many runs may not hold: a single run, or work of another kind."""
+"""Refuse a folder of many runs that already holds work of another kind."""
 
 from pathlib import Path
 
 from hybrid_jax.errors import UserError
 
-# The file that tells what a folder holds.
+# The file that marks what a folder holds.
 FILES = {"run": "config.json", "sweep": "sweep.json", "study": "study.json"}
 
 
 def check_folder(folder: Path, purpose: str) -> None:
-    """Refuse a folder of something else, and a file.
+    """Refuse a folder that holds something else, or a file in its place.
 
     Args:
-      folder: that need not exist.
-      purpose: what it is wanted for, a name of `FILES`.
+      folder: the folder, which need not exist.
+      purpose: what the folder is for, a key of `FILES`.
 
     Raises:
       UserError: names what is there.

@@ -1,4 +1,4 @@
-"""Work through a fixed list of runs, beside other workers on any machines.
+"""Work through a fixed list of runs, together with other workers on any machine.
 
 outcomes = work_through({"wrn/seed-0": config, "vit/seed-0": other}, "study")
 """
@@ -20,22 +20,23 @@ def work_through(
     folder: str | os.PathLike,
     report: Callable[[str, Outcome], None] = lambda name, outcome: None,
 ) -> dict[str, Outcome]:
-    """Run every part to its end, one at a time, but for those that others run.
+    """Run every part that no other worker runs, and wait until all parts have ended.
 
-    Start the same list in several processes, or on machines that share the folder:
-    each takes the first part that nobody holds. A part whose worker has died is
-    continued from its checkpoint. Parts that have ended are only read.
+    Call this with the same parts in several processes, or on machines that share the
+    folder: each worker takes the first free part. A part whose worker has died is
+    continued from its checkpoint. A part that has ended is only read.
 
     Args:
-      parts: configs by name; the run of a part lies in `FOLDER/NAME`.
-      folder: of all parts.
-      report: is called with each part as soon as this worker knows its outcome.
+      parts: configs by name; the run of a part is in `FOLDER/NAME`.
+      folder: folder of all parts.
+      report: called with the name and the outcome of each part, as soon as this worker
+        knows the outcome.
 
     Returns:
-      The outcome of each part by name, once all have ended, in the order given.
+      The outcome of each part by name, in the order of `parts`.
 
     Raises:
-      UserError, Interrupted: as `run_config`; the other parts stay as they are.
+      UserError, Interrupted: like `run_config`; other parts are not affected.
     """
     outcomes: dict[str, Outcome] = {}
     while len(outcomes) < len(parts):

@@ -1,4 +1,4 @@
-"""Show how far much work is: a line for each piece of it, and on a terminal a bar."""
+"""Show the progress of a search or a study: lines, and a bar on a terminal."""
 
 import time
 import typing
@@ -19,12 +19,12 @@ if typing.TYPE_CHECKING:
 
 
 class Status(NamedTuple):
-    """How far the work is.
+    """Progress of the work.
 
     Attributes:
-      ended: a line for each piece that has ended, whichever worker did it.
-      best: what is best so far; empty if there is no such thing.
-      running: how far the pieces are that are worked on.
+      ended: a line for each piece that has ended, by any worker.
+      best: best result so far; empty if there is none.
+      running: progress of the pieces that are running.
     """
 
     ended: Mapping[Hashable, str]
@@ -33,18 +33,18 @@ class Status(NamedTuple):
 
 
 class WorkProgress:
-    """Print a line for each piece that ends, and how long the rest may take."""
+    """Print a line for each piece of work that ends, and estimate the time left."""
 
     def __init__(
         self, name: str, pieces: str, total: int, look: Callable[[], Status]
     ) -> None:
-        """Watch work.
+        """Begin to watch.
 
         Args:
-          name: of the whole, such as `sweep`.
-          pieces: what it consists of, such as `trials`.
-          total: how many there are to be.
-          look: returns how far it is; what has ended before is only counted.
+          name: name of the whole, such as `sweep`.
+          pieces: plural name of the pieces, such as `trials`.
+          total: number of pieces.
+          look: returns the progress; pieces that have ended before are only counted.
         """
         self._console = Console(highlight=False, markup=False, soft_wrap=True)
         self._pieces, self._total, self._look = pieces, total, look
@@ -82,7 +82,7 @@ class WorkProgress:
         self._console.print(shown)
 
     def update(self) -> None:
-        """Print what has ended since the last time."""
+        """Print the pieces that have ended since the last call, and move the bar."""
         status = self._look()
         left = self._time_left(len(status.ended))
         for key, line in status.ended.items():
@@ -99,7 +99,7 @@ class WorkProgress:
             )
 
     def _time_left(self, ended: int) -> str:
-        """Return how long the rest may take; empty where there is none, or no clue."""
+        """Return an estimate of the time left; empty if there is none."""
         done, left = ended - self._before, self._total - ended
         if done <= 0 or left <= 0:
             return ""
@@ -107,7 +107,7 @@ class WorkProgress:
 
 
 def search_progress(store: "Store", trials: int) -> WorkProgress:
-    """Watch the trials of a search."""
+    """Return the progress of the trials of a search."""
 
     def look() -> Status:
         rows = table.read_rows(store.study)
@@ -123,7 +123,7 @@ def search_progress(store: "Store", trials: int) -> WorkProgress:
 
 
 def _running(store: "Store") -> str:
-    """Return how far the trials are that run at this moment."""
+    """Return the progress of the trials that are running, in words."""
     told = []
     for trial in store.study.get_trials(deepcopy=False):
         if not trial.state.is_finished() and trial.intermediate_values:
@@ -133,7 +133,7 @@ def _running(store: "Store") -> str:
 
 
 def _line(row: Row) -> str:
-    """Return a trial in a line."""
+    """Describe a trial in one line."""
     result = row.result
     worth = f"validation {in_words(result.values)}" if row.is_complete else ""
     params = [f"{name}={table.shown(value)}" for name, value in row.params.items()]

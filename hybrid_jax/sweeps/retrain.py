@@ -1,4 +1,4 @@
-"""Train the winner of a search on all training images, and test it once a seed."""
+"""Train the winner of a search on all training images, and test it with each seed."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -19,12 +19,12 @@ FOLDER, FILE = "winner", "winner.json"
 
 
 def winner_config(search: Search, winner: Row) -> Config:
-    """Return the config of the winner on all training images, with a test.
+    """Return the config that trains the winner on all training images and tests it.
 
-    A validation split that was made of them is among them. One that the data set has by
-    itself is left out, and each run's log says so.
+    Images that were held out for validation are trained on too. A validation split of
+    the data set itself is not used, and the log of each run says so.
     """
-    # Without a validation split nothing can end a run early, or choose among weights.
+    # Without a validation split, nothing can end a run early or choose a checkpoint.
     everything = {"data.validation": 0, "data.test": True, "train.patience": 0}
     return search.config.replace(search.values_of(winner.params) | everything)
 
@@ -37,12 +37,12 @@ def retrain(
     count: int,
     say: Callable[[str], None],
 ) -> dict[str, Outcome]:
-    """Train the winner with so many seeds, beside other workers.
+    """Train the winner with several seeds, together with other workers.
 
     Args:
-      search: that is complete.
-      store: of its trials.
-      folder: of the search; runs lie in `winner/seed-0` and so on.
+      search: a search whose trials have ended.
+      store: the storage of its trials.
+      folder: folder of the search; the runs are in `winner/seed-0` and so on.
       winner: the best trial.
       count: number of seeds.
       say: prints a line.
@@ -51,7 +51,7 @@ def retrain(
       The outcome of each run by name.
 
     Raises:
-      UserError, Interrupted: as `runs.run_config`.
+      UserError, Interrupted: like `runs.run_config`.
     """
     base = winner_config(search, winner)
     with store.exclusive():
@@ -64,14 +64,14 @@ def retrain(
 
 
 def read_outcomes(folder: Path, search: Search, count: int) -> dict[str, Outcome]:
-    """Read the outcomes that there are already."""
+    """Read the outcomes of the winner's runs that have ended, by name."""
     names = [f"seed-{seed}" for seed in seeds_of(search.config, count)]
     found = {name: read_outcome(folder / FOLDER / name) for name in names}
     return {name: outcome for name, outcome in found.items() if outcome}
 
 
 def _set_other_winner_aside(folder: Path, number: int) -> str:
-    """Rename the folder of a winner that more trials have beaten; return a note."""
+    """Rename the folder of an earlier winner; return a note, empty if there is none."""
     path = folder / FOLDER
     if (path / FILE).exists() and (before := read_json(path / FILE)["trial"]) != number:
         aside = folder / f"{FOLDER}-trial-{before}"
@@ -81,8 +81,8 @@ def _set_other_winner_aside(folder: Path, number: int) -> str:
         path.mkdir()
         write_json(path / FILE, {"trial": number})
         return (
-            f"trial {before} won before, and its test results lie in {aside}: the test "
-            "split is looked at a second time, for another winner"
+            f"trial {before} won before, and its test results are in {aside}: the test "
+            "split is now used a second time, for another winner"
         )
     path.mkdir(exist_ok=True)
     write_json(path / FILE, {"trial": number})
@@ -90,7 +90,7 @@ def _set_other_winner_aside(folder: Path, number: int) -> str:
 
 
 def in_words(outcomes: Mapping[str, Outcome]) -> list[str]:
-    """Return lines on how the winner's runs test, and which of them failed."""
+    """Return lines with the winner's test accuracy and its failed runs."""
     lines = [
         f"winner, {name}: {outcome.state} ({outcome.error})"
         for name, outcome in outcomes.items()

@@ -1,4 +1,4 @@
-"""Run one config in one folder to its end, once, and say how it ended."""
+"""Run one config in one folder to its end, and report the outcome."""
 
 import functools
 import gc
@@ -30,7 +30,7 @@ from hybrid_jax.sweeps.claims import claim
 COMPLETE = "complete"
 DIVERGED = "diverged"
 REFUSED = "refused"  # its fields do not go together, or do not suit the data
-# Ends that are the config's fault, so that running it again would change nothing.
+# Failures that are due to the config, so that another run would fail too.
 FAILURES: dict[type[UserError], str] = {
     Diverged: DIVERGED,
     OutOfMemory: "out of memory",
@@ -39,20 +39,21 @@ FAILURE = "failure.json"  # in the folder of a run that failed
 
 
 class InUse(UserError):
-    """Another worker works in a run's folder at this moment."""
+    """Another worker is working in the folder of a run."""
 
 
 class Outcome(NamedTuple):
-    """How a run ended.
+    """The end of a run.
 
     Attributes:
       state: `complete`, `diverged`, `out of memory` or `refused`.
-      validation: metrics of the chosen weights; None without such a split.
-      test: their metrics on the test split; None where it was not evaluated.
-      checkpoint: the step of the chosen weights.
-      step: the last one; of a run that diverged, the first with such a loss.
-      seconds: of training and evaluation.
-      error: why it failed; empty if it did not.
+      validation: validation metrics of the chosen weights; None without such a split.
+      test: test metrics of the chosen weights; None if they were not tested.
+      checkpoint: step of the chosen weights.
+      step: last step; for a run that diverged, the first step with a loss that is not
+        finite.
+      seconds: time of training and evaluation.
+      error: reason of a failure; empty if there is none.
     """
 
     state: str
@@ -65,32 +66,32 @@ class Outcome(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Return whether the run came to its end."""
+        """Return whether the run was trained to its end."""
         return self.state == COMPLETE
 
 
 def run_config(
     config: Config, workdir: str | os.PathLike, callbacks: Sequence[Callback] = ()
 ) -> Outcome:
-    """Train a config in its folder, or resume it there, or read how it has ended.
+    """Train or resume a config in its folder; if the run has ended, read its outcome.
 
-    Nothing is printed; the folder's `log.txt` has it. Runs of one process that follow
-    each other share their images, and their programs where shapes and the schedule are
+    Nothing is printed; the log is in the folder's `log.txt`. Consecutive runs of one
+    process share their images, and their compiled programs if shapes and schedule are
     equal.
 
     Args:
-      config: of the run; `data.test` says whether it is tested at the end.
-      workdir: its folder; made if need be.
-      callbacks: as of `engine.fit.fit`.
+      config: config of the run; `data.test` says whether it is tested at the end.
+      workdir: folder of the run; created if it does not exist.
+      callbacks: see `engine.fit.fit`.
 
     Returns:
-      The outcome, also of a config that fails whenever it is run.
+      The outcome, also that of a config which fails whenever it is run.
 
     Raises:
-      InUse: another worker runs it at this moment.
+      InUse: another worker is running the config in this folder.
       ConfigMismatch: the folder holds a run of another config.
-      UserError: anything else that is wrong, such as images that are not there.
-      Interrupted: by a signal; what was trained is saved.
+      UserError: something else is wrong, such as missing images.
+      Interrupted: a signal arrived; the trained steps are saved.
     """
     folder = RunFolder(workdir)
     with claim(folder.path) as is_mine:
@@ -114,7 +115,7 @@ def run_config(
 
 
 def read_outcome(workdir: str | os.PathLike) -> Outcome | None:
-    """Read how the run of a folder has ended; None if it has not."""
+    """Read the outcome of the run in a folder; None if it has not ended."""
     folder = RunFolder(workdir)
     failure = folder.path / FAILURE
     if failure.exists():
@@ -134,12 +135,12 @@ def read_outcome(workdir: str | os.PathLike) -> Outcome | None:
 
 
 def _run(config: Config, folder: RunFolder, callbacks: Sequence[Callback]) -> Outcome:
-    """Train a run that has not ended."""
+    """Train or resume a run that has not ended, and return its outcome."""
     try:
         config = resolve(config)
     except UserError as error:
         return _write_failure(folder, config, Outcome(REFUSED, error=str(error)))
-    splits = load_splits(config.data)  # images that are not there are nobody's outcome
+    splits = load_splits(config.data)  # missing images raise: no fault of the config
     try:
         Experiment(config, splits).check()
     except UserError as error:
@@ -153,14 +154,14 @@ def _run(config: Config, folder: RunFolder, callbacks: Sequence[Callback]) -> Ou
 
 @functools.lru_cache(maxsize=1)
 def load_splits(config: DataConfig) -> data.Splits:
-    """Load a data set; one that is asked for again at once is not decoded again."""
+    """Load a data set, and keep the latest, so that the next run need not decode it."""
     return data.load(config)
 
 
 def free_memory() -> None:
-    """Free what runs have left behind, but for the programs that were used last.
+    """Free the memory of ended runs, except the programs that were used last.
 
-    States lie in cycles, and jax keeps all that it has ever traced.
+    Training states are in reference cycles, and jax keeps everything that it traced.
     """
     gc.collect()
     jax.clear_caches()

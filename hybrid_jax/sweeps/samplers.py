@@ -1,4 +1,7 @@
-"""What draws the values of trials, and what ends hopeless ones: tables of Optuna's."""
+"""Tables of Optuna's samplers and pruners.
+
+A sampler draws the values of a trial. A pruner ends trials that are unlikely to win.
+"""
 
 import warnings
 from collections.abc import Callable
@@ -8,14 +11,14 @@ import numpy as np
 
 from hybrid_jax.extras import import_extra
 
-REDUCTION = 3  # of halving: one of so many trials goes on behind each rung
+REDUCTION = 3  # of halving: one in three trials continues after each rung
 
 
 def optuna() -> Any:
-    """Import Optuna, quietly: what it logs stands in our own lines and tables.
+    """Import Optuna without its log and warnings, since progress is printed here.
 
     Raises:
-      UserError: it is not installed.
+      UserError: Optuna is not installed.
     """
     module = import_extra("optuna", extra="sweep", purpose="a sweep")
     module.logging.set_verbosity(module.logging.ERROR)
@@ -29,11 +32,11 @@ def _random(seed: int) -> Any:
 
 
 def _tpe(seed: int) -> Any:
-    # Without it, workers that draw at the same time would draw much the same.
+    # Without `constant_liar`, workers that draw at the same time get similar values.
     return optuna().samplers.TPESampler(seed=seed, constant_liar=True)
 
 
-# The points of a grid are given, so that its sampler is never asked.
+# A grid enqueues its points, so its sampler draws nothing.
 SAMPLERS: dict[str, Callable[[int], Any]] = {
     "tpe": _tpe,
     "random": _random,
@@ -46,18 +49,18 @@ def _no_pruner(evaluations: int) -> Any:
 
 
 def _halving(evaluations: int) -> Any:
-    # The first rung comes late enough for a schedule to show what it is good for.
+    # The first rung is late enough for a learning rate schedule to take effect.
     first = max(evaluations // REDUCTION**2, 1)
     return optuna().pruners.SuccessiveHalvingPruner(
         min_resource=first, reduction_factor=REDUCTION
     )
 
 
-# Made for the number of evaluations of a trial's first run.
+# Functions of the number of evaluations in the first run of a trial.
 PRUNERS: dict[str, Callable[[int], Any]] = {"none": _no_pruner, "halving": _halving}
 
 
 def create_sampler(name: str, seed: int, number: int) -> Any:
-    """Create the sampler of one trial: workers that share a seed never draw alike."""
+    """Create the sampler of one trial; trials with one seed draw different values."""
     sequence = np.random.SeedSequence([seed, number])
     return SAMPLERS[name](int(sequence.generate_state(1)[0]))

@@ -1,4 +1,4 @@
-"""What a search is: its config and space, kept in its folder so that all agree."""
+"""Define a search by its config and space, and keep both in its folder."""
 
 import dataclasses
 import hashlib
@@ -22,15 +22,15 @@ SCHEMA = 1
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """A search, which never changes once it has begun.
+    """A search, which does not change once it has begun.
 
     Attributes:
-      config: what all trials have in common.
-      space: what they differ in; nothing, where folds judge one config.
+      config: the config that all trials share.
+      space: the fields that trials vary; empty to cross-validate one config.
       sampler: a row of `samplers.SAMPLERS`.
       pruner: a row of `samplers.PRUNERS`.
-      seeds: how many runs of a trial differ in their seed alone.
-      folds: of cross-validation; 0 validates as the config says.
+      seeds: number of runs of a trial that differ only in their seed.
+      folds: number of folds of cross-validation; 0 validates as the config says.
     """
 
     config: Config
@@ -41,11 +41,11 @@ class Search:
     folds: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a search in which nothing could choose.
+        """Refuse a search that cannot choose between trials.
 
         Raises:
-          UserError: nothing is varied, there is no validation split, or it depends on
-            two settings.
+          UserError: nothing is varied, there is no validation split, or two settings
+            define it.
         """
         if not self.space and not self.folds:
             raise UserError(
@@ -71,14 +71,14 @@ class Search:
 
     @property
     def base(self) -> Config:
-        """Return the config of all trials, whose test split is not even loaded."""
+        """Return the config of all trials, which do not load the test split."""
         return self.config.replace({"data.test": False})
 
     def parts(self, values: dict[str, Any]) -> dict[str, Config]:
-        """Return the runs of a trial by name, those of a fold together.
+        """Return the configs of a trial's runs by name, grouped by fold.
 
         Args:
-          values: of the varied fields.
+          values: values of the varied fields, by name.
         """
         parts = {}
         for fold in range(1, (self.folds or 1) + 1):
@@ -91,21 +91,21 @@ class Search:
         return parts
 
     def values_of(self, kept: dict[str, Any]) -> dict[str, Any]:
-        """Return the values of the varied fields, which Optuna keeps as `kept`."""
+        """Return the values of the varied fields from the values that Optuna stores."""
         return {d.name: d.value_of(kept[d.name]) for d in self.space}
 
     def grid(self) -> list[dict[str, Any]]:
-        """Return every combination, as Optuna keeps values.
+        """Return every combination of values, as Optuna stores them.
 
         Raises:
-          UserError: a field has no end of values.
+          UserError: a field has infinitely or too many values.
         """
         names = [dimension.name for dimension in self.space]
         points = itertools.product(*(d.points() for d in self.space))
         return [dict(zip(names, point, strict=True)) for point in points]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what tells searches apart, fit for JSON."""
+        """Return the settings that tell searches apart, for a JSON file."""
         return {
             "space": {dimension.name: dimension.text for dimension in self.space},
             "sampler": self.sampler,
@@ -116,34 +116,34 @@ class Search:
 
 
 def _share(validation: float | str) -> float:
-    """Return 0 where nothing is validated; a fold is a text."""
+    """Return the share of images that validate, or 1 for a fold such as `2/5`."""
     return 1.0 if isinstance(validation, str) else validation
 
 
 def seeds_of(config: Config, count: int) -> range:
-    """Return the seeds of so many runs of a config."""
+    """Return the seeds of `count` runs of a config."""
     return range(config.seed, config.seed + count)
 
 
 def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
-    """Keep a search in its folder, or check that the folder's is the same.
+    """Write a search to its folder, or check that the folder holds the same search.
 
     Args:
-      search: as asked for.
-      folder: of the search; made if need be.
-      storage: of its trials, without a password.
+      search: the search that is asked for.
+      folder: folder of the search; created if it does not exist.
+      storage: storage of the trials, without a password.
 
     Returns:
-      The name of the search in its storage, and whether it begins here and now.
+      The name of the search in its storage, and whether the search is new.
 
     Raises:
-      UserError: the folder holds another search; names what differs.
+      UserError: the folder holds another search; names the differences.
     """
     path = folder / FILE
     asked = {"schema": SCHEMA, "storage": storage} | search.to_json()
     check_folder(folder, "sweep")
     with waiting_lock(folder):
-        # What has begun no trial may begin again, differently.
+        # Without a trial, the search has not begun, and may still change.
         is_new = not (path.exists() and (folder / TRIALS).exists())
         if is_new:
             about = {"study": _name(asked, search.config, folder)}
@@ -163,10 +163,10 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
 
 
 def _name(asked: dict[str, Any], config: Config, folder: Path) -> str:
-    """Return a name that ends in hexadecimal digits.
+    """Return the name of a search in its storage, which ends in hexadecimal digits.
 
-    It follows from the settings, so that workers on machines which see each other's
-    files late find one study all the same.
+    The name depends only on the settings. So workers find the same study even if a
+    shared file system shows them each other's files late.
     """
     values = config.flat().items()
     common = {name: value for name, value in values if not FIELDS[name].local}
@@ -175,5 +175,11 @@ def _name(asked: dict[str, Any], config: Config, folder: Path) -> str:
 
 
 def create_search(config: Config, texts: dict[str, str], **settings: Any) -> Search:
-    """Create a search from what was typed; see `parse_space` and `Search`."""
+    """Create a search from the flags of a command.
+
+    Args:
+      config: the config that all trials share.
+      texts: the range or choices of each varied field; see `parse_space`.
+      **settings: other attributes of `Search`.
+    """
     return Search(config, parse_space(texts), **settings)

@@ -1,4 +1,4 @@
-"""Read what a search varies: ranges and choices of a config's fields."""
+"""Parse the space of a search: ranges and choices of a config's fields."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from hybrid_jax.errors import UserError
 if typing.TYPE_CHECKING:
     from optuna import Trial
 
-SWEEP = "sweep."  # start of the flags, such as --sweep.optim.learning_rate
+SWEEP = "sweep."  # begins flags such as --sweep.optim.learning_rate
 RANGE = re.compile(r"([^:]+):([^:]+)(?::(\w+))?")
 NUMBER = re.compile(r"[-+.\w]+")
 MOST_POINTS = 10_000  # of a grid
@@ -30,11 +30,11 @@ class Dimension(NamedTuple):
     """A field that a search varies.
 
     Attributes:
-      name: of the field.
-      choices: its values; empty for a range.
+      name: name of the field.
+      choices: allowed values; empty for a range.
       low: least value of a range.
-      high: greatest value of a range, itself included.
-      log: whether a range is drawn from by the logarithm.
+      high: greatest value of a range, which is included.
+      log: whether values of a range are drawn on a logarithmic scale.
     """
 
     name: str
@@ -45,13 +45,13 @@ class Dimension(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Return it as it can be typed."""
+        """Return the range or the choices as a user can type them."""
         if not self.choices:
             return f"{self.low}:{self.high}{':log' if self.log else ''}"
         return ";".join(map(str, self.choices))
 
     def suggest(self, trial: "Trial") -> Any:
-        """Return the field's value in a trial, drawn by the sampler if it is new."""
+        """Return the field's value in a trial; the first call draws it."""
         if self.choices:
             labels = [label(value) for value in self.choices]
             return self.value_of(trial.suggest_categorical(self.name, labels))
@@ -60,15 +60,15 @@ class Dimension(NamedTuple):
         return trial.suggest_float(self.name, self.low, self.high, log=self.log)
 
     def value_of(self, kept: Any) -> Any:
-        """Return the field's value that Optuna keeps as `kept`."""
+        """Return the field's value from the value that Optuna stores."""
         labels = [label(value) for value in self.choices]
         return self.choices[labels.index(kept)] if self.choices else kept
 
     def points(self) -> list[Any]:
-        """Return all values, as a grid takes them.
+        """Return all values for a grid, as Optuna stores them.
 
         Raises:
-          UserError: they cannot be counted, or are too many.
+          UserError: there are infinitely many values, or too many.
         """
         if self.choices:
             return [label(value) for value in self.choices]
@@ -81,7 +81,7 @@ class Dimension(NamedTuple):
 
 
 def label(value: Any) -> Any:
-    """Return a value as Optuna keeps it: itself, or a tuple as text."""
+    """Return a value as Optuna stores it: a tuple as text, other values as they are."""
     return str(value) if isinstance(value, tuple) else value
 
 
@@ -89,8 +89,8 @@ def parse_space(texts: Mapping[str, str]) -> tuple[Dimension, ...]:
     """Read a search space.
 
     Args:
-      texts: of each field, `LOW:HIGH`, `LOW:HIGH:log`, or choices separated by commas.
-        Where a choice holds commas, as tuples do, they are separated by semicolons.
+      texts: for each field, `LOW:HIGH`, `LOW:HIGH:log`, or choices separated by commas.
+        Choices that contain commas, such as tuples, are separated by semicolons.
 
     Raises:
       UserError: names the field, its text and what is allowed.
@@ -99,7 +99,7 @@ def parse_space(texts: Mapping[str, str]) -> tuple[Dimension, ...]:
 
 
 def parse_dimension(name: str, text: str) -> Dimension:
-    """Read the range or the choices of a field; see `parse_space`."""
+    """Read the range or the choices of one field; see `parse_space`."""
     if name not in FIELDS:
         raise UserError(f"{unknown_field(name)} (see `hybrid-jax fields`)")
     if name in FIXED:

@@ -1,4 +1,4 @@
-"""Where the trials of a search are kept: SQLite in its folder, or PostgreSQL."""
+"""Store the trials of a search in SQLite in its folder, or in PostgreSQL."""
 
 import contextlib
 import re
@@ -22,27 +22,27 @@ URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?(://.+)", re.DOTALL)
 
 
 class Store:
-    """Hold the trials of a search.
+    """The storage of a search's trials.
 
     Attributes:
-      study: of Optuna.
+      study: Optuna's study with the trials.
     """
 
     def __init__(self, search: Search, folder: Path, url: str = "") -> None:
         """Open the storage of a search, and check that the folder is that search's.
 
         Args:
-          search: as asked for.
-          folder: of the search.
-          url: of PostgreSQL; empty is SQLite in the folder.
+          search: the search that is asked for.
+          folder: folder of the search.
+          url: URL of a PostgreSQL database; empty is SQLite in the folder.
 
         Raises:
-          UserError: the folder holds another search, or the storage cannot be had.
+          UserError: the folder holds another search, or the storage fails.
         """
         self._folder, self._is_shared = folder, bool(url)
         optuna, url = samplers.optuna(), check_url(url) if url else ""
         name, is_new = keep(search, folder, _without_password(url) or SQLITE)
-        # Workers that start together would make the same tables at the same time.
+        # Workers that start together would create the same tables at the same time.
         with storage_errors(), waiting_lock(folder):
             self._storage = _open(optuna, folder, url)
             self.study: Study = optuna.create_study(
@@ -55,10 +55,10 @@ class Store:
                 self._refuse_lost_trials()
 
     def _refuse_lost_trials(self) -> None:
-        """Refuse a new folder of a search whose trials have ended in another one.
+        """Refuse a new folder for a search that has ended trials in another folder.
 
         Raises:
-          UserError: they have.
+          UserError: the storage has such trials.
         """
         ended = [t for t in self.study.get_trials(False) if t.state.is_finished()]
         if ended:
@@ -66,19 +66,19 @@ class Store:
             raise UserError(
                 f"--storage knows {plural(len(ended), 'trial')} of this sweep, whose "
                 f"runs are not in --workdir={self._folder}: give the folder that they "
-                "are in, or one of another name to begin anew"
+                "are in, or a folder with another name to start anew"
             )
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep all other workers of the search out of this block, wherever they are."""
+        """Exclude the search's other workers, on any machine, from a `with` block."""
         if not self._is_shared:
             with waiting_lock(self._folder):
                 yield
             return
         from sqlalchemy import text
 
-        # Not all shared folders pass locks on to other machines; the database does.
+        # Some shared folders do not show locks to other machines; the database does.
         key = {"key": hash_of(self.study.study_name)}
         with storage_errors(), self._storage.engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
@@ -90,10 +90,10 @@ class Store:
 
 @contextlib.contextmanager
 def storage_errors() -> Iterator[None]:
-    """Turn an error of a database into one that a user can fix.
+    """Turn an error of a database into an error that a user can fix.
 
     Raises:
-      UserError: the database cannot be reached, or refuses.
+      UserError: the database cannot be reached, or reports an error.
     """
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
@@ -109,15 +109,15 @@ def storage_errors() -> Iterator[None]:
 
 
 def hash_of(name: str) -> int:
-    """Return a number of 60 bits for a name that ends in hexadecimal digits."""
+    """Return the last 15 hexadecimal digits of a name as a number of 60 bits."""
     return int(name[-15:], 16)
 
 
 def check_url(url: str) -> str:
-    """Return the URL of a PostgreSQL database with the driver that is used.
+    """Return the URL of a PostgreSQL database, with the psycopg driver in it.
 
     Raises:
-      UserError: it is no such URL, or the driver is not installed.
+      UserError: the URL is for another database, or the driver is not installed.
     """
     match = URL.fullmatch(url)
     if not match:

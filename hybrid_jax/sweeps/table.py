@@ -1,4 +1,4 @@
-"""The trials of a search as a table: on the screen, as CSV and as JSON."""
+"""Show the trials of a search as a table, and write them as CSV and JSON."""
 
 import csv
 import io
@@ -27,12 +27,12 @@ ORDER = {COMPLETE: 0, PRUNED: 1, UNFINISHED: 3}  # failures come between
 
 
 class Row(NamedTuple):
-    """A trial.
+    """A trial and its result.
 
     Attributes:
-      number: from 0.
-      params: values of the varied fields, by name.
-      result: what the trial came to.
+      number: of the trial, counted from 0.
+      params: values of the varied fields, by name, as Optuna stores them.
+      result: the result, which may be unfinished.
     """
 
     number: int
@@ -46,11 +46,11 @@ class Row(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Return whether every run of the trial came to its end."""
+        """Return whether every run of the trial was trained to its end."""
         return self.result.state == COMPLETE
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row with everything that is known, fit for JSON."""
+        """Return the row as a dict for a JSON file."""
         return {
             "trial": self.number,
             "state": self.result.state,
@@ -65,7 +65,7 @@ class Row(NamedTuple):
 
 
 def read_rows(study: "Study") -> list[Row]:
-    """Return the trials of a study, the best first, and of equals the earlier."""
+    """Return the trials of a study, the best first, and equal trials by number."""
     rows = []
     for trial in study.get_trials(deepcopy=False):
         known = trial.user_attrs.get(RESULT) if trial.state.is_finished() else None
@@ -79,7 +79,7 @@ def _rank(row: Row) -> tuple[int, float, int]:
 
 
 def write(folder: Path, rows: Sequence[Row], search: Search) -> None:
-    """Write `results.csv` and `results.json`; one worker at a time may."""
+    """Write `results.csv` and `results.json`; only one worker may do so at a time."""
     about = search.to_json() | {"hybrid_jax": source_version()}
     found = [row.to_json() for row in rows]
     write_json(folder / JSON, about | {"trials": found})
@@ -118,7 +118,7 @@ def on_screen(rows: Sequence[Row], search: Search) -> "Table":
 
 
 def shown(value: Any) -> str:
-    """Return a value in few digits."""
+    """Format a value with at most four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -9,24 +9,24 @@ from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.engine.schedule import Plan
 from hybrid_jax.sweeps.runs import COMPLETE, Outcome, load_splits, run_config
 
-METRIC = "accuracy"  # on validation: what chooses
-WORST = 0.0  # of a trial that failed
+METRIC = "accuracy"  # on validation images, by which trials are chosen
+WORST = 0.0  # value of a trial that failed
 PRUNED, CRASHED = "pruned", "crashed"
-RESULT = "result"  # what a trial keeps in the storage: its `Result`
+RESULT = "result"  # key of a trial's `Result` in the storage
 
-# Is told how many evaluations there were and what the trial is worth so far; returns
-# whether to end it.
+# Called with the number of evaluations and the accuracy so far; returns whether to end
+# the trial.
 Report = Callable[[int, float], bool]
 
 
 class Result(NamedTuple):
-    """What a trial came to.
+    """The result of a trial.
 
     Attributes:
-      state: `complete`, `pruned`, or how a run of it failed.
-      values: validation accuracy of each run that is complete.
-      seconds: of all runs.
-      error: why it failed; empty if it did not.
+      state: `complete`, `pruned`, `crashed`, `unfinished`, or how a run failed.
+      values: validation accuracy of each complete run, a share of 1.
+      seconds: time of all runs.
+      error: reason of a failure; empty if there is none.
     """
 
     state: str
@@ -36,21 +36,21 @@ class Result(NamedTuple):
 
     @property
     def value(self) -> float:
-        """Return what the search maximizes."""
+        """Return the value that the search maximizes: the mean validation accuracy."""
         is_worth = self.state == COMPLETE and self.values
         return sum(self.values) / len(self.values) if is_worth else WORST
 
 
 def run_trial(parts: Mapping[str, Config], folder: Path, report: Report) -> Result:
-    """Run the parts of a trial, those that have ended excepted.
+    """Run the parts of a trial that have not ended, and return its result.
 
     Args:
       parts: configs by name; each has a validation split, and loads no test split.
-      folder: of the trial; each part has a folder in it.
+      folder: folder of the trial; each part has a folder in it.
       report: see `Report`.
 
     Raises:
-      UserError, Interrupted: as `runs.run_config`; what was trained is saved.
+      UserError, Interrupted: like `runs.run_config`; the trained steps are saved.
     """
     values: list[float] = []
     seconds, evaluations = 0.0, 0
@@ -68,19 +68,19 @@ def run_trial(parts: Mapping[str, Config], folder: Path, report: Report) -> Resu
 
 
 def validation_of(outcome: Outcome) -> float:
-    """Return the metric that chooses, of a run that is complete."""
+    """Return the validation accuracy of a complete run."""
     assert outcome.validation, "a trial's runs have a validation split"
     return float(outcome.validation[METRIC])
 
 
 def evaluations_of(config: Config) -> int:
-    """Return how often a run is evaluated, as the number of its images says."""
+    """Return the number of evaluations of a run; loads its images to count them."""
     plan = Plan(config.train, len(load_splits(config.data).train))
     return plan.evaluations_between(0, plan.total_steps)
 
 
 class _Watched:
-    """Receive the metrics of a run, and report what its trial is worth so far."""
+    """A callback of a run that reports the accuracy of its trial so far."""
 
     def __init__(
         self,
@@ -90,25 +90,25 @@ class _Watched:
         evaluations: int,
         report: Report,
     ) -> None:
-        """Watch a run.
+        """Begin to watch.
 
         Args:
-          config: of the run.
-          workdir: of the run, which may have begun.
-          values: of the trial's runs before it.
-          evaluations: of these.
+          config: config of the run.
+          workdir: folder of the run, which may have begun.
+          values: validation accuracies of the trial's earlier runs.
+          evaluations: number of evaluations of these runs.
           report: see `Report`.
         """
         self._takes_best = config.train.checkpoint == "best"
         self._values, self._before, self._report = [*values], evaluations, report
         self.is_pruned = False
-        # By step, as a run that is resumed evaluates its last step again.
+        # By step, since a resumed run evaluates its last step again.
         self.accuracies: dict[int, float] = {}
         for row in RunFolder(workdir).read_history():
             self._add(row)
 
     def __call__(self, row: dict[str, Any]) -> bool:
-        """Return whether the run is to end here."""
+        """Report a row of metrics; return whether to end the run."""
         if not self._add(row):
             return False
         so_far = [a for step, a in self.accuracies.items() if step <= row["step"]]
@@ -119,7 +119,7 @@ class _Watched:
         return self.is_pruned
 
     def _add(self, row: dict[str, Any]) -> bool:
-        """Take a row; return whether it is an evaluation that can choose."""
+        """Record a row of metrics; return whether it is of the validation split."""
         if row.get("split") != "validation":
             return False
         self.accuracies[row["step"]] = float(row[METRIC])

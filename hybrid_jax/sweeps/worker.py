@@ -1,4 +1,4 @@
-"""Work through the trials of a search, beside other workers."""
+"""Work through the trials of a search, together with other workers."""
 
 import contextlib
 import dataclasses
@@ -31,21 +31,21 @@ if typing.TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 POLL_SECONDS = 0.5
-MOST_CRASHES = 3  # of a trial's workers, one after another, without progress
-# What a trial keeps in the storage, beside its values.
+MOST_CRASHES = 3  # consecutive crashes of a trial's workers without progress
+# Keys of what a trial keeps in the storage, beside its values.
 MACHINE, BEAT, STARTS, ENDS = "machine", "beat", "starts", "ends"
 
 
 @dataclasses.dataclass
 class Worker:
-    """One process that works on a search.
+    """A process that works on a search.
 
     Attributes:
-      search: whose trials these are.
-      store: where they are kept.
-      folder: of the search.
-      trials: how many there are to be.
-      report: is called behind each evaluation and each trial of this worker.
+      search: the search.
+      store: storage of the trials.
+      folder: folder of the search.
+      trials: number of trials.
+      report: called after each evaluation and each trial of this worker.
     """
 
     search: Search
@@ -56,22 +56,22 @@ class Worker:
     _heartbeats: Heartbeats = dataclasses.field(default_factory=Heartbeats)
 
     def run(self) -> None:
-        """Work until every trial has ended, also those that others began.
+        """Work until every trial has ended, also those that other workers began.
 
         Raises:
-          UserError: what no trial is to blame for, such as missing images.
-          Interrupted: by a signal; the trial is continued by whoever comes next.
+          UserError: an error that no trial is to blame for, such as missing images.
+          Interrupted: a signal arrived; the next worker continues the trial.
         """
         study = self.store.study
         first = next(iter(self.search.parts({}).values()))
-        evaluations = evaluations_of(first)  # and the images are there
+        evaluations = evaluations_of(first)  # raises if images are missing
         study.pruner = samplers.PRUNERS[self.search.pruner](evaluations)
         with storage_errors():
             while self._work_on_one() or self._unfinished():
                 pass
 
     def _work_on_one(self) -> bool:
-        """Claim a trial and run it; return False, a little later, if there is none."""
+        """Claim a trial and run it; if there is none, wait and return False."""
         with contextlib.ExitStack() as held:
             with self.store.exclusive():
                 trial = self._claim(held)
@@ -85,10 +85,10 @@ class Worker:
         return True
 
     def _claim(self, held: contextlib.ExitStack) -> "Trial | None":
-        """Return a trial whose worker is dead, or a new one; None if there is none.
+        """Claim a trial of a dead worker, or a new trial; return None if there is none.
 
         Args:
-          held: keeps the claim of the trial's folder.
+          held: stack that holds the claim of the trial's folder.
         """
         from optuna.trial import Trial, TrialState
 
@@ -100,7 +100,7 @@ class Worker:
                 trial = Trial(study, frozen._trial_id)
                 break
         else:
-            # One that waits was given its values, and its worker died before it began.
+            # A waiting trial has its values, but its worker died before it began.
             number = sum(frozen.state != TrialState.WAITING for frozen in known)
             if number >= self.trials:
                 return None
@@ -112,16 +112,16 @@ class Worker:
             lock = try_claim(self.trial_folder(trial.number))
         assert lock, "nobody else claims a new trial"
         held.callback(lock.release)
-        # Here, where no one else draws, so that each trial knows of all before it.
+        # Drawn while other workers wait, so that the sampler knows all earlier trials.
         for dimension in self.search.space:
             dimension.suggest(trial)
         trial.set_user_attr(MACHINE, machine())
         return trial
 
     def _take_over(self, frozen: "FrozenTrial") -> FileLock | None:
-        """Claim a trial that nobody works on; return None if somebody does.
+        """Claim a trial that no worker runs; return None if a worker runs it.
 
-        Locks tell of the processes of this machine, heartbeats of all others.
+        Locks show the workers of this machine, and heartbeats those of other machines.
         """
         attributes = frozen.user_attrs
         silent = self._heartbeats.is_silent(frozen.number, attributes.get(BEAT))
@@ -131,14 +131,16 @@ class Worker:
         return try_claim(self.trial_folder(frozen.number))
 
     def _run(self, trial: "Trial", values: dict[str, Any]) -> None:
-        """Run a trial, and tell the storage what it came to."""
+        """Run a trial, and store its result."""
         parts = self.search.parts(values)
         folder = self.trial_folder(trial.number)
         starts = [*trial.user_attrs.get(STARTS, []), _progress(folder, parts)]
-        if ENDS in trial.user_attrs:  # its worker died just behind that decision
+        if ENDS in trial.user_attrs:  # its worker died just after that decision
             result = Result(**trial.user_attrs[ENDS])
         elif starts[-MOST_CRASHES - 1 : -1] == [starts[-1]] * MOST_CRASHES:
-            what = f"{MOST_CRASHES} workers died at one step, as out of memory"
+            what = (
+                f"{MOST_CRASHES} workers died at the same step, perhaps out of memory"
+            )
             result = Result(CRASHED, [], 0.0, what)
         else:
             trial.set_user_attr(STARTS, starts)
@@ -151,7 +153,7 @@ class Worker:
         known = {*frozen.intermediate_values}
 
         def report(evaluations: int, worth: float) -> bool:
-            if evaluations not in known:  # of a run that goes on
+            if evaluations not in known:  # else reported before the run was resumed
                 known.add(evaluations)
                 trial.report(worth, evaluations)
                 self.report()
@@ -169,26 +171,26 @@ class Worker:
             trial.set_user_attr(RESULT, result._asdict())
             if result.state == PRUNED:
                 self.store.study.tell(trial, state=TrialState.PRUNED)
-            else:  # a failed one too, at its worst, so that the sampler avoids it
+            else:  # a failure counts as the worst, so that the sampler avoids it
                 self.store.study.tell(trial, result.value)
             table.write(self.folder, table.read_rows(self.store.study), self.search)
 
     def _unfinished(self) -> int:
-        """Return how many trials have not ended."""
+        """Return the number of trials that have not ended."""
         trials = self.store.study.get_trials(deepcopy=False)
         ended = sum(trial.state.is_finished() for trial in trials)
         return max(self.trials, len(trials)) - ended
 
     @contextlib.contextmanager
     def _beating(self, trial: "Trial") -> Iterator[None]:
-        """Count up in a trial while it runs; see `Heartbeats`."""
+        """Store heartbeats in a trial while it runs; see `Heartbeats`."""
         ended = threading.Event()
 
         def beat() -> None:
             count = 0
             while not ended.wait(Heartbeats.BEAT_SECONDS):
                 count += 1
-                with contextlib.suppress(Exception):  # the next one may succeed
+                with contextlib.suppress(Exception):  # the next heartbeat may succeed
                     trial.storage.set_trial_user_attr(trial._trial_id, BEAT, count)
 
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
@@ -201,7 +203,7 @@ class Worker:
 
     @contextlib.contextmanager
     def _no_crash(self, trial: "Trial", starts: list[int]) -> Iterator[None]:
-        """Take a start back where its end is none of a crash, such as by a signal."""
+        """Do not count a start that ends by an exception, since that is no crash."""
         try:
             yield
         except BaseException:
@@ -215,19 +217,19 @@ class Worker:
 
 
 def trial_folder(folder: Path, number: int) -> Path:
-    """Return the folder of a trial of the search in a folder."""
+    """Return the folder of a trial, given the folder of its search."""
     return folder / TRIALS / f"{number:04}"
 
 
 def machine() -> str:
-    """Return what tells machines apart whose locks do not reach each other."""
+    """Return an identifier of this machine: its boot ID, or else its name."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return platform.node()
 
 
 def _progress(folder: Path, parts: typing.Iterable[str]) -> int:
-    """Return the steps that a trial has saved."""
+    """Return the number of steps in the latest checkpoints of a trial's runs."""
     found = (RunFolder(folder / name).checkpoints.glob("*") for name in parts)
     steps = [[int(p.name) for p in paths if p.name.isdigit()] for paths in found]
     return sum(max(each, default=0) for each in steps)

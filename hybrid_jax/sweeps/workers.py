@@ -1,4 +1,4 @@
-"""Start workers as processes of this machine, share its devices, and end with them."""
+"""Start workers as processes on this machine, and share its devices among them."""
 
 import os
 import signal
@@ -14,14 +14,14 @@ from hybrid_jax.errors import ProcessDied, UserError
 from hybrid_jax.sweeps.progress import WorkProgress
 
 POLL_SECONDS = 0.5
-GPU_MEMORY = 0.9  # share that the workers of a GPU have together
+GPU_MEMORY = 0.9  # share of a GPU's memory for all its workers
 
 
 class WorkerDied(ProcessDied):
-    """A worker was killed.
+    """A worker was killed by a signal.
 
     Attributes:
-      what: which one, and by what.
+      what: the worker and the signal, in words.
     """
 
     def __init__(self, what: str) -> None:
@@ -32,18 +32,17 @@ class WorkerDied(ProcessDied):
 def run_workers(
     count: int, command: Sequence[str], watch: Callable[[], None] = lambda: None
 ) -> None:
-    """Run a command of this program in several processes at once, to their ends.
+    """Run a command of this program in several processes until all have ended.
 
     Args:
       count: number of processes.
-      command: subcommand and arguments, as typed; what it prints is not shown, but for
-        errors.
-      watch: is called all the while.
+      command: subcommand and arguments, as typed; standard output is discarded.
+      watch: called twice a second until the processes have ended.
 
     Raises:
       UserError: a worker ended with an error, which it has printed.
-      WorkerDied: a worker was killed; the others have gone on without it.
-      Interrupted: by a signal, which the workers received too, and have ended.
+      WorkerDied: a worker was killed; the others have ended their work.
+      Interrupted: a signal arrived; it was passed on, and all workers have ended.
     """
     words = [sys.executable, "-P", "-m", "hybrid_jax.main", *command]
     with Interruption() as interruption:
@@ -73,17 +72,17 @@ def share_work(
     progress: WorkProgress,
     is_done: Callable[[], bool],
 ) -> None:
-    """Have several processes work, and go on where the others do a dead one's part.
+    """Run several workers; accept the death of one if the others complete its work.
 
     Args:
       count: number of processes.
       command: subcommand and arguments, as typed.
-      progress: shows what they do.
-      is_done: whether nothing is left to do.
+      progress: shows the progress of the workers.
+      is_done: returns whether all work is done.
 
     Raises:
-      UserError, Interrupted: as `run_workers`.
-      WorkerDied: one was killed, and others have not done its work.
+      UserError, Interrupted: like `run_workers`.
+      WorkerDied: a worker was killed, and its work is not complete.
     """
     try:
         run_workers(count, [*command, "--workers=1"], progress.update)
@@ -94,7 +93,7 @@ def share_work(
 
 
 def worker_environment(number: int, count: int) -> dict[str, str]:
-    """Return what is special about a worker's environment: its code, and its GPU."""
+    """Return what a worker's environment adds: the path of the code, and its GPU."""
     root = str(Path(hybrid_jax.__file__).parents[1])
     before = os.environ.get("PYTHONPATH")
     paths = root + (os.pathsep + before if before else "")
@@ -102,7 +101,7 @@ def worker_environment(number: int, count: int) -> dict[str, str]:
 
 
 def _gpus() -> list[str]:
-    """Return the GPUs that jax would see, by number."""
+    """Return the names of the GPUs that jax would see."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name for name in chosen.split(",") if name]
@@ -111,7 +110,7 @@ def _gpus() -> list[str]:
 
 
 def _gpu(gpus: Sequence[str], number: int, count: int) -> dict[str, str]:
-    """Return the variables that give a worker its GPU, and its share of that one."""
+    """Return the variables that give a worker its GPU and its share of the memory."""
     if not gpus:
         return {}
     sharing = -(-count // len(gpus))
@@ -122,7 +121,7 @@ def _gpu(gpus: Sequence[str], number: int, count: int) -> dict[str, str]:
 
 
 def _share_cores(pid: int, number: int, count: int) -> None:
-    """Give a worker cores of its own, since each would start a thread for every one."""
+    """Give a worker its own cores; otherwise it would start a thread for every core."""
     if not hasattr(os, "sched_setaffinity"):
         return
     cores = sorted(os.sched_getaffinity(0))
@@ -143,15 +142,15 @@ def _end(children: Sequence[subprocess.Popen], error: BaseException) -> None:
 
 
 def _check(codes: Sequence[int]) -> None:
-    """Report workers that did not come to the end.
+    """Raise an error if a worker did not succeed.
 
     Raises:
-      UserError: see `run_workers`.
+      UserError, WorkerDied: see `run_workers`.
     """
     wrong = {number: code for number, code in enumerate(codes, 1) if code}
     if not wrong:
         return
-    # An error that a user can fix comes before what killed a worker.
+    # A positive exit code, an error that a user can fix, goes before a signal.
     number, code = max(wrong.items(), key=lambda item: item[1])
     if code > 0:
         error = UserError(f"worker {number} ended with exit code {code}, see above")

@@ -1,4 +1,4 @@
-"""Frozen parameters: those whose path a pattern is found in stay as they are."""
+"""Frozen parameters: those whose path matches a pattern are not trained."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 
 
 def frozen_mask(params: Any, patterns: tuple[str, ...]) -> Any:
-    """Return a tree of bools, True where a pattern is found in a path.
+    """Return a tree of bools, True where a pattern matches a part of the path.
 
     Args:
       params: a tree of parameters, with paths such as `stem/conv1/kernel`.
@@ -22,7 +22,7 @@ def frozen_mask(params: Any, patterns: tuple[str, ...]) -> Any:
 
 
 def stop_frozen_gradients(params: Any, patterns: tuple[str, ...]) -> Any:
-    """Return the parameters; for those that are frozen no gradient is computed."""
+    """Return the parameters; no gradient is computed for frozen ones."""
     return jax.tree.map(
         lambda p, is_frozen: jax.lax.stop_gradient(p) if is_frozen else p,
         params,

@@ -24,7 +24,7 @@ class Loss(NamedTuple):
         to losses float32 `[B]` in nats. Targets are the class probabilities of an image
         (label smoothing and mixed images make them soft) times the class weights. So
         they sum to the weight of the image, which is 1 without class weights.
-      scores: maps logits `[B, C]` to scores `[B, C]`, whose softmax are probabilities.
+      scores: maps logits `[B, C]` to scores `[B, C]`. Probabilities are their softmax.
     """
 
     per_image: Callable[[jax.Array, jax.Array, LossConfig], jax.Array]
@@ -62,7 +62,7 @@ def sigmoid_cross_entropy(
 def focal(logits: jax.Array, targets: jax.Array, config: LossConfig) -> jax.Array:
     """Return binary cross-entropy times `(1 - p_t) ** gamma`, summed over classes.
 
-    `p_t` is the probability of the right answer. Of a soft target `t` it is
+    `p_t` is the probability of the right answer. For a soft target `t` it is
     `t p + (1 - t) (1 - p)`, so the factor of a smoothed label never reaches 0.
 
     Source: Lin et al. 2017, Focal Loss for Dense Object Detection, without its alpha,
@@ -76,7 +76,7 @@ def focal(logits: jax.Array, targets: jax.Array, config: LossConfig) -> jax.Arra
 
 
 def exclusive_scores(logits: jax.Array) -> jax.Array:
-    """Return the logits: probabilities are their softmax."""
+    """Return the logits themselves as scores: probabilities are their softmax."""
     return logits
 
 
@@ -92,17 +92,17 @@ LOSSES: dict[str, Loss] = {
 def compute_loss(
     logits: jax.Array, targets: jax.Array, config: LossConfig
 ) -> jax.Array:
-    """Return the losses float32 `[B]` of the row that the config names."""
+    """Return the losses float32 `[B]` in nats, by the row that the config names."""
     return LOSSES[config.name].per_image(logits, targets, config)
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return weights float32 `[classes]`, inverse to the images of a class.
+    """Return weights float32 `[classes]`, inverse to the number of images per class.
 
     Their mean over images is 1, so a learning rate means the same as without them.
     A class without images has weight 0.
     """
-    from sklearn.utils.class_weight import compute_class_weight  # takes a second
+    from sklearn.utils.class_weight import compute_class_weight  # a slow import
 
     present = np.unique(labels)
     weights = np.zeros(classes, np.float32)

@@ -1,8 +1,8 @@
 """Compute equal calls of the random generator as one, with the same numbers.
 
 A network draws the weights of each layer with a key of its own. XLA compiles a loop and
-a dozen of kernels for each draw and for each key. Most layers have the shape of others,
-so a few calls give all of the numbers.
+a dozen kernels for each draw and for each key. Most layers share their shapes with
+others, so a few calls give all of the numbers.
 """
 
 from collections import defaultdict
@@ -22,13 +22,13 @@ Values = dict[Var, jax.Array]
 
 
 def merge_draws(function: Callable) -> Callable:
-    """Return a pure function whose equal draws are vectorized.
+    """Return a function in which equal random draws are vectorized.
 
-    Draws are equal if they have one distribution and shape. Calls of other jitted
+    Draws are equal if they have the same distribution and shape. Calls of other jitted
     functions are merged likewise.
 
     Args:
-      function: of arrays, as `jax.make_jaxpr` takes it.
+      function: pure function of arrays, as `jax.make_jaxpr` takes it.
     """
 
     def merged(*args: Any) -> Any:
@@ -57,7 +57,7 @@ def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
 def _group(
     equations: Sequence[JaxprEqn], given: Iterable[Var]
 ) -> Iterator[list[JaxprEqn]]:
-    """Yield groups of equal equations, each behind all that it depends on."""
+    """Yield groups of equal equations, each after all that it depends on."""
     known = {*given}
     while equations:
         groups, waiting = defaultdict(list), []
@@ -97,7 +97,7 @@ def _evaluate(jaxpr: Jaxpr, equal: Sequence[JaxprEqn], values: Values) -> Values
     bind = partial(first.primitive.bind, **first.params)
     function = jax.vmap(jaxpr_as_fun(inner) if inner else lambda *x: [bind(*x)])
     rows = [[_read(values, x) for x in eqn.invars] for eqn in equal]
-    # Else XLA would compute each slice by kernels of its own.
+    # Otherwise XLA would compute each slice by kernels of its own.
     stacked = lax.optimization_barrier(
         function(*map(jnp.stack, zip(*rows, strict=True)))
     )

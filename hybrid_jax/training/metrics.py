@@ -19,17 +19,17 @@ from hybrid_jax.training.losses import LOSSES, compute_loss
 Sums = dict[str, jax.Array]
 Number = float | list[float | None]
 
-IMAGES = "images"  # the name of the number of images, among the sums
+IMAGES = "images"  # key of the number of images, among the sums
 TOP = 5
 TEMPERATURES = np.geomspace(0.05, 20, 49).astype(np.float32)
 
 
 class Predictions(NamedTuple):
-    """What a network makes of a batch.
+    """A network's predictions for a batch, with labels and loss.
 
     Attributes:
       logits: float32 `[B, C]`.
-      probabilities: float32 `[B, C]`, as the loss makes them of logits.
+      probabilities: float32 `[B, C]`, as the loss computes them from logits.
       log_probabilities: float32 `[B, C]`, their natural logarithms.
       labels: int32 `[B]`; of mixed images, the class with the largest share.
       loss: float32 `[B]`, nats.
@@ -48,13 +48,14 @@ class Metric(NamedTuple):
     """A row of `METRICS`.
 
     Attributes:
-      sums: what to add up over batches: a number, or an array such as one of classes.
-      title: what tables call it; empty leaves it out of them.
-      value: maps these sums, added up, and the number of images to what users see. A
-        list has None where there is no number.
+      sums: maps a batch to the sums to add up over batches: a number or an array, such
+        as one number per class.
+      value: maps the sums over all batches, and the number of images, to what users
+        see. A list has None where there is no number.
+      title: name in tables; empty leaves the metric out of them.
       is_share: whether tables show it in percent.
-      training: whether it is computed for batches of training.
-      evaluation: whether it is computed for splits that are evaluated.
+      training: whether it is computed for training batches.
+      evaluation: whether it is computed for evaluated splits.
     """
 
     sums: Callable[[Predictions], jax.Array]
@@ -79,13 +80,13 @@ def _is_in_top(batch: Predictions) -> jax.Array:
 
 
 def class_sums(batch: Predictions) -> jax.Array:
-    """Return right answers and images of each class, float32 `[2, C]`."""
+    """Return correct predictions and images of each class, float32 `[2, C]`."""
     images = batch.mask[:, None] * jax.nn.one_hot(batch.labels, batch.logits.shape[-1])
     return jnp.stack([(images * _is_right(batch)[:, None]).sum(0), images.sum(0)])
 
 
 def class_accuracy(sums: np.ndarray, images: float) -> list[float | None]:
-    """Return each class's share of right answers, None for a class without images."""
+    """Return the accuracy of each class, 0 to 1; None for a class without images."""
     return [float(r / n) if n else None for r, n in zip(*sums, strict=True)]
 
 
@@ -95,7 +96,7 @@ def balanced_accuracy(sums: np.ndarray, images: float) -> float:
 
 
 def losses_at_temperatures(batch: Predictions) -> jax.Array:
-    """Return summed nats if log probabilities are divided by `TEMPERATURES`, `[49]`."""
+    """Return the summed loss in nats at each of `TEMPERATURES`, float32 `[49]`."""
     scaled = batch.log_probabilities[:, None] / TEMPERATURES[:, None]
     labels = batch.labels[:, None, None]
     right = jnp.take_along_axis(scaled, labels, axis=2)[..., 0]
@@ -104,9 +105,9 @@ def losses_at_temperatures(batch: Predictions) -> jax.Array:
 
 
 def best_temperature(sums: np.ndarray, images: float) -> float:
-    """Return the temperature of the least loss, by a parabola through three of them.
+    """Return the temperature of the least loss, by a parabola through three losses.
 
-    It is 1 where a label has the probability 0, whose loss no temperature makes finite.
+    The temperature is 1 if a label has probability 0, whose loss is always infinite.
 
     Source: Guo et al. 2017, On calibration of modern neural networks.
     """
@@ -191,11 +192,10 @@ def training_sums(
 def evaluation_sums(
     logits: jax.Array, labels: jax.Array, mask: jax.Array, config: LossConfig
 ) -> Sums:
-    """Return the sums of a padded batch, its loss without smoothing and weights.
+    """Return the sums of a padded batch, without label smoothing and class weights.
 
     Args:
       logits: float32 `[B, C]`.
-      probabilities: float32 `[B, C]`, as the loss makes them of logits.
       labels: int32 `[B]`.
       mask: float32 `[B]`, 0 for padding.
       config: names the loss.
@@ -217,8 +217,8 @@ def zeros(classes: int, *, training: bool, steps: tuple[int, ...] = ()) -> Sums:
     """Return sums over no images.
 
     Args:
-      classes: of the network.
-      training: whether they are of training or of an evaluation.
+      classes: number of classes.
+      training: True for the metrics of training, False for those of an evaluation.
       steps: leading axes, for the sums of each of several steps.
     """
     empty = Predictions(

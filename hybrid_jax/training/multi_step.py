@@ -1,8 +1,8 @@
 """Many steps in one call of the device.
 
 A call takes a loader's chunk, of a fixed number of batches, and how many of them to
-run, so one compiled program serves any number of steps. The host meanwhile gets the
-next.
+run, so one compiled program serves any number of steps. Meanwhile the host loads the
+next chunk.
 """
 
 import collections
@@ -19,7 +19,7 @@ from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Network, Task, eval_step, train_step
 
-SECONDS_A_CALL = 0.5  # after which the host hears how far the device is
+SECONDS_A_CALL = 0.5  # aimed at; the host then learns how far the device is
 
 
 def train_steps(
@@ -33,9 +33,9 @@ def train_steps(
     """Run the first `count` steps of a chunk.
 
     Args:
-      task: the constants.
+      task: constants of the training step.
       loader: picks batches.
-      state: donate it.
+      state: before the steps; to be donated by the caller.
       data: the loader's arrays of the whole split, or nothing.
       chunk: the loader's arrays of these steps.
       count: int32, from 1 to the loader's `steps`.
@@ -68,7 +68,7 @@ def eval_steps(
     """Return the summed metrics of the first `count` batches of a chunk.
 
     Args:
-      network: the constants.
+      network: the model, and how images come to it.
       loader: picks batches.
       variables: of the model, packed or not.
       data: the loader's arrays of the whole split, or nothing.
@@ -88,17 +88,17 @@ def eval_steps(
 
 
 class Pace:
-    """Choose how many steps to dispatch, so that a call takes about half a second.
+    """The number of steps to dispatch, so that a call takes about half a second.
 
     Two calls are in flight at most: the device never waits for the host, and the host
     knows how far the device is.
 
     Attributes:
-      steps: of the next call.
+      steps: number of steps of the next call.
     """
 
     def __init__(self, most: int):
-        """Begin with 1 step; dispatch `most` at once at most."""
+        """Begin with 1 step; never dispatch more than `most` at once."""
         self.steps, self._most = 1, most
         self.restart()
 
@@ -108,7 +108,7 @@ class Pace:
         self._last: float | None = None
 
     def sent(self, count: int, sums: metrics.Sums) -> None:
-        """Take note of a call, and wait for the one before it."""
+        """Record a call of `count` steps, and wait for the call before it."""
         self._in_flight.append((count, sums))
         if len(self._in_flight) < 2:
             return

@@ -5,12 +5,12 @@ optimizer, add such a function and its row. Biases and norms of a block share on
 (`packed_params`), so whatever an optimizer computes per array, such as a norm, must be
 masked to weights by `decay_mask`.
 
-`create_optimizer` puts around every row: a clip of the gradient norm, slower learning
-the further a layer is from the head, frozen parameters, Lookahead and sharpness-aware
-minimization (SAM).
+`create_optimizer` adds to every row: clipping of the gradient norm, a learning rate
+that decays by layer from the head to the stem, frozen parameters, Lookahead and
+sharpness-aware minimization (SAM).
 
 Weight decay acts on weights alone (`models.weight_rule`). Norms, biases, relative bias
-tables, tokens and positions are left alone, as in CoAtNet and timm.
+tables, tokens and positions do not decay, as in CoAtNet and timm.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ def decay_mask(params: Any) -> Any:
 def adamw(
     learning_rate: optax.Schedule, config: OptimConfig
 ) -> optax.GradientTransformation:
-    """Return AdamW (Loshchilov & Hutter 2019), its decay relative to the rate."""
+    """Return AdamW (Loshchilov & Hutter 2019), its decay times the learning rate."""
     return optax.adamw(learning_rate, weight_decay=config.weight_decay, mask=decay_mask)
 
 
@@ -96,12 +96,12 @@ def muon(
 
 
 def muon_dimensions(params: Any) -> Any:
-    """Return a tree of how Muon sees a parameter as a matrix, None for Adam.
+    """Return, as a tree, how Muon reads each parameter as a matrix; None for Adam.
 
     Muon takes the weights of blocks: `[in, out]`, `[h, w, in, out]` of convolutions as
-    `[h w in, out]`, and `[heads, in, out]` as a matrix a head. Adam takes what is no
-    hidden matrix: stem, embeddings and head, all vectors and tables, and weights with
-    one input or output a filter, such as depthwise kernels.
+    `[h w in, out]`, and `[heads, in, out]` as one matrix per head. Adam takes all other
+    parameters: stem, embeddings and head, all vectors and tables, and weights with one
+    input or output per filter, such as depthwise kernels.
     """
 
     def dimensions(
@@ -117,9 +117,9 @@ def muon_dimensions(params: Any) -> Any:
 
 
 class Rates(NamedTuple):
-    """What of an optimizer is no part of a program, but one of its arguments.
+    """Numbers of an optimizer that are arguments of a program, not compiled in.
 
-    So runs that differ in these alone, as those of a search, share a program.
+    Runs that differ only in these, such as the trials of a search, share a program.
 
     Attributes:
       learning_rate: the peak of the schedule, float32.
@@ -130,7 +130,7 @@ class Rates(NamedTuple):
     weight_decay: Any
 
 
-# The weight decay that a row is given may be traced, so no Python condition may ask it.
+# The weight decay that a row gets may be traced, so Python conditions must not use it.
 Row = Callable[[optax.Schedule, OptimConfig], optax.GradientTransformation]
 
 OPTIMIZERS: dict[str, Row] = {"adamw": adamw, "sgd": sgd, "lamb": lamb, "muon": muon}
@@ -142,13 +142,13 @@ def create_optimizer(
     config: OptimConfig,
     freeze: tuple[str, ...] = (),
 ) -> optax.GradientTransformation:
-    """Return an optimizer with all that the config puts around it.
+    """Return an optimizer with everything that the config adds to its row.
 
     Args:
-      row: of `OPTIMIZERS`.
-      learning_rate: of the head.
+      row: a value of `OPTIMIZERS`.
+      learning_rate: schedule of the head's learning rate.
       config: of the optimizer.
-      freeze: patterns of parameters that stay; they have no moments either.
+      freeze: patterns of frozen parameters, which have no moments either.
     """
     parts = [row(learning_rate, config)]
     if config.clip_norm:
@@ -176,13 +176,13 @@ def create_of_rates(
     config: OptimConfig,
     freeze: tuple[str, ...] = (),
 ) -> Callable[[Rates], optax.GradientTransformation]:
-    """Return what makes an optimizer of its rates, which may be traced.
+    """Return a function that creates an optimizer from its rates, which may be traced.
 
     Args:
-      row: of `OPTIMIZERS`.
+      row: a value of `OPTIMIZERS`.
       schedule: factors of the learning rate, 1 at the peak.
-      config: of the optimizer; its weight decay does not matter.
-      freeze: patterns of parameters that stay.
+      config: of the optimizer; its weight decay is not used.
+      freeze: patterns of frozen parameters.
     """
 
     def create(rates: Rates) -> optax.GradientTransformation:
@@ -197,10 +197,11 @@ def create_of_rates(
 
 
 def layer_factors(params: Any, decay: float) -> Any:
-    """Return a tree of factors of the learning rate, `decay ** layers to the head`.
+    """Return a tree of factors of the learning rate: `decay ** (layers to the head)`.
 
     The head is the last layer, with factor 1. Each block before it is a layer. All
-    before the blocks (stem, or patches, token and positions) is the first layer.
+    parameters before the blocks (stem, or patches, token and positions) are the first
+    layer.
 
     Source: Bao et al. 2022, BEiT, appendix.
     """
@@ -232,9 +233,9 @@ def _scale_by_layer(decay: float) -> optax.GradientTransformation:
 
 
 def _ascent(rho: float) -> optax.GradientTransformation:
-    """Return SAM's way to the worst point within `rho` (Foret et al. 2021).
+    """Return SAM's step to the worst point within `rho` (Foret et al. 2021).
 
-    Its sign is that of a descent, since `optax.contrib.sam` turns it around.
+    Its sign is that of a descent, since `optax.contrib.sam` reverses it.
     """
 
     def scale(gradients: Any, _: Any) -> Any:
@@ -255,13 +256,13 @@ def _lookahead(
 ) -> optax.GradientTransformation:
     """Return Lookahead (Zhang et al. 2019) that keeps slow weights in its state.
 
-    So parameters are the fast weights, as with every other optimizer.
+    The parameters are then the fast weights, and have one form for all optimizers.
     """
     pair = optax.lookahead(optimizer, steps, SLOW_STEP_SIZE)
 
     def init(params: Any) -> LookaheadState:
         fast = pair.init(optax.LookaheadParams(fast=params, slow=params))
-        # Copies: donated buffers must not be given away twice.
+        # Copied, since one buffer cannot be donated twice.
         return LookaheadState(fast, jax.tree.map(jnp.copy, params))
 
     def update(
@@ -276,13 +277,13 @@ def _lookahead(
 
 
 def slow_weights(opt_state: optax.OptState) -> Any:
-    """Return Lookahead's slow weights from an optimizer's state, None without any."""
+    """Return Lookahead's slow weights from an optimizer's state; None without any."""
     leaves = jax.tree.leaves(opt_state, is_leaf=_is_lookahead)
     return next((x.slow for x in leaves if _is_lookahead(x)), None)
 
 
 def with_slow_weights(opt_state: optax.OptState, params: Any) -> optax.OptState:
-    """Return an optimizer's state, Lookahead's slow weights in it those given."""
+    """Return an optimizer's state with `params` as Lookahead's slow weights."""
     return jax.tree.map(
         lambda x: x._replace(slow=params) if _is_lookahead(x) else x,
         opt_state,

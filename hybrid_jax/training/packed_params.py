@@ -1,9 +1,10 @@
 """Packed parameters: all vectors of a block in one array.
 
 Scales, biases and running moments are two thirds of a network's arrays and a hundredth
-of its numbers. Optimizer, averages and clipping take an operation or more for each, so
-thousands a step, each to be compiled, loaded from the cache, and launched. So a state
-holds a block's vectors end to end. The network and the files on disk have them apart.
+of its numbers. Optimizer, averages and clipping take an operation or more for each
+array: thousands per step, each to be compiled, loaded from the cache, and launched. So
+a state holds a block's vectors end to end. The network and the files on disk keep them
+apart.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from jax.tree_util import DictKey
 
 Path = tuple[str, ...]
 Layout = tuple[tuple[Path, int], ...]  # path and size of each vector, in order
-NAME = "vectors"  # of the packed vectors in paths, beside a block's other parts
+NAME = "vectors"  # name of the packed vectors in paths, beside a block's other parts
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -28,21 +29,21 @@ class PackedBlock:
     Attributes:
       rest: nested dicts of all other variables.
       vectors: `[sum of sizes]`, or what optax puts in its place.
-      layout: of the vectors.
+      layout: path and size of each vector, in order.
     """
 
     def __init__(self, rest: dict, vectors: Any, layout: Layout):
         self.rest, self.vectors, self.layout = rest, vectors, layout
 
     def tree_flatten_with_keys(self) -> tuple[list, tuple]:
-        """Return children with their keys, and what is static."""
+        """Return the children with their keys, and the static names and layout."""
         names = tuple(sorted(self.rest))
         children = [(DictKey(name), self.rest[name]) for name in names]
         return [*children, (DictKey(NAME), self.vectors)], (names, self.layout)
 
     @classmethod
     def tree_unflatten(cls, static: tuple, children: Any) -> "PackedBlock":
-        """Return the block of children and what is static."""
+        """Return the block of the children and the static names and layout."""
         names, layout = static
         *rest, vectors = children
         return cls(dict(zip(names, rest, strict=True)), vectors, layout)
@@ -54,7 +55,7 @@ def pack(variables: dict, apart: dict | None = None) -> dict:
     Args:
       variables: `{block: nested dict}` of parameters or statistics. Arrays outside of
         blocks, and blocks with a single vector, stay as they are.
-      apart: a tree of bools, True for vectors that stay as they are; None is none.
+      apart: a tree of bools, True for vectors to leave as they are; None for none.
     """
     return {
         name: _pack_block(block, apart[name] if apart else {})
@@ -67,7 +68,7 @@ def pack(variables: dict, apart: dict | None = None) -> dict:
 def unpack(tree: Any) -> Any:
     """Return any tree, such as a state, with packed blocks as nested dicts.
 
-    Gradients with respect to the tree come packed. NumPy's arrays stay NumPy's.
+    Gradients with respect to the tree come packed. NumPy arrays stay NumPy arrays.
     """
 
     def unpack_block(x: Any) -> Any:
@@ -80,7 +81,7 @@ def unpack(tree: Any) -> Any:
 
 
 def pack_like(tree: Any, like: Any) -> Any:
-    """Return a tree that was unpacked with packed blocks where `like` has them."""
+    """Return an unpacked tree, packed again where `like` has packed blocks."""
 
     def pack_block(block: Any, part: Any) -> Any:
         return _join(part, block.layout) if _is_packed(block) else part
@@ -114,7 +115,7 @@ def _concatenate(vectors: list) -> Any:
     first = vectors[0]
     if isinstance(first, np.ndarray):
         return np.concatenate(vectors)
-    # Where a transformation leaves parameters out, optax puts an empty node.
+    # Where a transformation skips parameters, optax puts an empty node.
     return jnp.concatenate(vectors) if jax.tree.leaves(first) else first
 
 
@@ -138,7 +139,7 @@ def _split_forward(layout: Layout, rest: dict, vectors: jax.Array) -> tuple:
 
 
 def _split_backward(layout: Layout, _: None, gradient: dict) -> tuple:
-    # Autodiff would pad the gradient of each vector, and add up as many.
+    # Autodiff would pad the gradient of each vector to full length, and sum all.
     block = _join(gradient, layout)
     return block.rest, block.vectors
 

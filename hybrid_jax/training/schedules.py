@@ -1,8 +1,8 @@
-"""Learning rate schedules: how the rate rises in warm-up and falls behind it.
+"""Learning rate schedules: how the rate rises in warm-up and falls after it.
 
 A row of `SCHEDULES` maps a config and lengths in steps to an optax schedule. To add a
 schedule, add a row. Its rates must be proportional to `config.learning_rate`: a program
-has those of a peak of 1, and is given the peak as an argument.
+compiles the schedule with a peak of 1, and gets the peak as an argument.
 """
 
 import collections
@@ -20,7 +20,7 @@ class Lengths(NamedTuple):
     Attributes:
       warmup: steps of rising learning rate.
       total: steps of the run.
-      decays: steps at which `config.optim.decay_epochs` are complete.
+      decays: steps at which the epochs `config.optim.decay_epochs` are complete.
     """
 
     warmup: int
@@ -39,7 +39,7 @@ def one_cycle(config: OptimConfig, lengths: Lengths) -> optax.Schedule:
     """Rise from a 25th of the peak as a cosine, then fall to a 250,000th of it.
 
     Source: Smith & Topin 2017, Super-Convergence, in the form of PyTorch's
-    `OneCycleLR`, whose rise is no straight line from 0. The rise takes the warm-up.
+    `OneCycleLR`, whose rise is not a straight line from 0. The rise is the warm-up.
     """
     # Optax rounds the product of share and steps down.
     share = (lengths.warmup + 0.5) / lengths.total

@@ -18,14 +18,14 @@ class TrainState(flax.struct.PyTreeNode):
     Vectors of a block share an array, see `packed_params`.
 
     Attributes:
-      step: steps done, int32.
+      step: number of steps done, int32.
       seed: of augmentation, dropout and drop-path, int32. An array, so that runs that
         differ in the seed alone share their programs.
       params: parameters of the network.
       batch_stats: running statistics of the network; empty without batch norms.
       opt_state: the optimizer's state.
-      average: exponential moving averages of `averaged`; with Lookahead and without
-        averaging `averaged` itself; else None.
+      average: exponential moving averages of `averaged`; with Lookahead but without
+        averaging, `averaged` itself; otherwise None.
     """
 
     step: jax.Array
@@ -42,7 +42,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def averaged(self) -> dict:
-        """Variables that are averaged: Lookahead's slow weights, else the weights."""
+        """Variables to average: with Lookahead, its slow weights; else the weights."""
         slow = slow_weights(self.opt_state)
         return self.variables if slow is None else self.variables | {"params": slow}
 
@@ -52,10 +52,10 @@ class TrainState(flax.struct.PyTreeNode):
         return self.variables if self.average is None else self.average
 
     def starting_from(self, variables: dict) -> "TrainState":
-        """Return the state with other variables, where averages and slow weights start.
+        """Return the state with other variables, also in averages and slow weights.
 
         Args:
-          variables: as the network has them.
+          variables: of the network, not packed.
         """
         variables = pack_like(variables, self.variables)
         average = None if self.average is None else jax.tree.map(jnp.copy, variables)
@@ -72,15 +72,17 @@ def create_state(
     averaged: bool,
     freeze: tuple[str, ...] = (),
 ) -> TrainState:
-    """Return a state at step 0, as a pure function: to be jitted or traced for shapes.
+    """Return a state at step 0.
+
+    This is a pure function, to be jitted or traced for shapes.
 
     Args:
       model: the network.
-      optimizer: makes the optimizer's state.
+      optimizer: creates the optimizer's state.
       seed: of initialization and of all that is random in training, int32.
       image_shape: `(height, width, channels)` of the network's input.
       averaged: whether moving averages are computed.
-      freeze: patterns of frozen parameters, which stay apart from other vectors.
+      freeze: patterns of frozen parameters, which are not packed with other vectors.
     """
     initialize = merge_draws(model.init)
     variables = initialize(jax.random.key(seed), jnp.zeros((1, *image_shape)))
@@ -95,6 +97,6 @@ def create_state(
         params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
-        # Copies: donated buffers must not be given away twice.
+        # Copied, since one buffer cannot be donated twice.
         average=jax.tree.map(jnp.copy, evaluated) if averaged else None,
     )

@@ -1,7 +1,7 @@
 """Pure steps: one update of the state, one evaluation of a batch.
 
-Both take raw uint8 images. All from there to logits is one program, so the host does
-nothing per image.
+Both take raw uint8 images. Everything from there to logits is one program, so the host
+does nothing per image.
 """
 
 from collections.abc import Callable
@@ -34,15 +34,15 @@ def _static(**default: Any) -> Any:
 class Network(flax.struct.PyTreeNode, kw_only=True):
     """A model, and how raw images come to it.
 
-    Its arrays are arguments of the compiled programs, so that other data of the same
-    shape share them; all else is compiled in.
+    Array fields are arguments of the compiled programs, so data sets of one shape share
+    programs. All other fields are compiled in.
 
     Attributes:
       model: the Flax module.
       image_size: `(height, width)` of its input.
       mean, std: float32 `[channels]` of the training split, levels 0 to 255.
-      fit: row of `augment.affine.CROP_BOXES`: what the model sees of an image of
-        another shape.
+      fit: key of `augment.affine.CROP_BOXES`: the part of an image of another shape
+        that the model sees.
       loss: names the loss, which decides how logits become probabilities.
     """
 
@@ -58,12 +58,12 @@ class Task(Network, kw_only=True):
     """A network, and how it is trained: the constants of a training step.
 
     Attributes:
-      create_optimizer: makes of `rates` what updates the parameters.
-      rates: of the optimizer.
+      create_optimizer: creates the optimizer from `rates`.
+      rates: peak learning rate and weight decay of the optimizer.
       augmentation: of training batches.
       ema_decay: of the moving averages; 0 keeps none.
-      accumulate: micro-batches a step.
-      freeze: patterns of parameters that stay as they are.
+      accumulate: number of micro-batches per step.
+      freeze: patterns of frozen parameters.
       class_weights: float32 `[classes]`, how much the images of a class count in the
         loss; None counts all alike.
     """
@@ -78,7 +78,7 @@ class Task(Network, kw_only=True):
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """What updates the parameters."""
+        """The optimizer that updates the parameters."""
         return self.create_optimizer(self.rates)
 
     @property
@@ -104,7 +104,7 @@ def train_step(
     """Update the state with one batch.
 
     Args:
-      task: the constants.
+      task: constants of the step.
       state: before the step.
       images: uint8 `[B, h, w, C]`, the whole batch.
       labels: int32 `[B]`.
@@ -151,12 +151,12 @@ def compute_logits(
     """Return logits float32 `[B, classes]` of images that are not augmented.
 
     Args:
-      network: the constants.
+      network: the model, and how images come to it.
       variables: of the model, packed or not.
       images: uint8 `[B, h, w, C]`.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
-      symmetry: row of `augment.affine.SYMMETRIES`; logits are the means over all that
-        it makes of an image.
+      symmetry: key of `augment.affine.SYMMETRIES`; logits are averaged over all views
+        of an image that it makes.
     """
     images = to_float(images, network.image_size, extents, network.fit)
     images = normalize(images, network.mean, network.std)
@@ -177,10 +177,10 @@ def eval_step(
     mask: jax.Array,
     extents: jax.Array | None = None,
 ) -> metrics.Sums:
-    """Return the summed metrics of one whole batch, padded.
+    """Return the summed metrics of one batch, summed over all devices.
 
     Args:
-      network: the constants.
+      network: the model, and how images come to it.
       variables: of the model, packed or not.
       images: uint8 `[B, h, w, C]`.
       labels: int32 `[B]`.
@@ -204,8 +204,8 @@ def training_batch(
     """Return a batch as the network sees it, augmented and normalized.
 
     Args:
-      task: the constants.
-      key: of augmentation.
+      task: constants of the step.
+      key: random key of augmentation.
       images: uint8 `[B, h, w, C]`.
       labels: int32 `[B]`.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
@@ -234,17 +234,17 @@ def _gradients(
     batch: tuple[jax.Array, jax.Array],
     key: jax.Array,
 ) -> tuple[dict, dict, metrics.Sums]:
-    """Return the gradient of the mean loss, the last statistics, and summed metrics.
+    """Return the gradient of the mean loss, new batch statistics, and summed metrics.
 
-    Images go to the micro-batches in turn, so that each of those, like the batch, is
+    Images go to the micro-batches in turn, so that each micro-batch, like the batch, is
     evenly distributed over the devices.
 
     Args:
-      task: the constants.
+      task: constants of the step.
       params: at which the gradient is taken.
       batch_stats: before the step.
-      batch: images `[B, H, W, C]` and targets `[B, classes]`, this program's share.
-      key: of dropout and drop-path.
+      batch: this program's shard of images `[B, H, W, C]` and targets `[B, classes]`.
+      key: random key of dropout and drop-path.
     """
     gradient = jax.grad(_mean_loss, argnums=1, has_aux=True)
     if task.accumulate == 1:
@@ -310,7 +310,7 @@ def _move_average(state: TrainState, decay: float) -> dict:
         return state.averaged
     step = state.step.astype(jnp.float32)
     rate = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
-    # In this form what does not change stays exactly what it is.
+    # In this form, the average of a constant weight stays exactly equal to it.
     return jax.tree.map(
         lambda old, new: old + rate * (new - old),
         state.average,

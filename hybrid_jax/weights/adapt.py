@@ -61,7 +61,7 @@ class Adapted(NamedTuple):
 
     Attributes:
       arrays: by path; a path that is missing keeps its initial value.
-      notes: what had to be changed, in words.
+      notes: the changes that were needed, in words.
     """
 
     arrays: Arrays
@@ -77,7 +77,7 @@ def adapt_arrays(
 ) -> Adapted:
     """Adapt arrays to the shapes of a network.
 
-    A classifier of other classes is left out, one of the same classes in another order
+    A classifier of other classes is left out. One of the same classes in another order
     is reordered. Bias tables and position embeddings are resized, and kernels of RGB
     images are adapted to other channels.
 
@@ -137,7 +137,7 @@ def _group_blocks(names: list[str]) -> list[str]:
 def _adapt_array(
     model: Model, path: str, array: np.ndarray, shape: Shape, source: Source
 ) -> tuple[str | None, np.ndarray]:
-    """Return a note on what was changed, or None, and the array.
+    """Return a note on the change, or None, and the array.
 
     Raises:
       ValueError: no change makes it fit.
@@ -167,7 +167,7 @@ def _adapt_array(
 def _adapt_classifier(
     array: np.ndarray, shape: Shape, source: Source, classes: Sequence[str] | None
 ) -> tuple[str | None, np.ndarray | None]:
-    """Return a note on what was changed, or None, and the array, None to initialize."""
+    """Return a note on the change, or None, and the array; None to initialize it."""
     theirs, ours = source.classes, classes and tuple(classes)
     if array.shape != shape:
         return f"new classifier: {array.shape[-1]} classes to {shape[-1]}", None
@@ -181,7 +181,7 @@ def _adapt_classifier(
         return note, array[..., [theirs.index(name) for name in ours]]
     new = [name for name in ours if name not in theirs] or ours
     return (
-        f"new classifier: {len(new)} of the {len(ours)} classes are not the file's, "
+        f"new classifier: {len(new)} of the {len(ours)} classes are not in the file, "
         f"such as {elide(new[0])!r}"
     ), None
 
@@ -189,14 +189,14 @@ def _adapt_classifier(
 def _square(count: int) -> tuple[int, int]:
     side = math.isqrt(count)
     if side * side != count:
-        raise ValueError(f"{count} positions are no square")
+        raise ValueError(f"{count} positions are not a square")
     return side, side
 
 
 def _adapt_table(
     model: Model, table: np.ndarray, shape: Shape, from_torus: bool
 ) -> tuple[str | None, np.ndarray]:
-    """Return a note on what was changed, or None, and a table of relative bias."""
+    """Return a note on the change, or None, and the table of relative bias."""
     on_torus = model.block_config.relative_bias == "torus"
     if table.shape == shape and from_torus == on_torus:
         return None, table
@@ -211,9 +211,9 @@ def _adapt_table(
         )
         table = resize_table(table, (2 * height - 1, 2 * width - 1, shape[-1]))
     if from_torus and not on_torus:
-        notes.append("bias tables of a torus unfolded, exactly")
+        notes.append("bias tables unfolded from a torus, exactly")
     if on_torus and not from_torus:
-        notes.append("bias tables folded to a torus: offsets that meet there are means")
+        notes.append("bias tables folded to a torus: offsets that meet are averaged")
     return "; ".join(notes) or None, fold_to_torus(table) if on_torus else table
 
 
@@ -242,11 +242,11 @@ def adapt_rgb(kernel: np.ndarray, shape: Shape, taps: int) -> np.ndarray:
 
     Args:
       kernel: `[..., 3, F]`, or `[taps * 3, F]`.
-      shape: with another number of channels.
-      taps: positions that the kernel reaches.
+      shape: shape of the result, with another number of channels.
+      taps: number of positions of the kernel.
 
     Raises:
-      ValueError: it is no kernel of three channels, or of other taps.
+      ValueError: the kernel does not have three channels, or `taps` do not match.
     """
     rgb = kernel.reshape(taps, 3, kernel.shape[-1])
     channels, rest = divmod(math.prod(shape[:-1]), taps)

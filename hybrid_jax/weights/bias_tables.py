@@ -18,9 +18,9 @@ def resize_table(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def unfold_torus(table: np.ndarray) -> np.ndarray:
-    """Return the table `[2H - 1, 2W - 1, N]` that repeats one of a torus, `[H, W, N]`.
+    """Repeat the table of a torus, `[H, W, N]`, as one of a map, `[2H - 1, 2W - 1, N]`.
 
-    Attention on the map computes the same with it.
+    Attention computes the same with both tables.
     """
     rows, columns = (np.arange(1 - n, n) % n for n in table.shape[:2])
     return table[rows][:, columns]
@@ -29,8 +29,8 @@ def unfold_torus(table: np.ndarray) -> np.ndarray:
 def fold_to_torus(table: np.ndarray) -> np.ndarray:
     """Return the table of a torus, `[H, W, N]`, that is closest to one of a map.
 
-    Offsets that are one on the torus get their mean, each weighted by the pairs of
-    positions that lie so far apart: the least squares over all pairs.
+    Offsets that coincide on the torus get their mean, each weighted by the number of
+    pairs of positions at that offset: the least-squares solution over all pairs.
 
     Args:
       table: `[2H - 1, 2W - 1, N]`.

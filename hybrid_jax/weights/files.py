@@ -1,7 +1,7 @@
 """Weights in files: safetensors and PyTorch checkpoints.
 
-Nothing that a file holds is ever run: safetensors holds arrays alone, and from a pickle
-only tensors and plain containers are read.
+No code in a file is ever run: safetensors holds arrays alone, and from a pickle only
+tensors and plain containers are read.
 """
 
 import argparse
@@ -42,7 +42,8 @@ class Weights(NamedTuple):
     Attributes:
       path: of the file.
       arrays: float32, by the names in the file.
-      spec: arguments of `create_model`, and `channels`; None in files of others.
+      spec: arguments of `create_model`, and `channels`; None if the file is not this
+        project's.
       notes: in words, what was skipped to find the weights.
       classes: class names in the order of the logits; None if unknown.
       pixels: how images are decoded and normalized; None if unknown.
@@ -95,7 +96,7 @@ def fit_weights(
         raise UserError(f"{weights.path} does not fit the network: {error}") from None
     notes = [*weights.notes, *adapted.notes, *_strides_note(model, weights)]
     notes += [
-        f"{name} {value} is {getattr(model.block_config, name)} here"
+        f"{name} is {value} there and {getattr(model.block_config, name)} here"
         for name, value in theirs.items()
         if value != getattr(model.block_config, name)
     ]
@@ -105,8 +106,8 @@ def fit_weights(
 def _choices(model: Model, weights: Weights) -> dict[str, str]:
     """Return the choices inside the blocks that weights were trained with.
 
-    A file that does not say its own is taken for one of timm's if it has its names,
-    and of this network otherwise.
+    A file that does not name its choices is taken for one of timm's if it has timm's
+    names, and for one of this network otherwise.
     """
     config, spec = model.block_config, weights.spec or {}
     if spec.get("name") in MODELS:
@@ -132,7 +133,7 @@ def _strides_note(model: Model, weights: Weights) -> list[str]:
     here = getattr(model, "strides", None)
     if not theirs or not here or tuple(theirs) == here:
         return []
-    return [f"strides {tuple(theirs)} are {here} here"]
+    return [f"strides are {tuple(theirs)} there and {here} here"]
 
 
 def shapes_of(variables: dict) -> dict[str, tuple[int, ...]]:
@@ -142,7 +143,7 @@ def shapes_of(variables: dict) -> dict[str, tuple[int, ...]]:
 
 
 def merge_arrays(variables: dict, arrays: Arrays) -> dict:
-    """Return variables in which arrays replace those at their paths."""
+    """Return variables with the arrays at the given paths replaced."""
     collections = _weight_collections(variables)
     flat = flatten_dict(collections, keep_empty_nodes=True, sep="/")
     new = {path: jnp.asarray(array) for path, array in arrays.items()}
@@ -157,7 +158,7 @@ def read_file(path: str | os.PathLike) -> Weights:
     """Read a file of weights.
 
     Raises:
-      UserError: there is none, it is damaged, or it holds more than weights.
+      UserError: the file is missing or damaged, or holds more than weights.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -167,8 +168,8 @@ def read_file(path: str | os.PathLike) -> Weights:
     if path.suffix in PICKLES:
         return Weights(path, _read_pickle(path), None)
     raise UserError(
-        f"{path} is no file of weights: give a .safetensors, {', '.join(PICKLES)}, or "
-        "the folder of a run"
+        f"{path} is not a file of weights: give a .safetensors, {', '.join(PICKLES)}, "
+        "or the folder of a run"
     )
 
 
@@ -190,7 +191,7 @@ def write_file(
       pixels: how images are decoded and normalized.
 
     Raises:
-      UserError: no such folder.
+      UserError: the folder does not exist, or `path` is a folder.
       OSError: the file cannot be written.
     """
     path = Path(path).expanduser()
@@ -226,7 +227,7 @@ def _read_safetensors(path: Path) -> Weights:
         )
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} is damaged or no safetensors file of weights ({first_line(error)})"
+            f"{path} is damaged or not a safetensors file ({first_line(error)})"
         ) from None
 
 
@@ -254,10 +255,10 @@ def _read_pickle(path: Path) -> Arrays:
         if "GLOBAL" in str(error):
             raise UserError(
                 f"{path} holds more than weights, and opening it could run code "
-                f"({_refused_global(error)}): it was not opened; take a .safetensors "
+                f"({_refused_global(error)}): it was not opened; use a .safetensors "
                 "file"
             ) from None
-        raise UserError(f"{path} is damaged, or no file of PyTorch's") from None
+        raise UserError(f"{path} is damaged or not a PyTorch file") from None
     except Exception as error:  # torch raises many kinds
         what = first_line(error).split(". ")[0]
         raise UserError(f"{path} is damaged or holds no weights ({what})") from None
@@ -295,7 +296,7 @@ def check_spec(spec: Any) -> dict[str, Any]:
       ValueError: this project did not write them.
     """
     if not isinstance(spec, dict) or not {"name", "channels"} <= spec.keys():
-        raise ValueError("its metadata describe no model")
+        raise ValueError("its metadata describes no model")
     return spec
 
 
@@ -303,17 +304,17 @@ def check_class_names(classes: Any) -> tuple[str, ...] | None:
     """Return stored class names, checked; None where there are none.
 
     Raises:
-      ValueError: they are no list of names.
+      ValueError: the names are not a list of strings.
     """
     if classes is None:
         return None
     if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
-        raise ValueError("its metadata hold no names of classes")
+        raise ValueError("its metadata lists no class names")
     return tuple(classes)
 
 
 def _float32(array: Any) -> np.ndarray:
     array = np.asarray(array)
     if np.iscomplexobj(array):
-        raise ValueError("complex numbers")
+        raise ValueError("it holds complex numbers")
     return array.astype(np.float32)

@@ -15,34 +15,34 @@ REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 def find_pretrained(
     source: str | os.PathLike, revision: str | None, files: Sequence[str]
 ) -> Path:
-    """Return a folder, or download the files of a repository and return theirs.
+    """Return a folder of this machine, or download a repository and return its folder.
 
     Args:
       source: path of a folder, or the name of a repository, such as `user/name`.
       revision: of the repository; None is its main branch.
-      files: names of those to download, all of one commit.
+      files: names of the files to download, all of one commit.
 
     Raises:
-      UserError: there is neither, or the hub cannot be reached.
+      UserError: there is no such folder or repository, or the hub cannot be reached.
     """
     folder = expand_user(source)
     if folder.is_dir():
         if revision is not None:
             raise UserError(
-                f"{escape(folder)} is a folder, which has no revisions: leave "
-                f"revision={revision!r} out"
+                f"{escape(folder)} is a folder, which has no revisions: leave out "
+                f"revision={revision!r}"
             )
         return folder
     name = os.fspath(source)
     if not isinstance(name, str) or not REPOSITORY.fullmatch(name):
         raise UserError(
-            f"{escape(folder)} is no folder, and no repository such as user/name: give "
-            "one of both"
+            f"{escape(folder)} is neither a folder nor a repository such as user/name: "
+            "give one of them"
         )
     hub = import_extra(
         "huggingface_hub",
         extra="hub",
-        purpose=f"{name}, which is no folder here,",
+        purpose=f"{name}, which is not a folder here,",
         alternative="give a folder",
     )
     try:
@@ -50,7 +50,8 @@ def find_pretrained(
     except (OSError, ValueError, hub.errors.RevisionResolutionError) as error:
         where = f"{name}, revision {revision}," if revision else name
         raise UserError(
-            f"{where} is no folder here, and cannot be had from Hugging Face's hub: "
+            f"{where} is not a folder here, and cannot be downloaded from Hugging "
+            "Face's hub: "
             f"{first_line(error)}"
         ) from None
     return Path(path)

@@ -15,7 +15,7 @@ from hybrid_jax.models.vit import ViT
 Arrays = dict[str, np.ndarray]
 Model = HybridNet | ViT
 
-TIMM_STRIDES = (2, 2, 2, 2, 2)  # its networks have no others
+TIMM_STRIDES = (2, 2, 2, 2, 2)  # timm's networks have no others
 
 
 def spec_from_timm(name: str, state: Arrays) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def spec_from_timm(name: str, state: Arrays) -> dict[str, Any]:
       and of 224 px where no array depends on their size.
 
     Raises:
-      KeyError: the state dict has no such array.
+      KeyError: the state dict lacks an array that the spec depends on.
     """
     if isinstance(MODELS[name], ViTRow):
         positions, kernel = state["pos_embed"], state["patch_embed.proj.weight"]
@@ -61,7 +61,8 @@ def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
     """Return name and keyword arguments with which `timm.create_model` builds a model.
 
     timm halves a map at every stage, so a network with other strides has the same
-    weights but other logits there: `img_size` is then a size that its bias tables fit.
+    weights but other logits in timm. `img_size` is then a size that fits its bias
+    tables.
 
     Raises:
       ValueError: timm has no such network; names the part that it lacks.
@@ -84,11 +85,11 @@ def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
     if unmatched:
         lacking = f"no block {unmatched[0]}"
     elif len(gates) > 1:
-        lacking = "one gate for all of a network (B beside C or M)"
+        lacking = "only one gate per network, so no B beside C or M"
     elif not all(isinstance(width, int) for width in model.widths):
-        lacking = "no two widths in a stage"
+        lacking = "no stage of two widths"
     elif model.block_config.attention != "pre":
-        lacking = "relative bias before the softmax alone"
+        lacking = "a relative bias only before the softmax"
     elif windowed and model.block_config.transformer_norm == "batch":
         lacking = "no batch norms in MaxViT (M)"
     if lacking:
@@ -114,7 +115,7 @@ def in_timm(config: BlockConfig) -> BlockConfig:
     """Return the config of the blocks in timm that would have the same weights.
 
     Circular padding and other downsampling have no weights, and a table of offsets can
-    repeat itself as one on a torus does.
+    repeat the table of a torus.
     """
     on_torus = {"circular": "symmetric", "torus": "table"}
     return replace(
@@ -126,19 +127,19 @@ def in_timm(config: BlockConfig) -> BlockConfig:
 
 
 def other_logits(model: Model) -> list[str]:
-    """Say why timm computes other logits than a model with the same weights."""
+    """List why timm computes other logits than a model with the same weights."""
     if isinstance(model, ViT):
         return []
     config, reasons = model.block_config, []
     if model.strides != (2,) * len(model.strides):
         reasons.append(
-            f"timm halves at every stage, and this network has strides {model.strides}"
+            f"timm halves at every stage, but this network has strides {model.strides}"
         )
     if config.padding == "circular":
-        reasons.append("timm pads with zeros, and this network as on a torus")
+        reasons.append("timm pads with zeros, but this network pads circularly")
     if config.downsample != "strided":
         reasons.append(
-            f"timm halves by strides alone, and this network by {config.downsample}"
+            f"timm halves only by strides, but this network by {config.downsample}"
         )
     return reasons
 
@@ -177,4 +178,4 @@ def _timm_name(model: HybridNet) -> str:
     for row in MODELS.values():
         if row.timm and row.block_config == in_timm(model.block_config):
             return row.timm
-    raise ValueError("timm has no blocks of this block config")
+    raise ValueError("timm has no network with this block config")

@@ -51,7 +51,7 @@ MAXVIT = (
     | {f"block/{ours}": f"attn_block.{theirs}" for ours, theirs in TRANSFORMER.items()}
     | {f"grid/{ours}": f"attn_grid.{theirs}" for ours, theirs in TRANSFORMER.items()}
 )
-# The first block of a stage pools behind its first norm, which renames that norm.
+# The first block of a stage pools after its first norm, which renames that norm.
 FIRST_TRANSFORMER = TRANSFORMER | {"attention_norm": "norm1.norm"}
 BLOCKS = {"C": MBCONV, "T": TRANSFORMER, "M": MAXVIT}  # by timm's letter
 
@@ -81,7 +81,7 @@ LEAVES = {
     "var": "running_var",
     "bias_table": "relative_position_bias_table",
 }
-# Arrays that timm stores beside its weights, or used to.
+# Arrays that timm stores, or stored in the past, beside its weights.
 DERIVED = (
     "num_batches_tracked",
     "relative_position_index",
@@ -113,7 +113,7 @@ LINEAR = Layout(lambda x: x.T, lambda x, _: x.T)
 CONVOLUTION = Layout(
     lambda x: x.transpose(3, 2, 0, 1), lambda x, _: x.transpose(2, 3, 1, 0)
 )
-# 1x1 convolutions; timm changed some to linear layers, so these are read too.
+# 1x1 convolutions. timm changed some to linear layers, so linear layers are read too.
 POINTWISE = Layout(
     lambda x: x.T[:, :, None, None], lambda x, _: x.reshape(x.shape[:2]).T
 )
@@ -132,13 +132,13 @@ TOKENS = Layout(
 
 
 def _unflatten_table(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Reshape `[rows, heads]` to `[2H - 1, 2W - 1, heads]`; square if not `shape`."""
+    """Reshape `[rows, heads]` to `shape`, or to a square if the rows do not fit it."""
     rows, heads = table.shape
     if rows == shape[0] * shape[1]:
         return table.reshape(*shape[:2], heads)
     side = math.isqrt(rows)
     if side * side != rows or side % 2 == 0:
-        raise ValueError(f"{rows} offsets are those of no square")
+        raise ValueError(f"{rows} offsets do not form a square table")
     return table.reshape(side, side, heads)
 
 
@@ -151,9 +151,9 @@ def _patch_layout(side: int) -> Layout:
 
 
 def _unfolded_layout(layout: Layout) -> Layout:
-    """Return the layout of a torus' table, which timm has as one that repeats itself.
+    """Return the layout of a torus' table, which is a repeating table of a map in timm.
 
-    From timm it comes as the table of a map.
+    `from_timm` returns the table of a map.
     """
     return Layout(
         lambda x: layout.to_timm(unfold_torus(x)),
@@ -162,9 +162,9 @@ def _unfolded_layout(layout: Layout) -> Layout:
 
 
 def _packed_layout(layout: Layout, head_dim: int) -> Layout:
-    """Return the layout of `qkv` that is packed q, k, v over all heads in timm.
+    """Return the layout of a `qkv` that timm packs as q, k, v, each over all heads.
 
-    In this project it is packed head by head.
+    This project packs `qkv` head by head.
     """
 
     def swap(x: np.ndarray, *shape: int) -> np.ndarray:
@@ -281,7 +281,7 @@ def from_timm(
       shapes: shapes of the model's variables, by path.
 
     Returns:
-      The arrays by path, those that are not the model's under timm's name; and timm's
+      The arrays by path, or by timm's name if the model does not have them; and timm's
       name and layout of every path, for messages.
     """
     leaves = {path: timm_leaf(model, path, len(s)) for path, s in shapes.items()}

@@ -112,8 +112,8 @@ def test_what_would_take_long_is_left_out_and_counted(monkeypatch):
     (result,) = run_baselines(FEW, 0, ["knn"]).results
     assert result.train_images == 50
     assert result.notes == (
-        "50 of 140 training images, alike of each class",
-        "50 of 200 training images, alike of each class",
+        "50 of 140 training images, the same share of each class",
+        "50 of 200 training images, the same share of each class",
     )
 
 

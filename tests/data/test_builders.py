@@ -208,7 +208,7 @@ def test_cifar_archives_cut_off_are_refused(put, tmp_path):
     assert_refused(Cifar10, tmp_path, path, "cannot be read")
     name = "cifar-10-batches-bin/data_batch_1.bin"
     path = put(Cifar10, tar_gz({**files, name: files[name][:-1]}))
-    assert_refused(Cifar10, tmp_path, path, f"{name} ends in mid-record")
+    assert_refused(Cifar10, tmp_path, path, f"{name} ends in the middle of a record")
 
 
 def jpeg(seed, mode):
@@ -437,7 +437,7 @@ def test_damaged_galaxies_are_refused(put, tmp_path, galaxies):
     refused("it lacks redshift", lambda file: file.pop("redshift"))
     refused("it lacks images", lambda f: link(f, h5py.ExternalLink(whole, "images")))
     refused("it lacks images", lambda f: link(f, h5py.SoftLink("/ans")))
-    refused("its columns do not fit together", shorten)
+    refused("its columns differ in length or type", shorten)
     refused("it lacks ans", lambda f: (f.pop("ans"), f.create_group("ans")))
 
 

@@ -95,8 +95,8 @@ def test_random_crops_see_the_ends_of_oblong_images(symmetry, place):
     rows = np.flatnonzero(oblong & (split.images.max((1, 2, 3)) == 255))
     assert len(rows) >= 2
     assert splits.notes == (  # those of 300x50 and of 90x40 px
-        "4 images are more than twice as long as config.data.image_size is for its "
-        "width: their ends are left out, which config.data.fit=pad keeps",
+        "4 images have more than twice the aspect ratio of config.data.image_size: "
+        "their ends are left out; config.data.fit=pad keeps them",
     )
     # The middle of such an image, a square, has no end in it.
     middle = to_float(split.images[rows], SIZE, lengths[rows], "crop")

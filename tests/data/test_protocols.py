@@ -94,7 +94,7 @@ def test_groups_beside_the_protocol_are_refused():
     groups = np.arange(len(splits["train"][1])) // 2
     splits["train"] = (*splits["train"], groups)
     splits.pop("test")
-    with pytest.raises(UserError, match="would part those of one group"):
+    with pytest.raises(UserError, match="would separate those of one group"):
         data.from_arrays(splits, DataConfig(protocol="deic"))
 
 

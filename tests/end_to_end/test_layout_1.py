@@ -67,7 +67,7 @@ def test_it_is_continued_by_its_own_command(workdir, capsys):
         assert main(command) == 0
         out = capsys.readouterr().out
         assert said in out
-        assert "it goes on with config.data.validation=0" in out
+        assert "it continues with config.data.validation=0" in out
         assert "10.00 %" in out
     rows = [json.loads(row) for row in (workdir / "metrics.jsonl").open()]
     assert [row["step"] for row in rows if row["split"] == "test"] == [4, 7, 10]

@@ -46,6 +46,12 @@ def test_sets_hold_the_true_class_as_often_as_stated(coverage):
     assert np.mean(sets) > coverage - 4 * error
 
 
+def test_a_tiny_coverage_takes_the_largest_probability_of_a_true_class():
+    scores, labels = draw(np.random.default_rng(2), 39)
+    found = Conformal(scores, labels).least_probability(1e-12)
+    assert found == pytest.approx(softmax(scores, axis=1)[np.arange(39), labels].max())
+
+
 def test_typicality_is_the_p_value_of_full_conformal_prediction():
     """By the definition: all images take part in judging each, the new one too."""
     rng = np.random.default_rng(1)
@@ -181,7 +187,7 @@ def test_sets_and_typicality_by_command(finished, tmp_path, capsys):
 
     assert predict(finished, "--coverage=0.99") == 2
     assert (
-        "coverage 0.99 is more than can be promised by 40 validation images: give "
+        "coverage 0.99 is more than 40 validation images can guarantee: give "
         "0.9756 at most" in capsys.readouterr().err
     )
     assert predict(finished, "--coverage=90") == 2

@@ -86,7 +86,7 @@ def test_what_older_runs_tested_on_for_lack_of_a_test_split_is_validation(tmp_pa
     for validation in (0, 0.1):  # before and after it goes on
         found, notes = folder.resume(config)
         assert notes == [
-            "this run is of an older version: it goes on with "
+            "this run is of an older version: it continues with "
             f"config.data.validation={validation}"
         ]
         found, splits = folder.load_splits(found)

@@ -202,7 +202,7 @@ def test_predictions_are_calibrated_ranked_and_lines_of_json(
     assert main([*command, "-"]) == 2
     assert "names no image" in capsys.readouterr().err
     assert main([*command, *paths, f"--output={tmp_path / 'rows.txt'}"]) == 2
-    assert "neither of .csv, .jsonl" in capsys.readouterr().err
+    assert "must end with .csv or .jsonl" in capsys.readouterr().err
 
 
 def test_checkpoints_are_chosen_by_name(finished):

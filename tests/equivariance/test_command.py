@@ -121,7 +121,7 @@ def test_how_many_images_are_shifted_everywhere(size, asked, count):
         ([], "give --model=NAME or --workdir=DIR"),
         (["--model=astroformer_pico", "--workdir=a"], "one of them"),
         (["--model=astroformer_pica"], "did you mean 'astroformer_pico'?"),
-        (["--model=astroformer_pico", "--checkpoint=best"], "--checkpoint is of a run"),
+        (["--model=astroformer_pico", "--checkpoint=best"], "--checkpoint is for runs"),
         (["--model=astroformer_pico", "--config=digits"], "--config is of no use here"),
         (
             ["--model=astroformer_pico", "--config.optim.learning_rate=1"],
@@ -130,7 +130,7 @@ def test_how_many_images_are_shifted_everywhere(size, asked, count):
         (["--model=astroformer_pico", "--config.data.image_size=8,8"], "8"),
         (["--workdir=nowhere"], "holds no run"),
         (["--model=vit_tiny", "--output=configs"], "is not empty"),
-        (["--model=vit_tiny", "--config.model.downsample=aps"], "a choice of hybrids"),
+        (["--model=vit_tiny", "--config.model.downsample=aps"], "is for hybrids only"),
     ],
 )
 def test_mistakes_end_with_a_line(arguments, said):

@@ -224,12 +224,12 @@ def test_hub_is_loaded_by_the_estimator(trained, images, tmp_path):
             input=pixels.tobytes(),
             capture_output=True,
         )
-    assert b"sells is no folder here, and cannot be had from" in done.stdout
+    assert b"sells is not a folder here, and cannot be downloaded from" in done.stdout
     np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), found)
     assert not [path for path in asked if "run_me" in path]
     with pytest.raises(ValueError, match="is a folder, which has no revisions"):
         Classifier.from_pretrained(folder, revision="main")
-    with pytest.raises(ValueError, match="is no folder, and no repository"):
+    with pytest.raises(ValueError, match="is neither a folder nor a repository"):
         Classifier.from_pretrained("nowhere")
     (folder / "classifier.json").unlink()
     with pytest.raises(ValueError, match=r"without classifier\.json"):

@@ -68,7 +68,7 @@ UNREADABLE = "images that cannot be read"
     [
         (Path.mkdir, EMPTY, 1, "class folder 'bird' holds no image"),
         (make_other, EMPTY, 1, "holds no image, but 1 .txt"),
-        (make_dead, UNREADABLE, 3, "(test, bird): it is a link to nothing"),
+        (make_dead, UNREADABLE, 3, "(test, bird): it is a link to a missing file"),
         (make_foreign, UNREADABLE, 3, "bird): it is no JPEG, PNG"),
     ],
     ids=["empty", "other files", "dead links", "formats"],

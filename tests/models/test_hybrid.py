@@ -184,9 +184,9 @@ def test_a_stage_may_mix_widths():
 @pytest.mark.parametrize(
     ("stack", "said"),
     [
-        ("C-C-X-T", "not letters"),
-        ("C-C-CTB-T", "do not go with"),
-        ("C--C-T", "not letters"),
+        ("C-C-X-T", "give letters of"),
+        ("C-C-CTB-T", "do not match widths"),
+        ("C--C-T", "give letters of"),
     ],
 )
 def test_stages_that_cannot_be_built(stack, said):
@@ -211,7 +211,7 @@ def test_overrides_that_do_not_go_together(overrides):
 
 
 def test_patches_that_are_larger_than_the_image():
-    with pytest.raises(ValueError, match="patches of 64 px do not go"):
+    with pytest.raises(ValueError, match="patches of 64 px do not fit"):
         create_model("vit_tiny", 3, 32, patch_size=64)
 
 

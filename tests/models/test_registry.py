@@ -66,5 +66,5 @@ def test_a_letter_and_a_model_from_outside_are_built_and_applied(monkeypatch):
 
     with pytest.raises(ValueError, match="timm has no block X"):
         timm_arguments(create_model("mine", 3, 32, stack="C-X-C-T"))
-    with pytest.raises(ValueError, match="stage 1 is 8 channels wide, and a W takes"):
+    with pytest.raises(ValueError, match="stage 1 is 8 channels wide, but W needs"):
         create_model("mine", 3, 32, stack="W-X-X-X")

@@ -215,5 +215,5 @@ def test_table_replaces_what_is_between_the_marks(tmp_path, monkeypatch, capsys)
     path.write_text(f"{END}\n{START}\nthe wrong way round\n")
     code, out = run(capsys, f"--write={path}")
     assert code == 2
-    assert f"has no {START} with {END} behind it" in out.err
+    assert f"has no {START} followed by {END}" in out.err
     assert "the wrong way round" in path.read_text()

@@ -176,12 +176,12 @@ def test_a_notice_of_the_cloud_ends_both(tmp_path):
         (
             ("--config.optim.weight_decay=0.1",),
             "host 1 has another setting: config.optim.weight_decay is 0.1 there and "
-            "0.05 on host 0. Start all hosts with the same",
+            "0.05 on host 0. Start all hosts with the same setting",
         ),
         (
             ("--config.data.name=folder", "--config.data.path=/nowhere"),
             "host 1 has another setting: config.data.name is folder there and digits "
-            "on host 0. Start all hosts with the same",
+            "on host 0. Start all hosts with the same setting",
         ),
     ],
 )
@@ -234,7 +234,7 @@ def test_a_port_that_cannot_be_had_is_told(port):
         other.bind(("", 0))
         other.listen()
         port = port or other.getsockname()[1]
-        with pytest.raises(UserError, match=f"port {port} cannot be had"):
+        with pytest.raises(UserError, match=f"port {port} cannot be opened"):
             distributed.initialize(f"localhost:{port}", 2, 0)
 
 

@@ -96,11 +96,11 @@ def devices_of(hosts=None, **fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"parallel_devices": 99}, "config.parallel.devices=99, and there are 8: take"),
+        ({"parallel_devices": 99}, "config.parallel.devices=99, but there are 8 dev"),
         ({"parallel_fsdp": 3}, "config.parallel.fsdp=3 does not divide the 8 devices"),
         (
             {"parallel_kind": "pmap", "parallel_fsdp": 2},
-            "config.parallel.fsdp=2 means nothing to pmap",
+            "config.parallel.fsdp=2 is not possible with pmap",
         ),
         (
             {"train_batch_size": 100},
@@ -123,6 +123,6 @@ def test_what_devices_cannot_share_is_refused(fields, message):
 def test_hosts_use_all_devices():
     with (
         compiling_for(8 * jax.devices()[:1]),
-        pytest.raises(UserError, match="take 0, for all of them"),
+        pytest.raises(UserError, match="8 devices: give 0 to use all"),
     ):
         devices_of(Hosts(0, 2), parallel_devices=4)

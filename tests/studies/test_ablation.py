@@ -81,8 +81,8 @@ def test_what_a_variant_is_worth_is_told_by_the_interval_of_its_differences():
         f"{differences.mean():+.1f} ± {half:.1f} points"
     ) in lines
     assert any(re.match(r"broken .*2 seeds\b", line) for line in lines)
-    assert "broken: 1 run failed, and all of this leaves them out" in lines
-    assert "lost has no run of a seed that plain has one of" in lines
+    assert "broken: 1 run failed; failed runs are left out" in lines
+    assert "lost shares no seed with plain, so they cannot be compared" in lines
     one = results({"plain": [0.5], "other": [0.6]})
     (line,) = ablation.conclude(one, dict.fromkeys(["plain", "other"]))
     assert line.endswith("by +10.0 points; one seed tells nothing of the spread")

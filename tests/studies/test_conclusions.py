@@ -114,7 +114,7 @@ def test_what_failed_is_told_with_the_curve():
     curve = {n: [1 - 0.8 * n**-0.25] * 2 for n in IMAGES}
     curve[25][1] = math.nan
     told = low_data.conclude(results({"a": curve}), {})
-    assert told[0].startswith("a: 1 run failed, at 25 images a class, and all")
+    assert told[0].startswith("a: 1 run failed, at 25 images a class; failed")
 
 
 def test_too_few_validation_images_are_refused(monkeypatch):

@@ -130,7 +130,7 @@ def test_the_first_family_is_compared_with_models_of_like_cost():
     assert f"{told}ahead of vit_pico (+10.0 ± 0.2)" in lines
     told = "astroformer_nano, among models of 0.5 to 2 times its parameters, is "
     assert any(line.startswith(f"{told}not told apart from vit_nano") for line in lines)
-    assert "cbam_pico: 3 runs failed, and all of this leaves them out" in lines
+    assert "cbam_pico: 3 runs failed; failed runs are left out" in lines
     assert (
         "Pareto front of mean accuracy and parameters, of 5 models: wrn_16_1, "
         "astroformer_pico, vit_nano"
@@ -144,7 +144,7 @@ def test_costs_of_several_devices_are_told_not_to_compare():
     }
     (line,) = costs.about(known)
     assert "1 image on a; or 1 image on b" in line
-    assert line.endswith("these do not compare")
+    assert line.endswith("these cannot be compared")
     assert costs.about({}) == []
 
 
@@ -330,8 +330,8 @@ def get_config(model="tiny"):
         (["--of=layout"], "--of is for another study than scaling"),
         (
             ["--models=tiny,tiny_4"],
-            "trained with config.train.batch_size of 16 and 32: give all the same, "
-            "such as --config.train.batch_size=32",
+            "trained with config.train.batch_size of 16 and 32: give all the same "
+            "value, such as --config.train.batch_size=32",
         ),
         (
             ["--config.data.test=false"],

@@ -101,7 +101,10 @@ def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "nothing is no study: give one of low-data, stability, scaling, ablation"),
+        (
+            [],
+            "the study is missing: give one of low-data, stability, scaling, ablation",
+        ),
         (["low-dat"], "low-dat is no study, did you mean 'low-data'?"),
         (["low-data", "stability"], "stray argument 'stability'"),
         (["low-data", "--rates=1"], "--rates is for another study than low-data"),
@@ -111,7 +114,7 @@ def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
         (["low-data", "--per-class=2.5"], "give different whole numbers above 0"),
         (["low-data", "--per-class=,"], "--per-class=, is not allowed"),
         (["low-data", "--models=tiny,tiny"], "--models=tiny,tiny names tiny twice"),
-        (["low-data", "--models=tiny,"], "--models=tiny, has a gap"),
+        (["low-data", "--models=tiny,"], "--models=tiny, has an empty name"),
         (["low-data", "--models=tinny"], "tinny"),
         (["low-data", "--seeds=0"], "--seeds=0 is not allowed"),
         (
@@ -129,7 +132,7 @@ def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
         ),
         (
             ["low-data", *SHORT[1:], "--per-class=5", "--config.parallel.devices=64"],
-            "config.parallel.devices=64, and there",
+            "config.parallel.devices=64, but there is 1 device:",
         ),
         (
             ["stability", "--config.data.validation=0"],

@@ -205,7 +205,7 @@ def test_labels_that_nothing_can_be_said_of_are_refused_in_a_line():
         mislabeled.find(Predictions(scores, np.full(20, 2)), CLASSES)
     labels = np.arange(20) % 2
     broken = np.where(np.arange(20)[:, None] == 3, np.nan, scores)
-    with pytest.raises(UserError, match="1 prediction is no number"):
+    with pytest.raises(UserError, match="1 prediction is not finite"):
         mislabeled.find(Predictions(broken, labels), CLASSES)
     labels[0] = 2
     _, notes = mislabeled.find(Predictions(scores, labels), CLASSES)

@@ -78,7 +78,7 @@ def test_a_table_folded_to_a_torus_is_the_least_squares_over_pairs(size):
 
 TABLES = {  # from and to a map of 7x7: its table, and that of a 4x4 map, are as large
     "torus to a smaller torus": ((7, 7), True, 4, "torus", ["resized: 7x7 to 4x4"]),
-    "torus to the map": ((7, 7), True, 7, "table", ["unfolded, exactly"]),
+    "torus to the map": ((7, 7), True, 7, "table", ["unfolded from a torus, exactly"]),
     "map to its torus": ((13, 13), False, 7, "torus", ["folded to a torus"]),
     "map to a larger torus": (
         (7, 7),
@@ -256,8 +256,8 @@ def test_a_classifier_of_the_same_classes_in_another_order_keeps_its_logits():
 @pytest.mark.parametrize(
     ("theirs", "said"),
     [
-        (("a", "b", "d"), "1 of the 3 classes are not the file's, such as 'c'"),
-        (("x", "y", "z"), "3 of the 3 classes are not the file's, such as 'a'"),
+        (("a", "b", "d"), "1 of the 3 classes are not in the file, such as 'c'"),
+        (("x", "y", "z"), "3 of the 3 classes are not in the file, such as 'a'"),
         (("a", "b", "b"), "1 of the 3 classes"),
     ],
 )

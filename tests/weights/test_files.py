@@ -147,13 +147,13 @@ def test_damaged_and_missing_files_are_named(model, variables, tmp_path):
         ("cut.safetensors", "is damaged"),
         ("empty.safetensors", "is damaged"),
         ("none.safetensors", "there are no weights at"),
-        ("folder", "no folder of a run"),
+        ("folder", "is not the folder of a run"),
     ]:
         with pytest.raises(UserError, match=said) as error:
             read_weights(tmp_path / name)
         assert name in str(error.value)
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(UserError, match="no file of weights"):
+    with pytest.raises(UserError, match="not a file of weights"):
         read_weights(tmp_path / "a.txt")
 
 
@@ -201,7 +201,7 @@ def test_parameters_that_were_saved_with_their_gradients(tmp_path):
 def test_metadata_of_somebody_elses_are_refused(key, metadata, tmp_path):
     path = tmp_path / "a.safetensors"
     save_file({"params/a": np.ones(3, np.float32)}, path, {key: metadata})
-    with pytest.raises(UserError, match="is damaged or no safetensors file"):
+    with pytest.raises(UserError, match="is damaged or not a safetensors file"):
         read_weights(path)
 
 
@@ -216,11 +216,11 @@ def test_other_strides_are_told(tmp_path):
     _, notes = load_weights(model, variables, path)
     assert notes == [
         "bias tables resized: 2x2 to 4x4",
-        "strides (2, 2, 2, 2, 2) are (1, 1, 2, 2, 2) here",
+        "strides are (2, 2, 2, 2, 2) there and (1, 1, 2, 2, 2) here",
     ]
     on_torus = create_model("astroformer_pico", 10, 32, padding="circular")
     _, notes = load_weights(on_torus, variables, path)
-    assert notes[2:] == ["padding symmetric is circular here"]
+    assert notes[2:] == ["padding is symmetric there and circular here"]
 
 
 def test_weights_of_another_network_are_refused(model, variables, tmp_path):

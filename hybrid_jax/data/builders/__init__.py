@@ -1,4 +1,4 @@
-"""TFDS builders that need no TensorFlow, one file a data set.
+"""TFDS builders that need no TensorFlow, one file per data set.
 
 TFDS's builders of these sets call TensorFlow to encode images. These builders yield
 encoded images, which TFDS writes as they are. They are not registered with TFDS, whose
@@ -14,18 +14,18 @@ import typing
 if typing.TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-# Data sets in a file of another name, and files that are no data set.
+# Data sets in a file of another name, and files that are no data sets.
 FILES = {"cifar10": "cifar", "cifar100": "cifar"}
 HELPERS = {"archives", "base", "cifar"}
 
 
 def builder_names() -> list[str]:
-    """List the data sets that have a builder here, without importing any."""
+    """List the data sets that have a builder here, without importing a builder."""
     files = {module.name for module in pkgutil.iter_modules(__path__)}
     return sorted(files - HELPERS | FILES.keys())
 
 
 def builder_class(name: str) -> "type[tfds.core.GeneratorBasedBuilder]":
-    """Import the builder class of one of `builder_names()`."""
+    """Import the builder class of a data set that `builder_names` lists."""
     module = importlib.import_module(f"{__name__}.{FILES.get(name, name)}")
     return getattr(module, "".join(word.capitalize() for word in name.split("_")))

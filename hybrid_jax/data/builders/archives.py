@@ -1,7 +1,7 @@
 """Published archives of a data set: the user's copies, or downloads.
 
 Builders read an archive's files by their exact names and write none of them to disk.
-Still an archive with a member outside of its folder is refused as a whole.
+Nevertheless, an archive with a member outside of its folder is refused as a whole.
 """
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -24,7 +24,7 @@ def fetch(
     has one, are not downloaded. All are verified by their sha256.
 
     Raises:
-      UserError: An archive cannot be downloaded, or is not the published one.
+      UserError: an archive cannot be downloaded, or is not the published one.
     """
     urls = {info.filename: url for url, info in builder.url_infos.items()}
     manual = Path(
@@ -56,10 +56,10 @@ def check_member(archive: Path, name: str, regular: bool) -> None:
     Args:
       archive: path, for the message.
       name: path of the member in the archive.
-      regular: whether it is a file or a folder, and no link or device.
+      regular: whether the member is a file or a folder, not a link or a device.
 
     Raises:
-      UserError: The member is not safe; the message names archive and member.
+      UserError: the member is not safe.
     """
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     if posix.is_absolute() or windows.anchor or ".." in windows.parts:
@@ -69,7 +69,7 @@ def check_member(archive: Path, name: str, regular: bool) -> None:
 
 
 def _check_reachable(builder_name: str, file: str, url: str, way_out: str) -> None:
-    """Refuse an unreachable URL at once, which TFDS would retry for minutes."""
+    """Refuse an unreachable URL at once; TFDS would retry it for minutes."""
     try:
         requests.head(url, timeout=CONNECT_SECONDS).raise_for_status()
     except requests.RequestException as error:

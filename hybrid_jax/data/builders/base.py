@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 DownloadManager = tfds.download.DownloadManager
-# Keys of examples, with their values by feature.
+# The key of each example, with its values by feature.
 Examples = Iterator[tuple[str | int, dict[str, Any]]]
 
 

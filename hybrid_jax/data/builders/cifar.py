@@ -75,7 +75,9 @@ class _Cifar(Builder):
         for name, content in read_files(archive, names).items():
             records = parse_records(content, len(self.LABELS))
             if records is None:
-                raise UserError(f"{archive} is damaged: {name} ends in mid-record")
+                raise UserError(
+                    f"{archive} is damaged: {name} ends in the middle of a record"
+                )
             for i, (numbers, image) in enumerate(zip(*records, strict=True)):
                 labels = dict(zip(self.LABELS, numbers.tolist(), strict=True))
                 yield f"{name} {i}", {"image": encode_png(image), **labels}
@@ -125,7 +127,7 @@ def read_files(archive: Path, names: list[str]) -> dict[str, bytes]:
     Nothing is written to disk.
 
     Raises:
-      UserError: The archive cannot be read, is not safe, or lacks a file.
+      UserError: the archive cannot be read, is not safe, or lacks a file.
     """
     files = {}
     try:

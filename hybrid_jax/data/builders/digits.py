@@ -20,7 +20,7 @@ TEST_FRACTION = 0.2
 
 
 class Digits(Builder):
-    """8x8 gray images, 80 % train and 20 % test, stratified by class, seeded."""
+    """8x8 gray images, 80% train and 20% test, stratified by class, seeded."""
 
     name = "digits"
     VERSION = tfds.core.Version("1.0.0")
@@ -62,7 +62,7 @@ def load_scans() -> tuple[np.ndarray, np.ndarray]:
 
 
 def split_indices() -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the scans for training, and of those for testing."""
+    """Return the indices of the training scans, and of the test scans."""
     from sklearn.model_selection import train_test_split
 
     _, labels = load_scans()

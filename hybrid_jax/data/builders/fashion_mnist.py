@@ -37,10 +37,10 @@ class Archive(NamedTuple):
     """A published archive.
 
     Attributes:
-      size: in bytes.
-      sha256: of the archive.
-      content_sha256: of its content. Debian's archives differ from the published ones
-        in the name and time that gzip wrote into the header, and have the same content.
+      size: size in bytes.
+      sha256: hash of the archive.
+      content_sha256: hash of its content. Debian's archives have the published content;
+        they differ in the name and time that gzip wrote into the header.
     """
 
     size: int
@@ -118,14 +118,14 @@ class FashionMnist(Builder):
 
 
 def debian_archives() -> dict[str, Path]:
-    """Return the four archives by name if Debian's package is installed, else none."""
+    """Return the four archives by name; empty without Debian's package."""
     if not DEBIAN_FOLDER.is_dir():
         return {}
     return {name: DEBIAN_FOLDER / name for name in ARCHIVES}
 
 
 def check_contents(paths: dict[str, Path]) -> None:
-    """Refuse archives with another content than Fashion-MNIST."""
+    """Refuse archives whose content is not Fashion-MNIST."""
     for name, archive in ARCHIVES.items():
         digest = hashlib.sha256(_unzip(paths[name])).hexdigest()
         if digest != archive.content_sha256:

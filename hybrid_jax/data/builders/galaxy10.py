@@ -50,7 +50,7 @@ _CITATION = """\
 
 
 class Galaxy10(Builder):
-    """17,736 color images of galaxies, 256x256 px, 90 % train and 10 % test.
+    """17,736 color images of galaxies, 256x256 px, 90% train and 10% test.
 
     No split was published. This one is stratified by class and seeded, and images
     of the same point of the sky are in the same split.
@@ -71,7 +71,7 @@ class Galaxy10(Builder):
     }
 
     def _info(self) -> tfds.core.DatasetInfo:
-        # As bytes, since TFDS would round the numbers to 32 bits.
+        # Store bytes, since TFDS would round the numbers to 32 bits.
         measurements = {
             name: tfds.features.Tensor(shape=(), dtype=np.float64, encoding="bytes")
             for name in MEASUREMENTS
@@ -113,7 +113,7 @@ class Galaxy10(Builder):
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:
-    """Read all columns but the images: labels `ans`, and float64 measurements."""
+    """Read all columns except the images: labels `ans`, and float64 measurements."""
     with _open(path) as file:
         columns = {"ans": _dataset(file, "ans")[:].astype(np.int64)}
         for name in MEASUREMENTS:
@@ -121,7 +121,7 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
         images = _dataset(file, "images")
         shapes = {images.shape, *((len(c), *SHAPE) for c in columns.values())}
         if len(shapes) != 1 or images.dtype != np.uint8:
-            raise UserError(f"{path} is damaged: its columns do not fit together")
+            raise UserError(f"{path} is damaged: its columns differ in length or type")
     return columns
 
 
@@ -138,11 +138,11 @@ def split_indices(
 
 
 def read_images(path: Path, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield indices and images of the file, with a part of it in memory at a time."""
+    """Yield indices and images of the file, with only a part of it in memory."""
     wanted = np.sort(indices)
     with _open(path) as file:
         images = _dataset(file, "images")
-        # A compressed chunk may have parts of many images; it should be read once.
+        # Read each chunk once: a compressed chunk may hold parts of many images.
         rows = min(images.chunks[0] if images.chunks else MAX_ROWS, MAX_ROWS)
         for start in range(0, len(images), rows):
             here = wanted[(start <= wanted) & (wanted < start + rows)]
@@ -153,7 +153,7 @@ def read_images(path: Path, indices: np.ndarray) -> Iterator[tuple[int, np.ndarr
 
 
 def import_h5py() -> ModuleType:
-    """Import h5py, or raise UserError with the extra that installs it."""
+    """Import h5py, or raise a `UserError` that names the extra that installs it."""
     return import_extra("h5py", extra="galaxy10", purpose="galaxy10")
 
 
@@ -168,7 +168,7 @@ def _open(path: Path) -> Iterator["h5py.File"]:
 
 
 def _dataset(file: "h5py.File", name: str) -> "h5py.Dataset":
-    """Return a column of the file itself; HDF5 can refer to other files."""
+    """Return a column, which must lie in the file itself: HDF5 can link other files."""
     h5py = import_h5py()
     inside = isinstance(file.get(name, getlink=True), h5py.HardLink)
     column = file[name] if inside else None

@@ -18,7 +18,7 @@ from hybrid_jax.errors import UserError
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 ROOT = "tiny-imagenet-200/"
 NUM_CLASSES = 200
-# RuntimeError is that of encryption, or of a compression that zipfile lacks.
+# zipfile raises RuntimeError for encryption and for a compression that it lacks.
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError)
 _TRAIN = re.compile(rf"{ROOT}train/(n\d+)/images/\1_\d+\.JPEG")
 _CITATION = """\
@@ -86,14 +86,18 @@ class TinyImagenet(Builder):
         labels = {wnid: label for label, wnid in enumerate(wnids)}
         with open_archive(archive) as file:
             for name, wnid in files.items():
-                # As published, since encoding again would lose more of the image.
+                # Keep the published file: encoding again would lose detail.
                 image = read_file(file, name)
                 yield name, {"image": image, "label": labels[wnid]}
 
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open the archive; damage becomes a UserError."""
+    """Open the archive and check its members.
+
+    Raises:
+      UserError: the archive cannot be read or is not safe.
+    """
     try:
         with zipfile.ZipFile(path) as file:
             for member in file.infolist():

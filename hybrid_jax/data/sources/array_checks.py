@@ -15,20 +15,21 @@ def check_images(
 
     Args:
       images: uint8 `[N, h, w]` or `[N, h, w, C]`, C being 1 or 3; array-like.
-      name: what they are called in errors, such as `train`.
-      shape: `(h, w, C)` that they must have.
+      name: name of the images in errors, such as `train`.
+      shape: `(h, w, C)` that the images must have.
 
     Returns:
-      uint8 `[N, h, w, C]`, not copied where they are an array.
+      uint8 `[N, h, w, C]`; an array is not copied.
 
     Raises:
-      UserError: says what is wrong, and which call mends it.
+      UserError: type, rank or shape is not valid; the message gives the call that
+        converts the images.
     """
     try:
         images = np.asarray(images)
     except ValueError:
         raise UserError(
-            f"{name}: images have several sizes: bring them to one, or hand over a "
+            f"{name}: images have several sizes: bring them to one, or use a "
             "folder (configs/folder.py)"
         ) from None
     _check_type(images, name)
@@ -50,10 +51,10 @@ def encode_labels(labels: Any, classes: Sequence[str], name: str) -> np.ndarray:
     Args:
       labels: `[N]`, names of classes; numbers where classes are named by numbers.
       classes: names, in the order of the numbers.
-      name: what the labels are called in errors, such as `test`.
+      name: name of the labels in errors, such as `test`.
 
     Raises:
-      UserError: names the labels that are no classes.
+      UserError: some labels are no classes.
     """
     values = check_labels(labels, name)
     numbers = {class_name: number for number, class_name in enumerate(classes)}
@@ -67,7 +68,7 @@ def encode_labels(labels: Any, classes: Sequence[str], name: str) -> np.ndarray:
             else closest(unknown[0], classes)
         )
         raise UserError(
-            f"{name}: {plural(len(unknown), 'label')} of no class of this run: "
+            f"{name}: {plural(len(unknown), 'unknown label')} for this run: "
             f"{listed([*map(repr, unknown)])}; its classes are "
             f"{listed([*map(repr, classes)])}{way_out}"
         )
@@ -78,15 +79,13 @@ def check_labels(labels: Any, name: str) -> np.ndarray:
     """Check labels, and return them as an array `[N]` of numbers or text.
 
     Raises:
-      UserError: says what is wrong with them.
+      UserError: there is not one label per image, or labels are mixed, None or NaN.
     """
     array = _to_array(labels, name)
     if array.ndim != 1:
-        one_hot = (
-            ": take the class of each, labels.argmax(1)" if array.ndim == 2 else ""
-        )
+        one_hot = ": for one-hot labels, labels.argmax(1)" if array.ndim == 2 else ""
         raise UserError(
-            f"{name}: labels are {shape_text(array.shape)}, and one a row is "
+            f"{name}: labels are {shape_text(array.shape)}, and one per image is "
             f"needed{one_hot}"
         )
     if array.dtype.kind == "f":
@@ -96,8 +95,8 @@ def check_labels(labels: Any, name: str) -> np.ndarray:
                 f"{'is' if missing == 1 else 'are'} NaN or infinite: leave those "
                 "images out"
             )
-        is_integer = array.astype(np.int64)
-        array = is_integer if (is_integer == array).all() else array
+        integers = array.astype(np.int64)
+        array = integers if (integers == array).all() else array
     return array
 
 
@@ -149,7 +148,7 @@ def _check_type(images: np.ndarray, name: str) -> None:
     if images.dtype == np.uint8:
         return
     if kind not in "fiu" or not images.size:
-        mask = "; of a mask, images.astype(np.uint8) * 255" if kind == "b" else ""
+        mask = "; for a mask, images.astype(np.uint8) * 255" if kind == "b" else ""
         raise UserError(
             f"{name}: images are of type {images.dtype}, and uint8 is needed{mask}"
         )
@@ -169,7 +168,7 @@ def _check_type(images: np.ndarray, name: str) -> None:
 
 
 def _conversion(images: np.ndarray, low: float, high: float) -> str:
-    """Return the call that converts images of some range to bytes."""
+    """Return the call that converts images to bytes, judged by their range."""
     is_integer = images.dtype.kind in "iu"
     if low >= 0 and high <= 1 and not is_integer:
         return "np.round(images * 255).astype(np.uint8)"
@@ -193,14 +192,14 @@ def _conversion(images: np.ndarray, low: float, high: float) -> str:
 def _check_rank(
     images: np.ndarray, name: str, shape: tuple[int, int, int] | None
 ) -> None:
-    rank, of = images.ndim, shape_text(images.shape)
-    needed = f"{name}: images are {of}, and [N, h, w] or [N, h, w, C] is needed"
+    rank, found = images.ndim, shape_text(images.shape)
+    needed = f"{name}: images are {found}, and [N, h, w] or [N, h, w, C] is needed"
     if rank == 3 and (
         images.shape[-1] in (1, 3, 4) or (shape and images.shape == tuple(shape))
     ):
-        raise UserError(f"{needed}: of one image, images[None]")
+        raise UserError(f"{needed}: for one image, images[None]")
     if rank == 2:
-        raise UserError(f"{needed}: of rows of pixels, images.reshape(-1, h, w)")
+        raise UserError(f"{needed}: for rows of pixels, images.reshape(-1, h, w)")
     if rank not in (3, 4):
         raise UserError(needed)
     if rank == 4 and images.shape[-1] not in (1, 3):
@@ -210,11 +209,11 @@ def _check_rank(
             )
         drop = {2: "images[..., :1]", 4: "images[..., :3]"}.get(images.shape[-1], "")
         raise UserError(
-            f"{name}: images are {of}, and 1 or 3 channels are needed"
+            f"{name}: images are {found}, and 1 or 3 channels are needed"
             + (f": {drop} leaves out the last" if drop else "")
         )
     if 0 in images.shape[1:]:
-        raise UserError(f"{name}: images are {of}, and have no pixels")
+        raise UserError(f"{name}: images are {found}, and have no pixels")
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -23,7 +23,7 @@ from hybrid_jax.errors import UserError, closest, elide, listed, plural
 
 
 class ArraySplit(NamedTuple):
-    """Hold one split as passed: images, labels, and groups if there are any."""
+    """One split as passed: images, labels, and groups if there are any."""
 
     images: Any  # uint8 [N, h, w, C], an array or what is indexed like one
     labels: np.ndarray  # of any values [N]
@@ -31,21 +31,20 @@ class ArraySplit(NamedTuple):
 
 
 def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Splits:
-    """Make a data set of arrays.
+    """Create a data set from arrays.
 
     Args:
       splits: a mapping from `train` and maybe `validation` and `test` to a `Split`, to
         `(images, labels)`, or to `(images, labels, groups)`. Images are uint8
         `[N, h, w]` or `[N, h, w, C]` of 1 or 3 channels. Labels are numbers or names;
-        the classes are those of all splits, numbers in their order. A `Splits` is
-        returned as it is.
-        All images stay in memory, whatever `config.loader` says.
+        the classes are the sorted labels of all splits. A `Splits` is returned as it
+        is. All images stay in memory, whatever `config.loader` says.
       config: `validation`, `fraction`, `per_class`, `split_seed`, `image_size`, `fit`
         and `background` have the same meaning as for files, and select the same
         images for the same labels.
 
     Raises:
-      UserError: names the split, what is wrong with it, and the way out.
+      UserError: the splits, their images, their labels or their groups are not valid.
     """
     if isinstance(splits, Splits):
         return splits
@@ -92,8 +91,8 @@ def to_pixel_format(
       form: pixel format of the result.
 
     Returns:
-      uint8 `[N, H, W, C]`, and int32 `[N, 2]`, height and width that each image fills;
-      None if all do. Images of the form's size are returned as they are.
+      Images uint8 `[N, H, W, C]`, and extents int32 `[N, 2]`: height and width that
+      each image fills, None if all do. Images already in the format are not copied.
     """
     from hybrid_jax.data.lazy_images import parallel_map
     from hybrid_jax.data.pixel_format import stored_extents
@@ -146,8 +145,8 @@ def _check_split(name: str, value: Any) -> ArraySplit:
     if isinstance(value, Split):
         if value.extents is not None:
             raise UserError(
-                f"{name}: its images are of several shapes: hand over the whole data "
-                "set that it is of"
+                f"{name}: its images are of several shapes: pass the whole data set "
+                "that the split belongs to"
             )
         images, labels, groups = value.images, value.labels, None
         images = check_images(images, name) if value.resident else images
@@ -168,7 +167,7 @@ def _check_split(name: str, value: Any) -> ArraySplit:
         if values is not None and len(values) != len(images):
             raise UserError(
                 f"{name}: {plural(len(images), 'image')} and {len(values):,} {what}: "
-                "as many are needed"
+                f"give as many {what} as images"
             )
     return ArraySplit(images, labels, groups)
 
@@ -186,7 +185,17 @@ def _check_shapes(arrays: dict[str, ArraySplit]) -> None:
 def encode_classes(
     labels: dict[str, np.ndarray],
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Return the names of all classes, and labels int32 in their order."""
+    """Return the names of all classes, and labels of each split as indices into them.
+
+    Args:
+      labels: labels of each split, `[N]`, numbers or text.
+
+    Returns:
+      Class names, and labels int32 `[N]` of each split.
+
+    Raises:
+      UserError: some splits have numbers, and others text.
+    """
     kinds = {
         name: "text" if split.dtype.kind in "US" else "numbers"
         for name, split in labels.items()
@@ -208,14 +217,14 @@ def encode_classes(
 
 
 def check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> None:
-    """Refuse one class, and classes that have no image to train on.
+    """Refuse labels of a single class, and classes without a training image.
 
     Args:
-      classes: names.
+      classes: class names, in the order of the labels.
       labels: int32 `[N]` of each split.
 
     Raises:
-      UserError: names the split and the classes.
+      UserError: there is one class only, or a class has no training image.
     """
     if len(classes) < 2:
         raise UserError(f"train: all labels are {classes[0]!r}: two classes are needed")
@@ -248,7 +257,7 @@ def _rows(images: Any, rows: np.ndarray) -> Any:
 
 
 def _digest(arrays: Sequence[Any]) -> str:
-    """Hash the pixels of arrays; lazy images are identified by their files."""
+    """Hash the pixels of arrays; lazy images do not count."""
     digest = hashlib.sha256()
     for images in arrays:
         if isinstance(images, np.ndarray):

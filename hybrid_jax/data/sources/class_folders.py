@@ -1,7 +1,7 @@
 """Images in folders of classes, with or without splits.
 
 DIR/train/<class>/*  beside  DIR/val/<class>/*  or  DIR/test/<class>/*,  or both
-DIR/<class>/*                                    to be split by a share of each class
+DIR/<class>/*                                    split later, by a share of each class
 """
 
 import collections
@@ -33,10 +33,7 @@ SYSTEM_FOLDERS = {
 
 
 class Entry(NamedTuple):
-    """Hold one image: its file, class, split and group; the last two may be empty.
-
-    Its group, too, where it has one.
-    """
+    """One image: its split, file, class and group; split and group may be empty."""
 
     split: str
     path: Path
@@ -45,13 +42,13 @@ class Entry(NamedTuple):
 
 
 class FolderContents(NamedTuple):
-    """Hold the images of a folder or a table, and what was left out.
+    """The images of a folder or a table, and what was left out.
 
     Attributes:
       entries: the images that are used.
-      notes: in words, what was left out.
-      empty: in words, each class folder without images.
-      splits: those of the user that are used; none where there are none.
+      notes: messages on what was left out.
+      empty: messages, one for each class folder without images.
+      splits: names of the user's splits that are used; empty if there are none.
     """
 
     entries: list[Entry]
@@ -67,7 +64,7 @@ def read_folder(
 
     Args:
       root: the folder.
-      exclusions: what to leave out.
+      exclusions: images to leave out.
       wanted: splits to use; others are counted in the notes.
 
     Raises:
@@ -125,7 +122,7 @@ def requested_split(
       split: requested split, or empty.
 
     Raises:
-      UserError: it has splits, but not this one.
+      UserError: the folder or table has splits, but not this one.
     """
     if not splits:
         has_none = f"{escape(root)} has no splits: all of its images are used"
@@ -146,15 +143,15 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def check_outside(flag: str, folder: Path, path: str) -> None:
-    """Refuse an output folder that a later start would take for a class.
+    """Refuse an output folder that a later run would take for a class.
 
     Args:
-      flag: that sets the folder, such as `--workdir`.
+      flag: flag that sets the folder, such as `--workdir`.
       folder: output folder; it need not exist.
       path: `config.data.path`. A table lists its images, so any folder suits it.
 
     Raises:
-      UserError: names both.
+      UserError: the output folder lies among the images.
     """
     root = expand_user(path).resolve()
     inside = folder.resolve()
@@ -175,7 +172,7 @@ def check_outside(flag: str, folder: Path, path: str) -> None:
 
 
 class _Walk:
-    """Collect images below a folder, and notes on what is left out."""
+    """Collector of the images below a folder, and of notes on what is left out."""
 
     def __init__(self, root: Path, exclusions: Exclusions):
         self.root, self._exclusions = root, exclusions
@@ -185,7 +182,7 @@ class _Walk:
         self.notes: list[str] = []
 
     def found(self) -> FolderContents:
-        """Return all that was collected."""
+        """Return the collected images and notes."""
         if self._system_folders:
             names = collections.Counter(
                 escape(path.name) for path in self._system_folders
@@ -198,7 +195,7 @@ class _Walk:
         """Add every folder in `root` as a class.
 
         Raises:
-          UserError: it has no images.
+          UserError: no folder in `root` has images.
         """
         before = len(self._entries)
         for folder in self.folders(root):
@@ -210,7 +207,8 @@ class _Walk:
                 self._empty.append(self._empty_class(folder, len(images)))
             self._entries += (Entry(split, path, folder.name) for path in included)
         self._empty += (
-            f"class folder {escape(link.relative_to(self.root))!r} is a link to nothing"
+            f"class folder {escape(link.relative_to(self.root))!r} is a link to a "
+            "missing folder"
             for link in _visible_entries(root)
             if _is_dangling_link(link) and link.suffix.lower() not in IMAGE_SUFFIXES
         )
@@ -271,8 +269,9 @@ class _Walk:
         where = escape(folder.relative_to(self.root))
         if excluded:
             return (
-                f"class folder {where!r} has no image left that config.data.exclude "
-                f"does not list: to leave out the class, list {where}"
+                f"class folder {where!r} has no image but those that "
+                "config.data.exclude lists: to leave out the class, list "
+                f"{where}"
             )
         others = collections.Counter(
             Path(name).suffix.lower() or "without suffix"
@@ -307,7 +306,7 @@ def _roles(walk: _Walk) -> dict[str, Path]:
         if len(found) > 1:
             raise UserError(
                 f"{escape(root)} has more than one folder for {role}: "
-                f"{', '.join(escape(f.name) for f in found)}; leave one of them there"
+                f"{', '.join(escape(f.name) for f in found)}; keep only one of them"
             )
         if found:
             roles[role] = found[0]
@@ -331,7 +330,7 @@ def _lacks_a_split(root: Path, roles: dict[str, Path]) -> UserError:
     name = escape(roles["train"].name)
     return UserError(
         f"{escape(root)} has images to train on in {names}, and no folder 'test' or "
-        f"'val': add it, or have a share held out with "
+        f"'val': add it, or hold out a share of the training images with "
         f"--config.data.path={escape(root)}/{name}; if {names} is a class, name the "
         "images in a table, a .csv with the columns path and label"
     )

@@ -30,7 +30,7 @@ COLUMNS = {
 
 
 class Row(NamedTuple):
-    """Hold one row: its first line, and its cells by the names in `COLUMNS`.
+    """One row: the number of its first line, and its cells by the names in `COLUMNS`.
 
     The cell of a missing column is empty.
     """
@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Hold the rows of a table, and its own names of the columns in `COLUMNS`."""
+    """The rows of a table, and its own names of the columns in `COLUMNS`."""
 
     rows: list[Row]
     columns: dict[str, str]
@@ -50,12 +50,12 @@ def read(file: Path, needed: Sequence[str]) -> Table:
     """Read the rows of a table in UTF-8.
 
     Args:
-      file: its name ends in one of `SUFFIXES`.
-      needed: which of `COLUMNS` it must have.
+      file: the table; its name ends in one of `SUFFIXES`.
+      needed: rows of `COLUMNS` that the table must have.
 
     Raises:
-      UserError: it is no table, lacks a column, or has a row that does not fit its
-        header; names the line.
+      UserError: the file is no table, lacks a column, or has a row that does not fit
+        the header.
     """
     # File names need not be UTF-8.
     text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")

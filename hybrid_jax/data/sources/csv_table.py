@@ -23,12 +23,12 @@ def read_table(
 
     Args:
       file: the table.
-      exclusions: what to leave out.
+      exclusions: images to leave out.
       wanted: splits to use; others are counted in the notes.
 
     Raises:
-      UserError: it is no table, has images of one split alone, or has a row that names
-        no image, class, split or group.
+      UserError: the file is no table, has images of only one split, or has a row that
+        names no image, class, split or group.
     """
     table = _open_table(file)
     roles = split_roles(table)
@@ -62,8 +62,8 @@ def read_table_split(file: Path, split: str) -> FolderContents:
       split: name of a split that the table has; empty if it has none.
 
     Raises:
-      UserError: it is no table, the split is not there, or a row names no image or
-        class.
+      UserError: the file is no table, lacks the split, or has a row that names no image
+        or class.
     """
     table = _open_table(file)
     roles = split_roles(table)
@@ -109,8 +109,8 @@ def _entries(
         if not (cells["path"] and cells["label"]) or (roles and not split):
             aliases = ", ".join(name for names in SPLITS.values() for name in names)
             raise UserError(
-                f"{escape(file)}, line {line}: a path, a label and, where there is "
-                f"such a column, a split of {aliases} are needed"
+                f"{escape(file)}, line {line}: a path, a label and, if there is a "
+                f"split column, a split of {aliases} are needed"
             )
         image = file.parent / cells["path"]
         if not os.path.lexists(image):
@@ -123,8 +123,8 @@ def _entries(
             entries.append(Entry(split, image, cells["label"], cells["group"]))
     if missing:
         raise UserError(
-            f"{escape(file)} names {len(missing)} images that do not exist, beside it "
-            f"or by their whole path: {listed(missing)}"
+            f"{escape(file)} names files that do not exist ({len(missing)}; paths are "
+            f"absolute, or relative to the table): {listed(missing)}"
         )
     notes = [
         f"{plural(count, 'image')} of the {split} split left out"

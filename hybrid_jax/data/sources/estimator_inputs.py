@@ -1,4 +1,4 @@
-"""What an estimator is given: images or paths of images, and labels of any kind."""
+"""Inputs of an estimator: images or paths of images, and labels of any kind."""
 
 import os
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from hybrid_jax.data.sources.array_checks import check_images, check_labels
 from hybrid_jax.errors import UserError, elide, plural
 from hybrid_jax.paths import expand_user
 
-LABELS = "labels"  # entry of a JSON file: the labels of the classes
+LABELS = "labels"  # key of the labels of the classes in a JSON file
 
 
 def as_column(y: Any) -> Any:
-    """Return labels `[N]`; those of a column `[N, 1]` with scikit-learn's warning.
+    """Return labels `[N]`; warn, as scikit-learn does, if they are a column `[N, 1]`.
 
     Raises:
-      UserError: there are none.
+      UserError: `y` is None.
     """
     if y is None:
         raise UserError("y is None: give the label of each image")
@@ -28,13 +28,13 @@ def as_column(y: Any) -> Any:
 
 
 def find_classes(y: Any) -> np.ndarray:
-    """Return the sorted labels, once each, in the type that they were given in.
+    """Return the sorted distinct labels, in the type that they were given in.
 
     Raises:
-      UserError: they are no labels of two classes or more.
+      UserError: `y` is empty, has fractions, or has fewer than two classes.
     """
     values = check_labels(y, "y")
-    if values.dtype.kind == "f":  # as scikit-learn's own classifiers do
+    if values.dtype.kind == "f":  # scikit-learn's classifiers refuse them too
         raise UserError(
             f"y has fractions, such as {values[values % 1 != 0][0]:g}: labels are "
             "classes; np.digitize(y, edges) makes classes of measurements"
@@ -52,7 +52,7 @@ def as_images(X: Any) -> np.ndarray | list[Path]:
     """Return images uint8 `[N, h, w, C]`, or the paths of image files.
 
     Raises:
-      UserError: it is neither.
+      UserError: `X` is neither, or is empty.
     """
     if isinstance(X, (str, os.PathLike)):
         raise UserError(f"X is one path, {elide(X)!r}: give a list of paths")
@@ -80,7 +80,7 @@ def as_images(X: Any) -> np.ndarray | list[Path]:
 
 
 def labels_to_json(classes: np.ndarray) -> dict[str, Any] | None:
-    """Return labels as JSON holds them; None of those that it cannot hold."""
+    """Return labels as JSON values; None if JSON cannot hold them."""
     values = classes.tolist()
     if not all(isinstance(value, (str, bool, int, float)) for value in values):
         return None
@@ -89,11 +89,11 @@ def labels_to_json(classes: np.ndarray) -> dict[str, Any] | None:
 
 
 def labels_from_json(stored: Any, names: Sequence[str]) -> np.ndarray:
-    """Return the sorted labels that `labels_to_json` stored, or else names, sorted.
+    """Return the sorted labels that `labels_to_json` stored, or else the sorted names.
 
     Args:
-      stored: what it returned, or None.
-      names: of the classes.
+      stored: result of `labels_to_json`, or None.
+      names: names of the classes.
     """
     try:
         labels = np.array(stored["values"], dtype=stored["dtype"])

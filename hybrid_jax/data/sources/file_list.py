@@ -31,9 +31,9 @@ from hybrid_jax.paths import expand_user
 
 
 class LabeledFiles(NamedTuple):
-    """Hold the image files of one split, labels int32 `[N]`, and groups.
+    """The image files of one split, labels int32 `[N]`, and groups.
 
-    Groups are text `[N]`; None where there are none.
+    Groups are text `[N]`; None if there are no groups.
     """
 
     paths: list[Path]
@@ -49,14 +49,14 @@ class LabeledFiles(NamedTuple):
 
 
 class FileSplits(NamedTuple):
-    """Hold all splits, and the union of their classes in the order of the labels.
+    """All splits, and the union of their classes.
 
     Attributes:
-      splits: by name, `train` first.
-      classes: names.
+      splits: splits by name, `train` first.
+      classes: class names, in the order of the labels.
       held_out: whether the test split was held out from the training images.
-      notes: in words, what was left out.
-      empty: in words, each class folder without images.
+      notes: messages on what was left out.
+      empty: messages, one for each class folder without images.
     """
 
     splits: dict[str, LabeledFiles]
@@ -78,12 +78,12 @@ def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
     """List the images at `config.path`, and check that every class can be learned.
 
     Args:
-      config: of the data set.
+      config: data set configuration.
       wanted: which of the user's splits to use.
 
     Raises:
-      UserError: like `find_images`; or a class cannot be learned, or a group lies in
-        two splits.
+      UserError: the images are not found or not laid out as expected, a class cannot be
+        learned, or a group lies in two splits.
     """
     found = find_images(config, wanted)
     path = escape(expand_user(config.path))
@@ -100,7 +100,7 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
     """List the images at `config.path`, whether or not they can be trained on.
 
     Args:
-      config: of the data set.
+      config: data set configuration.
       wanted: which of the user's splits to use.
 
     Raises:
@@ -126,7 +126,7 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
     all_files = labeled_files(found.entries, labels)
     notes = (
         *found.notes,
-        *(f"classes {pair} may be one" for pair in similar_names(classes)),
+        *(f"classes {pair} may be the same" for pair in similar_names(classes)),
     )
     is_held_out = not found.splits and config.test_fraction > 0
     if found.splits:
@@ -188,7 +188,7 @@ def suggestion(name: str, classes: Sequence[str]) -> str:
 
     Args:
       name: a class found in one split only.
-      classes: those found in the other split only, where the right name would be.
+      classes: classes found in the other split only, where the right name would be.
     """
     others = [str(c) for c in classes if c != name]
     same = next((c for c in others if c.lower() == name.lower()), None)
@@ -230,7 +230,7 @@ def _with_groups(entries: list[Entry], group: str, root: Path) -> list[Entry]:
     """Return entries with the groups that an expression finds in their paths.
 
     Raises:
-      UserError: names those in which it finds none.
+      UserError: the expression finds no group in some paths.
     """
     expression, found, missing = re.compile(group), [], []
     for entry in entries:
@@ -250,7 +250,7 @@ def _with_groups(entries: list[Entry], group: str, root: Path) -> list[Entry]:
 
 
 def _empty_classes_error(empty: Sequence[str]) -> str:
-    """Word the error for class folders without images."""
+    """Return the error message for class folders without images."""
     return (
         f"{listed(empty, separator='; ')}: add images, remove the folder, or list it "
         "in a file for config.data.exclude"
@@ -281,7 +281,7 @@ def _check_classes(path: str, found: FileSplits) -> None:
 
 
 def _unsplittable_error(path: str, found: FileSplits, number: int) -> str:
-    """Word the error for a class of which no share can be held out."""
+    """Return the error message for a class of which no share can be held out."""
     name = found.classes[number]
     labels = np.concatenate([files.labels for files in found.splits.values()])
     if found.train.groups is None:

@@ -38,7 +38,7 @@ MAX_OLD_CACHES = 3  # caches of other seeds or shares; older ones are deleted
 
 
 class FileState(NamedTuple):
-    """Identify the content of a file and the version of the reader of its pixels."""
+    """Size, time of change (ns) and reader of a file, which determine its pixels."""
 
     size: int
     changed: int
@@ -46,14 +46,14 @@ class FileState(NamedTuple):
 
 
 class FolderSource:
-    """Read the user's images at `config.data.path`; a `Source`."""
+    """Source of the user's images at `config.data.path`; a `data.Source`."""
 
     def __init__(self, config: "DataConfig"):
-        """List the images and read what is known of each.
+        """List the images, read the properties of each, and choose the pixel format.
 
         Raises:
-          UserError: like `list_images`; or images cannot be read and may not be
-            skipped, as in splits that the user holds out.
+          UserError: the images cannot be listed or split, or some cannot be read and
+            may not be skipped. Splits that the user holds out are never shortened.
         """
         path = config.path
         listed = _listed(config)
@@ -78,7 +78,7 @@ class FolderSource:
         )
 
     def images(self, split: str) -> LazyImages:
-        """Return the images of a split."""
+        """Return the encoded images of a split."""
         paths = self._files[split].paths
         sizes = np.array([self._sizes[path] for path in paths], np.int32)
         return LazyImages(Files(paths), self.form, np.arange(len(paths)), sizes)
@@ -116,7 +116,7 @@ class FolderSource:
         return self._files[split].groups
 
     def _scan(self, file_lists: dict[str, LabeledFiles]) -> dict[Path, ImageInfo]:
-        """Return what is known of every file, cached while it is unchanged."""
+        """Return properties of every image, cached while its file is unchanged."""
         cache_file = self._cache / "facts.json"
         cached = read_cache(cache_file, len(FileState._fields) + len(ImageInfo._fields))
         paths = [path for files in file_lists.values() for path in files.paths]
@@ -129,14 +129,14 @@ class FolderSource:
         new = [path for path in self._file_states if path not in infos]
         infos |= zip(new, scan_images(Files(new), self._title), strict=True)
         if new or len(cached) != len(infos):
-            # Scan unreadable files again: `chmod` repairs them without a trace.
+            # Do not cache unreadable files: `chmod` repairs them but keeps their time.
             good = {path: info for path, info in infos.items() if not info.error}
             rows = {str(path): [*self._file_states[path], *good[path]] for path in good}
             write_cache(cache_file, rows)
         return infos
 
     def _check_classes(self, listed: FileSplits) -> None:
-        """Refuse classes that have lost all images to train or test on by skipping."""
+        """Refuse classes of which all training or test images were skipped."""
         needed = self.splits if listed.held_out else ("train",)
         for split in needed:
             count = np.bincount(self.labels(split), minlength=len(self.classes))
@@ -153,7 +153,7 @@ def _listed(config: "DataConfig") -> FileSplits:
     """List the user's images, without a validation split that is not to be used.
 
     Raises:
-      UserError: like `list_images` and `used_splits`.
+      UserError: the images cannot be listed, or not split as `config` asks.
     """
     wanted = SPLITS if config.validation else SPLITS.keys() - {"validation"}
     listed = list_images(config, wanted)
@@ -177,7 +177,7 @@ def _refuse_unreadable(
             Files(paths),
             [infos[path] for path in paths],
             split,
-            "mend or remove them, list them in a file for config.data.exclude"
+            "repair or remove them, list them in a file for config.data.exclude"
             + (", or --config.data.on_error=skip" if may_skip else ""),
         )
 
@@ -188,7 +188,7 @@ def _readable(files: LabeledFiles, infos: dict[Path, ImageInfo]) -> LabeledFiles
 
 
 def skipped_note(infos: Mapping[Path, ImageInfo]) -> tuple[str, ...]:
-    """Name the skipped images, each with its reason; nothing if none is."""
+    """Return the note on skipped images, each with its reason; empty if none is."""
     skipped = [f"{escape(p)}: {info.error}" for p, info in infos.items() if info.error]
     if not skipped:
         return ()
@@ -202,13 +202,13 @@ def _transparency_note(infos: list[ImageInfo], background: str) -> tuple[str, ..
     if not count:
         return ()
     return (
-        f"{plural(count, 'image')} with transparent parts, which lie on {background} "
+        f"{plural(count, 'image')} with transparent parts, shown on {background} "
         "(config.data.background)",
     )
 
 
 def _cache_folder(path: str, dir: str) -> Path:
-    """Return the cache folder of a user's folder, which lies outside of it."""
+    """Return the cache folder of a user's folder; it lies outside of that folder."""
     resolved = str(expand_user(path).resolve())
     name = f"{Path(resolved).name}-{_digest([resolved])[:12]}"
     root = Path(dir).expanduser() if dir else platformdirs.user_cache_path("hybrid_jax")

@@ -23,7 +23,7 @@ from hybrid_jax.paths import expand_user
 
 
 class ListedFiles:
-    """Read listed image files as one training split; a `data.Source`."""
+    """Source of listed image files as one training split; a `data.Source`."""
 
     splits: tuple[str, ...] = ("train",)
     notes: tuple[str, ...] = ()
@@ -36,17 +36,18 @@ class ListedFiles:
         infos: Sequence[ImageInfo],
         config: DataConfig,
     ):
-        """Check labels, and choose the pixel format.
+        """Check the labels, and choose the pixel format.
 
         Args:
-          paths: of the files.
-          labels: of any values `[N]`.
-          name: what the images are called in errors.
-          infos: of the files, from `scan`.
-          config: of the data set.
+          paths: paths of the files.
+          labels: label of each file, `[N]`, numbers or text.
+          name: name of the images in errors.
+          infos: properties of each file, from `scan`.
+          config: data set configuration.
 
         Raises:
-          UserError: names what is wrong, and the way out.
+          UserError: labels are missing or not valid, or the images differ in size and
+            `config` has no `image_size`.
         """
         self._files = Files([*map(expand_user, paths)])
         self._name, self.unused = name, dict[str, int]()
@@ -54,7 +55,7 @@ class ListedFiles:
         if len(values) != len(paths):
             raise UserError(
                 f"{name}: {plural(len(paths), 'image')} and {len(values):,} labels: "
-                "as many are needed"
+                "give one label for each image"
             )
         self.classes, encoded = encode_classes({"train": values})
         check_classes(self.classes, encoded)
@@ -65,7 +66,7 @@ class ListedFiles:
         )
 
     def images(self, split: str) -> LazyImages:
-        """Return the images."""
+        """Return the encoded images."""
         rows = np.arange(len(self._files))
         return LazyImages(self._files, self.form, rows, self._sizes)
 
@@ -85,20 +86,20 @@ class ListedFiles:
         return self._labels
 
     def groups(self, split: str) -> None:
-        """Return None: no group is known."""
+        """Return None: listed files have no groups."""
 
 
 def scan(paths: Sequence[str | os.PathLike], name: str) -> list[ImageInfo]:
-    """Return what is known of every image file.
+    """Decode every image file, and return its `ImageInfo`.
 
     Args:
-      paths: of the files.
-      name: what they are called in errors.
+      paths: paths of the files.
+      name: name of the images in errors.
 
     Raises:
-      UserError: names those that cannot be read.
+      UserError: a file cannot be read.
     """
     files = Files([Path(expand_user(path)) for path in paths])
     infos = scan_images(files, name)
-    refuse_unreadable(files, infos, name, "mend them, or leave them out")
+    refuse_unreadable(files, infos, name, "repair them, or leave them out")
     return infos

@@ -42,7 +42,7 @@ PREFETCH_BATCHES = 2  # batches that are decoded ahead
 
 
 class LabeledImages(NamedTuple):
-    """Hold images with labels: the split, the file of each image, and notes."""
+    """Images with labels: the split, the file of each image, and notes."""
 
     split: Split
     paths: list[Path]
@@ -50,14 +50,14 @@ class LabeledImages(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Hold images without labels.
+    """A batch of images without labels.
 
     Attributes:
-      paths: their files.
+      paths: files of the images.
       images: uint8 `[n, H, W, C]`; zeros where an image cannot be read.
       extents: int32 `[n, 2]`, height and width that each image fills; None if all do.
       errors: why each image cannot be read; empty if it can.
-      differences: how each image differs from the run's, see `differences`.
+      differences: how each image differs from those of the run, in words.
     """
 
     paths: list[Path]
@@ -68,7 +68,7 @@ class Batch(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Hold an image: its pixels, which are None where it cannot be read, and so on."""
+    """One image of a `Batch`; its pixels are None if it cannot be read."""
 
     pixels: np.ndarray | None
     extent: np.ndarray
@@ -87,15 +87,15 @@ def load_labeled(
     """Load images with labels from class folders or a table.
 
     Args:
-      path: of the folder or the table.
+      path: the folder or the table.
       form: pixel format of the run.
-      classes: names, in the order of the run's labels.
+      classes: class names, in the order of the run's labels.
       split: `train`, `validation` or `test`, where the images are split.
       on_error: `stop` at images that cannot be read, or `skip` them.
-      loader: row of `config.data.loader`.
+      loader: value of `config.data.loader`.
 
     Raises:
-      UserError: there are no such images, some are of no class of the run, or some
+      UserError: there are no such images, the run does not know a class, or an image
         cannot be read.
     """
     from hybrid_jax.data.memory_budget import is_resident
@@ -112,7 +112,7 @@ def load_labeled(
     paths = [entry.path for entry in entries]
     infos = scan_images(Files(paths), escape(root.name))
     if on_error != "skip":
-        way_out = "mend or remove them, or skip them (--on-error=skip)"
+        way_out = "repair or remove them, or skip them (--on-error=skip)"
         refuse_unreadable(Files(paths), infos, escape(root.name), way_out)
     good = np.flatnonzero([not info.error for info in infos])
     skipped = skipped_note(dict(zip(paths, infos, strict=True)))
@@ -141,7 +141,7 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     unless a file has this name.
 
     Raises:
-      UserError: names what is not there, or holds no image.
+      UserError: a path does not exist, or holds no image.
     """
     found: dict[Path, None] = {}
     for given in paths:
@@ -170,9 +170,9 @@ def decode_batches(
     """Decode image files on all cores, some batches ahead.
 
     Args:
-      paths: of the files.
+      paths: paths of the files.
       form: pixel format of the run.
-      size: images of a batch, at most; the last one may have fewer.
+      size: images of a batch; the last batch may have fewer.
     """
     form = with_canvas(form)
     starts = iter(range(0, len(paths), size))
@@ -197,7 +197,7 @@ def decode_batches(
 
 
 def with_canvas(form: PixelFormat) -> PixelFormat:
-    """Return a pixel format with room for images of any size stored whole."""
+    """Return the pixel format with arrays that can store an image of any size whole."""
     if form.target is None:
         return form
     height, width = form.target
@@ -205,7 +205,7 @@ def with_canvas(form: PixelFormat) -> PixelFormat:
 
 
 def differences(info: ImageInfo, form: PixelFormat) -> tuple[str, ...]:
-    """Say how an image differs from a run's in channels and depth, and what is done."""
+    """Describe how an image differs from a run's in channels and depth."""
     found = []
     if not info.gray and form.channels == 1:
         found.append("in color turned to gray, as the run's are")

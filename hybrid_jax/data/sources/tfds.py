@@ -1,6 +1,7 @@
 """Source of TFDS data sets in ArrayRecord files, without TensorFlow.
 
-Records that another program prepared are read; this project's builders prepare theirs.
+Records may have been prepared by another program; this project's builders prepare their
+own.
 """
 
 import contextlib
@@ -38,17 +39,18 @@ BLOCK = 2048
 
 
 class TfdsSource:
-    """Read a data set that TFDS has prepared, preparing it if need be; a `Source`."""
+    """Source of a data set that TFDS has prepared, or prepares now; a `data.Source`."""
 
     def __init__(self, config: "DataConfig"):
         """Open the data set and choose its pixel format.
 
         Raises:
-          UserError: the set does not exist, is not available, or has no labeled images.
+          UserError: the data set does not exist, is not available, or has no labeled
+            images.
         """
         self.fingerprint = ""
         self.builder = open_builder(config.name, config.dir, config.manual_dir)
-        self.label, self._options = config.label, config
+        self.label, self._config = config.label, config
         self.classes = class_names(self.builder, config.label)
         given = split_sizes(self.builder)
         self.splits = used_splits(given, config)
@@ -61,7 +63,7 @@ class TfdsSource:
         self.form = self._choose_form()
 
     def images(self, split: str) -> LazyImages:
-        """Return the images of a split."""
+        """Return the encoded images of a split."""
         records = self._records(split)
         rows = np.arange(len(records))
         return LazyImages(records, self.form, rows, self._sizes[split])
@@ -92,7 +94,7 @@ class TfdsSource:
         return labels
 
     def groups(self, split: str) -> None:
-        """Return None: TFDS knows no groups."""
+        """Return None: data sets of TFDS have no groups."""
 
     def _records(self, split: str) -> "TfdsRecords":
         if self.builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
@@ -113,7 +115,7 @@ class TfdsSource:
             scanned = {
                 split: infos * len(self._records(split)) for split in self.splits
             }
-        else:  # only the images tell their sizes
+        else:  # sizes are only in the images
             scanned = self._scan()
             infos = [
                 f
@@ -125,7 +127,7 @@ class TfdsSource:
             split: np.array([info[:2] for info in split_index], np.int32)
             for split, split_index in scanned.items()
         }
-        config = self._options
+        config = self._config
         return choose_pixel_format(
             infos,
             config.image_size,
@@ -135,7 +137,7 @@ class TfdsSource:
         )
 
     def _scan(self) -> dict[str, list[ImageInfo]]:
-        """Return what is known of every image, cached while records are unchanged."""
+        """Return properties of all images, cached while records are unchanged."""
         cache_file = user_path(self.builder.data_path) / "facts.json"
         cached, rows = read_cache(cache_file, 2), {}
         for split in self.splits:
@@ -149,7 +151,7 @@ class TfdsSource:
             split: [ImageInfo(*info) for info in rows[split][1]]
             for split in self.splits
         }
-        # Scan again after unreadable images: a decoder may be installed meanwhile.
+        # Do not cache unreadable images: a decoder may be installed meanwhile.
         if rows != cached and not any(
             f.error for infos in scanned.values() for f in infos
         ):
@@ -157,7 +159,7 @@ class TfdsSource:
         return scanned
 
     def _records_state(self, split: str) -> str:
-        """Identify the records of a split, and how they are read."""
+        """Return text that identifies the records of a split and how they are read."""
         files = [Path(path) for path in self.builder.info.splits[split].filepaths]
         stats = [(path.name, path.stat()) for path in files]
         file_states = [
@@ -179,7 +181,7 @@ class TfdsSource:
 
 
 class TfdsRecords:
-    """Read the encoded images of a split; can be pickled."""
+    """The encoded images of a split; can be pickled."""
 
     def __init__(self, source: Any, title: str):
         self.source, self._title = source, title
@@ -198,7 +200,16 @@ class TfdsRecords:
 def open_builder(
     name: str, data_dir: str, manual_dir: str = ""
 ) -> tfds.core.DatasetBuilder:
-    """Open a builder, preparing its records on disk if need be."""
+    """Open a builder, and prepare its records on disk if needed.
+
+    Args:
+      name: name of the data set.
+      data_dir: folder of all data sets; empty for the default of TFDS.
+      manual_dir: folder of archives that the user downloaded; empty for the default.
+
+    Raises:
+      UserError: the data set does not exist, or cannot be prepared here.
+    """
     builder, folder = _find_builder(name, data_dir)
     if not builder.is_prepared():
         _prepare(builder, folder, manual_dir)
@@ -209,14 +220,14 @@ def is_prepared(name: str, data_dir: str) -> bool:
     """Return whether a data set's records are on disk.
 
     Raises:
-      UserError: the set does not exist.
+      UserError: the data set does not exist.
     """
     builder, _ = _find_builder(name, data_dir)
     return bool(builder.is_prepared())
 
 
 def _find_builder(name: str, data_dir: str) -> tuple[tfds.core.DatasetBuilder, Path]:
-    """Return a builder, and the folder of all data sets."""
+    """Return the builder of a data set, and the folder of all data sets."""
     folder = library_path(expand_user(data_dir or tfds.core.constants.DATA_DIR))
     if name in builder_names():
         builder = builder_class(name)(data_dir=folder, file_format="array_record")
@@ -228,7 +239,11 @@ def _find_builder(name: str, data_dir: str) -> tuple[tfds.core.DatasetBuilder, P
 def class_names(
     builder: tfds.core.DatasetBuilder, label: str = "label"
 ) -> tuple[str, ...]:
-    """Return the class names of the label feature, in the order of the labels."""
+    """Return the class names of the label feature, in the order of the labels.
+
+    Raises:
+      UserError: there is no such label, or no image that can be read.
+    """
     features = dict(builder.info.features)
     image = features.get("image")
     if not isinstance(image, tfds.features.Image):
@@ -294,7 +309,7 @@ def _prepare(
             "TensorFlow, which TFDS needs to prepare this set (pip install tensorflow)"
         )
     place = user_path(builder.data_path)
-    # Standard output is for what a command is asked for.
+    # Print to stderr: standard output is for the results of a command.
     line = f"preparing {builder.name} in {escape(place)}, once"
     print(line, file=sys.stderr, flush=True)
     if not sys.stderr.isatty():
@@ -304,7 +319,7 @@ def _prepare(
         raise UserError(f"config.data.manual_dir={manual_dir!r} is no folder")
     builder.manual_dir = manual
     try:
-        # A link to a missing folder is no folder.
+        # `folder` may be a link: create the folder that it refers to.
         user_path(folder).mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints the same
             builder.download_and_prepare(

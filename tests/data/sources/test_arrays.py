@@ -138,7 +138,7 @@ COLOR = np.stack([IMAGES] * 3, -1)
             COLOR.transpose(0, 3, 1, 2),
             "channels come last, images.transpose(0, 2, 3, 1)",
         ),
-        (COLOR[0], "of one image, images[None]"),
+        (COLOR[0], "for one image, images[None]"),
         (IMAGES.reshape(40, -1), "images are [40, 64]"),
         (COLOR[..., [0, 0, 1, 2]], "1 or 3 channels are needed: images[..., :3]"),
         (COLOR[..., :2], "1 or 3 channels are needed: images[..., :1]"),
@@ -275,7 +275,7 @@ def test_groups_stay_together_and_may_not_leak():
             [0, 1],
             "'0', '1'; its classes are 'cat', 'dog'; give names: np.array(classes)",
         ),
-        ([[0, 1]], "one a row is needed"),
+        ([[0, 1]], "one per image is needed"),
     ],
 )
 def test_labels_of_other_images_are_names_of_classes(labels, said):
@@ -290,5 +290,5 @@ def test_images_must_have_the_shape_that_is_asked_for():
     assert check_images(IMAGES, "mine", (8, 8, 1)).shape == (40, 8, 8, 1)
     with pytest.raises(UserError, match=r"are \[8, 8, 1\], and \[8, 8, 3\] is needed"):
         check_images(IMAGES, "mine", (8, 8, 3))
-    with pytest.raises(UserError, match=r"of one image, images\[None\]"):
+    with pytest.raises(UserError, match=r"for one image, images\[None\]"):
         check_images(IMAGES[0][..., None], "mine", (8, 8, 1))

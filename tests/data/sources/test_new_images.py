@@ -168,7 +168,7 @@ def test_what_cannot_be_read_has_an_error_and_zeros(tmp_path):
     assert first.paths + second.paths == paths
     errors = first.errors + second.errors
     assert [bool(error) for error in errors] == [False, True, False, True, False]
-    assert errors[3] == "it is gone"
+    assert errors[3] == "it does not exist"
     images = np.concatenate([first.images, second.images])
     assert images.shape == (5, 24, 24, 1)
     for row in range(5):
