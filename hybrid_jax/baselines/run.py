@@ -16,7 +16,7 @@ from hybrid_jax.baselines.images import feature_size, shrink_images
 from hybrid_jax.baselines.methods import BASELINES, Baseline
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Splits, load
-from hybrid_jax.data.subsets import stratified_subset
+from hybrid_jax.data.subsets import group_fold, stratified_subset
 from hybrid_jax.errors import UserError, plural
 
 FOLDS = 5
@@ -114,11 +114,13 @@ def run_baselines(
         for name, split in splits.items()
     }
     _check_classes(splits)
-    chosen_on = (
-        f"{len(splits['validation']):,} validation images"
-        if "validation" in splits
-        else f"{_count_folds(splits.train.labels)}-fold cross-validation"
-    )
+    groups = splits.train.groups
+    if "validation" in splits:
+        chosen_on = f"{len(splits['validation']):,} validation images"
+    else:
+        chosen_on = f"{_count_folds(splits.train.labels, groups)}-fold cross-validation"
+        if groups is not None:
+            chosen_on += ", with each group in one fold"
     return Report(
         splits.name,
         {name: len(split) for name, split in splits.items()},
@@ -128,7 +130,7 @@ def run_baselines(
         if "validation" in splits
         else "all training images",
         splits.notes,
-        [_run(name, parts, seed, report) for name in methods],
+        [_run(name, parts, groups, seed, report) for name in methods],
     )
 
 
@@ -145,10 +147,20 @@ def _check_classes(splits: Splits) -> None:
             f"{splits.name} has one training image a class and no validation split: "
             "there is nothing to choose parameters on"
         )
+    groups = splits.train.groups
+    if "validation" not in splits and groups is not None and len({*groups}) < 2:
+        raise UserError(
+            f"all {len(groups):,} training images of {splits.name} are of one group, "
+            "which cross-validation cannot divide: give a validation split"
+        )
 
 
 def _run(
-    name: str, parts: dict[str, Part], seed: int, report: Callable[[str], Any]
+    name: str,
+    parts: dict[str, Part],
+    groups: np.ndarray | None,
+    seed: int,
+    report: Callable[[str], Any],
 ) -> Result:
     """Choose the parameters of a method, train it again, and test it."""
     baseline, start = BASELINES[name], time.perf_counter()
@@ -156,7 +168,8 @@ def _run(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         report(f"{baseline.title}: choosing parameters")
-        parameters, validation_accuracy = _choose(baseline, parts, seed, notes)
+        folds = list(_folds(parts, groups, seed))
+        parameters, validation_accuracy = _choose(baseline, folds, seed, notes)
         report(f"{baseline.title}: training and testing")
         train = parts["train"]
         if "validation" in parts:
@@ -191,10 +204,10 @@ def _tested(right: int, count: int) -> tuple[float, tuple[float, float]]:
 
 
 def _choose(
-    baseline: Baseline, parts: dict[str, Part], seed: int, notes: list[str]
+    baseline: Baseline, folds: list[tuple[Part, Part]], seed: int, notes: list[str]
 ) -> tuple[dict[str, Any], float]:
     """Return the best parameters, of equal ones the first, and their accuracy."""
-    folds, scores = list(_folds(parts, seed)), []
+    scores = []
     fewest = min(len(train.labels) for train, _ in folds)
     candidates = [
         parameters
@@ -218,13 +231,27 @@ def _choose(
     return candidates[best], float(means[best])
 
 
-def _folds(parts: dict[str, Part], seed: int) -> Iterator[tuple[Part, Part]]:
-    """Yield images to train on and images to validate on."""
+def _folds(
+    parts: dict[str, Part], groups: np.ndarray | None, seed: int
+) -> Iterator[tuple[Part, Part]]:
+    """Yield images to train on and images to validate on.
+
+    Args:
+      parts: images of each split.
+      groups: group of each training image, `[N]`; each group is in one fold.
+      seed: seed of the folds.
+    """
     train = parts["train"]
     if "validation" in parts:
         yield train, parts["validation"]
         return
-    folds = StratifiedKFold(_count_folds(train.labels), shuffle=True, random_state=seed)
+    count = _count_folds(train.labels, groups)
+    if groups is not None:
+        for number in range(1, count + 1):
+            held = group_fold(train.labels, groups, number, count, seed)
+            yield train.take(~held), train.take(held)
+        return
+    folds = StratifiedKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # A class with fewer images than folds is missing in some of them.
         warnings.simplefilter("ignore", UserWarning)
@@ -233,9 +260,10 @@ def _folds(parts: dict[str, Part], seed: int) -> Iterator[tuple[Part, Part]]:
         yield train.take(fitted), train.take(held)
 
 
-def _count_folds(labels: np.ndarray) -> int:
-    """Return `FOLDS`, or fewer if no class has that many images, but at least 2."""
-    return max(2, min(FOLDS, int(np.bincount(labels).max())))
+def _count_folds(labels: np.ndarray, groups: np.ndarray | None) -> int:
+    """Return `FOLDS`, or fewer for few images or groups, but at least 2."""
+    most = np.bincount(labels).max() if groups is None else len({*groups})
+    return max(2, min(FOLDS, int(most)))
 
 
 def _limit(part: Part, baseline: Baseline, seed: int, notes: list[str]) -> Part:

@@ -1,6 +1,7 @@
 """The ordinary classifiers, against scikit-learn's own search, and the command."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -16,6 +17,7 @@ from hybrid_jax.baselines.methods import BASELINES, RbfSvm
 from hybrid_jax.baselines.run import run_baselines
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import load
+from hybrid_jax.errors import UserError
 from tests.commands import hybrid_jax
 
 FEW = DataConfig("digits", per_class=20, validation=0.3)
@@ -104,6 +106,34 @@ def test_folds_choose_without_validation_images_and_nothing_is_tested_without_ot
     assert result.test_accuracy is result.test_interval is None
     assert result.validation_accuracy > 0.7
     assert result.train_images == 100
+
+
+@pytest.fixture
+def copies(tmp_path):
+    """Write noise of two classes, four copies of each image; return their folder."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        folder = tmp_path / "images" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(256, size=(16, 16, 3), dtype=np.uint8)
+        for copy in range(4):
+            Image.fromarray(pixels).save(folder / f"{number}-{copy}.png")
+    return tmp_path / "images"
+
+
+def test_folds_keep_images_of_a_group_together(copies, tmp_path):
+    """Otherwise the nearest neighbor of each image would be its own copy."""
+    config = DataConfig(
+        "folder", path=str(copies), dir=str(tmp_path / "kept"), validation=0, test=False
+    )
+    assert run_baselines(config, 0, ["knn"]).results[0].validation_accuracy == 1
+    grouped = dataclasses.replace(config, group=r"(\d+)-")
+    found = run_baselines(grouped, 0, ["knn"])
+    assert found.chosen_on == "5-fold cross-validation, with each group in one fold"
+    assert 0.2 < found.results[0].validation_accuracy < 0.8
+    alone = dataclasses.replace(config, group="(-)", test_fraction=0.0)
+    with pytest.raises(UserError, match="of one group"):
+        run_baselines(alone, 0, ["knn"])
 
 
 def test_what_would_take_long_is_left_out_and_counted(monkeypatch):
