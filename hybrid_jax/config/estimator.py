@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax.config.files import find, load_config
-from hybrid_jax.config.resolve import resolve
+from hybrid_jax.config.resolve import plain, resolve
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.errors import UserError
 from hybrid_jax.models.registry import MODELS, HybridRow
@@ -56,7 +56,7 @@ def choose_config(
     Raises:
       UserError: names the field, its value and what is allowed.
     """
-    given = {name: _plain(value) for name, value in parameters.items()}
+    given = {name: plain(value) for name, value in parameters.items()}
     if given["steps"] is not None and given["epochs"] is not None:
         raise UserError(
             f"steps={given['steps']} and epochs={given['epochs']} are two lengths of "
@@ -103,17 +103,12 @@ def _load(config: Any, model: Any) -> ConfigDict | Config:
     return copy.deepcopy(config)
 
 
-def _plain(value: Any) -> Any:
-    """Turn a NumPy number, as in scikit-learn's grids, into a Python number."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def _field_value(name: str, value: Any) -> Any:
     """Convert a value to the type of its field, if that does not change its meaning."""
     if name == "data.image_size" and not isinstance(value, str):
         sides = [value, value] if np.ndim(value) == 0 else value
         try:
-            return tuple(operator.index(_plain(side)) for side in sides)
+            return tuple(operator.index(plain(side)) for side in sides)
         except TypeError:
             return value
     if float in FIELDS[name].types and type(value) is int:

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, FieldReference
 
@@ -74,10 +75,16 @@ def resolve(config: ConfigDict | Config) -> Config:
             raise UserError(unknown_field(name))
         if name not in values:
             raise UserError(f"config.{name} is missing: start from config.default()")
+        values[name] = plain(values[name])
         _check_field(name, values[name], FIELDS[name])
     resolved = Config.from_flat(values)
     _check_together(resolved)
     return resolved
+
+
+def plain(value: Any) -> Any:
+    """Turn a NumPy number, as in scikit-learn's grids, into a Python number."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def parse_value(name: str, text: str) -> Any:

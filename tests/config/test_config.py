@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hybrid_jax.augment.affine import SYMMETRIES
@@ -288,6 +289,10 @@ def test_surplus_and_missing_fields_are_named():
 def test_a_whole_number_serves_where_a_float_is_meant_but_not_the_reverse():
     flat = configs.flatten(configs.default())
     configs.resolve(configs.to_config_dict(flat | {"optim.learning_rate": 1}))
+    grid = flat | {"optim.learning_rate": np.logspace(-3, -1, 3)[0]}
+    assert (
+        type(configs.resolve(configs.to_config_dict(grid)).optim.learning_rate) is float
+    )
     with pytest.raises(UserError, match=r"train\.epochs=2\.5"):
         configs.resolve(configs.to_config_dict(flat | {"train.epochs": 2.5}))
     with pytest.raises(UserError, match=r"train\.epochs=True"):
