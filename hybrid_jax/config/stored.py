@@ -11,6 +11,7 @@ from hybrid_jax.paths import expand_user
 
 SCHEMA = 3  # version of the configs that are written today
 WITH_VALIDATION = 2  # the first schema whose runs have a validation split
+OF_OPEN_TABLES = ("model.name", "loss.name", "optim.name", "optim.schedule")
 MOVED = {  # since schema 3
     "optim.label_smoothing": "loss.label_smoothing",
     "optim.class_weights": "loss.class_weights",
@@ -43,6 +44,19 @@ def read(stored: dict[str, Any], schema: int) -> Config:
         if name not in FIELDS:
             raise UserError(unknown_field(name))
     return Config.from_flat(values)
+
+
+def missing_rows(config: Config) -> list[str]:
+    """Return the fields that name a row which is not in its table, with their values.
+
+    A config file or a program may add rows, such as a model, before it trains.
+    """
+    values = config.flat()
+    return [
+        f"config.{name}={values[name]}"
+        for name in OF_OPEN_TABLES
+        if not FIELDS[name].rule.holds(values[name])
+    ]
 
 
 def nested(config: Config) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import hybrid_jax
 from hybrid_jax.config.stored import SCHEMA
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
+from hybrid_jax.models.registry import MODELS
 from tests.engine.experiments import STEPS, flags
 
 CLASSES = ("no", "yes")
@@ -57,6 +58,12 @@ def test_all_that_a_prediction_needs_lies_in_the_folder(finished):
     assert [row["step"] for row in run.history if row["split"] == "validation"]
     with pytest.raises(UserError, match="cells' does not exist"):
         run.evaluate("test")
+
+
+def test_a_row_that_the_run_was_trained_with_is_missed_by_name(finished, monkeypatch):
+    monkeypatch.delitem(MODELS, "small_hybrid")
+    with pytest.raises(UserError, match=r"uses config.model.name=small_hybrid, which"):
+        hybrid_jax.load_run(finished / "run")
 
 
 def test_files_and_arrays_are_predicted_alike(finished):
