@@ -232,9 +232,14 @@ def _class_table(found: "Evaluation") -> "Table":
             f"{row.support:,}",
             *(share(e.value) for e in (row.recall, row.precision, row.specificity)),
             share(row.f1),
-            "-" if math.isnan(row.auc) else f"{row.auc:.4f}",
+            area(row.auc),
         )
     return table
+
+
+def area(value: float) -> str:
+    """Format an area under a curve, from 0 to 1; `-` for NaN."""
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def share(value: float) -> str:

@@ -14,7 +14,13 @@ from hybrid_jax.evaluation.bootstrap import Estimate, proportion
 from hybrid_jax.evaluation.evaluate import Evaluation, Images, evaluate_run
 from hybrid_jax.evaluation.measures import MEASURES, measure
 from hybrid_jax.evaluation.per_class import ClassResult
-from hybrid_jax.evaluation.report import CALIBRATED, count_groups, interval, number
+from hybrid_jax.evaluation.report import (
+    CALIBRATED,
+    area,
+    count_groups,
+    interval,
+    number,
+)
 from hybrid_jax.evaluation.report import share as share_in_words
 from hybrid_jax.models.cost import cost
 from hybrid_jax.reports import facts, pictures
@@ -243,5 +249,5 @@ def _class_row(row: ClassResult) -> list[str]:
         for share in shares
         for text in (share_in_words(share.value), interval("accuracy", share))
     ]
-    ends = [share_in_words(row.f1), share_in_words(row.auc)]
+    ends = [share_in_words(row.f1), area(row.auc)]
     return [row.name, f"{row.support:,}", *with_intervals, *ends]

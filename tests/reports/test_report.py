@@ -133,6 +133,7 @@ def test_a_page_has_the_numbers_of_evaluate(runs, page):
         assert f"{about['at temperature'][name]:.4f}" in words
     for row in about["classes"]:
         assert f"{row['support']} {100 * row['recall']['value']:.2f} %" in words
+        assert f"{100 * row['f1']:.2f} % {row['auc']:.4f}" in words
     leaves = jax.tree.leaves(hybrid_jax.load_run(runs / "0").variables["params"])
     assert f"parameters {sum(map(np.size, leaves)):,} " in words
     assert "80 train, 30 validation, 50 test" in words
