@@ -38,7 +38,7 @@ def learning_curves(history: Sequence[dict], checkpoint: Steps, prefix: str) -> 
                 x, y = lines[metric, split]
                 marker = "o" if len(x) < 30 else ""
                 shown = [scale * value for value in y]
-                axes.plot(x, shown, marker, ls="-", ms=3, color=color, label=split)
+                axes.plot(x, shown, marker=marker, ms=3, color=color, label=split)
             for epoch in chosen[-1:]:
                 axes.axvline(epoch, color="gray", lw=0.8, ls=":")
         rows[0].set_ylabel("loss (nats)")

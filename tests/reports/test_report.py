@@ -20,7 +20,7 @@ from hybrid_jax.evaluation import mislabeled
 from hybrid_jax.evaluation.evaluate import evaluate_run
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.reports import overlays, pictures, write
-from hybrid_jax.reports.curves import points
+from hybrid_jax.reports.curves import learning_curves, points
 from tests.commands import hybrid_jax as command
 from tests.engine.experiments import flags
 
@@ -338,3 +338,14 @@ def test_hosts_that_share_a_run_write_no_page(tmp_path, capsys):
     said = "No report: hosts share the run. To write one later: hybrid-jax report w\n"
     assert capsys.readouterr().out == said
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("rows", [3, 40])
+def test_curves_of_short_and_long_runs_are_drawn(rows):
+    """Points of long runs have no markers."""
+    history = [
+        {"split": "train", "step": n, "epoch": n, "loss": 2 / n, "accuracy": n / 50}
+        for n in range(1, rows + 1)
+    ]
+    drawn = learning_curves(history, rows, "run")
+    assert (drawn.count("<use") > 2 * rows) == (rows == 3)
