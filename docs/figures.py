@@ -276,34 +276,35 @@ def diagram(title: str, boxes: list[Box], arrows: Iterable[tuple[int, int]]) -> 
 
 
 def stages(name: str = "astroformer_0", image_size: int = 224) -> str:
-    """Return the figure of a model's stages; boxes are as high as their maps are."""
+    """Return the figure of a model's stages; boxes are as wide as maps are large."""
     model = create_model(name, 1000, image_size)
     sides = format_size((image_size, image_size))
-    columns = [(("image",), sides, 3, "data")]
     names = ["stem", *(f"stage {number}" for number in range(1, 5))]
-    letters = ["two 3x3 convolutions", *_stacks(model)]
+    repeated = ["two 3x3 convolutions", *_stacks(model)]
     widths = [model.stem_widths[-1], *model.widths]
-    for title, letter, width, size in zip(
-        names, letters, widths, model.map_sizes, strict=True
+    rows = [(("image",), "data", image_size, f"{sides} x 3")]
+    for title, blocks, width, size in zip(
+        names, repeated, widths, model.map_sizes, strict=True
     ):
-        kind = "attention" if letter.startswith("T") else "convolution"
-        columns.append(((title, letter), format_size(size), width, kind))
-    columns.append((("head", "mean, norm,", "dense, tanh, dense"), "", 1000, "norm"))
-    drawn, width, space, middle = [], 150, 26, 130
-    for place, (text, size, channels, kind) in enumerate(columns):
-        x = MARGIN + place * (width + space)
-        height = 56 + 24 * math.log2(int(size.partition("x")[0]) / 7 if size else 1)
-        drawn.append(_box(x, middle - height / 2, width, height, text, kind))
-        under = f"{size} x {channels}" if size else f"{channels} logits"
-        y = middle + height / 2 + 16
+        kind = "attention" if blocks.startswith("T") else "convolution"
+        rows.append(((title, blocks), kind, size[0], f"{format_size(size)} x {width}"))
+    head = ("head", "mean, norm, dense, tanh, dense")
+    rows.append((head, "norm", rows[-1][2], "1,000 logits"))
+
+    drawn, height, middle = [], 2 * LINE + 10, MARGIN + 150
+    for place, (text, kind, side, result) in enumerate(rows):
+        y = MARGIN + place * (height + GAP)
+        width = 200 + 20 * math.log2(side / rows[-1][2])
+        drawn.append(_box(middle - width / 2, y, width, height, text, kind))
         drawn.append(
-            f'<text class="dim" x="{x + width / 2:g}" y="{y:g}">{under}</text>'
+            f'<text class="dim" x="{middle + 210:g}" y="{y + height / 2 + 4:g}">'
+            f"{result}</text>"
         )
         if place:
-            path = f"M{x - space} {middle}H{x - 2}"
+            path = f"M{middle} {y - GAP}V{y - 2}"
             drawn.append(f'<path class="arrow" d="{path}"/>')
-    total = 2 * MARGIN + len(columns) * width + (len(columns) - 1) * space
-    return _page(f"The stages of {name} at {sides} pixels", total, 2 * middle, drawn)
+    total = len(rows) * (height + GAP) - GAP + 2 * MARGIN
+    return _page(f"The stages of {name} at {sides} pixels", middle + 270, total, drawn)
 
 
 def _stacks(model: HybridNet) -> list[str]:
