@@ -69,7 +69,7 @@ def predict(
     rows = FORMATS[target.suffix if target else ".csv"](run.classes, top, asked)
     paths = new_images.find_files(images)
     judge = Judge(run, asked, temperature)
-    for note in run.notes:
+    for note in [*run.notes, *(run.temperature_notes() if calibrated else ())]:
         print(escape(note), file=sys.stderr)
     done = _read_done(rows, target)
     again = [path for path in paths if escape(path) == done.path][:1]
@@ -86,6 +86,8 @@ def predict(
         written = _write(rows, shown, file)
     unreadable += written.unreadable
     _report(written.differences, unreadable, len(paths))
+    if target:
+        print(f"Written: {escape(target)}, {plural(len(paths), 'row')}")
     return unreadable
 
 

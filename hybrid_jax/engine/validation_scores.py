@@ -136,7 +136,7 @@ def _read(run: "Run") -> Conformal | None:
     if path is None or not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             step = int(file["step"])
             scores = file["scores"].astype(np.float32, casting="same_kind")
             labels = file["labels"].astype(np.int32, casting="same_kind")

@@ -45,12 +45,16 @@ def reliability(predictions: Predictions) -> list[Bin]:
     return rows
 
 
-def fit_temperature(predictions: Predictions) -> float:
+def fit_temperature(predictions: Predictions) -> float | None:
     """Return the temperature, from 0.05 to 20, with the least negative log-likelihood.
+
+    It is None if no image is misclassified: the smaller it is, the smaller the loss.
 
     Args:
       predictions: of validation images, never of the images that are judged.
     """
+    if predictions.correct.all():
+        return None
 
     def loss(log_temperature: float) -> float:
         return measure(predictions.scaled(float(np.exp(log_temperature))), "nll")

@@ -58,6 +58,7 @@ def export_run(
         written.rename(target)
     return [
         *run.notes,
+        *(run.temperature_notes() if calibrated else ()),
         *_dtype_note(run),
         f"{escape(target)}: {format}, {len(run.classes)} classes, "
         f"{run.weights_in_words}, {megabytes(size)}",

@@ -202,6 +202,7 @@ def test_predictions_are_calibrated_ranked_and_lines_of_json(
     np.testing.assert_allclose(
         run.predict(images, temperature=run.temperature), expected, atol=1e-6
     )
+    assert capsys.readouterr().out == f"Written: {table}, 3 rows\n"
     assert main([*command, *paths, "--top=5"]) == 0
     header = capsys.readouterr().out.splitlines()[0]
     assert header == "path,class,probability,error,class 2,probability 2"
@@ -210,6 +211,31 @@ def test_predictions_are_calibrated_ranked_and_lines_of_json(
     assert "names no image" in capsys.readouterr().err
     assert main([*command, *paths, f"--output={tmp_path / 'rows.txt'}"]) == 2
     assert "must end with .csv or .jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "code", "said"),
+    [
+        (1.0, 2, "no validation image is misclassified"),
+        (0.9, 0, "rests on 40 validation images with 4 mistakes"),
+        (0.5, 0, ""),
+    ],
+)
+def test_a_temperature_needs_mistakes_to_rest_on(
+    finished, tmp_path, capsys, accuracy, code, said
+):
+    workdir = shutil.copytree(finished / "run", tmp_path / "run")
+    log = workdir / "metrics.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    changed = [row | {"accuracy": accuracy} for row in rows]
+    log.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    image = str(next((finished / "others").rglob("*.png")))
+    command = ["hybrid-jax", "predict", f"--workdir={workdir}", "--calibrated", image]
+    assert main([*command, f"--output={tmp_path / 'rows.csv'}"]) == code
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert bool(said) == bool(printed.err)
+    assert ("Written: " in printed.out) == (code == 0)
 
 
 def test_checkpoints_are_chosen_by_name(finished):

@@ -123,6 +123,8 @@ def test_temperature_is_that_of_scikit_learn(predictions):
     np.testing.assert_allclose(found, expected, atol=2e-3)
     assert fit_temperature(fitted) > 1  # they were too sure
     assert measure(other.scaled(fit_temperature(fitted)), "nll") < measure(other, "nll")
+    perfect = Predictions(held, held.argmax(1))
+    assert fit_temperature(perfect) is None  # the loss falls with it, without end
 
 
 @pytest.mark.parametrize("name", ["accuracy", "nll", "balanced_accuracy", "brier"])
