@@ -95,9 +95,9 @@ def check_command(place, command, shown, folder):
 
 
 def shortened(flag):
-    """A flag without the length that it asks for."""
+    """A flag without the length or the strides that it asks for."""
     name, _, _ = flag.removeprefix("--config.").partition("=")
-    return f"--config.{name}={desk.LENGTH[name]}" if name in desk.LENGTH else flag
+    return f"--config.{name}={desk.TRAINED[name]}" if name in desk.TRAINED else flag
 
 
 def masked(line):
