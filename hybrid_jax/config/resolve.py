@@ -194,12 +194,14 @@ def _check_together(config: Config) -> None:
     if warmup >= epochs and _counts_epochs(config):
         raise UserError(
             f"config.optim.warmup_epochs={warmup} is not below "
-            f"config.train.epochs={epochs}: lower it"
+            f"config.train.epochs={epochs}: give a shorter warm-up, such as "
+            f"--config.optim.warmup_epochs={epochs / 10:g}"
         )
     if config.optim.warmup_steps >= config.train.steps > 0:
         raise UserError(
             f"config.optim.warmup_steps={config.optim.warmup_steps} is not below "
-            f"config.train.steps={config.train.steps}: lower it"
+            f"config.train.steps={config.train.steps}: give a shorter warm-up, such as "
+            f"--config.optim.warmup_steps={config.train.steps // 10}"
         )
     if config.augment.crop_padding and config.augment.crop_scale:
         raise UserError(

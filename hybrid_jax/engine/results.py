@@ -5,7 +5,7 @@ from typing import Any
 
 from hybrid_jax.engine.console import Reporter, duration, percent
 from hybrid_jax.engine.experiment import Experiment
-from hybrid_jax.training.metrics import METRICS
+from hybrid_jax.training.metrics import with_titles
 
 
 def report(
@@ -54,6 +54,5 @@ def metric_rows(split: str, values: dict[str, Any]) -> dict[str, str]:
         f"{split} {row.title}".strip(): (
             percent(values[name]) if row.is_share else f"{values[name]:.4f}"
         )
-        for name, row in METRICS.items()
-        if row.title and name in values  # earlier versions had fewer
+        for name, row in with_titles(values).items()
     }

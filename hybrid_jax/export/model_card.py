@@ -6,7 +6,7 @@ from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import escape
 from hybrid_jax.export.about import FITS, tested
-from hybrid_jax.training.metrics import METRICS
+from hybrid_jax.training.metrics import with_titles
 
 FRONT = """---
 library_name: timm
@@ -81,10 +81,10 @@ def _metrics_table(run: Run) -> str:
     if results is None:
         return "This checkpoint was not tested.\n"
     splits = [split for split in ("validation", "test") if split in results]
+    found = {name: x for split in splits for name, x in results[split].items()}
     rows = [
         [row.title, *(_number(results[split].get(name), row) for split in splits)]
-        for name, row in METRICS.items()
-        if row.title and any(name in results[split] for split in splits)
+        for name, row in with_titles(found).items()
     ]
     lines = [["metric", *splits], ["---"] * (1 + len(splits)), *rows]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

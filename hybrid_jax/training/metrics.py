@@ -150,6 +150,21 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def with_titles(values: Mapping[str, Any]) -> dict[str, Metric]:
+    """Return the rows of metrics that tables show.
+
+    Args:
+      values: metrics of a split. Top-5 accuracy says nothing of five classes or fewer;
+        earlier versions had fewer metrics.
+    """
+    few = len(values.get("class_accuracy", range(TOP + 1))) <= TOP
+    return {
+        name: row
+        for name, row in METRICS.items()
+        if row.title and name in values and not (few and name == "top5")
+    }
+
+
 def names(*, training: bool) -> tuple[str, ...]:
     """Return the metrics of training, or those of an evaluation."""
     return tuple(

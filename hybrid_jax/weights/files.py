@@ -93,7 +93,11 @@ def fit_weights(
             source = source._replace(leaves=leaves)
         adapted = adapt_arrays(model, arrays, shapes, source, classes)
     except ValueError as error:
-        raise UserError(f"{weights.path} does not fit the network: {error}") from None
+        name = (weights.spec or {}).get("name")
+        whose = f"holds weights of {name}, which do" if name else "does"
+        raise UserError(
+            f"{weights.path} {whose} not fit the network: {error}"
+        ) from None
     notes = [*weights.notes, *adapted.notes, *_strides_note(model, weights)]
     notes += [
         f"{name} is {value} there and {getattr(model.block_config, name)} here"

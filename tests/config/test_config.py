@@ -238,7 +238,8 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
         ({"data.path": "cells"}, "means nothing to config.data.name='digits'"),
         ({"data.name": "folder", "data.label": "coarse_label"}, "means nothing to"),
         ({"data.name": "digits", "data.group": r"p\d"}, "means nothing to"),
-        ({"train.epochs": 5, "optim.warmup_epochs": 5.0}, "is not below"),
+        ({"train.epochs": 5, "optim.warmup_epochs": 5.0}, "=0.5"),
+        ({"train.steps": 50, "optim.warmup_steps": 50}, "such as --config.optim"),
         ({"augment.crop_padding": 2, "augment.crop_scale": 0.5}, "two ways to crop"),
         (
             {"data.image_size": (16, 16), "model.strides": (2, 2, 2, 2, 2)},

@@ -53,6 +53,7 @@ def test_links_lead_into_the_images_too_and_a_table_s_folder_holds_anything(tmp_
     (place / "table.csv").write_text("path,label\n")
     check_outside("--output", place / "runs", str(place / "table.csv"))
     check_outside("--output", place / "runs", str(tmp_path / "nowhere"))
+    check_outside("--workdir", Path("runs"), "")  # loading says that it is missing
 
 
 def test_a_run_among_its_images_is_refused_before_anything_is_made(tmp_path):

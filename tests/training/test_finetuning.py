@@ -265,7 +265,10 @@ def test_another_resolution_and_other_classes_start_from_a_run_too(pretrained):
 def test_weights_that_do_not_fit_stop_a_run_before_it_begins(pretrained, tmp_path):
     other = {"model.name": "cbam_pico", "model.strides": (2, 2, 1, 2, 1)}
     config = digits_config(init_from=str(pretrained), **other)
-    with pytest.raises(UserError, match=r"does not fit the network: .*missing"):
+    with pytest.raises(
+        UserError,
+        match=r"holds weights of \w+, which do not fit the network: .*missing",
+    ):
         fit(config, workdir=tmp_path / "run")
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
     # So that the corrected command may use the same folder.

@@ -121,3 +121,10 @@ def test_evaluation_reports_the_loss_that_training_minimizes(split):
     p = jax.nn.sigmoid(logits).at[jnp.arange(50), labels].multiply(-1)
     expected = -jnp.log(jnp.where(p < 0, -p, 1 - p)).sum(-1).mean()
     assert metrics.means(found)["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(5, False), (6, True)])
+def test_tables_leave_out_the_top_5_of_five_classes(classes, shown):
+    values = {"accuracy": 0.5, "top5": 1.0, "class_accuracy": [0.5] * classes}
+    assert ("top5" in metrics.with_titles(values)) == shown
+    assert "accuracy" in metrics.with_titles(values)

@@ -148,14 +148,15 @@ def check_outside(flag: str, folder: Path, path: str) -> None:
     Args:
       flag: flag that sets the folder, such as `--workdir`.
       folder: output folder; it need not exist.
-      path: `config.data.path`. A table lists its images, so any folder suits it.
+      path: `config.data.path`. A table lists its images, so any folder suits it. If it
+        is empty, loading the data says so.
 
     Raises:
       UserError: the output folder lies among the images.
     """
     root = expand_user(path).resolve()
     inside = folder.resolve()
-    if not root.is_dir() or not inside.is_relative_to(root):
+    if not path or not root.is_dir() or not inside.is_relative_to(root):
         return
     parts = inside.relative_to(root).parts
     if any(part.startswith(".") for part in parts):
