@@ -12,6 +12,7 @@ import numpy as np
 from rich.progress import track
 
 from hybrid_jax.data.sources import new_images
+from hybrid_jax.engine import temperature
 from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.engine.prediction_rows import (
     FORMATS,
@@ -64,12 +65,12 @@ def predict(
     """
     target = _check_output(output, resume)
     run = load_run(workdir, checkpoint)
-    temperature = run.require_temperature() if calibrated else 1.0
+    divisor = temperature.require(run) if calibrated else 1.0
     asked = Asked(coverage, typicality)
     rows = FORMATS[target.suffix if target else ".csv"](run.classes, top, asked)
     paths = new_images.find_files(images)
-    judge = Judge(run, asked, temperature)
-    for note in [*run.notes, *(run.temperature_notes() if calibrated else ())]:
+    judge = Judge(run, asked, divisor)
+    for note in [*run.notes, *(temperature.notes(run) if calibrated else ())]:
         print(escape(note), file=sys.stderr)
     done = _read_done(rows, target)
     again = [path for path in paths if escape(path) == done.path][:1]
@@ -85,9 +86,7 @@ def predict(
                 _check_same(target, done.numbers, found)
         written = _write(rows, shown, file)
     unreadable += written.unreadable
-    _report(written.differences, unreadable, len(paths))
-    if target:
-        print(f"Written: {escape(target)}, {plural(len(paths), 'row')}")
+    _report(written.differences, unreadable, len(paths), target)
     return unreadable
 
 
@@ -110,8 +109,13 @@ def _write(
     return _Counts(unreadable, differences)
 
 
-def _report(differences: Mapping[str, int], unreadable: int, count: int) -> None:
-    """Print how images differ from the run's, and how many cannot be read."""
+def _report(
+    differences: Mapping[str, int], unreadable: int, count: int, target: Path | None
+) -> None:
+    """Print how images differ from the run's, what cannot be read, and what is written.
+
+    Standard output has the rows themselves if there is no file.
+    """
     for note in new_images.in_words(differences):
         print(note, file=sys.stderr)
     if unreadable:
@@ -120,6 +124,8 @@ def _report(differences: Mapping[str, int], unreadable: int, count: int) -> None
             "column error",
             file=sys.stderr,
         )
+    if target:
+        print(f"Written: {escape(target)}, {plural(count, 'row')}")
 
 
 class Judge:

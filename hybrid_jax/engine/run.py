@@ -21,22 +21,19 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.array_checks import check_images, encode_labels
 from hybrid_jax.data.sources.arrays import to_pixel_format
-from hybrid_jax.engine import validation_scores
+from hybrid_jax.engine import temperature, validation_scores
 from hybrid_jax.engine.checkpoint import Steps, steps_in_words
 from hybrid_jax.engine.conformal import Conformal
 from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.experiment import Experiment, with_statistics
 from hybrid_jax.engine.inference import Inference, batch_size_for
-from hybrid_jax.engine.json_files import read_json
 from hybrid_jax.engine.lost_images import no_splits
 from hybrid_jax.engine.prediction_rows import Prediction
 from hybrid_jax.engine.storage import RunStorage
-from hybrid_jax.errors import UserError, closest, escape, plural
+from hybrid_jax.errors import UserError, closest, escape
 from hybrid_jax.training import metrics
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.step import Network
-
-ENOUGH_MISTAKES = 10  # of validation images, for a temperature to rest on
 
 
 class Run:
@@ -145,57 +142,9 @@ class Run:
     def temperature(self) -> float | None:
         """Return the temperature that validation chose for these weights, or None.
 
-        Dividing log probabilities by it calibrates the probabilities. It is None if no
-        validation image is misclassified: the smaller it is, the smaller the loss.
+        Dividing log probabilities by it calibrates the probabilities.
         """
-        row = self._validated
-        return row["temperature"] if row and row["accuracy"] < 1 else None
-
-    @functools.cached_property
-    def _validated(self) -> dict | None:
-        """Return the metrics of these weights on the validation images, or None."""
-        found = [
-            row
-            for row in self.history
-            if (row["split"], row["step"]) == ("validation", self.checkpoint)
-            and "temperature" in row
-        ]
-        return found[-1] if found else None
-
-    def temperature_notes(self) -> list[str]:
-        """Return a warning if the temperature rests on few mistakes; else nothing."""
-        if self._validated is None or self.workdir is None:
-            return []
-        images = read_json(self.workdir / "data.json").get("validation images", 0)
-        mistakes = round(images * (1 - self._validated["accuracy"]))
-        if not images or mistakes >= ENOUGH_MISTAKES:
-            return []
-        return [
-            f"the temperature {self.temperature:.2f} rests on "
-            f"{plural(images, 'validation image')} with {plural(mistakes, 'mistake')}: "
-            "it may make probabilities worse; validate on more images "
-            "(config.data.validation)"
-        ]
-
-    def require_temperature(self) -> float:
-        """Return the temperature that validation chose for these weights.
-
-        Raises:
-          UserError: validation chose none.
-        """
-        if self._validated and self.temperature is None:
-            raise UserError(
-                f"{self.workdir}: no validation image is misclassified, so they "
-                "determine no temperature: leave --calibrated out, or train with more "
-                "of them (config.data.validation)"
-            )
-        if self.temperature is None:
-            raise UserError(
-                f"{self.workdir} has no temperature for {self.weights_in_words}: these "
-                "weights were not validated, or an older version trained them; leave "
-                "--calibrated out"
-            )
-        return self.temperature
+        return temperature.find(self)
 
     @functools.cached_property
     def conformal(self) -> Conformal:

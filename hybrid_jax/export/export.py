@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from hybrid_jax.engine import temperature
 from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.signals import Interruption
@@ -47,10 +48,10 @@ def export_run(
     row.require()
     with Interruption(), _scratch_folder(target) as scratch:
         run = load_run(workdir, checkpoint)
-        temperature = run.require_temperature() if calibrated else 1.0
-        expected = expect(run, temperature)
+        divisor = temperature.require(run) if calibrated else 1.0
+        expected = expect(run, divisor)
         written = scratch / target.name
-        row.write(run, written, temperature)
+        row.write(run, written, divisor)
         reader = row.load(written, run)
         difference = largest_difference(expected, reader)
         size = sum(f.stat().st_size for f in [written, *written.rglob("*")])
@@ -58,7 +59,7 @@ def export_run(
         written.rename(target)
     return [
         *run.notes,
-        *(run.temperature_notes() if calibrated else ()),
+        *(temperature.notes(run) if calibrated else ()),
         *_dtype_note(run),
         f"{escape(target)}: {format}, {len(run.classes)} classes, "
         f"{run.weights_in_words}, {megabytes(size)}",

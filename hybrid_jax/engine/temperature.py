@@ -1,0 +1,68 @@
+"""The temperature that validation chose for weights, and how far to trust it."""
+
+import typing
+
+from hybrid_jax.engine.json_files import read_json
+from hybrid_jax.errors import UserError, plural
+
+if typing.TYPE_CHECKING:
+    from hybrid_jax.engine.run import Run
+
+ENOUGH_MISTAKES = 10  # of validation images, for a temperature to rest on
+
+
+def find(run: "Run") -> float | None:
+    """Return the temperature of a run's weights, or None.
+
+    It is None if the weights were not validated, and if no validation image is
+    misclassified: the smaller the temperature then is, the smaller is the loss.
+    """
+    row = _validated(run)
+    return row["temperature"] if row and row["accuracy"] < 1 else None
+
+
+def require(run: "Run") -> float:
+    """Return the temperature of a run's weights.
+
+    Raises:
+      UserError: validation chose none.
+    """
+    if run.temperature is not None:
+        return run.temperature
+    if _validated(run):
+        raise UserError(
+            f"{run.workdir}: no validation image is misclassified, so they determine "
+            "no temperature: leave --calibrated out, or train with more of them "
+            "(config.data.validation)"
+        )
+    raise UserError(
+        f"{run.workdir} has no temperature for {run.weights_in_words}: these weights "
+        "were not validated, or an older version trained them; leave --calibrated out"
+    )
+
+
+def notes(run: "Run") -> list[str]:
+    """Return a warning if the temperature rests on few mistakes; else nothing."""
+    row = _validated(run)
+    if row is None or run.workdir is None:
+        return []
+    images = read_json(run.workdir / "data.json").get("validation images", 0)
+    mistakes = round(images * (1 - row["accuracy"]))
+    if not images or mistakes >= ENOUGH_MISTAKES:
+        return []
+    return [
+        f"the temperature {row['temperature']:.2f} rests on "
+        f"{plural(images, 'validation image')} with {plural(mistakes, 'mistake')}: it "
+        "may make probabilities worse; validate on more images (config.data.validation)"
+    ]
+
+
+def _validated(run: "Run") -> dict | None:
+    """Return the metrics of a run's weights on the validation images, or None."""
+    found = [
+        row
+        for row in run.history
+        if (row["split"], row["step"]) == ("validation", run.checkpoint)
+        and "temperature" in row
+    ]
+    return found[-1] if found else None
