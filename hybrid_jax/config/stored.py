@@ -6,7 +6,7 @@ from hybrid_jax.config import rules
 from hybrid_jax.config.resolve import flatten
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.config.suggestions import unknown_field
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, listed
 from hybrid_jax.paths import expand_user
 
 SCHEMA = 3  # version of the configs that are written today
@@ -46,17 +46,30 @@ def read(stored: dict[str, Any], schema: int) -> Config:
     return Config.from_flat(values)
 
 
-def missing_rows(config: Config) -> list[str]:
-    """Return the fields that name a row which is not in its table, with their values.
+def check_rows(config: Config, where: str) -> None:
+    """Refuse a config that names a row which is not in its table.
 
     A config file or a program may add rows, such as a model, before it trains.
+
+    Args:
+      config: a stored config.
+      where: folder of its run, as users read it.
+
+    Raises:
+      UserError: names the fields, and the way out.
     """
     values = config.flat()
-    return [
+    missing = [
         f"config.{name}={values[name]}"
         for name in OF_OPEN_TABLES
         if not FIELDS[name].rule.holds(values[name])
     ]
+    if missing:
+        raise UserError(
+            f"the run of {where} uses {listed(missing)}, which is not in the tables of "
+            "this program: if a file of yours adds it, run a program that imports this "
+            "file first"
+        )
 
 
 def nested(config: Config) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.engine import stored_data
 from hybrid_jax.engine.json_files import read_json, read_lines, write_json
 from hybrid_jax.engine.stored_data import STATISTICS
-from hybrid_jax.errors import ConfigMismatch, UserError, elide, listed
+from hybrid_jax.errors import ConfigMismatch, UserError, elide
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.paths import check_local, expand_user
 
@@ -252,8 +252,7 @@ class RunFolder:
         """Return the stored config with some free fields changed.
 
         Raises:
-          UserError: the config cannot be read, a field is not free, or the config
-            names a row that is not in its table.
+          UserError: it cannot be read, a field is not free, or a row is missing.
         """
         for name in changed:
             if name not in FIELDS:
@@ -264,14 +263,8 @@ class RunFolder:
                     "leave it out; only fields that change no result can be changed, "
                     f"such as {', '.join(_local_flags())}"
                 )
-        config = self.read_config().replace(changed)
-        if missing := stored.missing_rows(config):
-            raise UserError(
-                f"the run of {self.path} uses {listed(missing)}, which is not in the "
-                "tables of this program: if a file of yours adds it, run a program "
-                "that imports this file first"
-            )
-        return resolve(config)
+        stored.check_rows(config := self.read_config(), str(self.path))
+        return resolve(config.replace(changed))
 
     def read_micro_batches(self) -> int:
         """Read how many micro-batches a step has; 0 if no number was searched for."""

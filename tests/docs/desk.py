@@ -35,17 +35,11 @@ EXPERIMENT = """
 
 
 def write_experiments(folder):
-    """Write each experiment of this project, shortened.
-
-    Returns:
-      The files by name, as `files.experiments` does.
-    """
-    found = {}
+    """Write each experiment of this project, shortened."""
     for name, path in files.experiments().items():
-        found[name] = folder / f"{name}.py"
-        found[name].parent.mkdir(parents=True, exist_ok=True)
-        found[name].write_text(textwrap.dedent(EXPERIMENT.format(path=str(path))))
-    return found
+        file = folder / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(EXPERIMENT.format(path=str(path))))
 
 
 def lay_out(folder):

@@ -1,6 +1,7 @@
 """The blocks of the documents are run: in order, on small real data.
 
-A ```python block runs as it is (```python not-run needs what is not here). Of a
+A ```python block runs as it is (```python not-run needs what is not here), and prints
+what is shown behind `print(...)  #` and in a ```text block after it. Of a
 ```console block every command runs, and prints what is shown beside it, but for numbers
 and names of models. `tests/docs/desk.py` says what is there, and what takes less time
 than it would.
@@ -55,19 +56,25 @@ def folder(template, tmp_path, monkeypatch):
     "page", EXAMPLES, ids=lambda page: str(page.relative_to(ROOT).with_suffix(""))
 )
 def test_blocks_of_documents_run(page, folder):
-    known = desk.names()
+    known, printed = desk.names(), None
     for language, line, text in blocks_of(page):
         place = f"{page.relative_to(ROOT)}, line {line}"
-        if language == "python":
-            run_python(place, text, known)
-        elif language == "console":
+        if language == "text" and printed is not None:
+            assert text.strip() in printed, f"{place}: printed is\n{printed}"
+        printed = run_python(place, text, known) if language == "python" else None
+        if language == "console":
             for command, shown in sessions_of(text):
                 check_command(place, command, shown, folder)
 
 
 def run_python(place, text, known):
-    with contextlib.redirect_stdout(io.StringIO()):
+    """Run a block; return what it prints, and find what it shows in it."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
         exec(compile(text, place, "exec"), known)  # noqa: S102
+    for shown in re.findall(r"^ *print\(.*\)  # (.+)$", text, re.M):
+        assert shown in out.getvalue().splitlines(), f"{place}: {shown}"
+    return out.getvalue()
 
 
 def check_command(place, command, shown, folder):
