@@ -130,9 +130,7 @@ def group_holdout(
     part = fractions.Fraction(share).limit_denominator(most)
     part = min(max(part, fractions.Fraction(1, most)), 1 - fractions.Fraction(1, most))
     fold_index = _assign_folds(labels, numbers, part.denominator, seed)
-    is_held_out = _nearest_folds(fold_index, part, share)
-    _cover_both_sides(is_held_out, labels, numbers)
-    return is_held_out
+    return cover_both_sides(_nearest_folds(fold_index, part, share), labels, numbers)
 
 
 def group_fold(
@@ -227,10 +225,21 @@ def _nearest_folds(
     return choices[close[0] if close else int(np.argmin(errors))]
 
 
-def _cover_both_sides(
+def cover_both_sides(
     is_held_out: np.ndarray, labels: np.ndarray, groups: np.ndarray
-) -> None:
-    """Move groups, in place, so that each class lies on both sides, if it can."""
+) -> np.ndarray:
+    """Move groups so that each class lies on both sides, if it can.
+
+    Args:
+      is_held_out: which images are held out, bool `[N]`.
+      labels: int `[N]`.
+      groups: group of each image, `[N]`, of any type that can be sorted.
+
+    Returns:
+      Which images are held out now, bool `[N]`.
+    """
+    is_held_out = is_held_out.copy()
+    _, groups = np.unique(groups, return_inverse=True)
     sizes = np.bincount(groups)
     for side in (True, False):
         for label in np.unique(labels):
@@ -244,3 +253,4 @@ def _cover_both_sides(
                 if np.isin(np.unique(labels[moved]), stay).all():
                     is_held_out[moved] = side
                     break
+    return is_held_out

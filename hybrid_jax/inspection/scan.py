@@ -36,6 +36,7 @@ class FoundImages(NamedTuple):
       held_out: whether the test split was held out from the training images.
       notes: what was left out, in words.
       empty: each class folder without images, in words.
+      excluded: files that the user leaves out.
     """
 
     title: str
@@ -48,6 +49,7 @@ class FoundImages(NamedTuple):
     held_out: bool = False
     notes: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
+    excluded: tuple[Path, ...] = ()
 
 
 class UnreadableImage(NamedTuple):
@@ -188,6 +190,7 @@ def find(config: DataConfig) -> FoundImages:
             held_out=listed.held_out,
             notes=listed.notes,
             empty=listed.empty,
+            excluded=listed.excluded,
         )
     # A validation split is inspected even if training leaves it out.
     source = data.open_source(
@@ -275,7 +278,7 @@ def _used_records(
 
 
 def count_ignored_files(found: FoundImages) -> collections.Counter:
-    """Count the files below the user's folder that are not its images, by suffix."""
+    """Count files below the user's folder, by suffix, that nobody named or listed."""
     if found.path is None or not found.path.is_dir():
         return collections.Counter()
     used = {
@@ -284,6 +287,7 @@ def count_ignored_files(found: FoundImages) -> collections.Counter:
         if isinstance(files, Files)
         for path in files.paths
     }
+    used.update(map(str, found.excluded))
     return collections.Counter(
         Path(name).suffix.lower() or "without suffix"
         for folder, _, names in os.walk(found.path)

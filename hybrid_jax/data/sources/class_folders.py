@@ -6,7 +6,8 @@ DIR/<class>/*                                    split later, by a share of each
 
 import collections
 import os
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from itertools import filterfalse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,19 +34,23 @@ SYSTEM_FOLDERS = {
 
 
 class Entry(NamedTuple):
-    """One image: its split, file, class and group; split and group may be empty."""
+    """One image: its split, file, class and group; split and group may be empty.
+
+    An excluded image is one that `config.data.exclude` lists.
+    """
 
     split: str
     path: Path
     label: str
     group: str = ""
+    excluded: bool = False
 
 
 class FolderContents(NamedTuple):
     """The images of a folder or a table, and what was left out.
 
     Attributes:
-      entries: the images that are used.
+      entries: the images, with those that the user leaves out.
       notes: messages on what was left out.
       empty: messages, one for each class folder without images.
       splits: names of the user's splits that are used; empty if there are none.
@@ -83,7 +88,7 @@ def read_folder(
     used_names = " and ".join(escape(folder.name) for folder in used.values())
     others = [f for f in walk.folders(root) if f not in used.values()]
     for folder in others:
-        if images := walk.not_excluded(walk.images(folder)):
+        if images := [*filterfalse(walk.is_excluded, walk.images(folder))]:
             count, name = plural(len(images), "image"), escape(folder.name)
             verb = "is" if len(used) == 1 else "are"
             walk.notes.append(
@@ -200,13 +205,15 @@ class _Walk:
         """
         before = len(self._entries)
         for folder in self.folders(root):
-            images = [*self.images(folder)]
-            included = self.not_excluded(images)
-            if not included and not self._exclusions.matches_folder(
-                folder.relative_to(self.root)
+            entries = [
+                Entry(split, path, folder.name, excluded=self.is_excluded(path))
+                for path in self.images(folder)
+            ]
+            if all(entry.excluded for entry in entries) and (
+                not self._exclusions.matches_folder(folder.relative_to(self.root))
             ):
-                self._empty.append(self._empty_class(folder, len(images)))
-            self._entries += (Entry(split, path, folder.name) for path in included)
+                self._empty.append(self._empty_class(folder, len(entries)))
+            self._entries += entries
         self._empty += (
             f"class folder {escape(link.relative_to(self.root))!r} is a link to a "
             "missing folder"
@@ -217,10 +224,9 @@ class _Walk:
         if len(self._entries) == before and not self._empty:
             raise _no_images(root, loose_count, split)
 
-    def not_excluded(self, images: Iterable[Path]) -> list[Path]:
-        """Return the images that the user does not leave out."""
-        matches = self._exclusions.matches
-        return [path for path in images if not matches(path.relative_to(self.root))]
+    def is_excluded(self, path: Path) -> bool:
+        """Return whether the user leaves out an image."""
+        return self._exclusions.matches(path.relative_to(self.root))
 
     def note_loose_images(self, root: Path) -> int:
         """Count the images beside the folders of `root`, and note them."""

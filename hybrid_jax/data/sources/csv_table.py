@@ -48,7 +48,7 @@ def read_table(
             )
     found = _entries(file, table, roles, exclusions, wanted)
     if "group" in table.columns:
-        count = len({entry.group for entry in found.entries})
+        count = len({entry.group for entry in found.entries if not entry.excluded})
         column = f"column {escape(table.columns['group'])}"
         found.notes.append(subsets.groups_note(count, column))
     return found
@@ -103,7 +103,8 @@ def _entries(
     wanted: Container[str],
 ) -> FolderContents:
     """List the wanted images of a table, after checking every row."""
-    entries, missing, unused = [], [], dict.fromkeys(SPLITS, 0)
+    entries: list[Entry] = []
+    missing, unused = [], dict.fromkeys(SPLITS, 0)
     for line, cells in table.rows:
         split = roles.get(cells["split"], "")
         if not (cells["path"] and cells["label"]) or (roles and not split):
@@ -115,12 +116,13 @@ def _entries(
         image = file.parent / cells["path"]
         if not os.path.lexists(image):
             missing.append(f"{escape(cells['path'])} (line {line})")
-        elif exclusions.matches(os.path.relpath(image, file.parent)):
             continue
-        elif split and split not in wanted:
-            unused[split] += 1
+        excluded = exclusions.matches(os.path.relpath(image, file.parent))
+        if excluded or not split or split in wanted:
+            label, group = cells["label"], cells["group"]
+            entries.append(Entry(split, image, label, group, excluded))
         else:
-            entries.append(Entry(split, image, cells["label"], cells["group"]))
+            unused[split] += 1
     if missing:
         raise UserError(
             f"{escape(file)} names files that do not exist ({len(missing)}; paths are "

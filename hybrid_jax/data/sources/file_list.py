@@ -57,6 +57,7 @@ class FileSplits(NamedTuple):
       held_out: whether the test split was held out from the training images.
       notes: messages on what was left out.
       empty: messages, one for each class folder without images.
+      excluded: files that the user leaves out.
     """
 
     splits: dict[str, LabeledFiles]
@@ -64,6 +65,7 @@ class FileSplits(NamedTuple):
     held_out: bool
     notes: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
+    excluded: tuple[Path, ...] = ()
 
     @property
     def train(self) -> LabeledFiles:
@@ -113,35 +115,34 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
         )
     path = expand_user(config.path)
     found = _read_entries(config, wanted)
-    names = [class_name(entry.label) for entry in found.entries]
-    classes = tuple(sorted({*names}, key=sort_key(names)))
+    kept = [entry for entry in found.entries if not entry.excluded]
+    classes, labels = _numbered(kept)
     if len(classes) < 2:
         holds = f"holds one class, {classes[0]!r}" if classes else "holds no class"
         raise UserError(
             f"{escape(path)} {holds}: two are needed"
             + (f"; {_empty_classes_error(found.empty)}" if found.empty else "")
         )
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels = np.array([numbers[name] for name in names], np.int32)
-    all_files = labeled_files(found.entries, labels)
+    all_files = labeled_files(kept, labels)
     notes = (
         *found.notes,
         *(f"classes {pair} may be the same" for pair in similar_names(classes)),
     )
     is_held_out = not found.splits and config.test_fraction > 0
     if found.splits:
-        split_index = np.array([entry.split for entry in found.entries])
+        split_index = np.array([entry.split for entry in kept])
     elif not is_held_out:
         split_index = np.full(len(labels), "train")
     else:
-        is_test = _held_out(all_files, config.test_fraction, config.split_seed)
+        is_test, more = _held_out(found.entries, config)
         split_index = np.where(is_test, "test", "train")
-        notes += _held_out_note(is_test, all_files.groups)
+        notes += (*more, *_held_out_note(is_test, all_files.groups))
     splits = {
         name: all_files.take(np.flatnonzero(split_index == name))
         for name in found.splits or (("train", "test") if is_held_out else ("train",))
     }
-    return FileSplits(splits, classes, is_held_out, notes, (*found.empty,))
+    excluded = tuple(entry.path for entry in found.entries if entry.excluded)
+    return FileSplits(splits, classes, is_held_out, notes, (*found.empty,), excluded)
 
 
 def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
@@ -156,7 +157,7 @@ def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
     if group:
         root = path if path.is_dir() else path.parent
         entries = _with_groups(entries, group, root)
-        count = len({entry.group for entry in entries})
+        count = len({entry.group for entry in entries if not entry.excluded})
         notes.append(subsets.groups_note(count, f"config.data.group={group}"))
     return found._replace(entries=entries, notes=notes)
 
@@ -210,10 +211,40 @@ def sort_key(names: Iterable[str]) -> Callable[[str], Any]:
     return str
 
 
-def _held_out(all_files: LabeledFiles, fraction: float, seed: int) -> np.ndarray:
-    if all_files.groups is None:
-        return stratified_holdout(all_files.labels, fraction, seed)
-    return subsets.group_holdout(all_files.labels, all_files.groups, fraction, seed)
+def _numbered(entries: Sequence[Entry]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the sorted classes of some images, and their labels, int32 `[N]`."""
+    names = [class_name(entry.label) for entry in entries]
+    classes = tuple(sorted({*names}, key=sort_key(names)))
+    numbers = {name: number for number, name in enumerate(classes)}
+    return classes, np.array([numbers[name] for name in names], np.int32)
+
+
+def _held_out(
+    entries: Sequence[Entry], config: DataConfig
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Hold out images for testing: bool, one for each that is used, and notes.
+
+    Images that the user leaves out take part in the draw. So a list of them moves no
+    other image from training to testing, unless a class would lack one of the two.
+    """
+    everything = labeled_files(entries, _numbered(entries)[1])
+    labels, groups = everything.labels, everything.groups
+    fraction, seed = config.test_fraction, config.split_seed
+    if groups is None:
+        drawn = stratified_holdout(labels, fraction, seed)
+        groups = np.arange(len(labels))
+    else:
+        drawn = subsets.group_holdout(labels, groups, fraction, seed)
+    is_kept = np.array([not entry.excluded for entry in entries])
+    if is_kept.all():
+        return drawn, ()
+    is_test = subsets.cover_both_sides(drawn[is_kept], labels[is_kept], groups[is_kept])
+    if not (moved := int((is_test != drawn[is_kept]).sum())):
+        return is_test, ()
+    return is_test, (
+        f"{plural(moved, 'image')} moved between training and testing, where "
+        "config.data.exclude leaves a class none of the one or the other",
+    )
 
 
 def _held_out_note(is_test: np.ndarray, groups: np.ndarray | None) -> tuple[str, ...]:
@@ -238,7 +269,7 @@ def _with_groups(entries: list[Entry], group: str, root: Path) -> list[Entry]:
         match = expression.search(path)
         name = match and match[1 if expression.groups else 0]
         found.append(entry._replace(group=name or ""))
-        if not name:
+        if not name and not entry.excluded:
             missing.append(escape(path))
     if missing:
         raise UserError(

@@ -239,7 +239,7 @@ def test_a_link_to_a_folder_above_ends(place):
 
 
 def test_images_that_are_listed_are_left_out(place, tmp_path):
-    write_folder(place, each=6, classes=2)
+    write_folder(place, each=12, classes=2)
     whole = data.load(
         DataConfig("folder", str(tmp_path / "kept"), path=str(place), validation=0)
     )
@@ -252,7 +252,7 @@ def test_images_that_are_listed_are_left_out(place, tmp_path):
     splits = data.load(
         DataConfig("folder", **options, exclude=str(listed), validation=0)
     )
-    assert len(splits.train) + len(splits.test) == 10
+    assert len(splits.train) + len(splits.test) == 22
     assert splits.notes == (f"2 images left out, listed in {listed}",)
     assert splits.fingerprint != whole.fingerprint
     (place / names[0]).write_bytes(b"no image")  # and is no longer asked for
@@ -263,6 +263,40 @@ def test_images_that_are_listed_are_left_out(place, tmp_path):
     listed.unlink()
     with pytest.raises(UserError, match=r"exclude=\S+listed\.csv is no file"):
         data.load(DataConfig("folder", **options, exclude=str(listed), validation=0))
+
+
+def test_a_list_of_exclusions_moves_no_image_into_the_test_split(place, tmp_path):
+    write_folder(place, each=10, classes=3)
+    names = sorted(f"{file.parent.name}/{file.name}" for file in place.rglob("*.png"))
+    options = {"path": str(place), "group": r"(\d)\.png"}
+    for grouped in (options, {"path": str(place)}):
+        whole = list_images(DataConfig("folder", **grouped))
+        for excluded in ("digit 1", names[0], names[14], f"{names[9]}\n{names[21]}"):
+            listed = tmp_path / "listed.txt"
+            listed.write_text(excluded)
+            left = list_images(DataConfig("folder", **grouped, exclude=str(listed)))
+            assert left.excluded
+            for split in ("train", "test"):
+                paths = {*whole.splits[split].paths} - {*left.excluded}
+                assert {*left.splits[split].paths} == paths, (grouped, excluded)
+                assert [path.parent.name for path in left.splits[split].paths] == [
+                    left.classes[label] for label in left.splits[split].labels
+                ]
+
+
+def test_a_class_without_its_test_images_gets_another(place, tmp_path):
+    write_folder(place, each=4, classes=2)
+    whole = list_images(DataConfig("folder", path=str(place)))
+    listed = tmp_path / "listed.txt"
+    names = [path.relative_to(place).as_posix() for path in whole.test.paths]
+    listed.write_text(names[0])
+    left = list_images(DataConfig("folder", path=str(place), exclude=str(listed)))
+    assert np.bincount(left.train.labels).tolist() == [2, 3]
+    assert np.bincount(left.test.labels).tolist() == [1, 1]
+    assert left.notes[-1].startswith("1 image moved between training and testing")
+    names = [path.relative_to(place).as_posix() for path in whole.train.paths]
+    listed.write_text("\n".join(names[:3]))
+    assert "two are needed" in refused(place, exclude=str(listed))
 
 
 def test_a_class_of_which_all_images_are_listed_is_named(place, tmp_path):
