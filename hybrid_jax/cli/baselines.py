@@ -55,11 +55,12 @@ def run(call: Call) -> None:
     from hybrid_jax.baselines import report
     from hybrid_jax.baselines.methods import BASELINES
     from hybrid_jax.baselines.run import run_baselines
+    from hybrid_jax.engine.console import busy
 
     methods = _methods(values["methods"], BASELINES)
     console = Console(highlight=False, stderr="-" in (values["json"], values["csv"]))
-    with console.status("loading data") as status:
-        found = run_baselines(config.data, config.seed, methods, status.update)
+    with busy(console, "loading data") as say:
+        found = run_baselines(config.data, config.seed, methods, say)
     report.show(console, found)
     if values["json"]:
         text = json.dumps(report.as_json(found), indent=1) + "\n"

@@ -79,11 +79,12 @@ def run(call: Call) -> None:
 def _measure(
     console: "Console", config: "Config", seconds: float, profile: str
 ) -> dict:
+    from hybrid_jax.engine.console import busy
     from hybrid_jax.profiling.measure import measure_experiment
     from hybrid_jax.profiling.report import print_report
 
-    with report_out_of_memory(), console.status("loading data") as status:
-        numbers = measure_experiment(config, seconds, profile, status.update)
+    with report_out_of_memory(), busy(console, "loading data") as say:
+        numbers = measure_experiment(config, seconds, profile, say)
     print_report(console, numbers)
     return numbers
 
@@ -92,9 +93,10 @@ def _compile_for(console: "Console", config: "Config", target: Target) -> dict:
     prepare_process(target)
     from hybrid_jax.chips.measure import measure_target
     from hybrid_jax.chips.report import print_report
+    from hybrid_jax.engine.console import busy
 
-    with console.status("loading data") as status:
-        numbers = measure_target(config, target, status.update)
+    with busy(console, "loading data") as say:
+        numbers = measure_target(config, target, say)
     print_report(console, numbers)
     return numbers
 

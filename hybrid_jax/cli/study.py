@@ -65,15 +65,16 @@ def run(call: Call) -> None:
     study, folder, workers = asked.study, asked.folder, asked.workers
     from rich.console import Console
 
+    from hybrid_jax.engine.console import busy
     from hybrid_jax.studies.report import study_progress
     from hybrid_jax.studies.study import keep
     from hybrid_jax.sweeps.workers import share_work
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    with console.status("looking at the data"):
+    with busy(console, "looking at the data"):
         study.check()
     keep(study, folder)
-    with console.status("measuring what the models cost"):
+    with busy(console, "measuring what the models cost"):
         study.measure(folder, asked.benchmark_flags, console.print)
     with study_progress(study, folder) as progress:
         if workers > 1:
@@ -81,7 +82,7 @@ def run(call: Call) -> None:
             share_work(workers, words, progress, lambda: study.is_done(folder))
         else:
             study.check_models()
-            study.work(folder, lambda name, outcome: progress.update())
+            study.work(folder, progress.update)
     _show(study, folder, progress)
 
 

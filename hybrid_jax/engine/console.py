@@ -1,8 +1,9 @@
 """Show a run to a person: lines, and on a terminal a progress bar."""
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console, ConsoleRenderable
@@ -11,7 +12,9 @@ from rich.table import Table
 
 from hybrid_jax.errors import escape
 
-SECONDS_BETWEEN_LINES = 30.0  # without a progress bar
+# Without a progress bar:
+SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BEFORE_LINE = 3.0  # on what takes long
 
 
 class Reporter:
@@ -50,9 +53,8 @@ class Reporter:
 
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """Show a text on a terminal while the block runs."""
-        is_shown = self._console.is_terminal
-        with self._console.status(what) if is_shown else contextlib.nullcontext():
+        """Show a text while the block runs; see `busy`."""
+        with busy(self._console, what):
             yield
 
     def note(self, text: str) -> None:
@@ -127,6 +129,47 @@ class Reporter:
     def _time_left(self, step: int) -> str:
         elapsed = time.monotonic() - self._started
         return duration(elapsed / max(step - self._first, 1) * (self._total - step))
+
+
+@contextlib.contextmanager
+def busy(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """Show a text while the block runs: on a terminal at once, elsewhere if it lasts.
+
+    Args:
+      console: where to show it.
+      what: the text, such as `compiling`.
+
+    Yields:
+      A function that replaces the text.
+    """
+    if console.is_terminal:
+        with console.status(what) as status:
+            yield status.update
+        return
+    line = _LateLine(console)
+    try:
+        line.say(what)
+        yield line.say
+    finally:
+        line.cancel()
+
+
+class _LateLine:
+    """A text that is printed after `SECONDS_BEFORE_LINE`, unless it is replaced."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._timer = console, threading.Timer(0, lambda: None)
+
+    def say(self, text: str) -> None:
+        self.cancel()
+        self._timer = threading.Timer(
+            SECONDS_BEFORE_LINE, self._console.print, [f"{escape(text)} ..."]
+        )
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        self._timer.cancel()
 
 
 def duration(seconds: float) -> str:

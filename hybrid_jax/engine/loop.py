@@ -97,7 +97,8 @@ class Loop:
         # Computed in advance: computing a rate later would wait for the device.
         self._rates = learning_rates(self.config, self.plan)
         self._line, self._best = "", self.checkpoints.best()
-        self.trainer.program.wait()
+        with self.console.busy("compiling"):
+            self.trainer.program.wait()
         self.console.start(step, self.plan.total_steps)
         self._started = time.perf_counter() - saved.get(SECONDS, 0.0)
         self._windows = Windows(

@@ -10,6 +10,7 @@ from typing import Any
 from hybrid_jax.engine.console import duration, percent
 from hybrid_jax.engine.intervals import in_words, interval, mean
 from hybrid_jax.engine.json_files import write_json, write_whole
+from hybrid_jax.errors import listed
 from hybrid_jax.runtime import source_version
 from hybrid_jax.studies import comparison
 from hybrid_jax.studies.costs import MEASURES, few_digits
@@ -28,9 +29,15 @@ def study_progress(study: Study, folder: Path) -> WorkProgress:
     """Return the progress of the runs of a study."""
 
     def look() -> Status:
-        results = study.read(folder)
-        items = results.outcomes.items()
-        return Status({part: _line(study, part, outcome) for part, outcome in items})
+        outcomes, running = study.read(folder).outcomes, study.running(folder)
+        shares = [
+            f"{study.describe(p)}: {100 * share:.0f} %" for p, share in running.items()
+        ]
+        return Status(
+            {part: _line(study, part, outcome) for part, outcome in outcomes.items()},
+            running=listed(shares, 2, "; "),
+            begun=sum(running.values()),
+        )
 
     return WorkProgress("study", "runs", len(study.parts()), look)
 

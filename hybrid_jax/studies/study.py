@@ -17,7 +17,7 @@ from hybrid_jax.studies.stability import STABILITY
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.folders import FILES, check_folder
 from hybrid_jax.sweeps.parts import work_through
-from hybrid_jax.sweeps.runs import Outcome, load_splits, read_outcome
+from hybrid_jax.sweeps.runs import Outcome, load_splits, read_outcome, share_done
 
 KINDS: dict[str, Kind] = {
     kind.name: kind for kind in (LOW_DATA, STABILITY, SCALING, *ablation.KINDS)
@@ -115,12 +115,19 @@ class Study:
         """Return whether all runs have ended."""
         return len(self.read(folder).outcomes) == len(self.parts())
 
-    def work(
-        self, folder: Path, report: Callable[[str, Outcome], None]
-    ) -> dict[str, Outcome]:
+    def running(self, folder: Path) -> dict[Part, float]:
+        """Return the share that is done of each run that has begun and not ended."""
+        shares = {
+            part: share_done(config, folder / part.folder)
+            for part, config in self.parts().items()
+            if not read_outcome(folder / part.folder)
+        }
+        return {part: share for part, share in shares.items() if share}
+
+    def work(self, folder: Path, watch: Callable[[], None]) -> dict[str, Outcome]:
         """Train all runs, together with other workers; see `work_through`."""
         parts = {part.folder: config for part, config in self.parts().items()}
-        return work_through(parts, folder, report)
+        return work_through(parts, folder, lambda *_: watch(), watch)
 
 
 def keep(study: Study, folder: Path) -> None:

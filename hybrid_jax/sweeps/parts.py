@@ -19,6 +19,7 @@ def work_through(
     parts: Mapping[str, Config],
     folder: str | os.PathLike,
     report: Callable[[str, Outcome], None] = lambda name, outcome: None,
+    watch: Callable[[], None] = lambda: None,
 ) -> dict[str, Outcome]:
     """Run every part that no other worker runs, and wait until all parts have ended.
 
@@ -31,6 +32,8 @@ def work_through(
       folder: folder of all parts.
       report: called with the name and the outcome of each part, as soon as this worker
         knows the outcome.
+      watch: called after each row of metrics, and every second while this worker waits
+        for others.
 
     Returns:
       The outcome of each part by name, in the order of `parts`.
@@ -39,15 +42,19 @@ def work_through(
       UserError, Interrupted: like `run_config`; other parts are not affected.
     """
     outcomes: dict[str, Outcome] = {}
+    callbacks = [lambda row: watch()]
     while len(outcomes) < len(parts):
         before = len(outcomes)
         for name, config in parts.items():
             if name in outcomes:
                 continue
             with contextlib.suppress(InUse):
-                outcomes[name] = run_config(config, expand_user(folder) / name)
+                outcomes[name] = run_config(
+                    config, expand_user(folder) / name, callbacks
+                )
                 report(name, outcomes[name])
                 free_memory()
         if len(outcomes) == before:
+            watch()
             time.sleep(POLL_SECONDS)
     return {name: outcomes[name] for name in parts}

@@ -18,18 +18,28 @@ if typing.TYPE_CHECKING:
     from hybrid_jax.sweeps.storage import Store
 
 
+SECONDS_BETWEEN_LINES = 60.0  # on running pieces, without a bar
+
+
 class Status(NamedTuple):
     """Progress of the work.
 
     Attributes:
       ended: a line for each piece that has ended, by any worker.
       best: best result so far; empty if there is none.
-      running: progress of the pieces that are running.
+      running: progress of the pieces that are running, in words.
+      begun: sum of the shares that are done of the running pieces, as far as known.
     """
 
     ended: Mapping[Hashable, str]
     best: str = ""
     running: str = ""
+    begun: float = 0.0
+
+    @property
+    def done(self) -> float:
+        """Return how many pieces are done; a running piece counts by its share."""
+        return len(self.ended) + self.begun
 
 
 class WorkProgress:
@@ -48,12 +58,15 @@ class WorkProgress:
         """
         self._console = Console(highlight=False, markup=False, soft_wrap=True)
         self._pieces, self._total, self._look = pieces, total, look
-        self._known = {*look().ended}
-        self._before, self._started = len(self._known), time.monotonic()
+        status = look()
+        self._known = {*status.ended}
+        self._before, self._started = status.done, time.monotonic()
+        self._last_line = self._started
         self._bar: Progress | None = None
-        if 0 < self._before < total:
+        if len(self._known) < total:
+            verb = "Resuming" if status.done else "Starting"
             self.say(
-                f"Resuming the {name}: {self._before} of {total} {pieces} have ended"
+                f"{verb} the {name}: {len(self._known)} of {total} {pieces} have ended"
             )
 
     def __enter__(self) -> "WorkProgress":
@@ -84,11 +97,12 @@ class WorkProgress:
     def update(self) -> None:
         """Print the pieces that have ended since the last call, and move the bar."""
         status = self._look()
-        left = self._time_left(len(status.ended))
+        left = self._time_left(status.done)
         for key, line in status.ended.items():
             if key not in self._known:
                 self._known.add(key)
                 self.say(f"{line}{f', {left} left' if left else ''}")
+                self._last_line = time.monotonic()
         if self._bar:
             self._bar.update(
                 TaskID(0),
@@ -97,13 +111,19 @@ class WorkProgress:
                 f"{f'  best {status.best}' if status.best else ''}",
                 left=f"{status.running}{f'  {left} left' if left else ''}",
             )
+        elif status.running and self._is_line_due():
+            self._last_line = time.monotonic()
+            self.say(f"{status.running}{f'  {left} left' if left else ''}")
 
-    def _time_left(self, ended: int) -> str:
+    def _is_line_due(self) -> bool:
+        return time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
+
+    def _time_left(self, done: float) -> str:
         """Return an estimate of the time left; empty if there is none."""
-        done, left = ended - self._before, self._total - ended
-        if done <= 0 or left <= 0:
+        new, left = done - self._before, self._total - done
+        if new <= 0 or left <= 0:
             return ""
-        return duration((time.monotonic() - self._started) / done * left)
+        return duration((time.monotonic() - self._started) / new * left)
 
 
 def search_progress(store: "Store", trials: int) -> WorkProgress:

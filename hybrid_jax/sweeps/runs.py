@@ -134,6 +134,15 @@ def read_outcome(workdir: str | os.PathLike) -> Outcome | None:
     )
 
 
+def share_done(config: Config, workdir: str | os.PathLike) -> float:
+    """Return the trained share of a run, from 0 to 1; 0 if it has not begun."""
+    row = next(reversed(RunFolder(workdir).read_history()), None)
+    if row is None:
+        return 0.0
+    steps, train = row["step"], config.train
+    return min(steps / train.steps if train.steps else row["epoch"] / train.epochs, 1.0)
+
+
 def _run(config: Config, folder: RunFolder, callbacks: Sequence[Callback]) -> Outcome:
     """Train or resume a run that has not ended, and return its outcome."""
     try:

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import re
 
 import pytest
 
+from hybrid_jax.sweeps import progress
 from tests.commands import ROOT, hybrid_jax
 
 EXPERIMENT = f"--config={ROOT / 'tests' / 'sweeps' / 'tiny.py'}"
@@ -65,6 +67,19 @@ def test_its_table_figures_and_words_are_those_of_the_runs(studied):
     again = hybrid_jax(*CURVE, "--seeds=2", f"--workdir={folder}")
     assert again.returncode == 0
     assert (folder / "curve.svg").read_text() == svg
+
+
+def test_a_study_without_a_terminal_says_how_far_it_is(tmp_path, digits, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    run = hybrid_jax(
+        *CURVE, "--seeds=1", "--config.train.log_every=3", f"--workdir={tmp_path / 's'}"
+    )
+    assert run.returncode == 0, run.stderr
+    assert "Starting the study: 0 of 4 runs have ended" in run.stdout
+    shares = re.findall(
+        r"tiny_4, 5 images a class, seed 0: (\d+) %  \d+:\d\d left", run.stdout
+    )
+    assert "50" in shares
 
 
 def test_another_config_does_not_mix_with_it(studied):

@@ -1,0 +1,32 @@
+"""What a person sees while something takes long, with and without a terminal."""
+
+import io
+import time
+
+from rich.console import Console
+
+from hybrid_jax.engine import console
+from hybrid_jax.engine.console import busy
+
+
+def shown(seconds, monkeypatch, terminal=False):
+    """What is printed of a text that is replaced, where the second lasts long."""
+    monkeypatch.setattr(console, "SECONDS_BEFORE_LINE", seconds)
+    text = io.StringIO()
+    with busy(Console(file=text, force_terminal=terminal), "loading data") as say:
+        say("compiling")
+        time.sleep(0.3)
+    time.sleep(0.1)
+    return text.getvalue()
+
+
+def test_what_lasts_long_gets_one_line_without_a_terminal(monkeypatch):
+    assert shown(0.1, monkeypatch) == "compiling ...\n"
+
+
+def test_what_is_quick_gets_no_line(monkeypatch):
+    assert shown(60.0, monkeypatch) == ""
+
+
+def test_a_terminal_shows_both_at_once(monkeypatch):
+    assert "compiling" in shown(60.0, monkeypatch, terminal=True)
