@@ -29,6 +29,7 @@ from hybrid_jax.engine.experiment import Experiment, with_statistics
 from hybrid_jax.engine.inference import Inference, batch_size_for
 from hybrid_jax.engine.lost_images import no_splits
 from hybrid_jax.engine.prediction_rows import Prediction
+from hybrid_jax.engine.seen_images import seen_notes
 from hybrid_jax.engine.storage import RunStorage
 from hybrid_jax.errors import UserError, closest, escape
 from hybrid_jax.training import metrics
@@ -280,7 +281,8 @@ class Run:
         found = new_images.load_labeled(
             os.fspath(path), self.form, self.classes, split=split, on_error=on_error
         )
-        self.notes += found.notes
+        seen = seen_notes(found.paths, self.config.data, lambda: self.splits)
+        self.notes += (*found.notes, *seen)
         return found.split
 
     def get_split(self, name: str) -> data.Split:

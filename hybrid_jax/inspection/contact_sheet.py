@@ -30,7 +30,7 @@ COLORS: list[Color] = [(228, 236, 246), (226, 243, 226), (250, 231, 211)]
 SPLIT_COLORS = dict(zip(SPLITS, itertools.cycle(COLORS), strict=False))
 MAX_PAIRS, PAIR_COLUMNS = 40, 2
 PAIR = 136  # side of an image of a pair, in pixels
-PAIR_TEXT = 330  # width of its text, in pixels
+PAIR_TEXT = 400  # width of its text, in pixels
 
 
 class Layout(NamedTuple):

@@ -104,6 +104,24 @@ def test_a_run_is_evaluated_on_other_images_by_command(finished, capsys):
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == before
 
 
+def test_images_that_a_run_has_seen_are_counted(finished, tmp_path, capsys):
+    """By their bytes, whatever they are called and wherever they lie."""
+    cells, others = tmp_path / "cells", tmp_path / "others"
+    shutil.copytree(finished / "elsewhere", cells)
+    shutil.copytree(finished / "others", others)
+    command = ["hybrid-jax", "evaluate", f"--workdir={finished / 'run'}"]
+    command += [f"--config.data.path={cells}", f"--config.data.dir={tmp_path / 'kept'}"]
+    assert main([*command, f"--data={others}"]) == 0
+    assert "new images would do worse" not in capsys.readouterr().out
+    for name, split in (("one", "train"), ("two", "train"), ("three", "val")):
+        first, second, *_ = sorted((cells / split / "no").iterdir())
+        shutil.copy(second if name == "two" else first, others / "no" / f"{name}.png")
+    assert main([*command, f"--data={others}"]) == 0
+    said = capsys.readouterr().out
+    assert "2 images of 63 were trained on: new images would do worse" in said
+    assert "1 image of 63 was used to choose the checkpoint" in said
+
+
 def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     images = shutil.copytree(finished / "others", tmp_path / "images")
     (images / "no" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n")
