@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "equivariance": SCHEMA
     | {"augment", "config", "data", "engine", "evaluation", "models", "training"},
     "evaluation": SCHEMA | {"data", "engine"},
-    "baselines": SCHEMA | {"augment", "data"},
+    "baselines": SCHEMA | {"augment", "data", "evaluation"},
     "inspection": SCHEMA | {"augment", "data", "engine", "models"},
     "reports": SCHEMA
     | {"augment", "data", "engine", "evaluation", "models", "sweeps", "training"},

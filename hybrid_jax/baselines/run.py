@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import ParameterGrid, StratifiedKFold
@@ -18,25 +17,32 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Splits, load
 from hybrid_jax.data.subsets import group_fold, stratified_subset
 from hybrid_jax.errors import UserError, plural
+from hybrid_jax.evaluation.bootstrap import accuracy_interval
 
 FOLDS = 5
-CONFIDENCE = 0.95
 BLOCK = 1000  # test images at once; the kernel of all would not fit in memory
 
 
 class Part(NamedTuple):
-    """Images, float32 `[N, h, w, C]` from 0 to 255, and labels `[N]`."""
+    """Images, float32 `[N, h, w, C]` from 0 to 255, labels `[N]`, and groups `[N]`.
+
+    Groups are None where there are none.
+    """
 
     images: np.ndarray
     labels: np.ndarray
+    groups: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Part":
-        """Return the images at some rows, with their labels."""
+        """Return the images at some rows, with their labels, without groups."""
         return Part(self.images[rows], self.labels[rows])
 
     def join(self, other: "Part") -> "Part":
-        """Return these images and those of another part."""
-        return Part(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
+        """Return these images and those of another part, without groups."""
+        return Part(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.labels, other.labels]),
+        )
 
 
 class Result(NamedTuple):
@@ -50,7 +56,8 @@ class Result(NamedTuple):
         images; with cross-validation, the mean over folds.
       test_accuracy: accuracy after training again on training and validation images;
         None without a test split.
-      test_interval: 95 % Wilson interval of it; None without a test split.
+      test_interval: 95 % interval of it, over images or groups of images; None without
+        a test split.
       train_images: number of images in the last training.
       seconds: time to choose, train and test.
       notes: what was left out or did not converge.
@@ -110,7 +117,7 @@ def run_baselines(
     splits = load(config)
     size = feature_size(splits, config)
     parts = {
-        name: Part(shrink_images(split, size, config, name), split.labels)
+        name: Part(shrink_images(split, size, config, name), split.labels, split.groups)
         for name, split in splits.items()
     }
     _check_classes(splits)
@@ -130,7 +137,7 @@ def run_baselines(
         if "validation" in splits
         else "all training images",
         splits.notes,
-        [_run(name, parts, groups, seed, report) for name in methods],
+        [_run(name, parts, seed, report) for name in methods],
     )
 
 
@@ -158,7 +165,6 @@ def _check_classes(splits: Splits) -> None:
 def _run(
     name: str,
     parts: dict[str, Part],
-    groups: np.ndarray | None,
     seed: int,
     report: Callable[[str], Any],
 ) -> Result:
@@ -168,7 +174,7 @@ def _run(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         report(f"{baseline.title}: choosing parameters")
-        folds = list(_folds(parts, groups, seed))
+        folds = list(_folds(parts, seed))
         parameters, validation_accuracy = _choose(baseline, folds, seed, notes)
         report(f"{baseline.title}: training and testing")
         train = parts["train"]
@@ -179,8 +185,9 @@ def _run(
         model = _train(baseline, parameters, features(train.images), train.labels)
         accuracy, interval = None, None
         if "test" in parts:
-            right = _count_right(model, features, parts["test"])
-            accuracy, interval = _tested(right, len(parts["test"].labels))
+            right = _is_right(model, features, parts["test"])
+            accuracy = float(right.mean())
+            interval = accuracy_interval(right, parts["test"].groups)
     stopped = sum(issubclass(w.category, ConvergenceWarning) for w in caught)
     if stopped:
         notes.append(f"{plural(stopped, 'fit')} stopped before convergence")
@@ -195,12 +202,6 @@ def _run(
         time.perf_counter() - start,
         tuple(dict.fromkeys(notes)),
     )
-
-
-def _tested(right: int, count: int) -> tuple[float, tuple[float, float]]:
-    """Return the accuracy for a number of right answers, and its Wilson interval."""
-    interval = binomtest(right, count).proportion_ci(CONFIDENCE, method="wilson")
-    return right / count, (float(interval.low), float(interval.high))
 
 
 def _choose(
@@ -231,17 +232,10 @@ def _choose(
     return candidates[best], float(means[best])
 
 
-def _folds(
-    parts: dict[str, Part], groups: np.ndarray | None, seed: int
-) -> Iterator[tuple[Part, Part]]:
-    """Yield images to train on and images to validate on.
-
-    Args:
-      parts: images of each split.
-      groups: group of each training image, `[N]`; each group is in one fold.
-      seed: seed of the folds.
-    """
+def _folds(parts: dict[str, Part], seed: int) -> Iterator[tuple[Part, Part]]:
+    """Yield images to train on and images to validate on; each group is in one fold."""
     train = parts["train"]
+    groups = train.groups
     if "validation" in parts:
         yield train, parts["validation"]
         return
@@ -285,10 +279,8 @@ def _train(
     return clone(baseline.classifier()).set_params(**parameters).fit(x, labels)
 
 
-def _count_right(model: Any, features: Features, part: Part) -> int:
-    """Count the images that are classified correctly, block by block."""
-    return sum(
-        int((model.predict(features(part.images[i : i + BLOCK])) == labels).sum())
-        for i in range(0, len(part.labels), BLOCK)
-        for labels in [part.labels[i : i + BLOCK]]
-    )
+def _is_right(model: Any, features: Features, part: Part) -> np.ndarray:
+    """Return which images are classified correctly, bool `[N]`, block by block."""
+    starts = range(0, len(part.labels), BLOCK)
+    blocks = [model.predict(features(part.images[i : i + BLOCK])) for i in starts]
+    return np.concatenate(blocks) == part.labels

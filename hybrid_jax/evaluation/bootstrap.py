@@ -73,6 +73,22 @@ def proportion(share: float, images: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def accuracy_interval(
+    right: np.ndarray, groups: np.ndarray | None
+) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy.
+
+    Args:
+      right: which images are classified correctly, bool `[N]`.
+      groups: group of each image, `[N]`, which a bootstrap draws; None takes the images
+        as independent.
+    """
+    if groups is None:
+        return proportion(float(right.mean()), len(right))
+    sums, images = resampled_sums(right[:, None], groups)
+    return percentiles(sums[:, 0] / images)
+
+
 def percentiles(values: np.ndarray) -> tuple[float, float]:
     """Return the ends of the middle 95 % of resampled values `[R]`."""
     tail = (1 - LEVEL) / 2

@@ -18,6 +18,7 @@ from hybrid_jax.baselines.run import run_baselines
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import load
 from hybrid_jax.errors import UserError
+from hybrid_jax.evaluation.bootstrap import proportion
 from tests.commands import hybrid_jax
 
 FEW = DataConfig("digits", per_class=20, validation=0.3)
@@ -134,6 +135,22 @@ def test_folds_keep_images_of_a_group_together(copies, tmp_path):
     alone = dataclasses.replace(config, group="(-)", test_fraction=0.0)
     with pytest.raises(UserError, match="of one group"):
         run_baselines(alone, 0, ["knn"])
+
+
+def test_the_interval_is_over_groups_of_test_images(copies, tmp_path):
+    """Four copies of an image tell as much as one."""
+    config = DataConfig(
+        "folder",
+        path=str(copies),
+        dir=str(tmp_path / "kept"),
+        group=r"(\d+)-",
+        test_fraction=0.5,
+    )
+    result = run_baselines(config, 0, ["knn"]).results[0]
+    images = load(config)["test"]
+    wilson = proportion(result.test_accuracy, len(images))
+    assert 0.2 < result.test_accuracy < 0.8
+    assert np.ptp(result.test_interval) > 1.6 * np.ptp(wilson)
 
 
 def test_what_would_take_long_is_left_out_and_counted(monkeypatch):
