@@ -1,11 +1,13 @@
 """Parse a command line: `--name=value`, and `--config.FIELD=value` for fields."""
 
 import argparse
+import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -24,20 +26,29 @@ MODES = {"train": "train", "eval": "evaluate"}  # values of --mode and subcomman
 MODE = Option("mode", one_of(*MODES), "train")
 
 
-class Parsed(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Parsed:
     """A parsed command line.
 
     Attributes:
       values: value of each flag of the command, by name.
-      config: the experiment, not yet resolved; None without `--config`.
       changed: the fields that the command line sets, by name.
       positional: the arguments that are not flags.
     """
 
     values: dict[str, Any]
-    config: ConfigDict | None
     changed: dict[str, Any]
     positional: list[str]
+
+    @functools.cached_property
+    def config(self) -> ConfigDict | None:
+        """Return the experiment, not yet resolved; None without `--config`.
+
+        Raises:
+          UserError: the config file is wrong, or takes a model.
+        """
+        name = self.values.get("config")
+        return None if name is None else load_config(name, self.changed)
 
 
 def parse(
@@ -55,8 +66,7 @@ def parse(
       most: number of positional arguments that the command accepts.
 
     Raises:
-      UserError: a flag, a value or a config file is wrong, or there are too many
-        arguments.
+      UserError: a flag or a value is wrong, or there are too many arguments.
     """
     options = [*options, *([CONFIG, *map(_field_option, FIELDS)] * takes_config)]
     switches = [option.name for option in options if isinstance(option.default, bool)]
@@ -76,10 +86,7 @@ def parse(
         raise UserError(f"stray argument {stray!r}: {hint}")
     values = {option.name: option.default for option in options} | found
     changed = {name: found[FIELD + name] for name in FIELDS if FIELD + name in found}
-    config = None
-    if values.get("config") is not None:
-        config = load_config(values["config"], changed)
-    return Parsed(values, config, changed, positional)
+    return Parsed(values, changed, positional)
 
 
 def required_config(parsed: Parsed) -> Config:
@@ -88,9 +95,20 @@ def required_config(parsed: Parsed) -> Config:
     Raises:
       UserError: there is no `--config`, or the config is wrong.
     """
-    if parsed.config is None:
-        raise UserError(f"--config is missing: give one, {SUCH_AS}")
+    required_experiment(parsed)
     return resolve(parsed.config)
+
+
+def required_experiment(parsed: Parsed) -> str:
+    """Return the value of `--config`, as it was typed.
+
+    Raises:
+      UserError: there is none.
+    """
+    name = parsed.values["config"]
+    if name is None:
+        raise UserError(f"--config is missing: give one, {SUCH_AS}")
+    return str(name)
 
 
 def split_mode(arguments: list[str]) -> tuple[str, list[str]]:

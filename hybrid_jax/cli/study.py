@@ -123,8 +123,12 @@ def parse(words: list[str]) -> Asked:
 
     parsed = flags.parse(words, OPTIONS, takes_config=True, most=1)
     kind, values = _kind(parsed), parsed.values
-    own = flags.required_config(parsed)
-    configs = _variants(own, kind) if kind.variants else _models(parsed, own)
+    if kind.variants:
+        own = flags.required_config(parsed)
+        configs = _variants(own, kind)
+    else:
+        configs = _models(parsed)
+        own = next(iter(configs.values()))
     study = Study(kind, configs, _values(values, kind), values["seeds"])
     _refuse_overruled(parsed, study, own)
     default = os.path.basename(workdirs.default_workdir(values["config"]))
@@ -180,16 +184,17 @@ def _variants(own: "Config", kind: "Kind") -> dict[str, "Config"]:
     return configs
 
 
-def _models(parsed: "Parsed", own: "Config") -> dict[str, "Config"]:
+def _models(parsed: "Parsed") -> dict[str, "Config"]:
     """Return the config of each requested model, by the name of the model.
 
     Raises:
-      UserError: a model is unknown, or named twice.
+      UserError: there is no config, or a model is unknown or named twice.
     """
+    from hybrid_jax.cli import flags
     from hybrid_jax.config.files import find, load_config, study_models
     from hybrid_jax.config.resolve import resolve
 
-    text, experiment = parsed.values["models"], parsed.values["config"]
+    text, experiment = parsed.values["models"], flags.required_experiment(parsed)
     has_model = find(experiment)[1] or "model.name" in parsed.changed
     if text and has_model:
         raise UserError(f"--models={text} and a model of --config: give one of them")
@@ -198,6 +203,7 @@ def _models(parsed: "Parsed", own: "Config") -> dict[str, "Config"]:
         names = study_models(experiment)
         text = ",".join(names)
     if not names:
+        own = flags.required_config(parsed)
         return {own.model.name: own}
     configs = {}
     for name in names:

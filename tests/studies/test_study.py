@@ -82,6 +82,18 @@ def test_a_study_without_a_terminal_says_how_far_it_is(tmp_path, digits, monkeyp
     assert "50" in shares
 
 
+def test_an_experiment_without_a_model_of_its_own_is_studied(tmp_path, digits):
+    experiment = tmp_path / "mine.py"
+    text = (ROOT / "tests" / "sweeps" / "tiny.py").read_text(encoding="utf-8")
+    assert 'get_config(model="tiny")' in text
+    experiment.write_text(text.replace('model="tiny"', "model"))
+    words = ["study", "low-data", f"--config={experiment}", *SHORT[1:]]
+    words += ["--models=tiny", "--per-class=5", "--seeds=1"]
+    run = hybrid_jax(*words, f"--workdir={tmp_path / 's'}")
+    assert run.returncode == 0, run.stderr
+    assert len(rows_of(tmp_path / "s")) == 1
+
+
 def test_another_config_does_not_mix_with_it(studied):
     folder, *_ = studied
     words = [*CURVE, "--config.optim.weight_decay=0.3", f"--workdir={folder}"]
