@@ -25,6 +25,7 @@ from hybrid_jax.errors import (
     UserError,
     report_out_of_memory,
 )
+from hybrid_jax.runtime import release_unused_memory
 from hybrid_jax.sweeps.claims import claim
 
 COMPLETE = "complete"
@@ -174,6 +175,7 @@ def free_memory() -> None:
     """
     gc.collect()
     jax.clear_caches()
+    release_unused_memory()
 
 
 def _write_failure(folder: RunFolder, config: Config, outcome: Outcome) -> Outcome:
