@@ -355,14 +355,19 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     @contextlib.contextmanager
     def _labels_kept(self, classes: np.ndarray) -> Iterator[None]:
-        """Write the labels into the workdir when the block ends or is interrupted."""
+        """Write the labels into the workdir when the block ends or is interrupted.
+
+        Raises:
+          UserError: there is a workdir, and the labels cannot be written.
+        """
+        if self.workdir is None:
+            yield
+            return
+        labels, folder = labels_to_json(classes), RunFolder(self.workdir)
 
         def write() -> None:
-            if self.workdir is not None:
-                folder = RunFolder(self.workdir)
-                if folder.has_checkpoints():
-                    labels = labels_to_json(classes)
-                    write_json(folder.path / ABOUT, {LABELS: labels})
+            if folder.has_checkpoints():
+                write_json(folder.path / ABOUT, {LABELS: labels})
 
         try:
             yield

@@ -88,7 +88,7 @@ start() {
   printf '%s\n' "$workdir" >"$folder/workdir"
   # A new session outlives the connection that starts it.
   setsid "$BASH" "$0" keep "$run" \
-    "$home/venv/bin/hybrid-jax" "--workdir=$workdir" "$@" \
+    "$home/venv/bin/hybrid-jax" "$@" "--workdir=$workdir" \
     </dev/null >>"$folder/log" 2>&1 &
   until [[ -s $folder/pid ]]; do
     kill -0 "$!" || die "$run cannot be started: see $folder/log"

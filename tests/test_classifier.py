@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import types
 
 import matplotlib
 import numpy as np
@@ -108,6 +109,7 @@ def test_predictions_agree_with_each_other_and_with_the_run(fitted, images):
     [
         np.array(["10", "9", "100", "1"]),  # text, which the engine sorts as numbers
         np.array([-3, 7, 0, 200], object),
+        np.array([np.int64(-3), np.int64(7), np.int64(0), np.int64(200)], object),
         np.array([1.0, 2.0, 3.0, 4.0]),
         NAMES,
     ],
@@ -289,6 +291,10 @@ def images_of(dtype):
     return np.zeros((4, 16, 16), dtype)
 
 
+DAYS = np.array(["2026-01-01", "2026-01-02"] * 2, "datetime64[D]")
+TABLE = types.SimpleNamespace(columns=["path"], shape=(2, 1))  # such as of pandas
+
+
 @pytest.mark.parametrize(
     ("parameters", "x", "y", "message"),
     [
@@ -311,6 +317,9 @@ def images_of(dtype):
         ({"steps": 3, "epochs": 3}, images_of("u1"), [0, 1, 0, 1], "two lengths"),
         ({"batch_size": 0}, images_of("u1"), [0, 1, 0, 1], "^batch_size=0"),
         ({"epochs": 0, "steps": None}, images_of("u1"), [0, 1, 0, 1], "^epochs=0"),
+        ({"steps": 0}, images_of("u1"), [0, 1, 0, 1], "^steps=0"),
+        ({}, TABLE, [0, 1], r"X is a table.*X\['path'\]"),
+        ({"workdir": "never"}, images_of("u1"), DAYS, "type date, such as"),
         ({"learning_rate": np.nan}, images_of("u1"), [0, 1, 0, 1], "^learning_rate"),
         ({"image_size": 2}, images_of("u1"), [0, 1, 0, 1], "image_size"),
         ({"model": "astroforme"}, images_of("u1"), [0, 1, 0, 1], "did you mean"),

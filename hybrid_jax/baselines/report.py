@@ -101,7 +101,7 @@ def _percent(share: float | None) -> str:
 
 
 def _interval(result: Result) -> str:
-    if result.test_interval is None:
+    low, high = result.test_interval or (None, None)
+    if low is None or high is None:
         return "-"
-    low, high = result.test_interval
     return f"{100 * low:.1f} to {100 * high:.1f} %"

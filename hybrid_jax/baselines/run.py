@@ -17,7 +17,7 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Splits, load
 from hybrid_jax.data.subsets import group_fold, stratified_subset
 from hybrid_jax.errors import UserError, plural
-from hybrid_jax.evaluation.bootstrap import accuracy_interval
+from hybrid_jax.evaluation.bootstrap import Ends, accuracy_interval
 
 FOLDS = 5
 BLOCK = 1000  # test images at once; the kernel of all would not fit in memory
@@ -57,7 +57,7 @@ class Result(NamedTuple):
       test_accuracy: accuracy after training again on training and validation images;
         None without a test split.
       test_interval: 95 % interval of it, over images or groups of images; None without
-        a test split.
+        a test split, and of None where there is no interval.
       train_images: number of images in the last training.
       seconds: time to choose, train and test.
       notes: what was left out or did not converge.
@@ -68,7 +68,7 @@ class Result(NamedTuple):
     parameters: dict[str, Any]
     validation_accuracy: float
     test_accuracy: float | None
-    test_interval: tuple[float, float] | None
+    test_interval: Ends | None
     train_images: int
     seconds: float
     notes: tuple[str, ...]

@@ -15,7 +15,7 @@ share of unchanged predictions, the Lie derivative, accuracy and cost.
   --images=N             images for errors and derivatives [32]
   --every-shift=N        images to measure every shift of [4096 shifts in all]
   --precision=TYPE       float32 or float64 [float32]
-  --seed=N               of shifts, random weights and noise [0]
+  --seed=N               of shifts, noise, random weights of --model [0]
   --output=DIR           folder for results, also by stage [equivariance/NAME]
   --config.FIELD=VALUE   with --model: change config.model or data.image_size;
                          with --workdir: fields that change no result

@@ -82,6 +82,11 @@ def parse(arguments: list[str]) -> tuple[dict[str, typing.Any], bool]:
     values, has_config = parsed.values, parsed.config is not None
     workdir = workdirs.resolve_workdir(values["workdir"], values["config"])
     check_local("--data", values["data"])
+    if values["on-error"] != "stop" and not values["data"]:
+        raise UserError(
+            f"--on-error={values['on-error']} is for the images of --data; for those "
+            f"of the run, give --config.data.on_error={values['on-error']}"
+        )
     return {
         "workdir": workdir,
         "config": flags.required_config(parsed) if has_config else None,

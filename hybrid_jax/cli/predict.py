@@ -23,6 +23,7 @@ read. The images that the run was trained on are not needed.
 Exit code: 0, or 1 if an image cannot be read; 2 for an error that you can fix.
 """
 
+import os
 import sys
 
 from hybrid_jax.cli.common import Call, Command
@@ -86,7 +87,8 @@ def _read_list(images: list[str]) -> list[str]:
     """
     if "-" not in images:
         return images
-    lines = [line for line in sys.stdin.read().splitlines() if line.strip()]
+    text = os.fsdecode(sys.stdin.buffer.read())  # file names need not be UTF-8
+    lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise UserError("standard input names no image: give one on each line")
     return [name for image in images for name in (lines if image == "-" else [image])]

@@ -17,6 +17,7 @@ missing, it says what is left out. Nothing is written to the runs' folders.
 Exit code: 0, or 2 for an error that you can fix.
 """
 
+import re
 import sys
 
 from hybrid_jax.cli.common import Call, Command
@@ -39,7 +40,7 @@ def run(call: Call) -> None:
     # Imported here, so that help is instant and mistakes are found before jax loads.
     from hybrid_jax.cli import flags, workdirs
 
-    if any(word.lstrip("-").split("=")[0] == "workdir" for word in call.arguments):
+    if any(re.match("--?workdir(=|$)", word) for word in call.arguments):
         raise UserError("--workdir is no flag here: give the folders by themselves")
     parsed = flags.parse(call.arguments, OPTIONS, takes_config=True, most=sys.maxsize)
     if parsed.config is not None:

@@ -93,7 +93,7 @@ class Asked(NamedTuple):
       study: the study to run.
       folder: folder of the study.
       workers: number of processes.
-      experiment: the value of `--config`, as it was typed.
+      experiment: the value of `--config`, with a model if there are several.
     """
 
     study: "Study"
@@ -123,19 +123,21 @@ def parse(words: list[str]) -> Asked:
 
     parsed = flags.parse(words, OPTIONS, takes_config=True, most=1)
     kind, values = _kind(parsed), parsed.values
-    if kind.variants:
-        own = flags.required_config(parsed)
-        configs = _variants(own, kind)
+    experiment = flags.required_experiment(parsed)
+    names = [] if kind.variants else _names(parsed, experiment)
+    if names:
+        configs = {name: _model(parsed, experiment, name) for name in names}
+        own, experiment = configs[names[0]], f"{experiment}:{names[0]}"
     else:
-        configs = _models(parsed)
-        own = next(iter(configs.values()))
+        own = flags.required_config(parsed)
+        configs = _variants(own, kind) if kind.variants else {own.model.name: own}
     study = Study(kind, configs, _values(values, kind), values["seeds"])
     _refuse_overruled(parsed, study, own)
     default = os.path.basename(workdirs.default_workdir(values["config"]))
     default = os.path.join(STUDIES, f"{kind.name}-{default}")
     workdir = default if values["workdir"] is None else values["workdir"]
     folder = expand_user(workdirs.resolve_workdir(workdir, None))
-    return Asked(study, folder, values["workers"], values["config"])
+    return Asked(study, folder, values["workers"], experiment)
 
 
 def _kind(parsed: "Parsed") -> "Kind":
@@ -184,17 +186,15 @@ def _variants(own: "Config", kind: "Kind") -> dict[str, "Config"]:
     return configs
 
 
-def _models(parsed: "Parsed") -> dict[str, "Config"]:
-    """Return the config of each requested model, by the name of the model.
+def _names(parsed: "Parsed", experiment: str) -> list[str]:
+    """Return the names of the requested models; none for that of the experiment alone.
 
     Raises:
-      UserError: there is no config, or a model is unknown or named twice.
+      UserError: a model is named twice, or by `--config` too.
     """
-    from hybrid_jax.cli import flags
-    from hybrid_jax.config.files import find, load_config, study_models
-    from hybrid_jax.config.resolve import resolve
+    from hybrid_jax.config.files import find, study_models
 
-    text, experiment = parsed.values["models"], flags.required_experiment(parsed)
+    text = parsed.values["models"]
     has_model = find(experiment)[1] or "model.name" in parsed.changed
     if text and has_model:
         raise UserError(f"--models={text} and a model of --config: give one of them")
@@ -202,19 +202,25 @@ def _models(parsed: "Parsed") -> dict[str, "Config"]:
     if not names and not has_model:
         names = study_models(experiment)
         text = ",".join(names)
-    if not names:
-        own = flags.required_config(parsed)
-        return {own.model.name: own}
-    configs = {}
     for name in names:
-        if name in configs or not name:
+        if names.count(name) > 1 or not name:
             raise UserError(
                 f"--models={text} "
                 f"{f'names {name} twice' if name else 'has an empty name'}"
             )
-        config = load_config(f"{experiment}:{name}", parsed.changed)
-        configs[name] = resolve(config)
-    return configs
+    return names
+
+
+def _model(parsed: "Parsed", experiment: str, name: str) -> "Config":
+    """Return the config of an experiment with a model.
+
+    Raises:
+      UserError: there is no such model, or the config is wrong.
+    """
+    from hybrid_jax.config.files import load_config
+    from hybrid_jax.config.resolve import resolve
+
+    return resolve(load_config(f"{experiment}:{name}", parsed.changed))
 
 
 def _refuse_overruled(parsed: "Parsed", study: "Study", own: "Config") -> None:

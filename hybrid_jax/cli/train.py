@@ -54,7 +54,7 @@ class Arguments(typing.NamedTuple):
       changed: values of the fields to change in that stored config, by name.
       workdir: folder of the run.
       is_default_workdir: whether the user gave no workdir.
-      hosts: arguments of `distributed.join`: coordinator, processes, process.
+      hosts: arguments of `distributed.initialize`: coordinator, processes, process.
     """
 
     config: "Config | None"
@@ -125,6 +125,11 @@ def parse(arguments: list[str]) -> Arguments:
         config = flags.required_config(parsed)
         if values["checkpoint"]:
             config = _with_checkpoint(config, values["checkpoint"])
+    elif values["checkpoint"]:
+        raise UserError(
+            "--checkpoint is of the run in --config.init_from: give --config too, or "
+            "leave it out to resume the run in --workdir"
+        )
     workdir = workdirs.resolve_workdir(values["workdir"], values["config"])
     if config is None:
         workdirs.check_run(workdir)

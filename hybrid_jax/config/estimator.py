@@ -62,6 +62,8 @@ def choose_config(
             f"steps={given['steps']} and epochs={given['epochs']} are two lengths of "
             "one run: leave one of them at None"
         )
+    if given["steps"] == 0:  # which would mean epochs
+        raise UserError("steps=0: give a whole number above 0, or None")
     fields = {
         PARAMETERS[name]: _field_value(PARAMETERS[name], value)
         for name, value in given.items()

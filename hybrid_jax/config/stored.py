@@ -1,5 +1,7 @@
 """Read the configs that are stored in the folders of runs, and compare them."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hybrid_jax.config import rules
@@ -72,12 +74,19 @@ def check_rows(config: Config, where: str) -> None:
         )
 
 
-def nested(config: Config) -> dict[str, Any]:
-    """Return a config as nested values for a file, with absolute paths."""
+def nested(
+    config: Config, shown: Callable[[Path], object] = Path.absolute
+) -> dict[str, Any]:
+    """Return a config as nested values for a file.
+
+    Args:
+      config: config of a run.
+      shown: returns what is written of a path.
+    """
     tree: dict[str, Any] = {}
     for name, value in config.flat().items():
         if value and _is_path(name):
-            value = str(expand_user(value).absolute())
+            value = str(shown(expand_user(value)))
         group, _, leaf = name.rpartition(".")
         (tree.setdefault(group, {}) if group else tree)[leaf] = value
     return tree

@@ -279,7 +279,12 @@ class Run:
           UserError: there are no such images, or some have a class unknown to the run.
         """
         found = new_images.load_labeled(
-            os.fspath(path), self.form, self.classes, split=split, on_error=on_error
+            os.fspath(path),
+            self.form,
+            self.classes,
+            split=split,
+            on_error=on_error,
+            group=self.config.data.group,
         )
         seen = seen_notes(found.paths, self.config.data, lambda: self.splits)
         self.notes += (*found.notes, *seen)

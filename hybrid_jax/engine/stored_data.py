@@ -14,7 +14,8 @@ from hybrid_jax.data import Splits
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.errors import elide
 
-STATISTICS, PIXELS = "mean and deviation", "pixels"  # names of entries
+# Names of entries; the last has the number of groups of each split that has some.
+STATISTICS, PIXELS, GROUPS = "mean and deviation", "pixels", "groups"
 LEVELS = 1.0  # most by which these may differ, of 255; decoders differ by far less
 
 
@@ -26,7 +27,17 @@ def is_described(stored: dict[str, Any]) -> bool:
 def described(splits: Splits, known: dict[str, Any]) -> dict[str, Any]:
     """Return the description of splits; a known mean and deviation stay."""
     kept = {name: known[name] for name in (STATISTICS,) if name in known}
-    return splits.summary | {PIXELS: splits.form.to_json()} | kept
+    groups = {
+        name: len(np.unique(split.groups))
+        for name, split in splits.items()
+        if split.groups is not None
+    }
+    return (
+        splits.summary
+        | {PIXELS: splits.form.to_json()}
+        | ({GROUPS: groups} if groups else {})
+        | kept
+    )
 
 
 def statistics(stored: dict[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,8 @@ class Settings:
         run.
       every_shift: number of images of which every cyclic shift is measured; None takes
         as many as `EVERY_SHIFT` and `MOST_SHIFTED` allow.
-      seed: seed of shifts, random weights and images of noise.
+      seed: seed of shifts, images of noise, and the random weights of a model by name;
+        those of a run have the run's own seed.
       precision: `float32` or `float64`.
     """
 

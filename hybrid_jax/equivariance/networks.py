@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -202,7 +201,7 @@ def runs_of(
     for title, runs in zip(titles, rows.values(), strict=True):
         row = title
         if titles.count(title) > 1:
-            row = f"{title} ({os.path.basename(str(runs[0].workdir))})"
+            row = f"{title} ({runs[0].workdir})"
         kinds = [(TRAINED, run) for run in runs] + [(RANDOM, runs[0])]
         subjects += [
             _subject(run, row, kind, dtype) for kind, run in kinds if kind in weights

@@ -20,12 +20,16 @@ NUMBERS_AT_A_TIME = 10_000_000  # weights in memory at a time
 LEVEL = 0.95
 
 
+# The ends of an interval; None where there is none.
+Ends = tuple[float, float] | tuple[None, None]
+
+
 class Estimate(NamedTuple):
     """A measure with its 95 % interval.
 
     Attributes:
       value: the measure of all images.
-      low, high: ends of the interval; None where there is none.
+      low, high: ends of the interval; None where there is none, as of a single group.
     """
 
     value: float
@@ -57,8 +61,9 @@ def estimate(
     for name in names:
         value, row = measure(predictions, name), MEASURES[name]
         if name in draws:
-            low, high = percentiles(draws[name])
-            found[name] = Estimate(value, low, high)
+            share = value if row.counts else None
+            ends = interval(draws[name], count_units(predictions.groups), share)
+            found[name] = Estimate(value, *ends)
         elif row.counts:
             found[name] = Estimate(value, *proportion(value, len(predictions)))
         else:
@@ -73,9 +78,7 @@ def proportion(share: float, images: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def accuracy_interval(
-    right: np.ndarray, groups: np.ndarray | None
-) -> tuple[float, float]:
+def accuracy_interval(right: np.ndarray, groups: np.ndarray | None) -> Ends:
     """Return the 95 % interval of an accuracy.
 
     Args:
@@ -86,7 +89,31 @@ def accuracy_interval(
     if groups is None:
         return proportion(float(right.mean()), len(right))
     sums, images = resampled_sums(right[:, None], groups)
-    return percentiles(sums[:, 0] / images)
+    return interval(sums[:, 0] / images, count_units(groups), float(right.mean()))
+
+
+def interval(draws: np.ndarray, units: int | None, share: float | None = None) -> Ends:
+    """Return the 95 % interval of resampled values.
+
+    Args:
+      draws: `[R]`.
+      units: number of groups that contribute; None where single images are drawn. One
+        group tells nothing of others, so it has no interval.
+      share: the share of images that is resampled; None for other measures. Where all
+        draws are equal, as those of a perfect score, Wilson's interval is returned, as
+        if each group were an image.
+    """
+    if units is not None and units < 2:
+        return None, None
+    low, high = percentiles(draws)
+    if low == high and share is not None and units is not None:
+        return proportion(share, units)
+    return low, high
+
+
+def count_units(groups: np.ndarray | None) -> int | None:
+    """Return the number of groups; None without groups."""
+    return None if groups is None else len(np.unique(groups))
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from hybrid_jax.evaluation.bootstrap import accuracy_interval
 from hybrid_jax.evaluation.measures import BINS, bin_of, measure
 from hybrid_jax.evaluation.predictions import Predictions
 
@@ -19,6 +20,8 @@ class Bin(NamedTuple):
       images: number of images.
       confidence: their mean confidence; NaN without images.
       accuracy: their share of correct predictions; NaN without images.
+      accuracy_low, accuracy_high: 95 % interval of it, over images or groups; None
+        where there is none.
     """
 
     low: float
@@ -26,6 +29,8 @@ class Bin(NamedTuple):
     images: int
     confidence: float
     accuracy: float
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
 
 
 def reliability(predictions: Predictions) -> list[Bin]:
@@ -35,13 +40,21 @@ def reliability(predictions: Predictions) -> list[Bin]:
     """
     number, rows = bin_of(predictions.confidence), []
     for i in range(BINS):
-        inside = number == i
-        count = int(inside.sum())
-        means = [
-            float(values[inside].mean()) if count else float("nan")
-            for values in (predictions.confidence, predictions.correct)
-        ]
-        rows.append(Bin(i / BINS, (i + 1) / BINS, count, *means))
+        low, high, inside = i / BINS, (i + 1) / BINS, number == i
+        if not inside.any():
+            rows.append(Bin(low, high, 0, float("nan"), float("nan")))
+            continue
+        correct, groups = predictions.correct[inside], predictions.groups
+        rows.append(
+            Bin(
+                low,
+                high,
+                int(inside.sum()),
+                float(predictions.confidence[inside].mean()),
+                float(correct.mean()),
+                *accuracy_interval(correct, None if groups is None else groups[inside]),
+            )
+        )
     return rows
 
 

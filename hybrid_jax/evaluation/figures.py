@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybrid_jax.errors import escape
-from hybrid_jax.evaluation.bootstrap import proportion
 from hybrid_jax.evaluation.calibration import Bin, reliability
 from hybrid_jax.evaluation.predictions import confusion_matrix
 from hybrid_jax.evaluation.selective import risk_coverage
@@ -117,8 +116,10 @@ def _draw_bins(
     accuracy = [row.accuracy for row in filled]
     most = max(row.images for row in filled)
     areas = [6 + 60 * row.images / most for row in filled]
-    ends = [proportion(row.accuracy, row.images) for row in filled]
-    axes.vlines(confidence, *zip(*ends, strict=True), color=color, lw=1, alpha=0.4)
+    for row in filled:
+        if row.accuracy_low is not None and row.accuracy_high is not None:
+            ends = row.accuracy_low, row.accuracy_high
+            axes.vlines(row.confidence, *ends, color=color, lw=1, alpha=0.4)
     axes.scatter(
         confidence, accuracy, areas, label=label, color=color, marker=marker, alpha=0.8
     )

@@ -10,7 +10,8 @@ from scipy import stats
 
 from hybrid_jax.evaluation.bootstrap import (
     Estimate,
-    percentiles,
+    count_units,
+    interval,
     proportion,
     resampled_sums,
 )
@@ -59,15 +60,22 @@ def per_class(predictions: Predictions, names: tuple[str, ...]) -> list[ClassRes
     if predictions.groups is not None:
         draws = _shares(*resampled_sums(counts, predictions.groups))
     right, support, predicted = np.split(counts.sum(0), 3)
+    chosen = predictions.log_probabilities.argmax(1)
     ranks = stats.rankdata(predictions.log_probabilities, axis=0)
     rows = []
     for i, name in enumerate(names):
-        counted = (support[i], predicted[i], len(predictions) - support[i])
-        recall, precision, specificity = (
-            _estimate(share[i], images, None if draws is None else draws[k][:, i])
-            for k, (share, images) in enumerate(zip(shares, counted, strict=True))
-        )
         own = predictions.labels == i
+        recall, precision, specificity = (
+            _estimate(
+                share[i],
+                None if draws is None else draws[k][:, i],
+                counted,
+                predictions.groups,
+            )
+            for k, (share, counted) in enumerate(
+                zip(shares, (own, chosen == i, ~own), strict=True)
+            )
+        )
         auc = _auc(ranks[:, i], own)
         f1 = _quotient(2 * right[i], support[i] + predicted[i])
         rows.append(
@@ -90,12 +98,26 @@ def _shares(counts: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, ...]:
         return right / support, right / predicted, kept / others
 
 
-def _estimate(share: float, images: float, draws: np.ndarray | None) -> Estimate:
-    if not images:
+def _estimate(
+    share: float,
+    draws: np.ndarray | None,
+    counted: np.ndarray,
+    groups: np.ndarray | None,
+) -> Estimate:
+    """Return a share with its interval.
+
+    Args:
+      share: a share of the counted images.
+      draws: shares `[R]` of resampled images; None without groups.
+      counted: which images the share is of, bool `[N]`.
+      groups: group of each image, `[N]`, or None.
+    """
+    if not counted.any():
         return Estimate(float("nan"))
-    if draws is None:
-        return Estimate(float(share), *proportion(share, images))
-    return Estimate(float(share), *percentiles(draws))
+    if draws is None or groups is None:
+        return Estimate(float(share), *proportion(share, counted.sum()))
+    units = count_units(groups[counted])
+    return Estimate(float(share), *interval(draws, units, float(share)))
 
 
 def _quotient(numerator: float, denominator: float) -> float:

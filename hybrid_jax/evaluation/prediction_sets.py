@@ -10,8 +10,9 @@ import numpy as np
 
 from hybrid_jax.evaluation.bootstrap import (
     Estimate,
-    percentiles,
-    proportion,
+    accuracy_interval,
+    count_units,
+    interval,
     resampled_sums,
 )
 from hybrid_jax.evaluation.predictions import Predictions
@@ -42,13 +43,11 @@ def judge_sets(
       asked: the coverage that the sets were made for.
     """
     holds = included[np.arange(len(predictions)), predictions.labels]
-    columns = np.stack([holds, included.sum(1)], axis=1)
-    sums, images = resampled_sums(columns, predictions.groups)
-    drawn = sums / images[:, None]
-    share, size = columns.mean(0).tolist()
-    interval = percentiles(drawn[:, 0])
-    if predictions.groups is None:
-        interval = proportion(share, len(predictions))
+    sizes, groups = included.sum(1), predictions.groups
+    sums, images = resampled_sums(sizes[:, None], groups)
+    ends = interval(sums[:, 0] / images, count_units(groups))
     return SetQuality(
-        asked, Estimate(share, *interval), Estimate(size, *percentiles(drawn[:, 1]))
+        asked,
+        Estimate(float(holds.mean()), *accuracy_interval(holds, groups)),
+        Estimate(float(sizes.mean()), *ends),
     )

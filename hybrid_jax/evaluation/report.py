@@ -82,10 +82,15 @@ def show(found: "Evaluation", console: Reporter) -> None:
 
 def _sets_in_words(sets: SetQuality) -> str:
     held, size = sets.coverage, sets.size
+    ends = ["", ""]
+    if held.low is not None and size.low is not None:
+        ends = [
+            f" ({interval('accuracy', held)})",
+            f" ({size.low:.2f} to {size.high:.2f})",
+        ]
     return (
-        f"Sets at coverage {sets.asked:g}: {percent(held.value)} hold the true class "
-        f"({interval('accuracy', held)}), with {size.value:.2f} classes on average "
-        f"({size.low:.2f} to {size.high:.2f})"
+        f"Sets at coverage {sets.asked:g}: {percent(held.value)} hold the true class"
+        f"{ends[0]}, with {size.value:.2f} classes on average{ends[1]}"
     )
 
 

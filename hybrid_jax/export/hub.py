@@ -64,11 +64,8 @@ def write(run: Run, folder: Path, temperature: float) -> None:
 
 
 def _public_config(run: Run) -> dict[str, Any]:
-    """Return the config to publish: without the folders of paths on this machine."""
-    names = ("data.path", "data.dir", "init_from")
-    flat = run.config.flat()
-    bare = {name: Path(flat[name]).name for name in names if flat[name]}
-    return stored.nested(run.config.replace(bare))
+    """Return the config to publish: of paths on this machine, the last part alone."""
+    return stored.nested(run.config, lambda path: path.name)
 
 
 def _labels(run: Run) -> dict[str, Any]:

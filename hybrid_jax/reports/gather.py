@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from hybrid_jax.engine.json_files import read_json
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.engine.stored_data import GROUPS
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.evaluation import figures, mislabeled
 from hybrid_jax.evaluation.bootstrap import Estimate, proportion
@@ -182,7 +183,9 @@ def _stored_accuracy(run: Run, data: dict[str, Any]) -> tuple[Estimate | None, s
         found = (run.results or {}).get(split, {}).get("accuracy")
         if found is not None:
             count = images.get(split, 0)
-            ends = proportion(found, count) if count else (None, None)
+            # The bootstrap over groups would need the predictions.
+            is_known = count and split not in data.get(GROUPS, {})
+            ends = proportion(found, count) if is_known else (None, None)
             return Estimate(found, *ends), f"{count:,} {split} images"
     return None, ""
 

@@ -142,4 +142,13 @@ def _open(optuna: Any, folder: Path, url: str) -> Any:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"(?<=://)([^:@/]*):[^@/]*@", r"\1@", url)
+    """Return a URL that may be stored and shown."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    with contextlib.suppress(ArgumentError):  # else it is not allowed, but shown
+        parsed = make_url(url)
+        bare = parsed.set(password="").difference_update_query(["password"])
+        url = bare.render_as_string(hide_password=False)
+    # A password with an @ is taken for a part of the host.
+    return re.sub(r"(?<=://)([^:@/]*)(?::.*|[^/?]*)@", r"\1@", url)

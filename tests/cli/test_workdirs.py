@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_jax.cli import train, workdirs
+from hybrid_jax.cli import evaluate, train, workdirs
 from hybrid_jax.cli.common import Call
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.schema import Config
@@ -165,6 +165,10 @@ def test_weights_to_start_from_may_be_of_any_checkpoint(tmp_path, monkeypatch):
         assert order.config.init_checkpoint == checkpoint
     with pytest.raises(UserError, match=r"give --config\.init_from=WORKDIR too"):
         train.parse([config, "--checkpoint=best"])
+    with pytest.raises(UserError, match=r"is of the run in --config\.init_from"):
+        train.parse(["--workdir=runs/any", "--checkpoint=best"])
+    with pytest.raises(UserError, match=r"give --config\.data\.on_error=skip"):
+        evaluate.parse(["--workdir=runs/any", "--on-error=skip"])
     with pytest.raises(UserError, match=r"config\.init_checkpoint='newest' is not"):
         train.parse([*start, "--checkpoint=newest"])
 

@@ -202,7 +202,8 @@ def test_predictions_are_calibrated_ranked_and_lines_of_json(
     # Both are minima of a flat loss, that of a network which hardly learned.
     assert run.temperature == pytest.approx(chosen["temperature"], rel=1e-4)
     paths = [str(p) for p in sorted((finished / "others").rglob("*.png"))[:3]]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(paths)))
+    given = io.BytesIO("\n".join(paths).encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(given, "ascii"))
     table = tmp_path / "rows.jsonl"
     command = ["hybrid-jax", "predict", f"--workdir={finished / 'run'}"]
     more = ["-", f"--output={table}", "--calibrated", "--top=1"]
@@ -224,7 +225,7 @@ def test_predictions_are_calibrated_ranked_and_lines_of_json(
     assert main([*command, *paths, "--top=5"]) == 0
     header = capsys.readouterr().out.splitlines()[0]
     assert header == "path,class,probability,error,class 2,probability 2"
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
     assert main([*command, "-"]) == 2
     assert "names no image" in capsys.readouterr().err
     assert main([*command, *paths, f"--output={tmp_path / 'rows.txt'}"]) == 2

@@ -79,6 +79,19 @@ def test_runs_that_differ_in_seeds_are_a_row(run, tmp_path):
     assert f"{100 * expected:.2f} % ± 0.00" in ran.stdout
 
 
+def test_runs_of_other_settings_are_other_rows(run, tmp_path):
+    """Even where their folders have the same name."""
+    other = shutil.copytree(run, tmp_path / "elsewhere" / run.name)
+    config = json.loads((other / "config.json").read_text())
+    config["optim"]["learning_rate"] /= 2
+    (other / "config.json").write_text(json.dumps(config))
+    found = networks.runs_of([run, other], "", {}, ("trained",), np.float32)
+    assert [each.row.rpartition(" ")[2] for each in found.subjects] == [
+        f"({run})",
+        f"({other})",
+    ]
+
+
 def test_rows_have_means_with_intervals():
     measured = [
         Measured("net", f"run {i}", "trained", {"errors": {"logits": {"1": error}}})

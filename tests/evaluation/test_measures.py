@@ -14,6 +14,7 @@ from hybrid_jax.evaluation.calibration import fit_temperature, reliability
 from hybrid_jax.evaluation.comparison import compare
 from hybrid_jax.evaluation.measures import BINS, MEASURES, measure
 from hybrid_jax.evaluation.per_class import per_class
+from hybrid_jax.evaluation.prediction_sets import judge_sets
 from hybrid_jax.evaluation.predictions import Predictions, average, confusion_matrix
 
 CLASSES = 7
@@ -166,6 +167,28 @@ def test_a_perfect_score_is_not_certain():
     found = bootstrap.estimate(perfect, ["accuracy"])["accuracy"]
     assert found.value == 1
     assert found.low == pytest.approx(0.8389, abs=1e-4)  # Wilson, by hand
+
+
+def test_few_groups_tell_little():
+    """A perfect score of three patients is less certain, one patient tells nothing."""
+    scores, labels = np.log(np.full((40, 2), [0.9, 0.1])), np.zeros(40, int)
+    three = Predictions(scores, labels, np.arange(40) % 3)
+    one = Predictions(scores, labels, np.zeros(40, int))
+    found = bootstrap.estimate(three, ["accuracy"])["accuracy"]
+    assert found[1:] == pytest.approx(bootstrap.proportion(1.0, 3))
+    assert bootstrap.accuracy_interval(three.correct, three.groups) == found[1:]
+    assert per_class(three, ("a", "b"))[0].recall == found
+    sets = judge_sets(three, np.ones((40, 2), bool), 0.9)
+    assert (sets.coverage, sets.size[:2]) == (found, (2.0, 2.0))
+    for estimate in (
+        *bootstrap.estimate(one, ["accuracy", "nll"]).values(),
+        per_class(one, ("a", "b"))[0].recall,
+        judge_sets(one, np.ones((40, 2), bool), 0.9).coverage,
+    ):
+        assert estimate[1:] == (None, None)
+    assert bootstrap.accuracy_interval(one.correct, one.groups) == (None, None)
+    (bin_of_all,) = (row for row in reliability(three) if row.images)
+    assert (bin_of_all.accuracy_low, bin_of_all.accuracy_high) == found[1:]
 
 
 def test_errors_that_are_left_are_counted(predictions):

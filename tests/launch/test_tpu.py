@@ -161,7 +161,7 @@ def test_run_keeps_hostile_arguments_whole(stage):
     done = tpu(stage, "run", "--bucket=b-1", "--run=r.1", "--", *HOSTILE)
     assert done.returncode == 0, done.stderr
     workdir = stage.folder / "worker-0" / "hybrid_jax" / "bucket" / "r.1"
-    assert trained(stage) == [[f"--workdir={workdir}", *HOSTILE]]
+    assert trained(stage) == [[*HOSTILE, f"--workdir={workdir}"]]
     assert "hybrid-jax is here" in done.stdout
     assert not list(stage.folder.rglob("pwned"))
 

@@ -167,6 +167,15 @@ def test_mistakes_before_the_first_trial_cost_nothing(tmp_path):
     for words, told in (
         (["--storage=mysql://u:secret@h/d"], "--storage=mysql://u@h/d is not allowed"),
         (["--storage=postgresql://u:secret@127.0.0.1:1/d"], "the storage of the sweep"),
+        (
+            ["--storage=mysql://u:a/secret@h/d"],
+            "--storage=mysql://u@h/d is not allowed",
+        ),
+        (
+            ["--storage=mysql://u:a@secret@h/d"],
+            "--storage=mysql://u@h/d is not allowed",
+        ),
+        (["--storage=mysql://h/d?password=secret"], "--storage=mysql://h/d is not"),
         (["--config.data.name=digist"], "did you mean 'digits'?"),
         ([f"--workdir={tmp_path / 'file'}"], "is a file; give a folder"),
     ):

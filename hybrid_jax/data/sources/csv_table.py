@@ -39,13 +39,6 @@ def read_table(
             f"{escape(file)} needs rows of train and of test or validation, or no "
             "split column"
         )
-    for line, cells in table.rows:
-        if "group" in table.columns and not cells["group"]:
-            column = escape(table.columns["group"])
-            raise UserError(
-                f"{escape(file)}, line {line}: it has no {column}; give one, such as "
-                "the path of an image that belongs to no other"
-            )
     found = _entries(file, table, roles, exclusions, wanted)
     if "group" in table.columns:
         count = len({entry.group for entry in found.entries if not entry.excluded})
@@ -62,8 +55,8 @@ def read_table_split(file: Path, split: str) -> FolderContents:
       split: name of a split that the table has; empty if it has none.
 
     Raises:
-      UserError: the file is no table, lacks the split, or has a row that names no image
-        or class.
+      UserError: the file is no table, lacks the split, or has a row that names no
+        image, class or group.
     """
     table = _open_table(file)
     roles = split_roles(table)
@@ -92,6 +85,13 @@ def _open_table(file: Path) -> csv_reader.Table:
     table = csv_reader.read(file, needed=("path", "label"))
     if not table.rows:
         raise UserError(f"{escape(file)} has no rows")
+    for line, cells in table.rows:
+        if "group" in table.columns and not cells["group"]:
+            column = escape(table.columns["group"])
+            raise UserError(
+                f"{escape(file)}, line {line}: it has no {column}; give one, such as "
+                "the path of an image that belongs to no other"
+            )
     return table
 
 

@@ -56,6 +56,11 @@ def as_images(X: Any) -> np.ndarray | list[Path]:
     """
     if isinstance(X, (str, os.PathLike)):
         raise UserError(f"X is one path, {elide(X)!r}: give a list of paths")
+    if hasattr(X, "columns"):
+        raise UserError(
+            f"X is a table ({type(X).__name__}): give its column of paths, such as "
+            "X['path'], or an array of images [N, height, width]"
+        )
     if hasattr(X, "dtype"):
         X = np.asarray(X)
         if X.dtype.kind not in "OUT":
@@ -79,11 +84,19 @@ def as_images(X: Any) -> np.ndarray | list[Path]:
     return [Path(expand_user(value)) for value in values]
 
 
-def labels_to_json(classes: np.ndarray) -> dict[str, Any] | None:
-    """Return labels as JSON values; None if JSON cannot hold them."""
-    values = classes.tolist()
-    if not all(isinstance(value, (str, bool, int, float)) for value in values):
-        return None
+def labels_to_json(classes: np.ndarray) -> dict[str, Any]:
+    """Return labels as JSON values.
+
+    Raises:
+      UserError: JSON cannot hold them, such as dates.
+    """
+    values = [getattr(value, "item", lambda value=value: value)() for value in classes]
+    for value in values:
+        if not isinstance(value, (str, bool, int, float)):
+            raise UserError(
+                f"labels of type {type(value).__name__}, such as {value!r}, cannot be "
+                "saved: give y as text or whole numbers"
+            )
     is_object = classes.dtype.kind == "O"
     return {"dtype": "object" if is_object else classes.dtype.str, "values": values}
 
@@ -92,7 +105,7 @@ def labels_from_json(stored: Any, names: Sequence[str]) -> np.ndarray:
     """Return the sorted labels that `labels_to_json` stored, or else the sorted names.
 
     Args:
-      stored: result of `labels_to_json`, or None.
+      stored: result of `labels_to_json`; None for a network of another program.
       names: names of the classes.
     """
     try:

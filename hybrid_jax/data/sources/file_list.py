@@ -156,7 +156,7 @@ def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
     entries, notes = found.entries, [*found.notes, *exclusions.notes()]
     if group:
         root = path if path.is_dir() else path.parent
-        entries = _with_groups(entries, group, root)
+        entries = with_groups(entries, group, root)
         count = len({entry.group for entry in entries if not entry.excluded})
         notes.append(subsets.groups_note(count, f"config.data.group={group}"))
     return found._replace(entries=entries, notes=notes)
@@ -257,8 +257,13 @@ def _held_out_note(is_test: np.ndarray, groups: np.ndarray | None) -> tuple[str,
     )
 
 
-def _with_groups(entries: list[Entry], group: str, root: Path) -> list[Entry]:
+def with_groups(entries: list[Entry], group: str, root: Path) -> list[Entry]:
     """Return entries with the groups that an expression finds in their paths.
+
+    Args:
+      entries: images.
+      group: regular expression, such as `config.data.group`.
+      root: folder that the paths are relative to.
 
     Raises:
       UserError: the expression finds no group in some paths.

@@ -31,9 +31,19 @@ from hybrid_jax.data.pixel_format import (
     PixelFormat,
     stored_extents,
 )
-from hybrid_jax.data.sources.class_folders import images_below, read_folder_split
+from hybrid_jax.data.sources.class_folders import (
+    Entry,
+    images_below,
+    read_folder_split,
+)
 from hybrid_jax.data.sources.csv_table import read_table_split
-from hybrid_jax.data.sources.file_list import class_name, suggestion
+from hybrid_jax.data.sources.file_list import (
+    LabeledFiles,
+    class_name,
+    labeled_files,
+    suggestion,
+    with_groups,
+)
 from hybrid_jax.data.sources.folder import skipped_note
 from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.paths import check_local, expand_user
@@ -83,6 +93,7 @@ def load_labeled(
     split: str = "",
     on_error: str = "stop",
     loader: str = "auto",
+    group: str = "",
 ) -> LabeledImages:
     """Load images with labels from class folders or a table.
 
@@ -93,6 +104,7 @@ def load_labeled(
       split: `train`, `validation` or `test`, where the images are split.
       on_error: `stop` at images that cannot be read, or `skip` them.
       loader: value of `config.data.loader`.
+      group: value of `config.data.group`; a table may name groups itself.
 
     Raises:
       UserError: there are no such images, the run does not know a class, or an image
@@ -106,6 +118,7 @@ def load_labeled(
         raise UserError(f"{escape(path)} does not exist")
     read = read_folder_split if root.is_dir() else read_table_split
     entries, notes, empty, _ = read(root, split)
+    entries, group_notes = _grouped(entries, group, root)
     labels = _encode_labels(
         root, [class_name(entry.label) for entry in entries], classes
     )
@@ -118,19 +131,24 @@ def load_labeled(
     skipped = skipped_note(dict(zip(paths, infos, strict=True)))
     if not len(good):
         raise UserError(f"{escape(root)} has no image that can be read")
-    paths, infos = [paths[row] for row in good], [infos[row] for row in good]
+    files, infos = (
+        labeled_files(entries, labels).take(good),
+        [infos[row] for row in good],
+    )
+    paths = files.paths
     sizes = np.array([info[:2] for info in infos], np.int32)
     images = LazyImages(Files(paths), with_canvas(form), np.arange(len(paths)), sizes)
     all_notes = (
         *notes,
+        *group_notes,
         *empty,
         *skipped,
         *in_words(
             collections.Counter(d for info in infos for d in differences(info, form))
         ),
-        *_absent_note(labels[good], classes),
+        *_absent_note(files.labels, classes),
     )
-    split_images = _split(images, labels[good], is_resident(loader, [images]), root)
+    split_images = _split(images, files, is_resident(loader, [images]), root)
     return LabeledImages(split_images, paths, all_notes)
 
 
@@ -281,8 +299,24 @@ def _absent_note(labels: np.ndarray, classes: Sequence[str]) -> tuple[str, ...]:
     return (f"{len(missing)} of {len(classes)} classes have no image here: {names}",)
 
 
-def _split(images: LazyImages, labels: np.ndarray, resident: bool, root: Path) -> Split:
+def _grouped(
+    entries: list[Entry], group: str, root: Path
+) -> tuple[list[Entry], tuple[str, ...]]:
+    """Return entries with the groups of a run's expression, or without; and notes."""
+    if not group:
+        return entries, ()
+    try:
+        return with_groups(entries, group, root if root.is_dir() else root.parent), ()
+    except UserError as error:
+        alone = [entry._replace(group="") for entry in entries]
+        return alone, (f"intervals take the images as independent: {error}",)
+
+
+def _split(
+    images: LazyImages, files: LabeledFiles, resident: bool, root: Path
+) -> Split:
+    labels, groups = files.labels, files.groups
     if not resident:
-        return Split(images, labels, images.extents)
+        return Split(images, labels, images.extents, groups)
     decode = functools.partial(images.decode_all, escape(root.name))
-    return LazySplit(images.shape, decode, labels, images.extents, encoded=images)
+    return LazySplit(images.shape, decode, labels, images.extents, groups, images)

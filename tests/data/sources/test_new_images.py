@@ -89,6 +89,24 @@ def test_a_split_is_named_where_there_are_any(tmp_path):
     assert len(load_labeled(str(place), FORM, CLASSES, "validation").paths) == 6
 
 
+def test_groups_of_other_images_are_those_of_their_table_or_path(tmp_path):
+    place = write_folder(tmp_path / "cells", each=3)
+    table = place / "t.csv"
+    paths = sorted(path.relative_to(place).as_posix() for path in place.rglob("*.png"))
+    rows = [f"{path},{path[:7]},p{n % 2}" for n, path in enumerate(paths)]
+    table.write_text("\n".join(["path,label,patient", *rows]))
+    found = load_labeled(str(table), FORM, CLASSES)
+    assert found.split.groups.tolist() == [f"p{n % 2}" for n in range(len(paths))]
+    found = load_labeled(str(place), FORM, CLASSES, group=r"(\d)\.png")
+    assert found.split.groups.tolist() == [path.stem[-1] for path in found.paths]
+    other = load_labeled(str(place), FORM, CLASSES, group="patient(\\d)")
+    assert other.split.groups is None
+    assert "intervals take the images as independent: " in other.notes[0]
+    table.write_text("\n".join(["path,label,patient", *rows[:-1], rows[-1][:-2]]))
+    with pytest.raises(UserError, match="line 10: it has no patient"):
+        load_labeled(str(table), FORM, CLASSES)
+
+
 def test_images_that_cannot_be_read_stop_or_are_skipped(tmp_path):
     place = write_folder(tmp_path / "cells", each=2)
     next((place / "digit 1").iterdir()).write_bytes(b"")
