@@ -73,7 +73,7 @@ def run(call: Call) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     with busy(console, "looking at the data"):
         study.check()
-    keep(study, folder)
+        keep(study, folder)
     with busy(console, "measuring what the models cost"):
         study.measure(folder, asked.benchmark_flags, console.print)
     with study_progress(study, folder) as progress:

@@ -85,21 +85,22 @@ def run(call: Call) -> None:
     # Imported here, so that help is instant and mistakes are found before jax loads.
     arguments = parse(call.arguments)
     from hybrid_jax.sweeps.progress import search_progress
-    from hybrid_jax.sweeps.storage import Store
+    from hybrid_jax.sweeps.storage import Store, storage_errors
     from hybrid_jax.sweeps.workers import share_work
 
     store = Store(arguments.search, arguments.folder, arguments.storage)
-    with search_progress(store, arguments.trials) as progress:
-        if arguments.workers > 1:
-            share_work(
-                arguments.workers,
-                ["sweep", *call.arguments],
-                progress,
-                lambda: _is_done(arguments, store),
-            )
-        else:
-            _work(arguments, store, progress)
-    _show(call, arguments, store, progress)
+    with storage_errors():
+        with search_progress(store, arguments.trials) as progress:
+            if arguments.workers > 1:
+                share_work(
+                    arguments.workers,
+                    ["sweep", *call.arguments],
+                    progress,
+                    lambda: _is_done(arguments, store),
+                )
+            else:
+                _work(arguments, store, progress)
+        _show(call, arguments, store, progress)
 
 
 def parse(words: list[str]) -> Arguments:

@@ -7,7 +7,6 @@ from typing import Any
 from hybrid_jax.config import rules
 from hybrid_jax.config.resolve import flatten
 from hybrid_jax.config.schema import FIELDS, Config
-from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.errors import UserError, listed
 from hybrid_jax.paths import expand_user
 
@@ -20,7 +19,7 @@ MOVED = {  # since schema 3
 }
 
 
-def read(stored: dict[str, Any], schema: int) -> Config:
+def read(stored: dict[str, Any], schema: int, where: object) -> Config:
     """Return a stored config with today's fields.
 
     A field that is newer than the stored config has its default, which is what the
@@ -29,9 +28,10 @@ def read(stored: dict[str, Any], schema: int) -> Config:
     Args:
       stored: nested values, as in the folder.
       schema: version that they were written with, from 1 to `SCHEMA`.
+      where: folder that holds them.
 
     Raises:
-      UserError: the stored config has an unknown field.
+      UserError: the stored config has a field that a later version has added.
     """
     values = flatten(stored)
     if schema < WITH_VALIDATION:
@@ -42,9 +42,11 @@ def read(stored: dict[str, Any], schema: int) -> Config:
     for old, new in MOVED.items():
         if old in values:
             values[new] = values.pop(old)
-    for name in values:
-        if name not in FIELDS:
-            raise UserError(unknown_field(name))
+    if unknown := [f"config.{name}" for name in values if name not in FIELDS]:
+        raise UserError(
+            f"{where} has {listed(unknown)}, which this version of hybrid_jax does not "
+            "know: update hybrid_jax"
+        )
     return Config.from_flat(values)
 
 

@@ -53,8 +53,8 @@ class Reporter:
 
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """Show a text while the block runs; see `busy`."""
-        with busy(self._console, what):
+        """Show a text while the block runs, if there is no bar; see `busy`."""
+        with contextlib.nullcontext() if self._bar else busy(self._console, what):
             yield
 
     def note(self, text: str) -> None:
@@ -71,7 +71,7 @@ class Reporter:
           total: number of steps of the run.
         """
         self._first, self._total, self._started = step, total, time.monotonic()
-        if self._bar is None and self._console.is_terminal:
+        if self._bar is None and _is_live(self._console):
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
@@ -142,7 +142,7 @@ def busy(console: Console, what: str) -> Iterator[Callable[[str], None]]:
     Yields:
       A function that replaces the text.
     """
-    if console.is_terminal:
+    if _is_live(console):
         with console.status(what) as status:
             yield status.update
         return
@@ -152,6 +152,14 @@ def busy(console: Console, what: str) -> Iterator[Callable[[str], None]]:
         yield line.say
     finally:
         line.cancel()
+
+
+def _is_live(console: Console) -> bool:
+    """Return whether something may move on the screen.
+
+    It would take over standard output, which belongs to the user if nothing is shown.
+    """
+    return console.is_terminal and not console.quiet
 
 
 class _LateLine:

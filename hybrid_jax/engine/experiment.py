@@ -136,9 +136,12 @@ class Experiment:
         """Build what a run needs, before anything is written.
 
         Raises:
-          UserError: devices, images, network and schedule do not fit together.
+          UserError: devices, images, network and schedule do not fit together, or
+            `freeze` does not fit the network.
         """
         _ = self.devices, self.plan, self.task
+        if self.config.freeze:
+            _ = self.initialize
 
     def with_micro_batches(self, micro_batches: int) -> "Experiment":
         """Return an experiment whose steps are split into so many micro-batches."""

@@ -49,7 +49,11 @@ class Inference:
                     most,
                     self._config.data.workers,
                 )
-            return self._evaluators[key](self._network, self._on_devices, split)
+            evaluator = self._evaluators[key]
+            try:
+                return evaluator(self._network, self._on_devices, split)
+            finally:
+                evaluator.forget(split)
 
     def split_logits(self, split: Split, symmetry: str = "none") -> np.ndarray:
         """Return logits float32 `[N, classes]` of a split, streamed or in memory.

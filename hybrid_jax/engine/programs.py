@@ -231,6 +231,10 @@ class Evaluator:
         """Return how many batches one evaluation of a split takes."""
         return self._pass(split).batches
 
+    def forget(self, split: Split) -> None:
+        """Free the images of a split that is not evaluated again."""
+        self._passes.pop(id(split), None)
+
     def _pass(self, split: Split) -> "_SplitPass":
         if id(split) not in self._passes:
             self._passes[id(split)] = _SplitPass(

@@ -246,7 +246,7 @@ class RunFolder:
         """
         known = read_json(self.config)
         fields = {k: v for k, v in known.items() if k not in (VERSION, MICRO_BATCHES)}
-        return stored.read(fields, self.schema)
+        return stored.read(fields, self.schema, self.path)
 
     def config_with(self, changed: dict[str, typing.Any]) -> Config:
         """Return the stored config with some free fields changed.

@@ -99,7 +99,7 @@ def load_network(folder: Path) -> Run:
     about = read_json(folder / ABOUT)
     try:
         assert weights.spec and weights.pixels and weights.classes
-        config = stored.read(about["config"], about[SCHEMA])
+        config = stored.read(about["config"], about[SCHEMA], folder)
         pixels = dict(weights.pixels)
         statistics = (
             np.array(pixels.pop("mean"), np.float32),

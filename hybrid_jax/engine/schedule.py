@@ -89,4 +89,5 @@ def learning_rates(config: Config, plan: Plan) -> np.ndarray:
     """Return the learning rate of each step, float32 `[total_steps]`."""
     create_schedule = schedules.SCHEDULES[config.optim.schedule]
     schedule = create_schedule(config.optim, schedule_lengths(config, plan))
-    return np.asarray(jax.jit(schedule)(np.arange(plan.total_steps)))
+    # A schedule need only take single steps: that of one_cycle takes no arrays.
+    return np.asarray(jax.jit(jax.vmap(schedule))(np.arange(plan.total_steps)))

@@ -73,9 +73,12 @@ class Interruption:
                     self._handlers[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        # A signal that was deferred to the end ends what follows, such as more runs.
+        if kind is None and not self.hosts.is_distributed:
+            self.check()
 
     def _receive(self, number: int, _: object) -> None:
         now = time.monotonic()

@@ -15,7 +15,7 @@ from hybrid_jax.studies.results import UNVARIED, Part, Results
 from hybrid_jax.studies.scaling import SCALING
 from hybrid_jax.studies.stability import STABILITY
 from hybrid_jax.sweeps.claims import waiting_lock
-from hybrid_jax.sweeps.folders import FILES, check_folder
+from hybrid_jax.sweeps.folders import FILES, check_data, check_folder
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, load_splits, read_outcome, share_done
 
@@ -136,15 +136,18 @@ def keep(study: Study, folder: Path) -> None:
     Whether a run has the config that is asked for is checked when the run is read.
 
     Raises:
-      UserError: the folder holds something else.
+      UserError: the folder holds something else, or results of other images.
     """
     check_folder(folder, "study")
+    first = next(iter(study.configs.values()))
+    identity = load_splits(first.data).identity
     with waiting_lock(folder):
         if not (folder / FILE).exists():
-            write_json(folder / FILE, {"study": study.kind.name})
-        kept = read_json(folder / FILE)["study"]
-    if kept != study.kind.name:
+            write_json(folder / FILE, {"study": study.kind.name, "data": identity})
+        kept = read_json(folder / FILE)
+    if kept["study"] != study.kind.name:
         raise UserError(
-            f"--workdir={folder} holds a study {kept}: give another folder for "
-            f"{study.kind.name}"
+            f"--workdir={folder} holds a study {kept['study']}: give another folder "
+            f"for {study.kind.name}"
         )
+    check_data(folder, kept.get("data", identity), identity)

@@ -1,8 +1,9 @@
 """Refuse a folder of many runs that already holds work of another kind."""
 
 from pathlib import Path
+from typing import Any
 
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, elide
 
 # The file that marks what a folder holds.
 FILES = {"run": "config.json", "sweep": "sweep.json", "study": "study.json"}
@@ -28,3 +29,29 @@ def check_folder(folder: Path, purpose: str) -> None:
                 f"--workdir={folder} holds a {what}: give another folder for the "
                 f"{purpose}"
             )
+
+
+def check_data(folder: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Refuse to mix results of other images into those of a folder.
+
+    Args:
+      folder: the folder, as the user gave it.
+      theirs: `Splits.identity` of the images that its runs were trained on.
+      ours: that of the images that are there now.
+
+    Raises:
+      UserError: names what differs.
+    """
+    hashes = ("labels", "files")
+    differing = [
+        f"other {name}"
+        if name in hashes
+        else f"{name} were {elide(theirs.get(name))} and are {elide(value)} now"
+        for name, value in ours.items()
+        if theirs.get(name) != value
+    ]
+    if differing:
+        raise UserError(
+            f"--workdir={folder} has results of other images: {'; '.join(differing)}. "
+            "Give another workdir, or the images as they were"
+        )

@@ -98,7 +98,10 @@ def in_words(outcomes: Mapping[str, Outcome]) -> list[str]:
     ]
     tested = [o.test[METRIC] for o in outcomes.values() if o.test]
     if not tested:
-        return [*lines, "No test accuracy of the winner: the data have no test split"]
+        why = "the data have no test split"
+        if len(lines) == len(outcomes):
+            why = "no run of it is complete"
+        return [*lines, f"No test accuracy of the winner: {why}"]
     seeds = plural(len(tested), "seed")
     return [
         *lines,

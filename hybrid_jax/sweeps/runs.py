@@ -5,6 +5,7 @@ import gc
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ import jax
 from hybrid_jax import data
 from hybrid_jax.config import stored
 from hybrid_jax.config.resolve import resolve
-from hybrid_jax.config.schema import Config, DataConfig
+from hybrid_jax.config.schema import FIELDS, Config, DataConfig
 from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.engine.fault_injection import Diverged
 from hybrid_jax.engine.fit import fit
@@ -102,7 +103,9 @@ def run_config(
         known = read_outcome(folder.path)
         if known:
             _check_config(folder, config)
-            return known
+            if not _is_tried_anew(folder, known, config):
+                return known
+            (folder.path / FAILURE).unlink()
         try:
             return _run(config, folder, callbacks)
         except tuple(FAILURES) as error:
@@ -184,6 +187,21 @@ def _write_failure(folder: RunFolder, config: Config, outcome: Outcome) -> Outco
     return outcome
 
 
+def _is_tried_anew(folder: RunFolder, known: Outcome, config: Config) -> bool:
+    """Return whether a run that failed has other settings now, such as a way out.
+
+    Messages about memory and divergence name fields that a run may change.
+    """
+    if known.state not in FAILURES.values():
+        return False
+    theirs, ours = _config_of(folder.path / FAILURE).flat(), config.flat()
+    return any(theirs[n] != ours[n] for n in FIELDS if not FIELDS[n].local)
+
+
+def _config_of(failure: Path) -> Config:
+    return stored.read(read_json(failure)["config"], stored.SCHEMA, failure.parent)
+
+
 def _check_config(folder: RunFolder, config: Config) -> None:
     """Refuse the outcome of another config.
 
@@ -191,10 +209,7 @@ def _check_config(folder: RunFolder, config: Config) -> None:
       ConfigMismatch: names the fields that differ.
     """
     failure = folder.path / FAILURE
-    if failure.exists():
-        theirs = stored.read(read_json(failure)["config"], stored.SCHEMA)
-    else:
-        theirs = folder.read_config()
+    theirs = _config_of(failure) if failure.exists() else folder.read_config()
     if differing := stored.differences(theirs, config):
         raise ConfigMismatch(
             f"--workdir={folder.path} holds a run of another config: "

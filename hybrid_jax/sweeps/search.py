@@ -13,7 +13,8 @@ from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
-from hybrid_jax.sweeps.folders import FILES, check_folder
+from hybrid_jax.sweeps.folders import FILES, check_data, check_folder
+from hybrid_jax.sweeps.runs import load_splits
 from hybrid_jax.sweeps.space import SWEEP, Dimension, parse_space
 
 FILE, TRIALS = FILES["sweep"], "trials"
@@ -137,28 +138,35 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
       The name of the search in its storage, and whether the search is new.
 
     Raises:
-      UserError: the folder holds another search; names the differences.
+      UserError: the folder holds another search, or one of other images; names the
+        differences.
     """
     path = folder / FILE
     asked = {"schema": SCHEMA, "storage": storage} | search.to_json()
     check_folder(folder, "sweep")
+    # The test split stays unread while a search chooses.
+    seen = dataclasses.replace(search.config.data, test=False)
+    identity = load_splits(seen).identity
     with waiting_lock(folder):
         # Without a trial, the search has not begun, and may still change.
         is_new = not (path.exists() and (folder / TRIALS).exists())
         if is_new:
-            about = {"study": _name(asked, search.config, folder)}
+            about = {"study": _name(asked, search.config, folder), "data": identity}
             write_json(path, asked | about | {"config": stored.nested(search.config)})
         theirs = read_json(path)
     differing = [
         f"{name} is {theirs.get(name)!r} there and {value!r} here"
         for name, value in asked.items()
         if theirs.get(name) != value
-    ] + stored.differences(stored.read(theirs["config"], stored.SCHEMA), search.config)
+    ]
+    config = stored.read(theirs["config"], stored.SCHEMA, folder)
+    differing += stored.differences(config, search.config)
     if differing:
         raise UserError(
             f"--workdir={folder} holds another sweep: {'; '.join(differing)}. Give "
             "another workdir, or that sweep's settings"
         )
+    check_data(folder, theirs.get("data", identity), identity)
     return str(theirs["study"]), is_new
 
 

@@ -137,7 +137,9 @@ def test_a_config_is_frozen_and_changes_into_another_one():
 
 def test_a_config_that_was_stored_before_fields_moved_means_the_same():
     optim = {"label_smoothing": 0.2, "class_weights": "balanced", "clip_norm": 0.0}
-    config = stored.read({"seed": 3, "optim": optim, "data": {"validation": 0}}, 2)
+    config = stored.read(
+        {"seed": 3, "optim": optim, "data": {"validation": 0}}, 2, "runs/a"
+    )
     assert config == Config.from_flat(
         {
             "seed": 3,
@@ -148,14 +150,13 @@ def test_a_config_that_was_stored_before_fields_moved_means_the_same():
         }
     )
     assert config.optim.name == "adamw"  # there was no other
-    assert stored.read(stored.nested(config), stored.SCHEMA) == config
-    assert (
-        stored.read(stored.nested(config), 2) == config
-    )  # a run that keeps its layout
-    assert stored.read({"data": {"fold": "2/5"}}, 1).data.validation == "2/5"
-    assert stored.read({}, 1).data.validation == 0
-    with pytest.raises(UserError, match=r"config\.optim\.qqq does not exist"):
-        stored.read({"optim": {"qqq": 1}}, 2)
+    assert stored.read(stored.nested(config), stored.SCHEMA, "runs/a") == config
+    # A run keeps its layout.
+    assert stored.read(stored.nested(config), 2, "runs/a") == config
+    assert stored.read({"data": {"fold": "2/5"}}, 1, "runs/a").data.validation == "2/5"
+    assert stored.read({}, 1, "runs/a").data.validation == 0
+    with pytest.raises(UserError, match=r"runs/a has config\.optim\.qqq.*: update"):
+        stored.read({"optim": {"qqq": 1}}, 2, "runs/a")
 
 
 def test_default_is_valid_and_survives_flattening():

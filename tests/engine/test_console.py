@@ -6,7 +6,7 @@ import time
 from rich.console import Console
 
 from hybrid_jax.engine import console
-from hybrid_jax.engine.console import busy
+from hybrid_jax.engine.console import Reporter, busy
 
 
 def shown(seconds, monkeypatch, terminal=False):
@@ -26,6 +26,28 @@ def test_what_lasts_long_gets_one_line_without_a_terminal(monkeypatch):
 
 def test_what_is_quick_gets_no_line(monkeypatch):
     assert shown(60.0, monkeypatch) == ""
+
+
+def test_what_is_quiet_leaves_standard_output_to_others(capsys, monkeypatch):
+    """A bar would catch what is printed meanwhile."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    with Reporter(quiet=True) as reporter:
+        assert reporter._console.is_terminal
+        with reporter.busy("compiling"):
+            print("one")
+        reporter.start(0, 10)
+        print("two")
+    assert capsys.readouterr().out == "one\ntwo\n"
+
+
+def test_a_bar_and_a_text_do_not_meet(monkeypatch):
+    """A run that goes back to a checkpoint compiles beside its bar."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Reporter() as reporter:
+        reporter.start(0, 10)
+        bar = reporter._bar
+        with reporter.busy("compiling"):
+            assert reporter._console._live_stack == [bar.live]
 
 
 def test_a_terminal_shows_both_at_once(monkeypatch):

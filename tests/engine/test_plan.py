@@ -9,6 +9,7 @@ from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.schedule import Plan, learning_rates, schedule_lengths
 from hybrid_jax.errors import UserError
+from hybrid_jax.training.schedules import SCHEDULES
 
 IMAGES = 500
 
@@ -50,6 +51,16 @@ def test_steps_and_the_same_length_in_epochs_are_one_plan():
     np.testing.assert_array_equal(
         learning_rates(warmup, by_steps), learning_rates(config(), by_steps)
     )
+
+
+@pytest.mark.parametrize("name", [*SCHEDULES])
+def test_a_run_knows_the_rates_of_all_steps(name):
+    """Of each row, also of those whose schedule takes one step at a time."""
+    chosen = config(optim__schedule=name, optim__decay_epochs=(5,) * (name == "step"))
+    plan = Plan(chosen.train, IMAGES)
+    schedule = SCHEDULES[name](chosen.optim, schedule_lengths(chosen, plan))
+    expected = [float(schedule(step)) for step in range(plan.total_steps)]
+    np.testing.assert_allclose(learning_rates(chosen, plan), expected, rtol=1e-5)
 
 
 def test_warmup_steps_that_take_the_whole_run_are_refused():

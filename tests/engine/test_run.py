@@ -1,9 +1,11 @@
 """Finished runs, opened from their folder alone."""
 
 import csv
+import gc
 import io
 import json
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -102,6 +104,18 @@ def test_a_run_is_evaluated_on_other_images_by_command(finished, capsys):
     assert main([*command, moved, kept]) == 0
     shutil.rmtree(finished / "kept-elsewhere")
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == before
+
+
+def test_evaluated_images_are_not_kept(finished):
+    run = hybrid_jax.load_run(finished / "run")
+    kept = []
+    for _ in range(2):
+        split = run.open_images(finished / "others")
+        run.evaluate(split)
+        kept.append(weakref.ref(split))
+    del split
+    gc.collect()
+    assert [each() for each in kept] == [None, None]
 
 
 def test_images_that_a_run_has_seen_are_counted(finished, tmp_path, capsys):

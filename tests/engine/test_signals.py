@@ -116,6 +116,22 @@ def test_it_is_raised_where_a_part_can_be_left_after_all():
         send()
         with pytest.raises(Interrupted), run.deferred(False):
             pytest.fail("what was noted is raised before")
+        run.handled = True
+
+
+def test_what_is_deferred_to_the_end_ends_what_follows():
+    """Such as the next run of a sweep; the handlers of before are in place again."""
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted), Interruption() as run, run.deferred():
+        send()
+    assert signal.getsignal(signal.SIGTERM) == before
+    with (
+        pytest.raises(ValueError, match="other"),
+        Interruption() as run,
+        run.deferred(),
+    ):
+        send()
+        raise ValueError("other")
 
 
 def test_a_second_signal_ends_the_process(monkeypatch):
@@ -128,6 +144,7 @@ def test_a_second_signal_ends_the_process(monkeypatch):
         monkeypatch.setattr(signals, "REPEAT_SECONDS", -1.0)
         send(signal.SIGINT)
         assert codes == [130]
+        run.handled = True
 
 
 def test_other_threads_have_no_signals():

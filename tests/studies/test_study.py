@@ -100,6 +100,17 @@ def test_an_experiment_without_a_model_of_its_own_is_studied(tmp_path, digits):
         assert flags.required_config(benchmark) == config
 
 
+def test_results_of_other_images_do_not_mix_with_it(studied, tmp_path):
+    """The list is a field of this machine, and yet it changes the images."""
+    folder, *_ = studied
+    (tmp_path / "listed.txt").write_text("train/0\n")
+    changed = f"--config.data.exclude={tmp_path / 'listed.txt'}"
+    run = hybrid_jax(*CURVE, "--seeds=2", changed, f"--workdir={folder}")
+    assert run.returncode == 2
+    assert "has results of other images: other labels" in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
 def test_another_config_does_not_mix_with_it(studied):
     folder, *_ = studied
     words = [*CURVE, "--config.optim.weight_decay=0.3", f"--workdir={folder}"]

@@ -3,12 +3,15 @@
 import shutil
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.data.image_io import encode_png
-from hybrid_jax.sweeps import samplers, table
+from hybrid_jax.main import main
+from hybrid_jax.sweeps import retrain, samplers, table
 from hybrid_jax.sweeps.claims import Heartbeats
+from hybrid_jax.sweeps.runs import Outcome
 from hybrid_jax.sweeps.search import create_search
 from hybrid_jax.sweeps.storage import Store
 from hybrid_jax.sweeps.worker import BEAT, MACHINE, STARTS, Worker, machine
@@ -33,6 +36,30 @@ def searched(folder, fields, began=None, **settings):
     Worker(search, store, folder, 2).run()
     rows = table.read_rows(store.study)
     return [(row.number, row.result.state, row.result.values) for row in rows]
+
+
+def test_a_database_that_fails_ends_with_a_line(tmp_path, monkeypatch, capsys):
+    """Also where the progress and the results are read."""
+
+    def fail(study):
+        raise OperationalError("select", {}, Exception("connection lost"))
+
+    monkeypatch.setattr(table, "read_rows", fail)
+    words = [f"--config={TINY}", "--sweep.train.sampling=uniform,balanced"]
+    code = main(["hybrid-jax", "sweep", *words, f"--workdir={tmp_path / 's'}"])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert (
+        "the storage of the sweep fails ((builtins.Exception) connection lost)"
+        in error.replace("\n", " ")
+    )
+
+
+def test_what_the_winner_lacks_is_said():
+    diverged = {"seed-0": Outcome("diverged", error="the loss is nan")}
+    assert retrain.in_words(diverged)[-1].endswith(": no run of it is complete")
+    untested = {"seed-0": Outcome("complete")}
+    assert retrain.in_words(untested)[-1].endswith(": the data have no test split")
 
 
 @pytest.fixture

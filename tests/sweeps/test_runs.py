@@ -8,7 +8,7 @@ from hybrid_jax.errors import ConfigMismatch
 from hybrid_jax.sweeps import runs
 from hybrid_jax.sweeps.claims import claim
 from hybrid_jax.sweeps.parts import work_through
-from hybrid_jax.sweeps.runs import InUse, run_config
+from hybrid_jax.sweeps.runs import InUse, read_outcome, run_config
 from tests.commands import ROOT
 
 TINY = str(ROOT / "tests" / "sweeps" / "tiny.py")
@@ -49,8 +49,20 @@ def test_a_config_that_fails_has_an_outcome_too(tmp_path, monkeypatch):
     assert outcomes["diverging"].step in (3, 4)
     assert "the loss is nan at step" in outcomes["diverging"].error
     assert "warm-up takes all" in outcomes["refused"].error
+    frozen = config(data__test=False, freeze=("nowhere",))
+    refused = run_config(frozen, tmp_path / "frozen")
+    assert (refused.state, "'nowhere'" in refused.error) == ("refused", True)
     monkeypatch.setattr(runs, "fit", None)
     assert work_through(parts, tmp_path) == outcomes
+
+
+def test_a_run_that_diverged_is_tried_anew_with_the_way_out(tmp_path, digits):
+    diverging = config(data__test=False, debug__inject="nan@3")
+    assert run_config(diverging, tmp_path / "a").state == "diverged"
+    way_out = diverging.replace({"train.non_finite": "skip"})
+    assert "config.train.non_finite=skip" in read_outcome(tmp_path / "a").error
+    assert run_config(way_out, tmp_path / "a").state == "complete"
+    assert read_outcome(tmp_path / "a").is_complete
 
 
 def test_what_another_worker_holds_is_left_to_it(tmp_path):
