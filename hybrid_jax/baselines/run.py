@@ -174,7 +174,12 @@ def _run(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         report(f"{baseline.title}: choosing parameters")
-        folds = list(_folds(parts, seed))
+        folds = [fold for fold in _folds(parts, seed) if len({*fold[0].labels}) > 1]
+        if not folds:
+            raise UserError(
+                "without a validation split, no fold of the training images has two "
+                "classes to train on: give a validation split, or images of more groups"
+            )
         parameters, validation_accuracy = _choose(baseline, folds, seed, notes)
         report(f"{baseline.title}: training and testing")
         train = parts["train"]
@@ -256,8 +261,10 @@ def _folds(parts: dict[str, Part], seed: int) -> Iterator[tuple[Part, Part]]:
 
 def _count_folds(labels: np.ndarray, groups: np.ndarray | None) -> int:
     """Return `FOLDS`, or fewer for few images or groups, but at least 2."""
-    most = np.bincount(labels).max() if groups is None else len({*groups})
-    return max(2, min(FOLDS, int(most)))
+    most = int(np.bincount(labels).max())
+    if groups is not None:
+        most = min(most, len({*groups}))
+    return max(2, min(FOLDS, most))
 
 
 def _limit(part: Part, baseline: Baseline, seed: int, notes: list[str]) -> Part:

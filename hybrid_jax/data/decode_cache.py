@@ -39,7 +39,7 @@ def decoded(encoded: LazyImages, folder: Path, title: str) -> np.ndarray:
         if images.shape != encoded.shape or images.dtype != np.uint8:
             raise ValueError(f"{images.dtype} {images.shape} for {encoded.shape}")
         return images
-    except FileNotFoundError:  # another run deleted it
+    except (FileNotFoundError, PermissionError):  # another run, or user, has it
         return encoded.decode_all(title)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} is damaged ({error}): delete it") from None
@@ -59,6 +59,8 @@ def _decode_to(folder: Path, encoded: LazyImages, title: str) -> None:
         )
         encoded.decode_all(title, out=images)
         images.flush()
+        # Temporary folders are closed to other users, who may share this one.
+        scratch.chmod(folder.parent.stat().st_mode & 0o777)
         os.rename(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

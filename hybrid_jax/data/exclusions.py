@@ -79,7 +79,8 @@ def _read(file: Path) -> list[str]:
     if not file.is_file():
         raise UserError(f"config.data.exclude={escape(file)} is no file")
     if file.suffix.lower() in csv_reader.SUFFIXES:
-        names = [row.cells["path"] for row in csv_reader.read(file, ("path",)).rows]
+        cells = [row.cells["path"] for row in csv_reader.read(file, ("path",)).rows]
+        names = [name for name in cells if name]  # rows that were cleared stay behind
     else:
         # File names need not be UTF-8.
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
@@ -87,4 +88,7 @@ def _read(file: Path) -> list[str]:
         names = [line for line in lines if line and not line.startswith("#")]
     if not names:
         raise UserError(f"config.data.exclude={escape(file)} lists no image")
-    return [os.path.normpath(name) for name in names]
+    found = [os.path.normpath(name) for name in names]
+    if os.curdir in found:
+        raise UserError(f"config.data.exclude={escape(file)} lists the whole data set")
+    return found

@@ -176,6 +176,9 @@ def read_info_and_image(
         bits = image_modes.stored_bits(stored)
         image = _upright(stored)
         peak = image_modes.highest_level(image, bits)
+        if bits > 8 and peak < 256 and image.mode not in image_modes.DEEP_GRAY:
+            # A color image that uses the lower bytes alone, which Pillow leaves out.
+            image = _upright(image_modes.read_lower_bytes(_open(content)))
     except (Unreadable, ValueError) as error:
         return ImageInfo(0, 0, False, error=str(error)), None
     transparent = image_modes.is_transparent(image)

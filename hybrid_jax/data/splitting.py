@@ -86,7 +86,7 @@ def make_splits(
       UserError: a class would have too few images to train or validate on, groups do
         not allow the split, or `config.exclude` lists images that do not exist.
     """
-    rows, notes = _not_excluded(labels, config, unused or {})
+    rows, notes = _not_excluded(labels, classes, config, unused or {})
     if not config.test and "test" in rows:
         count = plural(len(rows.pop("test")), "image")
         notes += (f"{count} of the test split left out (config.data.test=False)",)
@@ -316,14 +316,18 @@ def _validation_note(
 
 
 def _not_excluded(
-    labels: Mapping[str, np.ndarray], config: DataConfig, unused: Mapping[str, int]
+    labels: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    config: DataConfig,
+    unused: Mapping[str, int],
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Return rows of each split that `config.data.exclude` does not list, and notes.
 
     Files of a folder are left out earlier, by `sources.file_list`.
 
     Raises:
-      UserError: the list cannot be read, or names images that are not there.
+      UserError: the list cannot be read, or names images that are not there, all of a
+        split, or all training images of a class.
     """
     rows = {split: np.arange(len(values)) for split, values in labels.items()}
     if config.name == "folder" or not config.exclude:
@@ -339,4 +343,16 @@ def _not_excluded(
     for split, count in unused.items():  # they exist, though they are not used
         for row in range(count):
             exclusions.matches_folder(f"{split}/{row}")
-    return rows, exclusions.notes()
+    notes, left_out = (
+        exclusions.notes(),
+        f"config.data.exclude={escape(config.exclude)}",
+    )
+    for split, split_rows in rows.items():
+        if not len(split_rows):
+            raise UserError(f"{left_out} lists all images of the {split} split")
+    for label in np.setdiff1d(labels["train"], labels["train"][rows["train"]]).tolist():
+        raise UserError(
+            f"{left_out} lists all training images of class {classes[label]!r}: leave "
+            "some, or copy the images of the other classes to a folder"
+        )
+    return rows, notes

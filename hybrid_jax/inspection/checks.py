@@ -17,6 +17,7 @@ from hybrid_jax.errors import plural
 from hybrid_jax.inspection import near_duplicates
 from hybrid_jax.inspection.near_duplicates import (
     BY_FEATURES,
+    POSSIBLE,
     PROBABLE,
     SAME,
     SURE,
@@ -53,7 +54,11 @@ class Inspection:
             # Only here, since it imports models and the engine.
             from hybrid_jax.inspection import features
 
-            known = {pair[:2] for pair in between_splits + within_split}
+            known = {
+                pair[:2]
+                for pair in between_splits + within_split
+                if pair.band != POSSIBLE
+            }
             pairs = features.find(self.run, self.images)
             new = [pair for pair in pairs if pair[:2] not in known]
             more = near_duplicates.group_by_split(new, self.images.split_index)
@@ -176,10 +181,12 @@ def _copies_within_split(
 
 
 def _items(images: ScannedImages, pairs: list[Pair], band: str) -> Iterable[Item]:
-    """Yield the most similar pair of every second image, if it is of this band."""
-    best: dict[int, Pair] = {}
+    """Yield the best pair of each second image and split, if it is of this band."""
+    best: dict[tuple[int, int], Pair] = {}
     for pair in pairs:
-        best.setdefault(pair.second, pair)
+        if pair.band != POSSIBLE:  # which no check shows
+            split = int(images.split_index[pair.first])
+            best.setdefault((pair.second, split), pair)
     for pair in best.values():
         if pair.band != band:
             continue

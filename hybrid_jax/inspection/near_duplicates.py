@@ -104,7 +104,7 @@ class Copies(NamedTuple):
 
 
 def find_exact(images: ScannedImages) -> Copies:
-    """Find images with the same pixels, each paired with the first such image."""
+    """Find images with the same pixels, each paired with the first of each split."""
     between_splits, within_split = [], []
     order = np.argsort(images.fingerprints.pixels, kind="stable")
     digests = images.fingerprints.pixels[order]
@@ -112,19 +112,21 @@ def find_exact(images: ScannedImages) -> Copies:
     for group in np.split(order, starts[1:]):
         split_index = images.split_index[group]
         for split in np.unique(split_index):
-            same = group[split_index == split]
+            same, later = group[split_index == split], group[split_index > split]
             within_split += [Pair(int(same[0]), int(o), 1.0) for o in same[1:]]
-        between_splits += [
-            Pair(int(group[0]), int(other), 1.0)
-            for other in group[split_index != split_index[:1]]
-        ]
+            between_splits += [Pair(int(same[0]), int(o), 1.0) for o in later]
     return Copies(sorted(between_splits), sorted(within_split))
 
 
 def find_near(images: ScannedImages) -> Copies:
     """Find near copies that are not exact copies, the most similar first."""
-    # One image represents its exact copies: a training image if there is one.
-    _, rows = np.unique(images.fingerprints.pixels, return_index=True)
+    # One image represents its exact copies of a split.
+    pixels = images.fingerprints.pixels
+    _, rows = np.unique(
+        np.stack([pixels, images.split_index.astype(np.uint64)]),
+        axis=1,
+        return_index=True,
+    )
     rows = np.sort(rows)
     rows = rows[contrast(images)[rows] >= MIN_CONTRAST]
     if len(rows) < 2:
@@ -134,7 +136,9 @@ def find_near(images: ScannedImages) -> Copies:
     for index in np.argsort(-similarity, kind="stable"):
         if similarity[index] < MIN_SIMILARITY:
             break
-        pairs.append(_pair(found, index, rows, float(similarity[index])))
+        pair = _pair(found, index, rows, float(similarity[index]))
+        if pixels[pair.first] != pixels[pair.second]:
+            pairs.append(pair)
     return group_by_split(pairs, images.split_index)
 
 
@@ -158,7 +162,7 @@ def contrast(images: ScannedImages) -> np.ndarray:
 
 def _level_size(images: ScannedImages) -> np.ndarray:
     """Return the size of a stored level out of 256, `[N]`: smaller for 16 bits."""
-    deep = [info.gray and info.peak > 255 for info in images.infos]
+    deep = [info.gray and info.bits > 8 for info in images.infos]
     return np.where(deep, 1 / 256, 1.0)
 
 

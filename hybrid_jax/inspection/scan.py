@@ -194,7 +194,7 @@ def find(config: DataConfig) -> FoundImages:
         )
     # A validation split is inspected even if training leaves it out.
     source = data.open_source(
-        dataclasses.replace(config, validation=DEFAULT_VALIDATION)
+        dataclasses.replace(config, validation=DEFAULT_VALIDATION, protocol="none")
     )
     return FoundImages(
         config.name,
@@ -292,5 +292,5 @@ def count_ignored_files(found: FoundImages) -> collections.Counter:
         Path(name).suffix.lower() or "without suffix"
         for folder, _, names in os.walk(found.path)
         for name in names
-        if os.path.join(folder, name) not in used and not name.startswith(".")
+        if str(Path(folder, name)) not in used and not name.startswith(".")
     )

@@ -137,6 +137,26 @@ def test_folds_keep_images_of_a_group_together(copies, tmp_path):
         run_baselines(alone, 0, ["knn"])
 
 
+def test_few_images_or_groups_of_a_class_end_without_a_traceback(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        folder = tmp_path / "images" / "abc"[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(256, size=(16, 16), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    options = {"path": str(tmp_path / "images"), "dir": str(tmp_path / "kept")}
+    config = DataConfig("folder", **options, validation=0, test_fraction=0.0)
+    alone = dataclasses.replace(config, group=r"(\d+)\.png")
+    assert run_baselines(alone, 0, ["logistic"]).chosen_on.startswith("4-fold")
+    by_class = dataclasses.replace(config, group="(a|b|c)/")
+    assert run_baselines(by_class, 0, ["logistic"]).results  # two of three classes
+    for file in (tmp_path / "images" / "c").iterdir():
+        file.rename(tmp_path / "images" / "a" / file.name)
+    (tmp_path / "images" / "c").rmdir()
+    with pytest.raises(UserError, match="no fold of the training images has two"):
+        run_baselines(dataclasses.replace(by_class, group="(a|b)/"), 0, ["logistic"])
+
+
 def test_the_interval_is_over_groups_of_test_images(copies, tmp_path):
     """Four copies of an image tell as much as one."""
     config = DataConfig(

@@ -107,7 +107,7 @@ def test_two_names_of_one_class_are_a_slip(names, place, inspect):
     assert item["text"] in printed
 
 
-def test_copies_that_are_found_can_be_left_out(place, inspect, tmp_path):
+def test_copies_that_are_found_can_be_left_out(place, inspect, tmp_path, monkeypatch):
     row = np.flatnonzero(LABELS == 0)[12]
     write(place / "0" / f"{row}.png", row)
     first = min((place / "0").iterdir())
@@ -124,6 +124,9 @@ def test_copies_that_are_found_can_be_left_out(place, inspect, tmp_path):
     code, printed, findings = inspect(f"--config.data.exclude={listed}")
     assert (code, findings) == (0, {})
     assert "1 image left out, listed in" in printed
+    assert "ignored files" not in printed
+    monkeypatch.chdir(place)
+    code, printed, _ = inspect("--config.data.path=.")
     assert "ignored files" not in printed
 
 

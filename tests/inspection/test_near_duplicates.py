@@ -14,9 +14,16 @@ from PIL import Image, ImageOps
 
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.inspection import alignment, candidates, report
-from hybrid_jax.inspection.near_duplicates import SURE, find_exact, find_near
+from hybrid_jax.inspection.near_duplicates import (
+    MIN_CONTRAST,
+    SURE,
+    contrast,
+    find_exact,
+    find_near,
+)
 from hybrid_jax.inspection.scan import FoundImages, find, scan
 from tests.data.files import digit, encoded, write
+from tests.data.test_decoders import png
 
 
 def moved(image, right, down):
@@ -182,6 +189,43 @@ def test_a_table_of_copies_names_files_whose_names_are_no_text(tmp_path):
     assert (row["likeness"], row["sure"]) == ("1.0000", "same pixels")
     assert (place / row["path"]).read_bytes() == encoded(digit(4), "PNG")
     assert os.fsencode(place / row["path"]) == name
+
+
+def test_copies_in_three_splits_are_paired_across_all_of_them():
+    images = [[digit(row) for row in rows] for rows in (range(30), [40, 41], [42])]
+    near = encoded(images[0][0].resize((7, 7)).resize((8, 8)), "PNG")
+    images[1].append(images[0][0])
+    images[2].append(images[0][0])
+    records = dict(
+        zip(("train", "validation", "test"), map(InMemory, images), strict=True)
+    )
+    records["train"].contents[5] = near
+    labels = {split: np.zeros(len(r), np.int32) for split, r in records.items()}
+    found = scan(FoundImages("made", ("all",), records, labels), DataConfig("made"))
+    exact = [pair[:2] for pair in find_exact(found).between_splits]
+    assert exact == [(0, 32), (0, 34), (32, 34)]
+    between = {pair[:2] for pair in find_near(found).between_splits}
+    assert between >= {(5, 32), (5, 34)}
+
+
+@pytest.mark.parametrize("mode", ["gray", "color"])
+def test_sixteen_bits_of_which_eight_are_used_are_compared(mode):
+    """Pillow reads the upper bytes of a color image, which are empty here."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 256, (12, 32, 32, 3), dtype=np.uint16)
+    if mode == "gray":
+        contents = [encoded(Image.fromarray(each[..., 0]), "PNG") for each in levels]
+    else:
+        contents = [png(each, 16, 2) for each in levels]
+    records = {"train": InMemory([]), "test": InMemory([])}
+    records["train"].contents = [*contents[:10], contents[0]]
+    records["test"].contents = contents[9:]
+    labels = {split: np.zeros(len(r), np.int32) for split, r in records.items()}
+    found = scan(FoundImages("made", ("all",), records, labels), DataConfig("made"))
+    copies = find_exact(found)
+    assert [pair[:2] for pair in copies.between_splits] == [(9, 11)]
+    assert [pair[:2] for pair in copies.within_split] == [(0, 10)]
+    assert (contrast(found) > MIN_CONTRAST).all()
 
 
 def test_sixteen_bits_are_compared_whole():

@@ -148,7 +148,7 @@ def _check_split(name: str, value: Any) -> ArraySplit:
                 f"{name}: its images are of several shapes: pass the whole data set "
                 "that the split belongs to"
             )
-        images, labels, groups = value.images, value.labels, None
+        images, labels, groups = value.images, value.labels, value.groups
         images = check_images(images, name) if value.resident else images
     else:
         if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):

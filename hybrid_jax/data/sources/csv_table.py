@@ -117,7 +117,9 @@ def _entries(
         if not os.path.lexists(image):
             missing.append(f"{escape(cells['path'])} (line {line})")
             continue
-        excluded = exclusions.matches(os.path.relpath(image, file.parent))
+        # A list may have the path as the table has it, such as an absolute one.
+        written = (os.path.relpath(image, file.parent), cells["path"])
+        excluded = any(map(exclusions.matches, written))
         if excluded or not split or split in wanted:
             label, group = cells["label"], cells["group"]
             entries.append(Entry(split, image, label, group, excluded))

@@ -85,7 +85,7 @@ def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
 
     Raises:
       UserError: the images are not found or not laid out as expected, a class cannot be
-        learned, or a group lies in two splits.
+        learned, or a group or a file is in two splits.
     """
     found = find_images(config, wanted)
     path = escape(expand_user(config.path))
@@ -95,7 +95,7 @@ def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
     if shared := subsets.shared_groups(groups):
         raise UserError(f"{path}: {subsets.shared_groups_error(shared)}")
     _check_classes(path, found)
-    return found
+    return found._replace(notes=(*found.notes, *_named_twice(path, found)))
 
 
 def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSplits:
@@ -143,6 +143,27 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
     }
     excluded = tuple(entry.path for entry in found.entries if entry.excluded)
     return FileSplits(splits, classes, is_held_out, notes, (*found.empty,), excluded)
+
+
+def _named_twice(path: str, found: FileSplits) -> tuple[str, ...]:
+    """Refuse a file in two splits, and return a note on files twice in one.
+
+    Raises:
+      UserError: names the first such files.
+    """
+    splits, again = dict[str, str](), 0
+    for name, files in found.splits.items():
+        for file in map(os.path.normpath, files.paths):
+            if splits.setdefault(file, name) != name:
+                raise UserError(
+                    f"{path}: {escape(file)} is in {splits[file]} and in {name}; name "
+                    "each image once (`hybrid-jax inspect` lists all of them)"
+                )
+        again += len(files.paths) - len({*map(os.path.normpath, files.paths)})
+    if not again:
+        return ()
+    verb = "names" if again == 1 else "name"
+    return (f"{plural(again, 'row')} {verb} an image that another row names too",)
 
 
 def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:

@@ -308,8 +308,9 @@ def _grouped(
     try:
         return with_groups(entries, group, root if root.is_dir() else root.parent), ()
     except UserError as error:
-        alone = [entry._replace(group="") for entry in entries]
-        return alone, (f"intervals take the images as independent: {error}",)
+        if any(entry.group for entry in entries):  # a table has its own groups
+            return entries, ()
+        return entries, (f"intervals take the images as independent: {error}",)
 
 
 def _split(

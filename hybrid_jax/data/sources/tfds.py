@@ -25,7 +25,6 @@ from hybrid_jax.data.decode_cache import (
     read_cache,
     write_cache,
 )
-from hybrid_jax.data.image_io import DECODER_VERSION
 from hybrid_jax.data.lazy_images import LazyImages, scan_images
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat, choose_pixel_format
 from hybrid_jax.data.splitting import left_out_note, used_splits
@@ -74,7 +73,8 @@ class TfdsSource:
 
     def labels(self, split: str) -> np.ndarray:
         """Return labels int32 `[N]`, in the order of the images."""
-        path = self._folder(split).with_name(f"{self.label}-{split}.npy")
+        state = hashlib.sha256(self._records_state(split).encode()).hexdigest()[:8]
+        path = user_path(self.builder.data_path) / f"{self.label}-{split}-{state}.npy"
         source = self._records(split).source
         with contextlib.suppress(OSError, ValueError, EOFError):
             labels = np.load(path, allow_pickle=False)
@@ -171,7 +171,7 @@ class TfdsSource:
         form = self.form
         shape = "x".join(map(str, (*form.size, form.channels)))
         digest = hashlib.sha256(
-            f"{form.cache_key} {DECODER_VERSION}".encode()
+            f"{form.cache_key} {self._records_state(split)}".encode()
         ).hexdigest()[:8]
         name = f"decoded-{split}-{shape}-{digest}"
         return user_path(self.builder.data_path) / name

@@ -261,6 +261,8 @@ def test_groups_stay_together_and_may_not_leak():
         IMAGES, LABELS, groups, others={"test": test}
     )
     assert "lies in 1 group" in refusal(IMAGES, LABELS, LABELS)
+    again = data.from_arrays({"train": splits.train}, DataConfig("made", validation=0))
+    np.testing.assert_array_equal(again.train.groups, splits.train.groups)
     named = (IMAGES[:8], LABELS[:8], [str(group) for group in groups[:8]])
     assert "4 groups lie in two" in refusal(
         IMAGES, LABELS, groups, others={"test": named}

@@ -317,6 +317,13 @@ def test_images_of_a_prepared_set_are_left_out_by_number(tmp_path):
     assert splits.notes == (f"3 images left out, listed in {listed}",)
     folded = data.load(DataConfig("digits", exclude=str(listed), validation="1/2"))
     assert len(folded.train) + len(folded.validation) == len(kept)
+    first = np.flatnonzero(whole.train.labels == 3)
+    listed.write_text("\n".join(f"train/{row}" for row in first))
+    with pytest.raises(UserError, match="lists all training images of class '3'"):
+        data.load(DataConfig("digits", exclude=str(listed), validation=0))
+    listed.write_text("test\n")
+    with pytest.raises(UserError, match="lists all images of the test split"):
+        data.load(DataConfig("digits", exclude=str(listed), validation=0))
     listed.write_text("train/99999\n")
     with pytest.raises(UserError, match="train/99999"):
         data.load(DataConfig("digits", exclude=str(listed), validation=0))

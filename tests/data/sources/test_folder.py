@@ -110,6 +110,44 @@ def test_names_with_spaces_and_in_other_scripts(place):
     assert listed.test.labels.tolist() == [0, 1]
 
 
+MORE = ((1, 5), (3, 10))
+
+
+def test_a_file_of_two_splits_is_refused_and_of_one_is_counted(place):
+    """However the table writes its path, and whoever makes the splits."""
+    for row in range(12):
+        write(place / f"{row}.png", row)
+    rows = [f"{row}.png,{row % 2}" for row in range(12)]
+    again = [f"./{row}.png,{row % 2}" for row in range(12)]
+    table = place / "t.csv"
+    table.write_text("\n".join(["path,label", *rows, *again]))
+    with pytest.raises(UserError, match=r"\.png is in train and in test; name each"):
+        list_images(folder_config(table))
+    split = [f"{line},{'test' if n < 4 else 'train'}" for n, line in enumerate(rows)]
+    table.write_text("\n".join(["path,label,split", *split, "./9.png,1,train"]))
+    assert list_images(folder_config(table)).notes == (
+        "1 row names an image that another row names too",
+    )
+    table.write_text("\n".join(["path,label,split", *split, "./0.png,0,train"]))
+    with pytest.raises(UserError, match=r"0\.png is in train and in test"):
+        list_images(folder_config(table))
+
+
+def test_a_list_names_images_as_their_table_does(place, tmp_path):
+    for row in range(8):
+        write(place / f"{row}.png", row)
+    table, listed = tmp_path / "t.csv", tmp_path / "listed.csv"
+    rows = [f"{place / f'{row}.png'},{row % 2}" for row in range(8)]
+    table.write_text("\n".join(["path,label", *rows]))
+    for written in (place / "3.png", place.relative_to(tmp_path) / "3.png"):
+        listed.write_text(f"path,other\n{written},x\n,\n")  # a row was cleared
+        found = list_images(folder_config(table, exclude=str(listed)))
+        assert found.excluded == (place / "3.png",)
+    listed.write_text("path,other\n./,x\n")
+    with pytest.raises(UserError, match=r"listed\.csv lists the whole data set"):
+        list_images(folder_config(table, exclude=str(listed)))
+
+
 def test_a_table_of_paths_and_labels(place, tmp_path):
     for row in range(4):
         write(place / "images" / f"{row}.png", row)
@@ -117,7 +155,7 @@ def test_a_table_of_paths_and_labels(place, tmp_path):
     lines = [
         f"images/{row}.png,{row * 5},{['train', 'test'][row > 1]}" for row in (0, 2)
     ]
-    lines += [f'"{place}/images/{row}.png",{row * 5},train' for row in (1, 2)]
+    lines += [f'"{place}/images/{row}.png",{label},train' for row, label in MORE]
     table.write_text("\ufefffilename,Label,split\n" + "\n".join(lines) + "\n")
     listed = list_images(folder_config(table))
     assert listed.classes == ("0", "5", "10")  # by number
