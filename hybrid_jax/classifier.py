@@ -355,7 +355,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     @contextlib.contextmanager
     def _labels_kept(self, classes: np.ndarray) -> Iterator[None]:
-        """Write the labels into the workdir when the block ends or is interrupted.
+        """Write the labels into the workdir when the block ends, however it does.
 
         Raises:
           UserError: there is a workdir, and the labels cannot be written.
@@ -371,10 +371,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
         try:
             yield
-        except KeyboardInterrupt:
+        finally:  # also if training diverges: its checkpoints stay
             write()
-            raise
-        write()
 
     def _probabilities_of_files(self, paths: list[Path]) -> Iterator[np.ndarray]:
         for found in self.run_.predict_files(paths):

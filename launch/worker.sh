@@ -62,7 +62,7 @@ setup() {
   uv venv --quiet --allow-existing --python 3.12 "$home/venv"
   # Otherwise uv would reuse a wheel of older sources.
   uv pip install --quiet --python "$home/venv/bin/python" \
-    --reinstall-package hybrid_jax "$home/source[tpu]"
+    --reinstall-package hybrid_jax "$home/source[tpu,galaxy10,sweep]"
   mount_bucket "$1"
   touch "$home/ready"
 }

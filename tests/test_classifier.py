@@ -273,6 +273,16 @@ def test_the_same_call_resumes_what_was_interrupted(fitted, images, tmp_path):
         clone(classifier).fit(x, NAMES[y[::-1]])
 
 
+def test_labels_are_kept_where_training_diverges(images, tmp_path):
+    x, y = images
+    classifier = untrained(workdir=tmp_path / "run")
+    classifier.config.debug.inject = "nan@20"
+    classifier.config.train.eval_every = 1
+    with pytest.raises(UserError, match="the loss is nan"):
+        classifier.fit(x, y)
+    assert Classifier.load(tmp_path / "run").classes_.tolist() == [*range(4)]
+
+
 def test_histories_are_drawn(fitted):
     matplotlib.use("agg")
     import matplotlib.pyplot as plt

@@ -140,7 +140,8 @@ class AugmentConfig:
     crop_padding: int = field(
         0,
         rules.whole_number(0),
-        "width in pixels of a black border that is added before a random crop",
+        "width of a black border that is added before a random crop, in pixels of the "
+        "stored image, which may be larger than image_size",
     )
     crop_scale: float = field(
         0.0,

@@ -284,6 +284,31 @@ def _check_meaning(config: Config) -> None:
             "take config.optim.name=sgd",
         ),
         (
+            "train.sampling",
+            lambda name: name == "balanced",
+            ("loss.class_weights",),
+            "take config.train.sampling=uniform: each of both balances the classes",
+        ),
+        (
+            "augment.policy",
+            lambda name: name != "rand_augment",
+            ("augment.operations", "augment.magnitude"),
+            "take config.augment.policy=rand_augment",
+        ),
+        (
+            "train.non_finite",
+            lambda name: name == "stop",
+            ("train.max_skips",),
+            "take config.train.non_finite=skip",
+        ),
+        ("init_from", lambda path: not path, ("init_checkpoint",), "give a run"),
+        (
+            "model.relative_bias",
+            lambda name: name == "none",
+            ("model.attention",),
+            "leave the bias in",
+        ),
+        (
             "loss.name",
             lambda name: name in ("softmax", "sigmoid"),
             ("loss.focal_gamma",),

@@ -57,7 +57,9 @@ class ModelConfig:
         "the phase of largest norm (adaptive polyphase sampling)",
     )
     drop_path: float = field(
-        0.0, rules.RATE, "stochastic depth: drop rate of the last block"
+        0.0,
+        rules.RATE,
+        "stochastic depth: drop rate of the last of several blocks; it rises from 0",
     )
     dropout: float = field(0.0, rules.RATE, "dropout rate before the classifier")
 

@@ -87,7 +87,7 @@ def fit(
     """
     started, hosts = time.perf_counter(), hosts or this_process()
     folder = _create_storage(workdir, hosts)
-    resolved = set_up_process(_resolve(config, splits), hosts)
+    resolved = set_up_process(folder.own_dtype(_resolve(config, splits)), hosts)
     with hosts.fail_together(), Interruption(hosts) as interruption, folder:
         resolved, notes = _resume_config(resolved, folder, hosts)
         resolved, loaded = _load_splits(resolved, splits, folder, hosts)

@@ -35,6 +35,10 @@ class InMemoryStorage:
         """Return the config unchanged, and no notes."""
         return config, []
 
+    def own_dtype(self, config: Config) -> Config:
+        """Return the config unchanged."""
+        return config
+
     def has_checkpoints(self) -> bool:
         """Return False: no run was saved here."""
         return False

@@ -135,6 +135,17 @@ class RunFolder:
         self._check_same(theirs, config)
         return config, notes
 
+    def own_dtype(self, config: Config) -> Config:
+        """Return a config whose `dtype=auto` means that of the folder's run, if any.
+
+        Otherwise it would depend on the machine, and a run may continue on another.
+        """
+        if config.dtype != "auto" or not (
+            self.config.exists() and self.has_checkpoints()
+        ):
+            return config
+        return config.replace({"dtype": self.read_config().dtype})
+
     def _check_same(self, theirs: Config, ours: Config) -> None:
         differing = stored.differences(theirs, ours)
         if not differing:
@@ -349,6 +360,9 @@ class RunFolder:
             if self._hosts.is_main:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._reserve()
+                if not self.has_checkpoints():  # results of an earlier run
+                    for name in ("results.json", "validation.npz", "report.html"):
+                        (self.path / name).unlink(missing_ok=True)
                 # A resumed run keeps the version of its layout.
                 schema = self.schema if self.has_checkpoints() else stored.SCHEMA
                 about = {VERSION: schema} | (

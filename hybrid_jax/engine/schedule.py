@@ -54,7 +54,8 @@ class Plan:
         """Count the evaluations after step `first`, up to step `last`."""
         count = 0
         while first < last:
-            first, count = self.next_evaluation(first), count + 1
+            first = self.next_evaluation(first)
+            count += first <= last
         return count
 
 

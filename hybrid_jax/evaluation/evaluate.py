@@ -130,7 +130,7 @@ def evaluate(
         report.check_folder(output)
     folder = RunFolder(workdir)
     if config is not None:
-        resumed, _ = folder.resume(set_up_process(config))
+        resumed, _ = folder.resume(set_up_process(folder.own_dtype(config)))
         flat = resumed.flat()
         changed = {name: flat[name] for name in flat if FIELDS[name].free}
     run = open_run(folder, checkpoint, changed or {})

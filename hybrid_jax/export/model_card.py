@@ -24,14 +24,15 @@ PROBABILITIES = {
     "focal": "torch.nn.functional.logsigmoid(logits).softmax(-1)",
 }
 USE = """```python
-import timm, torch
-from PIL import Image
+import PIL.Image, PIL.ImageOps, timm, torch
 
 network = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
 # or "hf-hub:OWNER/NAME", once the folder is uploaded
 config = timm.data.resolve_model_data_config(network)
 transform = timm.data.create_transform(**config, is_training=False)
-image = Image.open("image.png").convert("{mode}")
+image = PIL.ImageOps.exif_transpose(PIL.Image.open("image.png")).convert("{mode}")
+w, h = {width}, {height}
+image = {resized}  # so that the transform need not
 with torch.no_grad():
     logits = network(transform(image)[None])
 probabilities = {probabilities}[0]
@@ -70,6 +71,9 @@ def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
         "## Use\n",
         USE.format(
             mode="L" if gray else "RGB",
+            height=height,
+            width=width,
+            resized=FITS[run.form.fit][1],
             probabilities=PROBABILITIES[run.network.loss.name],
         ),
     ]
@@ -110,8 +114,11 @@ def _limits(run: Run, temperature: float) -> str:
         if temperature == 1
         else f"Logits are divided by a temperature of {temperature:g}; the weights of "
         "the classifier include the division.",
-        "timm resizes images slightly differently from hybrid_jax. Probabilities of "
-        "images that already have the right size agree to 1e-5.",
+        "timm's own transform resizes images differently from hybrid_jax, and fills "
+        "borders with the mean color. So bring images to the right size first, as "
+        "below: probabilities then agree to 1e-5.",
+        f"The run saw transparent pixels over {run.form.background}. Images of 16 bits "
+        "must be brought to 8 bits first; Pillow's `convert` would cut their levels.",
     ]
     if run.config.dtype == "bfloat16":
         lines.append("It was trained in bfloat16, and these weights are float32.")

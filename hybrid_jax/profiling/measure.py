@@ -152,8 +152,9 @@ def measure_training(
     device = jax.devices()[0]
     memory = measure_memory(device, trainer.program.wait())  # before the peak is timed
     peak = peak_flops(device, experiment.config.dtype)
-    # The devices of a host share a measured peak; a data sheet is of one device.
-    devices = 1 if peak.source == "measured" else experiment.devices.count
+    # The devices of a CPU share its cores; any other peak is of one device.
+    is_shared = peak.source == "measured" and device.platform == "cpu"
+    devices = 1 if is_shared else experiment.devices.count
     peak_per_second = peak.per_second * devices
     flops = count_step_flops(
         training.task, experiment.shapes, batch_size, experiment.splits.channels

@@ -20,6 +20,8 @@ def print_report(console: Console, numbers: dict) -> None:
     )
     rates = _table("", "images/s", "ms/step", "range", "calls", "steps/call")
     for name in ("train", "eval"):
+        if name not in numbers:  # without a validation and a test split
+            continue
         rate = numbers[name]
         low, high = rate["ms_per_step_range"]
         rates.add_row(

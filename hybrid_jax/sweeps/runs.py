@@ -99,7 +99,8 @@ def run_config(
     with claim(folder.path) as is_mine:
         if not is_mine:
             raise InUse(f"--workdir={folder.path} is in use by another worker")
-        config, started = set_up_process(config), time.perf_counter()
+        started = time.perf_counter()
+        config = set_up_process(folder.own_dtype(config))
         known = read_outcome(folder.path)
         if known:
             _check_config(folder, config)

@@ -21,9 +21,8 @@ class Loss(NamedTuple):
 
     Attributes:
       per_image: maps logits float32 `[B, C]`, targets float32 `[B, C]` and the config
-        to losses float32 `[B]` in nats. Targets are the class probabilities of an image
-        (label smoothing and mixed images make them soft) times the class weights. So
-        they sum to the weight of the image, which is 1 without class weights.
+        to losses float32 `[B]` in nats. Targets are those of `weigh_and_smooth`. They
+        sum to the weight of the image, which is 1 without class weights.
       scores: maps logits `[B, C]` to scores `[B, C]`. Probabilities are their softmax.
     """
 
@@ -94,6 +93,24 @@ def compute_loss(
 ) -> jax.Array:
     """Return the losses float32 `[B]` in nats, by the row that the config names."""
     return LOSSES[config.name].per_image(logits, targets, config)
+
+
+def weigh_and_smooth(
+    shares: jax.Array, class_weights: jax.Array | None, smoothing: float
+) -> jax.Array:
+    """Return targets: the shares times class weights, smoothed.
+
+    Smoothing comes last, so that a class with a large weight gets no larger part of
+    other classes' images. The weight of an image of one class is that of its class.
+
+    Args:
+      shares: float32 `[B, C]`, shares of the classes in each image, which sum to 1.
+      class_weights: float32 `[C]`, or None.
+      smoothing: share of an image's weight that all classes get in equal parts.
+    """
+    weighted = shares if class_weights is None else shares * class_weights
+    everywhere = weighted.mean(-1, keepdims=True)
+    return (1 - smoothing) * weighted + smoothing * everywhere
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:

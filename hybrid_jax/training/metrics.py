@@ -181,7 +181,7 @@ def batch_sums(batch: Predictions, *, training: bool) -> Sums:
 
 
 def training_sums(
-    logits: jax.Array, targets: jax.Array, loss: jax.Array, config: LossConfig
+    logits: jax.Array, shares: jax.Array, loss: jax.Array, config: LossConfig
 ) -> Sums:
     """Return the sums of a training batch.
 
@@ -189,7 +189,7 @@ def training_sums(
 
     Args:
       logits: float32 `[B, C]`.
-      targets: float32 `[B, C]`, shares of the classes.
+      shares: float32 `[B, C]`, of the classes.
       loss: float32 `[B]`.
       config: names the loss.
     """
@@ -197,7 +197,7 @@ def training_sums(
         logits=logits,
         probabilities=LOSSES[config.name].probabilities(logits),
         log_probabilities=LOSSES[config.name].log_probabilities(logits),
-        labels=targets.argmax(-1),
+        labels=shares.argmax(-1),
         loss=loss,
         mask=jnp.ones(len(logits)),
     )

@@ -20,7 +20,7 @@ from hybrid_jax.config.schema import AugmentConfig, LossConfig
 from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.training import metrics
 from hybrid_jax.training.freezing import stop_frozen_gradients
-from hybrid_jax.training.losses import compute_loss
+from hybrid_jax.training.losses import compute_loss, weigh_and_smooth
 from hybrid_jax.training.optimizers import Rates
 from hybrid_jax.training.packed_params import pack_like, unpack
 from hybrid_jax.training.state import TrainState
@@ -211,20 +211,19 @@ def training_batch(
       extents: `[B, 2]`, height and width that each image fills; None if all do.
 
     Returns:
-      Images float32 `[B, H, W, C]`, and targets float32 `[B, classes]`.
+      Images float32 `[B, H, W, C]`, and shares of the classes in each, float32
+      `[B, classes]`, before label smoothing.
     """
-    targets = jax.nn.one_hot(labels, task.model.num_classes)
-    targets = optax.smooth_labels(targets, task.loss.label_smoothing)
-    images, targets = augment(
+    images, shares = augment(
         key,
         images,
-        targets,
+        jax.nn.one_hot(labels, task.model.num_classes),
         task.augmentation,
         task.image_size,
         extents,
         task.fit,
     )
-    return normalize(images, task.mean, task.std), targets
+    return normalize(images, task.mean, task.std), shares
 
 
 def _gradients(
@@ -243,7 +242,7 @@ def _gradients(
       task: constants of the step.
       params: at which the gradient is taken.
       batch_stats: before the step.
-      batch: this program's shard of images `[B, H, W, C]` and targets `[B, classes]`.
+      batch: this program's shard of images `[B, H, W, C]` and shares `[B, classes]`.
       key: random key of dropout and drop-path.
     """
     gradient = jax.grad(_mean_loss, argnums=1, has_aux=True)
@@ -282,7 +281,7 @@ def _mean_loss(
     key: jax.Array,
 ) -> tuple[jax.Array, tuple[dict, metrics.Sums]]:
     """Return the mean loss of a batch, with new batch statistics and summed metrics."""
-    images, targets = batch
+    images, shares = batch
     params = current_axis().gather_params(stop_frozen_gradients(params, task.freeze))
     logits, updated = task.model.apply(
         unpack({"params": params, "batch_stats": batch_stats}),
@@ -291,11 +290,9 @@ def _mean_loss(
         mutable=["batch_stats"],
         rngs={"dropout": key},
     )
-    weighted = targets
-    if task.class_weights is not None:
-        weighted = targets * task.class_weights
-    loss = compute_loss(logits, weighted, task.loss)
-    sums = metrics.training_sums(logits, targets, loss, task.loss)
+    targets = weigh_and_smooth(shares, task.class_weights, task.loss.label_smoothing)
+    loss = compute_loss(logits, targets, task.loss)
+    sums = metrics.training_sums(logits, shares, loss, task.loss)
     # A network without batch norms has no statistics.
     batch_stats = pack_like(updated.get("batch_stats", {}), batch_stats)
     return loss.mean(), (batch_stats, sums)

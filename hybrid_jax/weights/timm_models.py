@@ -120,6 +120,7 @@ def in_timm(config: BlockConfig) -> BlockConfig:
     on_torus = {"circular": "symmetric", "torus": "table"}
     return replace(
         config,
+        attention="pre",
         padding=on_torus.get(config.padding, config.padding),
         relative_bias=on_torus.get(config.relative_bias, config.relative_bias),
         downsample="strided",

@@ -230,7 +230,11 @@ def _layout(model: Model, inside: str, ndim: int) -> Layout:
         return TOKENS
     # MaxViT's release for TensorFlow has other conventions, and MaxViT and ViT have
     # linear layers where CoAtNet has 1x1 convolutions.
-    tensorflow = isinstance(model, HybridNet) and model.block_config.padding == "same"
+    # Its padding is a user's choice, but its GELU is not.
+    tensorflow = (
+        isinstance(model, HybridNet)
+        and model.block_config.transformer_activation == "gelu_tanh"
+    )
     linear = isinstance(model, ViT) or {"block", "grid"} & {*modules}
     if leaf == "bias_table":
         layout = TENSORFLOW_TABLE if tensorflow else TABLE

@@ -237,6 +237,20 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
     [
         ({"train.batch_size": 10, "optim.accumulate": 3}, "does not divide"),
         ({"data.path": "cells"}, "means nothing to config.data.name='digits'"),
+        (
+            {"train.sampling": "balanced", "loss.class_weights": "balanced"},
+            "each of both balances the classes",
+        ),
+        (
+            {"augment.policy": "trivial_augment", "augment.magnitude": 20},
+            "take config.augment.policy=rand_augment",
+        ),
+        ({"train.max_skips": 9}, "take config.train.non_finite=skip"),
+        ({"init_checkpoint": "best"}, "means nothing to config.init_from=''"),
+        (
+            {"model.relative_bias": "none", "model.attention": "post"},
+            "means nothing to config.model.relative_bias='none'",
+        ),
         ({"data.name": "folder", "data.label": "coarse_label"}, "means nothing to"),
         ({"data.name": "digits", "data.group": r"p\d"}, "means nothing to"),
         ({"train.epochs": 5, "optim.warmup_epochs": 5.0}, "=0.5"),

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import jax
 import numpy as np
@@ -183,6 +184,26 @@ def test_a_callback_is_told_every_row_and_ends_the_run(arrays, fitted):
         row for row in ended if row["split"] != "test"
     )
     assert run.results["step"] == STEPS[1]
+
+
+def test_a_run_that_begins_anew_has_no_results_of_the_one_before(arrays, tmp_path):
+    hybrid_jax.fit(small(train__epochs=2), arrays, tmp_path)
+    assert (tmp_path / "results.json").exists()
+    shutil.rmtree(tmp_path / "checkpoints")
+    other = small(train__epochs=2, seed=1, debug__inject="nan@2")
+    with pytest.raises(UserError, match="the loss is nan"):
+        hybrid_jax.fit(other, arrays, tmp_path)
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_a_run_keeps_its_precision_on_another_machine(arrays, tmp_path):
+    """Where `auto` would mean another one."""
+    config = small(dtype="bfloat16", train__epochs=2, optim__ema_decay=0.0)
+    first = hybrid_jax.fit(config, arrays, tmp_path)
+    config.dtype = "auto"  # float32 on this CPU
+    again = hybrid_jax.fit(config, arrays, tmp_path)
+    assert again.config.dtype == "bfloat16"
+    assert again.results == first.results
 
 
 def test_patience_ends_a_run_and_it_stays_ended(arrays, tmp_path, capsys):

@@ -53,6 +53,16 @@ def test_steps_and_the_same_length_in_epochs_are_one_plan():
     )
 
 
+def test_evaluations_that_were_not_reached_do_not_count():
+    """Or a run that is resumed between two would lose patience too soon."""
+    plan = Plan(config().train, IMAGES)  # of 100 steps, evaluated every 30
+    counts = {
+        (first, last): plan.evaluations_between(first, last)
+        for first, last in ((30, 30), (30, 45), (30, 60), (30, 99), (30, 100), (0, 100))
+    }
+    assert [*counts.values()] == [0, 0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("name", [*SCHEDULES])
 def test_a_run_knows_the_rates_of_all_steps(name):
     """Of each row, also of those whose schedule takes one step at a time."""

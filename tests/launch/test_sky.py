@@ -58,7 +58,7 @@ def test_hostile_arguments_reach_the_run_whole(stage, job):
 def test_a_machine_may_be_a_worker_of_a_sweep(stage, job):
     stage.run("sky.sh", BUCKET, "--run=lr", "--", "sweep", CONFIG)
     assert f"ARGUMENTS=sweep {CONFIG}" in stage.calls("sky")[0]
-    assert "[gpu,sweep]" in job["setup"]
+    assert "[gpu,galaxy10,sweep]" in job["setup"]
 
 
 def test_the_job_survives_a_preemption(job):

@@ -149,7 +149,9 @@ def test_setup_installs_what_git_tracks_on_all_workers(stage):
         assert not (home / "source" / ".git").exists()
         assert (home / "ready").exists()
         assert (home / "bucket").resolve() == stage.folder / "buckets" / "b-1"
-        assert f"{home}/source[tpu]" in [call[-1] for call in stage.calls("uv")]
+        assert f"{home}/source[tpu,galaxy10,sweep]" in [
+            call[-1] for call in stage.calls("uv")
+        ]
     mounts = stage.calls("gcsfuse")
     assert len(mounts) == 2
     assert "--implicit-dirs" in mounts[0]

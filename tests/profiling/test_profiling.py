@@ -260,6 +260,12 @@ def test_json_has_the_standard_output_to_itself(measured, monkeypatch, capsys):
     assert json.loads(out) == numbers
     for said in ("train", "MFU", "(measured)", "planned", "stage4"):
         assert said in err
+    untested = {name: value for name, value in numbers.items() if name != "eval"}
+    monkeypatch.setattr(
+        "hybrid_jax.profiling.measure.measure_experiment", lambda *_: untested
+    )
+    assert command(CONFIG, "--json=-") == 0
+    assert json.loads(capsys.readouterr().out) == untested
 
 
 def test_peaks_are_those_of_whole_devices():

@@ -1,7 +1,9 @@
 """Losses against PyTorch, and what class weights and soft targets mean to them."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.special
 
@@ -69,6 +71,35 @@ def test_class_weights_multiply_the_loss_of_an_image_of_a_class(batch, name):
     np.testing.assert_allclose(
         ours(name, logits, hard * weights), plain * weights, rtol=1e-5, atol=1e-7
     )
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_a_rare_class_takes_no_other_classes_images(name):
+    """Smoothing and a large weight together once made it the best answer for all."""
+    weights = np.float32([0.52, 12.5])  # of 960 and 40 images
+    targets = losses.weigh_and_smooth(np.eye(2, dtype=np.float32), weights, 0.1)
+    np.testing.assert_allclose(targets.sum(-1), weights, rtol=1e-6)
+
+    def loss(logits):
+        return ours(name, logits, targets, label_smoothing=0.1).sum()
+
+    logits = jnp.zeros((2, 2))
+    for _ in range(2000):
+        logits -= 0.05 * jax.grad(loss)(logits)
+    found = np.asarray(losses.LOSSES[name].probabilities(logits))
+    assert (found.argmax(-1) == [0, 1]).all()
+
+
+def test_smoothing_is_that_of_optax_and_of_each_part_of_a_mix(batch):
+    shares, weights = batch[1], np.float32([0.5, 1, 2, 3, 7])
+    found = losses.weigh_and_smooth(shares, None, 0.2)
+    np.testing.assert_allclose(found, optax.smooth_labels(shares, 0.2), atol=1e-6)
+    parts = [
+        optax.smooth_labels(row, 0.2) * weight
+        for row, weight in zip(np.eye(CLASSES, dtype=np.float32), weights, strict=True)
+    ]
+    found = losses.weigh_and_smooth(shares, weights, 0.2)
+    np.testing.assert_allclose(found, shares @ np.stack(parts), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["softmax", "sigmoid"])

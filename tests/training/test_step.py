@@ -200,14 +200,26 @@ def test_evaluation_counts_every_image_once(split):
     assert {n: found[n] for n in expected} == pytest.approx(expected, rel=1e-4)
 
 
-def test_training_batches_are_normalized_and_their_labels_smoothed(split):
+def test_training_batches_are_normalized_and_have_shares_of_classes(split):
     images, labels = split[0][:BATCH], split[1][:BATCH]
     task = make_task(loss=LossConfig(label_smoothing=0.3))
-    seen, targets = training_batch(task, jax.random.key(0), images, labels)
+    seen, shares = training_batch(task, jax.random.key(0), images, labels)
     np.testing.assert_allclose(seen, (images - 127.0) / 64.0, rtol=1e-5)
-    expected = np.full((BATCH, CLASSES), 0.1)
-    expected[np.arange(BATCH), labels] = 0.8
-    np.testing.assert_allclose(targets, expected, atol=1e-6)
+    np.testing.assert_array_equal(shares, np.eye(CLASSES)[labels])
+
+
+def test_labels_are_smoothed_in_the_loss(split):
+    """By a step, as optax smooths them."""
+    smoothed = LossConfig(label_smoothing=0.3)
+    images, labels = split[0][:BATCH], split[1][:BATCH]
+    task = make_task(loss=smoothed)
+    found = single_step(task, make_state(task), images, labels)[1]["loss"]
+    seen, shares = training_batch(task, jax.random.key(0), images, labels)
+    logits, _ = task.model.apply(
+        unpack(make_state(task).variables), seen, train=True, mutable=["batch_stats"]
+    )
+    expected = optax.softmax_cross_entropy(logits, optax.smooth_labels(shares, 0.3))
+    assert float(found) == pytest.approx(float(expected.sum()), rel=1e-4)
 
 
 def test_class_weights_favor_rare_classes():

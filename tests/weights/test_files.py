@@ -221,6 +221,9 @@ def test_other_strides_are_told(tmp_path):
     on_torus = create_model("astroformer_pico", 10, 32, padding="circular")
     _, notes = load_weights(on_torus, variables, path)
     assert notes[2:] == ["padding is symmetric there and circular here"]
+    post = create_model("astroformer_pico", 10, 32, attention="post")
+    _, notes = load_weights(post, variables, path)
+    assert notes[2:] == ["attention is pre there and post here"]
 
 
 def test_weights_of_another_network_are_refused(model, variables, tmp_path):
