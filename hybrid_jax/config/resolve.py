@@ -63,8 +63,13 @@ def flatten(config: ConfigDict | dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def resolve(config: ConfigDict | Config) -> Config:
+def resolve(config: ConfigDict | Config, is_stored: bool = False) -> Config:
     """Check every field, then their combinations, and return the config.
+
+    Args:
+      config: the values.
+      is_stored: whether a run was trained with them. Then fields may be without effect,
+        which an earlier version allowed.
 
     Raises:
       UserError: names the field, its value and what is allowed.
@@ -79,6 +84,8 @@ def resolve(config: ConfigDict | Config) -> Config:
         _check_field(name, values[name], FIELDS[name])
     resolved = Config.from_flat(values)
     _check_together(resolved)
+    if not is_stored:
+        _check_meaning(resolved)
     return resolved
 
 
@@ -213,7 +220,6 @@ def _check_together(config: Config) -> None:
             f"config.train.patience={config.train.patience} needs a validation "
             "split: leave it at 0, or take another config.data.validation than 0"
         )
-    _check_meaning(config)
     _check_schedule(config)
     _check_stages(config)
     if config.data.image_size:

@@ -275,7 +275,7 @@ class RunFolder:
                     f"such as {', '.join(_local_flags())}"
                 )
         stored.check_rows(config := self.read_config(), str(self.path))
-        return resolve(config.replace(changed))
+        return resolve(config.replace(changed), is_stored=True)
 
     def read_micro_batches(self) -> int:
         """Read how many micro-batches a step has; 0 if no number was searched for."""

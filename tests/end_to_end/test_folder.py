@@ -44,7 +44,6 @@ def test_a_folder_is_trained_on_and_evaluated(run):
     assert f"{place}/digit 1/broken.png (it is empty)" in stopped.stderr
     options = (
         "--config.data.on_error=skip",
-        "--config.train.sampling=balanced",
         "--config.loss.class_weights=balanced",
         "--config.augment.symmetry=rotation",
         "--config.augment.policy=trivial_augment",

@@ -68,6 +68,17 @@ def test_a_row_that_the_run_was_trained_with_is_missed_by_name(finished, monkeyp
         hybrid_jax.load_run(finished / "run")
 
 
+def test_a_run_with_a_field_that_is_refused_today_is_read(finished, tmp_path):
+    """Earlier versions trained with it, and it had no effect."""
+    other = shutil.copytree(finished / "run", tmp_path / "run")
+    config = json.loads((other / "config.json").read_text())
+    config["augment"]["magnitude"] = 20
+    (other / "config.json").write_text(json.dumps(config))
+    images = np.zeros((1, 16, 16), np.uint8)
+    expected = hybrid_jax.load_run(finished / "run").predict(images)
+    np.testing.assert_array_equal(hybrid_jax.load_run(other).predict(images), expected)
+
+
 def test_files_and_arrays_are_predicted_alike(finished):
     run = hybrid_jax.load_run(finished / "run")
     paths = sorted((finished / "others").rglob("*.png"))
