@@ -15,6 +15,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, FieldReference
 
+from hybrid_jax.config.effects import check_effects
 from hybrid_jax.config.field import Field
 from hybrid_jax.config.schema import FIELDS, Config, ModelConfig
 from hybrid_jax.config.suggestions import unknown_field
@@ -85,7 +86,7 @@ def resolve(config: ConfigDict | Config, is_stored: bool = False) -> Config:
     resolved = Config.from_flat(values)
     _check_together(resolved)
     if not is_stored:
-        _check_meaning(resolved)
+        check_effects(resolved)
     return resolved
 
 
@@ -252,84 +253,6 @@ def block_config_of(model: ModelConfig) -> BlockConfig:
     return dataclasses.replace(MODELS[model.name].block_config, **chosen)
 
 
-def _check_meaning(config: Config) -> None:
-    """Refuse a changed field that has no effect, given the value of another field."""
-    values = config.flat()
-    for deciding, holds, others, way_out in (
-        # Not model.strides: experiments set them for all models; a ViT ignores them.
-        (
-            "model.name",
-            _is_vit,
-            ("model.stack", *(f"model.{name}" for name in CHOICES)),
-            "take a hybrid",
-        ),
-        ("model.name", _is_hybrid, ("model.patch_size",), "take a ViT"),
-        ("data.name", _is_folder, ("data.label", "data.manual_dir"), ""),
-        (
-            "data.name",
-            lambda name: not _is_folder(name),
-            ("data.path", "data.group"),
-            "take configs/folder.py",
-        ),
-        (
-            "data.protocol",
-            lambda name: name != "none",
-            ("data.fraction",),
-            "take config.data.per_class",
-        ),
-        (
-            "optim.schedule",
-            lambda name: name in ("cosine", "one_cycle", "constant"),
-            ("optim.decay_epochs", "optim.decay_factor"),
-            "take config.optim.schedule=step",
-        ),
-        (
-            "optim.name",
-            lambda name: name in ("adamw", "lamb", "muon"),
-            ("optim.momentum",),
-            "take config.optim.name=sgd",
-        ),
-        (
-            "train.sampling",
-            lambda name: name == "balanced",
-            ("loss.class_weights",),
-            "take config.train.sampling=uniform: each of both balances the classes",
-        ),
-        (
-            "augment.policy",
-            lambda name: name != "rand_augment",
-            ("augment.operations", "augment.magnitude"),
-            "take config.augment.policy=rand_augment",
-        ),
-        (
-            "train.non_finite",
-            lambda name: name == "stop",
-            ("train.max_skips",),
-            "take config.train.non_finite=skip",
-        ),
-        ("init_from", lambda path: not path, ("init_checkpoint",), "give a run"),
-        (
-            "model.relative_bias",
-            lambda name: name == "none",
-            ("model.attention",),
-            "leave the bias in",
-        ),
-        (
-            "loss.name",
-            lambda name: name in ("softmax", "sigmoid"),
-            ("loss.focal_gamma",),
-            "take config.loss.name=focal",
-        ),
-    ):
-        for name in others:
-            if holds(values[deciding]) and values[name] != FIELDS[name].default:
-                raise UserError(
-                    f"config.{name}={values[name]!r} means nothing to "
-                    f"config.{deciding}={values[deciding]!r}: leave it out"
-                    + (f", or {way_out}" if way_out else "")
-                )
-
-
 def _check_schedule(config: Config) -> None:
     """Refuse `one_cycle` without a warm-up, and falls of `step` outside the run."""
     optim, epochs = config.optim, config.train.epochs
@@ -358,18 +281,6 @@ def _check_schedule(config: Config) -> None:
 def _counts_epochs(config: Config) -> bool:
     """Return whether the lengths of the run and of its warm-up are given in epochs."""
     return not config.train.steps and not config.optim.warmup_steps
-
-
-def _is_vit(name: str) -> bool:
-    return isinstance(MODELS[name], ViTRow)
-
-
-def _is_hybrid(name: str) -> bool:
-    return not _is_vit(name)
-
-
-def _is_folder(name: str) -> bool:
-    return name == "folder"
 
 
 def _check_stages(config: Config) -> None:

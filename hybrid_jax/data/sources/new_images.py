@@ -131,25 +131,20 @@ def load_labeled(
     skipped = skipped_note(dict(zip(paths, infos, strict=True)))
     if not len(good):
         raise UserError(f"{escape(root)} has no image that can be read")
-    files, infos = (
-        labeled_files(entries, labels).take(good),
-        [infos[row] for row in good],
-    )
-    paths = files.paths
+    files, infos = labeled_files(entries, labels).take(good), [infos[r] for r in good]
     sizes = np.array([info[:2] for info in infos], np.int32)
-    images = LazyImages(Files(paths), with_canvas(form), np.arange(len(paths)), sizes)
+    rows = np.arange(len(good))
+    images = LazyImages(Files(files.paths), with_canvas(form), rows, sizes)
     all_notes = (
         *notes,
         *group_notes,
         *empty,
         *skipped,
-        *in_words(
-            collections.Counter(d for info in infos for d in differences(info, form))
-        ),
+        *_difference_notes(infos, form),
         *_absent_note(files.labels, classes),
     )
     split_images = _split(images, files, is_resident(loader, [images]), root)
-    return LabeledImages(split_images, paths, all_notes)
+    return LabeledImages(split_images, files.paths, all_notes)
 
 
 def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
@@ -288,6 +283,11 @@ def _encode_labels(root: Path, names: list[str], classes: Sequence[str]) -> np.n
             f"those of the run are {listed([*map(repr, classes)])}"
         )
     return np.array([numbers[name] for name in names], np.int32)
+
+
+def _difference_notes(infos: Sequence[ImageInfo], form: PixelFormat) -> tuple[str, ...]:
+    found = (difference for info in infos for difference in differences(info, form))
+    return tuple(in_words(collections.Counter(found)))
 
 
 def _absent_note(labels: np.ndarray, classes: Sequence[str]) -> tuple[str, ...]:

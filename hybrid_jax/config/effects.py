@@ -1,0 +1,125 @@
+"""Fields that have no effect for some values of others, which are refused.
+
+To declare such a field, add a row to `EFFECTS`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.errors import UserError
+from hybrid_jax.models.choices import CHOICES
+from hybrid_jax.models.registry import MODELS, ViTRow
+
+
+def _is_vit(name: str) -> bool:
+    return isinstance(MODELS[name], ViTRow)
+
+
+def _is_hybrid(name: str) -> bool:
+    return not _is_vit(name)
+
+
+def _is_folder(name: str) -> bool:
+    return name == "folder"
+
+
+class Effect(NamedTuple):
+    """A row of `EFFECTS`: fields that have no effect for some values of another.
+
+    Attributes:
+      deciding: name of the other field.
+      holds: whether the fields have no effect, given its value.
+      others: names of the fields.
+      way_out: what to do instead of leaving a field out; may be empty.
+    """
+
+    deciding: str
+    holds: Callable[[Any], bool]
+    others: tuple[str, ...]
+    way_out: str
+
+
+EFFECTS = (
+    # Not model.strides: experiments set them for all models; a ViT ignores them.
+    Effect(
+        "model.name",
+        _is_vit,
+        ("model.stack", *(f"model.{name}" for name in CHOICES)),
+        "take a hybrid",
+    ),
+    Effect("model.name", _is_hybrid, ("model.patch_size",), "take a ViT"),
+    Effect("data.name", _is_folder, ("data.label", "data.manual_dir"), ""),
+    Effect(
+        "data.name",
+        lambda name: not _is_folder(name),
+        ("data.path", "data.group"),
+        "take configs/folder.py",
+    ),
+    Effect(
+        "data.protocol",
+        lambda name: name != "none",
+        ("data.fraction",),
+        "take config.data.per_class",
+    ),
+    Effect(
+        "optim.schedule",
+        lambda name: name in ("cosine", "one_cycle", "constant"),
+        ("optim.decay_epochs", "optim.decay_factor"),
+        "take config.optim.schedule=step",
+    ),
+    Effect(
+        "optim.name",
+        lambda name: name in ("adamw", "lamb", "muon"),
+        ("optim.momentum",),
+        "take config.optim.name=sgd",
+    ),
+    Effect(
+        "train.sampling",
+        lambda name: name == "balanced",
+        ("loss.class_weights",),
+        "take config.train.sampling=uniform: each of both balances the classes",
+    ),
+    Effect(
+        "augment.policy",
+        lambda name: name != "rand_augment",
+        ("augment.operations", "augment.magnitude"),
+        "take config.augment.policy=rand_augment",
+    ),
+    Effect(
+        "train.non_finite",
+        lambda name: name == "stop",
+        ("train.max_skips",),
+        "take config.train.non_finite=skip",
+    ),
+    Effect("init_from", lambda path: not path, ("init_checkpoint",), "give a run"),
+    Effect(
+        "model.relative_bias",
+        lambda name: name == "none",
+        ("model.attention",),
+        "leave the bias in",
+    ),
+    Effect(
+        "loss.name",
+        lambda name: name in ("softmax", "sigmoid"),
+        ("loss.focal_gamma",),
+        "take config.loss.name=focal",
+    ),
+)
+
+
+def check_effects(config: Config) -> None:
+    """Refuse a changed field that has no effect, given the value of another field.
+
+    Raises:
+      UserError: names both fields and the way out.
+    """
+    values = config.flat()
+    for deciding, holds, others, way_out in EFFECTS:
+        for name in others:
+            if holds(values[deciding]) and values[name] != FIELDS[name].default:
+                raise UserError(
+                    f"config.{name}={values[name]!r} means nothing to "
+                    f"config.{deciding}={values[deciding]!r}: leave it out"
+                    + (f", or {way_out}" if way_out else "")
+                )
