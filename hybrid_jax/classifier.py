@@ -364,6 +364,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             yield
             return
         labels, folder = labels_to_json(classes), RunFolder(self.workdir)
+        # The folder may hold another run, which is left unchanged.
+        is_new = not folder.has_checkpoints()
 
         def write() -> None:
             if folder.has_checkpoints():
@@ -371,8 +373,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
         try:
             yield
-        finally:  # also if training diverges: its checkpoints stay
-            write()
+        except BaseException:  # such as divergence: its checkpoints stay
+            if is_new:
+                write()
+            raise
+        write()
 
     def _probabilities_of_files(self, paths: list[Path]) -> Iterator[np.ndarray]:
         for found in self.run_.predict_files(paths):

@@ -281,6 +281,10 @@ def test_labels_are_kept_where_training_diverges(images, tmp_path):
     with pytest.raises(UserError, match="the loss is nan"):
         classifier.fit(x, y)
     assert Classifier.load(tmp_path / "run").classes_.tolist() == [*range(4)]
+    other = untrained(workdir=tmp_path / "run", learning_rate=0.5)
+    with pytest.raises(UserError, match="holds a run of another config"):
+        other.fit(x, NAMES[y])
+    assert Classifier.load(tmp_path / "run").classes_.tolist() == [*range(4)]
 
 
 def test_histories_are_drawn(fitted):

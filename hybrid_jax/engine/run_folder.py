@@ -122,7 +122,7 @@ class RunFolder:
         if not there.is_dir():
             within = "" if there == self.path else f": {there}"
             raise UserError(f"--workdir={self.path}{within} is a file; give a folder")
-        if not self.config.exists() or not self.has_checkpoints():
+        if not self._holds_run:
             return config, []  # nothing was saved: any config may begin
         theirs, notes = self.read_config(), []
         default = FIELDS["data.validation"].default
@@ -135,14 +135,16 @@ class RunFolder:
         self._check_same(theirs, config)
         return config, notes
 
+    @property
+    def _holds_run(self) -> bool:
+        return self.config.exists() and self.has_checkpoints()
+
     def own_dtype(self, config: Config) -> Config:
         """Return a config whose `dtype=auto` means that of the folder's run, if any.
 
         Otherwise it would depend on the machine, and a run may continue on another.
         """
-        if config.dtype != "auto" or not (
-            self.config.exists() and self.has_checkpoints()
-        ):
+        if config.dtype != "auto" or not self._holds_run:
             return config
         return config.replace({"dtype": self.read_config().dtype})
 
@@ -361,8 +363,9 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._reserve()
                 if not self.has_checkpoints():  # results of an earlier run
-                    for name in ("results.json", "validation.npz", "report.html"):
-                        (self.path / name).unlink(missing_ok=True)
+                    scores = self.path / "validation.npz"
+                    for file in (self.results, self.report, scores):
+                        file.unlink(missing_ok=True)
                 # A resumed run keeps the version of its layout.
                 schema = self.schema if self.has_checkpoints() else stored.SCHEMA
                 about = {VERSION: schema} | (

@@ -31,7 +31,8 @@ def seen_notes(
     if config.name != "folder":
         return ()
     counts = {}
-    with contextlib.suppress(UserError):  # the folder is gone, or has changed
+    # The folder is gone, has changed, or cannot be read.
+    with contextlib.suppress(UserError, OSError):
         splits = load_splits()
         for name in ROLES:
             if name in splits:

@@ -12,7 +12,8 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.paths import expand_user
 from hybrid_jax.sweeps.runs import InUse, Outcome, free_memory, run_config
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 1.0  # between attempts to get a part
+WATCH_SECONDS = 5.0
 
 
 def work_through(
@@ -32,7 +33,7 @@ def work_through(
       folder: folder of all parts.
       report: called with the name and the outcome of each part, as soon as this worker
         knows the outcome.
-      watch: called after each row of metrics, and every second while this worker waits
+      watch: called every few seconds, after a row of metrics or while this worker waits
         for others.
 
     Returns:
@@ -42,19 +43,24 @@ def work_through(
       UserError, Interrupted: like `run_config`; other parts are not affected.
     """
     outcomes: dict[str, Outcome] = {}
-    callbacks = [lambda row: watch()]
+    looked = time.monotonic()
+
+    def look(row: dict) -> None:
+        nonlocal looked
+        if time.monotonic() - looked > WATCH_SECONDS:  # a look reads many files
+            watch()
+            looked = time.monotonic()
+
     while len(outcomes) < len(parts):
         before = len(outcomes)
         for name, config in parts.items():
             if name in outcomes:
                 continue
             with contextlib.suppress(InUse):
-                outcomes[name] = run_config(
-                    config, expand_user(folder) / name, callbacks
-                )
+                outcomes[name] = run_config(config, expand_user(folder) / name, [look])
                 report(name, outcomes[name])
                 free_memory()
         if len(outcomes) == before:
-            watch()
+            look({})
             time.sleep(POLL_SECONDS)
     return {name: outcomes[name] for name in parts}

@@ -90,7 +90,7 @@ def labels_to_json(classes: np.ndarray) -> dict[str, Any]:
     Raises:
       UserError: JSON cannot hold them, such as dates.
     """
-    values = [getattr(value, "item", lambda value=value: value)() for value in classes]
+    values = [v.item() if isinstance(v, np.generic) else v for v in classes]
     for value in values:
         if not isinstance(value, (str, bool, int, float)):
             raise UserError(

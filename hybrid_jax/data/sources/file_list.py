@@ -151,15 +151,17 @@ def _named_twice(path: str, found: FileSplits) -> tuple[str, ...]:
     Raises:
       UserError: names the first such files.
     """
+    if os.path.isdir(path):  # its files are found once
+        return ()
     splits, again = dict[str, str](), 0
     for name, files in found.splits.items():
         for file in map(os.path.normpath, files.paths):
+            again += file in splits
             if splits.setdefault(file, name) != name:
                 raise UserError(
                     f"{path}: {escape(file)} is in {splits[file]} and in {name}; name "
                     "each image once (`hybrid-jax inspect` lists all of them)"
                 )
-        again += len(files.paths) - len({*map(os.path.normpath, files.paths)})
     if not again:
         return ()
     verb = "names" if again == 1 else "name"
