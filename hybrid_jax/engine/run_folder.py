@@ -1,4 +1,4 @@
-"""Read and write the folder of a run, and lock it for that run.
+"""Read and write the folder of a run, which is locked for that run.
 
 config.json      the experiment, and the version of this layout
 model.json       the network, as arguments of `create_model`, and its channels
@@ -22,7 +22,6 @@ import typing
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from hybrid_jax import data, runtime
 from hybrid_jax.config import stored
@@ -33,6 +32,7 @@ from hybrid_jax.data import Splits
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.engine import stored_data
 from hybrid_jax.engine.json_files import read_json, read_lines, write_json
+from hybrid_jax.engine.run_lock import RunLock
 from hybrid_jax.engine.stored_data import STATISTICS
 from hybrid_jax.errors import ConfigMismatch, UserError, elide
 from hybrid_jax.parallel.distributed import Hosts
@@ -66,7 +66,7 @@ class RunFolder:
         self.augmented = self.path / "augmented.png"
         self.report = self.path / "report.html"
         self.log = self.path / "log.txt"
-        self._lock = FileLock(self.path / ".lock", blocking=False)
+        self._lock = RunLock(self.path)
 
     def __enter__(self) -> "RunFolder":
         """Lock the folder, if it exists.
@@ -75,32 +75,13 @@ class RunFolder:
           UserError: another run writes there, or the user may not.
         """
         if self._hosts.is_main:
-            self._check_writable()
+            self._lock.check_writable()
             if self.path.is_dir():
-                self._reserve()
+                self._lock.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release(force=True)
-
-    def _check_writable(self) -> None:
-        there = next(p for p in (self.path, *self.path.parents) if p.exists())
-        effective = os.access in os.supports_effective_ids
-        may = os.access(there, os.W_OK | os.X_OK, effective_ids=effective)
-        if there.is_dir() and not may:
-            raise UserError(
-                f"--workdir={self.path} cannot be written to: {there} is read-only to "
-                "you; give a folder of yours"
-            )
-
-    def _reserve(self) -> None:
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise UserError(
-                f"--workdir={self.path} is in use by another run: wait for its end, or "
-                "give another workdir"
-            ) from None
+        self._lock.release()
 
     def resume(self, config: Config) -> tuple[Config, list[str]]:
         """Return the config with which the folder's run continues, if it holds one.
@@ -361,7 +342,7 @@ class RunFolder:
         with self._hosts.main_process_first():
             if self._hosts.is_main:
                 self.path.mkdir(parents=True, exist_ok=True)
-                self._reserve()
+                self._lock.acquire()
                 if not self.has_checkpoints():  # results of an earlier run
                     scores = self.path / "validation.npz"
                     for file in (self.results, self.report, scores):

@@ -1,0 +1,52 @@
+"""The lock of a run's folder, which is free as soon as its process ends."""
+
+import os
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hybrid_jax.errors import UserError
+
+FILE = ".lock"
+
+
+class RunLock:
+    """A lock on a folder that need not exist yet."""
+
+    def __init__(self, folder: Path) -> None:
+        """Prepare the lock; nothing is written."""
+        self._folder = folder
+        self._lock = FileLock(folder / FILE, blocking=False)
+
+    def check_writable(self) -> None:
+        """Check that the user may write to the folder, or create it.
+
+        Raises:
+          UserError: names what is read-only.
+        """
+        there = next(p for p in (self._folder, *self._folder.parents) if p.exists())
+        effective = os.access in os.supports_effective_ids
+        may = os.access(there, os.W_OK | os.X_OK, effective_ids=effective)
+        if there.is_dir() and not may:
+            raise UserError(
+                f"--workdir={self._folder} cannot be written to: {there} is read-only "
+                "to you; give a folder of yours"
+            )
+
+    def acquire(self) -> None:
+        """Lock the folder, which exists; a lock that is held stays held.
+
+        Raises:
+          UserError: another run holds it.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"--workdir={self._folder} is in use by another run: wait for its end, "
+                "or give another workdir"
+            ) from None
+
+    def release(self) -> None:
+        """Release the lock, however often it was acquired."""
+        self._lock.release(force=True)
