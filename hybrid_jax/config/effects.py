@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.errors import UserError
 from hybrid_jax.models.choices import CHOICES
-from hybrid_jax.models.registry import MODELS, ViTRow
+from hybrid_jax.models.registry import MODELS, ViTRow, attends
 
 
 def _is_vit(name: str) -> bool:
@@ -123,3 +123,12 @@ def check_effects(config: Config) -> None:
                     f"config.{deciding}={values[deciding]!r}: leave it out"
                     + (f", or {way_out}" if way_out else "")
                 )
+    model = config.model
+    is_changed = model.attention != FIELDS["model.attention"].default
+    if is_changed and not attends(model.name, model.stack):
+        stack = f" with config.model.stack={model.stack!r}" if model.stack else ""
+        raise UserError(
+            f"config.model.attention={model.attention!r} means nothing to "
+            f"{model.name}{stack}, which has no relative attention: leave it out, or "
+            "take a model with T in its stack"
+        )

@@ -180,6 +180,17 @@ def parse_stack(stack: str) -> tuple[str, ...]:
     return tuple(stack.split("-")) if "-" in stack else tuple(stack)
 
 
+def attends(name: str, stack: str = "") -> bool:
+    """Return whether a model has relative attention.
+
+    Args:
+      name: key of `MODELS`.
+      stack: a stack in place of the model's own, as `parse_stack` reads it.
+    """
+    letters = parse_stack(stack) or getattr(MODELS[name], "stack", ())
+    return any(LETTERS[letter].attention for letter in "".join(letters))
+
+
 def block_plan(
     stack: tuple[str, ...], widths: PerStage, depths: PerStage
 ) -> list[Block]:

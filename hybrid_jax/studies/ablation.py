@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from hybrid_jax.errors import UserError, plural
-from hybrid_jax.models.registry import LETTERS, MODELS, HybridRow, parse_stack
+from hybrid_jax.errors import plural
 from hybrid_jax.plots import COLORS, saved_axes
 from hybrid_jax.studies import comparison, costs, scaling
 from hybrid_jax.studies.comparison import AHEAD, BEHIND, Difference
@@ -13,25 +12,6 @@ from hybrid_jax.studies.results import Results
 from hybrid_jax.studies.variants import ABLATIONS
 
 VERDICTS = {AHEAD: "better", BEHIND: "worse"}
-
-
-def check_attention(configs: Configs, values: tuple[float, ...], seeds: int) -> None:
-    """Refuse a model without relative attention, and all that `scaling.check` refuses.
-
-    Raises:
-      UserError: names the model, or what is missing.
-    """
-    model = next(iter(configs.values())).model
-    row = MODELS[model.name]
-    stack = parse_stack(model.stack) or getattr(row, "stack", ())
-    if not isinstance(row, HybridRow) or not any(
-        LETTERS[letter].attention for letter in "".join(stack)
-    ):
-        raise UserError(
-            f"{model.name} has no relative attention, which these variants differ in: "
-            "take another model behind the config's colon, such as astroformer_pico"
-        )
-    scaling.check(configs, values, seeds)
 
 
 def conclude(results: Results, configs: Configs) -> list[str]:
@@ -112,12 +92,12 @@ KINDS = tuple(
         name=f"{ABLATION}-{name}",
         split="test",
         configure=scaling.configure,
-        check=check_attention if ablation.attends else scaling.check,
+        check=scaling.check,
         conclude=conclude,
         draw=draw,
         figure=ABLATION,
-        variants=ablation.variants,
+        variants=variants,
         costs=True,
     )
-    for name, ablation in ABLATIONS.items()
+    for name, variants in ABLATIONS.items()
 )

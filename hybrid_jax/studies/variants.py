@@ -3,21 +3,7 @@
 This table imports nothing, so that the command's help can name its rows.
 """
 
-from typing import Any, NamedTuple
-
-
-class Ablation(NamedTuple):
-    """Variants of a model that differ in one property.
-
-    Attributes:
-      variants: values of fields, by the name of the variant; the first variant is
-        compared with all others.
-      attends: whether the variants differ only in relative attention, so that the model
-        must have it.
-    """
-
-    variants: dict[str, dict[str, Any]]
-    attends: bool = False
+from typing import Any
 
 
 def _stacks(*stacks: str) -> dict[str, dict[str, Any]]:
@@ -32,29 +18,24 @@ def _shifts(padding: str, bias: str, downsample: str) -> dict[str, Any]:
     }
 
 
-ABLATIONS: dict[str, Ablation] = {
+# Values of fields, by the name of the variant, by the property in which the variants
+# differ. The first variant is compared with all others.
+ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     # Where attention begins.
-    "layout": Ablation(_stacks("C-C-C-C", "C-C-C-T", "C-C-T-T", "C-T-T-T")),
+    "layout": _stacks("C-C-C-C", "C-C-C-T", "C-C-T-T", "C-T-T-T"),
     # Whether the relative bias is added before or after the softmax, or not at all.
-    "attention": Ablation(
-        {
-            "pre": {"model.attention": "pre", "model.relative_bias": ""},
-            "post": {"model.attention": "post", "model.relative_bias": ""},
-            "no-bias": {"model.attention": "pre", "model.relative_bias": "none"},
-        },
-        attends=True,
-    ),
+    "attention": {
+        "pre": {"model.attention": "pre", "model.relative_bias": ""},
+        "post": {"model.attention": "post", "model.relative_bias": ""},
+        "no-bias": {"model.attention": "pre", "model.relative_bias": "none"},
+    },
     # Block attention or local self-attention, in three stages or in all.
-    "blocks": Ablation(
-        _stacks("C-C-C-T", "B-B-B-T", "S-S-S-T", "C-C-C-C", "B-B-B-B", "S-S-S-S")
-    ),
+    "blocks": _stacks("C-C-C-T", "B-B-B-T", "S-S-S-T", "C-C-C-C", "B-B-B-B", "S-S-S-S"),
     # What makes logits invariant to cyclic shifts, one change at a time.
-    "shifts": Ablation(
-        {
-            "plain": _shifts("", "", "strided"),
-            "circular": _shifts("circular", "torus", "strided"),
-            "circular-blur": _shifts("circular", "torus", "blur"),
-            "circular-aps": _shifts("circular", "torus", "aps"),
-        }
-    ),
+    "shifts": {
+        "plain": _shifts("", "", "strided"),
+        "circular": _shifts("circular", "torus", "strided"),
+        "circular-blur": _shifts("circular", "torus", "blur"),
+        "circular-aps": _shifts("circular", "torus", "aps"),
+    },
 }

@@ -251,6 +251,14 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
             {"model.relative_bias": "none", "model.attention": "post"},
             "means nothing to config.model.relative_bias='none'",
         ),
+        (
+            {"model.stack": "CCCC", "model.attention": "post"},
+            "astroformer_nano with config.model.stack='CCCC', which has no",
+        ),
+        (
+            {"model.name": "wrn_16_4", "model.attention": "post"},
+            "means nothing to wrn_16_4, which has no relative attention",
+        ),
         ({"data.name": "folder", "data.label": "coarse_label"}, "means nothing to"),
         ({"data.name": "digits", "data.group": r"p\d"}, "means nothing to"),
         ({"train.epochs": 5, "optim.warmup_epochs": 5.0}, "=0.5"),

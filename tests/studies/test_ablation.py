@@ -135,7 +135,10 @@ def test_variants_of_one_model_are_trained_and_compared(
             ["--of=layout"],
             "variant C-C-C-C: config.model.stack='C-C-C-C' names 4 stages",
         ),
-        (["--of=attention"], "tiny has no relative attention, which these variants"),
+        (
+            ["--of=attention"],
+            "variant post: config.model.attention='post' means nothing",
+        ),
         (
             ["--of=layout", "--config=digits", "--config.model.stack=C-C-T-T"],
             "--config.model.stack=C-C-T-T means nothing to a study ablation-layout",
