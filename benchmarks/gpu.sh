@@ -6,7 +6,7 @@
 set -euo pipefail
 
 PARTS=(bound train_step_0 train_step_1 train_step_3 inference memory compile_time
-  attention scaling epoch nano)
+  kernels attention scaling epoch nano)
 
 choose() { # NAME: set `script` to what a part runs
   case $1 in

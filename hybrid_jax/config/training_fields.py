@@ -146,6 +146,13 @@ class TrainConfig:
         "products, full is everything",
         free=True,
     )
+    kernels: str = field(
+        "xla",
+        rules.one_of("xla", "pallas"),
+        "what computes a norm and the depthwise convolution after it in training: xla "
+        "is two operations, pallas one, for GPUs, which moves fewer bytes",
+        free=True,
+    )
     eval_every: int = field(
         1,
         rules.whole_number(1),

@@ -27,7 +27,12 @@ from hybrid_jax.config.schema import (
 from hybrid_jax.data import Splits
 from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.engine.compile import MAX_CACHED_PROGRAMS, Program
-from hybrid_jax.engine.programs import Evaluator, Trainer, initialization_program
+from hybrid_jax.engine.programs import (
+    Evaluator,
+    Trainer,
+    check_kernels,
+    initialization_program,
+)
 from hybrid_jax.engine.schedule import Plan, schedule_lengths
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.models import create_model
@@ -136,10 +141,11 @@ class Experiment:
         """Build what a run needs, before anything is written.
 
         Raises:
-          UserError: devices, images, network and schedule do not fit together, or
-            `freeze` does not fit the network.
+          UserError: devices, images, network, kernels and schedule do not fit
+            together, or `freeze` does not fit the network.
         """
-        _ = self.devices, self.plan, self.task
+        check_kernels(self.devices, self.task)
+        _ = self.plan
         if self.config.freeze:
             _ = self.initialize
 
@@ -203,6 +209,7 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
             dtype=jnp.dtype(config.dtype),
             scan=config.train.scan,
             remat=config.train.remat,
+            kernels=config.train.kernels,
         )
     except ValueError as error:
         raise UserError(

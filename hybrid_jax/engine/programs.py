@@ -14,7 +14,9 @@ from hybrid_jax.data.loader import Loader, Stream, create_loader, pad_rows
 from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
 from hybrid_jax.engine.compile import Program, compiler_threads
 from hybrid_jax.engine.fault_injection import Fault
-from hybrid_jax.parallel.mesh import Devices
+from hybrid_jax.errors import UserError
+from hybrid_jax.ops.backend import target_backend
+from hybrid_jax.parallel.mesh import Devices, Pmap
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import metrics, multi_step
 from hybrid_jax.training.state import TrainState, create_state
@@ -85,10 +87,33 @@ class Trainer:
         return done
 
 
+def check_kernels(devices: Devices, task: Task) -> None:
+    """Refuse kernels in training that the devices do not run.
+
+    Raises:
+      UserError: names the field and the way out.
+    """
+    if task.model.block_config.kernels == "xla":
+        return
+    field = f"config.train.kernels={task.model.block_config.kernels}"
+    if target_backend() != "gpu":
+        raise UserError(f"{field} needs a GPU, not a {target_backend()}: leave it out")
+    if devices.count > 1 and not isinstance(devices, Pmap):
+        raise UserError(
+            f"{field} cannot divide a batch among {devices.count} GPUs by jit: give "
+            "config.parallel.kind=pmap, or config.parallel.devices=1"
+        )
+
+
 def training_program(
     devices: Devices, task: Task, state: TrainState, loader: Loader
 ) -> Program:
-    """Trace the training steps of a task on a loader's chunks."""
+    """Trace the training steps of a task on a loader's chunks.
+
+    Raises:
+      UserError: the devices do not run the kernels that the task asks for.
+    """
+    check_kernels(devices, task)
     trace = devices.tracer(
         _bind_loader(multi_step.train_steps, loader), results=(state, None), donate=(1,)
     )

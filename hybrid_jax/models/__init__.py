@@ -50,7 +50,8 @@ def create_model(
         given.
       **overrides: other fields of `HybridNet` or `ViT`; `stack` may be a string such
         as `C-C-C-T`. A hybrid also takes the fields of its block config that `CHOICES`
-        lists: `attention`, `padding`, `relative_bias` and `downsample`.
+        lists: `attention`, `padding`, `relative_bias` and `downsample`. Every model
+        takes `kernels`, `xla` or `pallas`, which only some blocks have a use for.
 
     Returns:
       A Flax module: `model.init(key, images)`, `model.apply(variables, images)` with
@@ -71,6 +72,8 @@ def create_model(
     del fields["timm"]
     chosen = {name: fields.pop(name) for name in CHOICES if name in fields}
     check_choices(row, chosen)
+    if "kernels" in fields:
+        chosen["kernels"] = fields.pop("kernels")
     fields["block_config"] = dataclasses.replace(fields["block_config"], **chosen)
     return (
         _create_vit(**fields) if isinstance(row, ViTRow) else _create_hybrid(**fields)

@@ -45,6 +45,8 @@ class BlockConfig:
       transformer_norm_epsilon: epsilon of that norm.
       head_activation: after the head's norm, a key of `layers.ACTIVATIONS`.
       layer_scale: initial factor of a transformer's branches; 0 has none.
+      kernels: how a convolution block computes norm and depthwise convolution in
+        training, see `layers.depthwise_of_norm`; the result is the same.
     """
 
     activation: str = "gelu"
@@ -70,6 +72,7 @@ class BlockConfig:
     transformer_norm_epsilon: float = 1e-6
     head_activation: str = "none"
     layer_scale: float = 0.0
+    kernels: str = "xla"
 
 
 PAPER = BlockConfig()

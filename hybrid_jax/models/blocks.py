@@ -25,6 +25,7 @@ from hybrid_jax.models.layers import (
     Dropout,
     Shortcut,
     SqueezeExcite,
+    depthwise_of_norm,
     product_of_norm,
 )
 from hybrid_jax.models.local_attention import LocalAttention
@@ -72,8 +73,7 @@ class MBConv(nn.Module):
             x, stride = expand(x), 1
         else:
             x = product_of_norm(expand, first, x, train)
-        x = activated(name="expand_norm")(x, train)
-        x = self._mix(x, stride)
+        x = self._mix(activated(name="expand_norm"), x, stride, train)
         spatial_norm = activated(name="spatial_norm")
         gate: jax.Array | float = 1.0
         if config.gate_before_norm:
@@ -97,13 +97,16 @@ class MBConv(nn.Module):
         )(whole, phase)
         return shortcut + _drop_path(self.drop_path, "drop_path")(x, train)
 
-    def _mix(self, x: jax.Array, stride: int) -> jax.Array:
-        """Mix positions, channel by channel or head by head."""
+    def _mix(
+        self, norm: BatchNorm, x: jax.Array, stride: int, train: bool
+    ) -> jax.Array:
+        """Normalize, then mix positions, channel by channel or head by head."""
         config = self.block_config
         if self.spatial == "convolution":
             stride = operation_stride(stride, config)
             conv = DepthwiseConv(stride, config.padding, self.dtype, name="depthwise")
-            return conv(x)
+            return depthwise_of_norm(conv, norm, x, train, config.kernels)
+        x = norm(x, train)
         attend = LocalAttention(
             padding=config.padding, dtype=self.dtype, name="local_attention"
         )

@@ -5,6 +5,7 @@ Shapes: `B` batch, `H W` map, `C` channels.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,12 +14,13 @@ from flax.typing import Initializer
 
 from hybrid_jax.models.block_config import PAPER, BlockConfig
 from hybrid_jax.models.downsample import Phase, halve_alike, pool
-from hybrid_jax.ops.backend import target_backend
+from hybrid_jax.ops.backend import REFERENCE, target_backend
 from hybrid_jax.ops.batch_axis import current_axis
 from hybrid_jax.ops.batch_norm import affine_of, batch_norm, normalize
 from hybrid_jax.ops.conv import convolution
 from hybrid_jax.ops.depthwise_conv import depthwise
 from hybrid_jax.ops.gelu import gelu
+from hybrid_jax.ops.norm_depthwise import norm_depthwise
 from hybrid_jax.ops.pointwise import gated_pointwise
 
 # Convolutions preserve the variance of gradients (fan-out), as EfficientNet does.
@@ -59,8 +61,17 @@ class BatchNorm(nn.Module):
     momentum: float = 0.9
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Normalize `[..., C]`; return the same shape."""
+    def __call__(
+        self, x: jax.Array, train: bool, then: Callable[..., Any] | None = None
+    ) -> jax.Array:
+        """Normalize `[..., C]`; return the same shape.
+
+        Args:
+          x: the map.
+          train: whether statistics are those of the batch.
+          then: in training, an operation in place of `batch_norm`, which computes it
+            and what comes after it; its result is returned.
+        """
         channels = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
@@ -77,7 +88,8 @@ class BatchNorm(nn.Module):
                 epsilon=self.epsilon,
                 activation=activation,
             )
-        y, *moments = batch_norm(x, scale, bias, self.epsilon, activation)
+        operation = then or batch_norm
+        y, *moments = operation(x, scale, bias, self.epsilon, activation)
         if not self.is_initializing():
             for running, new in zip((mean, variance), moments, strict=True):
                 step = (1 - self.momentum) * (new - running.value)
@@ -202,12 +214,42 @@ class DepthwiseConv(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map `[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), C]`."""
+    def __call__(
+        self, x: jax.Array, norm: Callable[..., jax.Array] | None = None
+    ) -> jax.Array:
+        """Map `[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), C]`.
+
+        Args:
+          x: the map.
+          norm: a `BatchNorm` in training, which is computed before the convolution, and
+            in one operation with it; takes `x` and `then`.
+        """
         shape = (3, 3, 1, x.shape[-1])
         kernel = self.param("kernel", depthwise_init, shape, jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        return depthwise(x, kernel, self.stride, self.padding)
+        if norm is None:
+            return depthwise(x, kernel, self.stride, self.padding)
+
+        def operation(
+            x: jax.Array, scale: jax.Array, bias: jax.Array, *static: Any
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
+            how = (*static, self.stride, self.padding)
+            return norm_depthwise(x, scale, bias, kernel, *how)
+
+        return norm(x, then=operation)
+
+
+def depthwise_of_norm(
+    conv: DepthwiseConv, norm: BatchNorm, x: jax.Array, train: bool, kernels: str
+) -> jax.Array:
+    """Compute `conv(norm(x))`; in training by the kernels that are named.
+
+    `xla` computes two operations, `pallas` one (`ops.norm_depthwise`).
+    """
+    is_one = kernels == "pallas" and target_backend() != REFERENCE
+    if is_one and train and not norm.is_initializing():
+        return conv(x, partial(norm, train=True))
+    return conv(norm(x, train))
 
 
 class SqueezeExcite(nn.Module):

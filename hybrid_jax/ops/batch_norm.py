@@ -68,7 +68,7 @@ def _forward(
     epsilon: float,
     activation: Activation,
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
-    mean, variance = _moments(x)
+    mean, variance = moments(x)
     y = activation(_affine(x, mean, lax.rsqrt(variance + epsilon) * scale, bias))
     residuals = x, mean, variance, scale, bias
     return (y.astype(x.dtype), mean, variance), residuals
@@ -112,16 +112,52 @@ def _backward(
     (g,) = jax.vjp(activation, _affine(x, mean, slope, bias))[1](dy)
     wide, axes = x.astype(at_least_float32(x.dtype)), tuple(range(x.ndim - 1))
     dbias = g.sum(axes)
-    dscale = ((g * wide).sum(axes) - mean * dbias) * rate
-    # Parameters get the gradients of this shard, and inputs those of the whole batch.
-    whole_bias, whole_scale = current_axis().psum((dbias, dscale))
-    count = current_axis().global_size(x.size // x.shape[-1])
-    tilt = -slope * rate * whole_scale / count
-    dx = g * slope + wide * tilt - (slope * whole_bias / count + mean * tilt)
+    dscale, tilt, shift = through_statistics(
+        dbias,
+        (g * wide).sum(axes),
+        mean=mean,
+        rate=rate,
+        slope=slope,
+        positions=x.size // x.shape[-1],
+    )
+    dx = g * slope + wide * tilt + shift
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype)
 
 
 define_derivatives(batch_norm, _forward, _tangent, _backward)
+
+
+def through_statistics(
+    total: jax.Array,
+    products: jax.Array,
+    *,
+    mean: jax.Array,
+    rate: jax.Array,
+    slope: jax.Array,
+    positions: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the gradient of the scale, and what passes through mean and variance.
+
+    With `g` the gradient after the affine map, the gradient of the norm's input `x` is
+    `g * slope + x * tilt + shift`. Every array is float32 `[C]`.
+
+    Args:
+      total: sum of `g` over this shard.
+      products: sum of `g * x` over this shard.
+      mean: of `x`.
+      rate: one over the standard deviation of `x`.
+      slope: `rate` times the scale.
+      positions: values of a channel in this shard.
+
+    Returns:
+      The gradient of the scale from this shard, the tilt and the shift.
+    """
+    dscale = (products - mean * total) * rate
+    # Parameters get the gradients of this shard, and inputs those of the whole batch.
+    whole_total, whole_scale = current_axis().psum((total, dscale))
+    count = current_axis().global_size(positions)
+    tilt = -slope * rate * whole_scale / count
+    return dscale, tilt, -(slope * whole_total / count + mean * tilt)
 
 
 def normalize(
@@ -157,7 +193,7 @@ def _affine(
     return x.astype(at_least_float32(x.dtype)) * slope + (bias - mean * slope)
 
 
-def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return mean and biased variance of each channel over the whole batch."""
     total, squares = current_axis().psum(channel_sums(x))
     count = current_axis().global_size(x.size // x.shape[-1])

@@ -80,6 +80,14 @@ def compiled(target, *flags):
     return json.loads(run.stdout), run.stderr
 
 
+def test_one_kernel_for_norm_and_convolution_moves_fewer_bytes():
+    moved = {}
+    for kernels in ("xla", "pallas"):
+        numbers, _ = compiled("h100", f"--config.train.kernels={kernels}")
+        moved[kernels] = sum(row["bytes"] for row in numbers["train"]["parts"])
+    assert moved["pallas"] < 0.9 * moved["xla"]
+
+
 @pytest.mark.parametrize(("target", "flags"), [("v5e", []), ("h100:4", FSDP)])
 def test_a_step_is_compiled_for_chips(target, flags):
     numbers, report = compiled(target, *flags)
