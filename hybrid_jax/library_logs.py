@@ -35,6 +35,8 @@ def print_library_warnings() -> Iterator[None]:
         handler for handler in before if type(handler) is not logging.StreamHandler
     ]
     root.handlers[:] = [*others, _OneLineHandler()]
+    # It warns when the tasks are collected, perhaps at the very end of the process.
+    logging.getLogger("asyncio").addFilter(_is_of_no_checkpoint)
     try:
         yield
     finally:
@@ -74,7 +76,7 @@ class _OneLineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record's first line, unless it is ignored or was printed before."""
         text = re.sub(r"^(\[[^]]*\] ?)+", "", with_user_paths(record.getMessage()))
-        if not text or _is_ignored(record, text):
+        if not text or _is_ignored(text):
             return
         line = f"{_library_name(record)}: {text.strip().splitlines()[0][:300]}"
         if line not in self._printed:
@@ -82,11 +84,14 @@ class _OneLineHandler(logging.Handler):
             print(escape(f"hybrid-jax: {line}"), file=sys.stderr, flush=True)
 
 
-def _is_ignored(record: logging.LogRecord, text: str) -> bool:
-    # After an error of orbax, asyncio warns about tasks that nobody waits for.
-    return any(re.search(known, text, re.DOTALL) for known in IGNORED_MESSAGES) or (
-        record.name == "asyncio" and ("orbax" in text or "tensorstore" in text)
-    )
+def _is_ignored(text: str) -> bool:
+    return any(re.search(known, text, re.DOTALL) for known in IGNORED_MESSAGES)
+
+
+def _is_of_no_checkpoint(record: logging.LogRecord) -> bool:
+    """Filter warnings of asyncio: after an error of orbax, nobody waits for tasks."""
+    text = record.getMessage()
+    return "orbax" not in text and "tensorstore" not in text
 
 
 def _library_name(record: logging.LogRecord) -> str:

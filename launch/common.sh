@@ -43,7 +43,7 @@ execute() {
 
 # Show the comment at the head of a script.
 show_help() {
-  sed -n '1d; /^#/!q; s/^# \{0,1\}//p' "$0"
+  sed -n '1d; /^#SBATCH/d; /^#/!q; s/^# \{0,1\}//p' "$0"
   exit 0
 }
 

@@ -31,7 +31,23 @@ set -euo pipefail
 # Slurm copies this file alone to the node of the job, so common.sh is not available.
 in_job() {
   local gpus=${SLURM_GPUS_ON_NODE:-1} code=0 binding=--gpu-bind=none job=$SLURM_JOB_ID
-  while (($#)) && [[ $1 != -- ]]; do shift; done
+  local run=(srun) unused=()
+  while (($#)) && [[ $1 != -- ]]; do
+    case $1 in
+      -h | --help) show_head ;;
+      --dry-run) run=(show srun) ;;
+      *) unused+=("$1") ;;
+    esac
+    shift
+  done
+  if ((${#unused[@]})); then
+    echo "slurm.sh: the job is there already, so these change nothing: ${unused[*]}" >&2
+  fi
+  if (($# < 2)); then
+    echo "slurm.sh: give the arguments of hybrid-jax behind --, such as" \
+      "-- --config=FILE --workdir=DIR" >&2
+    exit 2
+  fi
   # The shell must survive SIGTERM, to see how the run ends. If it ignored the signal,
   # hybrid-jax would ignore it too.
   trap : TERM
@@ -39,17 +55,33 @@ in_job() {
   # Workers of a sweep know nothing of each other, so each sees its own GPU alone. The
   # first process to end must not end the others at once, since they may be saving.
   if is_shared_work "${2:-}"; then binding=--gpus-per-task=1; fi
-  srun --nodes="${SLURM_JOB_NUM_NODES:-1}" --ntasks-per-node="$gpus" "$binding" \
+  "${run[@]}" --nodes="${SLURM_JOB_NUM_NODES:-1}" --ntasks-per-node="$gpus" "$binding" \
     --kill-on-bad-exit=0 --wait=60 hybrid-jax "${@:2}" || code=$?
   # The number of an array's last job stands for the whole array, too.
   if [[ -n ${SLURM_ARRAY_JOB_ID:-} ]]; then
     job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
   fi
   if ((code == 143)) && is_running "$job"; then
-    echo "slurm.sh: job $job returns to the queue"
-    scontrol requeue "$job"
+    if scontrol requeue "$job"; then
+      echo "slurm.sh: job $job returns to the queue"
+    else
+      echo "slurm.sh: job $job cannot return to the queue: submit the same command" \
+        "again, and the run resumes" >&2
+    fi
   fi
   exit "$code"
+}
+
+# Show the comment at the head of this script.
+show_head() {
+  sed -n '1d; /^#SBATCH/d; /^#/!q; s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  exit 0
+}
+
+# Show a command as a line that a shell reads as the same.
+show() {
+  printf '%q ' "$@"
+  echo
 }
 
 # Check that Slurm has not cancelled the job: scancel leads to 143 too.

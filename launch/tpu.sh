@@ -68,6 +68,7 @@ check() {
   [[ $poll =~ ^[0-9]+$ ]] || die "--poll=$poll is no number: give seconds"
   [[ $worker =~ ^[0-9]+$ ]] || die "--worker=$worker is no number: give that of a worker"
   [[ $attempts =~ ^[0-9]+$ ]] || die "--attempts=$attempts is no number: give one"
+  attempts=$((10#$attempts))
   run=${run:-$name}
   check_run
   check_bucket

@@ -74,3 +74,15 @@ def test_only_the_closed_event_loop_is_ignored_and_hooks_restored(monkeypatch):
     assert heard == [other]
     hook.uninstall()
     assert sys.unraisablehook == before
+
+
+def test_asyncio_is_silent_about_checkpoints_after_the_command_too(capsys):
+    with library_logs.print_library_warnings():
+        pass
+    handler = logging.StreamHandler(sys.stderr)
+    asyncio = logging.getLogger("asyncio")
+    asyncio.addHandler(handler)
+    asyncio.error("Task exception was never retrieved\nfuture: <orbax/x.py>")
+    asyncio.error("something else")
+    asyncio.removeHandler(handler)
+    assert capsys.readouterr().err == "something else\n"

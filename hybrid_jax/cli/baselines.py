@@ -50,15 +50,13 @@ def run(call: Call) -> None:
         check_output(f"--{name}", values[name])
     if values["json"] and values["json"] == values["csv"]:
         raise UserError(f"--json and --csv are both {values['csv']}: give two files")
-    from rich.console import Console
-
     from hybrid_jax.baselines import report
     from hybrid_jax.baselines.methods import BASELINES
     from hybrid_jax.baselines.run import run_baselines
-    from hybrid_jax.engine.console import busy
+    from hybrid_jax.engine.console import Screen, busy
 
     methods = _methods(values["methods"], BASELINES)
-    console = Console(highlight=False, stderr="-" in (values["json"], values["csv"]))
+    console = Screen(stderr="-" in (values["json"], values["csv"]))
     with busy(console, "loading data") as say:
         found = run_baselines(config.data, config.seed, methods, say)
     report.show(console, found)

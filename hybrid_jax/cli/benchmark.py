@@ -65,10 +65,10 @@ def run(call: Call) -> None:
         )
     check_output("--json", file)
     check_local("--profile", profile)
-    from rich.console import Console
+    from hybrid_jax.engine.console import Screen
 
     # With --json=-, standard output must hold nothing but the JSON.
-    console = Console(highlight=False, stderr=file == "-")
+    console = Screen(stderr=file == "-")
     if target is not None:
         numbers = _compile_for(console, config, target)
     else:

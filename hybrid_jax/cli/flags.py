@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 
 from hybrid_jax.cli.common import is_config
 from hybrid_jax.cli.options import TEXT, Kind, Option, one_of
+from hybrid_jax.config.effects import check_changed
 from hybrid_jax.config.files import SUCH_AS, load_config
-from hybrid_jax.config.resolve import parse_value, resolve
+from hybrid_jax.config.resolve import flatten, parse_value, resolve
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.config.suggestions import NEAR, nearest, unknown_field
 from hybrid_jax.errors import UserError
@@ -45,10 +46,15 @@ class Parsed:
         """Return the experiment, not yet resolved; None without `--config`.
 
         Raises:
-          UserError: the config file is wrong, or takes a model.
+          UserError: the config file is wrong or takes a model, or a field that is
+            changed has no effect.
         """
         name = self.values.get("config")
-        return None if name is None else load_config(name, self.changed)
+        if name is None:
+            return None
+        config = load_config(name, self.changed)
+        check_changed(self.changed, flatten(config))
+        return config
 
 
 def parse(

@@ -52,9 +52,8 @@ def run(call: Call) -> int:
         raise UserError(
             f"--workdir={workdir} holds no run: give a trained run, or leave it out"
         )
-    from rich.console import Console
-
     from hybrid_jax.data.sources.class_folders import check_outside
+    from hybrid_jax.engine.console import Screen
     from hybrid_jax.inspection import contact_sheet, report
     from hybrid_jax.inspection.checks import SPOILS, Inspection, run_checks
     from hybrid_jax.inspection.scan import find, scan
@@ -67,7 +66,7 @@ def run(call: Call) -> int:
     inspection = Inspection(scan(found, options), options, workdir)
     findings = run_checks(inspection)
     summary = report.summarize(inspection)
-    console = Console(highlight=False)
+    console = Screen()
     report.show(console, inspection, summary, findings)
     report.write_json(folder / "report.json", inspection, summary, findings)
     written = contact_sheet.write(folder, inspection.images, findings)

@@ -37,6 +37,7 @@ if typing.TYPE_CHECKING:
     from hybrid_jax.engine.run_folder import RunFolder
     from hybrid_jax.parallel.distributed import Hosts
 
+LAST_PORT = 65535
 OPTIONS = (
     Option("workdir", TEXT),
     Option("checkpoint", TEXT, ""),
@@ -159,8 +160,13 @@ def _check_hosts(coordinator: str, processes: int, process: int) -> None:
     if not coordinator:
         if processes or process:
             raise UserError("--coordinator is missing: give host:port of process 0")
-    elif not re.fullmatch(r"\S+:\d{1,5}", coordinator):
-        raise UserError(f"--coordinator={coordinator} is not allowed: give host:port")
+    elif not re.fullmatch(r"\S+:\d{1,5}", coordinator) or (
+        int(coordinator.rpartition(":")[2]) > LAST_PORT
+    ):
+        raise UserError(
+            f"--coordinator={coordinator} is not allowed: give host:port, with a port "
+            f"up to {LAST_PORT}"
+        )
     elif not processes:
         raise UserError("--processes is missing: give the number of processes")
     elif not 0 <= process < processes:

@@ -3,10 +3,10 @@
 To declare such a field, add a row to `EFFECTS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.config.schema import FIELDS, Config, ModelConfig
 from hybrid_jax.errors import UserError
 from hybrid_jax.models.choices import CHOICES
 from hybrid_jax.models.registry import MODELS, ViTRow, attends
@@ -53,7 +53,7 @@ EFFECTS = (
     Effect(
         "data.name",
         lambda name: not _is_folder(name),
-        ("data.path", "data.group"),
+        ("data.path", "data.group", "data.test_fraction"),
         "take configs/folder.py",
     ),
     Effect(
@@ -108,6 +108,34 @@ EFFECTS = (
 )
 
 
+# Fields that count steps, and those that they replace. Experiments set both, so only
+# the command line is checked.
+IN_STEPS = {
+    "train.steps": "train.epochs",
+    "train.eval_every_steps": "train.eval_every",
+    "optim.warmup_steps": "optim.warmup_epochs",
+}
+
+
+def check_changed(changed: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Refuse a length that the command line gives and the config counts in steps.
+
+    Args:
+      changed: the fields that the command line sets, by name.
+      values: all fields, by name.
+
+    Raises:
+      UserError: names both fields and the way out.
+    """
+    for deciding, other in IN_STEPS.items():
+        if other in changed and values.get(deciding):
+            raise UserError(
+                f"--config.{other}={changed[other]} means nothing here, since "
+                f"config.{deciding}={values[deciding]}: leave it out, or add "
+                f"--config.{deciding}=0"
+            )
+
+
 def check_effects(config: Config) -> None:
     """Refuse a changed field that has no effect, given the value of another field.
 
@@ -123,12 +151,26 @@ def check_effects(config: Config) -> None:
                     f"config.{deciding}={values[deciding]!r}: leave it out"
                     + (f", or {way_out}" if way_out else "")
                 )
-    model = config.model
-    is_changed = model.attention != FIELDS["model.attention"].default
-    if is_changed and not attends(model.name, model.stack):
-        stack = f" with config.model.stack={model.stack!r}" if model.stack else ""
-        raise UserError(
-            f"config.model.attention={model.attention!r} means nothing to "
-            f"{model.name}{stack}, which has no relative attention: leave it out, or "
-            "take a model with T in its stack"
-        )
+    _check_attention(config.model)
+
+
+def _check_attention(model: ModelConfig) -> None:
+    """Refuse forms of attention for a network that has none.
+
+    A bias on a torus is allowed, since it belongs to what makes any stack equivariant.
+    """
+    if attends(model.name, model.stack):
+        return
+    stack = f" with config.model.stack={model.stack!r}" if model.stack else ""
+    allowed = {
+        "attention": (FIELDS["model.attention"].default,),
+        "relative_bias": (FIELDS["model.relative_bias"].default, "torus"),
+    }
+    for name, values in allowed.items():
+        value = getattr(model, name)
+        if value not in values:
+            raise UserError(
+                f"config.model.{name}={value!r} means nothing to {model.name}{stack}, "
+                "which has no relative attention: leave it out, or take a model with T "
+                "in its stack"
+            )

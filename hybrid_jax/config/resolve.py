@@ -225,7 +225,9 @@ def _check_together(config: Config) -> None:
     _check_stages(config)
     if config.data.image_size:
         row, strides = MODELS[config.model.name], config.model.strides
-        if isinstance(row, HybridRow) and passes_strides_over(row, strides):
+        if isinstance(row, ViTRow):
+            strides = ()
+        elif passes_strides_over(row, strides):
             strides = row.strides
         check_image_size(config.data.image_size, strides)
         if isinstance(row, HybridRow):

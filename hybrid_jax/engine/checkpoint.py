@@ -50,6 +50,7 @@ class CheckpointReader:
         """
         self.folder, self.hosts = Path(folder).absolute(), hosts or Hosts()
         self._merged: dict[int, Path] = {}  # folders of merged arrays, by step
+        self._checked: set[int] = set()  # steps whose files were all read
         self.steps: list[int]
         self.notes: list[str]
         self.steps, self.notes = self.hosts.broadcast(self._scan)
@@ -82,6 +83,8 @@ class CheckpointReader:
     def _repair(self, step: int, thorough: bool) -> tuple[str, str]:
         """Return what is wrong with a step and what was repaired; both may be empty."""
         problem = checkpoint_manifest.find_damage(self._path(step), thorough)
+        if thorough and not problem:
+            self._checked.add(step)
         if problem or not checkpoint_arrays.is_unmerged(self._path(step) / STATE):
             return problem, ""
         try:
@@ -206,16 +209,24 @@ class CheckpointReader:
         return self._read(step)
 
     def _read(self, step: int, template: Any = None, names: Sequence[str] = ()) -> Any:
+        """Read a step, after all of its files have been compared with its manifest."""
+        if step not in self._checked:
+            if problem := checkpoint_manifest.find_damage(self._path(step)):
+                raise self._unreadable(step, problem)
+            self._checked.add(step)
         folder = self._merged.get(step, self._path(step) / STATE)
         try:
             if names:
                 return checkpoint_arrays.read_entries(folder, names)
             return checkpoint_arrays.read(folder, template)
         except Exception as error:  # orbax and tensorstore raise many kinds
-            raise UserError(
-                f"checkpoint {self._path(step)} cannot be read "
-                f"({error_message(error)}): restore it, or use another one"
-            ) from None
+            raise self._unreadable(step, error_message(error)) from None
+
+    def _unreadable(self, step: int, problem: str) -> UserError:
+        return UserError(
+            f"checkpoint {self._path(step)} cannot be read ({problem}): restore it, or "
+            "use another one"
+        )
 
 
 def is_evaluated(metrics: dict[str, Any]) -> bool:

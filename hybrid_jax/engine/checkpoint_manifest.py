@@ -26,6 +26,12 @@ def write(folder: Path) -> None:
     write_whole(folder / NAME, json.dumps(files, indent=2) + "\n")
 
 
+def any_saved(folder: Path) -> bool:
+    """Return whether a folder of checkpoints holds more than a killed first save."""
+    steps = [path for path in folder.glob("*") if path.name.isdigit()]
+    return len(steps) > 1 or any((path / NAME).exists() for path in steps)
+
+
 def find_damage(folder: Path, thorough: bool = True) -> str:
     """Return what is wrong with a checkpoint, or an empty string.
 

@@ -1,10 +1,13 @@
 """Show a run to a person: lines, and on a terminal a progress bar."""
 
 import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, ConsoleRenderable
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -15,6 +18,35 @@ from hybrid_jax.errors import escape
 # Without a progress bar:
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_BEFORE_LINE = 3.0  # on what takes long
+
+
+class Screen(Console):
+    """A console whose reader may end before the command does, as `head` does.
+
+    Then rich would end the command with exit code 1, and say nothing.
+    """
+
+    def __init__(self, goes_on: bool = False, **options: Any) -> None:
+        """Open standard output, or standard error.
+
+        Args:
+          goes_on: whether the command goes on without a reader, since its work is worth
+            more than its output; otherwise printing raises `BrokenPipeError`.
+          **options: of rich's `Console`.
+        """
+        super().__init__(highlight=False, **options)
+        self._goes_on = goes_on
+
+    def on_broken_pipe(self) -> None:
+        """Print no more, and tell so on standard error; or end the command."""
+        if not self._goes_on:
+            raise BrokenPipeError
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(
+            "hybrid-jax: nobody reads the output any more, and the work goes on",
+            file=sys.stderr,
+        )
 
 
 class Reporter:
@@ -31,9 +63,7 @@ class Reporter:
           log: file to append to, or None.
           quiet: print nothing to the screen.
         """
-        self._console = Console(
-            highlight=False, markup=False, soft_wrap=True, quiet=quiet
-        )
+        self._console = Screen(goes_on=True, markup=False, soft_wrap=True, quiet=quiet)
         self._log = log.open("a", encoding="utf-8") if log else None
         self._bar: Progress | None = None
         self._last_line = self._started = time.monotonic()

@@ -33,7 +33,7 @@ from hybrid_jax.engine.programs import (
     check_kernels,
     initialization_program,
 )
-from hybrid_jax.engine.schedule import Plan, schedule_lengths
+from hybrid_jax.engine.schedule import Plan, check_lookahead, schedule_lengths
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS, passes_strides_over
@@ -145,7 +145,7 @@ class Experiment:
             together, or `freeze` does not fit the network.
         """
         check_kernels(self.devices, self.task)
-        _ = self.plan
+        check_lookahead(self.config, self.plan)
         if self.config.freeze:
             _ = self.initialize
 
@@ -311,14 +311,13 @@ def create_run_devices(
     multiple = count * micro_batches
     if batch_size % multiple:
         nearest = max(round(batch_size / multiple), 1) * multiple
-        times = (
-            f" times config.optim.accumulate={micro_batches}"
-            if micro_batches > 1
-            else ""
-        )
+        times = f" times {micro_batches} micro-batches" if micro_batches > 1 else ""
+        fewer = (n for n in range(count, 0, -1) if not batch_size % (n * micro_batches))
+        fits = next((n for n in fewer if not n % fsdp), 0)
+        ways = [f"give config.parallel.devices={fits}"] if fits else []
         raise UserError(
             f"config.train.batch_size={batch_size} is no multiple of {count} devices"
-            f"{times}: take {nearest}, or another config.parallel.devices"
+            f"{times}: {', or '.join([*ways, f'take {nearest} in a new run'])}"
         )
     return create_devices(kind, count, fsdp)
 

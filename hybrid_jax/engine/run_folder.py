@@ -30,7 +30,7 @@ from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.data import Splits
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.engine import stored_data
+from hybrid_jax.engine import checkpoint_manifest, stored_data
 from hybrid_jax.engine.json_files import read_json, read_lines, write_json
 from hybrid_jax.engine.run_lock import RunLock
 from hybrid_jax.engine.stored_data import STATISTICS
@@ -210,7 +210,7 @@ class RunFolder:
 
     def has_checkpoints(self) -> bool:
         """Return whether a run has saved a checkpoint."""
-        return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
+        return checkpoint_manifest.any_saved(self.checkpoints)
 
     @property
     def schema(self) -> int:

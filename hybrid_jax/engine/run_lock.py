@@ -1,5 +1,7 @@
 """The lock of a run's folder, which is free as soon as its process ends."""
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -37,16 +39,36 @@ class RunLock:
         """Lock the folder, which exists; a lock that is held stays held.
 
         Raises:
-          UserError: another run holds it.
+          UserError: another run holds it, or the file system has no locks.
         """
         try:
             self._lock.acquire()
         except Timeout:
+            file = self._folder / FILE
+            stale = f"; if no run is alive, delete {file}" if _is_marker(file) else ""
             raise UserError(
                 f"--workdir={self._folder} is in use by another run: wait for its end, "
-                "or give another workdir"
+                f"or give another workdir{stale}"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"--workdir={self._folder} cannot be locked ({error.strerror}): give a "
+                "folder on another file system"
             ) from None
 
     def release(self) -> None:
         """Release the lock, however often it was acquired."""
         self._lock.release(force=True)
+
+
+def _is_marker(file: Path) -> bool:
+    """Return whether a file locks by its existence, on a file system without locks.
+
+    Then it outlives a process that was killed, if that ran on another machine.
+    """
+    try:
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno == errno.ENOSYS
+    return False

@@ -59,6 +59,21 @@ class Plan:
         return count
 
 
+def check_lookahead(config: Config, plan: Plan) -> None:
+    """Refuse Lookahead whose slow weights, which are evaluated, would never change.
+
+    Raises:
+      UserError: names the field.
+    """
+    steps = config.optim.lookahead_steps
+    if steps > plan.total_steps:
+        raise UserError(
+            f"config.optim.lookahead_steps={steps} is more than the run's "
+            f"{plural(plan.total_steps, 'step')}, so the weights that are evaluated "
+            "would stay those of the start: give fewer, such as 5"
+        )
+
+
 def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
     """Return the steps of warm-up, of the run, and of each decay of the rate.
 

@@ -310,7 +310,8 @@ def _check_coordinator(coordinator: str, process: int) -> None:
     end = time.monotonic() + TIMEOUT
     while True:
         try:
-            socket.create_connection((host, int(port)), timeout=TIMEOUT).close()
+            address = host.strip("[]"), int(port)
+            socket.create_connection(address, timeout=TIMEOUT).close()
             return
         except (OSError, OverflowError) as error:
             if time.monotonic() > end:

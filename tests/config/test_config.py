@@ -10,6 +10,7 @@ import pytest
 
 from hybrid_jax.augment.affine import SYMMETRIES
 from hybrid_jax.augment.auto_augment import MAX_MAGNITUDE, SPACES
+from hybrid_jax.cli import flags
 from hybrid_jax.config import files, stored
 from hybrid_jax.config import resolve as configs
 from hybrid_jax.config.schema import FIELDS, Config
@@ -256,6 +257,14 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
             "astroformer_nano with config.model.stack='CCCC', which has no",
         ),
         (
+            {"model.name": "wrn_16_4", "model.relative_bias": "mlp"},
+            "means nothing to wrn_16_4, which has no relative attention",
+        ),
+        (
+            {"data.name": "digits", "data.test_fraction": 0.5},
+            "means nothing to config.data.name='digits'",
+        ),
+        (
             {"model.name": "wrn_16_4", "model.attention": "post"},
             "means nothing to wrn_16_4, which has no relative attention",
         ),
@@ -275,6 +284,32 @@ def test_fields_that_do_not_go_together(changes, said):
     with pytest.raises(UserError) as error:
         configs.resolve(config)
     assert said in str(error.value)
+
+
+def test_lengths_that_the_config_counts_in_steps_are_refused_on_the_command_line():
+    pairs = {
+        "train.steps": "train.epochs",
+        "train.eval_every_steps": "train.eval_every",
+        "optim.warmup_steps": "optim.warmup_epochs",
+    }
+    for deciding, other in pairs.items():
+        words = ["--config=few_images", f"--config.{other}=3"]
+        with pytest.raises(UserError, match=f"{other}=3.* means nothing .*{deciding}="):
+            _ = flags.parse(words, (), takes_config=True).config
+        words.append(f"--config.{deciding}=0")
+        config = flags.parse(words, (), takes_config=True).config
+        assert config[other.partition(".")[0]][other.partition(".")[2]] == 3
+
+
+def test_a_vit_passes_over_the_strides_of_an_experiment():
+    changed = {
+        "model.name": "vit_femto",
+        "model.strides": (2,) * 5,
+        "data.image_size": (16, 16),
+    }
+    flat = configs.flatten(configs.default()) | changed
+    resolved = configs.resolve(configs.to_config_dict(flat))
+    assert resolved.data.image_size == (16, 16)
 
 
 def test_the_names_of_symmetries_and_policies_are_those_of_their_tables():

@@ -136,6 +136,30 @@ def test_of_damaged_checkpoints_the_one_before_is_used(two, tmp_path, damage):
         assert sorted(p.name for p in folder.iterdir()) == ["1", "2", "damaged-2"]
 
 
+def test_an_older_checkpoint_is_compared_with_its_manifest_when_it_is_read(
+    two, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(checkpoint_manifest, "SMALL_FILE_BYTES", 0)  # all are large
+    folder = shutil.copytree(two, tmp_path / "run")
+    large = max(files_of(folder / "1" / "state"), key=lambda p: p.stat().st_size)
+    flip_a_bit(large)
+    saved = CheckpointReader(folder)
+    assert saved.steps == [1, 2]
+    for read in (saved.load_variables, saved.load_state):
+        with pytest.raises(UserError, match=r"1 cannot be read \(.* differs from what"):
+            read(1)
+    assert saved.load_variables(2)["params"]["kernel"].shape == (2, 3)
+
+
+def test_a_folder_that_was_killed_in_its_first_save_holds_no_checkpoint(two, tmp_path):
+    folder = shutil.copytree(two, tmp_path / "run")
+    shutil.rmtree(folder / "2")
+    assert checkpoint_manifest.any_saved(folder)
+    (folder / "1" / checkpoint_manifest.NAME).unlink()
+    assert not checkpoint_manifest.any_saved(folder)
+    assert not checkpoint_manifest.any_saved(tmp_path / "missing")
+
+
 def test_a_checkpoint_counts_once_it_has_its_manifest(two, tmp_path):
     folder = shutil.copytree(two, tmp_path / "killed")
     (folder / "2" / checkpoint_manifest.NAME).unlink()

@@ -1,8 +1,11 @@
 """What a person sees while something takes long, with and without a terminal."""
 
 import io
+import subprocess
+import sys
 import time
 
+import pytest
 from rich.console import Console
 
 from hybrid_jax.engine import console
@@ -52,3 +55,45 @@ def test_a_bar_and_a_text_do_not_meet(monkeypatch):
 
 def test_a_terminal_shows_both_at_once(monkeypatch):
     assert "compiling" in shown(60.0, monkeypatch, terminal=True)
+
+
+NOBODY_READS = """
+import os, sys
+from hybrid_jax.cli.common import guarded
+from hybrid_jax.engine.console import Reporter, Screen
+
+read, write = os.pipe()
+os.dup2(write, 1)
+os.close(read)
+os.close(write)
+
+def run():
+    if sys.argv[1] == "train":
+        with Reporter() as reporter:
+            reporter.say("one")
+            reporter.say("two")
+        print("the work is done", file=sys.stderr)
+    else:
+        Screen().print("one")
+
+sys.exit(guarded(run))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        ("train", 0, "nobody reads the output any more, and the work goes on\n"),
+        ("inspect", 141, ""),
+    ],
+)
+def test_training_goes_on_if_nobody_reads_its_output(command, code, told):
+    run = subprocess.run(
+        [sys.executable, "-c", NOBODY_READS, command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == code
+    end = "the work is done\n" if command == "train" else ""
+    assert run.stderr == (f"hybrid-jax: {told}{end}" if told else "")

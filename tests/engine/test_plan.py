@@ -7,7 +7,12 @@ import pytest
 
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.schedule import Plan, learning_rates, schedule_lengths
+from hybrid_jax.engine.schedule import (
+    Plan,
+    check_lookahead,
+    learning_rates,
+    schedule_lengths,
+)
 from hybrid_jax.errors import UserError
 from hybrid_jax.training.schedules import SCHEDULES
 
@@ -27,6 +32,14 @@ def config(**fields) -> Config:
 
 def evaluations(plan: Plan) -> list[int]:
     return [step for step in range(plan.total_steps + 1) if plan.is_evaluated(step)]
+
+
+def test_slow_weights_that_would_never_change_are_refused():
+    longer = config(optim__lookahead_steps=101)
+    with pytest.raises(UserError, match="lookahead_steps=101 is more than the run's"):
+        check_lookahead(longer, Plan(longer.train, IMAGES))
+    fits = config(optim__lookahead_steps=100)
+    assert check_lookahead(fits, Plan(fits.train, IMAGES)) is None
 
 
 @pytest.mark.parametrize("images", [50, 500, 50_000])

@@ -144,7 +144,8 @@ def srun(*args) -> int:
 def scontrol(verb, *args) -> int:
     if verb == "show":
         print(f"JobId={args[-1]} JobState={answer('job state')} Reason=None")
-    return 0
+        return 0
+    return int(answer(f"{verb} fails") or 0)
 
 
 if __name__ == "__main__":

@@ -60,8 +60,28 @@ def test_a_job_has_one_process_for_each_gpu(stage):
 
 
 def test_options_before_the_dashes_are_passed_over_in_a_job(stage):
-    stage.run("slurm.sh", "--time=1", "--", CONFIG, env=JOB)
+    done = stage.run("slurm.sh", "--time=1", "--", CONFIG, env=JOB)
     assert stage.calls("srun")[0][-2:] == ["hybrid-jax", CONFIG]
+    assert "these change nothing: --time=1" in done.stderr
+
+
+def test_a_job_shows_what_it_would_start(stage):
+    done = stage.run("slurm.sh", "--dry-run", "--", "a b", env=JOB)
+    assert done.returncode == 0
+    assert not stage.calls()
+    first, *_, last = shlex.split(done.stdout)
+    assert (first, last) == ("srun", "a b")
+    for head in ("-h", "--help"):
+        shown = stage.run("slurm.sh", head, "--", CONFIG, env=JOB).stdout
+        assert shown == stage.run("slurm.sh", "--help").stdout
+    assert not stage.calls()
+
+
+def test_a_job_needs_arguments_behind_the_dashes(stage):
+    done = stage.run("slurm.sh", CONFIG, "--workdir=w", env=JOB)
+    assert done.returncode == 2
+    assert "give the arguments of hybrid-jax behind --" in done.stderr
+    assert not stage.calls("srun")
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 130])
@@ -77,6 +97,14 @@ def test_a_job_whose_time_is_up_goes_back_into_the_queue(stage):
     assert done.returncode == 143
     assert ["scontrol", "requeue", "7"] in stage.calls("scontrol")
     assert "job 7 returns to the queue" in done.stdout
+
+
+def test_a_job_that_slurm_does_not_take_back_says_so(stage):
+    stage.answers(srun="143", job_state="RUNNING", requeue_fails="1")
+    done = in_job(stage, CONFIG)
+    assert done.returncode == 143
+    assert "cannot return to the queue: submit the same command again" in done.stderr
+    assert "returns to the queue" not in done.stdout
 
 
 @pytest.mark.parametrize("state", ["CANCELLED", "COMPLETING", "TIMEOUT"])

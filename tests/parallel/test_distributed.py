@@ -210,6 +210,7 @@ def command(*more):
     [
         (("--processes=2",), "--coordinator is missing"),
         (("--coordinator=host", "--processes=2"), "--coordinator=host is not allowed"),
+        (("--coordinator=a:65536", "--processes=2"), "with a port up to 65535"),
         (("--coordinator=a:1",), "--processes is missing"),
         (
             ("--coordinator=a:1", "--processes=2", "--process=2"),

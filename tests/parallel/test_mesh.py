@@ -104,11 +104,13 @@ def devices_of(hosts=None, **fields):
         ),
         (
             {"train_batch_size": 100},
-            "config.train.batch_size=100 is no multiple of 8 devices: take 96, or",
+            "config.train.batch_size=100 is no multiple of 8 devices: give "
+            "config.parallel.devices=5, or take 96 in a new run",
         ),
         (
             {"train_batch_size": 8, "optim_accumulate": 4},
-            "8 is no multiple of 8 devices times config.optim.accumulate=4: take 32",
+            "8 is no multiple of 8 devices times 4 micro-batches: give "
+            "config.parallel.devices=2, or take 32 in a new run",
         ),
     ],
 )
