@@ -98,7 +98,7 @@ is_shared_work() {
 check_array() {
   local word
   for word in ${words[@]+"${words[@]}"}; do
-    if [[ $word == --array* || $word == -a* ]]; then
+    if [[ $word == --ar* || $word == -a* ]]; then
       is_shared_work "${arguments[0]}" ||
         die "$word starts several jobs, which share a sweep or a study alone: add --" \
           "sweep, or leave it out"

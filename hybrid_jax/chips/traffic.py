@@ -42,6 +42,8 @@ COLLECTIVES = (
     "all-to-all",
     "collective-permute",
 )
+# Kinds of kernels by a part of the name of what a library or a compiler runs.
+KINDS = {"cublas": "product", "conv": "convolution", "triton": "kernel of ours"}
 LAYOUT = {"copy", "transpose", "reshape", "convert"}  # moves that compute nothing
 
 
@@ -73,7 +75,7 @@ class Kernel(NamedTuple):
         if name in COLLECTIVES:
             return name
         target = instruction.target
-        for word, kind in (("cublas", "product"), ("conv", "convolution")):
+        for word, kind in KINDS.items():
             if word in target:
                 return kind
         return target or {"dot": "product"}.get(name, name)

@@ -85,6 +85,8 @@ def test_one_kernel_for_norm_and_convolution_moves_fewer_bytes():
     for kernels in ("xla", "pallas"):
         numbers, _ = compiled("h100", f"--config.train.kernels={kernels}")
         moved[kernels] = sum(row["bytes"] for row in numbers["train"]["parts"])
+        kinds = [row["name"] for row in numbers["train"]["kinds"]]
+        assert ("kernel of ours" in kinds) == (kernels == "pallas")
     assert moved["pallas"] < 0.9 * moved["xla"]
 
 
