@@ -63,14 +63,12 @@ def run(call: Call) -> None:
     # Imported here, so that help is instant and mistakes are found before jax loads.
     asked = parse(call.arguments)
     study, folder, workers = asked.study, asked.folder, asked.workers
-    from rich.console import Console
-
-    from hybrid_jax.engine.console import busy
+    from hybrid_jax.engine.console import Screen, busy
     from hybrid_jax.studies.report import study_progress
     from hybrid_jax.studies.study import keep
     from hybrid_jax.sweeps.workers import share_work
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Screen(goes_on=True, markup=False, soft_wrap=True)
     with busy(console, "looking at the data"):
         study.check()
         keep(study, folder)

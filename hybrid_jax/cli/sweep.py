@@ -179,7 +179,7 @@ def _work(arguments: Arguments, store: "Store", progress: "WorkProgress") -> Non
 def _show(
     call: Call, arguments: Arguments, store: "Store", progress: "WorkProgress"
 ) -> None:
-    """Print the table, and the winner's command and test accuracy.
+    """Write and print the table, and print the winner's command and test accuracy.
 
     Raises:
       UserError: no trial is complete.
@@ -187,17 +187,17 @@ def _show(
     from hybrid_jax.sweeps import figures, retrain, table
 
     search, folder = arguments.search, arguments.folder
-    rows = table.read_rows(store.study)
+    with store.exclusive():
+        winner, *_ = rows = table.read_rows(store.study)
+        line = _winners_command(call, arguments, winner) if winner.is_complete else ""
+        # Workers write it after each trial, but files may be lost, or a worker killed.
+        table.write(folder, rows, search, line)
     progress.show(table.on_screen(rows, search))
-    if len(rows[0].result.values) == 1:
+    if len(winner.result.values) == 1:
         progress.say("One run a trial tells nothing of the spread: see --seeds")
     progress.say(f"All trials: {folder / table.CSV}")
-    winner = rows[0]
     if not winner.is_complete:
         raise UserError(f"no trial is complete: {winner.result.error or 'see above'}")
-    values = [f"--config.{name}={value}" for name, value in winner.params.items()]
-    target = f"--workdir={folder / f'trial-{winner.number}-again'}"
-    line = call.line("train", *arguments.flags, *values, target)
     progress.say(f"The winner, trial {winner.number}: {line}")
     if arguments.retrain:
         outcomes = retrain.read_outcomes(folder, search, arguments.retrain)
@@ -209,6 +209,13 @@ def _show(
                 progress.say(note)
     if search.folds:
         _show_folds(search, folder, rows, progress)
+
+
+def _winners_command(call: Call, arguments: Arguments, winner: "Row") -> str:
+    """Return the command that trains the winner, as a shell takes it."""
+    values = [f"--config.{name}={value}" for name, value in winner.params.items()]
+    target = f"--workdir={arguments.folder / f'trial-{winner.number}-again'}"
+    return call.line("train", *arguments.flags, *values, target)
 
 
 def _show_folds(

@@ -12,6 +12,7 @@ import numpy as np
 from hybrid_jax.augment import normalize, to_float
 from hybrid_jax.config.schema import FIELDS
 from hybrid_jax.engine.inference import batch_size_for, read_batches
+from hybrid_jax.engine.json_files import read_json
 from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
@@ -182,7 +183,7 @@ def runs_of(
     """Return runs with the images of their test split, or else of their last split.
 
     Args:
-      workdirs: folders; runs that differ in `SEEDS` alone share a row.
+      workdirs: folders; runs of the same data that differ in `SEEDS` alone share a row.
       checkpoint: see `load_run`.
       changed: values that replace those of the stored configs, by name of a free field.
       weights: `TRAINED`, `RANDOM` or both; random weights are initialized with the seed
@@ -214,7 +215,11 @@ def _settings(run: Run) -> str:
     """Return the settings that all runs of a row share, as text."""
     flat = run.config.flat()
     kept = {k: v for k, v in flat.items() if not FIELDS[k].free and k not in SEEDS}
-    return repr((kept, run.classes, run.form))
+    # The path of the data is no setting, but other files are other data. Published data
+    # have no hash of their files, and can differ only in what is left out.
+    stored = RunFolder(str(run.workdir)).data
+    files = read_json(stored).get("files") if stored.exists() else ""
+    return repr((kept, run.classes, run.form, files or run.config.data.exclude))
 
 
 def _title(run: Run) -> str:

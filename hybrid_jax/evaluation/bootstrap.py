@@ -6,6 +6,7 @@ Source: Efron & Tibshirani 1993, An introduction to the bootstrap (percentiles);
 Shapes: N images, R = `RESAMPLES` resamples, k columns of numbers.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -29,7 +30,8 @@ class Estimate(NamedTuple):
 
     Attributes:
       value: the measure of all images.
-      low, high: ends of the interval; None where there is none, as of a single group.
+      low, high: ends of the interval; None where there is none, as in a bootstrap of a
+        single image or group.
     """
 
     value: float
@@ -57,25 +59,34 @@ def estimate(
         and (predictions.groups is not None or not MEASURES[name].counts)
     ]
     draws = _resampled(predictions, resampled, seed)
-    found = {}
+    images, found = len(predictions), {}
     for name in names:
         value, row = measure(predictions, name), MEASURES[name]
         if name in draws:
             share = value if row.counts else None
-            ends = interval(draws[name], count_units(predictions.groups), share)
+            units = count_units(images, predictions.groups)
+            ends = interval(draws[name], units, share)
             found[name] = Estimate(value, *ends)
         elif row.counts:
-            found[name] = Estimate(value, *proportion(value, len(predictions)))
+            found[name] = Estimate(value, *proportion(value, images))
         else:
             found[name] = Estimate(value)
     return found
 
 
-def proportion(share: float, images: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share of independent images (Wilson 1927)."""
-    result = stats.binomtest(round(share * images), round(images))
-    low, high = result.proportion_ci(LEVEL, method="wilson")
-    return float(low), float(high)
+def proportion(share: float, units: float) -> tuple[float, float]:
+    """Return the 95 % interval of a share of independent units (Wilson 1927).
+
+    Args:
+      share: need not be that of a whole number of units.
+      units: number of images or groups, at least one.
+    """
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    scale = 1 + z**2 / units
+    middle = (share + z**2 / (2 * units)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / units + (z / (2 * units)) ** 2)
+    low = middle - half if share > 0 else 0.0
+    return float(low), float(middle + half if share < 1 else 1.0)
 
 
 def accuracy_interval(right: np.ndarray, groups: np.ndarray | None) -> Ends:
@@ -89,31 +100,32 @@ def accuracy_interval(right: np.ndarray, groups: np.ndarray | None) -> Ends:
     if groups is None:
         return proportion(float(right.mean()), len(right))
     sums, images = resampled_sums(right[:, None], groups)
-    return interval(sums[:, 0] / images, count_units(groups), float(right.mean()))
+    units = count_units(len(right), groups)
+    return interval(sums[:, 0] / images, units, float(right.mean()))
 
 
-def interval(draws: np.ndarray, units: int | None, share: float | None = None) -> Ends:
+def interval(draws: np.ndarray, units: int, share: float | None = None) -> Ends:
     """Return the 95 % interval of resampled values.
 
     Args:
       draws: `[R]`.
-      units: number of groups that contribute; None where single images are drawn. One
-        group tells nothing of others, so it has no interval.
+      units: number of images or groups that are drawn. One tells nothing of others, so
+        it has no interval.
       share: the share of images that is resampled; None for other measures. Where all
         draws are equal, as those of a perfect score, Wilson's interval is returned, as
         if each group were an image.
     """
-    if units is not None and units < 2:
+    if units < 2:
         return None, None
     low, high = percentiles(draws)
-    if low == high and share is not None and units is not None:
-        return proportion(share, units)
-    return low, high
+    return (
+        proportion(share, units) if low == high and share is not None else (low, high)
+    )
 
 
-def count_units(groups: np.ndarray | None) -> int | None:
-    """Return the number of groups; None without groups."""
-    return None if groups is None else len(np.unique(groups))
+def count_units(images: int, groups: np.ndarray | None) -> int:
+    """Return the number of groups; without groups, that of the images."""
+    return images if groups is None else len(np.unique(groups))
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from hybrid_jax.evaluation.bootstrap import percentiles, resampled_sums
+from hybrid_jax.evaluation.bootstrap import count_units, interval, resampled_sums
 from hybrid_jax.evaluation.predictions import Predictions
 
 
@@ -14,7 +14,8 @@ class Comparison(NamedTuple):
 
     Attributes:
       difference: accuracy of the first model minus that of the second.
-      low, high: 95 % interval of the difference, by a bootstrap of images or groups.
+      low, high: 95 % interval of the difference, by a bootstrap of images or groups;
+        None for a single image or group.
       first_only: number of images that only the first model predicts correctly.
       second_only: number of images that only the second model predicts correctly.
       p_value: of McNemar's exact test, two-sided: how often models of equal accuracy
@@ -22,8 +23,8 @@ class Comparison(NamedTuple):
     """
 
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     first_only: int
     second_only: int
     p_value: float
@@ -36,7 +37,8 @@ def compare(first: Predictions, second: Predictions) -> Comparison:
     """
     difference = first.correct.astype(int) - second.correct
     sums, images = resampled_sums(difference[:, None], first.groups)
-    low, high = percentiles(sums[:, 0] / images)
+    units = count_units(len(difference), first.groups)
+    low, high = interval(sums[:, 0] / images, units)
     ahead, behind = int((difference > 0).sum()), int((difference < 0).sum())
     differing = ahead + behind
     p_value = stats.binomtest(ahead, differing).pvalue if differing else 1.0

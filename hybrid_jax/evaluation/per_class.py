@@ -116,7 +116,7 @@ def _estimate(
         return Estimate(float("nan"))
     if draws is None or groups is None:
         return Estimate(float(share), *proportion(share, counted.sum()))
-    units = count_units(groups[counted])
+    units = count_units(int(counted.sum()), groups[counted])
     return Estimate(float(share), *interval(draws, units, float(share)))
 
 

@@ -45,7 +45,7 @@ def judge_sets(
     holds = included[np.arange(len(predictions)), predictions.labels]
     sizes, groups = included.sum(1), predictions.groups
     sums, images = resampled_sums(sizes[:, None], groups)
-    ends = interval(sums[:, 0] / images, count_units(groups))
+    ends = interval(sums[:, 0] / images, count_units(len(sizes), groups))
     return SetQuality(
         asked,
         Estimate(float(holds.mean()), *accuracy_interval(holds, groups)),

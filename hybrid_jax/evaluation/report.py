@@ -124,10 +124,11 @@ def interval(name: str, value: Estimate) -> str:
 
 def compared(comparison: Comparison) -> str:
     """Return a paired comparison in words."""
-    numbers = (comparison.difference, comparison.low, comparison.high)
-    difference, low, high = (f"{100 * number:+.2f}" for number in numbers)
+    low, high, ends = comparison.low, comparison.high, ""
+    if low is not None and high is not None:
+        ends = f" ({100 * low:+.2f} to {100 * high:+.2f})"
     return (
-        f"{difference} points ({low} to {high}); this one alone is right on "
+        f"{100 * comparison.difference:+.2f} points{ends}; this one alone is right on "
         f"{plural(comparison.first_only, 'image')}, the other alone on "
         f"{comparison.second_only:,}, McNemar p = {comparison.p_value:.3g}"
     )

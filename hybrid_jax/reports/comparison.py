@@ -9,7 +9,7 @@ from hybrid_jax.engine.intervals import in_words
 from hybrid_jax.evaluation.comparison import compare
 from hybrid_jax.evaluation.evaluate import Evaluation
 from hybrid_jax.evaluation.report import compared
-from hybrid_jax.reports.facts import value_in_words
+from hybrid_jax.reports.facts import HASHES, value_in_words
 from hybrid_jax.reports.gather import RunReport
 
 SEED = "seed"
@@ -36,11 +36,14 @@ def over_seeds(reports: Sequence[RunReport]) -> list[list[str]]:
 
     Returns:
       Workdirs, number of runs, and mean with interval, for each group of two or more
-      such runs that were judged on the same kind and number of images.
+      such runs of the same data that were judged on the same kind and number of images.
     """
 
     def key(report: RunReport) -> str:
-        return repr(_settings(report) | {SEED: None, "judged": report.judged})
+        # The path of the data is no setting, but other data are another experiment.
+        data = [report.identity.get(title) for title in HASHES.values()]
+        about = {SEED: None, "judged": report.judged, "data": data}
+        return repr(_settings(report) | about)
 
     rows = []
     measured = [report for report in reports if report.accuracy is not None]

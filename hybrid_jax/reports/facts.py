@@ -11,6 +11,9 @@ from hybrid_jax.errors import plural
 from hybrid_jax.models.cost import Cost
 from hybrid_jax.models.strides import format_size
 
+# Titles of the entries of `data.json` that tell data apart, wherever they lie.
+HASHES = {name: f"SHA-256 of {name}" for name in ("labels", "files")}
+
 
 class FieldRow(NamedTuple):
     """A field of a config with its value.
@@ -111,9 +114,9 @@ def identity(data: dict[str, Any]) -> dict[str, str]:
         for name, value in data.items()
         if name not in left_out and value not in ("", None)
     }
-    for name in ("labels", "files"):
+    for name, title in HASHES.items():
         if name in found:
-            found[f"SHA-256 of {name}"] = found.pop(name)
+            found[title] = found.pop(name)
     return found
 
 

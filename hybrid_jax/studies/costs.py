@@ -5,18 +5,24 @@ several workers slow each other down. So `hybrid-jax benchmark` measures each mo
 alone, before any model is trained.
 """
 
+import json
+import typing
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hybrid_jax.config.schema import Config
+from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.workers import run_workers
 
-FILE = "cost.json"  # in the folder of a model: the JSON of `hybrid-jax benchmark`
-LOCK, ERROR = ".costs.lock", "error"
+# In the folder of a model: the JSON of `hybrid-jax benchmark`, or an `ERROR` in its
+# place, and the `CONFIG` that was measured.
+FILE = "cost.json"
+LOCK, ERROR, CONFIG = ".costs.lock", "error", "config"
+# Fields without an effect on costs; all others, but for `local` ones, are compared.
+OTHERS = {"seed", "data.split_seed", "train.log_every", "train.keep", "train.report"}
 SECONDS = 3.0  # of training, without compilation
 DEVICE, PLAN = "the device's peak", "what XLA plans a training step with"
 
@@ -84,10 +90,11 @@ def measure(
     words: Callable[[Config], list[str]],
     say: Callable[[str], None],
 ) -> None:
-    """Measure each model that is not measured yet, one after another.
+    """Measure each model that is not measured yet with its config, one after another.
 
     Meanwhile, other workers of the folder wait. A model that cannot be measured, as one
-    that is too large, is not tried again until its file is deleted.
+    that is too large, is not tried again until its config changes or its file is
+    deleted.
 
     Args:
       configs: configs by model.
@@ -100,19 +107,28 @@ def measure(
     """
     with waiting_lock(folder, LOCK):
         for model, config in configs.items():
-            path = folder / model / FILE
-            if path.exists():
+            path, settings = folder / model / FILE, _settings(config)
+            # Older files do not say what was measured.
+            if path.exists() and read_json(path).get(CONFIG, settings) == settings:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             scratch = path.with_name(f".{FILE}")
             try:
                 benchmark(words(config), scratch)
             except UserError as error:
-                write_json(path, {ERROR: str(error)})
+                write_json(path, {ERROR: str(error), CONFIG: settings})
                 say(f"{model} is not measured: {error}; delete {path} to try again")
                 continue
+            write_json(scratch, read_json(scratch) | {CONFIG: settings})
             scratch.replace(path)
             say(f"{model}: {in_words(read_cost(path))}")
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Return the fields that a cost depends on, as a file has them."""
+    flat = config.flat()
+    kept = {n: flat[n] for n in flat if not FIELDS[n].local and n not in OTHERS}
+    return typing.cast(dict, json.loads(json.dumps(kept)))
 
 
 def benchmark(flags: list[str], path: Path) -> None:

@@ -134,7 +134,7 @@ def _next_point(results: Results, model: str, law: PowerLaw | None) -> str:
     images, shares = max(results.points(model).items())
     accuracy = mean(shares)
     error = 1 - accuracy
-    rate = f"{law.exponent:.3f} ({law.low:.3f} to {law.high:.3f})"
+    rate = f"{law.exponent:z.3f} ({law.low:z.3f} to {law.high:z.3f})"
     text = f"{model}: error ~ images^-b with b = {rate}"
     if law.exponent <= 0:
         return f"{text}; so more images have not helped"

@@ -76,7 +76,9 @@ def fit_power_law(images: Sequence[float], errors: Sequence[float]) -> PowerLaw 
     if len(images) < FEWEST_POINTS or min(errors) <= 0:
         return None
     found = stats.linregress(np.log(images), np.log(errors))
-    half = float(stats.t.ppf(0.975, len(images) - 2) * found.stderr)
+    # Of equal errors, SciPy returns NaN, though they scatter by nothing.
+    stderr = 0.0 if math.isnan(found.stderr) else float(found.stderr)
+    half = float(stats.t.ppf(0.975, len(images) - 2)) * stderr
     slope = float(found.slope)
     return PowerLaw(
         math.exp(float(found.intercept)), -slope, -slope - half, -slope + half

@@ -5,10 +5,9 @@ import typing
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from hybrid_jax.engine.console import duration
+from hybrid_jax.engine.console import Screen, duration
 from hybrid_jax.engine.intervals import in_words
 from hybrid_jax.errors import escape, listed
 from hybrid_jax.sweeps import table
@@ -56,7 +55,7 @@ class WorkProgress:
           total: number of pieces.
           look: returns the progress; pieces that have ended before are only counted.
         """
-        self._console = Console(highlight=False, markup=False, soft_wrap=True)
+        self._console = Screen(goes_on=True, markup=False, soft_wrap=True)
         self._pieces, self._total, self._look = pieces, total, look
         status = look()
         self._known = {*status.ended}

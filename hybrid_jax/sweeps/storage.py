@@ -55,16 +55,22 @@ class Store:
                 self._refuse_lost_trials()
 
     def _refuse_lost_trials(self) -> None:
-        """Refuse a new folder for a search that has ended trials in another folder.
+        """Refuse a folder without the runs of the trials that have ended.
 
         Raises:
-          UserError: the storage has such trials.
+          UserError: the storage has such trials, as of another folder.
         """
         ended = [t for t in self.study.get_trials(False) if t.state.is_finished()]
+        trials = plural(len(ended), "trial")
+        if ended and not self._is_shared:
+            raise UserError(
+                f"{self._folder / SQLITE} has {trials} of this sweep, whose runs are "
+                "gone: put them back, or delete this file to start anew"
+            )
         if ended:
             (self._folder / FILE).unlink()
             raise UserError(
-                f"--storage knows {plural(len(ended), 'trial')} of this sweep, whose "
+                f"--storage knows {trials} of this sweep, whose "
                 f"runs are not in --workdir={self._folder}: give the folder that they "
                 "are in, or a folder with another name to start anew"
             )

@@ -78,9 +78,18 @@ def _rank(row: Row) -> tuple[int, float, int]:
     return ORDER.get(row.result.state, 2), -row.result.value, row.number
 
 
-def write(folder: Path, rows: Sequence[Row], search: Search) -> None:
-    """Write `results.csv` and `results.json`; only one worker may do so at a time."""
+def write(folder: Path, rows: Sequence[Row], search: Search, command: str = "") -> None:
+    """Write `results.csv` and `results.json`; only one worker may do so at a time.
+
+    Args:
+      folder: folder of the search.
+      rows: its trials.
+      search: the search.
+      command: command that trains the winner; empty while there is none.
+    """
     about = search.to_json() | {"hybrid_jax": source_version()}
+    if command:
+        about["command of the winner"] = command
     found = [row.to_json() for row in rows]
     write_json(folder / JSON, about | {"trials": found})
     text = io.StringIO()

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_jax.config.schema import Config
+from hybrid_jax.engine.checkpoint import best_checkpoint
+from hybrid_jax.engine.intervals import mean
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.engine.schedule import Plan
 from hybrid_jax.sweeps.runs import COMPLETE, Outcome, load_splits, run_config
@@ -53,9 +55,10 @@ def run_trial(parts: Mapping[str, Config], folder: Path, report: Report) -> Resu
       UserError, Interrupted: like `runs.run_config`; the trained steps are saved.
     """
     values: list[float] = []
-    seconds, evaluations = 0.0, 0
+    seconds, evaluations, left = 0.0, 0, len(parts)
     for name, config in parts.items():
-        watched = _Watched(config, folder / name, values, evaluations, report)
+        left -= 1
+        watched = _Watched(config, folder / name, values, evaluations, report, not left)
         outcome = run_config(config, folder / name, [watched])
         seconds = round(seconds + outcome.seconds, 2)
         if watched.is_pruned:
@@ -63,7 +66,12 @@ def run_trial(parts: Mapping[str, Config], folder: Path, report: Report) -> Resu
         if not outcome.is_complete:
             return Result(outcome.state, values, seconds, f"{name}: {outcome.error}")
         values.append(validation_of(outcome))
-        evaluations += len(watched.accuracies)
+        if left:
+            # A run that ended early counts in full, so that trials are always compared
+            # at the same evaluation of the same part; its last accuracy stands.
+            evaluations += evaluations_of(config)
+            if report(evaluations, mean(values)):
+                return Result(PRUNED, values, seconds)
     return Result(COMPLETE, values, seconds)
 
 
@@ -75,8 +83,12 @@ def validation_of(outcome: Outcome) -> float:
 
 def evaluations_of(config: Config) -> int:
     """Return the number of evaluations of a run; loads its images to count them."""
-    plan = Plan(config.train, len(load_splits(config.data).train))
+    plan = _plan(config)
     return plan.evaluations_between(0, plan.total_steps)
+
+
+def _plan(config: Config) -> Plan:
+    return Plan(config.train, len(load_splits(config.data).train))
 
 
 class _Watched:
@@ -89,6 +101,7 @@ class _Watched:
         values: list[float],
         evaluations: int,
         report: Report,
+        is_last: bool,
     ) -> None:
         """Begin to watch.
 
@@ -96,14 +109,16 @@ class _Watched:
           config: config of the run.
           workdir: folder of the run, which may have begun.
           values: validation accuracies of the trial's earlier runs.
-          evaluations: number of evaluations of these runs.
+          evaluations: number of evaluations of these runs, as planned.
           report: see `Report`.
+          is_last: whether it is the trial's last run, whose end is not reported: a
+            trial with nothing left to train is complete.
         """
-        self._takes_best = config.train.checkpoint == "best"
+        self._config, self._is_last = config, is_last
         self._values, self._before, self._report = [*values], evaluations, report
         self.is_pruned = False
         # By step, since a resumed run evaluates its last step again.
-        self.accuracies: dict[int, float] = {}
+        self._rows: dict[int, dict[str, Any]] = {}
         for row in RunFolder(workdir).read_history():
             self._add(row)
 
@@ -111,16 +126,26 @@ class _Watched:
         """Report a row of metrics; return whether to end the run."""
         if not self._add(row):
             return False
-        so_far = [a for step, a in self.accuracies.items() if step <= row["step"]]
-        now = max(so_far) if self._takes_best else so_far[-1]
-        values = [*self._values, now]
-        worth = sum(values) / len(values)
+        so_far = {step: r for step, r in self._rows.items() if step <= row["step"]}
+        best = best_checkpoint(so_far)
+        assert best, "the row is of the validation split"
+        if self._is_last and self._is_end(best[0], row["step"]):
+            return False
+        takes_best = self._config.train.checkpoint == "best"
+        now = best[1] if takes_best else row
+        worth = mean([*self._values, float(now[METRIC])])
         self.is_pruned |= self._report(self._before + len(so_far), worth)
         return self.is_pruned
+
+    def _is_end(self, best: int, step: int) -> bool:
+        """Return whether a run ends after a step, by its length or its patience."""
+        plan, patience = _plan(self._config), self._config.train.patience
+        is_idle = patience and plan.evaluations_between(best, step) >= patience
+        return bool(step >= plan.total_steps or is_idle)
 
     def _add(self, row: dict[str, Any]) -> bool:
         """Record a row of metrics; return whether it is of the validation split."""
         if row.get("split") != "validation":
             return False
-        self.accuracies[row["step"]] = float(row[METRIC])
+        self._rows[row["step"]] = row
         return True

@@ -92,6 +92,26 @@ def test_runs_of_other_settings_are_other_rows(run, tmp_path):
     ]
 
 
+def test_runs_of_other_data_are_other_rows(run, tmp_path):
+    """Even where they differ in their seeds alone."""
+    other = shutil.copytree(run, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"seed": 1}))
+    data = json.loads((other / "data.json").read_text())
+
+    def rows():
+        found = networks.runs_of([run, other], "", {}, ("trained",), np.float32)
+        return len({each.row for each in found.subjects})
+
+    assert rows() == 1
+    (other / "data.json").write_text(json.dumps(data | {"files": "0f"}))
+    assert rows() == 2
+    (other / "data.json").write_text(json.dumps(data))
+    config["data"]["exclude"] = "listed.txt"
+    (other / "config.json").write_text(json.dumps(config))
+    assert rows() == 2
+
+
 def test_rows_have_means_with_intervals():
     measured = [
         Measured("net", f"run {i}", "trained", {"errors": {"logits": {"1": error}}})

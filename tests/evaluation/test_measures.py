@@ -16,6 +16,7 @@ from hybrid_jax.evaluation.measures import BINS, MEASURES, measure
 from hybrid_jax.evaluation.per_class import per_class
 from hybrid_jax.evaluation.prediction_sets import judge_sets
 from hybrid_jax.evaluation.predictions import Predictions, average, confusion_matrix
+from hybrid_jax.evaluation.report import compared
 
 CLASSES = 7
 
@@ -189,6 +190,35 @@ def test_few_groups_tell_little():
     assert bootstrap.accuracy_interval(one.correct, one.groups) == (None, None)
     (bin_of_all,) = (row for row in reliability(three) if row.images)
     assert (bin_of_all.accuracy_low, bin_of_all.accuracy_high) == found[1:]
+
+
+def test_one_image_or_group_has_no_bootstrap():
+    one = Predictions(np.log([[0.7, 0.2, 0.1]]), np.array([0]))
+    found = bootstrap.estimate(one, ["accuracy", "balanced_accuracy", "nll"])
+    assert found["accuracy"].low == pytest.approx(0.2065, abs=1e-4)  # Wilson's
+    assert found["balanced_accuracy"][1:] == found["nll"][1:] == (None, None)
+    assert judge_sets(one, np.ones((1, 3), bool), 0.9).size == (3, None, None)
+    several = Predictions(np.log(np.full((4, 2), [0.9, 0.1])), np.array([0, 1, 0, 1]))
+    other = Predictions(several.log_probabilities[:, ::-1], several.labels)
+    grouped = Predictions(several.log_probabilities, several.labels, np.zeros(4))
+    for first, second in ((one, one), (grouped, other)):
+        found = compare(first, second)
+        assert (found.low, found.high) == (None, None)
+        assert " points; this one alone is right on " in compared(found)
+    assert " points (-100.00 to +100.00); this one" in compared(compare(several, other))
+
+
+def test_wilsons_interval_is_that_of_scipy_and_takes_any_share():
+    for right, images in ((0, 1), (1, 1), (0, 7), (3, 7), (7, 7), (4980, 5000)):
+        expected = stats.binomtest(right, images).proportion_ci(0.95, "wilson")
+        assert bootstrap.proportion(right / images, images) == pytest.approx(expected)
+    # Two groups, in each of which one of four images is right.
+    right, groups = np.array([1, 0, 0, 0] * 2, bool), np.repeat([0, 1], 4)
+    low, high = bootstrap.accuracy_interval(right, groups)
+    assert 0 < low < 0.25 < high < 1
+    z = stats.norm.ppf(0.975)  # the ends are where the score test rejects
+    for end in (low, high):
+        assert abs(0.25 - end) == pytest.approx(z * np.sqrt(end * (1 - end) / 2))
 
 
 def test_errors_that_are_left_are_counted(predictions):

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,11 +16,15 @@ from sklearn.datasets import load_digits
 
 import hybrid_jax
 from hybrid_jax.cli import train
+from hybrid_jax.config import default
+from hybrid_jax.config.resolve import resolve
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.evaluation import mislabeled
+from hybrid_jax.evaluation.bootstrap import Estimate
 from hybrid_jax.evaluation.evaluate import evaluate_run
 from hybrid_jax.parallel.distributed import Hosts
-from hybrid_jax.reports import overlays, pictures, write
+from hybrid_jax.reports import facts, overlays, pictures, write
+from hybrid_jax.reports.comparison import over_seeds
 from hybrid_jax.reports.curves import learning_curves, points
 from tests.commands import hybrid_jax as command
 from tests.engine.experiments import flags
@@ -276,6 +281,26 @@ def test_several_runs_are_compared(runs):
     half = 100 * 12.7062 * abs(shares[0] - shares[1]) / 2
     assert f" 2 {50 * sum(shares):.2f} % ± {half:.2f}" in words
     assert f"{100 * (shares[1] - shares[0]):+.2f} points" in words
+
+
+def test_runs_of_other_data_are_no_seeds_of_one_experiment():
+    """Even where the data have as many images."""
+
+    def report(seed, files):
+        config = default()
+        config.data.name, config.seed = "digits", seed
+        return SimpleNamespace(
+            run=SimpleNamespace(config=resolve(config)),
+            workdir=f"runs/{files}-{seed}",
+            accuracy=Estimate(0.5),
+            judged="50 test images",
+            identity=facts.identity({"labels": "0f", "files": files}),
+        )
+
+    first, second, other = report(0, "1a"), report(1, "1a"), report(2, "2b")
+    ((names, count, _),) = over_seeds([first, second, other])
+    assert (names, count) == ("runs/1a-0, runs/1a-1", "2")
+    assert over_seeds([first, other]) == []
 
 
 def test_a_run_without_its_images_has_a_page(runs, tmp_path):

@@ -286,6 +286,26 @@ def test_a_model_that_cannot_be_measured_is_named(tmp_path, monkeypatch):
     assert said == [line]
 
 
+def test_a_model_is_measured_again_with_other_settings(tmp_path, monkeypatch):
+    def count(flags, path):
+        measured.append(flags)
+        path.write_text("{}")
+
+    def measure(**fields):
+        config = config_of(**{name.replace("__", "."): v for name, v in fields.items()})
+        costs.measure({"a": config}, tmp_path, lambda c: [c.dtype], lambda line: None)
+        return len(measured)
+
+    measured = []
+    monkeypatch.setattr(costs, "benchmark", count)
+    monkeypatch.setattr(costs, "read_cost", lambda path: Cost(1))
+    assert [measure(), measure(), measure(train__log_every=7, seed=1)] == [1, 1, 1]
+    assert [measure(train__remat="full"), measure(train__remat="full")] == [2, 2]
+    assert [measure(dtype="bfloat16"), measure(train__batch_size=3)] == [3, 4]
+    (tmp_path / "a" / "cost.json").write_text("{}")  # of an older version
+    assert measure() == 4
+
+
 def test_models_of_the_file_are_compared_without_models_of_the_command(tmp_path):
     from hybrid_jax.cli.study import parse
 

@@ -8,8 +8,9 @@ from sqlalchemy.exc import OperationalError
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.data.image_io import encode_png
+from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
-from hybrid_jax.sweeps import retrain, samplers, table
+from hybrid_jax.sweeps import retrain, samplers, table, trial
 from hybrid_jax.sweeps.claims import Heartbeats
 from hybrid_jax.sweeps.runs import Outcome
 from hybrid_jax.sweeps.search import create_search
@@ -53,6 +54,22 @@ def test_a_database_that_fails_ends_with_a_line(tmp_path, monkeypatch, capsys):
         "the storage of the sweep fails ((builtins.Exception) connection lost)"
         in error.replace("\n", " ")
     )
+
+
+def test_trials_whose_runs_were_deleted_are_named_with_their_file(tmp_path, digits):
+    config = resolve(load_config(TINY, {}))
+    search = create_search(config, {"optim.clip_norm": "1,2"})
+    study = Store(search, tmp_path).study
+    study.tell(study.ask(), 0.5)
+    for _ in range(2):  # the second time, too
+        with pytest.raises(UserError) as refused:
+            Store(search, tmp_path)
+        assert str(refused.value) == (
+            f"{tmp_path / 'study.sqlite3'} has 1 trial of this sweep, whose runs are "
+            "gone: put them back, or delete this file to start anew"
+        )
+    (tmp_path / "study.sqlite3").unlink()
+    assert Store(search, tmp_path).study.get_trials() == []
 
 
 def test_what_the_winner_lacks_is_said():
@@ -137,3 +154,50 @@ def test_halving_compares_trials_from_a_ninth_of_their_evaluations():
                 break
         ended.append(evaluation)
     assert ended == [27, 3, 3, 3, 3, 3]
+
+
+def tried(monkeypatch, folder, accuracies, ends_at, seeds=1, **fields):
+    """State of a trial, and the evaluations and accuracies that it was asked at.
+
+    Args:
+      accuracies: of each of its runs, one a step.
+      ends_at: evaluation at which the trial is called hopeless.
+    """
+
+    def run(config, workdir, callbacks):
+        for step, accuracy in enumerate(accuracies, 1):
+            row = {"split": "validation", "step": step, "accuracy": accuracy}
+            if any([callback(row) for callback in callbacks]):
+                break
+        return Outcome("complete", validation={"accuracy": accuracy})
+
+    def report(evaluations, worth):
+        asked.append((evaluations, round(worth, 4)))
+        return evaluations == ends_at
+
+    asked = []
+    monkeypatch.setattr(trial, "run_config", run)
+    schedule = {"train.steps": 6, "train.eval_every_steps": 1}
+    config = resolve(load_config(TINY, schedule | fields))
+    search = create_search(config, {"optim.clip_norm": "1,2"}, seeds=seeds)
+    return trial.run_trial(search.parts({}), folder, report).state, asked
+
+
+def test_runs_that_end_early_are_compared_at_the_same_evaluations(
+    tmp_path, monkeypatch, digits
+):
+    accuracies, patience = [0.3, 0.9, 0.9, 0.9], {"train.patience": 2}
+    state, asked = tried(monkeypatch, tmp_path, accuracies, 0, 2, **patience)
+    first = [(1, 0.3), (2, 0.9), (3, 0.9), (4, 0.9), (6, 0.9)]
+    assert asked == [*first, (7, 0.6), (8, 0.9), (9, 0.9)]
+    assert state == "complete"
+    state, asked = tried(monkeypatch, tmp_path, accuracies, 6, 2, **patience)
+    assert (state, asked) == ("pruned", first)
+
+
+def test_a_trial_with_nothing_left_to_train_is_complete(tmp_path, monkeypatch, digits):
+    accuracies = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    assert tried(monkeypatch, tmp_path, accuracies, 6)[0] == "complete"
+    assert tried(monkeypatch, tmp_path, accuracies, 5)[0] == "pruned"
+    flat, patience = [0.5, 0.5, 0.5], {"train.patience": 2}
+    assert tried(monkeypatch, tmp_path, flat, 3, **patience)[0] == "complete"

@@ -114,7 +114,9 @@ def test_the_winners_command_trains_it(folder, swept, tmp_path):
     run = tmp_path / "run"
     told = hybrid_jax(*words[train:-1], f"--workdir={run}", "--config.train.epochs=1")
     assert told.returncode == 0, told.stderr
-    best = json.loads((folder / "results.json").read_text(encoding="utf-8"))["trials"]
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert line.endswith(f": {found['command of the winner']}")
+    best = found["trials"]
     config = json.loads((run / "config.json").read_text())
     assert config["train"]["checkpoint"] == best[0]["config"]["train.checkpoint"]
     assert config["train"]["sampling"] == best[0]["config"]["train.sampling"]
@@ -123,8 +125,11 @@ def test_the_winners_command_trains_it(folder, swept, tmp_path):
 def test_the_same_command_again_only_shows_and_another_is_refused(folder, swept):
     words = ["sweep", *TINY, *FIELDS, *SETTINGS, f"--workdir={folder}"]
     before = {p: p.stat().st_mtime_ns for p in folder.glob("trials/*/*/*.json")}
+    table = (folder / "results.csv").read_text(encoding="utf-8")
+    (folder / "results.csv").unlink()
     again = hybrid_jax(*words)
     assert again.returncode == 0, again.stderr
+    assert (folder / "results.csv").read_text(encoding="utf-8") == table
     assert "4 trials: 4 complete" in again.stdout
     assert {p: p.stat().st_mtime_ns for p in before} == before
     for other, told in (
