@@ -21,13 +21,17 @@ from hybrid_jax.config.schema import FIELDS, Config, ModelConfig
 from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models.block_config import BlockConfig
-from hybrid_jax.models.choices import CHOICES, check_torus, check_windows
+from hybrid_jax.models.choices import (
+    CHOICES,
+    check_heads,
+    check_torus,
+    check_windows,
+)
 from hybrid_jax.models.registry import (
     MODELS,
     HybridRow,
     ViTRow,
     block_plan,
-    check_heads,
     parse_stack,
     passes_strides_over,
 )
@@ -305,7 +309,8 @@ def _check_stages(config: Config) -> None:
         )
     try:
         plan = block_plan(stack, row.widths, row.depths)
-        check_heads(plan)
-        check_windows(plan, block_config_of(config.model))
+        blocks = block_config_of(config.model)
+        check_heads(plan, row.stem_widths[-1], blocks)
+        check_windows(plan, blocks)
     except ValueError as error:
         raise UserError(f"{error} (config.model.stack, config.model.name)") from None

@@ -19,7 +19,7 @@ from hybrid_jax.data.sources.estimator_inputs import LABELS
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.saved_network import ABOUT, WEIGHTS, write_about, write_weights
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.export.check import Reader
 from hybrid_jax.export.model_card import PROBABILITIES, model_card
 from hybrid_jax.export.program import in_float32
@@ -36,6 +36,7 @@ from hybrid_jax.weights.timm_models import Arrays, other_logits, timm_arguments
 from hybrid_jax.weights.timm_names import to_timm
 
 CONFIG, CARD = "config.json", "README.md"
+OTHER_FORMATS = "give --format=onnx or --format=stablehlo"  # for messages
 # timm's `crop_mode` that brings an image to the size, by the row of `image_io.FITS`.
 CROP_MODES = {"crop": "center", "pad": "border", "stretch": "squash"}
 
@@ -50,7 +51,7 @@ def write(run: Run, folder: Path, temperature: float) -> None:
         raise UserError(
             f"with the loss {run.config.loss.name}, a temperature does not divide the "
             "logits, and timm's classifier can do nothing else: leave --calibrated "
-            "out, or give --format=onnx or --format=stablehlo"
+            f"out, or {OTHER_FORMATS}"
         )
     config = _config(run)
     classifier = config["pretrained_cfg"]["classifier"]
@@ -129,22 +130,22 @@ def _timm_arguments(run: Run) -> tuple[str, dict[str, Any]]:
     Raises:
       UserError: timm has none.
     """
-    way_out = "give --format=onnx or --format=stablehlo"
     try:
         architecture, arguments = timm_arguments(run.model)
     except ValueError as error:
-        raise UserError(f"{error}: {way_out}") from None
+        raise UserError(f"{error}: {OTHER_FORMATS}") from None
     if run.network.loss.name not in PROBABILITIES:
         raise UserError(
-            f"timm has no probabilities of the loss {run.network.loss.name}: {way_out}"
+            f"timm has no probabilities of the loss {run.network.loss.name}: "
+            f"{OTHER_FORMATS}"
         )
     for reason in other_logits(run.model):
-        raise UserError(f"{reason}: {way_out}")
+        raise UserError(f"{reason}: {OTHER_FORMATS}")
     ours, theirs = tuple(run.network.image_size), tuple(arguments["img_size"])
     if ours != theirs:
         raise UserError(
             f"timm has this network for images of {theirs[0]}x{theirs[1]}, not of "
-            f"{ours[0]}x{ours[1]}: {way_out}"
+            f"{ours[0]}x{ours[1]}: {OTHER_FORMATS}"
         )
     return architecture, arguments
 
@@ -159,7 +160,10 @@ def _divide_logits(state: Arrays, classifier: str, temperature: float) -> Arrays
 
 
 def _in_timm(folder: Path) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Return timm's network, from `[N, H, W, C]` to logits; None without timm."""
+    """Return timm's network, from `[N, H, W, C]` to logits; None without timm.
+
+    The network raises a `UserError` where timm cannot run it.
+    """
     try:
         import timm
         import torch
@@ -171,7 +175,13 @@ def _in_timm(folder: Path) -> Callable[[np.ndarray], np.ndarray] | None:
     def apply(images: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             nchw = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-            logits: np.ndarray = network(torch.from_numpy(nchw)).numpy()
+            try:
+                logits: np.ndarray = network(torch.from_numpy(nchw)).numpy()
+            except RuntimeError as error:
+                raise UserError(
+                    f"timm cannot run the exported network ({first_line(error)}), so "
+                    f"nothing was kept: {OTHER_FORMATS}"
+                ) from None
             return logits
 
     return apply

@@ -7,13 +7,13 @@ from hybrid_jax.errors import closest
 from hybrid_jax.models.choices import (
     CHOICES,
     check_choices,
+    check_heads,
     check_torus,
     check_windows,
 )
 from hybrid_jax.models.registry import (
     MODELS,
     ViTRow,
-    check_heads,
     family_patterns,
     list_models,
     parse_stack,
@@ -99,7 +99,7 @@ def _create_hybrid(
     check_strides(image_size, strides)
     check_torus(fields["block_config"], image_size, strides)
     model = HybridNet(stack=stack, image_size=image_size, strides=strides, **fields)
-    check_heads(model.plan)
+    check_heads(model.plan, model.stem_widths[-1], model.block_config)
     check_windows(model.plan, fields["block_config"])
     return model
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from hybrid_jax.models.block_config import BlockConfig
 from hybrid_jax.models.registry import LETTERS, Block, HybridRow, ViTRow
-from hybrid_jax.models.strides import Size, format_size
+from hybrid_jax.models.strides import HEAD_DIM, Size, format_size
 
 # Values of the fields of `BlockConfig` that `create_model` takes.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -68,6 +68,32 @@ def check_torus(
                 f"{total}, the product of the strides {strides}, not "
                 f"{format_size(image_size)} px: {format_size(nearest)} would do"
             )
+
+
+def check_heads(plan: Sequence[Block], stem_width: int, config: BlockConfig) -> None:
+    """Refuse attention over channels that are not a multiple of `HEAD_DIM`.
+
+    Args:
+      plan: the blocks.
+      stem_width: channels of the map before the first block.
+      config: of the blocks.
+
+    Raises:
+      ValueError: names the stage and its width.
+    """
+    before = stem_width
+    for block in plan:
+        what, width = f"stage {block.stage}", block.width
+        attention = LETTERS[block.letter].attention
+        # Windows follow a convolution, which has widened the map already.
+        if attention == "map" and config.widened_by == "project" and before != width:
+            what, width = f"the map before {block.letter} in {what}", before
+        if attention and width % HEAD_DIM:
+            raise ValueError(
+                f"{what} is {width} channels wide, but {block.letter} needs a multiple "
+                f"of {HEAD_DIM}: use C in that stage, or a wider model"
+            )
+        before = block.width
 
 
 def check_windows(plan: Sequence[Block], config: BlockConfig) -> None:

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 from hybrid_jax.models import block_config
 from hybrid_jax.models.block_config import BlockConfig
-from hybrid_jax.models.strides import HEAD_DIM
 
 # One number for a stage, or one for each letter of a stage that mixes them.
 PerStage = tuple[int | tuple[int, ...], ...]
@@ -232,21 +231,6 @@ def block_plan(
             for number, block in enumerate(blocks, start=1)
         ]
     return plan
-
-
-def check_heads(plan: list[Block]) -> None:
-    """Refuse attention in a stage whose width is not a multiple of `HEAD_DIM`.
-
-    Raises:
-      ValueError: names the stage and its width.
-    """
-    for block in plan:
-        if LETTERS[block.letter].attention and block.width % HEAD_DIM:
-            raise ValueError(
-                f"stage {block.stage} is {block.width} channels wide, but "
-                f"{block.letter} needs a multiple of {HEAD_DIM}: use C in that stage, "
-                "or a wider model"
-            )
 
 
 #         widths                        depths             stem  head

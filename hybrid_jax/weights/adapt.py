@@ -27,7 +27,8 @@ class Source(NamedTuple):
     """Facts about the network that arrays come from.
 
     Attributes:
-      patches: rows and columns of a ViT's patches; None is a square, as in timm.
+      patches: rows and columns of a ViT's patches; None is a square, as in timm, or
+        those of the network where as many form no square.
       leaves: names and layouts of the arrays there, for messages.
       classes: class names in the order of the logits; None if unknown.
       on_torus: whether its tables of relative bias are over the offsets of a torus.
@@ -144,7 +145,8 @@ def _adapt_array(
     """
     vit = isinstance(model, ViT)
     if path == POSITIONS and vit and array.shape[1:] == shape[1:]:
-        old, new = source.patches or _square(len(array) - 1), model.map_sizes[-1]
+        new = model.map_sizes[-1]
+        old = source.patches or _guess_patches(len(array) - 1, new)
         if old != new:
             note = (
                 f"positions resized: {format_size(old)} to {format_size(new)} patches"
@@ -186,11 +188,18 @@ def _adapt_classifier(
     ), None
 
 
-def _square(count: int) -> tuple[int, int]:
+def _guess_patches(count: int, needed: tuple[int, int]) -> tuple[int, int]:
+    """Return the square of `count` patches, or the needed grid if it has as many.
+
+    Raises:
+      ValueError: it has not, and there is no square.
+    """
     side = math.isqrt(count)
-    if side * side != count:
-        raise ValueError(f"{count} positions are not a square")
-    return side, side
+    if side * side == count:
+        return side, side
+    if math.prod(needed) == count:
+        return needed
+    raise ValueError(f"{count} positions are not a square")
 
 
 def _adapt_table(

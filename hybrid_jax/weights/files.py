@@ -8,8 +8,9 @@ import argparse
 import json
 import os
 import pickle  # for its error alone
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.errors import UserError, elide, first_line
 from hybrid_jax.extras import import_extra
 from hybrid_jax.models.choices import CHOICES
 from hybrid_jax.models.registry import MODELS
@@ -220,7 +221,13 @@ def _read_safetensors(path: Path) -> Weights:
     try:
         with safe_open(path, framework="np") as file:
             metadata, names = file.metadata() or {}, file.keys()
-            arrays = {name: _float32(file.get_tensor(name)) for name in names}
+            kinds = {file.get_slice(name).get_dtype() for name in names}
+            if any(kind.startswith("F8") for kind in kinds):  # NumPy has none
+                raise UserError(
+                    f"{path} holds numbers in float8, which cannot be read: convert it "
+                    "to float16 or float32"
+                )
+            arrays = {_bare(name): _float32(file.get_tensor(name)) for name in names}
         known = {key: json.loads(metadata.get(key, "null")) for key in KEYS}
         return Weights(
             path,
@@ -229,7 +236,13 @@ def _read_safetensors(path: Path) -> Weights:
             classes=check_class_names(known[CLASSES]),
             pixels=known[PIXELS],
         )
-    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
+    except (
+        SafetensorError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,  # of metadata that are nested too deep
+    ) as error:
         raise UserError(
             f"{path} is damaged or not a safetensors file ({first_line(error)})"
         ) from None
@@ -250,7 +263,7 @@ def _read_pickle(path: Path) -> Arrays:
         ):
             content = torch.load(path, map_location="cpu", weights_only=True)
         return {
-            name.removeprefix("module.").removeprefix("_orig_mod."): _float32(
+            _bare(name): _float32(
                 tensor.detach().float() if tensor.is_floating_point() else tensor
             )
             for name, tensor in _find_state_dict(content).items()
@@ -282,15 +295,21 @@ def _find_state_dict(content: Any) -> dict[str, Any]:
     """
     if not isinstance(content, dict):
         raise ValueError("no state dict")
-    nested = (content[key] for key in STATE_DICTS if isinstance(content.get(key), dict))
-    state = {
-        name: tensor
-        for name, tensor in next(nested, content).items()
-        if isinstance(name, str) and hasattr(tensor, "is_floating_point")
-    }
-    if not state:
-        raise ValueError("no state dict")
-    return state
+    for candidate in (*map(content.get, STATE_DICTS), content):
+        found = candidate.items() if isinstance(candidate, dict) else ()
+        state = {
+            name: tensor
+            for name, tensor in found
+            if isinstance(name, str) and hasattr(tensor, "is_floating_point")
+        }
+        if state:
+            return state
+    raise ValueError("no state dict")
+
+
+def _bare(name: str) -> str:
+    """Return the name of an array without what PyTorch's wrappers put before it."""
+    return re.sub(r"^((module|_orig_mod)\.)+", "", name)
 
 
 def check_spec(spec: Any) -> dict[str, Any]:
@@ -301,7 +320,34 @@ def check_spec(spec: Any) -> dict[str, Any]:
     """
     if not isinstance(spec, dict) or not {"name", "channels"} <= spec.keys():
         raise ValueError("its metadata describes no model")
+    for field, holds in SPEC_FIELDS.items():
+        if field in spec and not holds(spec[field]):
+            value = elide(repr(spec[field]))
+            raise ValueError(f"its metadata describes no model: {field} is {value}")
+    if "patch_size" in spec and "image_size" not in spec:
+        raise ValueError("its metadata describes patches, but no image size")
     return spec
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_is_count, value))
+
+
+# Fields of a stored spec that are read before `create_model` checks the others.
+SPEC_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "name": lambda name: isinstance(name, str),
+    "channels": _is_count,
+    "num_classes": _is_count,
+    "patch_size": _is_count,
+    "image_size": lambda size: (
+        _is_count(size) or (_are_counts(size) and len(size) == 2)
+    ),
+    "strides": _are_counts,
+}
 
 
 def check_class_names(classes: Any) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ import numpy as np
 from hybrid_jax.models.block_config import BlockConfig
 from hybrid_jax.models.hybrid import HybridNet
 from hybrid_jax.models.registry import LETTERS, MODELS, ViTRow
-from hybrid_jax.models.strides import Size
+from hybrid_jax.models.strides import Size, format_size, map_sizes
 from hybrid_jax.models.vit import ViT
 
 Arrays = dict[str, np.ndarray]
@@ -62,7 +62,7 @@ def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
 
     timm halves a map at every stage, so a network with other strides has the same
     weights but other logits in timm. `img_size` is then a size that fits its bias
-    tables.
+    tables. `other_logits` lists these and further differences.
 
     Raises:
       ValueError: timm has no such network; names the part that it lacks.
@@ -103,7 +103,7 @@ def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
         "embed_dim": model.widths,
         "depths": model.depths,
         "stem_width": model.stem_widths,
-        "head_hidden_size": model.head_hidden or None,
+        "head_hidden_size": model.head_hidden,
         "num_classes": model.num_classes,
     }
     if gates and gates != {"se"}:  # timm's default
@@ -111,33 +111,54 @@ def timm_arguments(model: Model) -> tuple[str, dict[str, Any]]:
     return _timm_name(model), arguments
 
 
+def is_from_tensorflow(config: BlockConfig) -> bool:
+    """Return whether timm's blocks follow MaxViT's release for TensorFlow.
+
+    Their padding is a user's choice here, but their GELU is not.
+    """
+    return config.transformer_activation == "gelu_tanh"
+
+
 def in_timm(config: BlockConfig) -> BlockConfig:
     """Return the config of the blocks in timm that would have the same weights.
 
-    Circular padding and other downsampling have no weights, and a table of offsets can
-    repeat the table of a torus.
+    Padding and downsampling have no weights, and a table of offsets can repeat the
+    table of a torus.
     """
-    on_torus = {"circular": "symmetric", "torus": "table"}
+    bias = config.relative_bias
     return replace(
         config,
         attention="pre",
-        padding=on_torus.get(config.padding, config.padding),
-        relative_bias=on_torus.get(config.relative_bias, config.relative_bias),
+        padding="same" if is_from_tensorflow(config) else "symmetric",
+        relative_bias="table" if bias == "torus" else bias,
         downsample="strided",
     )
 
 
 def other_logits(model: Model) -> list[str]:
-    """List why timm computes other logits than a model with the same weights."""
+    """List why timm computes other logits than a model with the same weights.
+
+    Raises:
+      ValueError: timm has no such network, as `timm_arguments` says.
+    """
     if isinstance(model, ViT):
         return []
     config, reasons = model.block_config, []
-    if model.strides != (2,) * len(model.strides):
+    if model.strides != _timm_strides(model):
         reasons.append(
             f"timm halves at every stage, but this network has strides {model.strides}"
         )
-    if config.padding == "circular":
-        reasons.append("timm pads with zeros, but this network pads circularly")
+    odd = _odd_maps(model.image_size, model.strides)
+    odd += _odd_maps(_timm_image_size(model), _timm_strides(model))
+    if odd:
+        reasons.append(
+            f"timm halves a map of {format_size(odd[0])} in another way, or not at all"
+        )
+    padding = in_timm(config).padding
+    if config.padding != padding:
+        reasons.append(
+            f"timm's padding is {padding}, but this network's is {config.padding}"
+        )
     if config.downsample != "strided":
         reasons.append(
             f"timm halves only by strides, but this network by {config.downsample}"
@@ -145,8 +166,30 @@ def other_logits(model: Model) -> list[str]:
     return reasons
 
 
+def _timm_strides(model: HybridNet) -> tuple[int, ...]:
+    """Return the strides of timm's network with as many stages."""
+    return (2,) * len(model.strides)
+
+
+def _odd_maps(image_size: Size, strides: tuple[int, ...]) -> list[Size]:
+    """List the maps with an odd side that a stage halves.
+
+    timm's convolutions round up there, but its pooling rounds down or pads with zeros.
+    Its stem has no pooling, so the sides of an image may be odd.
+    """
+    maps = map_sizes(image_size, strides)
+    return [
+        size
+        for size, stride in zip(maps, strides[1:], strict=False)
+        if stride == 2 and any(side % 2 for side in size)
+    ]
+
+
 def _timm_image_size(model: HybridNet) -> Size:
     """Return the image size at which timm's bias tables are as large as a model's.
+
+    A size at which timm halves no odd map comes first: at others, most of its networks
+    hold the weights, but cannot compute.
 
     Raises:
       ValueError: there is no such size.
@@ -166,12 +209,12 @@ def _timm_image_size(model: HybridNet) -> Size:
         return same and (not windowed or (size[0] // 32, size[1] // 32) == ours[-1])
 
     scaled = [(2 ** (1 + n) * h, 2 ** (1 + n) * w) for n, (h, w) in enumerate(ours)]
-    for size in [model.image_size, *reversed(scaled)]:
-        if fits(size):
-            return size
-    raise ValueError(
-        f"timm has no maps of {', '.join(f'{h}x{w}' for h, w in ours)} in one network"
-    )
+    sizes = [size for size in (model.image_size, *reversed(scaled)) if fits(size)]
+    if not sizes:
+        raise ValueError(
+            f"timm has no maps of {', '.join(map(format_size, ours))} in one network"
+        )
+    return min(sizes, key=lambda size: bool(_odd_maps(size, _timm_strides(model))))
 
 
 def _timm_name(model: HybridNet) -> str:

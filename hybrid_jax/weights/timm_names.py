@@ -11,11 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybrid_jax.models.hybrid import HybridNet
 from hybrid_jax.models.registry import LETTERS
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.weights.bias_tables import unfold_torus
-from hybrid_jax.weights.timm_models import Arrays, Model, timm_arguments
+from hybrid_jax.weights.timm_models import (
+    Arrays,
+    Model,
+    is_from_tensorflow,
+    timm_arguments,
+)
 
 MBCONV = {
     "shortcut/project": "shortcut.expand",
@@ -230,11 +234,7 @@ def _layout(model: Model, inside: str, ndim: int) -> Layout:
         return TOKENS
     # MaxViT's release for TensorFlow has other conventions, and MaxViT and ViT have
     # linear layers where CoAtNet has 1x1 convolutions.
-    # Its padding is a user's choice, but its GELU is not.
-    tensorflow = (
-        isinstance(model, HybridNet)
-        and model.block_config.transformer_activation == "gelu_tanh"
-    )
+    tensorflow = is_from_tensorflow(model.block_config)
     linear = isinstance(model, ViT) or {"block", "grid"} & {*modules}
     if leaf == "bias_table":
         layout = TENSORFLOW_TABLE if tensorflow else TABLE

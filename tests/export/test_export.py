@@ -297,12 +297,29 @@ def test_what_timm_has_not_is_refused(trained):
     for told, changes in {
         "no block S": {"stack": ("S", "T")},
         "halves at every stage": {"strides": (2, 1, 2)},
+        "halves a map of 15x12": {"image_size": (60, 48)},
+        "padding is symmetric": {"padding": "same"},
     }.items():
-        model = small_hybrid.create(2, SIZE, **{"strides": (2, 2, 2)} | changes)
+        fields = {"image_size": SIZE, "strides": (2, 2, 2)} | changes
+        model = small_hybrid.create(2, **fields)
         run.network = run.network.replace(model=model)
         with pytest.raises(UserError, match=told):
             hub.write(run, trained / "refused", 1.0)
     assert not (trained / "refused").exists()
+
+
+def test_a_network_that_timm_cannot_run_is_told(tmp_path, monkeypatch):
+    timm = import_timm()
+    import torch
+
+    class Broken(torch.nn.Module):
+        def forward(self, x):
+            raise RuntimeError("sizes 13 and 12\nmore")
+
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: Broken())
+    apply = hub._in_timm(tmp_path)
+    with pytest.raises(UserError, match=r"cannot run .* \(sizes 13 and 12\), so"):
+        apply(np.zeros((1, 4, 4, 3), np.float32))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hybrid_jax.models.layers import Shortcut
 from hybrid_jax.models.registry import LETTERS, MODELS, HybridRow, Letter
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.weights.timm_models import timm_arguments
+from tests.timm_oracle import shapes_of
 
 
 class Pointwise(nn.Module):
@@ -68,3 +69,14 @@ def test_a_letter_and_a_model_from_outside_are_built_and_applied(monkeypatch):
         timm_arguments(create_model("mine", 3, 32, stack="C-X-C-T"))
     with pytest.raises(ValueError, match="stage 1 is 8 channels wide, but W needs"):
         create_model("mine", 3, 32, stack="W-X-X-X")
+
+
+def test_heads_are_made_from_the_width_that_attention_sees():
+    """timm's own CoAtNets widen a map after attention, and others before it."""
+    narrow = {"widths": (16, 16, 32, 64), "depths": (1, 1, 1, 1)}
+    assert create_model("coatnet_0", 5, 32, **narrow)
+    said = "the map before T in stage 3 is 16 channels wide, but T needs a multiple of"
+    with pytest.raises(ValueError, match=said):
+        create_model("coatnet_nano_rw", 5, 32, **narrow)
+    windowed = create_model("coatnet_nano_rw", 5, 32, stack="C-C-M-C", **narrow)
+    assert shapes_of(windowed)

@@ -168,6 +168,19 @@ def test_names_and_shapes_of_the_file_are_shown():
         adapt_arrays(HYBRID, arrays, {path: (3, 3, 3, 8)}, Source(leaves=leaves))
 
 
+def test_positions_that_form_no_square_are_taken_for_those_of_the_network():
+    model = create_model("vit_tiny", 3, (16, 32), patch_size=4, depth=1)
+    shapes = shapes_of(model)
+    arrays = {path: random(*shape) for path, shape in shapes.items()}
+    adapted = adapt_arrays(model, arrays, shapes)
+    assert adapted.notes == []
+    key = "params/position_embedding"
+    np.testing.assert_array_equal(adapted.arrays[key], arrays[key])
+    arrays[key] = random(1 + 3 * 5, 192)
+    with pytest.raises(ValueError, match=r"1 misshapen: params/position_embedding"):
+        adapt_arrays(model, arrays, shapes)
+
+
 def test_positions_of_as_many_patches_in_another_shape_are_resized():
     """4 by 9 patches are 36, and so are 6 by 6."""
     model = create_model("vit_tiny", 3, (16, 36), patch_size=4)

@@ -1,8 +1,8 @@
 """Files of weights: what comes back, and what is refused."""
 
 import argparse
+import json
 import pickle
-import re
 
 import jax
 import numpy as np
@@ -12,16 +12,11 @@ from safetensors.numpy import save_file
 
 from hybrid_jax.engine.run_weights import load_weights, read_weights
 from hybrid_jax.errors import UserError
-from hybrid_jax.main import main
 from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
-from hybrid_jax.weights import timm_models, timm_names
+from hybrid_jax.weights import timm_models
 from hybrid_jax.weights.files import shapes_of, write_file
-from tests.timm_oracle import import_timm, pair, random_images, to_torch
-
-
-def convert(arguments):
-    return main(["hybrid-jax", "convert", *arguments])
+from tests.timm_oracle import import_timm, pair, random_images
 
 
 class Canary:
@@ -205,6 +200,62 @@ def test_metadata_of_somebody_elses_are_refused(key, metadata, tmp_path):
         read_weights(path)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": ["a"]},
+        {"channels": "3"},
+        {"channels": 0},
+        {"num_classes": 2.5},
+        {"patch_size": "4", "image_size": [32, 32]},
+        {"patch_size": 4},
+        {"image_size": [32, 32, 32]},
+        {"strides": 2},
+        "[" * 200_000,
+    ],
+    ids=lambda spec: str(spec)[:30],
+)
+def test_metadata_that_describe_no_model_end_in_one_line(spec, tmp_path):
+    path = tmp_path / "a.safetensors"
+    if isinstance(spec, dict):
+        spec = json.dumps({"name": "vit_tiny", "channels": 3} | spec)
+    save_file({"params/a": np.ones(3, np.float32)}, path, {"hybrid_jax": spec})
+    said = "is damaged or not a safetensors file"
+    with pytest.raises(UserError, match=said) as error:
+        read_weights(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "before", ["module.", "_orig_mod.module.", "module._orig_mod."]
+)
+def test_names_of_wrappers_are_left_out(before, tmp_path):
+    torch = pytest.importorskip("torch")
+    save_torch(tmp_path / "a.pth", {f"{before}a.module.b": torch.ones(3)})
+    save_file({f"{before}a.module.b": np.ones(3)}, tmp_path / "a.safetensors")
+    for name in ("a.pth", "a.safetensors"):
+        assert [*read_weights(tmp_path / name).arrays] == ["a.module.b"]
+
+
+@pytest.mark.parametrize(
+    "empty", [{"state_dict_ema": {}}, {"model_ema": {"decay": 0.9}}, {"state_dict": {}}]
+)
+def test_a_state_dict_without_tensors_is_passed_over(empty, tmp_path):
+    torch = pytest.importorskip("torch")
+    path = save_torch(tmp_path / "a.pth", empty | {"model": {"a": torch.ones(3)}})
+    assert [*read_weights(path).arrays] == ["a"]
+
+
+def test_float8_is_named(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save
+
+    path = tmp_path / "a.safetensors"
+    save({"a": torch.ones(3).to(torch.float8_e4m3fn)}, path)
+    with pytest.raises(UserError, match="in float8, which cannot be read: convert it"):
+        read_weights(path)
+
+
 def test_other_strides_are_told(tmp_path):
     import_timm()
     _, network, _ = pair("astroformer_pico", 64)
@@ -221,6 +272,9 @@ def test_other_strides_are_told(tmp_path):
     on_torus = create_model("astroformer_pico", 10, 32, padding="circular")
     _, notes = load_weights(on_torus, variables, path)
     assert notes[2:] == ["padding is symmetric there and circular here"]
+    as_tensorflow = create_model("astroformer_pico", 10, 32, padding="same")
+    _, notes = load_weights(as_tensorflow, variables, path)
+    assert notes[2:] == ["padding is symmetric there and same here"]
     post = create_model("astroformer_pico", 10, 32, attention="post")
     _, notes = load_weights(post, variables, path)
     assert notes[2:] == ["attention is pre there and post here"]
@@ -254,110 +308,3 @@ def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         write_file(tmp_path / "a.safetensors", {"a": np.zeros(3, np.float32)})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_command_converts_there_and_back(tmp_path, capsys):
-    """timm's file, ours, timm's again: identical tensors, and a network that loads."""
-    timm = import_timm()
-    import torch
-    from safetensors.torch import load_file
-
-    _, network, _ = pair("coatnet_0", 64)
-    save_file(
-        {key: tensor.numpy() for key, tensor in network.state_dict().items()},
-        tmp_path / "theirs.safetensors",
-    )
-    ours, again = tmp_path / "ours.safetensors", tmp_path / "again.safetensors"
-    assert convert([str(tmp_path / "theirs.safetensors"), str(ours)]) == 2
-    assert "--model= is no model" in capsys.readouterr().err
-    assert (
-        convert([f"{tmp_path}/theirs.safetensors", f"{ours}", "--model=coatnet_0"]) == 0
-    )
-    weights = read_weights(ours)
-    assert weights.classes is None
-    names = tuple(f"class {n}" for n in range(weights.spec["num_classes"]))
-    write_file(ours, weights.arrays, weights.spec, names)
-    assert convert([str(ours), str(again)]) == 0
-    told = capsys.readouterr().out
-    state = load_file(again)
-    for key, tensor in network.state_dict().items():
-        if not key.endswith(timm_names.DERIVED):
-            assert torch.equal(state[key], tensor), key
-
-    # What timm's names hide, the file remembers.
-    assert convert([str(again), str(tmp_path / "third.safetensors")]) == 0
-    third = read_weights(tmp_path / "third.safetensors")
-    assert read_weights(again).classes == third.classes == names
-    assert third.spec == read_weights(ours).spec
-    for path, array in read_weights(ours).arrays.items():
-        np.testing.assert_array_equal(third.arrays[path], array)
-
-    # The two lines that it prints do load it.
-    lines = re.findall(r"^ {4}(network.*)$", told, re.M)
-    scope = {"timm": timm, "safetensors": __import__("safetensors.torch")}
-    exec("\n".join(lines), scope)  # noqa: S102
-    loaded = scope["network"].eval()
-    images = to_torch(random_images((64, 64)))
-    with torch.no_grad():
-        assert torch.equal(loaded(images), network(images))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["none.pth", "a.safetensors"], "there are no weights at none.pth"),
-        (["none.pth", "a.npz"], "does not end with .safetensors"),
-        (["a.safetensors", "./a.safetensors"], "is the source"),
-        (["none.pth"], "the target is missing"),
-        (
-            ["a.pth", "a.safetensors", "--image-size=0"],
-            "--image-size=0 is not allowed: pixels such as 224",
-        ),
-        (
-            ["a.pth", "a.safetensors", "--to=keras"],
-            "--to=keras is not allowed: one of timm, hybrid_jax",
-        ),
-    ],
-)
-def test_mistakes_in_the_command_end_in_one_line(arguments, said, capsys):
-    assert convert(arguments) == 2
-    out = capsys.readouterr()
-    assert said in out.err
-    assert out.err.count("\n") == 1
-
-
-def test_the_command_takes_images_that_are_no_squares(tmp_path, capsys):
-    import_timm()
-    model, network, variables = pair("astroformer_pico", (128, 64))
-    state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
-    theirs, ours = tmp_path / "theirs.safetensors", tmp_path / "ours.safetensors"
-    save_file(state, theirs)
-    command = [str(theirs), str(ours), "--model=astroformer_pico"]
-    assert convert(command) == 2
-    assert "does not fit" in capsys.readouterr().err
-    assert convert([*command, "--image-size=128x64"]) == 0
-    weights = read_weights(ours)
-    assert create_model(**without_channels(weights.spec)) == model
-    for path, array in flatten_dict(variables, sep="/").items():
-        np.testing.assert_array_equal(weights.arrays[path], array)
-
-    assert convert([str(ours), str(theirs), "--model=coatnet_0"]) == 2
-    assert "is of astroformer_pico, not of --model=coatnet_0" in capsys.readouterr().err
-
-
-def without_channels(spec):
-    return {key: value for key, value in spec.items() if key != "channels"}
-
-
-def test_the_command_resizes(tmp_path, capsys):
-    import_timm()
-    _, network, _ = pair("vit_tiny", 64, depth=12)
-    state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
-    theirs, ours = tmp_path / "theirs.safetensors", tmp_path / "ours.safetensors"
-    save_file(state, theirs)
-    command = [str(theirs), str(ours), "--model=vit_tiny", "--image-size=96"]
-    assert convert(command) == 0
-    assert "positions resized: " in capsys.readouterr().out
-    weights = read_weights(ours)
-    patch = weights.spec["patch_size"]
-    assert len(weights.arrays["params/position_embedding"]) == 1 + (96 // patch) ** 2

@@ -131,6 +131,46 @@ def test_maps_that_timm_cannot_have_are_said():
         timm_models.timm_arguments(create_model("coatnet_bn_0_rw", stack="C-C-C-M"))
 
 
+def test_timm_is_asked_for_no_hidden_layer_where_there_is_none():
+    """Asked for None, timm makes one."""
+    model = create_model("astroformer_pico", 5, 64, head_hidden=0)
+    theirs = meta_shapes(model)
+    assert "head.fc.weight" in theirs
+    assert not [key for key in theirs if "pre_logits" in key]
+
+
+def test_a_halved_map_of_odd_sides_is_a_reason_for_other_logits():
+    strides = timm_models.TIMM_STRIDES
+    for size, odd in (100, "25x25"), ((64, 72), "8x9"), (63, ""), (64, ""):
+        model = create_model("coatnet_0", 5, size, strides=strides)
+        said = [f"timm halves a map of {odd} in another way, or not at all"]
+        assert timm_models.other_logits(model) == (said if odd else [])
+    # The last map alone has a table, and timm has it at 128 px without an odd map.
+    model = create_model("astroformer_pico", 5, 100, strides=strides)
+    assert timm_models.timm_arguments(model)[1]["img_size"] == (128, 128)
+    # Here the last two have tables, of 7x7 and 4x4.
+    model = create_model("coatnet_0", 5, 28)
+    assert timm_models.timm_arguments(model)[1]["img_size"] == (112, 112)
+    assert "timm halves a map of 7x7" in " ".join(timm_models.other_logits(model))
+
+
+@pytest.mark.parametrize(
+    ("name", "padding", "theirs"),
+    [
+        ("coatnet_0", "same", "symmetric"),
+        ("coatnet_0", "symmetric", ""),
+        ("maxvit_tiny", "symmetric", "same"),
+        ("maxvit_tiny", "same", ""),
+    ],
+)
+def test_other_padding_is_a_reason_for_other_logits(name, padding, theirs):
+    strides = timm_models.TIMM_STRIDES
+    model = create_model(name, 5, 64, strides=strides, padding=padding)
+    said = [f"timm's padding is {theirs}, but this network's is {padding}"]
+    assert timm_models.timm_arguments(model)
+    assert timm_models.other_logits(model) == (said if theirs else [])
+
+
 def test_a_table_that_is_no_squares_is_not_taken_for_one():
     import_timm()
     model, network, _ = pair("coatnet_0", (128, 64), **SMALL)
