@@ -61,12 +61,14 @@ def run(call: Call) -> int:
         raise UserError("images are missing: give files, folders or patterns")
     for name in ("workdir", "output"):
         check_local(f"--{name}", values[name])
+    from hybrid_jax.data.sources.new_images import left_out_note
     from hybrid_jax.engine.predict import predict
 
+    images = _read_list(parsed.positional)
     with report_out_of_memory():
         unreadable = predict(
             workdir=values["workdir"],
-            images=_read_list(parsed.positional),
+            images=images,
             output=values["output"],
             resume=values["resume"],
             top=values["top"],
@@ -76,6 +78,8 @@ def run(call: Call) -> int:
             checkpoint=values["checkpoint"],
             batch_size=values["batch-size"],
         )
+    for note in left_out_note(images):
+        print(note, file=sys.stderr)
     return int(unreadable > 0)
 
 
@@ -88,7 +92,8 @@ def _read_list(images: list[str]) -> list[str]:
     if "-" not in images:
         return images
     text = os.fsdecode(sys.stdin.buffer.read())  # file names need not be UTF-8
-    lines = [line for line in text.splitlines() if line.strip()]
+    # Names may hold other characters that `str.splitlines` splits at.
+    lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not lines:
         raise UserError("standard input names no image: give one on each line")
     return [name for image in images for name in (lines if image == "-" else [image])]

@@ -32,21 +32,23 @@ class Exclusions:
         self._file, self.count = file, 0
         self._found = dict.fromkeys(_read(expand_user(file)), 0) if file else {}
 
-    def matches(self, name: str | os.PathLike) -> bool:
+    def matches(self, *names: str | os.PathLike) -> bool:
         """Return whether an image or a folder above it is left out; count it if so.
 
+        The image counts for every entry of the list that stands for it.
+
         Args:
-          name: path of the image in the data set.
+          names: paths of the image in the data set, one for each way to write it.
         """
         if not self._found:
             return False
-        path = PurePosixPath(os.path.normpath(name))
-        entry = next((p for p in (path, *path.parents) if str(p) in self._found), None)
-        if entry is None:
-            return False
-        self._found[str(entry)] += 1
-        self.count += 1
-        return True
+        paths = [PurePosixPath(os.path.normpath(name)) for name in names]
+        above = {str(p) for path in paths for p in (path, *path.parents)}
+        entries = self._found.keys() & above
+        for entry in entries:
+            self._found[entry] += 1
+        self.count += bool(entries)
+        return bool(entries)
 
     def matches_folder(self, name: str | os.PathLike) -> bool:
         """Return whether the list names a folder itself."""

@@ -47,7 +47,7 @@ MAGIC_BYTES = {
 }
 # EXIF orientations that swap height and width.
 TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
-DECODER_VERSION = 2  # increased whenever decoding gives other pixels
+DECODER_VERSION = 3  # increased whenever decoding gives other pixels
 
 # Ways to resize a Pillow image of another shape to `(width, height)`.
 FITS: dict[str, Callable] = {
@@ -145,7 +145,7 @@ def read_head(content: bytes | Unreadable) -> ImageInfo:
       Unreadable: the content is no supported image; the message says why.
     """
     image = _open(content)
-    width, height = image.size
+    width, height = image_modes.stored_size(image)
     try:
         is_transposed = (
             image.getexif().get(ExifTags.Base.Orientation, 1) in TRANSPOSED_ORIENTATIONS
@@ -213,6 +213,7 @@ def _open(content: bytes | Unreadable) -> Image.Image:
         raise Unreadable(f"it holds {frames} images")
     if reason := image_modes.unsupported_reason(image):
         raise Unreadable(reason)
+    image_modes.widen_transparency(image)
     return image
 
 

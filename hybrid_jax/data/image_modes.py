@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL import TiffImagePlugin as tiff
 
 GRAY = {"1", "L", "LA", "La"}
 DEEP_GRAY = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 COLOR = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 MAX_LEVEL = 2**16 - 1  # the highest level that is read
+# Factors by which Pillow widens gray levels of fewer than 8 bits.
+_WIDENED = {"L;2": 85, "L;4": 17}
 
 
 def stored_bits(image: Image.Image) -> int:
@@ -44,7 +47,30 @@ def unsupported_reason(image: Image.Image) -> str:
         return "it is 16-bit gray with transparency: save it without, or in 8 bits"
     if deep and image.mode in COLOR and "transparency" in image.info:
         return "it is 16-bit color with a transparent color: save it in 8 bits"
-    return ""
+    return _unsupported_tiff(image) if image.format == "TIFF" else ""
+
+
+def widen_transparency(image: Image.Image) -> None:
+    """Scale a transparent gray level of 2 or 4 bits as Pillow scales the pixels.
+
+    Args:
+      image: opened but not loaded.
+    """
+    factor = _WIDENED.get(_raw_mode(image))
+    if factor and "transparency" in image.info:
+        image.info["transparency"] *= factor
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height before the EXIF orientation is applied.
+
+    Args:
+      image: opened but not loaded.
+    """
+    if image.format != "TIFF":
+        return image.size
+    tags = _tiff_tags(image)  # Pillow swaps `size` of a TIFF when it opens it
+    return tags[tiff.IMAGEWIDTH], tags[tiff.IMAGELENGTH]
 
 
 def read_lower_bytes(image: Image.Image) -> Image.Image:
@@ -146,6 +172,26 @@ def _raw_mode(image: Image.Image) -> str:
     args = tiles[0].args if tiles else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
+
+
+def _unsupported_tiff(image: Image.Image) -> str:
+    """Explain why Pillow would misread the levels of an opened TIFF; empty if not."""
+    tags = _tiff_tags(image)
+    bits = max(tags.get(tiff.BITSPERSAMPLE, (1,)))
+    is_planar = tags.get(tiff.PLANAR_CONFIGURATION) == 2
+    if is_planar and bits != 8:
+        return (
+            f"its levels of {bits} bits are stored plane by plane: save it interleaved"
+        )
+    if tags.get(tiff.PHOTOMETRIC_INTERPRETATION) == 0 and (is_planar or bits > 8):
+        return f"its level 0 of {bits} bits is white: save it with 0 as black"
+    if bits == 8 and 2 in tags.get(tiff.SAMPLEFORMAT, ()):
+        return "its 8-bit levels are signed: save them unsigned"
+    return ""
+
+
+def _tiff_tags(image: Image.Image) -> Any:
+    return image.tag_v2  # type: ignore[attr-defined]  # of a subclass
 
 
 def _deep_levels(image: Image.Image) -> np.ndarray:

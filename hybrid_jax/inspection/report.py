@@ -243,12 +243,17 @@ def _decoded_size(inspection: Inspection) -> str:
 def _row(images: ScannedImages, pair: Pair, copy: int, other: int) -> tuple:
     return (
         f"{pair.similarity:.4f}",
-        images.name(copy),
+        _path_cell(images.name(copy)),
         images.split(copy),
         images.class_of(copy),
-        images.name(other),
+        _path_cell(images.name(other)),
         images.split(other),
         images.class_of(other),
         pair.band,
         pair.change,
     )
+
+
+def _path_cell(name: str) -> str:
+    """Return a path as a cell that keeps a space at its beginning when it is read."""
+    return name if name == name.lstrip() else f"./{name}"

@@ -17,6 +17,7 @@ from hybrid_jax.data.image_io import Unreadable, decode, read_info_and_image
 from hybrid_jax.data.lazy_images import Files, Records, parallel_map
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
 from hybrid_jax.data.sources.file_list import find_images
+from hybrid_jax.data.sources.folder_listing import count_by_suffix
 from hybrid_jax.data.splitting import DEFAULT_VALIDATION, make_splits
 from hybrid_jax.inspection.fingerprints import Fingerprints, compute_fingerprints
 from hybrid_jax.paths import expand_user
@@ -288,9 +289,9 @@ def count_ignored_files(found: FoundImages) -> collections.Counter:
         for path in files.paths
     }
     used.update(map(str, found.excluded))
-    return collections.Counter(
-        Path(name).suffix.lower() or "without suffix"
+    return count_by_suffix(
+        name
         for folder, _, names in os.walk(found.path)
         for name in names
-        if str(Path(folder, name)) not in used and not name.startswith(".")
+        if str(Path(folder, name)) not in used
     )

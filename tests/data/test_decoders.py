@@ -51,19 +51,24 @@ def _crc(content):
     return struct.pack(">I", zlib.crc32(content))
 
 
-def tiff(rows, bits, order="<", samples=1, kind=1):
-    """A TIFF file of rows of packed bytes; `kind` is 1 unsigned, 2 signed, 3 float."""
+def tiff(rows, bits, order="<", samples=1, kind=1, planes=1, zero=1):
+    """A TIFF file of rows of packed bytes.
+
+    `kind` is 1 unsigned, 2 signed, 3 float; `planes` is 2 if colors lie one after the
+    other; a gray level of 0 is white if `zero` is 0.
+    """
     data = b"".join(rows)
     tags = [
         (256, 4, WIDTH),
         (257, 4, HEIGHT),
         (258, 3, bits),
         (259, 3, 1),
-        (262, 3, 2 if samples == 3 else 1),
-        (273, 4, 8 + 2 + 12 * 10 + 4),
+        (262, 3, 2 if samples == 3 else zero),
+        (273, 4, 8 + 2 + 12 * 11 + 4),
         (277, 3, samples),
         (278, 4, HEIGHT),
         (279, 4, len(data)),
+        (284, 3, planes),
         (339, 3, kind),
     ]
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
@@ -203,13 +208,16 @@ def test_a_palette_and_a_gif_with_a_transparent_color():
         np.testing.assert_array_equal(pixels(content), expected)
 
 
-@pytest.mark.parametrize(("bits", "value"), [(8, 7), (16, 700)])
+@pytest.mark.parametrize(
+    ("bits", "value"), [(1, 1), (2, 1), (4, 10), (8, 7), (16, 700)]
+)
 def test_a_gray_png_with_a_transparent_level(bits, value):
     deep = levels(bits)
     deep[4, 5] = value
     content = png(deep, bits, 0, transparent=struct.pack(">H", value))
     assert read_info(content).transparent
-    expected = np.where(deep == value, 255, deep >> (bits - 8))
+    shown = deep >> (bits - 8) if bits > 8 else deep * (255 // (2**bits - 1))
+    expected = np.where(deep == value, 255, shown)
     np.testing.assert_array_equal(pixels(content, 1)[..., 0], expected)
 
 
@@ -336,6 +344,10 @@ DEEP_ALPHA = np.dstack([levels(16), levels(16)])
         (encoded(COLOR.convert("LAB"), "TIFF"), "its pixels are LAB"),
         (encoded(Image.fromarray(np.ones((4, 4), "f4")), "TIFF"), "floating-point"),
         (tiff(packed(levels(12), 12), 12, ">"), "damaged TIFF, or one of a kind"),
+        (tiff([], 16, samples=3, planes=2), "16 bits are stored plane by plane"),
+        (tiff([], 16, zero=0), "its level 0 of 16 bits is white"),
+        (tiff([], 8, zero=0, planes=2), "its level 0 of 8 bits is white"),
+        (tiff([], 8, kind=2), "its 8-bit levels are signed"),
         (png(DEEP_ALPHA, 16, 4), "16-bit gray with transparency"),
         (png(levels(16, 3), 16, 2, bytes(6)), "16-bit color with a transparent color"),
         (encoded(Image.fromarray(np.full((4, 4), -5, "i4")), "TIFF"), "beyond 0 to"),

@@ -173,3 +173,20 @@ def test_a_row_without_its_group_is_named(tmp_path):
     table = write_table(tmp_path / "t.csv", rows, "patient")
     with pytest.raises(UserError, match="line 5: it has no patient"):
         list_images(folder_config(table))
+
+
+def test_a_group_has_one_name_in_both_forms_of_unicode(tmp_path):
+    """A folder's names and a table's may come from systems that write é apart."""
+    composed, apart = "é1", "e\u03011"
+    rows = ["path,label,split,patient"]
+    for row in range(8):
+        split, group = ("test", apart) if row < 2 else ("train", composed)
+        name = f"{group}/{row}.png"
+        write(tmp_path / name, row)
+        rows.append(f"{name},{row % 2},{split},{group if row in (1, 7) else row}")
+    table = tmp_path / "t.csv"
+    for head in (rows[0], rows[0].replace("patient", "other")):
+        table.write_text("\n".join([head, *rows[1:]]), encoding="utf-8")
+        group = "" if "patient" in head else "^([^/]+)"
+        with pytest.raises(UserError, match="1 group lies in two splits: 'é1' in"):
+            list_images(folder_config(table, group=group))

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.exclusions import Exclusions
 from hybrid_jax.inspection import alignment, candidates, report
 from hybrid_jax.inspection.near_duplicates import (
     MIN_CONTRAST,
@@ -189,6 +190,18 @@ def test_a_table_of_copies_names_files_whose_names_are_no_text(tmp_path):
     assert (row["likeness"], row["sure"]) == ("1.0000", "same pixels")
     assert (place / row["path"]).read_bytes() == encoded(digit(4), "PNG")
     assert os.fsencode(place / row["path"]) == name
+
+
+def test_a_table_of_copies_keeps_a_space_at_the_beginning_of_a_path(tmp_path):
+    place = tmp_path / "cells"
+    for name in (" a/1.png", " a/2.png", "b/3.png", "b/4.png"):
+        write(place / name, 1 if name[0] == " " else int(name[2]))
+    options = DataConfig("folder", path=str(place), test_fraction=0)
+    images = scan(find(options), options)
+    report.write_copies(tmp_path, images, find_exact(images))
+    left_out = Exclusions(str(tmp_path / "near_copies.csv"))
+    assert left_out.matches(" a/2.png")
+    assert left_out.notes() != ()
 
 
 def test_copies_in_three_splits_are_paired_across_all_of_them():

@@ -5,32 +5,28 @@ DIR/<class>/*                                    split later, by a share of each
 """
 
 import collections
-import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from itertools import filterfalse
 from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
-from hybrid_jax.data.image_io import SUFFIXES, UNSUPPORTED_SUFFIXES
+from hybrid_jax.data.image_io import SUFFIXES
+from hybrid_jax.data.sources.folder_listing import (
+    IMAGE_SUFFIXES,
+    Listing,
+    count_by_suffix,
+    counts_text,
+    is_dangling_link,
+    is_image,
+    is_system_folder,
+    list_below,
+    visible_entries,
+    visible_files,
+)
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import expand_user
-
-IMAGE_SUFFIXES = {*SUFFIXES, *UNSUPPORTED_SUFFIXES}
-# Folders of file servers, archivers and operating systems.
-SYSTEM_FOLDERS = {
-    "#recycle",
-    "#snapshot",
-    "$recycle.bin",
-    "@eadir",
-    "@recently-snapshot",
-    "@recycle",
-    "__macosx",
-    "__pycache__",
-    "lost+found",
-    "system volume information",
-}
 
 
 class Entry(NamedTuple):
@@ -54,12 +50,14 @@ class FolderContents(NamedTuple):
       notes: messages on what was left out.
       empty: messages, one for each class folder without images.
       splits: names of the user's splits that are used; empty if there are none.
+      others: files among the images of the classes that are no images.
     """
 
     entries: list[Entry]
     notes: list[str]
     empty: list[str]
     splits: tuple[str, ...] = ()
+    others: Sequence[Path] = ()
 
 
 def read_folder(
@@ -138,15 +136,6 @@ def requested_split(
     return split, ()
 
 
-def images_below(folder: Path) -> list[Path]:
-    """List image files in a folder and its subfolders, sorted by path.
-
-    Raises:
-      UserError: one of the folders cannot be listed.
-    """
-    return [*_Walk(folder, Exclusions()).images(folder)]
-
-
 def check_outside(flag: str, folder: Path, path: str) -> None:
     """Refuse an output folder that a later run would take for a class.
 
@@ -185,6 +174,7 @@ class _Walk:
         self._system_folders: set[Path] = set()
         self._entries: list[Entry] = []
         self._empty: list[str] = []
+        self._others: list[Path] = []
         self.notes: list[str] = []
 
     def found(self) -> FolderContents:
@@ -195,7 +185,9 @@ class _Walk:
             )
             named = ", ".join(f"{n:,} {name}" for name, n in sorted(names.items()))
             self.notes.append(f"folders of file servers or systems left out: {named}")
-        return FolderContents(self._entries, self.notes, self._empty)
+        return FolderContents(
+            self._entries, self.notes, self._empty, others=self._others
+        )
 
     def add_classes(self, root: Path, split: str) -> None:
         """Add every folder in `root` as a class.
@@ -205,20 +197,23 @@ class _Walk:
         """
         before = len(self._entries)
         for folder in self.folders(root):
+            found = self._list(folder)
             entries = [
                 Entry(split, path, folder.name, excluded=self.is_excluded(path))
-                for path in self.images(folder)
+                for path in found.images
             ]
-            if all(entry.excluded for entry in entries) and (
-                not self._exclusions.matches_folder(folder.relative_to(self.root))
-            ):
-                self._empty.append(self._empty_class(folder, len(entries)))
+            if not all(entry.excluded for entry in entries):
+                self._others += found.others
+            elif not self._exclusions.matches_folder(folder.relative_to(self.root)):
+                self._empty.append(
+                    self._empty_class(folder, len(entries), found.others)
+                )
             self._entries += entries
         self._empty += (
             f"class folder {escape(link.relative_to(self.root))!r} is a link to a "
             "missing folder"
-            for link in _visible_entries(root)
-            if _is_dangling_link(link) and link.suffix.lower() not in IMAGE_SUFFIXES
+            for link in visible_entries(root)
+            if is_dangling_link(link) and link.suffix.lower() not in IMAGE_SUFFIXES
         )
         loose_count = self.note_loose_images(root)
         if len(self._entries) == before and not self._empty:
@@ -231,7 +226,7 @@ class _Walk:
     def note_loose_images(self, root: Path) -> int:
         """Count the images beside the folders of `root`, and note them."""
         loose_count = sum(
-            path.suffix.lower() in IMAGE_SUFFIXES for path in _visible_files(root)
+            path.suffix.lower() in IMAGE_SUFFIXES for path in visible_files(root)
         )
         if loose_count:
             where = escape(root.relative_to(self.root.parent))
@@ -243,36 +238,28 @@ class _Walk:
 
     def folders(self, root: Path) -> list[Path]:
         """List the folders in a folder, without those of file servers and systems."""
-        found = [entry for entry in _visible_entries(root) if entry.is_dir()]
-        self._system_folders.update(f for f in found if _is_system_folder(f.name))
-        return [folder for folder in found if not _is_system_folder(folder.name)]
+        found = [entry for entry in visible_entries(root) if entry.is_dir()]
+        self._system_folders.update(f for f in found if is_system_folder(f.name))
+        return [folder for folder in found if not is_system_folder(folder.name)]
 
     def has_images(self, folder: Path) -> bool:
         """Return whether any image lies below a folder."""
-        return any(True for _ in self.images(folder))
+        return bool(self.images(folder))
 
-    def images(self, folder: Path) -> Iterator[Path]:
-        """Yield image files in a folder and its subfolders, sorted by path.
+    def images(self, folder: Path) -> list[Path]:
+        """List image files in a folder and its subfolders, sorted by path.
 
         Raises:
           UserError: one of the folders cannot be listed.
         """
-        visited, found = set(), []
-        for folder_path, folders, files in os.walk(
-            folder, followlinks=True, onerror=_refuse_unlisted
-        ):
-            real = os.path.realpath(folder_path)
-            visible = [f for f in folders if f[0] != "." and not _is_system_folder(f)]
-            self._system_folders.update(
-                Path(folder_path, f) for f in folders if _is_system_folder(f)
-            )
-            folders[:] = [] if real in visited else visible
-            if real not in visited:
-                found += [Path(folder_path, file) for file in files]
-            visited.add(real)
-        return filter(_is_image, sorted(found))
+        return self._list(folder).images
 
-    def _empty_class(self, folder: Path, excluded: int) -> str:
+    def _list(self, folder: Path) -> Listing:
+        found = list_below(folder)
+        self._system_folders |= found.system_folders
+        return found
+
+    def _empty_class(self, folder: Path, excluded: int, others: Sequence[Path]) -> str:
         where = escape(folder.relative_to(self.root))
         if excluded:
             return (
@@ -280,14 +267,7 @@ class _Walk:
                 "config.data.exclude lists: to leave out the class, list "
                 f"{where}"
             )
-        others = collections.Counter(
-            Path(name).suffix.lower() or "without suffix"
-            for _, _, names in os.walk(folder, onerror=_refuse_unlisted)
-            for name in names
-        )
-        contents = ", ".join(
-            f"{n:,} {escape(kind)}" for kind, n in others.most_common()
-        )
+        contents = counts_text(count_by_suffix(others))
         detail = f", but {contents}" if contents else ""
         return f"class folder {where!r} holds no image{detail}"
 
@@ -322,7 +302,7 @@ def _roles(walk: _Walk) -> dict[str, Path]:
 
 def _holds_images_alone(walk: _Walk, folder: Path) -> bool:
     """Return whether images lie in a folder, and none in its subfolders."""
-    inside = any(map(_is_image, _visible_files(folder)))
+    inside = any(map(is_image, visible_files(folder)))
     return inside and not any(map(walk.has_images, walk.folders(folder)))
 
 
@@ -353,39 +333,3 @@ def _no_images(root: Path, loose_count: int, split: str) -> UserError:
         f"{escape(root)} holds images, but not in folders by class: {expected}; or "
         f"name them in a table, a .csv with the columns path and label{others}"
     )
-
-
-def _visible_entries(root: Path) -> list[Path]:
-    try:
-        entries = [entry for entry in root.iterdir() if entry.name[0] != "."]
-    except OSError as error:
-        _refuse_unlisted(error)
-    return sorted(entries, key=lambda entry: entry.name)
-
-
-def _refuse_unlisted(error: OSError) -> None:
-    raise UserError(
-        f"{escape(error.filename)} cannot be listed ({error.strerror}): make it "
-        "readable, or move it elsewhere"
-    ) from None
-
-
-def _visible_files(root: Path) -> list[Path]:
-    return [entry for entry in _visible_entries(root) if not entry.is_dir()]
-
-
-def _is_image(file: Path) -> bool:
-    """Return whether a file is named like an image, or is a dangling link."""
-    if file.name.startswith("."):
-        return False
-    return file.suffix.lower() in IMAGE_SUFFIXES or (
-        not file.suffix and _is_dangling_link(file)
-    )
-
-
-def _is_dangling_link(path: Path) -> bool:
-    return path.is_symlink() and not path.exists()
-
-
-def _is_system_folder(name: str) -> bool:
-    return name.casefold() in SYSTEM_FOLDERS

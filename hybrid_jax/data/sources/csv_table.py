@@ -1,6 +1,7 @@
 """Images that a table names, with their splits, classes and groups."""
 
 import os
+import unicodedata
 from collections.abc import Container
 from pathlib import Path
 
@@ -118,10 +119,10 @@ def _entries(
             missing.append(f"{escape(cells['path'])} (line {line})")
             continue
         # A list may have the path as the table has it, such as an absolute one.
-        written = (os.path.relpath(image, file.parent), cells["path"])
-        excluded = any(map(exclusions.matches, written))
+        relative = os.path.relpath(image, file.parent)
+        excluded = exclusions.matches(relative, cells["path"])
         if excluded or not split or split in wanted:
-            label, group = cells["label"], cells["group"]
+            label, group = cells["label"], unicodedata.normalize("NFC", cells["group"])
             entries.append(Entry(split, image, label, group, excluded))
         else:
             unused[split] += 1

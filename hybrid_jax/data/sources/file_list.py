@@ -24,6 +24,7 @@ from hybrid_jax.data.sources.class_folders import (
     read_folder,
 )
 from hybrid_jax.data.sources.csv_table import read_table
+from hybrid_jax.data.sources.folder_listing import others_note
 from hybrid_jax.data.splitting import one_sided_error
 from hybrid_jax.data.subsets import stratified_holdout
 from hybrid_jax.errors import UserError, closest, escape, listed, plural
@@ -58,6 +59,7 @@ class FileSplits(NamedTuple):
       notes: messages on what was left out.
       empty: messages, one for each class folder without images.
       excluded: files that the user leaves out.
+      others: files among the images of the classes that are no images.
     """
 
     splits: dict[str, LabeledFiles]
@@ -66,6 +68,7 @@ class FileSplits(NamedTuple):
     notes: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
     excluded: tuple[Path, ...] = ()
+    others: Sequence[Path] = ()
 
     @property
     def train(self) -> LabeledFiles:
@@ -85,7 +88,7 @@ def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
 
     Raises:
       UserError: the images are not found or not laid out as expected, a class cannot be
-        learned, or a group or a file is in two splits.
+        learned, a group or a file is in two splits, or a table repeats a file.
     """
     found = find_images(config, wanted)
     path = escape(expand_user(config.path))
@@ -95,7 +98,8 @@ def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
     if shared := subsets.shared_groups(groups):
         raise UserError(f"{path}: {subsets.shared_groups_error(shared)}")
     _check_classes(path, found)
-    return found._replace(notes=(*found.notes, *_named_twice(path, found)))
+    notes = (*found.notes, *others_note(found.others))
+    return found._replace(notes=(*notes, *_named_twice(path, found, config)))
 
 
 def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSplits:
@@ -142,25 +146,49 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
         for name in found.splits or (("train", "test") if is_held_out else ("train",))
     }
     excluded = tuple(entry.path for entry in found.entries if entry.excluded)
-    return FileSplits(splits, classes, is_held_out, notes, (*found.empty,), excluded)
+    return FileSplits(
+        splits,
+        classes,
+        is_held_out,
+        notes,
+        (*found.empty,),
+        excluded,
+        found.others,
+    )
 
 
-def _named_twice(path: str, found: FileSplits) -> tuple[str, ...]:
-    """Refuse a file in two splits, and return a note on files twice in one.
+def _named_twice(path: str, found: FileSplits, config: DataConfig) -> tuple[str, ...]:
+    """Refuse files that a table repeats, or return a note on them if they do no harm.
+
+    A row may be repeated within a split of which no part is drawn for another split.
 
     Raises:
-      UserError: names the first such files.
+      UserError: a file is in two splits or classes, or its rows could be parted. Names
+        the first such file.
     """
     if os.path.isdir(path):  # its files are found once
         return ()
-    splits, again = dict[str, str](), 0
-    for name, files in found.splits.items():
-        for file in map(os.path.normpath, files.paths):
-            again += file in splits
-            if splits.setdefault(file, name) != name:
+    draws_validation = "validation" not in found.splits and (
+        config.validation != 0 or config.protocol != "none"
+    )
+    first, again = dict[str, tuple[Path, str]](), 0
+    for split, files in found.splits.items():
+        is_drawn = found.held_out or (split == "train" and draws_validation)
+        for file, label in zip(files.paths, files.labels.tolist(), strict=True):
+            here = f"as {found.classes[label]!r} in {split}"
+            real = os.path.realpath(file)
+            if real not in first:
+                first[real] = file, here
+                continue
+            again += 1
+            other, there = first[real]
+            if is_drawn or here != there:
+                alias = f" (also called {escape(other)})" if file != other else ""
+                drawn = f"{here}, of which a part is drawn for another split"
+                where = drawn if here == there else f"{there} and {here}"
                 raise UserError(
-                    f"{path}: {escape(file)} is in {splits[file]} and in {name}; name "
-                    "each image once (`hybrid-jax inspect` lists all of them)"
+                    f"{path}: {escape(file)}{alias} is named twice, {where}: name each "
+                    "image once (`hybrid-jax inspect` lists all of them)"
                 )
     if not again:
         return ()
@@ -295,8 +323,8 @@ def with_groups(entries: list[Entry], group: str, root: Path) -> list[Entry]:
     for entry in entries:
         path = Path(os.path.relpath(entry.path, root)).as_posix()
         match = expression.search(path)
-        name = match and match[1 if expression.groups else 0]
-        found.append(entry._replace(group=name or ""))
+        name = (match and match[1 if expression.groups else 0]) or ""
+        found.append(entry._replace(group=unicodedata.normalize("NFC", name)))
         if not name and not entry.excluded:
             missing.append(escape(path))
     if missing:

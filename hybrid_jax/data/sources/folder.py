@@ -210,7 +210,9 @@ def _transparency_note(infos: list[ImageInfo], background: str) -> tuple[str, ..
 def _cache_folder(path: str, dir: str) -> Path:
     """Return the cache folder of a user's folder; it lies outside of that folder."""
     resolved = str(expand_user(path).resolve())
-    name = f"{Path(resolved).name}-{_digest([resolved])[:12]}"
+    # A name has at most 255 bytes in most file systems.
+    beginning = os.fsdecode(os.fsencode(Path(resolved).name)[:100])
+    name = f"{beginning}-{_digest([resolved])[:12]}"
     root = Path(dir).expanduser() if dir else platformdirs.user_cache_path("hybrid_jax")
     return root / "folders" / name
 

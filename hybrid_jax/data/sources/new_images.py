@@ -31,11 +31,7 @@ from hybrid_jax.data.pixel_format import (
     PixelFormat,
     stored_extents,
 )
-from hybrid_jax.data.sources.class_folders import (
-    Entry,
-    images_below,
-    read_folder_split,
-)
+from hybrid_jax.data.sources.class_folders import Entry, read_folder_split
 from hybrid_jax.data.sources.csv_table import read_table_split
 from hybrid_jax.data.sources.file_list import (
     LabeledFiles,
@@ -45,6 +41,7 @@ from hybrid_jax.data.sources.file_list import (
     with_groups,
 )
 from hybrid_jax.data.sources.folder import skipped_note
+from hybrid_jax.data.sources.folder_listing import list_below, others_note
 from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.paths import check_local, expand_user
 
@@ -117,8 +114,8 @@ def load_labeled(
     if not root.exists():
         raise UserError(f"{escape(path)} does not exist")
     read = read_folder_split if root.is_dir() else read_table_split
-    entries, notes, empty, _ = read(root, split)
-    entries, group_notes = _grouped(entries, group, root)
+    found = read(root, split)
+    entries, group_notes = _grouped(found.entries, group, root)
     labels = _encode_labels(
         root, [class_name(entry.label) for entry in entries], classes
     )
@@ -136,9 +133,10 @@ def load_labeled(
     rows = np.arange(len(good))
     images = LazyImages(Files(files.paths), with_canvas(form), rows, sizes)
     all_notes = (
-        *notes,
+        *found.notes,
+        *others_note(found.others),
         *group_notes,
-        *empty,
+        *found.empty,
         *skipped,
         *_difference_notes(infos, form),
         *_absent_note(files.labels, classes),
@@ -158,23 +156,51 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for given in paths:
-        check_local("path", os.fspath(given))
-        path = expand_user(given)
-        if os.path.lexists(path):
-            matches = [path]
-        elif glob.has_magic(os.fspath(given)):
-            matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-            if not matches:
-                raise UserError(f"{escape(given)} matches no file")
-        else:
-            raise UserError(f"{escape(given)} does not exist")
-        files = [f for p in matches for f in (images_below(p) if p.is_dir() else [p])]
+        matches = _matches(given)
+        files = [
+            file
+            for path in matches
+            for file in (list_below(path).images if path.is_dir() else [path])
+        ]
         if not files:
             raise UserError(f"{escape(given)} holds no image")
         found |= dict.fromkeys(files)
     if not found:
         raise UserError("no image is named: give files, folders or patterns")
     return [*found]
+
+
+def left_out_note(paths: Iterable[str | os.PathLike]) -> tuple[str, ...]:
+    """Return the note on files in folders that `find_files` leaves out.
+
+    Args:
+      paths: the arguments of `find_files`.
+
+    Raises:
+      UserError: a path does not exist, or a folder cannot be listed.
+    """
+    folders = [path for given in paths for path in _matches(given) if path.is_dir()]
+    return others_note(
+        [*{f: None for path in folders for f in list_below(path).others}]
+    )
+
+
+def _matches(given: str | os.PathLike) -> list[Path]:
+    """Return the files and folders of a path or pattern.
+
+    Raises:
+      UserError: there are none.
+    """
+    check_local("path", os.fspath(given))
+    path = expand_user(given)
+    if os.path.lexists(path):
+        return [path]
+    if not glob.has_magic(os.fspath(given)):
+        raise UserError(f"{escape(given)} does not exist")
+    matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+    if not matches:
+        raise UserError(f"{escape(given)} matches no file")
+    return matches
 
 
 def decode_batches(

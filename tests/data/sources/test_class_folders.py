@@ -201,7 +201,7 @@ def test_what_is_said_of_half_a_split_helps(files, said, place):
 
 
 def test_names_of_one_class_are_called_alike(place):
-    lay_out(place, "Cat/1.png", "cat/1.png", "dog /1.png", "dog/1.png", "A/1", "a/1")
+    lay_out(place, "Cat/1.png", "cat/1.png", "dog /1.png", "dog/1.png")
     lay_out(place, *(f"{name}/{row}.png" for name in "Aa" for row in (1, 2)))
     lay_out(place, *(f"{name}/2.png" for name in ("Cat", "cat", "dog ", "dog")))
     classes, notes = classes_and_notes(place)
@@ -224,6 +224,26 @@ def test_names_that_are_not_utf8_are_escaped(place, tmp_path):
         data.load(
             DataConfig("folder", str(tmp_path / "kept"), path=str(place), validation=0)
         )
+
+
+def test_files_that_are_no_images_are_counted(place, tmp_path):
+    lay_out(place, *TWO, "cat/1", "cat/2", "dog/more/1.jpg_large", "dog/1.TXT")
+    lay_out(place, "readme.md", "cat/.DS_Store", "cat/Thumbs.db", "dog/@eaDir/1.xml")
+    said = "4 other files left out: 2 without a suffix, 1 .txt, 1 .jpg_large"
+    assert said in classes_and_notes(place)[1]
+    listed = tmp_path / "listed.txt"
+    listed.write_text("dog\n")
+    lay_out(place, "cow/1.png", "cow/2.png")
+    (*_, others) = classes_and_notes(place, exclude=str(listed))[1]
+    assert others == "2 other files left out: 2 without a suffix"
+
+
+def test_of_links_to_one_folder_the_first_is_listed(place):
+    lay_out(place, *TWO, "cat/k/3.png")
+    for name in "majzbqyc":
+        (place / "cat" / name).symlink_to("k")
+    paths = [entry.path for entry in read_folder(place, Exclusions()).entries]
+    assert paths[2] == place / "cat" / "a" / "3.png"
 
 
 def test_labels_of_one_number_have_one_order(place):
@@ -263,6 +283,14 @@ def test_images_that_are_listed_are_left_out(place, tmp_path):
     listed.unlink()
     with pytest.raises(UserError, match=r"exclude=\S+listed\.csv is no file"):
         data.load(DataConfig("folder", **options, exclude=str(listed), validation=0))
+
+
+def test_a_list_may_name_a_folder_and_a_file_in_it(place, tmp_path):
+    lay_out(place, *TWO, "cat/blurred/3.png", "cat/blurred/4.png")
+    listed = tmp_path / "listed.txt"
+    listed.write_text("cat/blurred\ncat/blurred/3.png\n")
+    notes = classes_and_notes(place, exclude=str(listed))[1]
+    assert notes == (f"2 images left out, listed in {listed}",)
 
 
 def test_a_list_of_exclusions_moves_no_image_into_the_test_split(place, tmp_path):

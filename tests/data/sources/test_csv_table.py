@@ -87,3 +87,58 @@ def test_columns_are_found_by_their_common_names(table):
     table.write_text("ID,Image,Target\n7,0.png,x\n")
     (row,) = csv_reader.read(table, ("path", "label")).rows
     assert row == (2, {"path": "0.png", "label": "x", "split": "", "group": ""})
+
+
+def test_a_file_that_a_table_repeats_is_refused_or_counted(tmp_path):
+    """However the table writes its path, and whoever makes the splits."""
+    place = tmp_path / "my cells"
+    for row in range(12):
+        write(place / f"{row}.png", row)
+    (place / "link.png").symlink_to("0.png")
+    table = place / "t.csv"
+    rows = [f"{row}.png,{row % 2}" for row in range(12)]
+
+    def refusal(head, *lines, **options):
+        table.write_text("\n".join([head, *lines]))
+        with pytest.raises(UserError) as error:
+            list_images(folder_config(table, **options))
+        assert "name each image once" in str(error.value)
+        return str(error.value)
+
+    again = [f"./{row}.png,{row % 2}" for row in range(12)]
+    assert ".png is named twice, as '" in refusal("path,label", *rows, *again)
+    one_side = refusal("path,label", *rows, rows[9], test_fraction=0)
+    assert "9.png is named twice, as '1' in train, of which a part is" in one_side
+    split = [f"{line},{'test' if n < 4 else 'train'}" for n, line in enumerate(rows)]
+    for row in (f"{place / '0.png'},0,train", "link.png,0,train"):
+        said = refusal("path,label,split", *split, row, validation=0)
+        assert "is named twice, as '0' in train and as '0' in test" in said
+    assert "(also called" in said
+    head, repeated = "path,label,split", "./9.png,1,train"
+    assert "as '1' in train, of which" in refusal(head, *split, repeated)
+    labels = refusal(head, *split, "9.png,0,train", validation=0)
+    assert "9.png is named twice, as '1' in train and as '0' in train" in labels
+    table.write_text("\n".join([head, *split, repeated]))
+    assert list_images(folder_config(table, validation=0)).notes == (
+        "1 row names an image that another row names too",
+    )
+
+
+def test_a_list_names_images_as_their_table_does(tmp_path):
+    place = tmp_path / "my cells"
+    for row in range(8):
+        write(place / f"{row}.png", row)
+    table, listed = tmp_path / "t.csv", tmp_path / "listed.csv"
+    rows = [f"{place / f'{row}.png'},{row % 2}" for row in range(8)]
+    table.write_text("\n".join(["path,label", *rows]))
+    for written in (place / "3.png", place.relative_to(tmp_path) / "3.png"):
+        listed.write_text(f"path,other\n{written},x\n,\n")  # a row was cleared
+        found = list_images(folder_config(table, exclude=str(listed)))
+        assert found.excluded == (place / "3.png",)
+    folder = place.relative_to(tmp_path)
+    listed.write_text(f"path\n{folder}/3.png\n{place / '3.png'}\n")
+    found = list_images(folder_config(table, exclude=str(listed)))
+    assert f"1 image left out, listed in {listed}" in found.notes
+    listed.write_text("path,other\n./,x\n")
+    with pytest.raises(UserError, match=r"listed\.csv lists the whole data set"):
+        list_images(folder_config(table, exclude=str(listed)))

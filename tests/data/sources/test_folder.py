@@ -113,41 +113,6 @@ def test_names_with_spaces_and_in_other_scripts(place):
 MORE = ((1, 5), (3, 10))
 
 
-def test_a_file_of_two_splits_is_refused_and_of_one_is_counted(place):
-    """However the table writes its path, and whoever makes the splits."""
-    for row in range(12):
-        write(place / f"{row}.png", row)
-    rows = [f"{row}.png,{row % 2}" for row in range(12)]
-    again = [f"./{row}.png,{row % 2}" for row in range(12)]
-    table = place / "t.csv"
-    table.write_text("\n".join(["path,label", *rows, *again]))
-    with pytest.raises(UserError, match=r"\.png is in train and in test; name each"):
-        list_images(folder_config(table))
-    split = [f"{line},{'test' if n < 4 else 'train'}" for n, line in enumerate(rows)]
-    table.write_text("\n".join(["path,label,split", *split, "./9.png,1,train"]))
-    assert list_images(folder_config(table)).notes == (
-        "1 row names an image that another row names too",
-    )
-    table.write_text("\n".join(["path,label,split", *split, "./0.png,0,train"]))
-    with pytest.raises(UserError, match=r"0\.png is in train and in test"):
-        list_images(folder_config(table))
-
-
-def test_a_list_names_images_as_their_table_does(place, tmp_path):
-    for row in range(8):
-        write(place / f"{row}.png", row)
-    table, listed = tmp_path / "t.csv", tmp_path / "listed.csv"
-    rows = [f"{place / f'{row}.png'},{row % 2}" for row in range(8)]
-    table.write_text("\n".join(["path,label", *rows]))
-    for written in (place / "3.png", place.relative_to(tmp_path) / "3.png"):
-        listed.write_text(f"path,other\n{written},x\n,\n")  # a row was cleared
-        found = list_images(folder_config(table, exclude=str(listed)))
-        assert found.excluded == (place / "3.png",)
-    listed.write_text("path,other\n./,x\n")
-    with pytest.raises(UserError, match=r"listed\.csv lists the whole data set"):
-        list_images(folder_config(table, exclude=str(listed)))
-
-
 def test_a_table_of_paths_and_labels(place, tmp_path):
     for row in range(4):
         write(place / "images" / f"{row}.png", row)
@@ -375,6 +340,13 @@ def test_nothing_is_written_to_the_users_folder(place, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in place.rglob("*")}
     load(place, tmp_path)
     assert {p: p.stat().st_mtime_ns for p in place.rglob("*")} == before
+
+
+@pytest.mark.parametrize("letter", "xü")
+def test_a_folder_may_have_the_longest_name_there_is(letter, tmp_path):
+    place = write_folder(tmp_path / (letter * (250 // len(letter.encode()))), 3, 2)
+    assert load(place, tmp_path).train.images.shape[1:] == (24, 24, 1)
+    assert [*(tmp_path / "kept" / "folders").glob(f"{letter}*/decoded-train-*")]
 
 
 def test_a_disk_that_cannot_be_written_costs_time_alone(place, tmp_path):

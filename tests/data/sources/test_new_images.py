@@ -8,9 +8,15 @@ from PIL import Image
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.image_io import read_head
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import new_images
-from hybrid_jax.data.sources.new_images import decode_batches, find_files, load_labeled
+from hybrid_jax.data.sources.new_images import (
+    decode_batches,
+    find_files,
+    left_out_note,
+    load_labeled,
+)
 from hybrid_jax.errors import UserError
 from tests.data.files import digit, write, write_folder
 
@@ -158,6 +164,10 @@ def test_files_are_found_by_name_folder_and_pattern(tmp_path):
     (place / "notes.txt").write_text("mine")
     odd = write(tmp_path / "cell[1].png", 1)
     assert find_files([place]) == files
+    assert left_out_note([place, place / "digit 0", str(place / "*")]) == (
+        "1 other file left out: 1 .txt",
+    )
+    assert left_out_note(files) == ()
     assert find_files([files[3], place, str(place / "*" / "*.png")]) == [
         files[3],
         *files[:3],
@@ -199,12 +209,17 @@ def test_photographs_that_lie_on_their_side_fill_what_stands(tmp_path):
     photo = Image.fromarray(np.arange(40 * 60, dtype=np.uint8).reshape(40, 60))
     exif = photo.getexif()
     exif[0x0112] = 6
-    photo.save(tmp_path / "1.png", exif=exif)
+    paths = [tmp_path / "1.png", tmp_path / "1.tif"]
+    for path in paths:
+        photo.save(path, exif=exif)
+        assert read_head(path.read_bytes())[:2] == (60, 40)
     form = PixelFormat((48, 48), 1, target=(24, 24))
-    (batch,) = decode_batches([tmp_path / "1.png"], form, 4)
-    assert batch.errors == [""]
+    (batch,) = decode_batches(paths, form, 4)
+    assert batch.errors == ["", ""]
     height, width = batch.extents[0]
     assert height > width
+    np.testing.assert_array_equal(batch.extents[0], batch.extents[1])
+    np.testing.assert_array_equal(batch.images[0], batch.images[1])
 
 
 def test_few_batches_are_in_memory(tmp_path, monkeypatch):
