@@ -17,6 +17,7 @@ import subprocess
 import pytest
 
 from hybrid_jax.config import estimator, files
+from hybrid_jax.config.effects import IN_STEPS
 from hybrid_jax.models.registry import LETTERS, MODELS
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.optimizers import OPTIMIZERS
@@ -104,6 +105,9 @@ def check_command(place, command, shown, folder):
 def shortened(flag):
     """A flag without the length or the strides that it asks for."""
     name, _, _ = flag.removeprefix("--config.").partition("=")
+    name = {in_epochs: in_steps for in_steps, in_epochs in IN_STEPS.items()}.get(
+        name, name
+    )
     return f"--config.{name}={desk.TRAINED[name]}" if name in desk.TRAINED else flag
 
 
