@@ -7,6 +7,7 @@ classifier.predict(other_images)              # labels, as they were given
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,6 +27,7 @@ from hybrid_jax.data.sources.estimator_inputs import (
     LABELS,
     as_column,
     as_images,
+    count_trained,
     find_classes,
     labels_from_json,
     labels_to_json,
@@ -49,7 +51,7 @@ from hybrid_jax.errors import (
     escape,
     plural,
 )
-from hybrid_jax.paths import check_local, expand_user
+from hybrid_jax.paths import check_folder, expand_user
 from hybrid_jax.weights.repository import find_pretrained
 
 if TYPE_CHECKING:
@@ -153,12 +155,12 @@ class Classifier(ClassifierMixin, BaseEstimator):
                     "labels: give one label for each image"
                 )
             if isinstance(images, np.ndarray):
-                config = self._config(len(images), [images.shape[1:3]])
+                config = self._config(y, [images.shape[1:3]])
                 splits: Any = {"train": (images, y)}
             else:
                 infos = scan(images, "X")
                 sizes = [(info.height, info.width) for info in infos]
-                config = self._config(len(images), sizes)
+                config = self._config(y, sizes)
                 source = ListedFiles(images, y, "X", infos, config.data)
                 splits = data.load_source(source, config.data)
             with self._labels_kept(classes):
@@ -215,7 +217,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "run_")
         with _input_errors():
-            check_local("folder", os.fspath(folder))
+            check_folder("folder", folder)
             path = expand_user(folder)
             if path.exists() and not path.is_dir():
                 raise UserError(f"{escape(path)} is a file: give a folder")
@@ -246,7 +248,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
           ValueError: the folder holds no classifier, or it cannot be read.
         """
         with _input_errors():
-            check_local("workdir", os.fspath(workdir))
+            check_folder("workdir", workdir)
             folder = expand_user(workdir)
             is_saved = (folder / WEIGHTS).exists() and not (
                 folder / "checkpoints"
@@ -332,15 +334,15 @@ class Classifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.one_d_array = tags.input_tags.string = True  # paths
         return tags
 
-    def _config(self, images: int, sizes: list[tuple[int, int]]) -> Config:
-        """Return the config of a run on `images` images of these sizes."""
+    def _config(self, y: Any, sizes: list[tuple[int, int]]) -> Config:
+        """Return the config of a run on images with these labels and sizes."""
         parameters = {name: getattr(self, name) for name in PARAMETERS}
         if not isinstance(self.random_state, (int, np.integer)):
             state = check_random_state(self.random_state)
             parameters["random_state"] = int(state.randint(2**31 - 1))
         if isinstance(self.init_from, os.PathLike):
             parameters["init_from"] = os.fspath(self.init_from)
-        return choose_config(parameters, self.config, images, sizes)
+        return choose_config(parameters, self.config, partial(count_trained, y), sizes)
 
     def _adopt(self, run: Run, classes: np.ndarray) -> None:
         """Store a trained run, and the sorted labels of its classes."""

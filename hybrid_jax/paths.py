@@ -40,6 +40,21 @@ def check_local(name: str, path: str) -> None:
         raise UserError(f"{name}={path} is not allowed: {LOCAL_ONLY}")
 
 
+def check_folder(name: str, path: str | os.PathLike) -> None:
+    """Refuse an empty path, which would be the current folder, and remote ones.
+
+    Args:
+      name: name of the flag or argument, such as `--workdir`.
+      path: the path as the user wrote it.
+
+    Raises:
+      UserError: the path is empty or remote.
+    """
+    if not os.fspath(path):
+        raise UserError(f"{name} is empty: give a folder")
+    check_local(name, os.fspath(path))
+
+
 def expand_user(path: str | os.PathLike) -> Path:
     """Return a path with its `~` replaced by the home folder that it names."""
     return Path(os.path.expanduser(path))

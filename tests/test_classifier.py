@@ -21,11 +21,21 @@ from sklearn.preprocessing import FunctionTransformer
 
 import hybrid_jax
 from hybrid_jax import Classifier
+from hybrid_jax.config.resolve import default
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.sources.listed_files import ListedFiles, scan
 from hybrid_jax.engine import compile as compiling
 from hybrid_jax.errors import UserError
 from tests.engine.experiments import small
 
 NAMES = np.array(["seven", "one", "drei", "zero"], object)  # in no order
+
+
+def config_of(changes):
+    """The defaults with other values."""
+    config = default()
+    config.update_from_flattened_dict(changes)
+    return config
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +231,27 @@ def test_paths_are_read_like_arrays(fitted, images, tmp_path):
             call()
 
 
+def test_a_group_that_paths_name_is_in_one_split(images, tmp_path):
+    x, y = images[0][:32], images[1][:32] % 2
+    paths = [tmp_path / f"patient{row % 8}_{row}.png" for row in range(len(x))]
+    for path, pixels in zip(paths, x, strict=True):
+        Image.fromarray(pixels).save(path)
+    infos = scan(paths, "X")
+    data_config = DataConfig("arrays", group=r"(patient\d+)", validation=0.25)
+    source = ListedFiles(paths, y, "X", infos, data_config)
+    splits = hybrid_jax.data.load_source(source, data_config)
+    train, validation = ({*splits[name].groups} for name in ("train", "validation"))
+    assert train and validation and not train & validation
+
+
+def test_warm_up_goes_by_the_images_that_are_trained_on(images):
+    """A hundredth of the images takes a hundredth of the steps."""
+    y = np.arange(1000) % 2
+    part = config_of({"data.per_class": 8, "data.validation": 0.0})
+    chosen = Classifier(config=part, epochs=3, batch_size=4)._config(y, [(16, 16)])
+    assert chosen.optim.warmup_steps <= 3 * 16 / 4 / 3
+
+
 def test_folders_are_loaded_with_their_labels(fitted, images, tmp_path):
     x = images[0]
     expected = fitted.predict_proba(x)
@@ -305,6 +336,7 @@ def images_of(dtype):
     return np.zeros((4, 16, 16), dtype)
 
 
+GROUPED = config_of({"data.name": "folder", "data.group": r"(patient\d+)"})
 DAYS = np.array(["2026-01-01", "2026-01-02"] * 2, "datetime64[D]")
 TABLE = types.SimpleNamespace(columns=["path"], shape=(2, 1))  # such as of pandas
 
@@ -318,6 +350,11 @@ TABLE = types.SimpleNamespace(columns=["path"], shape=(2, 1))  # such as of pand
         ({}, images_of("u1"), None, "y is None"),
         ({}, images_of("u1"), [0, 1, np.nan, 1], "NaN"),
         ({}, images_of("u1"), [0, 1, 0.5, 1], "fractions"),
+        ({}, images_of("u1"), [1e19, 2e19, 1e19, 2e19], "not exact as float64"),
+        ({}, images_of("u1"), np.array([b"a", b"b"] * 2), "numbers or as text"),
+        ({}, images_of("u1"), [1j, 2j, 1j, 2j], "numbers or as text"),
+        ({"workdir": ""}, images_of("u1"), [0, 1, 0, 1], "^workdir is empty"),
+        ({"config": GROUPED}, images_of("u1"), [0, 1, 0, 1], "for the paths of files"),
         ({}, images_of("u1"), [0, 1, None, "a"], "several types"),
         ({}, images_of("u1"), np.eye(4), "one per image"),
         ({}, images_of(float), [0, 1, 0, 1], "uint8"),

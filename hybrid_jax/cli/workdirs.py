@@ -6,7 +6,7 @@ import re
 from hybrid_jax.cli.common import Call, quoted
 from hybrid_jax.config.files import find
 from hybrid_jax.errors import ConfigMismatch, UserError
-from hybrid_jax.paths import check_local, expand_user
+from hybrid_jax.paths import check_folder, expand_user
 
 RUNS = "runs"  # in the current folder
 
@@ -24,10 +24,8 @@ def resolve_workdir(workdir: str | None, config: str | None) -> str:
     Raises:
       UserError: neither is given, or the workdir is empty or not a local path.
     """
-    if workdir == "":
-        raise UserError("--workdir is empty: give the folder of the run")
     if workdir is not None:
-        check_local("--workdir", workdir)
+        check_folder("--workdir", workdir)
         return workdir
     if config is None:
         raise UserError("--workdir is missing: give the folder of the run")

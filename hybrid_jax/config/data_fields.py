@@ -10,6 +10,8 @@ from hybrid_jax.config import rules
 from hybrid_jax.config.field import field
 
 IN_MEMORY = "arrays"  # `data.name` of images that are passed as arrays
+# Fields of folders that say nothing of images in memory.
+OF_FOLDERS = ("data.path", "data.test_fraction")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ To declare such a field, add a row to `EFFECTS`.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS
 from hybrid_jax.config.schema import FIELDS, Config, ModelConfig
 from hybrid_jax.errors import UserError
 from hybrid_jax.models.choices import CHOICES
@@ -53,7 +54,13 @@ EFFECTS = (
     Effect(
         "data.name",
         lambda name: not _is_folder(name),
-        ("data.path", "data.group", "data.test_fraction"),
+        OF_FOLDERS,
+        "take configs/folder.py",
+    ),
+    Effect(  # images in memory may be files, whose paths name groups
+        "data.name",
+        lambda name: not _is_folder(name) and name != IN_MEMORY,
+        ("data.group",),
         "take configs/folder.py",
     ),
     Effect(

@@ -3,15 +3,16 @@
 import copy
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS
 from hybrid_jax.config.files import find, load_config
 from hybrid_jax.config.resolve import plain, resolve
-from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.config.schema import FIELDS, Config, DataConfig
 from hybrid_jax.errors import UserError
 from hybrid_jax.models.registry import MODELS, HybridRow
 from hybrid_jax.models.strides import SMALLEST_IMAGE, choose_strides
@@ -42,7 +43,7 @@ LONGEST_WARMUP = 1 / 3  # share of a run with a config whose length the user cha
 def choose_config(
     parameters: Mapping[str, Any],
     config: ConfigDict | Config | str | os.PathLike | None,
-    images: int,
+    images: Callable[[DataConfig], int],
     sizes: Sequence[tuple[int, int]],
 ) -> Config:
     """Return the config for the parameters of a classifier.
@@ -50,7 +51,7 @@ def choose_config(
     Args:
       parameters: a value for each name in `PARAMETERS`; None keeps that of `config`.
       config: the recipe; None is `RECIPE`, with a length that depends on `images`.
-      images: number of images, including those for validation.
+      images: counts the training images that a data config leaves.
       sizes: the `(height, width)` that images have, each at least once.
 
     Raises:
@@ -69,18 +70,18 @@ def choose_config(
         for name, value in given.items()
         if value is not None
     }
-    # The images are passed as arrays, so the paths of a config do not apply.
-    fields |= {name: FIELDS[name].default for name in ("data.path", "data.group")}
+    fields |= {name: FIELDS[name].default for name in OF_FOLDERS}
     # First each value alone: the recipe's warm-up may be too long for a new length.
     resolve(Config().replace(fields | {"optim.warmup_epochs": 0.0}))
-    recipe = resolve(_load(config, given["model"]))
-    changed = recipe.replace(fields | {"data.name": "arrays"})
+    recipe = resolve(_load(config, given["model"]), is_stored=True)
+    changed = recipe.replace(fields | {"data.name": IN_MEMORY})
     if not changed.data.image_size:
         changed = changed.replace(_size_fields(changed, sizes))
     is_chosen = given["steps"] is not None or given["epochs"] is not None
     if is_chosen or config is None:
+        trained = max(images(changed.data), 1)
         changed = changed.replace(
-            _length_fields(changed, given, images, config is None)
+            _length_fields(changed, given, trained, config is None)
         )
     return resolve(changed)
 
@@ -123,8 +124,8 @@ def _size_fields(config: Config, sizes: Sequence[tuple[int, int]]) -> dict[str, 
 
     If all images have one size, it is kept from 16 to `LARGEST_SIDE` pixels. Smaller
     images are enlarged by a whole factor, which the first stride of a hybrid undoes.
-    Larger images are reduced. Images of several sizes become squares, whose side is
-    the median of the shorter sides.
+    Larger images are reduced, and so are strips that would become larger. Images of
+    several sizes become squares, whose side is the median of the shorter sides.
     """
     unique = {*sizes}
     if len(unique) > 1:
@@ -132,12 +133,12 @@ def _size_fields(config: Config, sizes: Sequence[tuple[int, int]]) -> dict[str, 
         side = min(max(side, SMALLEST_IMAGE), LARGEST_SIDE)
         return {"data.image_size": (side, side)}
     ((height, width),) = unique
-    if min(height, width) < SMALLEST_IMAGE:
-        factor = -(-SMALLEST_IMAGE // min(height, width))
+    factor = -(-SMALLEST_IMAGE // min(height, width))
+    if factor > 1 and factor * max(height, width) <= LARGEST_SIDE:
         size = height * factor, width * factor
         fields: dict[str, Any] = {"data.image_size": size}
         return fields | _coarse_strides(config, size)
-    if max(height, width) <= LARGEST_SIDE:
+    if factor == 1 and max(height, width) <= LARGEST_SIDE:
         return {}
     scale = LARGEST_SIDE / max(height, width)
     short = (max(round(side * scale), SMALLEST_IMAGE) for side in (height, width))
@@ -160,21 +161,17 @@ def _coarse_strides(config: Config, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _length_fields(
-    config: Config, given: Mapping[str, Any], images: int, own_recipe: bool
+    config: Config, given: Mapping[str, Any], trained: int, own_recipe: bool
 ) -> dict[str, Any]:
     """Return the fields that set the length of a run, its warm-up and its evaluations.
 
     Args:
       config: the values of all other fields.
       given: the parameters of the classifier.
-      images: number of images, including those for validation.
+      trained: number of training images.
       own_recipe: whether the user gave no config.
     """
-    held_out, images_a_step = config.data.validation, config.train.batch_size
-    if isinstance(held_out, str):  # a fold, such as 2/5
-        held_out = 1 / int(held_out.split("/")[1])
-    trained = max(int(images * (1 - held_out)), 1)
-    steps = given["steps"]
+    images_a_step, steps = config.train.batch_size, given["steps"]
     if steps is None and given["epochs"] is None:
         # Rounded, so that the folds of a cross-validation share compiled programs.
         steps = max(FEWEST_STEPS, 100 * round(EPOCHS * trained / images_a_step / 100))

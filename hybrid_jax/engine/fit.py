@@ -13,10 +13,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax import data, runtime
-from hybrid_jax.config.data_fields import IN_MEMORY
+from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
-from hybrid_jax.config.schema import Config
+from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.engine import memory_fit, results, startup_report, validation_scores
@@ -135,7 +135,8 @@ def _resolve(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Co
         config = load_config(os.fspath(config), {})
     resolved = resolve(config)
     if splits is not None and not isinstance(splits, data.Splits):
-        resolved = resolved.replace({"data.name": IN_MEMORY})
+        left_out = {name: FIELDS[name].default for name in OF_FOLDERS}
+        resolved = resolved.replace({"data.name": IN_MEMORY} | left_out)
     return resolved
 
 

@@ -14,6 +14,7 @@ from hybrid_jax.data.prefetch import BatchReader, PrefetchedBatches
 from hybrid_jax.data.sampler import EvaluationOrder
 from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.programs import Evaluator, Predictor
+from hybrid_jax.errors import UserError
 from hybrid_jax.parallel.mesh import Devices, create_devices
 from hybrid_jax.training import metrics
 from hybrid_jax.training.step import Network
@@ -146,5 +147,10 @@ def batch_size_for(batch_size: int, count: int) -> int:
     """Return the batch size for `count` images: a power of two up to `batch_size`.
 
     Each batch size needs its own program, so few different ones are used.
+
+    Raises:
+      UserError: `batch_size` is not above 0.
     """
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size} is not a whole number above 0")
     return min(batch_size, 1 << max(count - 1, 0).bit_length())

@@ -202,7 +202,9 @@ class Run:
         )
 
     def scores(
-        self, images: np.ndarray | Sequence[Path] | data.Split, batch_size: int = 256
+        self,
+        images: np.ndarray | Sequence[str | os.PathLike] | data.Split,
+        batch_size: int = 256,
     ) -> np.ndarray:
         """Return scores float32 `[N, classes]`, whose softmax gives the probabilities.
 
@@ -221,8 +223,10 @@ class Run:
             parts = [self._inference.split_logits(images)]
         elif isinstance(images, np.ndarray):
             parts = self._logits_of(images, batch_size)
+        elif not len(images):
+            raise UserError("there are no images to score: give at least one")
         else:
-            parts = self._logits_of_readable(images, batch_size)
+            parts = self._logits_of_readable(new_images.as_paths(images), batch_size)
         return np.concatenate([*map(self._scores, parts)])
 
     def predict_files(
@@ -256,7 +260,9 @@ class Run:
         Yields:
           Predictions of a batch, and the scores float32 `[n, classes]` of its images.
         """
-        for batch, logits in self._logits_of_files([*map(Path, paths)], batch_size):
+        for batch, logits in self._logits_of_files(
+            new_images.as_paths(paths), batch_size
+        ):
             found = self._probabilities(logits, temperature)
             rows = [
                 None if e else row for row, e in zip(found, batch.errors, strict=True)
@@ -380,6 +386,8 @@ class Run:
 
     def _probabilities(self, logits: np.ndarray, temperature: float) -> np.ndarray:
         """Return probabilities float32 `[n, classes]` of logits."""
+        if not 0 < temperature < float("inf"):
+            raise UserError(f"temperature={temperature} is not a number above 0")
         loss, given = LOSSES[self.network.loss.name], jnp.asarray(logits)
         if temperature == 1.0:
             return np.asarray(loss.probabilities(given))

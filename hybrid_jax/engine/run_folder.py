@@ -36,7 +36,7 @@ from hybrid_jax.engine.run_lock import RunLock
 from hybrid_jax.engine.stored_data import STATISTICS
 from hybrid_jax.errors import ConfigMismatch, UserError, elide
 from hybrid_jax.parallel.distributed import Hosts
-from hybrid_jax.paths import check_local, expand_user
+from hybrid_jax.paths import check_folder, expand_user
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.engine.checkpoint import CheckpointReader, Steps
@@ -53,7 +53,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike, hosts: Hosts | None = None):
-        check_local("--workdir", os.fspath(path))
+        check_folder("--workdir", path)
         self.path, self._hosts = expand_user(path), hosts or Hosts()
         self.config = self.path / "config.json"
         self.model = self.path / "model.json"

@@ -7,9 +7,12 @@ from hybrid_jax.errors import UserError
 
 
 def chosen(images=1437, sizes=((32, 32),), config=None, **parameters):
-    return choose_config(
-        dict.fromkeys(PARAMETERS) | parameters, config, images, [*sizes]
-    )
+    def trained(data):
+        held_out = 0.4 if isinstance(data.validation, str) else data.validation
+        return int(images * (1 - held_out))
+
+    given = dict.fromkeys(PARAMETERS) | parameters
+    return choose_config(given, config, trained, [*sizes])
 
 
 @pytest.mark.parametrize(
@@ -20,6 +23,9 @@ def chosen(images=1437, sizes=((32, 32),), config=None, **parameters):
         (((5, 16),), (20, 64)),
         (((512, 256),), (128, 64)),
         (((2000, 100),), (128, 16)),
+        (((1, 1024),), (16, 128)),
+        (((8, 64),), (16, 128)),
+        (((4, 100),), (16, 128)),
         (((60, 90), (50, 40), (70, 70)), (60, 60)),
         (((600, 900), (500, 400)), (128, 128)),
     ],

@@ -95,6 +95,23 @@ def test_files_and_arrays_are_predicted_alike(finished):
     assert found == run.evaluate(run.open_images(finished / "others"))
 
 
+def test_what_is_no_list_of_images_or_no_temperature_is_refused(finished):
+    run = hybrid_jax.load_run(finished / "run")
+    paths = sorted((finished / "others").rglob("*.png"))[:2]
+    expected = run.scores(paths)
+    np.testing.assert_array_equal(run.scores([*map(str, paths)]), expected)
+    for call, said in (
+        (lambda: run.scores(str(paths[0])), "is one path: give a list of paths"),
+        (lambda: [*run.predict_files(paths[0])], "is one path: give a list of paths"),
+        (lambda: run.scores([np.zeros((16, 16))]), "a path is needed, not ndarray"),
+        (lambda: run.scores([]), "no images to score"),
+        (lambda: [*run.predict_files(paths, temperature=0.0)], "temperature=0.0"),
+        (lambda: [*run.predict_files(paths, batch_size=0)], "batch_size=0"),
+    ):
+        with pytest.raises(UserError, match=said):
+            call()
+
+
 def test_a_run_is_evaluated_on_other_images_by_command(finished, capsys):
     run, others = finished / "run", finished / "others"
     expected = hybrid_jax.load_run(run).evaluate(

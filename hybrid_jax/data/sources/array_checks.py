@@ -95,6 +95,11 @@ def check_labels(labels: Any, name: str) -> np.ndarray:
                 f"{'is' if missing == 1 else 'are'} NaN or infinite: leave those "
                 "images out"
             )
+        if (np.abs(array) >= 2**53).any():
+            raise UserError(
+                f"{name}: labels of 2**53 and more are not exact as {array.dtype}: "
+                "give them as whole numbers or as text"
+            )
         integers = array.astype(np.int64)
         array = integers if (integers == array).all() else array
     return array

@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -48,6 +49,11 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Spl
     """
     if isinstance(splits, Splits):
         return splits
+    if config.group:
+        raise UserError(
+            f"config.data.group={config.group!r} is for the paths of files: give "
+            "arrays as (images, labels, groups)"
+        )
     arrays = {name: _check_split(name, splits[name]) for name in _names(splits)}
     sizes = {name: len(split.labels) for name, split in arrays.items()}
     notes: tuple[str, ...] = ()
@@ -162,7 +168,8 @@ def _check_split(name: str, value: Any) -> ArraySplit:
     labels = check_labels(labels, name)
     if groups is not None:  # text, as in tables
         groups = check_labels(groups, f"{name}, groups")
-        groups = np.array([*map(label_name, groups)], object)
+        names = (unicodedata.normalize("NFC", label_name(group)) for group in groups)
+        groups = np.array([*names], object)
     for what, values in (("labels", labels), ("groups", groups)):
         if values is not None and len(values) != len(images):
             raise UserError(

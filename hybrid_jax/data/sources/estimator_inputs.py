@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils import column_or_1d
 
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources.array_checks import check_images, check_labels
+from hybrid_jax.data.sources.arrays import encode_classes
+from hybrid_jax.data.splitting import make_splits
 from hybrid_jax.errors import UserError, elide, plural
 from hybrid_jax.paths import expand_user
 
@@ -34,6 +37,10 @@ def find_classes(y: Any) -> np.ndarray:
       UserError: `y` is empty, has fractions, or has fewer than two classes.
     """
     values = check_labels(y, "y")
+    if values.dtype.kind not in "biufUMm":
+        raise UserError(
+            f"y is of the type {values.dtype}: give labels as numbers or as text"
+        )
     if values.dtype.kind == "f":  # scikit-learn's classifiers refuse them too
         raise UserError(
             f"y has fractions, such as {values[values % 1 != 0][0]:g}: labels are "
@@ -46,6 +53,17 @@ def find_classes(y: Any) -> np.ndarray:
     if len(classes) < 2:
         raise UserError(f"all labels of y are {classes[0]!s}: two classes are needed")
     return classes
+
+
+def count_trained(y: Any, config: DataConfig) -> int:
+    """Return how many of the images with these labels a config trains on.
+
+    Raises:
+      UserError: the images cannot be split as the config asks for.
+    """
+    classes, labels = encode_classes({"train": check_labels(y, "y")})
+    parts, _ = make_splits(labels, classes, config)
+    return len(parts["train"][1])
 
 
 def as_images(X: Any) -> np.ndarray | list[Path]:

@@ -18,6 +18,8 @@ from hybrid_jax.data.lazy_images import (
 from hybrid_jax.data.pixel_format import ImageInfo, choose_pixel_format
 from hybrid_jax.data.sources.array_checks import check_labels
 from hybrid_jax.data.sources.arrays import check_classes, encode_classes
+from hybrid_jax.data.sources.class_folders import Entry
+from hybrid_jax.data.sources.file_list import with_groups
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import expand_user
 
@@ -60,6 +62,7 @@ class ListedFiles:
         self.classes, encoded = encode_classes({"train": values})
         check_classes(self.classes, encoded)
         self._labels = encoded["train"]
+        self._groups = _groups(self._files.paths, config)
         self._sizes = np.array([info[:2] for info in infos], np.int32)
         self.form = choose_pixel_format(
             [*infos], config.image_size, config.fit, config.background, name
@@ -85,8 +88,22 @@ class ListedFiles:
         """Return labels int32 `[N]`, in the order of the images."""
         return self._labels
 
-    def groups(self, split: str) -> None:
-        """Return None: listed files have no groups."""
+    def groups(self, split: str) -> np.ndarray | None:
+        """Return the groups that `config.group` finds in the paths, text `[N]`."""
+        return self._groups
+
+
+def _groups(paths: Sequence[Path], config: DataConfig) -> np.ndarray | None:
+    """Return the groups `[N]` of files; None if the config names none.
+
+    Raises:
+      UserError: the expression finds no group in some paths.
+    """
+    if not config.group:
+        return None
+    entries = [Entry("", path, "") for path in paths]
+    found = with_groups(entries, config.group, Path())
+    return np.array([entry.group for entry in found], object)
 
 
 def scan(paths: Sequence[str | os.PathLike], name: str) -> list[ImageInfo]:

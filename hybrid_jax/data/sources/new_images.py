@@ -170,6 +170,24 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     return [*found]
 
 
+def as_paths(files: Iterable[str | os.PathLike]) -> list[Path]:
+    """Return the paths of image files.
+
+    Raises:
+      UserError: there is one path instead of a list, or something else than paths.
+    """
+    if isinstance(files, str | os.PathLike):
+        raise UserError(f"{os.fspath(files)!r} is one path: give a list of paths")
+    found = [*files]
+    for file in found:
+        if not isinstance(file, str | os.PathLike):
+            raise UserError(
+                f"a path is needed, not {type(file).__name__}: give a list of "
+                "paths, or images as one array [N, height, width, channels]"
+            )
+    return [*map(Path, found)]
+
+
 def left_out_note(paths: Iterable[str | os.PathLike]) -> tuple[str, ...]:
     """Return the note on files in folders that `find_files` leaves out.
 
