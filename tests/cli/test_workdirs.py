@@ -209,6 +209,7 @@ def test_commands_keep_spaces_and_bytes_of_names(tmp_path, monkeypatch, capsys):
     with RunFolder(name) as folder:
         folder.create(Config(), {})
         (folder.checkpoints / "1").mkdir(parents=True)
+        (folder.checkpoints / "1" / "manifest.json").touch()
     config = f"--config={CONFIGS / 'digits.py'}"
     assert main(["hybrid-jax", config, f"--workdir={name}"]) == 2
     said = capsys.readouterr().err

@@ -14,11 +14,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import Config, DataConfig
+from hybrid_jax.engine import checkpoint_manifest
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.metric_writers import Writers, image_grid
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import library_path
+
+
+def save_nothing(step):
+    """Write a checkpoint without arrays, which counts as one."""
+    step.mkdir(parents=True)
+    (step / checkpoint_manifest.NAME).touch()
 
 
 def test_workdir_tells_its_config_from_another(tmp_path):
@@ -28,7 +35,7 @@ def test_workdir_tells_its_config_from_another(tmp_path):
     assert not folder.path.exists()
     folder.create(config, {"name": "astroformer_pico"})
     folder.resume(config.replace({"seed": 5}))  # nothing saved yet, nothing to lose
-    (folder.checkpoints / "100").mkdir(parents=True)
+    save_nothing(folder.checkpoints / "100")
     folder.resume(config)
     assert json.loads(folder.model.read_text()) == {"name": "astroformer_pico"}
     folder.resume(config.replace({"train.log_every": 7, "data.dir": "/elsewhere"}))
@@ -47,7 +54,7 @@ def test_workdir_tells_its_data_from_others(tmp_path, digits):
     folder.write_data(digits)
     tenth = data.load(DataConfig("digits", fraction=0.1, validation=0))
     folder.check_data(tenth)  # nothing saved yet, nothing to lose
-    (folder.checkpoints / "100").mkdir(parents=True)
+    save_nothing(folder.checkpoints / "100")
     folder.check_data(digits)
     with pytest.raises(UserError) as error:
         folder.check_data(tenth)
@@ -72,7 +79,7 @@ def test_what_older_runs_tested_on_for_lack_of_a_test_split_is_validation(tmp_pa
     folder = RunFolder(tmp_path / "run")
     folder.create(config, {})
     folder.write_data(data.load(config.data))
-    (folder.checkpoints / "100").mkdir(parents=True)
+    save_nothing(folder.checkpoints / "100")
 
     stored = json.loads(folder.config.read_text())
     del stored["schema"], stored["data"]["validation"]
@@ -114,7 +121,7 @@ def test_rounding_is_no_other_data_and_a_run_keeps_its_own_statistics(tmp_path, 
     folder.write_data(digits)
     close = decoded_otherwise(0.3)
     assert folder.statistics(close)[0] == close.statistics[0]  # nothing is trained yet
-    (folder.checkpoints / "100").mkdir(parents=True)
+    save_nothing(folder.checkpoints / "100")
     folder.check_data(close)
     folder.write_data(close)
     for ours, theirs in zip(folder.statistics(close), (mean, std), strict=True):
@@ -136,7 +143,7 @@ def test_paths_are_kept_absolute_and_more_epochs_have_a_way(tmp_path, monkeypatc
     config = Config.from_flat(paths)
     folder = RunFolder(odd)
     folder.create(config, {})
-    (folder.checkpoints / "100").mkdir(parents=True)
+    save_nothing(folder.checkpoints / "100")
     stored = folder.read_config()
     assert folder.config.read_text(encoding="utf-8").count("é") == 1
     assert stored.data.path == str(tmp_path / odd)
@@ -184,7 +191,7 @@ def test_workdir_that_is_a_file_or_damaged(tmp_path):
     with pytest.raises(UserError, match="is a file"):
         RunFolder(tmp_path / "file").resume(Config())
     (tmp_path / "config.json").write_text("{")
-    (tmp_path / "checkpoints" / "1").mkdir(parents=True)
+    save_nothing(tmp_path / "checkpoints" / "1")
     with pytest.raises(UserError, match=r"config\.json cannot be read"):
         RunFolder(tmp_path).resume(Config())
 
