@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from hybrid_jax import data
-from hybrid_jax.config.estimator import PARAMETERS, choose_config
+from hybrid_jax.config.estimator import PARAMETERS, choose_config, input_errors
 from hybrid_jax.config.resolve import to_config_dict
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data.sources.array_checks import check_labels, encode_labels
@@ -44,13 +44,7 @@ from hybrid_jax.engine.saved_network import (
     load_network,
     save_network,
 )
-from hybrid_jax.errors import (
-    InvalidInput,
-    OutOfMemory,
-    UserError,
-    escape,
-    plural,
-)
+from hybrid_jax.errors import InvalidInput, UserError, escape, plural
 from hybrid_jax.paths import check_folder, expand_user
 from hybrid_jax.weights.repository import find_pretrained
 
@@ -146,7 +140,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
           OutOfMemory: a step does not fit into the memory of the device.
           KeyboardInterrupt: a signal came; with a workdir, the state is saved.
         """
-        with _input_errors():
+        with input_errors():
             classes = find_classes(y := as_column(y))
             images = as_images(X)
             if len(images) != len(y):
@@ -177,7 +171,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities float32 `[N, classes]`, in the order of `classes_`."""
         check_is_fitted(self, "run_")
-        with _input_errors():
+        with input_errors():
             images = as_images(X)
             if isinstance(images, np.ndarray):
                 found = self.run_.predict(images)
@@ -191,7 +185,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         With two classes, return the log-odds `[N]` of the second class instead.
         """
         check_is_fitted(self, "run_")
-        with _input_errors():
+        with input_errors():
             scores = self.run_.scores(as_images(X))[:, self._columns]
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
@@ -203,7 +197,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
           y: their labels `[N]`.
           sample_weight: weight `[N]` of each image; None weights all alike.
         """
-        with _input_errors():
+        with input_errors():
             labels = check_labels(as_column(y), "y")
         # scikit-learn refuses numbers in arrays of dtype object.
         predicted = check_labels(self.predict(X), "predicted")
@@ -216,7 +210,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
           ValueError: the folder holds other files, or is not a local folder.
         """
         check_is_fitted(self, "run_")
-        with _input_errors():
+        with input_errors():
             check_folder("folder", folder)
             path = expand_user(folder)
             if path.exists() and not path.is_dir():
@@ -247,7 +241,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         Raises:
           ValueError: the folder holds no classifier, or it cannot be read.
         """
-        with _input_errors():
+        with input_errors():
             check_folder("workdir", workdir)
             folder = expand_user(workdir)
             is_saved = (folder / WEIGHTS).exists() and not (
@@ -283,7 +277,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
           ValueError: there is no such folder or repository, it cannot be read, or
             huggingface_hub is not installed.
         """
-        with _input_errors():
+        with input_errors():
             folder = find_pretrained(source, revision, (WEIGHTS, ABOUT))
         return cls.load(folder)
 
@@ -389,18 +383,3 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
 
 _ABOUT_ROWS = ("split", "step", "epoch", "class_accuracy", "seconds")
-
-
-@contextlib.contextmanager
-def _input_errors() -> Iterator[None]:
-    """Turn a `UserError` into a `ValueError` that names parameters, not fields."""
-    try:
-        yield
-    except (InvalidInput, OutOfMemory):
-        raise
-    except UserError as error:
-        text = str(error).replace("--workdir", "workdir")
-        for name, field in PARAMETERS.items():
-            for flag in (f"--config.{field}", f"config.{field}"):
-                text = text.replace(flag, name)
-        raise InvalidInput(text) from None

@@ -1,9 +1,10 @@
 """Turn the parameters of `hybrid_jax.Classifier` into a config."""
 
+import contextlib
 import copy
 import operator
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS
 from hybrid_jax.config.files import find, load_config
 from hybrid_jax.config.resolve import plain, resolve
 from hybrid_jax.config.schema import FIELDS, Config, DataConfig
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import InvalidInput, OutOfMemory, UserError
 from hybrid_jax.models.registry import MODELS, HybridRow
 from hybrid_jax.models.strides import SMALLEST_IMAGE, choose_strides
 
@@ -38,6 +39,21 @@ EPOCHS, FEWEST_STEPS = 40, 1000
 EVALUATIONS = 20  # in a run without a config
 WARMUP = 0.1  # share of a run without a config
 LONGEST_WARMUP = 1 / 3  # share of a run with a config whose length the user changes
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """Turn a `UserError` into a `ValueError` that names parameters, not fields."""
+    try:
+        yield
+    except (InvalidInput, OutOfMemory):
+        raise
+    except UserError as error:
+        text = str(error).replace("--workdir", "workdir")
+        for name, field in PARAMETERS.items():
+            for flag in (f"--config.{field}", f"config.{field}"):
+                text = text.replace(flag, name)
+        raise InvalidInput(text) from None
 
 
 def choose_config(
@@ -170,6 +186,9 @@ def _length_fields(
       given: the parameters of the classifier.
       trained: number of training images.
       own_recipe: whether the user gave no config.
+
+    Raises:
+      UserError: the run is too short for its schedule.
     """
     images_a_step, steps = config.train.batch_size, given["steps"]
     if steps is None and given["epochs"] is None:
@@ -183,6 +202,13 @@ def _length_fields(
             config.optim.warmup_epochs * trained / images_a_step
         )
         warmup = int(min(asked, LONGEST_WARMUP * length))
+    if config.optim.schedule == "one_cycle":  # it rises during warm-up
+        if length < 2:
+            raise UserError(
+                "a run of 1 step is too short for config.optim.schedule='one_cycle', "
+                "which needs a step of warm-up: give more steps or epochs"
+            )
+        warmup = max(warmup, 1)
     fields = {
         "train.steps": steps or 0,
         "optim.warmup_steps": warmup,

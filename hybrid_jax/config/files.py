@@ -134,19 +134,30 @@ def _check_arguments(path: Path, get_config: Callable, arguments: list[str]) -> 
     """Refuse a model that `get_config` does not take, or one that is missing.
 
     Raises:
-      UserError: says whether to add or to leave out the model.
+      UserError: says whether to add or to leave out the model, or that `get_config`
+        cannot be called either way.
     """
-    try:
-        inspect.signature(get_config).bind(*arguments)
-    except TypeError:
-        if not arguments:
-            raise UserError(
-                f"--config={path} takes a model: give one behind a colon"
-            ) from None
+    if _takes(get_config, arguments):
+        return
+    if arguments and _takes(get_config, []):
         raise UserError(
             f"--config={path}:{arguments[0]}: get_config takes no model: leave out "
             f":{arguments[0]}"
-        ) from None
+        )
+    if not arguments and _takes(get_config, ["model"]):
+        raise UserError(f"--config={path} takes a model: give one behind a colon")
+    raise UserError(
+        f"--config={path}: get_config can be called neither without arguments nor with "
+        "a model: define get_config() or get_config(model)"
+    )
+
+
+def _takes(get_config: Callable, arguments: list[str]) -> bool:
+    try:
+        inspect.signature(get_config).bind(*arguments)
+    except (TypeError, ValueError):  # ValueError: it has no signature, such as dict
+        return False
+    return True
 
 
 def _guarded(path: Path, run: Callable[[], Any]) -> Any:

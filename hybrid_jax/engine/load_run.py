@@ -19,15 +19,17 @@ from hybrid_jax.training.step import Network
 
 
 def load_run(
-    workdir: str | os.PathLike, checkpoint: str | int | None = None, **fields: Any
+    workdir: str | os.PathLike,
+    checkpoint: str | int | list | tuple | None = None,
+    **fields: Any,
 ) -> Run:
     """Open the run of a folder; nothing is written there, and no image is needed.
 
     Args:
       workdir: the run's folder.
-      checkpoint: `best` on validation, `last`, a step, several of these with commas, or
-        `all`; the weights of several are averaged. None takes the one that was tested;
-        if the run has not ended, it takes the best, or else the last.
+      checkpoint: `best` on validation, `last`, a step, several of these in a list or
+        with commas, or `all`; the weights of several are averaged. None takes the one
+        that was tested; if the run has not ended, it takes the best, or else the last.
       **fields: config fields to change, by name with `__` for dots, such as
         `data__dir="/elsewhere"`. Fields that decide what a run computes cannot be
         changed.
@@ -35,6 +37,8 @@ def load_run(
     Raises:
       UserError: the folder holds no run or no such checkpoint, or it cannot be read.
     """
+    if isinstance(checkpoint, list | tuple):  # a tuple, as `Run.checkpoint` may be
+        checkpoint = ",".join(map(str, checkpoint))
     return open_run(
         RunFolder(workdir),
         checkpoint,
@@ -56,6 +60,11 @@ def open_run(
       UserError: the folder holds no run or no such checkpoint, or it cannot be read.
     """
     if not folder.checkpoints.is_dir():
+        if (folder.path / "model.safetensors").exists():  # of `saved_network`
+            raise UserError(
+                f"--workdir={folder.path} holds no run, but weights that were saved or "
+                "exported: open them with hybrid_jax.Classifier.load"
+            )
         raise UserError(f"--workdir={folder.path} holds no run: train one there first")
     config = folder.config_with(changed)
     saved = CheckpointReader(folder.checkpoints)

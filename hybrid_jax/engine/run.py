@@ -21,6 +21,7 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.array_checks import check_images, encode_labels
 from hybrid_jax.data.sources.arrays import to_pixel_format
+from hybrid_jax.data.sources.estimator_inputs import as_images
 from hybrid_jax.engine import temperature, validation_scores
 from hybrid_jax.engine.checkpoint import Steps, steps_in_words
 from hybrid_jax.engine.conformal import Conformal
@@ -203,7 +204,7 @@ class Run:
 
     def scores(
         self,
-        images: np.ndarray | Sequence[str | os.PathLike] | data.Split,
+        images: np.ndarray | Sequence[Any] | data.Split,
         batch_size: int = 256,
     ) -> np.ndarray:
         """Return scores float32 `[N, classes]`, whose softmax gives the probabilities.
@@ -216,17 +217,16 @@ class Run:
           batch_size: images at a time; a split takes `train.eval_batch_size` instead.
 
         Raises:
-          UserError: the images have another shape or dtype, or a file cannot be read.
+          UserError: the images have another shape or dtype, there are none, or a file
+            cannot be read.
         """
         parts: Iterable[np.ndarray]
         if isinstance(images, data.Split):
             parts = [self._inference.split_logits(images)]
-        elif isinstance(images, np.ndarray):
-            parts = self._logits_of(images, batch_size)
-        elif not len(images):
-            raise UserError("there are no images to score: give at least one")
+        elif isinstance(found := as_images(images, "images"), np.ndarray):
+            parts = self._logits_of(found, batch_size)
         else:
-            parts = self._logits_of_readable(new_images.as_paths(images), batch_size)
+            parts = self._logits_of_readable(found, batch_size)
         return np.concatenate([*map(self._scores, parts)])
 
     def predict_files(

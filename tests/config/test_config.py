@@ -83,6 +83,24 @@ def test_models_for_studies_are_names(tmp_path):
         files.study_models(str(file))
 
 
+@pytest.mark.parametrize(
+    ("code", "model", "said"),
+    [
+        ("def get_config(): pass", ":vit_tiny", "takes no model: leave out :vit_tiny$"),
+        ("def get_config(model): pass", "", "takes a model: give one behind a colon$"),
+        ("def get_config(*, model): pass", "", "neither without arguments nor with a"),
+        ("def get_config(*, model): pass", ":vit_tiny", "neither without arguments"),
+        ("get_config = dict", "", "define get_config"),
+    ],
+)
+def test_a_function_that_cannot_be_called_so_is_refused(code, model, said, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(f"{code}\n")
+    with pytest.raises(UserError, match=said) as error:
+        files.load_config(f"{file}{model}", {})
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_experiment_shows_its_whole_recipe(path):
     """What works by default is said all the same: nobody has to know the defaults."""

@@ -3,6 +3,8 @@
 import pytest
 
 from hybrid_jax.config.estimator import PARAMETERS, choose_config
+from hybrid_jax.config.resolve import default
+from hybrid_jax.config.schema import Config
 from hybrid_jax.errors import UserError
 
 
@@ -61,6 +63,24 @@ def test_warm_up_fits_into_a_length_that_is_asked_for():
     assert (short.train.steps, short.optim.warmup_steps) == (300, 100)
     assert chosen(config="few_images", epochs=500).optim.warmup_steps == 200
     assert chosen(config="few_images", validation="2/5", steps=1).train.steps == 1
+
+
+def test_fields_of_folders_are_left_out_but_for_groups():
+    config = default()
+    changes = {"data.name": "folder", "data.path": "cells", "data.group": r"p\d"}
+    config.update_from_flattened_dict(changes | {"data.test_fraction": 0.5})
+    for recipe in (config, Config().replace({"data.name": "arrays"} | changes)):
+        found = chosen(config=recipe).data
+        assert (found.name, found.path, found.group) == ("arrays", "", r"p\d")
+
+
+def test_one_cycle_warms_up_for_one_step_at_least():
+    config = default()
+    config.optim.schedule = "one_cycle"
+    assert chosen(config=config, steps=2).optim.warmup_steps == 1
+    for lengths in ({"steps": 1}, {"epochs": 1, "batch_size": 2000}):
+        with pytest.raises(UserError, match="1 step is too short for config"):
+            chosen(config=config, **lengths)
 
 
 def test_recipes_know_their_model():

@@ -256,6 +256,12 @@ def test_arrays_that_are_no_images_are_refused_in_one_line(arrays, change, said)
             "patience=3 needs a vali",
         ),
         ({}, "gs://bucket/run", "--workdir=gs://bucket/run is not allowed: .*mount"),
+        ({}, "", "--workdir is empty"),
+        (
+            {"data__name": "folder", "data__group": r"p\d"},
+            None,
+            r"give arrays as \(images, labels, groups\)",
+        ),
     ],
 )
 def test_what_would_be_passed_over_is_refused(arrays, fields, workdir, said):

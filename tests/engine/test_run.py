@@ -17,7 +17,7 @@ from hybrid_jax.config.stored import SCHEMA
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
 from hybrid_jax.models.registry import MODELS
-from tests.engine.experiments import STEPS, flags
+from tests.engine.experiments import STEPS, flags, small
 
 CLASSES = ("no", "yes")
 
@@ -97,14 +97,15 @@ def test_files_and_arrays_are_predicted_alike(finished):
 
 def test_what_is_no_list_of_images_or_no_temperature_is_refused(finished):
     run = hybrid_jax.load_run(finished / "run")
-    paths = sorted((finished / "others").rglob("*.png"))[:2]
-    expected = run.scores(paths)
-    np.testing.assert_array_equal(run.scores([*map(str, paths)]), expected)
+    paths = [*map(str, sorted((finished / "others").rglob("*.png"))[:2])]
+    images = [np.asarray(Image.open(path)) for path in paths]
+    np.testing.assert_allclose(run.scores(images), run.scores(paths), atol=1e-5)
     for call, said in (
-        (lambda: run.scores(str(paths[0])), "is one path: give a list of paths"),
+        (lambda: run.scores(paths[0]), "^images is one path"),
         (lambda: [*run.predict_files(paths[0])], "is one path: give a list of paths"),
-        (lambda: run.scores([np.zeros((16, 16))]), "a path is needed, not ndarray"),
-        (lambda: run.scores([]), "no images to score"),
+        (lambda: [*run.predict_files(["a.png", 3])], "a path is needed, not int"),
+        (lambda: run.scores(["a.png", 3]), "images has 1 path and 1 other value"),
+        (lambda: run.scores([]), "images is empty"),
         (lambda: [*run.predict_files(paths, temperature=0.0)], "temperature=0.0"),
         (lambda: [*run.predict_files(paths, batch_size=0)], "batch_size=0"),
     ):
@@ -311,6 +312,8 @@ def test_checkpoints_are_chosen_by_name(finished):
     assert hybrid_jax.load_run(workdir, "last").checkpoint == last
     first = hybrid_jax.load_run(workdir, validation[0]["step"])
     assert first.checkpoint == validation[0]["step"]
+    both = hybrid_jax.load_run(workdir, [first.checkpoint, "last"])
+    assert both.checkpoint == (first.checkpoint, last)
     images = np.zeros((1, 16, 16), np.uint8)
     ends = hybrid_jax.load_run(workdir, "last").predict(images)
     assert not np.array_equal(first.predict(images), ends)
@@ -380,18 +383,17 @@ def test_images_that_do_not_fit_are_refused(finished, arguments, said):
 
 
 def test_a_run_on_arrays_says_that_its_images_are_gone(tmp_path):
-    from tests.engine.experiments import small
-
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8).astype(np.uint8) * 15
     splits = {"train": (images, labels)}
-    run = hybrid_jax.fit(small(), splits, tmp_path / "run", verbose=False)
+    config = small(data__name="folder", data__path="gone", data__test_fraction=0.5)
+    run = hybrid_jax.fit(config, splits, tmp_path / "run", verbose=False)
     assert run.results["step"] == STEPS[-1]
     loaded = hybrid_jax.load_run(tmp_path / "run")
     with pytest.raises(UserError, match="were handed over in memory"):
         loaded.evaluate("validation")
     np.testing.assert_array_equal(loaded.predict(images[:9]), run.predict(images[:9]))
-    again = hybrid_jax.fit(small(), splits, tmp_path / "run", verbose=False)
+    again = hybrid_jax.fit(loaded.config, splits, tmp_path / "run", verbose=False)
     assert again.results == run.results
     other = {"train": (images[:, ::-1], labels)}
     with pytest.raises(UserError, match="holds a run of other data"):

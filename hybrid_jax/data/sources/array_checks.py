@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_jax.errors import UserError, closest, escape, listed, plural
+from hybrid_jax.data.sources.file_list import class_name
+from hybrid_jax.errors import UserError, closest, listed, plural
 
 
 def check_images(
@@ -57,7 +58,7 @@ def encode_labels(labels: Any, classes: Sequence[str], name: str) -> np.ndarray:
       UserError: some labels are no classes.
     """
     values = check_labels(labels, name)
-    numbers = {class_name: number for number, class_name in enumerate(classes)}
+    numbers = {label_name(each): number for number, each in enumerate(classes)}
     found, inverse = np.unique(values, return_inverse=True)
     names = [label_name(value) for value in found]
     unknown = [label for label in names if label not in numbers]
@@ -75,44 +76,60 @@ def encode_labels(labels: Any, classes: Sequence[str], name: str) -> np.ndarray:
     return np.array([numbers[n] for n in names], np.int32)[inverse.reshape(-1)]
 
 
-def check_labels(labels: Any, name: str) -> np.ndarray:
+def check_labels(labels: Any, name: str, noun: str = "label") -> np.ndarray:
     """Check labels, and return them as an array `[N]` of numbers or text.
+
+    Text, and bytes in its place, become the names that class folders would have.
+
+    Args:
+      labels: `[N]`, array-like.
+      name: name of the labels in errors, such as `train`.
+      noun: what one of them is called in errors, such as `group`.
 
     Raises:
       UserError: there is not one label per image, or labels are mixed, None or NaN.
     """
-    array = _to_array(labels, name)
+    array = _to_array(labels, name, noun)
     if array.ndim != 1:
         one_hot = ": for one-hot labels, labels.argmax(1)" if array.ndim == 2 else ""
         raise UserError(
-            f"{name}: labels are {shape_text(array.shape)}, and one per image is "
+            f"{name}: {noun}s are {shape_text(array.shape)}, and one per image is "
             f"needed{one_hot}"
         )
-    if array.dtype.kind == "f":
-        if missing := int((~np.isfinite(array)).sum()):
-            raise UserError(
-                f"{name}: {plural(missing, 'label')} of {len(array):,} "
-                f"{'is' if missing == 1 else 'are'} NaN or infinite: leave those "
-                "images out"
-            )
-        if (np.abs(array) >= 2**53).any():
-            raise UserError(
-                f"{name}: labels of 2**53 and more are not exact as {array.dtype}: "
-                "give them as whole numbers or as text"
-            )
-        integers = array.astype(np.int64)
-        array = integers if (integers == array).all() else array
-    return array
+    if array.dtype.kind in "SUT":
+        found, inverse = np.unique(array, return_inverse=True)
+        return np.array([*map(label_name, found)], str)[inverse]
+    return _whole_numbers(array, name, noun) if array.dtype.kind == "f" else array
 
 
-def _to_array(labels: Any, name: str) -> np.ndarray:
+def _whole_numbers(array: np.ndarray, name: str, noun: str) -> np.ndarray:
+    """Return floats `[N]` as integers if all are whole numbers, else unchanged.
+
+    Raises:
+      UserError: some are NaN or infinite, or too large to be exact.
+    """
+    if missing := int((~np.isfinite(array)).sum()):
+        raise UserError(
+            f"{name}: {plural(missing, noun)} of {len(array):,} "
+            f"{'is' if missing == 1 else 'are'} NaN or infinite: leave those images out"
+        )
+    if (np.abs(array) >= np.float64(2**53)).any():  # as float16, it would be infinite
+        raise UserError(
+            f"{name}: {noun}s of 2**53 and more are not exact as {array.dtype}: "
+            "give them as whole numbers or as text"
+        )
+    integers = array.astype(np.int64)
+    return integers if (integers == array).all() else array
+
+
+def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
     """Convert labels to an array; NumPy would turn numbers among text into text."""
     if not hasattr(labels, "dtype"):
         try:
             labels = np.array([*labels], object)
         except TypeError:
             raise UserError(
-                f"{name}: labels are {type(labels).__name__}, and a list or an array "
+                f"{name}: {noun}s are {type(labels).__name__}, and a list or an array "
                 "is needed"
             ) from None
     array = np.asarray(labels)
@@ -121,15 +138,15 @@ def _to_array(labels: Any, name: str) -> np.ndarray:
     kinds = {_kind(value) for value in array.ravel()}
     if len(kinds) > 1 or kinds == {"nothing"}:
         raise UserError(
-            f"{name}: labels are of several types ({', '.join(sorted(kinds))}): give "
+            f"{name}: {noun}s are of several types ({', '.join(sorted(kinds))}): give "
             "all as numbers, or all as text"
             if len(kinds) > 1
-            else f"{name}: labels are None: give the class of each image"
+            else f"{name}: {noun}s are None: give that of each image"
         )
     try:
         return np.array(array.tolist())
     except ValueError:  # lists of several lengths
-        raise UserError(f"{name}: labels are lists: give one value an image") from None
+        raise UserError(f"{name}: {noun}s are lists: give one value an image") from None
 
 
 def _kind(value: Any) -> str:
@@ -145,7 +162,7 @@ def _kind(value: Any) -> str:
 def label_name(value: Any) -> str:
     """Return the name of a class, formed like the names of class folders."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return escape(text)
+    return class_name(text)
 
 
 def _check_type(images: np.ndarray, name: str) -> None:

@@ -2,7 +2,6 @@
 
 import collections
 import hashlib
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -57,9 +56,10 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Spl
     arrays = {name: _check_split(name, splits[name]) for name in _names(splits)}
     sizes = {name: len(split.labels) for name, split in arrays.items()}
     notes: tuple[str, ...] = ()
-    unused = sizes.keys() - {*used_splits(sizes, config)}
-    for name in unused:
-        notes += (left_out_note(sizes[name]),)
+    used = used_splits(sizes, config)
+    unused = {name: count for name, count in sizes.items() if name not in used}
+    for name, count in unused.items():
+        notes += (left_out_note(count),)
         del arrays[name]
     _check_shapes(arrays)
     classes, labels = encode_classes(
@@ -70,7 +70,7 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Spl
         {name: split.groups for name, split in arrays.items()}
     ):
         raise UserError(subsets.shared_groups_error(found))
-    parts, more = make_splits(labels, classes, config, arrays["train"].groups)
+    parts, more = make_splits(labels, classes, config, arrays["train"].groups, unused)
     form = _pixel_format(arrays["train"].images, config)
     parts_made = {}
     for name, (source, rows) in parts.items():
@@ -167,9 +167,8 @@ def _check_split(name: str, value: Any) -> ArraySplit:
         images = check_images(images, name)
     labels = check_labels(labels, name)
     if groups is not None:  # text, as in tables
-        groups = check_labels(groups, f"{name}, groups")
-        names = (unicodedata.normalize("NFC", label_name(group)) for group in groups)
-        groups = np.array([*names], object)
+        groups = check_labels(groups, name, "group")
+        groups = np.array([*map(label_name, groups)], object)
     for what, values in (("labels", labels), ("groups", groups)):
         if values is not None and len(values) != len(images):
             raise UserError(
@@ -204,7 +203,7 @@ def encode_classes(
       UserError: some splits have numbers, and others text.
     """
     kinds = {
-        name: "text" if split.dtype.kind in "US" else "numbers"
+        name: "text" if split.dtype.kind == "U" else "numbers"
         for name, split in labels.items()
     }
     if len({*kinds.values()}) > 1:

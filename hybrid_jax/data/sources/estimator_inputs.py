@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.utils import column_or_1d
 
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources.array_checks import check_images, check_labels
@@ -26,6 +25,9 @@ def as_column(y: Any) -> Any:
     """
     if y is None:
         raise UserError("y is None: give the label of each image")
+    # Import on use: scikit-learn takes a second.
+    from sklearn.utils import column_or_1d
+
     is_column = getattr(y, "ndim", 1) == 2 and y.shape[1] == 1
     return column_or_1d(y, warn=True) if is_column else y
 
@@ -33,8 +35,11 @@ def as_column(y: Any) -> Any:
 def find_classes(y: Any) -> np.ndarray:
     """Return the sorted distinct labels, in the type that they were given in.
 
+    Bytes become text. Of text in two Unicode forms, one form is returned.
+
     Raises:
-      UserError: `y` is empty, has fractions, or has fewer than two classes.
+      UserError: `y` is empty, has fractions or values of another kind, or has fewer
+        than two classes.
     """
     values = check_labels(y, "y")
     if values.dtype.kind not in "biufUMm":
@@ -49,7 +54,9 @@ def find_classes(y: Any) -> np.ndarray:
     labels = np.asarray(y if hasattr(y, "dtype") else [*y])
     if labels.size == 0:
         raise UserError("y is empty: give the label of each image")
-    classes = np.unique(labels)
+    labels = values if labels.dtype.kind in "ST" else labels
+    _, first = np.unique(values, return_index=True)
+    classes = np.unique(labels[first])
     if len(classes) < 2:
         raise UserError(f"all labels of y are {classes[0]!s}: two classes are needed")
     return classes
@@ -66,38 +73,43 @@ def count_trained(y: Any, config: DataConfig) -> int:
     return len(parts["train"][1])
 
 
-def as_images(X: Any) -> np.ndarray | list[Path]:
+def as_images(X: Any, name: str = "X") -> np.ndarray | list[Path]:
     """Return images uint8 `[N, h, w, C]`, or the paths of image files.
+
+    Args:
+      X: images, or a list of paths.
+      name: name of the images in errors.
 
     Raises:
       UserError: `X` is neither, or is empty.
     """
     if isinstance(X, (str, os.PathLike)):
-        raise UserError(f"X is one path, {elide(X)!r}: give a list of paths")
+        raise UserError(f"{name} is one path, {elide(X)!r}: give a list of paths")
     if hasattr(X, "columns"):
         raise UserError(
-            f"X is a table ({type(X).__name__}): give its column of paths, such as "
-            "X['path'], or an array of images [N, height, width]"
+            f"{name} is a table ({type(X).__name__}): give its column of paths, such "
+            f"as {name}['path'], or an array of images [N, height, width]"
         )
     if hasattr(X, "dtype"):
         X = np.asarray(X)
         if X.dtype.kind not in "OUT":
-            return check_images(X, "X")
+            return check_images(X, name)
     try:
         values = [*X]
     except TypeError:
         raise UserError(
-            f"X is {type(X).__name__}: give images, or a list of paths"
+            f"{name} is {type(X).__name__}: give images, or a list of paths"
         ) from None
     is_path = [isinstance(value, (str, os.PathLike)) for value in values]
     if not any(is_path):
         if not values:
-            raise UserError("X is empty: give images, or a list of paths")
-        return check_images(values, "X")
+            raise UserError(f"{name} is empty: give images, or a list of paths")
+        return check_images(values, name)
     if not all(is_path):
         raise UserError(
-            f"X has {plural(sum(is_path), 'path')} and {len(values) - sum(is_path):,} "
-            "other values: give paths alone, or an array of images"
+            f"{name} has {plural(sum(is_path), 'path')} and "
+            f"{len(values) - sum(is_path):,} other values: give paths alone, or an "
+            "array of images"
         )
     return [Path(expand_user(value)) for value in values]
 

@@ -1,6 +1,8 @@
 """Data sets that are handed over as arrays."""
 
 import json
+import unicodedata
+import warnings
 
 import numpy as np
 import pytest
@@ -8,8 +10,13 @@ import pytest
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.data.sources.array_checks import check_images, encode_labels
+from hybrid_jax.data.sources.array_checks import (
+    check_images,
+    check_labels,
+    encode_labels,
+)
 from hybrid_jax.data.sources.arrays import to_pixel_format
+from hybrid_jax.data.sources.estimator_inputs import find_classes
 from hybrid_jax.errors import UserError
 from tests.data.files import digit
 
@@ -111,6 +118,44 @@ def test_labels_of_any_values_are_classes(labels, classes):
     np.testing.assert_array_equal(back, splits.train.labels)
 
 
+@pytest.mark.parametrize(
+    "kind", ["S", "T", object], ids=["bytes", "StringDType", "object"]
+)
+def test_text_of_each_type_is_text(kind):
+    dtype = np.dtypes.StringDType() if kind == "T" else kind
+    labels = np.array(["b", "a"]).astype(dtype)[LABELS % 2]
+    assert made(labels=labels, validation=0).classes == ("a", "b")
+    assert check_labels(labels, "mine").dtype.kind == "U"
+    assert find_classes(labels).tolist() == ["a", "b"]
+
+
+def test_names_in_two_unicode_forms_are_one_class_and_one_group():
+    """As those of folders and tables are."""
+    composed, apart = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    labels = np.array([composed, apart, "a", "a"])[LABELS]
+    splits = made(IMAGES, labels, np.where(LABELS % 2, apart, composed), validation=0)
+    assert splits.classes == ("a", composed)
+    assert {*splits.train.groups} == {composed}
+    assert len(find_classes(labels)) == 2
+    # Names as they were given, here and by a run of an earlier version.
+    assert find_classes(np.array(["a", apart])).tolist() == ["a", apart]
+    assert encode_labels([composed], ("a", apart), "mine").tolist() == [1]
+
+
+def test_floats_are_whole_numbers_as_far_as_they_are_exact():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for dtype in (np.float16, np.float32, np.float64):
+            assert check_labels(LABELS.astype(dtype), "mine").dtype == np.int64
+        assert "2**53 and more are not exact" in refusal(labels=LABELS * 1e19)
+
+
+@pytest.mark.parametrize("labels", [[10**30, 1] * 20, LABELS + 0j], ids=["big", "1j"])
+def test_labels_that_could_not_be_scored_are_refused(labels):
+    with pytest.raises(UserError, match="give labels as numbers or as text"):
+        find_classes(labels)
+
+
 SPOILED = IMAGES / 255
 SPOILED[3, 1] = np.nan
 COLOR = np.stack([IMAGES] * 3, -1)
@@ -207,6 +252,8 @@ def test_labels_that_are_none_are_refused(labels, said):
         ({"test": IMAGES}, "test: it is ndarray, and (images, labels)"),
         ({"test": (IMAGES,) * 4}, "test: it is tuple of 4"),
         ({"test": (IMAGES, LABELS, [1] * 39)}, "test: 40 images and 39 groups"),
+        ({"test": (IMAGES, LABELS, [1, np.nan] * 20)}, "test: 20 groups of 40 are NaN"),
+        ({"test": (IMAGES, LABELS, [None] * 40)}, "test: groups are None"),
     ],
     ids=str,
 )
@@ -220,12 +267,16 @@ def test_splits_without_one_to_train_on_are_refused():
             data.from_arrays(splits, DataConfig("made"))
 
 
-def test_splits_that_are_given_are_used():
+def test_splits_that_are_given_are_used(tmp_path):
     others = {name: (IMAGES[:9], LABELS[:9]) for name in ("validation", "test")}
     assert [*map(len, made(others=others).values())] == [40, 9, 9]
     alone = made(others=others, validation=0)
     assert [*alone] == ["train", "test"]
     assert "9 images of the validation split left out" in alone.notes[0]
+    listing = tmp_path / "listing.txt"
+    listing.write_text("validation/3\ntrain/5\n")
+    shorter = made(others=others, validation=0, exclude=str(listing))
+    assert [*map(len, shorter.values())] == [39, 9]
     assert "the data set has a validation split" in refusal(
         others=others, validation=0.2
     )
