@@ -11,7 +11,6 @@ from scipy import stats
 
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import block_config_of, resolve
-from hybrid_jax.errors import UserError
 from hybrid_jax.models.registry import MODELS, parse_stack
 from hybrid_jax.studies import ablation, costs
 from hybrid_jax.studies.costs import Cost
@@ -148,6 +147,10 @@ def test_variants_of_one_model_are_trained_and_compared(
             "--config.model.downsample=aps means nothing to a study ablation-shifts",
         ),
         (["--of=attention", "--config=digits:vit_tiny"], "take a hybrid"),
+        (
+            ["--of=attention", "--config=digits", "--config.model.stack=C-C-C-C"],
+            "with config.model.stack='C-C-C-C', which has no relative attention",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(words, told, tmp_path, digits):
@@ -159,9 +162,3 @@ def test_mistakes_are_told_in_one_line(words, told, tmp_path, digits):
     assert told in run.stderr
     assert len(run.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "w").exists()
-
-
-def test_a_stack_without_attention_has_none_to_vary():
-    own = resolve(load_config("digits", {"model.stack": "C-C-C-C"}))
-    with pytest.raises(UserError, match="no relative attention"):
-        ablation.check_attention({"pre": own}, (UNVARIED,), 1)
