@@ -35,6 +35,7 @@ Activation = Callable[[jax.Array], jax.Array]
 
 CHANNELS = 64  # most channels of a block: 128 bytes of bfloat16, a line of the cache
 WARPS = 4
+SUMMED_TILE = 8  # positions of a tile whose sums by tap stay in registers
 
 
 def convolve(
@@ -86,6 +87,7 @@ def gradient_sums(
       With `g` the gradient of `x * slope + term`: the sums of `g` and of `g * x`,
       float32 `[C]`, and the gradient of the kernel, float32 `[3, 3, 1, C]`.
     """
+    layout = layout._replace(tile=SUMMED_TILE)
     sums = _call(
         partial(_gradient_sums, activation=activation, layout=layout),
         "norm_depthwise_gradient_sums",

@@ -124,7 +124,7 @@ def _backward(
     layout = _layout(x, stride, padding)
     interpreted = _is_interpreted()
     dbias, products, dkernel = kernels.gradient_sums(
-        x, dy, affine, kernel, activation, layout._replace(tile=8), interpreted
+        x, dy, affine, kernel, activation, layout, interpreted
     )
     dscale, *through = through_statistics(
         dbias,
