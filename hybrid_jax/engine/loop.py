@@ -136,11 +136,9 @@ class Loop:
         )
 
     def _is_out_of_patience(self) -> bool:
-        patience = self.config.train.patience
-        if not (patience and self._best):
+        if not self._best:
             return False
-        since = self.plan.evaluations_between(self._best[0], self._windows.step)
-        return since >= patience
+        return self.plan.is_out_of_patience(self._best[0], self._windows.step)
 
     def _train_to_evaluation(self) -> None:
         """Dispatch the steps up to the next evaluation."""

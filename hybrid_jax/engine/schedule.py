@@ -26,6 +26,7 @@ class Plan:
         self.epochs: float = config.epochs
         if config.steps:
             self.epochs = config.steps * config.batch_size / images
+        self._patience = config.patience
         self._eval_every = config.eval_every
         self._eval_every_steps = config.eval_every_steps
 
@@ -57,6 +58,16 @@ class Plan:
             first = self.next_evaluation(first)
             count += first <= last
         return count
+
+    def is_out_of_patience(self, best: int, step: int) -> bool:
+        """Return whether too many evaluations have passed since the best one.
+
+        Args:
+          best: step of the best evaluation.
+          step: step of the newest evaluation.
+        """
+        since = self.evaluations_between(best, step)
+        return bool(self._patience) and since >= self._patience
 
 
 def check_lookahead(config: Config, plan: Plan) -> None:

@@ -139,9 +139,8 @@ class _Watched:
 
     def _is_end(self, best: int, step: int) -> bool:
         """Return whether a run ends after a step, by its length or its patience."""
-        plan, patience = _plan(self._config), self._config.train.patience
-        is_idle = patience and plan.evaluations_between(best, step) >= patience
-        return bool(step >= plan.total_steps or is_idle)
+        plan = _plan(self._config)
+        return step >= plan.total_steps or plan.is_out_of_patience(best, step)
 
     def _add(self, row: dict[str, Any]) -> bool:
         """Record a row of metrics; return whether it is of the validation split."""
