@@ -1,13 +1,17 @@
-"""Which pixels an answer is sensitive to, and where attention looks, drawn over images.
+"""Which places an answer depends on, and where attention looks, drawn over images.
 
-Sources: Simonyan et al. 2014, Deep inside convolutional networks; and
-`hybrid_jax.models.rollout`.
+A window is moved over an image and covers it with the median color of the image. An
+answer depends on the places where its probability falls.
 
-Shapes: N images of height H, width W and C channels, as the network sees them.
+Sources: Zeiler & Fergus 2014, Visualizing and understanding convolutional networks,
+section 4.2 (they cover with gray); and `hybrid_jax.models.rollout`.
+
+Shapes: N images of height H, width W and C channels, as the network sees them; K
+positions of the window.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +21,16 @@ from hybrid_jax.augment import normalize, to_float
 from hybrid_jax.data import Split
 from hybrid_jax.engine.run import Run
 from hybrid_jax.models.rollout import attention_rollout
+from hybrid_jax.models.strides import Size
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.step import Network
 
-SENSITIVE = np.array([255.0, 120.0, 0.0])  # red, green, blue of sensitive pixels
-LOOKED_AT = np.array([60.0, 160.0, 255.0])  # and of those that attention looks at
-MOST = 99  # percentile of an image's sensitivities that gets the full color
+NEEDED = np.array([255.0, 120.0, 0.0])  # red, green, blue of what an answer depends on
+LOOKED_AT = np.array([60.0, 160.0, 255.0])  # and of what attention looks at
+STEPS = 8  # of the window along a side; the window is two steps wide
+LEAST_FALL = 0.1  # fall of a probability that gets the full color if none is larger
 LEAST = 2.0  # multiple of an even share that gets the full color if none is larger
 FADED = 0.6  # share of the image's own brightness that stays
 
@@ -34,18 +40,19 @@ class Seen(NamedTuple):
 
     Attributes:
       levels: the images, `[N, H, W, C]`, 0 to 255.
-      slopes: derivatives of the likeliest class's log probability, `[N, H, W, C]`.
+      falls: by how much covering a pixel lowers the probability of the likeliest
+        class, `[N, H, W]`: the mean over the windows that cover it.
       looks: share of attention of each pixel, `[N, H, W]`; None without attention over
         a map.
     """
 
     levels: np.ndarray
-    slopes: np.ndarray
+    falls: np.ndarray
     looks: np.ndarray | None
 
 
 def overlays(run: Run, split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Draw sensitivity, and attention where the network has it, over images.
+    """Draw what answers depend on, and attention where the network has it, over images.
 
     Args:
       run: the run whose network is shown.
@@ -61,15 +68,14 @@ def overlays(run: Run, split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
     """
     extents = None if split.extents is None else split.extents[rows]
     seen = look(run, np.asarray(split.images[rows]), extents)
-    slopes = draw_slopes(seen.levels, seen.slopes)
-    drawn = {"Pixels that {} is sensitive to": slopes}
+    drawn = {"Places that {} depends on": draw_falls(seen.levels, seen.falls)}
     if seen.looks is not None:
         drawn["Where attention looks for {}"] = draw_looks(seen.levels, seen.looks)
     return drawn
 
 
 def look(run: Run, images: np.ndarray, extents: np.ndarray | None = None) -> Seen:
-    """Return images with their sensitivities and attention.
+    """Return images, with what their answers depend on and where attention looks.
 
     Args:
       run: the run whose network is applied.
@@ -84,15 +90,45 @@ def _look(
     network: Network, variables: Any, images: jax.Array, extents: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     levels = to_float(images, network.image_size, extents, network.fit)
-    loss, model = LOSSES[network.loss.name], network.model
+    medians = jnp.median(levels, (1, 2), keepdims=True)
 
-    def score(levels: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        normalized = normalize(levels, network.mean, network.std)
-        logits, looks = attention_rollout(model, variables, normalized)
-        return loss.log_probabilities(logits).max(-1).sum(), looks
+    def probabilities(logits: jax.Array) -> jax.Array:
+        return jnp.exp(LOSSES[network.loss.name].log_probabilities(logits))
 
-    slopes, looks = jax.grad(score, has_aux=True)(levels)
-    return levels, slopes.astype(jnp.float32), looks
+    def fall(window: jax.Array) -> jax.Array:
+        covered = jnp.where(window[..., None], medians, levels)
+        logits = network.model.apply(variables, normalize(covered, *statistics))
+        return before - probabilities(cast(jax.Array, logits))[each, answers]
+
+    statistics = network.mean, network.std
+    logits, looks = attention_rollout(
+        network.model, variables, normalize(levels, *statistics)
+    )
+    each, answers = jnp.arange(len(levels)), logits.argmax(-1)
+    before = probabilities(logits)[each, answers]
+    covers = windows(network.image_size)
+    falls = jax.lax.map(fall, covers)
+    of_pixels = jnp.einsum("kn,khw->nhw", falls, covers / covers.sum(0))
+    return levels, of_pixels, looks
+
+
+def windows(size: Size) -> np.ndarray:
+    """Return the positions of the window over an image, bool `[K, H, W]`.
+
+    They overlap by half, and the outermost reach over the edges. So all pixels are
+    covered equally often, four times, if the sides are multiples of `STEPS`.
+
+    Args:
+      size: `(H, W)`.
+    """
+    covered = []
+    for side in size:
+        edges = np.rint(np.arange(-1, STEPS + 2) * side / STEPS)[:, None]
+        pixels = np.arange(side)
+        covered.append((edges[:-2] <= pixels) & (pixels < edges[2:]))
+    rows, columns = covered
+    both = rows[:, None, :, None] & columns[None, :, None, :]
+    return both.reshape(-1, *size)
 
 
 @functools.cache
@@ -101,17 +137,15 @@ def _program() -> Any:
     return jit_once(_look)
 
 
-def draw_slopes(levels: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Draw sizes of slopes over faded images, uint8 `[N, H, W, 3]`.
+def draw_falls(levels: np.ndarray, falls: np.ndarray) -> np.ndarray:
+    """Draw how far probabilities fall over faded images, uint8 `[N, H, W, 3]`.
 
     Args:
       levels: images `[N, H, W, C]`, 0 to 255.
-      slopes: `[N, H, W, C]`; the steepest channel counts. Each image has its own scale.
+      falls: `[N, H, W]`. Each image has its own scale, of at least `LEAST_FALL`.
     """
-    size = np.abs(slopes).max(-1, keepdims=True)
-    most = np.percentile(size, MOST, axis=(1, 2, 3), keepdims=True)
-    share = size / np.maximum(most, np.finfo(np.float32).tiny)
-    return _paint(levels, share, SENSITIVE)
+    most = np.maximum(falls.max((1, 2), keepdims=True), LEAST_FALL)
+    return _paint(levels, (falls / most)[..., None], NEEDED)
 
 
 def draw_looks(levels: np.ndarray, looks: np.ndarray) -> np.ndarray:

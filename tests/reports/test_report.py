@@ -155,7 +155,7 @@ def test_a_page_shows_the_surest_answers(runs, page):
     assert 0 < right.sum() < len(right)  # so that there are both kinds
     shown = [min(12, count) for count in (right.sum(), (~right).sum())]
     labels = sum(alt.startswith("Image labeled ") for alt in found.alts)
-    # Each with what it is sensitive to, and with where attention looks.
+    # Each with the places it depends on, and with where attention looks.
     assert found.tags.count("img") == 3 * sum(shown) + labels + 1 + pictures.VIEWS
     assert found.words.count("attention rollout") == 1
     assert all(found.alts)
@@ -197,21 +197,41 @@ def test_names_are_text_in_a_page(page):
     assert "$one_$" in drawn  # and no formula
 
 
-def test_sensitive_pixels_are_those_whose_change_changes_the_answer(runs):
+def test_answers_depend_on_the_places_whose_covering_lowers_their_probability(runs):
     run = hybrid_jax.load_run(runs / "0")
-    split, row = run.splits.test, 3
-    image = np.asarray(split.images[row : row + 1])
-    (slopes,) = overlays.look(run, image).slopes
-    before = run.predict(image)[0]
-    most = np.unravel_index(np.abs(slopes).argmax(), slopes.shape)
-    changed = image.copy()
-    step = 1 if image[0][most] < 128 else -1
-    changed[0][most] = image[0][most] + step
-    after = run.predict(changed)[0]
-    measured = np.log(after[before.argmax()] / before.max())
-    assert measured == pytest.approx(step * slopes[most], rel=0.1)
-    drawn = overlays.draw_slopes(image.astype(np.float32), slopes[None])[0]
-    np.testing.assert_array_equal(drawn[most[:2]], overlays.SENSITIVE)
+    images = np.asarray(run.splits.test.images[3:6])
+    seen = overlays.look(run, images)
+    before = run.predict(images)
+    each, answers = np.arange(len(images)), before.argmax(1)
+    falls, times = np.zeros(seen.levels.shape[:3]), 0
+    for window in overlays.windows(seen.levels.shape[1:3]):
+        covered = seen.levels.copy()
+        covered[:, window] = np.median(covered, (1, 2))[:, None]
+        after = run.predict(np.rint(covered).astype(np.uint8))
+        falls += (before - after)[each, answers, None, None] * window
+        times += window
+    expected = falls / times
+    assert expected.max() > 0  # of a network that has hardly learned
+    np.testing.assert_allclose(seen.falls, expected, atol=0.05 * expected.max())
+
+
+@pytest.mark.parametrize("size", [(32, 32), (16, 40), (9, 13), (3, 100)])
+def test_windows_cover_every_pixel_about_equally_often(size):
+    times = overlays.windows(size).sum(0)
+    assert times.shape == size
+    assert times.min() >= 1
+    if size[0] % overlays.STEPS == size[1] % overlays.STEPS == 0:
+        assert (times == 4).all()
+
+
+def test_a_place_has_the_full_color_where_the_probability_falls_most():
+    levels = np.full((2, 2, 2, 1), 100.0, np.float32)
+    falls = np.array([[[0.4, 0.2], [0.0, -0.3]], [[0.05, 0.0], [0.0, 0.0]]])
+    large, small = overlays.draw_falls(levels, falls)
+    np.testing.assert_array_equal(large[0, 0], overlays.NEEDED)
+    np.testing.assert_array_equal(large[0, 1], (overlays.NEEDED + 60) // 2)
+    np.testing.assert_array_equal(large[1], np.full((2, 3), 60))
+    np.testing.assert_array_equal(small[0, 0], (overlays.NEEDED + 60) // 2)
 
 
 def test_attention_is_drawn_where_there_is_more_than_an_even_share():
