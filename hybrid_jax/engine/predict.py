@@ -74,6 +74,12 @@ def predict(
         print(escape(note), file=sys.stderr)
     done = _read_done(rows, target)
     again = [path for path in paths if escape(path) == done.path][:1]
+    if done.path and not again:
+        raise UserError(
+            f"--output={escape(str(target))} begins with {done.path}, which is not "
+            "among these images, so it cannot be checked that the same network wrote "
+            "it: give that image first, or another file"
+        )
     missing = [path for path in paths if escape(path) not in done.errors]
     unreadable = sum(done.errors.get(escape(path), False) for path in paths)
     with _open(target, rows.header()) as file:

@@ -50,9 +50,10 @@ def explain_weights(found: dict, experiment: Experiment) -> str:
 
 def metric_rows(split: str, values: dict[str, Any]) -> dict[str, str]:
     """Return the metrics of a split as text; `split` is empty for other images."""
+    shown = with_titles(values, len(values["class_accuracy"]))
     return {
         f"{split} {row.title}".strip(): (
             percent(values[name]) if row.is_share else f"{values[name]:.4f}"
         )
-        for name, row in with_titles(values).items()
+        for name, row in shown.items()
     }

@@ -1,5 +1,6 @@
 """The model card of a network on the Hugging Face Hub."""
 
+import re
 from typing import Any
 
 from hybrid_jax.engine.console import percent
@@ -65,7 +66,7 @@ def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
         f"{height}x{width} px (height x width); "
         f"images of another size are converted as follows (`{run.form.fit}`): "
         f"{FITS[run.form.fit][0]}.\n",
-        "Classes: " + ", ".join(map(_code, run.classes)) + ".\n",
+        "Classes: " + ", ".join(map(code, run.classes)) + ".\n",
         "## Limits\n",
         _limits(run, temperature),
         "## Use\n",
@@ -85,10 +86,10 @@ def _metrics_table(run: Run) -> str:
     if results is None:
         return "This checkpoint was not tested.\n"
     splits = [split for split in ("validation", "test") if split in results]
-    found = {name: x for split in splits for name, x in results[split].items()}
+    shown = with_titles({name for s in splits for name in results[s]}, len(run.classes))
     rows = [
         [row.title, *(_number(results[split].get(name), row) for split in splits)]
-        for name, row in with_titles(found).items()
+        for name, row in shown.items()
     ]
     lines = [["metric", *splits], ["---"] * (1 + len(splits)), *rows]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -125,5 +126,9 @@ def _limits(run: Run, temperature: float) -> str:
     return "".join(f"- {line}\n" for line in lines)
 
 
-def _code(name: str) -> str:
-    return f"`{escape(name)}`"
+def code(name: str) -> str:
+    """Return a name as code in Markdown, whatever characters it has."""
+    text = " ".join(escape(name).splitlines())
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    space = " " if longest else ""
+    return f"{'`' * (longest + 1)}{space}{text}{space}{'`' * (longest + 1)}"

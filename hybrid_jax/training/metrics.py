@@ -6,7 +6,7 @@ depends on how a split was cut into batches. To add a metric, add a row to `METR
 Shapes: B images of a batch, C classes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -150,18 +150,17 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def with_titles(values: Mapping[str, Any]) -> dict[str, Metric]:
+def with_titles(measured: Container[str], classes: int) -> dict[str, Metric]:
     """Return the rows of metrics that tables show.
 
     Args:
-      values: metrics of a split. Top-5 accuracy says nothing of five classes or fewer;
-        earlier versions had fewer metrics.
+      measured: names of metrics; earlier versions had fewer.
+      classes: number of classes. Top-5 accuracy says nothing of five or fewer.
     """
-    few = len(values.get("class_accuracy", range(TOP + 1))) <= TOP
     return {
         name: row
         for name, row in METRICS.items()
-        if row.title and name in values and not (few and name == "top5")
+        if row.title and name in measured and not (classes <= TOP and name == "top5")
     }
 
 

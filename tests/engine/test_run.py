@@ -218,6 +218,9 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
         main([*again[:-2], f"--output={table.with_name('0.jsonl')}", "--resume"]) == 2
     )
     assert "other probabilities" in capsys.readouterr().err  # one of two classes
+    others = [*command[:-1], str(images / "yes"), f"--output={table}", "--resume"]
+    assert main(others) == 2
+    assert "which is not among these images" in capsys.readouterr().err
     table.write_text("a,b\n1,2\n")
     assert main([*command, f"--output={table}", "--resume"]) == 2
     assert "has other columns" in capsys.readouterr().err

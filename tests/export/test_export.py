@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_images
 from hybrid_jax.classifier import Classifier
 from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.errors import UserError
-from hybrid_jax.export import hub, onnx, stablehlo
+from hybrid_jax.export import hub, model_card, onnx, stablehlo
 from hybrid_jax.export.formats import FORMATS
 from hybrid_jax.export.program import create_program
 from hybrid_jax.weights.files import read_file
@@ -203,8 +203,22 @@ def test_hub_is_loaded_by_timm(trained, images):
     assert config["label_names"] == ["plain", "é [1]"]
     assert tuple(config["input_size"]) == (CHANNELS, *SIZE)
     card = (trained / "for_timm" / "README.md").read_text(encoding="utf-8")
-    assert "accuracy" in card
+    assert "| accuracy |" in card
+    assert "top-5" not in card  # of two classes
     assert str(trained) not in card
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("a b", "`a b`"),
+        ("`x`", "`` `x` ``"),
+        ("a``\n<b>", "``` a`` <b> ```"),
+        ("\udce9", "`\\xe9`"),
+    ],
+)
+def test_a_card_shows_any_name_as_it_is(name, written):
+    assert model_card.code(name) == written
 
 
 def test_hub_is_loaded_by_the_estimator(trained, images, tmp_path):

@@ -125,6 +125,5 @@ def test_evaluation_reports_the_loss_that_training_minimizes(split):
 
 @pytest.mark.parametrize(("classes", "shown"), [(5, False), (6, True)])
 def test_tables_leave_out_the_top_5_of_five_classes(classes, shown):
-    values = {"accuracy": 0.5, "top5": 1.0, "class_accuracy": [0.5] * classes}
-    assert ("top5" in metrics.with_titles(values)) == shown
-    assert "accuracy" in metrics.with_titles(values)
+    found = metrics.with_titles({"accuracy", "top5"}, classes)
+    assert [*found] == ["accuracy", "top5"][: 1 + shown]
