@@ -8,9 +8,10 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, escape
 
 PLAIN = re.compile(r"[\w/.+ -]*")  # characters that every library reads as they are
 REMOTE = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # but C:/ is a disk
@@ -53,6 +54,20 @@ def check_folder(name: str, path: str | os.PathLike) -> None:
     if not os.fspath(path):
         raise UserError(f"{name} is empty: give a folder")
     check_local(name, os.fspath(path))
+
+
+def check_given_once(folders: Iterable[str | os.PathLike]) -> None:
+    """Refuse runs of which two are one, also under another path.
+
+    Raises:
+      UserError: two paths lead to one folder.
+    """
+    places = set()
+    for folder in folders:
+        place = expand_user(folder).resolve()
+        if place in places:
+            raise UserError(f"{escape(folder)} is given twice: give each run once")
+        places.add(place)
 
 
 def expand_user(path: str | os.PathLike) -> Path:

@@ -79,13 +79,10 @@ def inline_svg(
     text = io.StringIO()
     with _new_figure(size, rows, style) as (figure, axes):
         draw(axes)
-        with warnings.catch_warnings():
-            # The page's fonts have the letters that matplotlib's font lacks.
-            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
-            figure.tight_layout()
-            figure.savefig(
-                text, dpi=150, format="svg", metadata=NO_METADATA, transparent=True
-            )
+        figure.tight_layout()
+        figure.savefig(
+            text, dpi=150, format="svg", metadata=NO_METADATA, transparent=True
+        )
     return _fit_for_page(text.getvalue(), name, alt)
 
 
@@ -117,7 +114,10 @@ def _new_figure(
 
     # The salt makes SVG files of equal results equal, so that git sees no change.
     look = {"svg.hashsalt": "hybrid_jax", "font.size": 10, "axes.axisbelow": True}
-    with plt.rc_context(look | (style or {})):  # type: ignore[arg-type]
+    with warnings.catch_warnings(), plt.rc_context(look | (style or {})):  # type: ignore[arg-type]
+        # A page's fonts have the letters that matplotlib's font lacks. In a file, such
+        # a letter is a box, but the tables have it.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure, found = plt.subplots(
             rows,
             columns,

@@ -93,3 +93,12 @@ def test_what_is_not_on_this_machine_is_refused_and_the_way_is_named(path, tmp_p
 def test_what_is_on_this_machine_is_not_refused(path):
     assert paths.is_local(path)
     paths.check_local("--workdir", path)
+
+
+def test_a_folder_is_given_once_under_any_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("run")
+    paths.check_given_once(["run", "other"])
+    for again in ("run/", "x/../run", tmp_path / "run", "link"):
+        with pytest.raises(UserError, match=f"{again} is given twice"):
+            paths.check_given_once(["run", "other", again])

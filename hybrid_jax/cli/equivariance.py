@@ -31,7 +31,7 @@ from pathlib import Path
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option, integer, one_of
 from hybrid_jax.errors import UserError, closest, report_out_of_memory
-from hybrid_jax.paths import expand_user
+from hybrid_jax.paths import check_given_once, expand_user
 
 FOLDER = "equivariance"
 BOTH = ("trained", "random")
@@ -106,8 +106,7 @@ def _check_networks(values: dict[str, typing.Any]) -> list[str]:
     found: list[str] = folders.split(",")
     for folder in found:
         workdirs.check_run(workdirs.resolve_workdir(folder, None))
-        if found.count(folder) > 1:
-            raise UserError(f"--workdir={folders} names {folder} twice")
+    check_given_once(found)
     return found
 
 

@@ -84,8 +84,8 @@ def parse(arguments: list[str]) -> tuple[dict[str, typing.Any], bool]:
     check_local("--data", values["data"])
     if values["on-error"] != "stop" and not values["data"]:
         raise UserError(
-            f"--on-error={values['on-error']} is for the images of --data; for those "
-            f"of the run, give --config.data.on_error={values['on-error']}"
+            f"--on-error={values['on-error']} is for the images of --data, since a "
+            "run's own are judged all or not at all: give --data, or leave this out"
         )
     return {
         "workdir": workdir,
@@ -106,12 +106,16 @@ def parse(arguments: list[str]) -> tuple[dict[str, typing.Any], bool]:
 
 
 def _workdirs(name: str, values: dict[str, typing.Any]) -> list[str]:
-    """Return the folders that a flag names, separated by commas."""
-    from hybrid_jax.cli import workdirs
+    """Return the folders that a flag names, separated by commas.
 
-    folders = values[name].split(",") if values[name] else []
+    Raises:
+      UserError: a folder has no name, or is remote.
+    """
+    folders: list[str] = values[name].split(",") if values[name] else []
     for folder in folders:
-        workdirs.resolve_workdir(folder, None)
+        if not folder:
+            raise UserError(f"--{name}={values[name]} has an empty name: leave it out")
+        check_local(f"--{name}", folder)
     return folders
 
 

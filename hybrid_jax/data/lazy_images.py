@@ -8,7 +8,7 @@ import functools
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -184,22 +184,40 @@ def parallel_map(
         )
 
 
+class UnreadableImages(UserError):
+    """Images that cannot be read and may not be skipped.
+
+    Attributes:
+      what: text that names them, without a way out.
+      named_splits: splits beside `train` that the user's folder or table names.
+    """
+
+    def __init__(self, what: str, way_out: str) -> None:
+        super().__init__(f"{what}; {way_out}")
+        self.what = what
+        self.named_splits: Container[str] = ()
+
+
 def refuse_unreadable(
     records: Records, infos: Sequence[ImageInfo], title: str, way_out: str
 ) -> None:
-    """Raise a `UserError` that names the images that cannot be read, if any.
+    """Refuse images that cannot be read, if there are any.
 
     Args:
       records: the images.
       infos: properties of each image, as `scan_images` returns them.
       title: name of the images in the message.
       way_out: what the message tells the user to do.
+
+    Raises:
+      UnreadableImages: there are some.
     """
     bad = [row for row, info in enumerate(infos) if info.error]
     if not bad:
         return
     named = [f"{escape(records.name(row))} ({infos[row].error})" for row in bad]
-    raise UserError(
+    raise UnreadableImages(
         f"{len(bad)} of the {len(infos):,} {title} images cannot be read: "
-        f"{listed(named)}; {way_out}"
+        f"{listed(named)}",
+        way_out,
     )

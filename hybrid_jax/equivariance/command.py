@@ -13,6 +13,7 @@ from hybrid_jax.engine.console import Reporter
 from hybrid_jax.equivariance import networks, report
 from hybrid_jax.equivariance.measure import Settings, costs, measure
 from hybrid_jax.errors import UserError
+from hybrid_jax.evaluation.report import make_folder
 
 
 def compare(
@@ -40,7 +41,8 @@ def compare(
       The rows of the tables.
 
     Raises:
-      UserError: there is no such model or run, or its images are not there.
+      UserError: there is no such model or run, its images are not there, its logits are
+        not finite, or the folder cannot be written.
     """
     # Arrays that are made before double precision is enabled would stay in float32.
     with _precision(settings.precision), Reporter() as console:
@@ -52,6 +54,7 @@ def compare(
                 )
             else:
                 found = networks.runs_of(workdirs, checkpoint, fields, weights, dtype)
+        make_folder(folder)
         measured = [measure(each, settings, console.busy) for each in found.subjects]
         with console.busy("timing"):
             rows = report.rows_of(measured, costs(found.subjects, settings))

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from hybrid_jax.equivariance import agreement, measures
 from hybrid_jax.equivariance.measures import Forward
 from hybrid_jax.equivariance.networks import TRAINED, Subject
+from hybrid_jax.errors import UserError
 from hybrid_jax.models.cost import cost
 
 ROUNDS = 11  # of timing
@@ -55,12 +57,14 @@ class Measured(NamedTuple):
     Attributes:
       row, name, weights: see `networks.Subject`.
       values: measured numbers by name, nested, see `measure`.
+      split: name of the images' split; empty for noise.
     """
 
     row: str
     name: str
     weights: str
     values: dict[str, Any]
+    split: str = ""
 
 
 def measure(subject: Subject, settings: Settings, busy: Busy) -> Measured:
@@ -76,11 +80,19 @@ def measure(subject: Subject, settings: Settings, busy: Busy) -> Measured:
       part), `symmetry_errors`, `every_shift` (if measured), `lie_derivative`,
       `predicted` (number of predicted images), their `agreement`, and their `accuracy`
       with trained weights.
+
+    Raises:
+      UserError: its logits are not finite.
     """
     title = f"{subject.row}, {subject.weights}, {subject.name}"
     with busy(f"{title}: relative errors"):
         forward = Forward(subject.model, subject.load())
         images = subject.first_images(settings.images)
+        if not np.isfinite(forward.logits(images)).all():
+            raise UserError(
+                f"{title}: its logits are not finite: leave it out, or give another "
+                "--checkpoint"
+            )
         values: dict[str, Any] = {"images": len(images)}
         values["errors"] = measures.shift_errors(forward, images)
         values["symmetry_errors"] = measures.symmetry_errors(forward, images)
@@ -97,7 +109,8 @@ def measure(subject: Subject, settings: Settings, busy: Busy) -> Measured:
     values["agreement"] = found.agreement
     if subject.weights == TRAINED and found.accuracy:
         values["accuracy"] = found.accuracy
-    return Measured(subject.row, subject.name, subject.weights, values)
+    names = subject.row, subject.name, subject.weights
+    return Measured(*names, values, subject.split())
 
 
 def costs(subjects: Sequence[Subject], settings: Settings) -> dict[str, dict]:

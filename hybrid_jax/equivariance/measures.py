@@ -170,7 +170,8 @@ def shift_errors(
                 else:
                     found = map_errors(moved[name], expected, shift, forward.size)
                 row = errors[name]
-                row[str(pixels)] = max(row.get(str(pixels), 0.0), float(found.max()))
+                # Python's `max` would lose NaN.
+                row[str(pixels)] = float(np.max([row.get(str(pixels), 0), *found]))
     return errors
 
 
@@ -190,7 +191,7 @@ def every_shift_error(forward: Forward, images: np.ndarray) -> float:
         for first in range(0, len(shifts), CHUNK):
             chunk = np.resize(shifts[first : first + CHUNK], (CHUNK, 2))
             found = np.asarray(forward.logits(move(many, chunk)))
-            largest = max(largest, float(relative_errors(found, expected).max()))
+            largest = float(np.max([largest, *relative_errors(found, expected)]))
     return largest
 
 

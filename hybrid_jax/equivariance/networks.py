@@ -18,7 +18,7 @@ from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.equivariance.agreement import Batch
 from hybrid_jax.errors import UserError
-from hybrid_jax.evaluation.evaluate import Images
+from hybrid_jax.evaluation.evaluate import default_split
 from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
 
@@ -50,6 +50,7 @@ class Subject:
       weights: `TRAINED` or `RANDOM`.
       model: the Flax module, in the precision of the measurement.
       channels: channels of the images.
+      split: returns the name of the images' split; an empty one for noise.
       load: returns its variables.
       batches: yields its images.
     """
@@ -59,6 +60,7 @@ class Subject:
     weights: str
     model: Any
     channels: int
+    split: Callable[[], str]
     load: Callable[[], dict]
     batches: Callable[[], Iterator[Batch]]
 
@@ -162,6 +164,7 @@ def variants_of(
                 weights=RANDOM,
                 model=model,
                 channels=CHANNELS,
+                split=lambda: "",
                 load=functools.partial(random_variables, model, CHANNELS, dtype, seed),
                 batches=functools.partial(noise_batches, shape, images, dtype, seed),
             )
@@ -180,7 +183,7 @@ def runs_of(
     weights: Sequence[str],
     dtype: Any,
 ) -> Found:
-    """Return runs with the images of their test split, or else of their last split.
+    """Return runs with images of their test split, or else validation, or else train.
 
     Args:
       workdirs: folders; runs of the same data that differ in `SEEDS` alone share a row.
@@ -247,6 +250,7 @@ def _subject(run: Run, row: str, weights: str, dtype: Any) -> Subject:
         weights=weights,
         model=model,
         channels=channels,
+        split=functools.partial(default_split, run),
         load=load,
         batches=functools.partial(_run_batches, run, dtype),
     )
@@ -258,8 +262,7 @@ def _trained_variables(run: Run, dtype: Any) -> dict:
 
 def _run_batches(run: Run, dtype: Any) -> Iterator[Batch]:
     """Yield the images of a run as its network takes them."""
-    _, split = Images().of(run)
-    network = run.network
+    split, network = run.get_split(default_split(run)), run.network
 
     @jax.jit
     def prepare(images: jax.Array, extents: jax.Array | None) -> jax.Array:

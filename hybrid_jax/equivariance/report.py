@@ -133,17 +133,18 @@ def show(rows: Sequence[Row], console: Reporter) -> None:
     for title, columns in TABLES.items():
         if any(columns[0].path in row.numbers for row in rows):
             console.print(_table(title, rows, columns))
-    for line in dict.fromkeys(_counts(run.values) for row in rows for run in row.runs):
+    for line in dict.fromkeys(_counts(run) for row in rows for run in row.runs):
         console.say(line)
 
 
-def _counts(values: dict[str, Any]) -> str:
-    """Return a line on the number of images behind each measurement."""
+def _counts(run: Measured) -> str:
+    """Return a line on the kind and number of images behind each measurement."""
+    values, kind = run.values, f"{run.split or 'noise'} image"
     shifted = values.get("every_shift", {}).get("images", 0)
-    every = f"every cyclic shift: {plural(shifted, 'image')}; " if shifted else ""
+    every = f"every cyclic shift: {plural(shifted, kind)}; " if shifted else ""
     return (
-        f"Errors: the largest of {plural(values['images'], 'image')}; {every}"
-        f"predictions: {plural(values['predicted'], 'image')}"
+        f"Errors: the largest of {plural(values['images'], kind)}; {every}"
+        f"predictions: {plural(values['predicted'], kind)}"
     )
 
 
@@ -168,8 +169,7 @@ def _table(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> "Table
 def write(
     rows: Sequence[Row], settings: dict[str, Any], notes: Sequence[str], folder: Path
 ) -> None:
-    """Write everything as JSON, a line for each run as CSV, and a figure."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write JSON, a line for each run as CSV, and a figure to an existing folder."""
     about = {
         "hybrid_jax": source_version(),
         "settings": settings,
@@ -187,7 +187,9 @@ def _as_json(row: Row) -> dict[str, Any]:
         "network": row.name,
         "weights": row.weights,
         "cost": row.cost,
-        "runs": [{"name": run.name} | run.values for run in row.runs],
+        "runs": [
+            {"name": run.name, "split": run.split} | run.values for run in row.runs
+        ],
         "mean": {path: mean(values) for path, values in numbers.items()},
         "interval_95": {path: interval(values) for path, values in numbers.items()},
     }

@@ -10,6 +10,7 @@ import numpy as np
 
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.data import Split
+from hybrid_jax.data.lazy_images import UnreadableImages
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import set_up_process
 from hybrid_jax.engine.load_run import open_run
@@ -24,6 +25,7 @@ from hybrid_jax.evaluation.measures import names_for
 from hybrid_jax.evaluation.per_class import ClassResult, per_class
 from hybrid_jax.evaluation.prediction_sets import SetQuality, judge_sets
 from hybrid_jax.evaluation.predictions import Predictions, average
+from hybrid_jax.paths import check_given_once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Images:
 
     Attributes:
       split: `train`, `validation` or `test`; empty means the test split, or validation
-        if there is no test split, or all images of a folder without splits.
+        if there is no test split; or all images of a `path` without splits.
       path: folder or table of other images; empty takes the run's own.
       on_error: `stop` at images of `path` that cannot be read, or `skip` them.
     """
@@ -45,12 +47,50 @@ class Images:
         """Return the name of the split, and its images as the run sees them.
 
         Raises:
-          UserError: there are no such images.
+          UserError: there are no such images, some cannot be read, or none are named
+            and there are only training images.
         """
         if self.path:
             return self.split, run.open_images(self.path, self.split, self.on_error)
-        split = self.split or ("test" if "test" in run.splits else [*run.splits][-1])
+        split = self.split or default_split(run)
+        if split == "train" and not self.split:
+            raise UserError(
+                "this run has only training images, which say nothing about new ones: "
+                "judge it on new ones (`hybrid-jax evaluate --data=DIR`), or on these "
+                "(`--split=train`)"
+            )
+        _check_readable(run, split)
         return split, run.get_split(split)
+
+
+def default_split(run: Run) -> str:
+    """Return the first split that a run has of `test`, `validation` and `train`.
+
+    Raises:
+      UserError: the run's images cannot be read.
+    """
+    _check_readable(run, "test")
+    return next(name for name in ("test", "validation", "train") if name in run.splits)
+
+
+def _check_readable(run: Run, split: str) -> None:
+    """Refuse a run of which some images can no longer be read.
+
+    Raises:
+      UserError: the message names the images, and a way to judge others of the split.
+    """
+    try:
+        _ = run.splits
+    except UnreadableImages as error:
+        # Fewer images would be other data than those that the run was trained with.
+        way_out = "restore them"
+        if split in error.named_splits:
+            way_out += (
+                f", or judge the readable {split} images (`hybrid-jax evaluate` with "
+                f"--data={escape(run.config.data.path)} --split={split} "
+                "--on-error=skip)"
+            )
+        raise UserError(f"{error.what}; {way_out}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +162,13 @@ def evaluate(
       The results.
 
     Raises:
-      UserError: there is no such run, checkpoint or split; the run has another config;
-        images cannot be read; runs have other images or classes; or there are no sets
-        at this coverage.
+      UserError: there is no such run, checkpoint or split; the run has another config,
+        or no other views; images cannot be read; runs have other images or classes, or
+        are given twice; there are no sets at this coverage; or the folder for tables
+        cannot be written.
     """
+    check_given_once([workdir, *ensemble])
+    check_given_once(versus)
     if output:
         report.check_folder(output)
     folder = RunFolder(workdir)
@@ -137,6 +180,8 @@ def evaluate(
     judge = _Judge(run, images, average_views, changed or {})
     if coverage is not None:
         judge.check_coverage(coverage, has_members=bool(ensemble))
+    if output:
+        report.make_folder(Path(output))
     with Reporter() as console:
         with console.busy("evaluating"):
             found = _evaluate(judge, run, ensemble, versus, coverage)
@@ -190,6 +235,16 @@ class _Judge:
     def __init__(
         self, run: Run, images: Images, average_views: bool, changed: dict[str, Any]
     ):
+        """Choose the images of a run.
+
+        Raises:
+          UserError: there are no such images, or no such views.
+        """
+        if average_views and run.config.augment.symmetry == "none":
+            raise UserError(
+                "--views averages over the symmetry of training, and this run has none "
+                "(augment.symmetry=none): leave it out"
+            )
         self.split_name, self.split = images.of(run)
         self._first, self._images, self._changed = run, images, changed
         self._average_views = average_views
@@ -227,6 +282,8 @@ class _Judge:
                 f"{workdir} was trained on other classes than "
                 f"{self._first.workdir}: give runs of one data set"
             )
+        if self._average_views and run.config.augment.symmetry == "none":
+            run.notes.append(f"{workdir} has no views (augment.symmetry=none)")
         self._opened.append(run)
         return run
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import tempfile
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ SHOWN_CLASSES = 20  # on the screen; classes.csv has all
 
 
 def check_folder(output: str) -> None:
-    """Refuse a folder that cannot be written, before anything is computed.
+    """Refuse a folder that is no place for results, before a run is opened.
 
     Raises:
       UserError: the folder is a remote path, a file, or not empty; or its parent is
@@ -51,6 +52,23 @@ def check_folder(output: str) -> None:
         raise UserError(
             f"--output={escape(path)} lies in a folder that does not exist: make it"
         )
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results before they are computed, so that none are lost.
+
+    Raises:
+      UserError: the folder cannot be made, or not be written.
+    """
+    folder = expand_user(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"{escape(folder)} cannot be written ({error.strerror}): give another "
+            "folder to --output"
+        ) from None
 
 
 def count_groups(predictions: Predictions) -> int | None:
@@ -135,15 +153,14 @@ def compared(comparison: Comparison) -> str:
 
 
 def write(found: "Evaluation", folder: Path) -> None:
-    """Write `evaluation.json`, tables and figures.
+    """Write `evaluation.json`, tables and figures to a folder that exists.
 
     Raises:
       UserError: the folder cannot be written.
     """
-    folder = expand_user(str(folder))
+    folder = expand_user(folder)
     predictions, classes, rows = found.predictions, found.classes, found.per_class
     try:
-        folder.mkdir(exist_ok=True)
         write_json(folder / "evaluation.json", as_json(found))
         _write_table(folder / "classes.csv", _class_header(), _class_lines(rows))
         matrix = confusion_matrix(predictions)
@@ -225,8 +242,7 @@ def _class_table(found: "Evaluation") -> "Table":
     rows = found.per_class
     title, left_out = "classes", max(len(rows) - SHOWN_CLASSES, 0)
     if left_out:
-        rows = sorted(rows, key=lambda row: (math.isnan(row.recall.value), row.recall))
-        rows = rows[:SHOWN_CLASSES]
+        rows = sorted(rows, key=_least_recall)[:SHOWN_CLASSES]
         title = f"the {SHOWN_CLASSES} classes of least recall, of {len(found.classes)}"
     table = Table(title=title, title_justify="left")
     table.add_column("class", overflow="fold")
@@ -241,6 +257,11 @@ def _class_table(found: "Evaluation") -> "Table":
             area(row.auc),
         )
     return table
+
+
+def _least_recall(row: ClassResult) -> tuple[bool, float]:
+    """Return a key that sorts classes by recall; those without images come last."""
+    return math.isnan(row.recall.value), row.recall.value
 
 
 def area(value: float) -> str:

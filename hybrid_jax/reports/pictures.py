@@ -15,7 +15,7 @@ from PIL import Image
 from hybrid_jax.data import Split
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.startup_report import IMAGES_SHOWN, augmented_rows
-from hybrid_jax.evaluation.evaluate import Evaluation
+from hybrid_jax.evaluation.evaluate import Evaluation, Images
 from hybrid_jax.evaluation.mislabeled import Suspect
 from hybrid_jax.reports.overlays import overlays
 from hybrid_jax.sheets import as_picture
@@ -154,7 +154,7 @@ def augmented(run: Run) -> list[Picture]:
     Raises:
       UserError: the image is no longer there.
     """
-    train, size = run.splits.train, run.network.image_size
+    (_, train), size = Images("train").of(run), run.network.image_size
     # As many images as training drew at its start: that program is compiled.
     count = max(min(IMAGES_SHOWN, run.config.train.batch_size), VIEWS)
     rows = np.zeros(count, int)

@@ -15,7 +15,7 @@ from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, escape, first_line
-from hybrid_jax.paths import expand_user
+from hybrid_jax.paths import check_given_once, expand_user
 from hybrid_jax.reports import comparison
 from hybrid_jax.reports.gather import RunReport, gather
 
@@ -87,14 +87,8 @@ def _write(runs: Mapping[str, Run], path: Path) -> tuple[str, list[str]]:
 
 def _open(workdirs: Sequence[str], changed: dict[str, Any]) -> dict[str, Run]:
     """Open all runs before work begins, so that mistakes of the user show early."""
-    runs: dict[str, Run] = {}
-    places = set()
-    for workdir in workdirs:
-        place = expand_user(workdir).resolve()
-        if place in places:
-            raise UserError(f"{escape(workdir)} is given twice: give each run once")
-        places.add(place)
-        runs[workdir] = open_run(RunFolder(workdir), None, changed)
+    check_given_once(workdirs)
+    runs = {name: open_run(RunFolder(name), None, changed) for name in workdirs}
     runtime.set_up(all(run.config.compilation_cache for run in runs.values()))
     return runs
 

@@ -69,6 +69,7 @@ def test_runs_that_differ_in_seeds_are_a_row(run, tmp_path):
     first, second = row["runs"]
     expected = hybrid_jax.load_run(run).evaluate("test")["accuracy"]
     assert first["accuracy"]["as they are"] == pytest.approx(expected)
+    assert first["split"] == "test" and "360 test images" in ran.stdout
     assert first | {"name": ""} == second | {"name": ""}  # of equal weights
     path = "accuracy/as they are"
     assert row["mean"][path] == pytest.approx(expected)
@@ -77,6 +78,12 @@ def test_runs_that_differ_in_seeds_are_a_row(run, tmp_path):
     assert [line["run"] for line in lines] == [str(run), str(other)]
     assert float(lines[0][path]) == pytest.approx(expected)
     assert f"{100 * expected:.2f} % ± 0.00" in ran.stdout
+
+
+def test_a_run_is_no_second_seed_of_itself(run):
+    ran = command("equivariance", f"--workdir={run},{run}/")
+    assert ran.returncode == 2
+    assert f"{run}/ is given twice" in " ".join(ran.stderr.split())
 
 
 def test_runs_of_other_settings_are_other_rows(run, tmp_path):
@@ -163,6 +170,7 @@ def test_how_many_images_are_shifted_everywhere(size, asked, count):
         (["--model=astroformer_pico", "--config.data.image_size=8,8"], "8"),
         (["--workdir=nowhere"], "holds no run"),
         (["--model=vit_tiny", "--output=configs"], "is not empty"),
+        (["--model=astroformer_pico", "--output=/proc/out"], "cannot be written"),
         (["--model=vit_tiny", "--config.model.downsample=aps"], "is for hybrids only"),
     ],
 )

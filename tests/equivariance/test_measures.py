@@ -1,5 +1,6 @@
 """Shifts and measures against loops, SciPy and finite differences."""
 
+import contextlib
 import itertools
 from types import SimpleNamespace
 
@@ -10,8 +11,10 @@ import pytest
 from scipy import ndimage
 
 from hybrid_jax.equivariance import agreement, measures, shifts
+from hybrid_jax.equivariance.measure import Settings, measure
 from hybrid_jax.equivariance.measures import Forward
 from hybrid_jax.equivariance.networks import noise_batches, random_variables
+from hybrid_jax.errors import UserError
 from tests import small_hybrid
 
 SIDE = 16
@@ -140,3 +143,20 @@ def test_agreement_of_predictions():
 )
 def test_crops_lie_within_an_eighth_of_the_side(side, low, high):
     assert agreement.crop_range(side) == (low, high)
+
+
+def test_weights_that_are_no_numbers_have_no_perfect_score(forward, images):
+    nothing = jax.tree.map(lambda x: x * np.nan, forward._variables)
+    broken = Forward(forward.model, nothing)
+    assert np.isnan(measures.shift_errors(broken, images, (1,))["logits"]["1"])
+    assert np.isnan(measures.every_shift_error(broken, images[:1]))
+    subject = SimpleNamespace(
+        row="net",
+        weights="trained",
+        name="run",
+        model=forward.model,
+        load=lambda: nothing,
+        first_images=lambda count: images[:count],
+    )
+    with pytest.raises(UserError, match="net, trained, run: its logits are not finite"):
+        measure(subject, Settings(images=2), contextlib.nullcontext)

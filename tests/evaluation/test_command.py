@@ -1,7 +1,10 @@
 """`hybrid-jax evaluate` on real scans, as a user types it."""
 
 import csv
+import dataclasses
 import json
+import shutil
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +16,11 @@ from sklearn.datasets import load_digits
 
 import hybrid_jax
 from hybrid_jax.data import Split
+from hybrid_jax.errors import UserError
+from hybrid_jax.evaluation.evaluate import Images, default_split
 from hybrid_jax.evaluation.evaluate import evaluate as evaluate_here
+from hybrid_jax.plots import saved_axes
+from hybrid_jax.reports import write
 from tests.commands import hybrid_jax as command
 from tests.engine.experiments import flags
 
@@ -142,7 +149,9 @@ def test_views_are_averaged(runs, tmp_path):
     ("arguments", "message"),
     [
         (["--ensemble=nowhere"], "nowhere holds no run"),
-        (["--versus=,"], "--workdir is empty"),
+        (["--versus=,"], "--versus=, has an empty name"),
+        (["--output=/proc/out"], "/proc/out cannot be written"),
+        (["--on-error=skip"], "give --data, or leave this out"),
         (["--output=missing/out"], "lies in a folder that does not exist"),
         (["--output=gs://b/out"], "mount a bucket"),
         (["--split=tset"], "one of train, validation, test"),
@@ -157,6 +166,65 @@ def test_what_cannot_be_is_refused(runs, arguments, message):
     assert ran.returncode == 2
     assert message in " ".join(ran.stderr.split()), ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_run_is_averaged_once(runs):
+    again = (runs / "0", runs / "1" / ".." / "0")
+    for more in ([], [f"--data={runs / 'scans.csv'}", "--split=test"]):
+        ran = command(
+            "evaluate", f"--workdir={again[0]}", f"--ensemble={again[1]}", *more
+        )
+        assert ran.returncode == 2
+        assert f"{again[1]} is given twice" in " ".join(ran.stderr.split())
+
+
+def test_a_run_without_symmetry_has_no_views(runs, tmp_path, capsys):
+    plain = shutil.copytree(runs / "1", tmp_path / "plain")
+    config = json.loads((plain / "config.json").read_text())
+    config["augment"]["symmetry"] = "none"
+    (plain / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="this run has none"):
+        evaluate_here(str(plain), average_views=True)
+    evaluate_here(str(runs / "0"), average_views=True, ensemble=[str(plain)])
+    assert "plain has no views" in "".join(capsys.readouterr().out.split("\n"))
+
+
+def test_images_of_a_run_that_are_damaged_later_can_be_left_out(runs):
+    damaged = runs / "299.png"
+    kept = damaged.read_bytes()
+    damaged.write_bytes(b"")
+    try:
+        ran = command("evaluate", f"--workdir={runs / '0'}")
+        way_out = [f"--data={runs / 'scans.csv'}", "--split=test", "--on-error=skip"]
+        said = evaluate(f"--workdir={runs / '0'}", *way_out)
+    finally:
+        damaged.write_bytes(kept)
+    assert ran.returncode == 2
+    assert "restore them, or judge the readable test images" in ran.stderr
+    assert " ".join(way_out) in ran.stderr
+    assert "1 image skipped" in said
+
+
+def test_training_images_are_judged_only_if_they_are_named(runs, tmp_path):
+    run = hybrid_jax.load_run(runs / "0")
+    run.splits = dataclasses.replace(run.splits, parts={"train": run.splits.train})
+    with pytest.raises(UserError, match="--split=train"):
+        Images().of(run)
+    name, split = Images("train").of(run)
+    assert (name, len(split)) == ("train", 200)
+    assert default_split(run) == "train"
+    _, notes = write._write({str(runs / "0"): run}, tmp_path / "page.html")
+    (note,) = notes
+    assert "only training images, which say nothing about new ones" in note
+    assert "Worst mistakes" not in (tmp_path / "page.html").read_text()
+
+
+def test_letters_that_a_font_lacks_are_no_warning(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with saved_axes(tmp_path / "figure") as (axes,):
+            axes.set_title("\N{CJK UNIFIED IDEOGRAPH-6F22}")
+    assert (tmp_path / "figure.png").exists()
 
 
 def test_runs_of_other_images_are_not_compared(runs, monkeypatch):

@@ -9,14 +9,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
-from hybrid_jax.evaluation import bootstrap, selective
+from hybrid_jax.evaluation import bootstrap, report, selective
 from hybrid_jax.evaluation.calibration import fit_temperature, reliability
 from hybrid_jax.evaluation.comparison import compare
+from hybrid_jax.evaluation.evaluate import Evaluation
 from hybrid_jax.evaluation.measures import BINS, MEASURES, measure
 from hybrid_jax.evaluation.per_class import per_class
 from hybrid_jax.evaluation.prediction_sets import judge_sets
 from hybrid_jax.evaluation.predictions import Predictions, average, confusion_matrix
-from hybrid_jax.evaluation.report import compared
 
 CLASSES = 7
 
@@ -96,6 +96,19 @@ def test_classes_are_judged_as_scikit_learn_does(predictions):
         confusion_matrix(predictions),
         sklearn_metrics.confusion_matrix(labels, guess, labels=range(CLASSES)),
     )
+
+
+def test_of_many_classes_those_of_least_recall_are_shown():
+    # Half of the classes have one group, and so a recall without an interval.
+    labels = np.repeat(np.arange(22), 2)
+    guess = np.where(labels < 4, labels + 1, labels)
+    groups = np.array([f"{n // 2}" if n // 2 % 2 else f"{n}" for n in range(44)])
+    predictions = Predictions(np.log(np.eye(22)[guess] + 1e-3), labels, groups)
+    names = tuple(f"c{n}" for n in range(22))
+    found = Evaluation("", "test", names, [], predictions)
+    assert {row.recall.low is None for row in found.per_class} == {True, False}
+    shown = [*report._class_table(found).columns[0].cells]
+    assert shown == [*names[:20]]
 
 
 def test_temperature_is_that_of_scikit_learn(predictions):
@@ -204,8 +217,10 @@ def test_one_image_or_group_has_no_bootstrap():
     for first, second in ((one, one), (grouped, other)):
         found = compare(first, second)
         assert (found.low, found.high) == (None, None)
-        assert " points; this one alone is right on " in compared(found)
-    assert " points (-100.00 to +100.00); this one" in compared(compare(several, other))
+        assert " points; this one alone is right on " in report.compared(found)
+    assert " points (-100.00 to +100.00); this one" in report.compared(
+        compare(several, other)
+    )
 
 
 def test_wilsons_interval_is_that_of_scipy_and_takes_any_share():

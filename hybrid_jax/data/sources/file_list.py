@@ -158,38 +158,56 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
 
 
 def _named_twice(path: str, found: FileSplits, config: DataConfig) -> tuple[str, ...]:
+    """Refuse or note files that a table repeats, see `refuse_named_twice`."""
+    draws_validation = "validation" not in found.splits and (
+        config.validation != 0 or config.protocol != "none"
+    )
+    rows = (
+        (
+            file,
+            f"as {found.classes[label]!r} in {split}",
+            found.held_out or (split == "train" and draws_validation),
+        )
+        for split, files in found.splits.items()
+        for file, label in zip(files.paths, files.labels.tolist(), strict=True)
+    )
+    return refuse_named_twice(path, rows)
+
+
+def refuse_named_twice(
+    path: str, rows: Iterable[tuple[Path, str, bool]]
+) -> tuple[str, ...]:
     """Refuse files that a table repeats, or return a note on them if they do no harm.
 
     A row may be repeated within a split of which no part is drawn for another split.
+
+    Args:
+      path: the table, for messages; the files of a folder are found once.
+      rows: file, class and split in words, and whether a part of this split is drawn
+        for another.
 
     Raises:
       UserError: a file is in two splits or classes, or its rows could be parted. Names
         the first such file.
     """
-    if os.path.isdir(path):  # its files are found once
+    if os.path.isdir(path):
         return ()
-    draws_validation = "validation" not in found.splits and (
-        config.validation != 0 or config.protocol != "none"
-    )
     first, again = dict[str, tuple[Path, str]](), 0
-    for split, files in found.splits.items():
-        is_drawn = found.held_out or (split == "train" and draws_validation)
-        for file, label in zip(files.paths, files.labels.tolist(), strict=True):
-            here = f"as {found.classes[label]!r} in {split}"
-            real = os.path.realpath(file)
-            if real not in first:
-                first[real] = file, here
-                continue
-            again += 1
-            other, there = first[real]
-            if is_drawn or here != there:
-                alias = f" (also called {escape(other)})" if file != other else ""
-                drawn = f"{here}, of which a part is drawn for another split"
-                where = drawn if here == there else f"{there} and {here}"
-                raise UserError(
-                    f"{path}: {escape(file)}{alias} is named twice, {where}: name each "
-                    "image once (`hybrid-jax inspect` lists all of them)"
-                )
+    for file, here, is_drawn in rows:
+        real = os.path.realpath(file)
+        if real not in first:
+            first[real] = file, here
+            continue
+        again += 1
+        other, there = first[real]
+        if is_drawn or here != there:
+            alias = f" (also called {escape(other)})" if file != other else ""
+            drawn = f"{here}, of which a part is drawn for another split"
+            where = drawn if here == there else f"{there} and {here}"
+            raise UserError(
+                f"{path}: {escape(file)}{alias} is named twice, {where}: name each "
+                "image once (`hybrid-jax inspect` lists all of them)"
+            )
     if not again:
         return ()
     verb = "names" if again == 1 else "name"

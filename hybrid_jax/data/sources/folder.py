@@ -21,6 +21,7 @@ from hybrid_jax.data.decode_cache import (
 from hybrid_jax.data.lazy_images import (
     Files,
     LazyImages,
+    UnreadableImages,
     refuse_unreadable,
     scan_images,
 )
@@ -165,21 +166,26 @@ def _listed(config: "DataConfig") -> FileSplits:
 def _refuse_unreadable(
     listed: FileSplits, infos: dict[Path, ImageInfo], on_error: str
 ) -> None:
-    """Raise a `UserError` that names unreadable images which may not be skipped.
+    """Refuse unreadable images which may not be skipped.
 
     Splits that the user holds out are never shortened.
+
+    Raises:
+      UnreadableImages: there are some.
     """
     for split, (paths, *_) in listed.splits.items():
         may_skip = split == "train" or listed.held_out
         if may_skip and on_error == "skip":
             continue
-        refuse_unreadable(
-            Files(paths),
-            [infos[path] for path in paths],
-            split,
-            "repair or remove them, list them in a file for config.data.exclude"
-            + (", or --config.data.on_error=skip" if may_skip else ""),
-        )
+        way_out = "repair or remove them, list them in a file for config.data.exclude"
+        if may_skip:
+            way_out += ", or --config.data.on_error=skip"
+        try:
+            refuse_unreadable(Files(paths), [infos[p] for p in paths], split, way_out)
+        except UnreadableImages as error:
+            if not listed.held_out:
+                error.named_splits = listed.splits.keys() - {"train"}
+            raise
 
 
 def _readable(files: LabeledFiles, infos: dict[Path, ImageInfo]) -> LabeledFiles:

@@ -37,6 +37,7 @@ from hybrid_jax.data.sources.file_list import (
     LabeledFiles,
     class_name,
     labeled_files,
+    refuse_named_twice,
     suggestion,
     with_groups,
 )
@@ -104,8 +105,8 @@ def load_labeled(
       group: value of `config.data.group`; a table may name groups itself.
 
     Raises:
-      UserError: there are no such images, the run does not know a class, or an image
-        cannot be read.
+      UserError: there are no such images, the run does not know a class, an image
+        cannot be read, or a table names it in two classes.
     """
     from hybrid_jax.data.memory_budget import is_resident
 
@@ -116,9 +117,8 @@ def load_labeled(
     read = read_folder_split if root.is_dir() else read_table_split
     found = read(root, split)
     entries, group_notes = _grouped(found.entries, group, root)
-    labels = _encode_labels(
-        root, [class_name(entry.label) for entry in entries], classes
-    )
+    labels = _encode_labels(root, entries, classes)
+    repeated = _repeated(root, entries)
     paths = [entry.path for entry in entries]
     infos = scan_images(Files(paths), escape(root.name))
     if on_error != "skip":
@@ -137,6 +137,7 @@ def load_labeled(
         *others_note(found.others),
         *group_notes,
         *found.empty,
+        *repeated,
         *skipped,
         *_difference_notes(infos, form),
         *_absent_note(files.labels, classes),
@@ -313,8 +314,11 @@ def _batch(paths: list[Path], decoded: list[Decoded], form: PixelFormat) -> Batc
     )
 
 
-def _encode_labels(root: Path, names: list[str], classes: Sequence[str]) -> np.ndarray:
-    """Encode class names as labels int32 `[N]`."""
+def _encode_labels(
+    root: Path, entries: list[Entry], classes: Sequence[str]
+) -> np.ndarray:
+    """Encode the class names of images as labels int32 `[N]`."""
+    names = [class_name(entry.label) for entry in entries]
     numbers = {name: number for number, name in enumerate(classes)}
     unknown = collections.Counter(name for name in names if name not in numbers)
     if unknown:
@@ -327,6 +331,12 @@ def _encode_labels(root: Path, names: list[str], classes: Sequence[str]) -> np.n
             f"those of the run are {listed([*map(repr, classes)])}"
         )
     return np.array([numbers[name] for name in names], np.int32)
+
+
+def _repeated(root: Path, entries: list[Entry]) -> tuple[str, ...]:
+    """Return a note on files that a table repeats, if each is of one class."""
+    rows = ((each.path, f"as {class_name(each.label)!r}", False) for each in entries)
+    return refuse_named_twice(escape(root), rows)
 
 
 def _difference_notes(infos: Sequence[ImageInfo], form: PixelFormat) -> tuple[str, ...]:

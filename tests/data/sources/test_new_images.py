@@ -113,6 +113,19 @@ def test_groups_of_other_images_are_those_of_their_table_or_path(tmp_path):
         load_labeled(str(table), FORM, CLASSES)
 
 
+def test_a_table_names_each_file_once_or_says_so(tmp_path):
+    place = write_folder(tmp_path / "cells", each=2)
+    first = next((place / "digit 0").iterdir()).relative_to(place).as_posix()
+    table = place / "t.csv"
+    rows = [f"{first},digit 0", f"./{first},digit 0"]
+    table.write_text("\n".join(["path,label", *rows]))
+    notes = load_labeled(str(table), FORM, CLASSES).notes
+    assert "1 row names an image that another row names too" in notes
+    table.write_text("\n".join(["path,label", *rows, f"{first},digit 1"]))
+    with pytest.raises(UserError, match="named twice, as 'digit 0' and as 'digit 1'"):
+        load_labeled(str(table), FORM, CLASSES)
+
+
 def test_images_that_cannot_be_read_stop_or_are_skipped(tmp_path):
     place = write_folder(tmp_path / "cells", each=2)
     next((place / "digit 1").iterdir()).write_bytes(b"")
