@@ -156,6 +156,20 @@ def test_evaluation_refuses_fields_that_the_run_was_trained_with(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "stored"),
+    [
+        ("train.eval_every", 3, {"train.eval_every_steps": 10}),
+        ("train.max_skips", 7, {"train.non_finite": "stop"}),
+    ],
+)
+def test_a_field_without_effect_is_not_changed_in_a_run(field, value, stored, tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.create(Config().replace(stored), {})
+    with pytest.raises(UserError, match=rf"config\.{field}=.* means nothing "):
+        folder.config_with({field: value})
+
+
+@pytest.mark.parametrize(
     ("lines", "model", "said"),
     [
         (["def get_config(:"], "", "line 2: SyntaxError: invalid syntax"),

@@ -3,7 +3,7 @@
 To declare such a field, add a row to `EFFECTS`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS
@@ -143,22 +143,41 @@ def check_changed(changed: Mapping[str, Any], values: Mapping[str, Any]) -> None
             )
 
 
+def check_stored(changed: Mapping[str, Any], config: Config) -> None:
+    """Refuse fields that are changed in a stored config without effect.
+
+    Args:
+      changed: the fields, by name.
+      config: the config with these changes.
+
+    Raises:
+      UserError: names both fields and the way out.
+    """
+    check_changed(changed, config.flat())
+    _check_fields(changed, config)
+
+
 def check_effects(config: Config) -> None:
     """Refuse a changed field that has no effect, given the value of another field.
 
     Raises:
       UserError: names both fields and the way out.
     """
+    _check_fields(FIELDS, config)
+    _check_attention(config.model)
+
+
+def _check_fields(names: Container[str], config: Config) -> None:
+    """Refuse those of some fields that are changed without effect."""
     values = config.flat()
     for deciding, holds, others, way_out in EFFECTS:
-        for name in others:
+        for name in filter(names.__contains__, others):
             if holds(values[deciding]) and values[name] != FIELDS[name].default:
                 raise UserError(
                     f"config.{name}={values[name]!r} means nothing to "
                     f"config.{deciding}={values[deciding]!r}: leave it out"
                     + (f", or {way_out}" if way_out else "")
                 )
-    _check_attention(config.model)
 
 
 def _check_attention(model: ModelConfig) -> None:

@@ -28,6 +28,7 @@ from hybrid_jax.training.step import Task
 
 # What a checkpoint stores besides the metrics of its evaluation, or instead of them.
 SECONDS = "seconds"  # of training and evaluation up to the checkpoint
+SINCE_BEST = "since_best"  # evaluations without a new best, up to the checkpoint
 SKIPPED = "skipped"  # batches that were left out up to the checkpoint
 UNFINISHED = "unfinished"  # sums of the unfinished window of steps
 
@@ -65,6 +66,7 @@ class Loop:
         self.config, self.plan = self.experiment.config, self.experiment.plan
         self._validation = self.experiment.splits.validation
         self._best: tuple[int, dict] | None = None
+        self._since_best = 0
 
     def run(self, state: TrainState, step: int, saved: dict) -> dict:
         """Train to the end; after a divergence, go back if the config says so.
@@ -97,6 +99,7 @@ class Loop:
         # Computed in advance: computing a rate later would wait for the device.
         self._rates = learning_rates(self.config, self.plan)
         self._line, self._best = "", self.checkpoints.best()
+        self._since_best = saved.get(SINCE_BEST, 0)
         with self.console.busy("compiling"):
             self.trainer.program.wait()
         self.console.start(step, self.plan.total_steps)
@@ -136,9 +139,7 @@ class Loop:
         )
 
     def _is_out_of_patience(self) -> bool:
-        if not self._best:
-            return False
-        return self.plan.is_out_of_patience(self._best[0], self._windows.step)
+        return 0 < self.config.train.patience <= self._since_best
 
     def _train_to_evaluation(self) -> None:
         """Dispatch the steps up to the next evaluation."""
@@ -158,9 +159,9 @@ class Loop:
             about = self._evaluate(self._windows.state.evaluated, self._validation)
             # The last update may have spoiled weights whose loss was still finite.
             self._check_finite(about["loss"], step, range(step - 1, step))
-            self._best = best_checkpoint(
-                dict([self._best or (step, {})]) | {step: about}
-            )
+            before = dict([self._best or (step, {})])
+            self._best = best = best_checkpoint(before | {step: about})
+            self._since_best = 0 if best and best[0] == step else self._since_best + 1
             said = f"  validation {percent(about['accuracy'])}"
         about[SECONDS] = self._seconds()
         if said:
@@ -240,7 +241,8 @@ class Loop:
         self._check_finite(largest, self._windows.step, causes)
 
     def _save(self, about: dict) -> None:
-        """Save the state after the last step, with its metrics and skipped batches."""
+        """Save the state after the last step, with its metrics and what led to it."""
+        about = about | {SINCE_BEST: self._since_best}
         if self.trainer.order.skipped:
             about = about | {SKIPPED: self.trainer.order.skipped}
         self.checkpoints.save(self._windows.step, self._windows.state, about)

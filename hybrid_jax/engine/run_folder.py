@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from hybrid_jax import data, runtime
-from hybrid_jax.config import stored
+from hybrid_jax.config import effects, stored
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.config.suggestions import unknown_field
@@ -246,7 +246,7 @@ class RunFolder:
         """Return the stored config with some free fields changed.
 
         Raises:
-          UserError: it cannot be read, a field is not free, or a row is missing.
+          UserError: it or a row cannot be read, or a field may not be changed.
         """
         for name in changed:
             if name not in FIELDS:
@@ -258,7 +258,8 @@ class RunFolder:
                     f"such as {', '.join(_local_flags())}"
                 )
         stored.check_rows(config := self.read_config(), str(self.path))
-        return resolve(config.replace(changed), is_stored=True)
+        effects.check_stored(changed, config := config.replace(changed))
+        return resolve(config, is_stored=True)
 
     def read_micro_batches(self) -> int:
         """Read how many micro-batches a step has; 0 if no number was searched for."""

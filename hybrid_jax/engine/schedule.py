@@ -26,7 +26,6 @@ class Plan:
         self.epochs: float = config.epochs
         if config.steps:
             self.epochs = config.steps * config.batch_size / images
-        self._patience = config.patience
         self._eval_every = config.eval_every
         self._eval_every_steps = config.eval_every_steps
 
@@ -51,23 +50,13 @@ class Plan:
             epoch += self._eval_every
         return min(self.step_of(epoch), self.total_steps)
 
-    def evaluations_between(self, first: int, last: int) -> int:
-        """Count the evaluations after step `first`, up to step `last`."""
-        count = 0
-        while first < last:
-            first = self.next_evaluation(first)
-            count += first <= last
+    def count_evaluations(self) -> int:
+        """Count the evaluations of the whole run."""
+        count = step = 0
+        while step < self.total_steps:
+            step = self.next_evaluation(step)
+            count += 1
         return count
-
-    def is_out_of_patience(self, best: int, step: int) -> bool:
-        """Return whether too many evaluations have passed since the best one.
-
-        Args:
-          best: step of the best evaluation.
-          step: step of the newest evaluation.
-        """
-        since = self.evaluations_between(best, step)
-        return bool(self._patience) and since >= self._patience
 
 
 def check_lookahead(config: Config, plan: Plan) -> None:

@@ -83,8 +83,7 @@ def validation_of(outcome: Outcome) -> float:
 
 def evaluations_of(config: Config) -> int:
     """Return the number of evaluations of a run; loads its images to count them."""
-    plan = _plan(config)
-    return plan.evaluations_between(0, plan.total_steps)
+    return _plan(config).count_evaluations()
 
 
 def _plan(config: Config) -> Plan:
@@ -139,8 +138,9 @@ class _Watched:
 
     def _is_end(self, best: int, step: int) -> bool:
         """Return whether a run ends after a step, by its length or its patience."""
-        plan = _plan(self._config)
-        return step >= plan.total_steps or plan.is_out_of_patience(best, step)
+        since_best = sum(best < evaluated <= step for evaluated in self._rows)
+        is_out_of_patience = 0 < self._config.train.patience <= since_best
+        return is_out_of_patience or step >= _plan(self._config).total_steps
 
     def _add(self, row: dict[str, Any]) -> bool:
         """Record a row of metrics; return whether it is of the validation split."""

@@ -11,10 +11,12 @@ from sklearn.datasets import load_digits
 
 import hybrid_jax
 from hybrid_jax import data
+from hybrid_jax.config.files import load_config
 from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.engine.signals import Interrupted
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
-from tests.engine.experiments import STEPS, flags, small
+from tests.engine.experiments import SMALL, STEPS, flags, small
 
 TIMES = {"seconds", "images_per_second"}
 
@@ -218,6 +220,25 @@ def test_patience_ends_a_run_and_it_stays_ended(arrays, tmp_path, capsys):
     again = hybrid_jax.fit(config, arrays, tmp_path / "run")
     assert again.results == run.results
     assert "nothing left to train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_patience_counts_the_evaluations_that_were_made(
+    before, after, arrays, tmp_path
+):
+    """Also where a resumed run is evaluated more or less often than before."""
+    still = {"optim.learning_rate": 1e-12, "train.patience": 3, "train.epochs": 12}
+    config = load_config("digits:vit_femto", SMALL | still)
+    workdir = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        config.train.eval_every, config.debug.inject = before, "term@20"
+        hybrid_jax.fit(config, arrays, workdir)
+    config.train.eval_every, config.debug.inject = after, ""
+    run = hybrid_jax.fit(config, arrays, workdir)
+    rows = [row["step"] for row in run.history if row["split"] == "validation"]
+    best = run.results["checkpoint"]
+    assert sum(step > best for step in rows) == 3
+    assert run.results["step"] == rows[-1]
 
 
 def test_a_batch_is_left_out_without_a_folder_too(arrays, capsys):
