@@ -87,8 +87,11 @@ def parse(
     positional = others + words[end + 1 :]
     if len(positional) > most:
         stray = positional[most]
-        is_file = takes_config and is_config(stray)
-        hint = f"write --config={stray}" if is_file else "every option begins with --"
+        hint = "every option begins with --"
+        if takes_config and is_config(stray):
+            hint = f"write --config={stray}"
+        elif stray in ("true", "false") and (index := words.index(stray)):
+            hint = f"write {words[index - 1]}={stray}"
         raise UserError(f"stray argument {stray!r}: {hint}")
     values = {option.name: option.default for option in options} | found
     changed = {name: found[FIELD + name] for name in FIELDS if FIELD + name in found}

@@ -7,6 +7,7 @@ the models that a study compares.
 
 import difflib
 import inspect
+import os
 import re
 import runpy
 import traceback
@@ -14,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 import hybrid_jax
 from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.paths import expand_user
 
 SUCH_AS = "such as configs/digits.py"
 MODELS = "STUDY_MODELS"
@@ -50,6 +52,8 @@ def load_config(text: str, fields: dict[str, Any]) -> ConfigDict:
             f"--config={path}: get_config returns {type(config).__name__} instead of a "
             "config: change and return the one of hybrid_jax.config.default()"
         )
+    if isinstance(config, FrozenConfigDict):
+        config = ConfigDict(config)
 
     def changed() -> ConfigDict:
         with config.unlocked():
@@ -98,8 +102,8 @@ def find(text: str) -> tuple[Path, list[str]]:
     before, colon, model = text.rpartition(":")
     if colon and (path := _file_of(before)):
         return path, [model]
-    path = Path(before if colon else text).expanduser()
-    if path.is_dir():
+    path = expand_user(before if colon else text)
+    if os.path.isdir(path):
         raise UserError(f"--config={path} is a folder: give a file, {SUCH_AS}")
     raise UserError(f"--config={path} does not exist: {_near(path)}")
 
@@ -115,8 +119,10 @@ def experiments() -> dict[str, Path]:
 
 
 def _file_of(text: str) -> Path | None:
-    path = Path(text).expanduser()
-    return experiments().get(text) if path.is_dir() or not path.exists() else path
+    path = expand_user(text)
+    # Methods of `Path` raise if a name is too long.
+    is_file = os.path.exists(path) and not os.path.isdir(path)
+    return path if is_file else experiments().get(text)
 
 
 def _near(path: Path) -> str:

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, FieldReference
 from hybrid_jax.config.effects import check_effects
 from hybrid_jax.config.field import Field
 from hybrid_jax.config.schema import FIELDS, Config, ModelConfig
-from hybrid_jax.config.suggestions import unknown_field
+from hybrid_jax.config.suggestions import shorter_warmup, unknown_field
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models.block_config import BlockConfig
 from hybrid_jax.models.choices import (
@@ -213,7 +213,7 @@ def _check_together(config: Config) -> None:
         raise UserError(
             f"config.optim.warmup_steps={config.optim.warmup_steps} is not below "
             f"config.train.steps={config.train.steps}: give a shorter warm-up, such as "
-            f"--config.optim.warmup_steps={config.train.steps // 10}"
+            f"{shorter_warmup(config.train.steps)}"
         )
     if config.augment.crop_padding and config.augment.crop_scale:
         raise UserError(
@@ -261,18 +261,23 @@ def block_config_of(model: ModelConfig) -> BlockConfig:
 
 def _check_schedule(config: Config) -> None:
     """Refuse `one_cycle` without a warm-up, and falls of `step` outside the run."""
-    optim, epochs = config.optim, config.train.epochs
+    optim, epochs, steps = config.optim, config.train.epochs, config.train.steps
     warmup = optim.warmup_epochs or optim.warmup_steps
     if optim.schedule == "one_cycle" and not warmup:
+        longer = f"warmup_epochs={0.3 * epochs:g}"
+        if steps:
+            longer = f"warmup_steps={max(int(0.3 * steps), 1)}"
         raise UserError(
-            "config.optim.schedule='one_cycle' rises during warm-up, and "
-            f"config.optim.warmup_epochs={optim.warmup_epochs}: take more, such as "
-            f"{0.3 * epochs:g}"
+            "config.optim.schedule='one_cycle' rises during warm-up, and there is "
+            f"none: give one, such as --config.optim.{longer}"
         )
     if optim.schedule == "step" and not optim.decay_epochs:
+        example = f"{0.5 * epochs:g},{0.75 * epochs:g}"
+        if steps:
+            example = f"two within the {steps} steps of the run"
         raise UserError(
             "config.optim.schedule='step' needs epochs at which it falls: give "
-            f"config.optim.decay_epochs, such as {0.5 * epochs:g},{0.75 * epochs:g}"
+            f"config.optim.decay_epochs, such as {example}"
         )
     for epoch in optim.decay_epochs:
         if _counts_epochs(config) and not optim.warmup_epochs < epoch < epochs:

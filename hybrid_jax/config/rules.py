@@ -91,7 +91,7 @@ def _is_validation(value: float | str) -> bool:
 def _is_pattern(text: str) -> bool:
     try:
         re.compile(text)
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         return False
     return True
 
@@ -166,9 +166,10 @@ EPOCHS = Rule(
         for before, e in zip((0, *v), v, strict=False)
     ),
 )
+_ONE = r"(best|last|[1-9]\d*)"
 CHECKPOINT = Rule(
-    "empty, best, last, or the step of a checkpoint",
-    lambda v: bool(re.fullmatch(r"(best|last|[1-9]\d*)?", v)),
+    "empty, best, last, a step, several of these with commas, or all",
+    lambda v: bool(re.fullmatch(rf"|all|{_ONE}(,{_ONE})*", v)),
 )
 FAULT = Rule(
     "empty, or nan@STEP or term@STEP; steps count from 1",

@@ -130,8 +130,8 @@ class Config:
     init_checkpoint: str = field(
         "",
         rules.CHECKPOINT,
-        "for a run in init_from: best, last or a step; empty is the checkpoint that "
-        "the run tested",
+        "for a run in init_from: best, last or a step; all, or several with commas, "
+        "takes their mean; empty is the checkpoint that the run tested",
     )
     freeze: tuple[str, ...] = field(
         (),

@@ -35,7 +35,7 @@ def unknown_field(name: str) -> str:
     absent, siblings = f"config.{name} does not exist", _members(group)
     if group in FIELDS:
         return f"{absent}: config.{group} has no fields of its own"
-    groups = dict.fromkeys(field.rpartition(".")[0] for field in FIELDS)
+    groups = dict.fromkeys(field.rpartition(".")[0] for field in FIELDS if "." in field)
     near = nearest(name)
     if not (near or siblings):
         near = difflib.get_close_matches(name, groups, 1, NEAR)
@@ -65,3 +65,10 @@ def _members(group: str) -> list[str]:
     """Return the names of a group's fields."""
     fields = [field for field in FIELDS if field.startswith(f"{group}.")]
     return [field.removeprefix(f"{group}.") for field in fields]
+
+
+def shorter_warmup(steps: int) -> str:
+    """Return the flags of a warm-up that fits into a run of some steps."""
+    if steps == 1:
+        return "--config.optim.warmup_steps=0 --config.optim.warmup_epochs=0"
+    return f"--config.optim.warmup_steps={max(steps // 10, 1)}"

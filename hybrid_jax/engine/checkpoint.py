@@ -158,6 +158,8 @@ class CheckpointReader:
                 f"no checkpoint of {self.folder} was evaluated on a validation split, "
                 f"so none is best: give last or a step ({saved})"
             )
+        if checkpoint == "all":
+            raise UserError("checkpoint all takes every checkpoint: give it alone")
         if not checkpoint.isdecimal() or int(checkpoint) not in self.steps:
             raise UserError(
                 f"checkpoint {checkpoint} is not in {self.folder}: give best, last, a "

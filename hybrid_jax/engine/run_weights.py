@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
+from hybrid_jax.paths import expand_user
 from hybrid_jax.weights.files import (
     Weights,
     check_class_names,
@@ -64,7 +65,7 @@ def read_weights(path: str | os.PathLike, checkpoint: str = "") -> Weights:
       UserError: there is no such file or checkpoint, it is damaged, or it holds more
         than weights.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     if path.is_dir():
         return _read_run(path, checkpoint)
     if checkpoint and path.is_file():

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from hybrid_jax.config.schema import Config, TrainConfig
+from hybrid_jax.config.suggestions import shorter_warmup
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.training import schedules
 
@@ -84,10 +85,15 @@ def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
     warmup = optim.warmup_steps or plan.step_of(optim.warmup_epochs)
     if warmup >= plan.total_steps:
         field = "warmup_steps" if optim.warmup_steps else "warmup_epochs"
-        raise UserError(
-            f"warm-up takes all of the run's {plural(plan.total_steps, 'step')}: lower "
-            f"config.train.batch_size ({plan.batch_size}) or "
+        way_out = (
+            f"lower config.train.batch_size ({plan.batch_size}) or "
             f"config.optim.{field} ({getattr(optim, field)})"
+        )
+        if config.train.steps:
+            way_out = f"shorten it, with {shorter_warmup(config.train.steps)}"
+        raise UserError(
+            f"warm-up takes all of the run's {plural(plan.total_steps, 'step')}: "
+            f"{way_out}"
         )
     decays = tuple(plan.step_of(epoch) for epoch in optim.decay_epochs)
     for epoch, step in zip(optim.decay_epochs, decays, strict=True):

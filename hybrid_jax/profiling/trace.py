@@ -7,13 +7,13 @@ CPU, and clu's profiler only starts and stops a trace.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from jax.profiler import ProfileData, ProfileOptions
 
 from hybrid_jax.errors import UserError
+from hybrid_jax.paths import expand_user
 from hybrid_jax.profiling.hlo import OTHER, Instruction, parse_instructions
 
 SHOWN_OPERATIONS = 10
@@ -53,7 +53,7 @@ def profile_steps(
     Raises:
       UserError: jax recorded none of the program's operations on this device.
     """
-    path = Path(folder).expanduser()
+    path = expand_user(folder)
     options = ProfileOptions()
     options.python_tracer_level = 0  # it would slow down what is measured
     with jax.profiler.trace(path, create_perfetto_trace=True, profiler_options=options):

@@ -25,6 +25,7 @@ from hybrid_jax.extras import import_extra
 from hybrid_jax.models.choices import CHOICES
 from hybrid_jax.models.registry import MODELS
 from hybrid_jax.models.strides import as_size
+from hybrid_jax.paths import expand_user
 from hybrid_jax.weights import timm_models, timm_names
 from hybrid_jax.weights.adapt import Adapted, Source, adapt_arrays
 from hybrid_jax.weights.timm_models import Arrays, Model
@@ -165,7 +166,7 @@ def read_file(path: str | os.PathLike) -> Weights:
     Raises:
       UserError: the file is missing or damaged, or holds more than weights.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     if not path.is_file():
         raise UserError(f"there are no weights at {path}")
     if path.suffix == ".safetensors":
@@ -199,7 +200,7 @@ def write_file(
       UserError: the folder does not exist, or `path` is a folder.
       OSError: the file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} to")
     if path.is_dir():

@@ -219,7 +219,7 @@ def _cache_folder(path: str, dir: str) -> Path:
     # A name has at most 255 bytes in most file systems.
     beginning = os.fsdecode(os.fsencode(Path(resolved).name)[:100])
     name = f"{beginning}-{_digest([resolved])[:12]}"
-    root = Path(dir).expanduser() if dir else platformdirs.user_cache_path("hybrid_jax")
+    root = expand_user(dir) if dir else platformdirs.user_cache_path("hybrid_jax")
     return root / "folders" / name
 
 
