@@ -53,7 +53,7 @@ def random_patches(images: np.ndarray, seed: int) -> Features:
     drawn = _windows(images, side)[rows, tops, lefts].reshape(PATCHES, -1)
     drawn = _normalize(drawn)
     mean = drawn.mean(0)
-    values, vectors = np.linalg.eigh(np.cov(drawn, rowvar=False))
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(drawn, rowvar=False)))
     whiten = ((vectors / np.sqrt(values + 0.1)) @ vectors.T).astype(np.float32)
     centers = (drawn[:COMPARED] - mean) @ whiten
     constants = (centers**2).sum(1)

@@ -27,6 +27,7 @@ from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option
 from hybrid_jax.cli.outputs import check_output, write_output
 from hybrid_jax.errors import UserError, closest
+from hybrid_jax.paths import expand_user
 
 OPTIONS = (
     Option("methods", TEXT, ""),
@@ -48,7 +49,8 @@ def run(call: Call) -> None:
     config, values = flags.required_config(parsed), parsed.values
     for name in ("json", "csv"):
         check_output(f"--{name}", values[name])
-    if values["json"] and values["json"] == values["csv"]:
+    files = [expand_user(values[n]).resolve() for n in ("json", "csv") if values[n]]
+    if len({*files}) < len(files):
         raise UserError(f"--json and --csv are both {values['csv']}: give two files")
     from hybrid_jax.baselines import report
     from hybrid_jax.baselines.methods import BASELINES

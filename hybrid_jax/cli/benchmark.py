@@ -28,9 +28,8 @@ import typing
 from hybrid_jax.chips.topology import Target, parse_target, prepare_process
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option, number
-from hybrid_jax.cli.outputs import check_output, write_output
+from hybrid_jax.cli.outputs import check_output, check_output_folder, write_output
 from hybrid_jax.errors import UserError, report_out_of_memory
-from hybrid_jax.paths import check_local
 
 if typing.TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +63,7 @@ def run(call: Call) -> None:
             "one of them out"
         )
     check_output("--json", file)
-    check_local("--profile", profile)
+    check_output_folder("--profile", profile)
     from hybrid_jax.engine.console import Screen
 
     # With --json=-, standard output must hold nothing but the JSON.

@@ -33,6 +33,30 @@ def check_output(flag: str, target: str) -> None:
         )
 
 
+def check_output_folder(flag: str, target: str) -> None:
+    """Refuse a folder that cannot be written, before anything is computed.
+
+    Args:
+      flag: such as `--profile`.
+      target: value of the flag, a folder that may not exist yet; empty writes nothing.
+
+    Raises:
+      UserError: the target is remote or a file, or it would be made in a folder that is
+        read-only.
+    """
+    check_local(flag, target)
+    if not target:
+        return
+    path = expand_user(target).absolute()
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir():
+        raise UserError(f"{flag}={target}: {there} is a file: give a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{flag}={target} lies in a folder that is read-only to you: give another"
+        )
+
+
 def write_output(target: str, text: str) -> None:
     """Write a text that ends with a newline to a target; see `check_output`."""
     from hybrid_jax.engine.json_files import write_whole

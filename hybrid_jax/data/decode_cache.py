@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from hybrid_jax.data.lazy_images import LazyImages
 from hybrid_jax.errors import UserError
 
 FILE = "images.npy"
+SCRATCH = ".decoding-"  # begins the names of folders that are being written
+ABANDONED_SECONDS = 3600.0  # without a write
 
 
 def decoded(encoded: LazyImages, folder: Path, title: str) -> np.ndarray:
@@ -48,7 +51,8 @@ def decoded(encoded: LazyImages, folder: Path, title: str) -> np.ndarray:
 def _decode_to(folder: Path, encoded: LazyImages, title: str) -> None:
     """Decode all images to a folder, which is written completely or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".decoding-"))
+    _remove_abandoned(folder.parent)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=SCRATCH))
     try:
         # Check the space first: a full disk would kill a write to mapped memory.
         size = int(np.prod(encoded.shape))
@@ -64,6 +68,17 @@ def _decode_to(folder: Path, encoded: LazyImages, title: str) -> None:
         os.rename(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes have left, which may be as large as all pixels."""
+    for scratch in folder.glob(f"{SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            written = max(
+                path.stat().st_mtime for path in (scratch, *scratch.iterdir())
+            )
+            if time.time() - written > ABANDONED_SECONDS:
+                shutil.rmtree(scratch)
 
 
 # Version of the decoders; other versions may give other pixels.

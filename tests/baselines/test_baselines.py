@@ -99,6 +99,11 @@ def test_features_of_patches_are_the_triangle_of_distances(random_images, monkey
     assert np.isfinite(encode(np.zeros((1, 10, 9, 2), np.float32))).all()
 
 
+def test_patches_of_one_number_are_features_too():
+    strips = np.random.default_rng(0).random((6, 1, 32, 1)).astype(np.float32)
+    assert np.isfinite(features.random_patches(strips, seed=0)(strips)).all()
+
+
 def test_folds_choose_without_validation_images_and_nothing_is_tested_without_others():
     config = DataConfig("digits", per_class=10, validation=0, test=False)
     found = run_baselines(config, 0, ["knn"])
@@ -226,6 +231,7 @@ def test_the_command_prints_and_writes_a_table(tmp_path):
         (["--json=nowhere/a.json"], "--json=nowhere/a.json lies in a folder"),
         (["--csv=tests"], "--csv=tests is a folder"),
         (["--json=-", "--csv=-"], "are both -: give two files"),
+        (["--json=x", "--csv=./x"], "are both ./x: give two files"),
         (["--methods"], "--methods"),
         (["--config.data.per_class=1", "--config.data.validation=0"], "to choose"),
     ],

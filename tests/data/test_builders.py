@@ -14,7 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from hybrid_jax.data.builders import cifar, galaxy10, tiny_imagenet
+from hybrid_jax.data.builders import cifar, fashion_mnist, galaxy10, tiny_imagenet
 from hybrid_jax.data.builders.cifar import Cifar10, Cifar100
 from hybrid_jax.data.builders.galaxy10 import Galaxy10
 from hybrid_jax.data.builders.tiny_imagenet import TinyImagenet
@@ -449,3 +449,12 @@ def test_archives_are_named_as_they_are_published():
         assert url.startswith(module.URL)
         assert info.filename == cls.ARCHIVE
         assert url.endswith("/" + info.filename)
+
+
+def test_a_damaged_archive_of_fashion_mnist_is_named(tmp_path):
+    path = tmp_path / "images.gz"
+    garbled = bytearray(gzip.compress(bytes(1000)))
+    garbled[12:20] = b"\xff" * 8
+    path.write_bytes(garbled)
+    with pytest.raises(UserError, match=r"images\.gz cannot be read: "):
+        fashion_mnist.read_idx(path)

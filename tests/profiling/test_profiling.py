@@ -290,6 +290,7 @@ def test_peaks_are_those_of_whole_devices():
         ([CONFIG, "--json=nowhere/at/all.json"], "--json=nowhere/at/all.json lies in"),
         ([CONFIG, "--config.train.batch=3"], "batch"),
         ([CONFIG, "--config.train.batch_size=0"], "config.train.batch_size=0"),
+        ((CONFIG, "--profile=setup.py/x"), "setup.py is a file: give a folder"),
     ],
 )
 def test_mistakes_are_reported_in_one_line(args, said, capsys):

@@ -10,10 +10,11 @@ import importlib.util
 import io
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -83,7 +84,8 @@ class TfdsSource:
         labels = np.empty(len(source), np.int32)
         for start in range(0, len(source), BLOCK):
             rows = range(start, min(start + BLOCK, len(source)))
-            records = source.__getitems__(rows)
+            with _told_if_damaged(path.parent):
+                records = source.__getitems__(rows)
             labels[start : start + len(rows)] = [r[self.label] for r in records]
         if not len(labels) or labels.min() < 0:
             raise UserError(
@@ -103,10 +105,12 @@ class TfdsSource:
                 f"{self.builder.info.file_format.value} files; prepare it again with "
                 "file_format=array_record"
             )
-        source = self.builder.as_data_source(
-            split, decoders={"image": tfds.decode.SkipDecoding()}
-        )
-        return TfdsRecords(source, self._title(split))
+        place = user_path(self.builder.data_path)
+        with _told_if_damaged(place):
+            source = self.builder.as_data_source(
+                split, decoders={"image": tfds.decode.SkipDecoding()}
+            )
+        return TfdsRecords(source, self._title(split), place)
 
     def _choose_form(self) -> PixelFormat:
         height, width, channels = self.builder.info.features["image"].shape
@@ -161,7 +165,8 @@ class TfdsSource:
     def _records_state(self, split: str) -> str:
         """Return text that identifies the records of a split and how they are read."""
         files = [Path(path) for path in self.builder.info.splits[split].filepaths]
-        stats = [(path.name, path.stat()) for path in files]
+        with _told_if_damaged(user_path(self.builder.data_path)):
+            stats = [(path.name, path.stat()) for path in files]
         file_states = [
             f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats
         ]
@@ -183,18 +188,37 @@ class TfdsSource:
 class TfdsRecords:
     """The encoded images of a split; can be pickled."""
 
-    def __init__(self, source: Any, title: str):
-        self.source, self._title = source, title
+    def __init__(self, source: Any, title: str, place: Path):
+        self.source, self._title, self._place = source, title, place
 
     def __len__(self) -> int:
         return len(self.source)
 
     def read(self, rows: Sequence[int]) -> list[bytes]:
         # TFDS's sources have this method, which `Sequence` lacks.
-        return [record["image"] for record in self.source.__getitems__(rows)]
+        with _told_if_damaged(self._place):
+            return [record["image"] for record in self.source.__getitems__(rows)]
 
     def name(self, row: int) -> str:
         return f"image {row} of {self._title}"
+
+
+@contextlib.contextmanager
+def _told_if_damaged(place: Path) -> Iterator[None]:
+    """Name the folder of a data set whose files cannot be read.
+
+    Raises:
+      UserError: in the place of whatever TFDS and its readers raise.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{escape(place)} is damaged ({first_line(error)}): delete it, and prepare "
+            "or copy it again"
+        ) from None
 
 
 def open_builder(
@@ -211,8 +235,13 @@ def open_builder(
       UserError: the data set does not exist, or cannot be prepared here.
     """
     builder, folder = _find_builder(name, data_dir)
+    if builder.is_prepared():
+        return builder
+    _prepare(builder, folder, manual_dir)
+    builder, _ = _find_builder(name, data_dir)  # which now knows its splits
     if not builder.is_prepared():
-        _prepare(builder, folder, manual_dir)
+        place = user_path(builder.data_path)
+        raise UserError(f"{escape(place)} is incomplete: delete it")
     return builder
 
 
@@ -230,7 +259,8 @@ def _find_builder(name: str, data_dir: str) -> tuple[tfds.core.DatasetBuilder, P
     """Return the builder of a data set, and the folder of all data sets."""
     folder = library_path(expand_user(data_dir or tfds.core.constants.DATA_DIR))
     if name in builder_names():
-        builder = builder_class(name)(data_dir=folder, file_format="array_record")
+        with _told_if_damaged(user_path(folder) / name):
+            builder = builder_class(name)(data_dir=folder, file_format="array_record")
     else:
         builder = _open_tfds(name, folder)
     return builder, folder
@@ -321,7 +351,11 @@ def _prepare(
     try:
         # `folder` may be a link: create the folder that it refers to.
         user_path(folder).mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints the same
+        lock = filelock.FileLock(user_path(folder) / f".{builder.name}.lock")
+        # TFDS prints the same line, and refuses what another process has prepared.
+        with lock, contextlib.redirect_stdout(io.StringIO()):
+            if builder.is_prepared():
+                return
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(
                     try_download_gcs=False, manual_dir=manual

@@ -1,0 +1,73 @@
+import os
+import shutil
+import threading
+import time
+
+import pytest
+
+from hybrid_jax import data
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data import decode_cache
+from hybrid_jax.data.sources import tfds
+from hybrid_jax.errors import UserError
+
+
+def test_processes_that_prepare_one_set_at_once_do_it_once(tmp_path, capsys):
+    opened = []
+
+    def prepare():
+        opened.append(tfds.open_builder("digits", str(tmp_path)))
+
+    threads = [threading.Thread(target=prepare) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [{*builder.info.splits} for builder in opened] == [{"train", "test"}] * 3
+    assert not list(tmp_path.glob("digits/incomplete*"))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    tfds.open_builder("digits", str(folder))
+    return folder
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage", "said"),
+    [
+        ("*train.array_record*", cut, "is damaged"),
+        ("*train.array_record*", lambda path: path.write_bytes(b""), "is damaged"),
+        ("*train.array_record*", lambda path: path.unlink(), "is damaged"),
+        ("dataset_info.json", cut, "is damaged"),
+        ("dataset_info.json", lambda path: path.unlink(), "is incomplete: delete it"),
+    ],
+)
+def test_damaged_records_are_named(pattern, damage, said, prepared, tmp_path):
+    copied = shutil.copytree(prepared, tmp_path / "copied")
+    for labels in copied.rglob("label-*"):
+        labels.unlink()
+    (path,) = copied.rglob(pattern)
+    damage(path)
+    with pytest.raises(UserError, match=f"digits.* {said}"):
+        data.load(DataConfig(name="digits", dir=str(copied)))
+
+
+def test_decoded_copies_that_killed_processes_left_are_removed(prepared):
+    folder = next(prepared.rglob("dataset_info.json")).parent
+    left, other = folder / ".decoding-old", folder / ".decoding-new"
+    for place in (left, other):
+        place.mkdir()
+        (place / "images.npy").write_bytes(b"part")
+    long_ago = time.time() - 2 * decode_cache.ABANDONED_SECONDS
+    for path in (left / "images.npy", left):
+        os.utime(path, (long_ago, long_ago))
+    source = tfds.TfdsSource(DataConfig(name="digits", dir=str(prepared)))
+    assert len(source.decoded("train")) == 1437
+    assert not left.exists()
+    assert other.exists()
