@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import functools
+import itertools
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -90,8 +91,8 @@ def parse(
         hint = "every option begins with --"
         if takes_config and is_config(stray):
             hint = f"write --config={stray}"
-        elif stray in ("true", "false") and (index := words.index(stray)):
-            hint = f"write {words[index - 1]}={stray}"
+        elif switch := _switch_before(stray, words[:end], switches):
+            hint = f"write --{switch}={stray}"
         raise UserError(f"stray argument {stray!r}: {hint}")
     values = {option.name: option.default for option in options} | found
     changed = {name: found[FIELD + name] for name in FIELDS if FIELD + name in found}
@@ -183,6 +184,15 @@ def _spell_out(word: str, switches: Sequence[str]) -> str:
     if name.startswith("no") and name[2:] in switches:
         return f"--{name[2:]}=false"
     return f"--{name}"
+
+
+def _switch_before(value: str, words: list[str], switches: Sequence[str]) -> str:
+    """Return the switch that `true` or `false` stands behind; empty if none."""
+    if value.lower() in ("true", "false"):
+        for before, word in itertools.pairwise(words):
+            if word == value and before.lstrip("-") in switches:
+                return before.lstrip("-")
+    return ""
 
 
 def _expand_flagfiles(arguments: list[str]) -> list[str]:

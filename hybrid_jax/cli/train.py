@@ -10,7 +10,7 @@ run of a folder, with its config. At the end, it writes a page, report.html.
   --config=FILE[:MODEL]    experiment, and a model to replace the file's own
   --config.FIELD=VALUE     change a field; `hybrid-jax fields` lists them
   --workdir=DIR            folder of the run [runs/FILE or runs/FILE-MODEL]
-  --checkpoint=WHICH       of a run in --config.init_from: best, last or a step
+  --checkpoint=WHICH       of a run in config.init_from: best, last, a step, all
   --flagfile=FILE          read more flags from a file, one on each line
 
 To share a run between hosts or GPUs, run the same command once on each. The

@@ -19,7 +19,7 @@ from hybrid_jax.config.effects import check_effects
 from hybrid_jax.config.field import Field
 from hybrid_jax.config.schema import FIELDS, Config, ModelConfig
 from hybrid_jax.config.suggestions import shorter_warmup, unknown_field
-from hybrid_jax.errors import UserError, closest
+from hybrid_jax.errors import UserError, closest, plural
 from hybrid_jax.models.block_config import BlockConfig
 from hybrid_jax.models.choices import (
     CHOICES,
@@ -175,6 +175,8 @@ def _parse_tuple(text: str, field: Field) -> tuple:
         literal = ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError):  # a plain text, such as stage[12]
         literal = text
+    except (MemoryError, RecursionError):  # nested too deeply
+        raise ValueError from None
     if isinstance(literal, (tuple, list)):
         values = [tuple(literal)]
     else:
@@ -263,6 +265,11 @@ def _check_schedule(config: Config) -> None:
     """Refuse `one_cycle` without a warm-up, and falls of `step` outside the run."""
     optim, epochs, steps = config.optim, config.train.epochs, config.train.steps
     warmup = optim.warmup_epochs or optim.warmup_steps
+    if steps == 1 and optim.schedule in ("one_cycle", "step"):
+        raise UserError(
+            f"config.optim.schedule={optim.schedule!r} changes the learning rate "
+            "within a run, and config.train.steps=1: give more, or another schedule"
+        )
     if optim.schedule == "one_cycle" and not warmup:
         longer = f"warmup_epochs={0.3 * epochs:g}"
         if steps:
@@ -272,12 +279,12 @@ def _check_schedule(config: Config) -> None:
             f"none: give one, such as --config.optim.{longer}"
         )
     if optim.schedule == "step" and not optim.decay_epochs:
-        example = f"{0.5 * epochs:g},{0.75 * epochs:g}"
+        where = f"such as {0.5 * epochs:g},{0.75 * epochs:g}"
         if steps:
-            example = f"two within the {steps} steps of the run"
+            where = f"within the run's {plural(steps, 'step')}"
         raise UserError(
             "config.optim.schedule='step' needs epochs at which it falls: give "
-            f"config.optim.decay_epochs, such as {example}"
+            f"config.optim.decay_epochs, {where}"
         )
     for epoch in optim.decay_epochs:
         if _counts_epochs(config) and not optim.warmup_epochs < epoch < epochs:

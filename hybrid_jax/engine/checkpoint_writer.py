@@ -65,9 +65,9 @@ class CheckpointWriter(CheckpointReader):
             ),
             # Without this function, orbax writes no metrics.
             best_fn=lambda metrics: metrics.get(BEST_METRIC, -math.inf),
-            cleanup_tmp_directories=True,
         )
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._delete_unfinished()
         self._manager = ocp.CheckpointManager(
             library_path(self.folder), options=options
         )
@@ -75,6 +75,16 @@ class CheckpointWriter(CheckpointReader):
         self._unfinished: Future[None] | None = None
         self._polls = itertools.count()
         self._unraisable = library_logs.ClosedLoopFilter()
+
+    def _delete_unfinished(self) -> None:
+        """Delete what killed runs were writing.
+
+        orbax does so in a thread, which fails with a traceback in a run that ends at
+        once.
+        """
+        if self.hosts.is_main:
+            for path in self.folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+                shutil.rmtree(path, ignore_errors=True)
 
     def _skip(self, step: int, problem: str) -> str:
         """Rename a damaged step, so that no later run looks at it; return a note."""

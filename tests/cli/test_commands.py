@@ -149,6 +149,13 @@ def test_a_mode_may_stand_in_a_file(tmp_path, ran, said):
         (["--flagfile=nowhere"], "--flagfile=nowhere cannot be read"),
         (["train", "configs/digits.py"], "write --config=configs/digits.py"),
         (["train", "evaluate"], "stray argument 'evaluate'"),
+        (["train", "-config.data.test", "False"], "write --config.data.test=False"),
+        (["train", "--config.seed=3", "true"], "'true': every option begins with --"),
+        (["train", "--", "true"], "'true': every option begins with --"),
+        (
+            ["train", "--workdir", "false", "--config.data.test", "false"],
+            "write --config.data.test=false",
+        ),
         (["train"], "--config is missing"),
         (["evaluate"], "--workdir is missing"),
         (["evaluate", "--workdr=x"], "did you mean --workdir?"),

@@ -160,14 +160,14 @@ def test_weights_to_start_from_may_be_of_any_checkpoint(tmp_path, monkeypatch):
     config = f"--config={CONFIGS / 'digits.py'}"
     start = [config, "--config.init_from=w"]
     assert train.parse(start).config.init_checkpoint == ""
-    for checkpoint in ("best", "last", "120"):
+    for checkpoint in ("best", "last", "120", "all"):
         order = train.parse([*start, f"--checkpoint={checkpoint}"])
         assert order.config.init_checkpoint == checkpoint
     with pytest.raises(UserError, match=r"give --config\.init_from=WORKDIR too"):
         train.parse([config, "--checkpoint=best"])
     with pytest.raises(UserError, match=r"is of the run in --config\.init_from"):
         train.parse(["--workdir=runs/any", "--checkpoint=best"])
-    with pytest.raises(UserError, match=r"give --config\.data\.on_error=skip"):
+    with pytest.raises(UserError, match="is for the images of --data"):
         evaluate.parse(["--workdir=runs/any", "--on-error=skip"])
     with pytest.raises(UserError, match=r"config\.init_checkpoint='newest' is not"):
         train.parse([*start, "--checkpoint=newest"])

@@ -376,29 +376,6 @@ def test_a_whole_number_serves_where_a_float_is_meant_but_not_the_reverse():
         configs.resolve(configs.to_config_dict(flat | {"train.epochs": True}))
 
 
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"model.name": "vit_tiny", "model.padding": "circular"}, "take a hybrid"),
-        (
-            {"model.name": "maxvit_tiny", "model.downsample": "aps"},
-            "at fixed positions",
-        ),
-        (
-            {
-                "model.name": "wrn_16_2",
-                "data.image_size": (30, 30),
-                "model.downsample": "aps",
-            },
-            r"config.model.downsample='aps' .* by 4.* 32x32 would do",
-        ),
-    ],
-)
-def test_choices_that_cannot_be_equivariant_are_refused(fields, said):
-    with pytest.raises(UserError, match=said):
-        configs.resolve(files.load_config("digits", fields))
-
-
 def test_a_frozen_config_is_a_config_too(tmp_path):
     path = tmp_path / "frozen.py"
     path.write_text(
@@ -407,31 +384,3 @@ def test_a_frozen_config_is_a_config_too(tmp_path):
         "def get_config():\n    return FrozenConfigDict(default())\n"
     )
     assert files.load_config(str(path), {"seed": 3}).seed == 3
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"train.steps": 5, "optim.warmup_steps": 5},
-        {"train.steps": 1, "optim.warmup_steps": 1},
-        {"train.steps": 10, "optim.schedule": "one_cycle"},
-        {"train.epochs": 10, "optim.schedule": "one_cycle"},
-    ],
-)
-def test_a_shorter_or_longer_warm_up_is_one_that_is_taken(fields):
-    config = Config().replace({"optim.warmup_epochs": 0.0} | fields)
-    with pytest.raises(UserError, match=r"such as --config\.") as error:
-        configs.resolve(config)
-    advice = re.findall(r"--config\.(\S+)=(\S+)", str(error.value))
-    assert advice
-    changed = {name: type(FIELDS[name].default)(value) for name, value in advice}
-    assert configs.resolve(config.replace(changed))
-
-
-@pytest.mark.parametrize("value", ["", "all", "best", "3", "best,3", "2,last"])
-def test_checkpoints_to_start_from_are_those_of_other_commands(value):
-    fields = {"init_from": "runs/x", "init_checkpoint": value}
-    assert configs.resolve(Config().replace(fields)).init_checkpoint == value
-    for wrong in ("all,3", "3,", "0", "first"):
-        with pytest.raises(UserError, match="init_checkpoint"):
-            configs.resolve(Config().replace(fields | {"init_checkpoint": wrong}))

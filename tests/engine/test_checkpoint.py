@@ -8,6 +8,7 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from hybrid_jax.engine import checkpoint_manifest
@@ -66,6 +67,16 @@ def test_newest_and_best_checkpoints_are_kept(tmp_path):
         assert checkpoints.latest() == 5
         assert checkpoints.best() == (2, {"accuracy": 0.9, "loss": 1.0})
     assert steps_of(tmp_path) == [2, 4, 5]
+
+
+def test_what_killed_runs_were_writing_is_deleted(tmp_path):
+    left = tmp_path / f"3{ocp.utils.TMP_DIR_SUFFIX}-1700000000"
+    left.mkdir()
+    (left / "part").touch()
+    with CheckpointWriter(tmp_path, keep=2) as checkpoints:
+        assert not left.exists()
+        save(checkpoints, 1, 0.5)
+    assert steps_of(tmp_path) == [1]
 
 
 def test_the_best_stays_though_it_was_evaluated_later(tmp_path):
@@ -241,10 +252,15 @@ def test_the_mean_of_several_steps_is_that_of_their_arrays(two):
     assert steps_in_words((1, 1200)) == "the mean of steps 1 and 1,200"
 
 
-@pytest.mark.parametrize("named", ["1,3", "1,", ",", "1 2", "-1", "1.0", "²", "all,1"])
+@pytest.mark.parametrize("named", ["1,3", "1,", ",", "1 2", "-1", "1.0", "²"])
 def test_a_mean_of_steps_that_are_not_there_is_refused(two, named):
     with pytest.raises(UserError, match=r"best, last, a step, or all \(saved: 1, 2\)"):
         CheckpointReader(two).find_steps(named)
+
+
+def test_all_checkpoints_are_no_more_with_others(two):
+    with pytest.raises(UserError, match="all takes every checkpoint: give it alone"):
+        CheckpointReader(two).find_steps("all,1")
 
 
 def left_in_parts(folder):

@@ -84,6 +84,18 @@ def test_warmup_steps_that_take_the_whole_run_are_refused():
         schedule_lengths(wrong, Plan(wrong.train, IMAGES))
 
 
+def test_smaller_batches_are_advised_only_where_they_make_more_steps():
+    few = config(train__steps=5, optim__warmup_steps=0, optim__warmup_epochs=5.0)
+    with pytest.raises(UserError, match=r"5 steps: shorten it, with") as error:
+        schedule_lengths(few, Plan(few.train, IMAGES))
+    assert "batch_size" not in str(error.value)
+    in_epochs = config(train__steps=0, train__epochs=1)
+    with pytest.raises(UserError, match=r"lower config\.train\.batch_size \(50\) or"):
+        schedule_lengths(in_epochs, Plan(in_epochs.train, IMAGES))
+    smaller = config(train__steps=0, train__epochs=1, train__batch_size=25)
+    assert schedule_lengths(smaller, Plan(smaller.train, IMAGES)).warmup == 10
+
+
 def test_a_decay_beyond_the_last_step_is_refused():
     late = config(optim__schedule="step", optim__decay_epochs=(5.0, 12.0))
     with pytest.raises(UserError, match=r"has 12\.0, .* epoch 1, .* and 10, "):

@@ -152,6 +152,14 @@ def test_damaged_and_missing_files_are_named(model, variables, tmp_path):
         read_weights(tmp_path / "a.txt")
 
 
+def test_homes_of_unknown_users_are_named(model):
+    path = "~nobody-of-that-name/x"
+    with pytest.raises(UserError, match=f"there are no weights at {path}"):
+        load_weights(model, {}, path)
+    with pytest.raises(UserError, match="there is no folder ~nobody-of-that-name"):
+        write_file(path, {})
+
+
 def test_damaged_pickles_are_named(tmp_path):
     torch = pytest.importorskip("torch")
     path = save_torch(tmp_path / "a.pth", {"a": torch.ones(3)})
