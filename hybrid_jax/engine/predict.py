@@ -73,13 +73,7 @@ def predict(
     for note in [*run.notes, *(temperature.notes(run) if calibrated else ())]:
         print(escape(note), file=sys.stderr)
     done = _read_done(rows, target)
-    again = [path for path in paths if escape(path) == done.path][:1]
-    if done.path and not again:
-        raise UserError(
-            f"--output={escape(str(target))} begins with {done.path}, which is not "
-            "among these images, so it cannot be checked that the same network wrote "
-            "it: give that image first, or another file"
-        )
+    again = _find_first(done, paths, target)
     missing = [path for path in paths if escape(path) not in done.errors]
     unreadable = sum(done.errors.get(escape(path), False) for path in paths)
     with _open(target, rows.header()) as file:
@@ -174,6 +168,24 @@ def _read_done(rows: Rows, target: Path | None) -> Written:
     if done.errors:
         print(f"Resuming after {plural(len(done.errors), 'image')}", file=sys.stderr)
     return done
+
+
+def _find_first(
+    done: Written, paths: Sequence[Path], target: Path | None
+) -> Sequence[Path]:
+    """Return the first image that was predicted, to predict it again, if there is one.
+
+    Raises:
+      UserError: it is not given, so nothing tells which network wrote the file.
+    """
+    again = [path for path in paths if escape(path) == done.path][:1]
+    if done.path and not again:
+        raise UserError(
+            f"--output={escape(str(target))} begins with {done.path}, which is not "
+            "among these images, so it cannot be checked that the same network wrote "
+            "it: give that image, too, or another file"
+        )
+    return again
 
 
 def _check_same(
