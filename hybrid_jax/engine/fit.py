@@ -19,7 +19,7 @@ from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.data.sources.class_folders import check_outside
-from hybrid_jax.engine import memory_fit, results, startup_report, validation_scores
+from hybrid_jax.engine import results, startup_report, validation_scores
 from hybrid_jax.engine.checkpoint import is_evaluated
 from hybrid_jax.engine.checkpoint_writer import CheckpointWriter
 from hybrid_jax.engine.compile import compiler_threads
@@ -33,6 +33,7 @@ from hybrid_jax.engine.experiment import (
 from hybrid_jax.engine.in_memory import InMemoryCheckpoints, InMemoryStorage
 from hybrid_jax.engine.loop import SKIPPED, Loop
 from hybrid_jax.engine.lost_images import refuse_in_memory
+from hybrid_jax.engine.memory_fit import fit_trainer
 from hybrid_jax.engine.metric_writers import MemoryWriter, Writers
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Callback, Recorder
@@ -299,15 +300,13 @@ class Training:
         self, trainer: Trainer, threads: Executor, resumed: bool
     ) -> Trainer:
         """Return the trainer, or one with smaller micro-batches if those are needed."""
-        experiment = self.experiment
-        count = memory_fit.find_micro_batches(
-            experiment, trainer.program.wait(), resumed, self.console.say
+        experiment, trainer = fit_trainer(
+            self.experiment, trainer, threads, resumed, self.console.say
         )
-        if count == experiment.config.optim.accumulate:
-            return trainer
-        self.experiment = experiment.with_micro_batches(count)
-        self.folder.create(self.config, experiment.spec, count)
-        return self.experiment.trainer(threads)
+        if experiment is not self.experiment:
+            self.experiment, count = experiment, experiment.config.optim.accumulate
+            self.folder.create(self.config, experiment.spec, count)
+        return trainer
 
     def _initial_state(self, pretrained: dict[str, np.ndarray]) -> TrainState:
         """Return the state at step 0, with pretrained weights if there are any."""

@@ -6,13 +6,14 @@ time, and their gradients are added up. `off` refuses the step and says what wou
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 
 import jax
 
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data.memory_budget import device_memory
 from hybrid_jax.engine.experiment import Experiment
-from hybrid_jax.engine.programs import step_compiler
+from hybrid_jax.engine.programs import Trainer, step_compiler
 from hybrid_jax.errors import OutOfMemory, UserError, megabytes
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.runtime import planned_memory
@@ -24,6 +25,32 @@ SHARE = 0.9
 FEW_IMAGES = 16  # with fewer images, the statistics of batch norms are noisy
 
 Compile = Callable[[int], jax.stages.Compiled]  # from a number of micro-batches
+
+
+def fit_trainer(
+    experiment: Experiment,
+    trainer: Trainer,
+    threads: Executor,
+    resumed: bool,
+    say: Callable[[str], None],
+) -> tuple[Experiment, Trainer]:
+    """Return an experiment whose steps fit, and its trainer.
+
+    Args:
+      experiment: experiment with as many micro-batches as its config asks for.
+      trainer: its trainer.
+      threads: executor from `compile.compiler_threads`.
+      resumed: whether the run has begun, so that its micro-batches cannot change.
+      say: prints a line about what takes long, and what was found.
+
+    Raises:
+      UserError: the step is too large, and may not or cannot be split to fit.
+    """
+    count = find_micro_batches(experiment, trainer.program.wait(), resumed, say)
+    if count == experiment.config.optim.accumulate:
+        return experiment, trainer
+    experiment = experiment.with_micro_batches(count)
+    return experiment, experiment.trainer(threads)
 
 
 def find_micro_batches(

@@ -14,6 +14,7 @@ from hybrid_jax import data
 from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.experiment import Experiment, set_up_process, with_statistics
+from hybrid_jax.engine.memory_fit import fit_trainer
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.models.cost import cost
 from hybrid_jax.profiling.device_peak import peak_flops
@@ -99,7 +100,7 @@ def measure_experiment(
     experiment = Experiment(config, data.load(config.data))
     report_progress("compiling")
     with compiler_threads() as threads:
-        training = start_training(experiment, threads)
+        experiment, training = start_training(experiment, threads, report_progress)
         trainer, program = training.trainer, training.trainer.program
         start_up_seconds = {
             "traced": program.trace_seconds,
@@ -130,15 +131,32 @@ def measure_experiment(
     return _setup(experiment, training) | numbers
 
 
-def start_training(experiment: Experiment, threads: Executor) -> TrainingSteps:
-    """Initialize a training state, and run the first step."""
+def start_training(
+    experiment: Experiment, threads: Executor, say: Callable[[str], None]
+) -> tuple[Experiment, TrainingSteps]:
+    """Initialize a training state, and run the first step.
+
+    Args:
+      experiment: experiment with as many micro-batches as its config asks for.
+      threads: executor from `compile.compiler_threads`.
+      say: called with a line about micro-batches, if a step is too large without them.
+
+    Returns:
+      The experiment with as many micro-batches as a run would take, and its steps.
+
+    Raises:
+      UserError: the step is too large, and may not or cannot be split to fit.
+    """
     initialize = experiment.initialize.compile(threads)
     trainer = experiment.trainer(threads)
+    experiment, trainer = fit_trainer(
+        experiment, trainer, threads, resumed=False, say=say
+    )
     task = with_statistics(experiment.task, experiment.splits.statistics)
     state = initialize(np.int32(experiment.config.seed))
     training = TrainingSteps(trainer, task, state)
     training(1)
-    return training
+    return experiment, training
 
 
 def measure_training(
@@ -235,6 +253,7 @@ def _setup(experiment: Experiment, training: TrainingSteps) -> dict:
         "macs": cost(experiment.model, splits.channels).macs,
         "image_size": list(training.task.image_size),
         "batch_size": config.train.batch_size,
+        "micro_batches": config.optim.accumulate,
         "dtype": config.dtype,
         "data": splits.name,
         "loader": "resident" if splits.train.resident else "streamed",

@@ -10,9 +10,11 @@ from rich.text import Text
 def print_report(console: Console, numbers: dict) -> None:
     """Print all numbers of `measure_experiment`."""
     height, width = numbers["image_size"]
+    batch, parts = numbers["batch_size"], numbers["micro_batches"]
+    at_a_time = f", {batch // parts} at a time" if parts > 1 else ""
     console.print(
         f"{numbers['model']}, {numbers['parameters']:,} parameters, {height}x{width} "
-        f"px in batches of {numbers['batch_size']}, {numbers['dtype']}\n"
+        f"px in batches of {batch}{at_a_time}, {numbers['dtype']}\n"
         f"{numbers['data']}, {numbers['loader']}; {numbers['device']} "
         f"({numbers['platform']}), jax {numbers['jax']}",
         markup=False,

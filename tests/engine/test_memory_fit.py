@@ -1,5 +1,6 @@
 """Steps that are too large are told before they run, with what would fit."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -160,3 +161,17 @@ def test_few_images_at_a_time_are_told(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(memory_fit, "FEW_IMAGES", 65)
     assert main([*COMMAND, f"--workdir={tmp_path / 'run'}"]) == 0
     assert "Batch norms see 64 images at a time" in capsys.readouterr().out
+
+
+def test_a_benchmark_measures_the_steps_of_a_run(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(memory_fit, "device_memory", lambda: 12 * MB)
+    file = tmp_path / "speed.json"
+    command = ["hybrid-jax", "benchmark", *COMMAND[1:], "--seconds=0.1"]
+    assert main([*command, f"--json={file}"]) == 0
+    numbers = json.loads(file.read_text())
+    assert (numbers["batch_size"], numbers["micro_batches"]) == (64, 2)
+    assert "in batches of 64, 32 at a time" in capsys.readouterr().out
+
+    assert main([*command, "--config.train.micro_batch=off"]) == 2
+    said = capsys.readouterr().err
+    assert "32 images at a time would fit: set --config.train.micro_batch=auto" in said
