@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core.download import resource
 
 from hybrid_jax.data.builders import cifar, fashion_mnist, galaxy10, tiny_imagenet
 from hybrid_jax.data.builders.cifar import Cifar10, Cifar100
@@ -115,6 +116,20 @@ def test_another_file_of_the_archives_name_is_refused(cls, tmp_path):
         prepare(cls, tmp_path)
     assert f"{cls.ARCHIVE} into {manual}" in str(caught.value)
     assert not cls(data_dir=tmp_path, file_format="array_record").is_prepared()
+
+
+def test_what_was_downloaded_before_needs_no_network(put, tmp_path):
+    archive = put(Cifar10, tar_gz(cifar10_files()[0]))
+    ((url, info),) = Cifar10.url_infos.items()
+    downloaded = (
+        tmp_path / "downloads/cifar10" / resource.get_dl_fname(url, info.checksum)
+    )
+    downloaded.parent.mkdir()
+    archive.rename(downloaded)
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        prepare(Cifar10, tmp_path)  # without a record of it, it may be cut off
+    resource.write_info_file(url, downloaded, "cifar10", archive.name, info)
+    assert len(read(prepare(Cifar10, tmp_path), "train")) == 10
 
 
 def test_cifar10(put, tmp_path):

@@ -4,10 +4,12 @@ Builders read an archive's files by their exact names and write none of them to 
 Nevertheless, an archive with a member outside of its folder is refused as a whole.
 """
 
+import glob
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import requests
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import resource
 
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import user_path
@@ -21,7 +23,8 @@ def fetch(
     """Return the archives of a builder's `url_infos` by file name.
 
     Archives in `<data_dir>/downloads/manual`, or in the builder's `manual_dir` if it
-    has one, are not downloaded. All are verified by their sha256.
+    has one, are not downloaded, nor are those that TFDS downloaded before. All are
+    verified by their sha256.
 
     Raises:
       UserError: an archive cannot be downloaded, or is not the published one.
@@ -35,7 +38,7 @@ def fetch(
     if hint := getattr(builder, "HINT", ""):
         way_out += f", or {hint}"
     for name, url in urls.items():
-        if not (manual / name).exists():
+        if not ((manual / name).exists() or _is_downloaded(dl_manager, builder, url)):
             _check_reachable(builder.name, name, url, way_out)
     try:
         paths = dl_manager.download(urls)
@@ -66,6 +69,17 @@ def check_member(archive: Path, name: str, regular: bool) -> None:
         raise UserError(f"{archive} is not safe: {name!r} lies outside of its folder")
     if not regular:
         raise UserError(f"{archive} is not safe: {name!r} is a link or device")
+
+
+def _is_downloaded(
+    dl_manager: tfds.download.DownloadManager,
+    builder: tfds.core.DatasetBuilder,
+    url: str,
+) -> bool:
+    """Return whether TFDS has downloaded the published file before."""
+    name = resource.get_dl_fname(url, builder.url_infos[url].checksum)
+    found = Path(dl_manager.download_dir).rglob(glob.escape(name))
+    return any(resource.is_locally_cached(path) for path in found)
 
 
 def _check_reachable(builder_name: str, file: str, url: str, way_out: str) -> None:
