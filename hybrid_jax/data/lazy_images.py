@@ -197,6 +197,12 @@ class UnreadableImages(UserError):
         self.what = what
         self.named_splits: Container[str] = ()
 
+    def with_way_out(self, way_out: str) -> "UnreadableImages":
+        """Return the same error with another text that tells the user what to do."""
+        error = UnreadableImages(self.what, way_out)
+        error.named_splits = self.named_splits
+        return error
+
 
 def refuse_unreadable(
     records: Records, infos: Sequence[ImageInfo], title: str, way_out: str

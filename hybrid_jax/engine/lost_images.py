@@ -1,7 +1,10 @@
 """Refuse access to images that a run no longer has."""
 
+from hybrid_jax import data
 from hybrid_jax.config.data_fields import IN_MEMORY
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Splits
+from hybrid_jax.data.lazy_images import UnreadableImages
 from hybrid_jax.errors import UserError
 
 
@@ -14,6 +17,23 @@ def no_splits() -> Splits:
     raise UserError(
         "the images of this run were not saved: evaluate it on images and labels"
     )
+
+
+def load_again(config: DataConfig) -> Splits:
+    """Load the data set of a run that has begun.
+
+    Raises:
+      UnreadableImages: some images can no longer be read. The others alone would be
+        another data set than that of the run, so the way out is to restore them.
+      UserError: the data set cannot be loaded.
+    """
+    try:
+        return data.load(config)
+    except UnreadableImages as error:
+        raise error.with_way_out(
+            "restore them, or list them in a file for config.data.exclude and train in "
+            "another workdir"
+        ) from None
 
 
 def refuse_in_memory(data_name: str, way_out: str) -> None:

@@ -32,6 +32,7 @@ from hybrid_jax.data import Splits
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.engine import checkpoint_manifest, stored_data
 from hybrid_jax.engine.json_files import read_json, read_lines, write_json
+from hybrid_jax.engine.lost_images import load_again
 from hybrid_jax.engine.run_lock import RunLock
 from hybrid_jax.engine.stored_data import STATISTICS
 from hybrid_jax.errors import ConfigMismatch, UserError, elide
@@ -160,12 +161,12 @@ class RunFolder:
         Raises:
           UserError: the data set cannot be loaded.
         """
-        splits = data.load(config.data)
-        older = self.config.exists() and self.has_checkpoints() and self._is_older
-        if older and splits.test is None and config.data.validation == 0:
+        load = load_again if self._holds_run else data.load
+        splits, is_older = load(config.data), self._holds_run and self._is_older
+        if is_older and splits.test is None and config.data.validation == 0:
             default = FIELDS["data.validation"].default
             config = config.replace({"data.validation": default})
-            splits = data.load(config.data)
+            splits = load(config.data)
         return config, splits
 
     def check_data(self, splits: Splits) -> None:
@@ -365,9 +366,8 @@ class RunFolder:
         """Write the description of the data, unless it is complete."""
         if not self._hosts.is_main:
             return
-        known = {}
-        if self.data.exists() and self.has_checkpoints():
-            known = read_json(self.data)
+        has_run = self.data.exists() and self.has_checkpoints()
+        known = read_json(self.data) if has_run else {}
         if not stored_data.is_described(known):
             write_json(self.data, stored_data.described(splits, known))
 

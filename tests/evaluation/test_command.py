@@ -197,8 +197,14 @@ def test_images_of_a_run_that_are_damaged_later_can_be_left_out(runs):
         ran = command("evaluate", f"--workdir={runs / '0'}")
         way_out = [f"--data={runs / 'scans.csv'}", "--split=test", "--on-error=skip"]
         said = evaluate(f"--workdir={runs / '0'}", *way_out)
+        resumed = command("train", f"--workdir={runs / '0'}")
+        with pytest.raises(UserError, match="restore them, or list them in a file for"):
+            hybrid_jax.load_run(runs / "0").evaluate()
     finally:
         damaged.write_bytes(kept)
+    assert resumed.returncode == 2
+    assert "299.png" in resumed.stderr
+    assert "restore them, or list them in a file for" in resumed.stderr
     assert ran.returncode == 2
     assert "restore them, or judge the readable test images" in ran.stderr
     assert " ".join(way_out) in ran.stderr
