@@ -76,7 +76,7 @@ def predict(
     again = _find_first(done, paths, target)
     missing = [path for path in paths if escape(path) not in done.errors]
     unreadable = sum(done.errors.get(escape(path), False) for path in paths)
-    with _open(target, rows.header()) as file:
+    with _open(target) as file:
         predictions = judge.predict_files([*again, *missing], batch_size)
         count = len(again) + len(missing)
         shown = iter(_with_progress(predictions, count, bool(output)))
@@ -84,6 +84,10 @@ def predict(
             if not prediction.error:
                 found = rows.numbers(rows.format(prediction, judgment))
                 _check_same(target, done.numbers, found)
+        if target:
+            file.truncate(done.size)  # a line that was cut off; not of another file
+        if not done.size:
+            file.write(rows.header())
         written = _write(rows, shown, file)
     unreadable += written.unreadable
     _report(written.differences, unreadable, len(paths), target)
@@ -244,21 +248,18 @@ def _check_output(output: str, resume: bool) -> Path | None:
 
 
 @contextlib.contextmanager
-def _open(path: Path | None, header: str) -> Iterator[TextIO]:
-    """Open the file to append to, or yield standard output; begin with the header.
+def _open(path: Path | None) -> Iterator[TextIO]:
+    """Open the file to append to, or yield standard output.
 
     Raises:
       UserError: the file cannot be written.
     """
     if path is None:
-        sys.stdout.write(header)
         yield sys.stdout
         return
     try:
         # A byte of a path that is not UTF-8 was escaped before.
         with path.open("a", encoding="utf-8", newline="") as file:
-            if not file.tell():
-                file.write(header)
             yield file
     except OSError as error:
         raise UserError(f"--output={escape(path)}: {error.strerror}") from None

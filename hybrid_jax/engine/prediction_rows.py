@@ -62,11 +62,13 @@ class Written(NamedTuple):
       errors: for the path of each image, whether it could not be read.
       path: path of the first image that was predicted; empty if none was.
       numbers: probabilities of that image, as they were written.
+      size: number of bytes before a last line that was cut off, or of the whole file.
     """
 
     errors: dict[str, bool]
     path: str = ""
     numbers: Sequence[float] = ()
+    size: int = 0
 
 
 class Rows(Protocol):
@@ -146,7 +148,8 @@ class CsvRows:
         Raises:
           UserError: the file has other columns.
         """
-        rows = list(csv.reader(io.StringIO(_whole_lines(path), newline="")))
+        text, size = _whole_lines(path, self.header())
+        rows = list(csv.reader(io.StringIO(text, newline="")))
         if not rows:
             return Written({})
         if rows[0] != self.columns or any(len(r) != len(rows[0]) for r in rows):
@@ -157,8 +160,9 @@ class CsvRows:
         errors = {row[0]: bool(row[3]) for row in rows[1:]}
         for row in rows[1:]:
             if not row[3]:
-                return Written(errors, row[0], self.numbers(_csv_line(row)))
-        return Written(errors)
+                numbers = self.numbers(_csv_line(row))
+                return Written(errors, row[0], numbers, size)
+        return Written(errors, size=size)
 
 
 class JsonRows:
@@ -206,19 +210,17 @@ class JsonRows:
         Raises:
           UserError: a line is not such a row, or has other entries.
         """
-        lines = _whole_lines(path).split("\n")[:-1]  # names may hold other line ends
+        text, size = _whole_lines(path, '{"path": "')
+        lines = text.split("\n")[:-1]  # names may hold other line ends
         try:
             rows = [json.loads(line) for line in lines]
             errors = {row["path"]: "error" in row for row in rows}
             good = [i for i, row in enumerate(rows) if "error" not in row][:1]
-            found = Written(errors)
+            found = Written(errors, size=size)
             for i in good:
-                found = Written(errors, rows[i]["path"], self.numbers(lines[i]))
+                found = Written(errors, rows[i]["path"], self.numbers(lines[i]), size)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(
-                f"--output={escape(path)} holds something other than predictions: "
-                "give another file"
-            ) from None
+            raise _other_content(path) from None
         asked = {
             (r.get("coverage"), "typicality" in r) for r in rows if "error" not in r
         }
@@ -251,10 +253,26 @@ def _csv_line(cells: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _whole_lines(path: Path) -> str:
-    """Return a file's text; remove an incomplete last line from the file."""
-    content = path.read_bytes()
+def _whole_lines(path: Path, beginning: str) -> tuple[str, int]:
+    """Return a file's text without a last line that was cut off, and its bytes.
+
+    Args:
+      path: the file, which may be another one than predictions.
+      beginning: how a file of predictions begins.
+
+    Raises:
+      UserError: the file has no whole line, and does not begin so.
+    """
+    content, start = path.read_bytes(), beginning.encode()
     whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        path.write_bytes(whole)
-    return whole.decode(errors="replace")
+    common = min(len(content), len(start))
+    if not whole and content[:common] != start[:common]:
+        raise _other_content(path)
+    return whole.decode(errors="replace"), len(whole)
+
+
+def _other_content(path: Path) -> UserError:
+    return UserError(
+        f"--output={escape(path)} holds something other than predictions: give "
+        "another file"
+    )

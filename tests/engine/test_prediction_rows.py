@@ -21,7 +21,10 @@ def test_rows_are_read_as_they_were_written(kind, top, tmp_path):
     lines = [rows.format(prediction, Judgment()) for prediction in PREDICTIONS]
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(rows.header() + "".join(lines) + "cut o")
+    written = path.read_bytes()
     found = rows.read(path)
+    assert written[found.size :] == b"cut o"
+    assert path.read_bytes() == written  # until it is known to be the right file
     assert found.errors == {"gone\x85.png": True, "1\u2028, 2.png": False}
     assert found.path == "1\u2028, 2.png"
     expected = sorted(PREDICTIONS[1].probabilities.tolist(), reverse=True)[:top]

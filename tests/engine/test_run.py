@@ -199,10 +199,11 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     assert [row["path"] for row in resumed] == [row["path"] for row in rows]
     for row, again in zip(rows, resumed, strict=True):
         assert (again["class"], again["error"]) == (row["class"], row["error"])
-    table.write_text(lines[0])  # killed before its first row
-    assert main([*command, f"--output={table}", "--resume"]) == 1
-    assert capsys.readouterr().err.count("Resuming") == 0
-    assert table.read_text() == whole
+    for start in (lines[0], lines[0][:7], ""):  # killed before its first row
+        table.write_text(start)
+        assert main([*command, f"--output={table}", "--resume"]) == 1
+        assert capsys.readouterr().err.count("Resuming") == 0
+        assert table.read_text() == whole
     for kind, more in (("csv", []), ("jsonl", []), ("csv", ["--top=1"])):
         file = table.with_name(f"{len(more)}.{kind}")
         assert main([*command, *more, f"--output={file}"]) == 1
@@ -221,10 +222,14 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     others = [*command[:-1], str(images / "yes"), f"--output={table}", "--resume"]
     assert main(others) == 2
     assert "which is not among these images" in capsys.readouterr().err
-    table.write_text("a,b\n1,2\n")
-    assert main([*command, f"--output={table}", "--resume"]) == 2
-    assert "has other columns" in capsys.readouterr().err
-    assert table.read_text() == "a,b\n1,2\n"
+    for text, said in (
+        ("a,b\n1,2", "has other columns"),  # a last line without an end is whole there
+        ("notes", "holds something other than predictions"),
+    ):
+        table.write_text(text)
+        assert main([*command, f"--output={table}", "--resume"]) == 2
+        assert said in capsys.readouterr().err
+        assert table.read_text() == text
 
     evaluate = ["hybrid-jax", "evaluate", f"--workdir={finished / 'run'}"]
     evaluate.append(f"--data={images}")
