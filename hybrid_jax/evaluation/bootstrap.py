@@ -31,7 +31,7 @@ class Estimate(NamedTuple):
     Attributes:
       value: the measure of all images.
       low, high: ends of the interval; None where there is none, as in a bootstrap of a
-        single image or group.
+        single image or group, or one whose draws are all equal.
     """
 
     value: float
@@ -113,14 +113,14 @@ def interval(draws: np.ndarray, units: int, share: float | None = None) -> Ends:
         it has no interval.
       share: the share of images that is resampled; None for other measures. Where all
         draws are equal, as those of a perfect score, Wilson's interval is returned, as
-        if each group were an image.
+        if each group were an image. Other measures have no interval then.
     """
     if units < 2:
         return None, None
     low, high = percentiles(draws)
-    return (
-        proportion(share, units) if low == high and share is not None else (low, high)
-    )
+    if low < high:
+        return low, high
+    return (None, None) if share is None else proportion(share, units)
 
 
 def count_units(images: int, groups: np.ndarray | None) -> int:

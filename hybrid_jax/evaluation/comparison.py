@@ -15,7 +15,7 @@ class Comparison(NamedTuple):
     Attributes:
       difference: accuracy of the first model minus that of the second.
       low, high: 95 % interval of the difference, by a bootstrap of images or groups;
-        None for a single image or group.
+        None for a single image or group, or if all draws are equal.
       first_only: number of images that only the first model predicts correctly.
       second_only: number of images that only the second model predicts correctly.
       p_value: of McNemar's exact test, two-sided: how often models of equal accuracy

@@ -100,15 +100,11 @@ def show(found: "Evaluation", console: Reporter) -> None:
 
 def _sets_in_words(sets: SetQuality) -> str:
     held, size = sets.coverage, sets.size
-    ends = ["", ""]
-    if held.low is not None and size.low is not None:
-        ends = [
-            f" ({interval('accuracy', held)})",
-            f" ({size.low:.2f} to {size.high:.2f})",
-        ]
+    ends = f" ({interval('accuracy', held)})" if held.low is not None else ""
+    sizes = f" ({size.low:.2f} to {size.high:.2f})" if size.low is not None else ""
     return (
         f"Sets at coverage {sets.asked:g}: {percent(held.value)} hold the true class"
-        f"{ends[0]}, with {size.value:.2f} classes on average{ends[1]}"
+        f"{ends}, with {size.value:.2f} classes on average{sizes}"
     )
 
 
