@@ -32,6 +32,7 @@ from hybrid_jax.engine.lost_images import no_splits
 from hybrid_jax.engine.prediction_rows import Prediction
 from hybrid_jax.engine.seen_images import seen_notes
 from hybrid_jax.engine.storage import RunStorage
+from hybrid_jax.engine.unread_test import with_test_split
 from hybrid_jax.errors import UserError, closest, escape
 from hybrid_jax.training import metrics
 from hybrid_jax.training.losses import LOSSES
@@ -166,6 +167,10 @@ class Run:
         """
         return self._load_splits()
 
+    @functools.cached_property
+    def _splits_and_test(self) -> data.Splits:
+        return with_test_split(self.splits, self.config)
+
     def evaluate(
         self, images: str | np.ndarray | data.Split = "test", labels: Any = None
     ) -> dict[str, metrics.Number]:
@@ -297,17 +302,18 @@ class Run:
         return found.split
 
     def get_split(self, name: str) -> data.Split:
-        """Return one of the run's splits.
+        """Return one of the run's splits; the test split also if it was left unread.
 
         Raises:
           UserError: there is no split of this name, or its images are not available.
         """
-        if name not in self.splits:
+        splits = self._splits_and_test if name == "test" else self.splits
+        if name not in splits:
             raise UserError(
-                f"this run has no split {name!r}{closest(name, self.splits)}: there "
-                f"are {', '.join(self.splits)}"
+                f"this run has no split {name!r}{closest(name, splits)}: there are "
+                f"{', '.join(splits)}"
             )
-        return self.splits[name]
+        return splits[name]
 
     def _split(self, images: Any, labels: Any) -> data.Split:
         if isinstance(images, data.Split):

@@ -1,8 +1,9 @@
 """Evaluate runs on labeled images, alone, together or against each other."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ class Images:
                 "judge it on new ones (`hybrid-jax evaluate --data=DIR`), or on these "
                 "(`--split=train`)"
             )
-        _check_readable(run, split)
-        return split, run.get_split(split)
+        with _only_readable(run, split):
+            return split, run.get_split(split)
 
 
 def default_split(run: Run) -> str:
@@ -69,18 +70,20 @@ def default_split(run: Run) -> str:
     Raises:
       UserError: the run's images cannot be read.
     """
-    _check_readable(run, "test")
-    return next(name for name in ("test", "validation", "train") if name in run.splits)
+    with _only_readable(run, "test"):
+        splits = run.splits
+    return next(name for name in ("test", "validation", "train") if name in splits)
 
 
-def _check_readable(run: Run, split: str) -> None:
+@contextlib.contextmanager
+def _only_readable(run: Run, split: str) -> Iterator[None]:
     """Refuse a run of which some images can no longer be read.
 
     Raises:
       UserError: the message names the images, and a way to judge others of the split.
     """
     try:
-        _ = run.splits
+        yield
     except UnreadableImages as error:
         # Fewer images would be other data than those that the run was trained with.
         way_out = "restore them"
