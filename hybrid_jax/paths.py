@@ -79,14 +79,15 @@ def library_path(folder: Path) -> Path:
     """Return an absolute path to a folder that every library reads correctly.
 
     orbax and TFDS use the whole path as a pattern, in which `[1]` matches `1`.
-    tensorstore reads only UTF-8, and reads a backslash as a slash. For a path with such
-    characters, return a symbolic link to the folder, which is removed when this process
-    ends. The folder may be created later.
+    tensorstore reads only UTF-8, reads a backslash as a slash, and refuses `..`, which
+    is resolved. For a path with such characters, return a symbolic link to the folder,
+    which is removed when this process ends. The folder may be created later.
 
     Raises:
       UserError: there is no temporary folder that can hold the link.
     """
     folder = Path(folder).absolute()
+    folder = folder.resolve() if ".." in folder.parts else folder
     return folder if _is_plain(folder) else _link(folder)
 
 

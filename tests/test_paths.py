@@ -36,6 +36,14 @@ def test_a_plain_path_stays_itself(tmp_path, monkeypatch):
     assert paths.user_path(tmp_path / "x") == tmp_path / "x"
 
 
+def test_a_path_upwards_is_resolved(tmp_path, monkeypatch):
+    (tmp_path / "far" / "below").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "below")
+    monkeypatch.chdir(tmp_path / "far")
+    assert paths.library_path(Path("../a")) == tmp_path / "a"
+    assert paths.library_path(tmp_path / "link/../b") == tmp_path / "far" / "b"
+
+
 def test_links_end_with_their_process_and_need_a_plain_place(tmp_path):
     show = "from hybrid_jax import paths; print(paths.library_path('x[1]').parent)"
     start = [sys.executable, "-c", show]
