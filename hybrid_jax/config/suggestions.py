@@ -2,7 +2,7 @@
 
 import difflib
 
-from hybrid_jax.config.schema import FIELDS
+from hybrid_jax.config.schema import FIELDS, Config
 
 # Names in other programs, and the last part of the field's name here.
 ALIASES = {
@@ -65,6 +65,12 @@ def _members(group: str) -> list[str]:
     """Return the names of a group's fields."""
     fields = [field for field in FIELDS if field.startswith(f"{group}.")]
     return [field.removeprefix(f"{group}.") for field in fields]
+
+
+def warmup_field(config: Config) -> str:
+    """Return the field that sets the length of warm-up, in words."""
+    in_steps = config.optim.warmup_steps or config.train.steps
+    return f"config.optim.{'warmup_steps' if in_steps else 'warmup_epochs'}"
 
 
 def shorter_warmup(steps: int) -> str:

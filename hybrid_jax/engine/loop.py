@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from hybrid_jax import data
+from hybrid_jax.config.suggestions import warmup_field
 from hybrid_jax.engine.checkpoint import best_checkpoint, is_evaluated
 from hybrid_jax.engine.console import Reporter, percent
 from hybrid_jax.engine.experiment import Experiment
@@ -319,7 +320,7 @@ class Loop:
                 loss,
                 step,
                 causes,
-                "lower config.optim.learning_rate or raise config.optim.warmup_epochs"
+                f"lower config.optim.learning_rate or raise {warmup_field(self.config)}"
                 + (", in a new --workdir" if saved else "")
                 + ", or skip the batch by config.train.non_finite=skip",
             )

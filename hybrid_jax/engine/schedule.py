@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from hybrid_jax.config.schema import Config, TrainConfig
-from hybrid_jax.config.suggestions import shorter_warmup
+from hybrid_jax.config.suggestions import shorter_warmup, warmup_field
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.training import schedules
 
@@ -84,10 +84,10 @@ def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
     optim = config.optim
     warmup = optim.warmup_steps or plan.step_of(optim.warmup_epochs)
     if warmup >= plan.total_steps:
-        field = "warmup_steps" if optim.warmup_steps else "warmup_epochs"
+        length = optim.warmup_steps or optim.warmup_epochs
         way_out = (
             f"lower config.train.batch_size ({plan.batch_size}) or "
-            f"config.optim.{field} ({getattr(optim, field)})"
+            f"{warmup_field(config)} ({length})"
         )
         if config.train.steps:
             way_out = f"shorten it, with {shorter_warmup(config.train.steps)}"

@@ -7,6 +7,7 @@ import pytest
 from hybrid_jax.config import files
 from hybrid_jax.config import resolve as configs
 from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.config.suggestions import warmup_field
 from hybrid_jax.errors import UserError
 
 
@@ -57,6 +58,17 @@ def test_a_shorter_or_longer_warm_up_is_one_that_is_taken(fields):
     assert advice
     changed = {name: type(FIELDS[name].default)(value) for name, value in advice}
     assert configs.resolve(config.replace(changed))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"optim.warmup_steps": 5}, {"train.steps": 50}, {"train.epochs": 9}],
+)
+def test_a_longer_warm_up_is_one_that_is_taken(fields):
+    config = configs.resolve(Config().replace({"optim.warmup_epochs": 0.0} | fields))
+    name = warmup_field(config).removeprefix("config.")
+    longer = config.replace({name: type(FIELDS[name].default)(8)})
+    assert configs.resolve(longer)
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "step"])
