@@ -1,9 +1,10 @@
 """Checks of images and labels that are passed as arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from hybrid_jax.data.sources.file_list import class_name
 from hybrid_jax.errors import UserError, closest, listed, plural
@@ -26,6 +27,7 @@ def check_images(
       UserError: type, rank or shape is not valid; the message gives the call that
         converts the images.
     """
+    _check_modes(images, name)
     try:
         images = np.asarray(images)
     except ValueError:
@@ -163,6 +165,22 @@ def label_name(value: Any) -> str:
     """Return the name of a class, formed like the names of class folders."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     return class_name(text)
+
+
+def _check_modes(images: Any, name: str) -> None:
+    """Refuse images of Pillow whose numbers are not gray levels or red, green, blue."""
+    if isinstance(images, np.ndarray) and images.dtype.kind != "O":
+        return
+    modes = {each.mode for each in _items(images) if isinstance(each, Image.Image)}
+    if others := sorted(modes - {"L", "RGB"}):
+        raise UserError(
+            f"{name}: images are of Pillow's mode {listed(others)}, and L or RGB is "
+            "needed: image.convert('RGB')"
+        )
+
+
+def _items(values: Any) -> Iterable[Any]:
+    return values if isinstance(values, Iterable) else ()
 
 
 def _check_type(images: np.ndarray, name: str) -> None:

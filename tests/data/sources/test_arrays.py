@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
@@ -196,6 +197,13 @@ def test_images_that_are_none_are_refused_with_the_call_that_mends_them(images, 
     message = refusal(images)
     assert said in message
     assert message.startswith("train: ")
+
+
+@pytest.mark.parametrize("mode", ["P", "HSV", "YCbCr", "1"])
+def test_numbers_that_are_no_levels_are_refused(mode):
+    said = refusal([Image.fromarray(COLOR[0]).convert(mode)] * 40)
+    assert f"Pillow's mode {mode}, and L or RGB is needed" in said
+    assert "image.convert('RGB')" in said
 
 
 @pytest.mark.parametrize(
