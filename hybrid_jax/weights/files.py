@@ -210,7 +210,10 @@ def write_file(
     known = {SPEC: spec, CLASSES: classes and list(classes), PIXELS: pixels}
     metadata = {key: json.dumps(value) for key, value in known.items() if value}
     try:
+        scratch.touch()
+        mode = scratch.stat().st_mode
         save_file(arrays, scratch, metadata=metadata or None)
+        scratch.chmod(mode)  # that of other files; safetensors lets only the owner read
         os.replace(scratch, path)
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {first_line(error)}") from None

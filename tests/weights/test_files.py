@@ -57,6 +57,8 @@ def test_a_file_of_ours_comes_back(model, variables, tmp_path):
     assert notes == []
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+    (tmp_path / "other").touch()  # whoever reads other files reads this one
+    assert weights.path.stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_class_names_come_back_and_decide_over_the_classifier(
