@@ -207,6 +207,11 @@ def _open(content: bytes | Unreadable) -> Image.Image:
         frames = getattr(image, "n_frames", 1)
     except Image.UnidentifiedImageError:
         raise Unreadable(_unidentified(content)) from None
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise Unreadable(
+            f"it has more than {most} million pixels: shrink it, or cut it up"
+        ) from None
     except Exception as error:  # Pillow's readers raise many kinds
         raise Unreadable(first_line(error)) from None
     if frames > 1 and image.format != "MPO":  # MPO: a photograph with previews

@@ -137,3 +137,9 @@ def test_what_cannot_be_read_says_why(content, said):
     assert "\n" not in infos.error
     with pytest.raises(Unreadable):
         decode(content, AS_IT_IS)
+
+
+def test_an_image_of_too_many_pixels_is_told_what_to_do(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    error = read_info(encoded(Image.new("L", (2001, 1000)), "PNG")).error
+    assert error == "it has more than 2 million pixels: shrink it, or cut it up"
