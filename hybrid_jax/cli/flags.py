@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import functools
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -83,6 +84,11 @@ def parse(
     found, others = _read(flagged, options)
     for word in others:
         if re.match("-.", word):
+            for given in words[:end] if most else ():
+                if _spell_out(given, switches) == word and os.path.lexists(given):
+                    raise UserError(
+                        f"{given} is no flag: for the file, write ./{given}"
+                    )
             name = word.lstrip("-").partition("=")[0]
             raise UserError(_unknown(name, options, takes_config))
     positional = others + words[end + 1 :]

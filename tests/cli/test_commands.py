@@ -189,6 +189,18 @@ def test_mistakes(arguments, told, said, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_looks_like_a_flag_is_told_how_to_be_given(
+    said, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-x=1.png").touch()
+    code, out = said("predict", "--workdir=w", "-x=1.png")
+    assert (code, out.err.count("\n")) == (2, 1)
+    assert "-x=1.png is no flag: for the file, write ./-x=1.png" in out.err
+    code, out = said("predict", "--workdir=w", "./-x=1.png")
+    assert "w holds no run" in out.err
+
+
 def test_help_imports_nothing_slow():
     """Neither jax nor what configs are made of."""
     say = (
