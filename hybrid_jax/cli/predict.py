@@ -61,7 +61,7 @@ def run(call: Call) -> int:
         raise UserError("images are missing: give files, folders or patterns")
     for name in ("workdir", "output"):
         check_local(f"--{name}", values[name])
-    from hybrid_jax.data.sources.new_images import left_out_note
+    from hybrid_jax.data.sources.new_images import left_out_notes
     from hybrid_jax.engine.predict import predict
 
     images = _read_list(parsed.positional)
@@ -78,7 +78,7 @@ def run(call: Call) -> int:
             checkpoint=values["checkpoint"],
             batch_size=values["batch-size"],
         )
-    for note in left_out_note(images):
+    for note in left_out_notes(images):
         print(note, file=sys.stderr)
     return int(unreadable > 0)
 

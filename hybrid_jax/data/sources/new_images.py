@@ -155,20 +155,25 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     Raises:
       UserError: a path does not exist, or holds no image.
     """
-    found: dict[Path, None] = {}
+    found = _find_all(paths)
+    if not found:
+        raise UserError("no image is named: give files, folders or patterns")
+    return [*dict.fromkeys(found)]
+
+
+def _find_all(paths: Iterable[str | os.PathLike]) -> list[Path]:
+    """Return the files of `find_files`, each as often as it is named."""
+    found: list[Path] = []
     for given in paths:
-        matches = _matches(given)
         files = [
             file
-            for path in matches
+            for path in _matches(given)
             for file in (list_below(path).images if path.is_dir() else [path])
         ]
         if not files:
             raise UserError(f"{escape(given)} holds no image")
-        found |= dict.fromkeys(files)
-    if not found:
-        raise UserError("no image is named: give files, folders or patterns")
-    return [*found]
+        found += files
+    return found
 
 
 def as_paths(files: Iterable[str | os.PathLike]) -> list[Path]:
@@ -189,8 +194,8 @@ def as_paths(files: Iterable[str | os.PathLike]) -> list[Path]:
     return [*map(Path, found)]
 
 
-def left_out_note(paths: Iterable[str | os.PathLike]) -> tuple[str, ...]:
-    """Return the note on files in folders that `find_files` leaves out.
+def left_out_notes(paths: Sequence[str | os.PathLike]) -> tuple[str, ...]:
+    """Return notes on what `find_files` leaves out: other files, and repeated images.
 
     Args:
       paths: the arguments of `find_files`.
@@ -199,8 +204,15 @@ def left_out_note(paths: Iterable[str | os.PathLike]) -> tuple[str, ...]:
       UserError: a path does not exist, or a folder cannot be listed.
     """
     folders = [path for given in paths for path in _matches(given) if path.is_dir()]
-    return others_note(
-        [*{f: None for path in folders for f in list_below(path).others}]
+    others = [*{f: None for path in folders for f in list_below(path).others}]
+    counts = collections.Counter(_find_all(paths))
+    repeated = [escape(path) for path, count in counts.items() if count > 1]
+    if not repeated:
+        return others_note(others)
+    return (
+        *others_note(others),
+        f"{plural(len(repeated), 'image')} named more than once, with one row each: "
+        f"{listed(repeated)}",
     )
 
 

@@ -14,7 +14,7 @@ from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.new_images import (
     decode_batches,
     find_files,
-    left_out_note,
+    left_out_notes,
     load_labeled,
 )
 from hybrid_jax.errors import UserError
@@ -177,10 +177,12 @@ def test_files_are_found_by_name_folder_and_pattern(tmp_path):
     (place / "notes.txt").write_text("mine")
     odd = write(tmp_path / "cell[1].png", 1)
     assert find_files([place]) == files
-    assert left_out_note([place, place / "digit 0", str(place / "*")]) == (
-        "1 other file left out: 1 .txt",
+    others, again = left_out_notes([place, place / "digit 0"])
+    assert others == "1 other file left out: 1 .txt"
+    assert again == (
+        f"2 images named more than once, with one row each: {files[0]}, {files[1]}"
     )
-    assert left_out_note(files) == ()
+    assert left_out_notes(files) == ()
     assert find_files([files[3], place, str(place / "*" / "*.png")]) == [
         files[3],
         *files[:3],
