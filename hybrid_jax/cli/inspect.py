@@ -60,8 +60,7 @@ def run(call: Call) -> int:
 
     found = find(options)
     folder = expand_user(output or f"inspect-{found.title}")
-    if options.name == "folder":
-        check_outside("--output", folder, options.path)
+    check_outside("--output", folder, options)
     folder.mkdir(parents=True, exist_ok=True)
     inspection = Inspection(scan(found, options), options, workdir)
     findings = run_checks(inspection)

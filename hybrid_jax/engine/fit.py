@@ -151,8 +151,8 @@ def _resume_config(
     """
     config, notes = folder.resume(config)
     hosts.check_equal("setting", partial(shared_settings, config))
-    if folder.path and config.data.name == "folder":
-        check_outside("--workdir", folder.path, config.data.path)
+    if folder.path:
+        check_outside("--workdir", folder.path, config.data)
     return config, notes
 
 

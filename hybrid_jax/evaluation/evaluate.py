@@ -12,6 +12,7 @@ import numpy as np
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.data import Split
 from hybrid_jax.data.lazy_images import UnreadableImages
+from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import set_up_process
 from hybrid_jax.engine.load_run import open_run
@@ -26,7 +27,7 @@ from hybrid_jax.evaluation.measures import names_for
 from hybrid_jax.evaluation.per_class import ClassResult, per_class
 from hybrid_jax.evaluation.prediction_sets import SetQuality, judge_sets
 from hybrid_jax.evaluation.predictions import Predictions, average
-from hybrid_jax.paths import check_given_once
+from hybrid_jax.paths import check_given_once, expand_user
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +173,8 @@ def evaluate(
     """
     check_given_once([workdir, *ensemble])
     check_given_once(versus)
+    if _places([workdir, *ensemble]) == _places(versus):
+        raise UserError("--versus names the same runs again: give others to compare")
     if output:
         report.check_folder(output)
     folder = RunFolder(workdir)
@@ -184,6 +187,7 @@ def evaluate(
     if coverage is not None:
         judge.check_coverage(coverage, has_members=bool(ensemble))
     if output:
+        check_outside("--output", Path(output), run.config.data)
         report.make_folder(Path(output))
     with Reporter() as console:
         with console.busy("evaluating"):
@@ -195,6 +199,10 @@ def evaluate(
             report.write(found, Path(output))
             console.say(f"Written: {output}")
     return found
+
+
+def _places(workdirs: Sequence[str]) -> set[Path]:
+    return {expand_user(workdir).resolve() for workdir in workdirs}
 
 
 def _evaluate(

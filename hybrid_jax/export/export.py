@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.engine import temperature
 from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.engine.run import Run
@@ -48,6 +49,8 @@ def export_run(
     row.require()
     with Interruption(), _scratch_folder(target) as scratch:
         run = load_run(workdir, checkpoint)
+        if not row.suffix:
+            check_outside("--output", target, run.config.data)
         divisor = temperature.require(run) if calibrated else 1.0
         expected = expect(run, divisor)
         written = scratch / target.name

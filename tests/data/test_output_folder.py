@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.data.sources.file_list import find_images
 from hybrid_jax.engine.fit import fit
@@ -30,7 +31,7 @@ def test_only_what_would_become_a_class_is_refused(tmp_path, layout, below, refu
     folder = place / below
 
     def look():
-        check_outside("--workdir", folder, str(place))
+        check_outside("--workdir", folder, folder_config(place))
 
     if refused:
         with pytest.raises(UserError, match=r"^--workdir=.+ lies among the images of "):
@@ -49,11 +50,13 @@ def test_links_lead_into_the_images_too_and_a_table_s_folder_holds_anything(tmp_
     (tmp_path / "link").symlink_to(place)
     for folder, path in (("link/runs", "cells"), ("cells/runs", "link")):
         with pytest.raises(UserError):
-            check_outside("--output", tmp_path / folder, str(tmp_path / path))
+            check_outside("--output", tmp_path / folder, folder_config(tmp_path / path))
     (place / "table.csv").write_text("path,label\n")
-    check_outside("--output", place / "runs", str(place / "table.csv"))
-    check_outside("--output", place / "runs", str(tmp_path / "nowhere"))
-    check_outside("--workdir", Path("runs"), "")  # loading says that it is missing
+    for path in (place / "table.csv", tmp_path / "nowhere"):
+        check_outside("--output", place / "runs", folder_config(path))
+    check_outside("--workdir", Path("runs"), folder_config(""))  # loading refuses it
+    other = DataConfig("digits", path=str(place))  # a path that it does not read
+    check_outside("--workdir", place / "runs", other)
 
 
 def test_a_run_among_its_images_is_refused_before_anything_is_made(tmp_path):

@@ -159,9 +159,12 @@ def test_views_are_averaged(runs, tmp_path):
         (["--coverage=0.99"], "give 0.9803 at most"),
         (["--coverage=0.9", "--split=validation"], "cannot judge them"),
         (["--coverage=0.9", "--views"], "of a single run"),
+        (["--versus=RUNS/../RUNS/0"], "--versus names the same runs again"),
     ],
 )
 def test_what_cannot_be_is_refused(runs, arguments, message):
+    arguments = [each.replace("RUNS/..", f"{runs}/..") for each in arguments]
+    arguments = [each.replace("RUNS", runs.name) for each in arguments]
     ran = command("evaluate", f"--workdir={runs / '0'}", *arguments)
     assert ran.returncode == 2
     assert message in " ".join(ran.stderr.split()), ran.stderr

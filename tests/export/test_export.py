@@ -306,6 +306,13 @@ def test_what_differs_from_the_run_is_not_kept(trained, monkeypatch):
     assert not [*trained.glob("*wrong*"), *trained.glob(".hybrid_jax-export-*")]
 
 
+def test_a_folder_among_the_images_would_become_a_class(trained):
+    done = export(trained, "hub", "my images/hub")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "lies among the images of config.data.path" in done.stderr
+    assert not (trained / "my images/hub").exists()
+
+
 def test_what_timm_has_not_is_refused(trained):
     run = load_run(trained / "run")
     for told, changes in {

@@ -10,6 +10,7 @@ from itertools import filterfalse
 from pathlib import Path
 from typing import NamedTuple
 
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
 from hybrid_jax.data.image_io import SUFFIXES
@@ -136,21 +137,23 @@ def requested_split(
     return split, ()
 
 
-def check_outside(flag: str, folder: Path, path: str) -> None:
+def check_outside(flag: str, folder: Path, config: DataConfig) -> None:
     """Refuse an output folder that a later run would take for a class.
 
     Args:
       flag: flag that sets the folder, such as `--workdir`.
       folder: output folder; it need not exist.
-      path: `config.data.path`. A table lists its images, so any folder suits it. If it
-        is empty, loading the data says so.
+      config: data set of the run. A table lists its images, and other data sets have
+        places of their own, so any folder suits them.
 
     Raises:
       UserError: the output folder lies among the images.
     """
-    root = expand_user(path).resolve()
-    inside = folder.resolve()
-    if not path or not root.is_dir() or not inside.is_relative_to(root):
+    if config.name != "folder" or not config.path:  # loading says what is missing
+        return
+    root = expand_user(config.path).resolve()
+    inside = expand_user(folder).resolve()
+    if not root.is_dir() or not inside.is_relative_to(root):
         return
     parts = inside.relative_to(root).parts
     if any(part.startswith(".") for part in parts):
@@ -161,8 +164,8 @@ def check_outside(flag: str, folder: Path, path: str) -> None:
     if "train" in roles and len(roles) > 1 and {*parts[:1]} - matches:
         return  # beside the splits, where no class is expected
     raise UserError(
-        f"{flag}={folder} lies among the images of config.data.path={path}, where it "
-        "would become a class: give a folder elsewhere"
+        f"{flag}={folder} lies among the images of config.data.path={config.path}, "
+        "where it would become a class: give a folder elsewhere"
     )
 
 
