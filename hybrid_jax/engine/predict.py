@@ -6,7 +6,7 @@ import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Literal, NamedTuple, TextIO
 
 import numpy as np
 from rich.progress import track
@@ -76,7 +76,7 @@ def predict(
     again = _find_first(done, paths, target)
     missing = [path for path in paths if escape(path) not in done.errors]
     unreadable = sum(done.errors.get(escape(path), False) for path in paths)
-    with _open(target) as file:
+    with _open(target, resume) as file:
         predictions = judge.predict_files([*again, *missing], batch_size)
         count = len(again) + len(missing)
         shown = iter(_with_progress(predictions, count, bool(output)))
@@ -240,26 +240,33 @@ def _check_output(output: str, resume: bool) -> Path | None:
     if path.suffix not in FORMATS:
         raise UserError(f"--output={escape(path)} must end with {' or '.join(FORMATS)}")
     if path.exists() and not resume:
-        raise UserError(
-            f"--output={escape(path)} exists: add --resume to continue it, or give "
-            "another file"
-        )
+        raise _exists(path)
     return path
 
 
+def _exists(path: Path) -> UserError:
+    return UserError(
+        f"--output={escape(path)} exists: add --resume to continue it, or give another "
+        "file"
+    )
+
+
 @contextlib.contextmanager
-def _open(path: Path | None) -> Iterator[TextIO]:
+def _open(path: Path | None, resume: bool) -> Iterator[TextIO]:
     """Open the file to append to, or yield standard output.
 
     Raises:
-      UserError: the file cannot be written.
+      UserError: the file cannot be written, or another command has made it meanwhile.
     """
     if path is None:
         yield sys.stdout
         return
     try:
         # A byte of a path that is not UTF-8 was escaped before.
-        with path.open("a", encoding="utf-8", newline="") as file:
+        mode: Literal["a", "x"] = "a" if resume else "x"
+        with path.open(mode, encoding="utf-8", newline="") as file:
             yield file
+    except FileExistsError:
+        raise _exists(path) from None
     except OSError as error:
         raise UserError(f"--output={escape(path)}: {error.strerror}") from None

@@ -178,7 +178,7 @@ class RunFolder:
         if not self.data.exists() or not self.has_checkpoints():
             return
         theirs = read_json(self.data)
-        differing = stored_data.differences(theirs, splits, self.statistics(splits))
+        differing = stored_data.differences(theirs, splits, self.statistics)
         if differing:
             raise UserError(
                 f"--workdir={self.path} holds a run of other data: "
@@ -320,10 +320,8 @@ class RunFolder:
         """
         validated = self.read_config().data.validation != 0
         if checkpoint in (None, ""):
-            results = self.read_results() or {}
-            tested = results.get("checkpoint")
             usual = "best" if validated and saved.best() else "last"
-            checkpoint = tested if tested in saved.steps else usual
+            checkpoint = (self.read_results() or {}).get("checkpoint", usual)
         return saved.find_steps(checkpoint, validated)
 
     def read_history(self) -> list[dict]:

@@ -4,7 +4,7 @@ In the older layout, data.json did not say how images are decoded, and the split
 chose the best weights was called the test split.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,14 +75,15 @@ def form(stored: dict[str, Any], config: DataConfig) -> PixelFormat:
 def differences(
     stored: dict[str, Any],
     splits: Splits,
-    normalized_with: Sequence[np.ndarray],
+    statistics: Callable[[Splits], Sequence[np.ndarray]],
 ) -> list[str]:
     """Return lines of text that say how splits differ from the stored description.
 
     Args:
       stored: entries of data.json.
       splits: the splits as they are now.
-      normalized_with: mean and deviation that the run uses.
+      statistics: returns mean and deviation that the run uses; not called if the
+        splits differ otherwise, such as in their channels.
     """
     theirs, names = dict(stored), {*splits.identity}
     if not is_described(stored):
@@ -96,10 +97,11 @@ def differences(
         for name, value in splits.identity.items()
         if name in names and theirs.get(name) != value
     ]
-    same = np.allclose(normalized_with, splits.statistics, rtol=0, atol=LEVELS)
-    if not differing and not same:
-        differing = [
-            f"{STATISTICS} were {theirs.get(STATISTICS)} and are "
-            f"{splits.summary[STATISTICS]} now"
-        ]
-    return differing
+    if differing or np.allclose(
+        statistics(splits), splits.statistics, rtol=0, atol=LEVELS
+    ):
+        return differing
+    return [
+        f"{STATISTICS} were {theirs.get(STATISTICS)} and are "
+        f"{splits.summary[STATISTICS]} now"
+    ]

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 
 import hybrid_jax
 from hybrid_jax.config.stored import SCHEMA
+from hybrid_jax.engine import predict
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
 from hybrid_jax.models.registry import MODELS
@@ -188,6 +189,8 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
 
     assert main([*command, f"--output={table}"]) == 2
     assert "exists: add --resume" in capsys.readouterr().err
+    with pytest.raises(UserError, match="exists: add --resume"):
+        predict._open(table, resume=False).__enter__()  # made since it was looked for
     whole = table.read_text()
     lines = whole.splitlines(keepends=True)
     table.write_text("".join(lines[:20]) + lines[20][:9])  # killed while it wrote
@@ -406,3 +409,13 @@ def test_a_run_on_arrays_says_that_its_images_are_gone(tmp_path):
     other = {"train": (images[:, ::-1], labels)}
     with pytest.raises(UserError, match="holds a run of other data"):
         hybrid_jax.fit(small(), other, tmp_path / "run", verbose=False)
+
+
+def test_other_weights_never_take_the_place_of_the_tested_ones(finished, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(finished / "run", copy)
+    tested = hybrid_jax.load_run(copy).checkpoint
+    shutil.rmtree(copy / "checkpoints" / str(tested))
+    with pytest.raises(UserError, match=f"{tested}"):
+        hybrid_jax.load_run(copy)
+    assert hybrid_jax.load_run(copy, "last").checkpoint != tested
