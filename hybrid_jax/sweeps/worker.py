@@ -95,8 +95,11 @@ class Worker:
         study = self.store.study
         known = study.get_trials(deepcopy=False)
         running = [frozen for frozen in known if frozen.state == TrialState.RUNNING]
+        kind, seed = self.search.sampler, self.search.config.seed
         for frozen in running:
             if lock := self._take_over(frozen):
+                # Its worker may have died before it drew the values.
+                study.sampler = samplers.create_sampler(kind, seed, frozen.number)
                 trial = Trial(study, frozen._trial_id)
                 break
         else:
@@ -104,10 +107,9 @@ class Worker:
             number = sum(frozen.state != TrialState.WAITING for frozen in known)
             if number >= self.trials:
                 return None
-            if self.search.sampler == "grid" and number == len(known):
+            if kind == "grid" and number == len(known):
                 study.enqueue_trial(self.search.grid()[number])
-            seed = self.search.config.seed
-            study.sampler = samplers.create_sampler(self.search.sampler, seed, number)
+            study.sampler = samplers.create_sampler(kind, seed, number)
             trial = study.ask()
             lock = try_claim(self.trial_folder(trial.number))
         assert lock, "nobody else claims a new trial"

@@ -1,5 +1,6 @@
 """Validation alone chooses: nothing about the test images can change a search."""
 
+import contextlib
 import shutil
 
 import pytest
@@ -131,6 +132,21 @@ def test_a_trial_that_ends_its_workers_is_given_up(tmp_path, digits):
         (1, "complete"),
         (0, "crashed"),
     ]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_worker_that_dies_before_it_draws_changes_no_value(sampler, tmp_path, digits):
+    config, drawn = resolve(load_config(TINY, {"train.epochs": 1})), []
+    for name in ("whole", "died"):
+        space = {"optim.learning_rate": "1e-4:1e-1:log"}
+        search = create_search(config, space, sampler=sampler)
+        store = Store(search, tmp_path / name)
+        if name == "died":
+            store.study.ask()
+        with contextlib.ExitStack() as held:
+            trial = Worker(search, store, tmp_path / name, 1)._claim(held)
+            drawn.append(trial.params)
+    assert drawn[0] == drawn[1] != {}
 
 
 def test_a_worker_of_another_machine_is_dead_once_its_heartbeat_stops(
