@@ -19,8 +19,8 @@ def check_output(flag: str, target: str) -> None:
     """
     check_local(flag, target)
     path = expand_user(target)
-    if target in ("", "-"):
-        return
+    if target in ("", "-") or (path.exists() and not (path.is_file() or path.is_dir())):
+        return  # a device or a pipe needs no folder
     if path.is_dir():
         raise UserError(f"{flag}={target} is a folder: give a file in it")
     if not path.parent.is_dir():

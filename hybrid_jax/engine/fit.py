@@ -31,6 +31,7 @@ from hybrid_jax.engine.experiment import (
     with_statistics,
 )
 from hybrid_jax.engine.in_memory import InMemoryCheckpoints, InMemoryStorage
+from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.engine.loop import SKIPPED, Loop
 from hybrid_jax.engine.lost_images import refuse_in_memory
 from hybrid_jax.engine.memory_fit import fit_trainer
@@ -348,7 +349,7 @@ class Training:
             if not folder.augmented.exists():
                 grid = startup_report.augmented_images(self.experiment)
                 writer.images("train/augmented", grid, 0)
-                folder.augmented.write_bytes(encode_png(grid))
+                write_whole(folder.augmented, encode_png(grid))
             return evaluator
 
         return threads.submit(make)

@@ -9,11 +9,19 @@ from pathlib import Path
 from hybrid_jax.errors import UserError
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file at once, so that neither a reader nor a crash sees half of it."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Replace a file at once, so that neither a reader nor a crash sees half of it.
+
+    The file that a link leads to is replaced. A device or a pipe is written to.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
     scratch = path.with_name(f".{path.name}.tmp")
     try:
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_bytes(data)
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
@@ -45,14 +53,14 @@ def read_json(path: Path) -> dict:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """Read JSON objects, one per line; skip lines that a crash has cut off.
+    """Read JSON objects, one per line; skip lines that a crash has damaged.
 
     If the file does not exist, return an empty list.
     """
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):
             rows.append(json.loads(line))
     return [row for row in rows if isinstance(row, dict)]

@@ -119,13 +119,13 @@ def drop_later(path: Path, step: int, evaluated: bool = True) -> None:
     if not path.exists():
         return
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if is_beyond(json.loads(line), step, evaluated):
                 continue
         except (ValueError, KeyError, TypeError):
             continue
-        lines.append(line)
+        lines.append(f"{line}\n")
     write_whole(path, "".join(lines))
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hybrid_jax import data
+from hybrid_jax.cli.outputs import check_output
 from hybrid_jax.config.schema import Config, DataConfig
 from hybrid_jax.engine import checkpoint_manifest
 from hybrid_jax.engine.console import Reporter
-from hybrid_jax.engine.metric_writers import Writers, image_grid
+from hybrid_jax.engine.json_files import write_whole
+from hybrid_jax.engine.metric_writers import Writers, drop_later, image_grid
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import library_path
@@ -65,6 +68,27 @@ def test_workdir_tells_its_data_from_others(tmp_path, digits):
     other = dataclasses.replace(digits, parts={**digits.parts, **flipped})
     with pytest.raises(UserError, match="holds a run of other data: labels were"):
         folder.check_data(other)
+    color = np.repeat(digits.train.images, 3, axis=3)
+    colored = {"train": data.Split(color, digits.train.labels)}
+    other = dataclasses.replace(digits, parts={**digits.parts, **colored})
+    with pytest.raises(UserError, match=r"channels were \[8, 8, 1\] and are \[8, 8, 3"):
+        folder.check_data(other)
+
+
+def test_a_file_is_replaced_where_a_link_leads_and_a_pipe_stays_one(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("file")
+    write_whole(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as threads:
+        read = threads.submit((tmp_path / "pipe").read_bytes)
+        write_whole(tmp_path / "pipe", b"all")
+        assert read.result() == b"all"
+    assert (tmp_path / "pipe").is_fifo()
+    check_output("--json", str(tmp_path / "pipe"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link", "pipe"]
 
 
 def test_what_older_runs_tested_on_for_lack_of_a_test_split_is_validation(tmp_path):
@@ -213,11 +237,16 @@ def test_metrics_are_the_same_in_json_and_tensorboard_and_rewound(tmp_path):
             writers.write(row(step, step / 10, 1 / step))
         writers.images("train/augmented", np.zeros((6, 4, 3), np.uint8), 0)
         writers.hyperparameters({"model.name": "x", "seed": 1}, {"accuracy": 0.5})
-    with folder.metrics.open("a") as file:
-        file.write('{"split": "train", "st')  # torn by a crash
+    with folder.metrics.open("ab") as file:  # torn by a crash
+        file.write(b'\xff\xfe\n{"split": "train", "st')
+    assert [kept["step"] for kept in folder.read_history()] == [10, 20, 30]
     with Writers(folder, 20) as writers:
         writers.write(row(30, 3.0, 0.25))
-    rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    whole = folder.metrics.read_text()
+    folder.metrics.write_text(whole.removesuffix("\n"))  # the last row is whole, too
+    drop_later(folder.metrics, 30)
+    assert folder.metrics.read_text() == whole
+    rows = [json.loads(line) for line in whole.splitlines()]
     expected = [(10, 0.1), (20, 0.05), (30, 0.25)]
     assert [(line["step"], line["loss"]) for line in rows] == expected
     assert rows[0] == {"split": "train", "step": 10, "epoch": 1.0, "loss": 0.1}
