@@ -7,6 +7,7 @@ The first command trains or resumes in runs/digits; the second changes a field.
 """
 
 import importlib
+import os
 import sys
 
 from hybrid_jax.cli.common import (
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
       The exit code; 2 for errors that the user can fix.
     """
+    _open_closed_streams()
     owns_process, call = argv is None, read_call(argv)
     if not call.arguments:
         print(usage(), file=sys.stderr)
@@ -60,6 +62,13 @@ def main(argv: list[str] | None = None) -> int:
         return guarded(lambda: _refuse(first))
     command = load_command("train")._replace(text=usage(), run=_run_unnamed)
     return execute(command, call, owns_process)
+
+
+def _open_closed_streams() -> None:
+    """Open each standard stream that is closed, as those of some daemons are."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def load_command(name: str) -> Command:

@@ -23,6 +23,7 @@ import jax
 import platformdirs
 
 import hybrid_jax
+from hybrid_jax.errors import UserError, escape, first_line
 
 # A compiled training step takes 2 to 20 MB, so the cache holds hundreds of them.
 CACHE_BYTES = 4 << 30
@@ -34,8 +35,21 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "pillow")
 
 
 def set_up(compilation_cache: bool) -> None:
-    """Set up the compilation cache, and collect garbage less often."""
+    """Set up the compilation cache, and collect garbage less often.
+
+    Raises:
+      UserError: there is no device of the platform that `JAX_PLATFORMS` names.
+    """
     gc.set_threshold(GC_THRESHOLD)
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:  # jax asserts that CUDA is there
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(
+            f"jax finds no device for JAX_PLATFORMS={escape(asked)} "
+            f"({first_line(error) or type(error).__name__}): unset that variable, or "
+            "install the extra gpu or tpu of hybrid_jax"
+        ) from None
     jax.config.update("jax_enable_compilation_cache", compilation_cache)
     if compilation_cache:
         use_compilation_cache()

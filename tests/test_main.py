@@ -300,6 +300,36 @@ def test_what_is_said_can_be_printed_in_any_encoding(encoding):
     assert done.stdout.decode() == f"\\udce9 {dots}\n"
 
 
+@pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-"])
+def test_a_closed_stream_ends_no_command(stream, tmp_path):
+    command = f"{sys.executable} -m hybrid_jax.main predict --workdir=no - {stream}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert (done.stderr.count("\n") == 1) is (stream != "2>&-")
+
+
+@pytest.mark.parametrize("platform", ["nonsense", "cuda"])
+def test_a_platform_that_is_not_here_is_named(platform):
+    command = [sys.executable, "-m", "hybrid_jax.main", "--config=digits"]
+    environment = os.environ | {"JAX_PLATFORMS": platform}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if platform == "cuda" and done.returncode == 0:
+        pytest.skip("this machine has it")
+    assert done.returncode == 2
+    (said,) = [line for line in done.stderr.splitlines() if "hybrid-jax:" in line]
+    assert f"jax finds no device for JAX_PLATFORMS={platform} (" in said
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mark_of_windows_editors_begins_no_flag(tmp_path, capsys):
+    (tmp_path / "flags").write_text("\ufeff--workdir=nowhere\n", encoding="utf-8")
+    assert main(["hybrid-jax", "evaluate", f"--flagfile={tmp_path / 'flags'}"]) == 2
+    assert "--workdir=nowhere holds no run" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="settings of Linux's C library")
 @pytest.mark.parametrize("own", ["", "glibc.malloc.check=0"])
 def test_commands_start_anew_with_settings_unless_a_user_chose_otherwise(own):

@@ -210,7 +210,8 @@ def _expand_flagfiles(arguments: list[str]) -> list[str]:
     if {"--flagfile=", "-flagfile="} & {*arguments}:
         raise UserError("--flagfile is empty: give a file with a flag on each line")
     try:
-        return flags.FlagValues().read_flags_from_files(arguments, force_gnu=False)
+        words = flags.FlagValues().read_flags_from_files(arguments, force_gnu=False)
+        return [word.removeprefix("\ufeff") for word in words]  # of Windows' editors
     except flags.CantOpenFlagFileError as error:
         cause = error.__context__
         if not isinstance(cause, OSError):

@@ -149,25 +149,33 @@ def compared(comparison: Comparison) -> str:
 
 
 def write(found: "Evaluation", folder: Path) -> None:
-    """Write `evaluation.json`, tables and figures to a folder that exists.
+    """Write `evaluation.json`, tables and figures to an empty folder, or nothing.
 
     Raises:
       UserError: the folder cannot be written.
     """
     folder = expand_user(folder)
-    predictions, classes, rows = found.predictions, found.classes, found.per_class
     try:
-        write_json(folder / "evaluation.json", as_json(found))
-        _write_table(folder / "classes.csv", _class_header(), _class_lines(rows))
-        matrix = confusion_matrix(predictions)
-        lines = [[n, *row] for n, row in zip(classes, matrix.tolist(), strict=True)]
-        _write_table(folder / "confusion.csv", ["true class", *classes], lines)
-        about = ["image", "class", "predicted", "probability"]
-        header = [*about, *class_columns(classes, about)]
-        _write_table(folder / "predictions.csv", header, _image_lines(found))
-        figures.draw(found, folder)
-    except OSError as error:
+        _write(found, folder)
+    except BaseException as error:
+        for path in folder.iterdir():
+            path.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise UserError(f"--output={escape(folder)}: {error.strerror}") from None
+
+
+def _write(found: "Evaluation", folder: Path) -> None:
+    predictions, classes, rows = found.predictions, found.classes, found.per_class
+    write_json(folder / "evaluation.json", as_json(found))
+    _write_table(folder / "classes.csv", _class_header(), _class_lines(rows))
+    matrix = confusion_matrix(predictions)
+    lines = [[n, *row] for n, row in zip(classes, matrix.tolist(), strict=True)]
+    _write_table(folder / "confusion.csv", ["true class", *classes], lines)
+    about = ["image", "class", "predicted", "probability"]
+    header = [*about, *class_columns(classes, about)]
+    _write_table(folder / "predictions.csv", header, _image_lines(found))
+    figures.draw(found, folder)
 
 
 def as_json(found: "Evaluation") -> dict[str, Any]:
