@@ -300,6 +300,23 @@ def test_what_is_said_can_be_printed_in_any_encoding(encoding):
     assert done.stdout.decode() == f"\\udce9 {dots}\n"
 
 
+def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost():
+    say = (
+        "import gc, signal, sys, time; from hybrid_jax.cli import common\n"
+        "def interrupt(*_):\n"
+        "    gc.callbacks.clear()\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "def run():\n"
+        "    gc.callbacks.append(interrupt)\n"
+        "    gc.collect()\n"
+        "    time.sleep(60)\n"
+        "sys.exit(common.guarded(run, 'nothing was written'))"
+    )
+    done = subprocess.run([sys.executable, "-c", say], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "hybrid-jax: interrupted; nothing was written\n"
+
+
 @pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-"])
 def test_a_closed_stream_ends_no_command(stream, tmp_path):
     command = f"{sys.executable} -m hybrid_jax.main predict --workdir=no - {stream}"

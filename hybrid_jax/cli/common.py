@@ -1,5 +1,6 @@
 """Start commands, show their help, and report errors in one line."""
 
+import _thread
 import contextlib
 import os
 import shlex
@@ -167,7 +168,7 @@ def guarded(run: Callable[[], int | None], after_interruption: str = RESUME) -> 
     Returns:
       The exit code; 2 for most errors that a user can fix.
     """
-    with library_logs.print_library_warnings(), _escaped_output():
+    with library_logs.print_library_warnings(), _escaped_output(), _repeated_ctrl_c():
         try:
             return run() or 0
         except UserError as error:
@@ -185,6 +186,27 @@ def guarded(run: Callable[[], int | None], after_interruption: str = RESUME) -> 
             code = getattr(error, "code", 130)  # `Interrupted` has its own code
             text = f"{str(error) or 'interrupted'}; {after_interruption}"
             return _print_error(text, code)
+
+
+@contextlib.contextmanager
+def _repeated_ctrl_c() -> Iterator[None]:
+    """Repeat a Ctrl-C that arrived in a callback of the garbage collector.
+
+    Python reports an exception of a callback and goes on, and jax has a callback.
+    """
+    before = sys.unraisablehook
+
+    def repeat(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, _thread.interrupt_main).start()  # in no callback
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = repeat
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager
