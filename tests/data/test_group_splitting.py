@@ -132,6 +132,15 @@ def test_an_expression_finds_groups_in_paths(tmp_path):
         list_images(folder_config(place, 0.2, 3, group=r"(p4)_1[^4]"))
 
 
+def test_a_column_and_an_expression_together_are_refused(tmp_path):
+    table = write_table(tmp_path / "t.csv", patients(tmp_path), "Slide")
+    with pytest.raises(UserError, match=r"column Slide of .* both give") as error:
+        list_images(folder_config(table, group=r"(p\d+)"))
+    assert "leave config.data.group empty, or remove the column" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list_images(folder_config(table)).train.groups is not None
+
+
 @pytest.mark.parametrize("lost", ["train", "validation", "test"])
 def test_groups_in_two_splits_of_the_user_are_refused(lost, tmp_path):
     of_person = dict(zip("012", ("train", "validation", "test"), strict=True))

@@ -52,6 +52,7 @@ class FolderContents(NamedTuple):
       empty: messages, one for each class folder without images.
       splits: names of the user's splits that are used; empty if there are none.
       others: files among the images of the classes that are no images.
+      group_column: the table's own name of the column of groups; empty without one.
     """
 
     entries: list[Entry]
@@ -59,6 +60,7 @@ class FolderContents(NamedTuple):
     empty: list[str]
     splits: tuple[str, ...] = ()
     others: Sequence[Path] = ()
+    group_column: str = ""
 
 
 def read_folder(

@@ -41,10 +41,9 @@ def read_table(
             "split column"
         )
     found = _entries(file, table, roles, exclusions, wanted)
-    if "group" in table.columns:
+    if found.group_column:
         count = len({entry.group for entry in found.entries if not entry.excluded})
-        column = f"column {escape(table.columns['group'])}"
-        found.notes.append(subsets.groups_note(count, column))
+        found.notes.append(subsets.groups_note(count, f"column {found.group_column}"))
     return found
 
 
@@ -137,4 +136,5 @@ def _entries(
         if count
     ]
     used = tuple(s for s in SPLITS if s in roles.values() and s in wanted)
-    return FolderContents(entries, notes, [], used)
+    column = escape(table.columns.get("group", ""))
+    return FolderContents(entries, notes, [], used, group_column=column)

@@ -215,7 +215,12 @@ def refuse_named_twice(
 
 
 def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
-    """Read the images of a folder or a table, with class, split and group."""
+    """Read the images of a folder or a table, with class, split and group.
+
+    Raises:
+      UserError: the path does not exist or cannot be read, or both a column of the
+        table and `config.group` give groups.
+    """
     path, group = expand_user(config.path), config.group
     if not path.exists():
         raise UserError(f"config.data.path={escape(config.path)!r} does not exist")
@@ -223,6 +228,12 @@ def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
     read = read_folder if path.is_dir() else read_table
     found = read(path, exclusions, wanted)
     entries, notes = found.entries, [*found.notes, *exclusions.notes()]
+    if group and found.group_column:
+        raise UserError(
+            f"config.data.group={group!r} and the column {found.group_column} of "
+            f"{escape(path)} both give groups: leave config.data.group empty, or "
+            "remove the column"
+        )
     if group:
         root = path if path.is_dir() else path.parent
         entries = with_groups(entries, group, root)

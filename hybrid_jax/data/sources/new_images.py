@@ -31,7 +31,11 @@ from hybrid_jax.data.pixel_format import (
     PixelFormat,
     stored_extents,
 )
-from hybrid_jax.data.sources.class_folders import Entry, read_folder_split
+from hybrid_jax.data.sources.class_folders import (
+    Entry,
+    FolderContents,
+    read_folder_split,
+)
 from hybrid_jax.data.sources.csv_table import read_table_split
 from hybrid_jax.data.sources.file_list import (
     LabeledFiles,
@@ -102,7 +106,7 @@ def load_labeled(
       split: `train`, `validation` or `test`, where the images are split.
       on_error: `stop` at images that cannot be read, or `skip` them.
       loader: value of `config.data.loader`.
-      group: value of `config.data.group`; a table may name groups itself.
+      group: value of `config.data.group`; a table's own column of groups goes first.
 
     Raises:
       UserError: there are no such images, the run does not know a class, an image
@@ -116,7 +120,7 @@ def load_labeled(
         raise UserError(f"{escape(path)} does not exist")
     read = read_folder_split if root.is_dir() else read_table_split
     found = read(root, split)
-    entries, group_notes = _grouped(found.entries, group, root)
+    entries, group_notes = _grouped(found, group, root)
     labels = _encode_labels(root, entries, classes)
     repeated = _repeated(root, entries)
     paths = [entry.path for entry in entries]
@@ -366,16 +370,21 @@ def _absent_note(labels: np.ndarray, classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _grouped(
-    entries: list[Entry], group: str, root: Path
+    found: FolderContents, group: str, root: Path
 ) -> tuple[list[Entry], tuple[str, ...]]:
-    """Return entries with the groups of a run's expression, or without; and notes."""
+    """Return entries with the groups of their table or a run's expression; and notes.
+
+    Without groups, entries are returned as they are.
+    """
+    entries, column = found.entries, found.group_column
     if not group:
         return entries, ()
+    if column:
+        given = f"config.data.group={group}"
+        return entries, (f"groups are those of the column {column}, not of {given}",)
     try:
         return with_groups(entries, group, root if root.is_dir() else root.parent), ()
     except UserError as error:
-        if any(entry.group for entry in entries):  # a table has its own groups
-            return entries, ()
         return entries, (f"intervals take the images as independent: {error}",)
 
 

@@ -103,6 +103,12 @@ def test_groups_of_other_images_are_those_of_their_table_or_path(tmp_path):
     table.write_text("\n".join(["path,label,patient", *rows]))
     found = load_labeled(str(table), FORM, CLASSES)
     assert found.split.groups.tolist() == [f"p{n % 2}" for n in range(len(paths))]
+    both = load_labeled(str(table), FORM, CLASSES, group=r"(\d)\.png")
+    assert both.split.groups.tolist() == found.split.groups.tolist()
+    assert both.notes == (
+        "groups are those of the column patient, not of "
+        r"config.data.group=(\d)\.png",
+    )
     found = load_labeled(str(place), FORM, CLASSES, group=r"(\d)\.png")
     assert found.split.groups.tolist() == [path.stem[-1] for path in found.paths]
     other = load_labeled(str(place), FORM, CLASSES, group="patient(\\d)")
