@@ -23,6 +23,7 @@ from hybrid_jax.data.sources.folder_listing import (
     is_image,
     is_system_folder,
     list_below,
+    upward_links_note,
     visible_entries,
     visible_files,
 )
@@ -177,6 +178,7 @@ class _Walk:
     def __init__(self, root: Path, exclusions: Exclusions):
         self.root, self._exclusions = root, exclusions
         self._system_folders: set[Path] = set()
+        self._upward_links: set[Path] = set()
         self._entries: list[Entry] = []
         self._empty: list[str] = []
         self._others: list[Path] = []
@@ -190,6 +192,7 @@ class _Walk:
             )
             named = ", ".join(f"{n:,} {name}" for name, n in sorted(names.items()))
             self.notes.append(f"folders of file servers or systems left out: {named}")
+        self.notes += upward_links_note(self._upward_links)
         return FolderContents(
             self._entries, self.notes, self._empty, others=self._others
         )
@@ -262,6 +265,9 @@ class _Walk:
     def _list(self, folder: Path) -> Listing:
         found = list_below(folder)
         self._system_folders |= found.system_folders
+        self._upward_links |= {
+            link.relative_to(self.root) for link in found.upward_links
+        }
         return found
 
     def _empty_class(self, folder: Path, excluded: int, others: Sequence[Path]) -> str:

@@ -25,6 +25,7 @@ from hybrid_jax.data.sources.class_folders import (
 )
 from hybrid_jax.data.sources.csv_table import read_table
 from hybrid_jax.data.sources.folder_listing import others_note
+from hybrid_jax.data.sources.repeated_files import refuse_repeated
 from hybrid_jax.data.splitting import one_sided_error
 from hybrid_jax.data.subsets import stratified_holdout
 from hybrid_jax.errors import UserError, closest, escape, listed, plural
@@ -88,10 +89,11 @@ def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
 
     Raises:
       UserError: the images are not found or not laid out as expected, a class cannot be
-        learned, a group or a file is in two splits, or a table repeats a file.
+        learned, or a group or a file is in two splits, or a file in two classes.
     """
     found = find_images(config, wanted)
-    path = escape(expand_user(config.path))
+    root = expand_user(config.path)
+    path = escape(root)
     if found.empty:
         raise UserError(f"{path}: {_empty_classes_error(found.empty)}")
     groups = {name: files.groups for name, files in found.splits.items()}
@@ -99,7 +101,7 @@ def list_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
         raise UserError(f"{path}: {subsets.shared_groups_error(shared)}")
     _check_classes(path, found)
     notes = (*found.notes, *others_note(found.others))
-    return found._replace(notes=(*notes, *_named_twice(path, found, config)))
+    return found._replace(notes=(*notes, *_repeated(root, found, config)))
 
 
 def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSplits:
@@ -157,8 +159,8 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
     )
 
 
-def _named_twice(path: str, found: FileSplits, config: DataConfig) -> tuple[str, ...]:
-    """Refuse or note files that a table repeats, see `refuse_named_twice`."""
+def _repeated(path: Path, found: FileSplits, config: DataConfig) -> tuple[str, ...]:
+    """Refuse or note files that are there twice, see `refuse_repeated`."""
     draws_validation = "validation" not in found.splits and (
         config.validation != 0 or config.protocol != "none"
     )
@@ -171,47 +173,7 @@ def _named_twice(path: str, found: FileSplits, config: DataConfig) -> tuple[str,
         for split, files in found.splits.items()
         for file, label in zip(files.paths, files.labels.tolist(), strict=True)
     )
-    return refuse_named_twice(path, rows)
-
-
-def refuse_named_twice(
-    path: str, rows: Iterable[tuple[Path, str, bool]]
-) -> tuple[str, ...]:
-    """Refuse files that a table repeats, or return a note on them if they do no harm.
-
-    A row may be repeated within a split of which no part is drawn for another split.
-
-    Args:
-      path: the table, for messages; the files of a folder are found once.
-      rows: file, class and split in words, and whether a part of this split is drawn
-        for another.
-
-    Raises:
-      UserError: a file is in two splits or classes, or its rows could be parted. Names
-        the first such file.
-    """
-    if os.path.isdir(path):
-        return ()
-    first, again = dict[str, tuple[Path, str]](), 0
-    for file, here, is_drawn in rows:
-        real = os.path.realpath(file)
-        if real not in first:
-            first[real] = file, here
-            continue
-        again += 1
-        other, there = first[real]
-        if is_drawn or here != there:
-            alias = f" (also called {escape(other)})" if file != other else ""
-            drawn = f"{here}, of which a part is drawn for another split"
-            where = drawn if here == there else f"{there} and {here}"
-            raise UserError(
-                f"{path}: {escape(file)}{alias} is named twice, {where}: name each "
-                "image once (`hybrid-jax inspect` lists all of them)"
-            )
-    if not again:
-        return ()
-    verb = "names" if again == 1 else "name"
-    return (f"{plural(again, 'row')} {verb} an image that another row names too",)
+    return refuse_repeated(path, rows)
 
 
 def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:

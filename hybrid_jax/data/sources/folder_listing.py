@@ -33,35 +33,52 @@ class Listing(NamedTuple):
       images: image files, sorted by path.
       others: other files, sorted by path.
       system_folders: folders of file servers and systems, which are not listed.
+      upward_links: links to a folder above, which are not followed.
     """
 
     images: list[Path]
     others: list[Path]
     system_folders: set[Path]
+    upward_links: set[Path]
 
 
 def list_below(folder: Path) -> Listing:
     """List the files in a folder and its subfolders; hidden folders are left out.
 
-    A folder that several links lead to is listed once, under its first path.
+    A folder that several links lead to is listed once, under its first path. Links to a
+    folder above `folder` are not followed: they would add all that lies beside it.
 
     Raises:
       UserError: one of the folders cannot be listed.
     """
     visited, files, system_folders = set(), list[Path](), set()
+    above, upward_links = _folders_above(folder), set()
     for folder_path, folders, names in os.walk(
         folder, followlinks=True, onerror=refuse_unlisted
     ):
         real = os.path.realpath(folder_path)
         visible = [f for f in folders if f[0] != "." and not is_system_folder(f)]
         system_folders |= {Path(folder_path, f) for f in folders if is_system_folder(f)}
-        folders[:] = [] if real in visited else sorted(visible)
+        links = {f for f in visible if _leads_to(Path(folder_path, f), above)}
+        upward_links |= {Path(folder_path, f) for f in links}
+        folders[:] = [] if real in visited else sorted({*visible} - links)
         if real not in visited:
             files += [Path(folder_path, name) for name in names]
         visited.add(real)
     images = [file for file in sorted(files) if is_image(file)]
     others = sorted({*files}.difference(images))
-    return Listing(images, others, system_folders)
+    return Listing(images, others, system_folders, upward_links)
+
+
+def _folders_above(folder: Path) -> set[Path]:
+    """Return all folders above a folder, by its own path and by where it lies."""
+    parent = Path(os.path.realpath(Path(os.path.abspath(folder)).parent))
+    return {parent, *parent.parents, *Path(os.path.realpath(folder)).parents}
+
+
+def _leads_to(path: Path, folders: set[Path]) -> bool:
+    """Return whether a path is a link to one of some folders."""
+    return path.is_symlink() and Path(os.path.realpath(path)) in folders
 
 
 def visible_entries(root: Path) -> list[Path]:
@@ -107,6 +124,16 @@ def is_dangling_link(path: Path) -> bool:
 def is_system_folder(name: str) -> bool:
     """Return whether a folder is one of a file server, an archiver or a system."""
     return name.casefold() in SYSTEM_FOLDERS
+
+
+def upward_links_note(links: Iterable[Path]) -> tuple[str, ...]:
+    """Return the note on links to a folder above; empty if there are none."""
+    names = [escape(link) for link in sorted(links)]
+    if not names:
+        return ()
+    return (
+        f"{plural(len(names), 'link')} to a folder above left out: {listed(names)}",
+    )
 
 
 def count_by_suffix(files: Iterable[str | os.PathLike]) -> collections.Counter[str]:

@@ -41,12 +41,16 @@ from hybrid_jax.data.sources.file_list import (
     LabeledFiles,
     class_name,
     labeled_files,
-    refuse_named_twice,
     suggestion,
     with_groups,
 )
 from hybrid_jax.data.sources.folder import skipped_note
-from hybrid_jax.data.sources.folder_listing import list_below, others_note
+from hybrid_jax.data.sources.folder_listing import (
+    list_below,
+    others_note,
+    upward_links_note,
+)
+from hybrid_jax.data.sources.repeated_files import refuse_repeated
 from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.paths import check_local, expand_user
 
@@ -110,7 +114,7 @@ def load_labeled(
 
     Raises:
       UserError: there are no such images, the run does not know a class, an image
-        cannot be read, or a table names it in two classes.
+        cannot be read, or it is in two classes.
     """
     from hybrid_jax.data.memory_budget import is_resident
 
@@ -199,7 +203,7 @@ def as_paths(files: Iterable[str | os.PathLike]) -> list[Path]:
 
 
 def left_out_notes(paths: Sequence[str | os.PathLike]) -> tuple[str, ...]:
-    """Return notes on what `find_files` leaves out: other files, and repeated images.
+    """Return notes on what `find_files` leaves out: files, links, repeated images.
 
     Args:
       paths: the arguments of `find_files`.
@@ -208,15 +212,21 @@ def left_out_notes(paths: Sequence[str | os.PathLike]) -> tuple[str, ...]:
       UserError: a path does not exist, or a folder cannot be listed.
     """
     folders = [path for given in paths for path in _matches(given) if path.is_dir()]
-    others = [*{f: None for path in folders for f in list_below(path).others}]
+    listings = [list_below(path) for path in folders]
     counts = collections.Counter(_find_all(paths))
-    repeated = [escape(path) for path, count in counts.items() if count > 1]
-    if not repeated:
-        return others_note(others)
     return (
-        *others_note(others),
-        f"{plural(len(repeated), 'image')} named more than once, with one row each: "
-        f"{listed(repeated)}",
+        *others_note([*{file: None for each in listings for file in each.others}]),
+        *upward_links_note({link for each in listings for link in each.upward_links}),
+        *_repeated_note([path for path, count in counts.items() if count > 1]),
+    )
+
+
+def _repeated_note(paths: Sequence[Path]) -> tuple[str, ...]:
+    if not paths:
+        return ()
+    return (
+        f"{plural(len(paths), 'image')} named more than once, with one row each: "
+        f"{listed([*map(escape, paths)])}",
     )
 
 
@@ -350,9 +360,9 @@ def _encode_labels(
 
 
 def _repeated(root: Path, entries: list[Entry]) -> tuple[str, ...]:
-    """Return a note on files that a table repeats, if each is of one class."""
+    """Return a note on files that are there twice, if each is of one class."""
     rows = ((each.path, f"as {class_name(each.label)!r}", False) for each in entries)
-    return refuse_named_twice(escape(root), rows)
+    return refuse_repeated(root, rows)
 
 
 def _difference_notes(infos: Sequence[ImageInfo], form: PixelFormat) -> tuple[str, ...]:

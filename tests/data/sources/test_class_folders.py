@@ -9,7 +9,7 @@ from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
-from hybrid_jax.data.sources.class_folders import read_folder
+from hybrid_jax.data.sources.class_folders import read_folder, read_folder_split
 from hybrid_jax.data.sources.file_list import find_images, list_images
 from hybrid_jax.errors import UserError
 from tests.data.files import digit, encoded, folder_config, write_folder
@@ -256,6 +256,48 @@ def test_a_link_to_a_folder_above_ends(place):
     (place / "cat" / "all").symlink_to(place)
     entries = read_folder(place, Exclusions()).entries
     assert len([entry for entry in entries if entry.label == "dog"]) == 2
+
+
+def test_a_link_to_a_folder_above_is_not_followed_and_said(place):
+    """Else it would put the images of another split into its class."""
+    for split in ("train", "test"):
+        lay_out(place, *(f"{split}/{name}" for name in TWO))
+    (place / "test" / "cat" / "up").symlink_to("../..")
+    tested = read_folder_split(place, "test")
+    assert len(tested.entries) == 4
+    assert tested.notes == ["1 link to a folder above left out: test/cat/up"]
+    assert classes_and_notes(place)[1] == (*tested.notes,)
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "said"),
+    [
+        ("test/cat/3.png", "../../train/cat/1.png", "in train and as 'cat' in test"),
+        ("train/dog/3.png", "../cat/1.png", "as 'cat' in train and as 'dog' in train"),
+        ("train/cow", "cat", "as 'cat' in train and as 'cow' in train"),
+        ("train/dog/more", "../cat", "as 'cat' in train and as 'dog' in train"),
+        ("train/all", ".", "as 'all' in train and as 'cat' in train"),
+        ("train/cat/3.png", "1.png", "in train, of which a part is drawn"),
+    ],
+    ids=["splits", "classes", "class", "part", "all", "drawn"],
+)
+def test_a_file_in_two_places_through_a_link_is_refused(link, target, said, place):
+    for split in ("train", "test"):
+        lay_out(place, *(f"{split}/{name}" for name in TWO))
+    (place / link).symlink_to(target)
+    error = refused(place, validation=0.25)
+    assert said in error
+    assert " (also called " in error
+    assert error.endswith("remove the link, or one of two links")
+
+
+def test_links_that_part_no_image_are_counted(place):
+    for split in ("train", "test"):
+        lay_out(place, *(f"{split}/{name}" for name in TWO))
+    (place / "train" / "cat" / "3.png").symlink_to("1.png")
+    assert classes_and_notes(place, validation=0)[1] == (
+        "1 image is a link to another image of the same class",
+    )
 
 
 def test_images_that_are_listed_are_left_out(place, tmp_path):

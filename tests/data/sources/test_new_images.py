@@ -130,6 +130,9 @@ def test_a_table_names_each_file_once_or_says_so(tmp_path):
     table.write_text("\n".join(["path,label", *rows, f"{first},digit 1"]))
     with pytest.raises(UserError, match="named twice, as 'digit 0' and as 'digit 1'"):
         load_labeled(str(table), FORM, CLASSES)
+    (place / "digit 1" / "9.png").symlink_to(place / first)
+    with pytest.raises(UserError, match="link, as 'digit 0' and as 'digit 1': remove"):
+        load_labeled(str(place), FORM, CLASSES)
 
 
 def test_images_that_cannot_be_read_stop_or_are_skipped(tmp_path):
@@ -189,6 +192,9 @@ def test_files_are_found_by_name_folder_and_pattern(tmp_path):
         f"2 images named more than once, with one row each: {files[0]}, {files[1]}"
     )
     assert left_out_notes(files) == ()
+    (up := place / "up").symlink_to("..")
+    assert left_out_notes([place])[1:] == (f"1 link to a folder above left out: {up}",)
+    up.unlink()
     assert find_files([files[3], place, str(place / "*" / "*.png")]) == [
         files[3],
         *files[:3],
