@@ -32,7 +32,7 @@ def read_table(
         names no image, class, split or group.
     """
     table = _open_table(file)
-    roles = split_roles(table)
+    roles = split_roles(file, table)
     if "split" in table.columns and (
         "train" not in roles.values() or len({*roles.values()}) < 2
     ):
@@ -55,25 +55,44 @@ def read_table_split(file: Path, split: str) -> FolderContents:
       split: name of a split that the table has; empty if it has none.
 
     Raises:
-      UserError: the file is no table, lacks the split, or has a row that names no
-        image, class or group.
+      UserError: the file is no table, lacks the split, has a split column that names
+        no known split, or has a row that names no image, class or group.
     """
     table = _open_table(file)
-    roles = split_roles(table)
+    roles = split_roles(file, table)
     role, notes = requested_split(file, tuple(dict.fromkeys(roles.values())), split)
     found = _entries(file, table, roles, Exclusions(), {role})
     return found._replace(notes=[*notes, *found.notes])
 
 
-def split_roles(table: csv_reader.Table) -> dict[str, str]:
-    """Map the cells of the split column to splits; empty without that column."""
+def split_roles(file: Path, table: csv_reader.Table) -> dict[str, str]:
+    """Map the cells of the split column to splits; empty without that column.
+
+    Raises:
+      UserError: the column names no known split.
+    """
     names = dict.fromkeys(row.cells["split"] for row in table.rows)
-    return {
+    roles = {
         name: role
         for name in names
         for role, aliases in SPLITS.items()
         if name.casefold() in aliases
     }
+    if "split" in table.columns and not roles:
+        raise UserError(
+            f"{escape(file)} has no split in its column "
+            f"{escape(table.columns['split'])}, but {listed([*map(_quoted, names)])}: "
+            f"name splits by {_aliases()}, or remove the column"
+        )
+    return roles
+
+
+def _quoted(cell: str) -> str:
+    return repr(escape(cell))
+
+
+def _aliases() -> str:
+    return ", ".join(name for names in SPLITS.values() for name in names)
 
 
 def _open_table(file: Path) -> csv_reader.Table:
@@ -108,10 +127,9 @@ def _entries(
     for line, cells in table.rows:
         split = roles.get(cells["split"], "")
         if not (cells["path"] and cells["label"]) or (roles and not split):
-            aliases = ", ".join(name for names in SPLITS.values() for name in names)
             raise UserError(
                 f"{escape(file)}, line {line}: a path, a label and, if there is a "
-                f"split column, a split of {aliases} are needed"
+                f"split column, a split of {_aliases()} are needed"
             )
         image = file.parent / cells["path"]
         if not os.path.lexists(image):

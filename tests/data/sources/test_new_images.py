@@ -89,6 +89,10 @@ def test_a_split_is_named_where_there_are_any(tmp_path):
         for split, said in (("", "so one must be named"), ("test", "and no test")):
             with pytest.raises(UserError, match=f"splits train, validation, {said}"):
                 load_labeled(str(path), FORM, CLASSES, split)
+    lines = [line.replace("val", "holdout") for line in lines if ",val" in line]
+    table.write_text("\n".join(["path,label,Set", *lines]).replace("holdout/", "val/"))
+    with pytest.raises(UserError, match="no split in its column Set, but 'holdout': "):
+        load_labeled(str(table), FORM, CLASSES, "test")
     (alone,) = load_labeled(str(place / "val"), FORM, CLASSES, "test").notes
     assert alone.endswith("val has no splits: all of its images are used")
     (place / "train").rename(tmp_path / "elsewhere")
