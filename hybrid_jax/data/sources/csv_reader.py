@@ -1,10 +1,12 @@
 """Reader of the user's tables, separated by commas, semicolons or tabs.
 
-Columns are found by any of their common names. Errors name the line in an editor.
+Columns are found by any of their common names, in any case, with or without spaces, `_`
+and `-`. Errors name the line in an editor.
 """
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +29,7 @@ COLUMNS = {
         "slide_id",
     ),
 }
+GROUP_WORDS = ("group", "patient", "subject", "slide")
 
 
 class Row(NamedTuple):
@@ -40,10 +43,17 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows of a table, and its own names of the columns in `COLUMNS`."""
+    """The rows of a table.
+
+    Attributes:
+      rows: the rows.
+      columns: the table's own names of the columns in `COLUMNS` that it has.
+      other_groups: names of other columns, which look like groups.
+    """
 
     rows: list[Row]
     columns: dict[str, str]
+    other_groups: list[str]
 
 
 def read(file: Path, needed: Sequence[str]) -> Table:
@@ -86,7 +96,19 @@ def read(file: Path, needed: Sequence[str]) -> Table:
         filled = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
         named = {name: filled[column] for name, column in columns.items()}
         rows.append(Row(line, dict.fromkeys(COLUMNS, "") | named))
-    return Table(rows, {name: header[column] for name, column in columns.items()})
+    names = {name: header[column] for name, column in columns.items()}
+    others = [
+        name
+        for name in header
+        if name not in names.values()
+        and any(word in _plain(name) for word in GROUP_WORDS)
+    ]
+    return Table(rows, names, others)
+
+
+def _plain(name: str) -> str:
+    """Return the name of a column in lower case, without spaces, `_` and `-`."""
+    return re.sub("[ _-]", "", name.casefold())
 
 
 def _numbered_rows(lines: Any) -> Iterator[tuple[int, list[str]]]:
@@ -109,12 +131,12 @@ def _find_columns(
     file: Path, header: list[str], needed: Sequence[str]
 ) -> dict[str, int]:
     """Return the index of each known column in the header."""
-    lower = [name.lower() for name in header]
-    columns = {
-        column_name: next(lower.index(name) for name in names if name in lower)
-        for column_name, names in COLUMNS.items()
-        if {*names} & {*lower}
-    }
+    plain = [*map(_plain, header)]
+    columns = {}
+    for column_name, names in COLUMNS.items():
+        found = [plain.index(name) for name in map(_plain, names) if name in plain]
+        if found:
+            columns[column_name] = found[0]
     for column_name in needed:
         if column_name not in columns:
             raise UserError(

@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from hybrid_jax.data import subsets
@@ -155,4 +155,19 @@ def _entries(
     ]
     used = tuple(s for s in SPLITS if s in roles.values() and s in wanted)
     column = escape(table.columns.get("group", ""))
+    notes += _other_groups_note(table.other_groups, column)
     return FolderContents(entries, notes, [], used, group_column=column)
+
+
+def _other_groups_note(others: Sequence[str], column: str) -> tuple[str, ...]:
+    """Return the note on columns that look like groups and are not used.
+
+    Args:
+      others: names of these columns.
+      column: name of the column of groups that is used; empty without one.
+    """
+    if not others:
+        return ()
+    names = listed([*map(_quoted, others)])
+    reason = f"they are those of {column!r}" if column else "call one 'group' to use it"
+    return (f"columns that give no groups: {names}; {reason}",)

@@ -2,10 +2,14 @@
 
 import pytest
 
+from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import csv_reader
 from hybrid_jax.data.sources.file_list import list_images
+from hybrid_jax.data.sources.new_images import load_labeled
 from hybrid_jax.errors import UserError
 from tests.data.files import folder_config, write
+
+FORM = PixelFormat((24, 24), 1)
 
 
 @pytest.fixture
@@ -87,6 +91,34 @@ def test_columns_are_found_by_their_common_names(table):
     table.write_text("ID,Image,Target\n7,0.png,x\n")
     (row,) = csv_reader.read(table, ("path", "label")).rows
     assert row == (2, {"path": "0.png", "label": "x", "split": "", "group": ""})
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["File Name;CLASS;PatientID", "image-path;label;Patient ID", "path;label;slide-id"],
+)
+def test_columns_are_found_however_their_names_are_parted(header, table):
+    table.write_text(f"{header}\n0.png;x;p0\n")
+    (row,) = csv_reader.read(table, ("path", "label")).rows
+    assert row.cells == {"path": "0.png", "label": "x", "split": "", "group": "p0"}
+
+
+def test_columns_that_only_look_like_groups_are_named(table):
+    rows = ["0.png,a,1,2", "1.png,a,2,3", "2.png,b,3,4", "3.png,b,4,5"]
+
+    def notes(header):
+        table.write_text("\n".join([header, *rows]))
+        found = list_images(folder_config(table, 0.5, 0)).notes
+        assert load_labeled(str(table), FORM, ("a", "b")).notes[:1] == found[:1]
+        return found
+
+    assert notes("path,label,Patient name,age") == (
+        "columns that give no groups: 'Patient name'; call one 'group' to use it",
+    )
+    assert notes("path,label,patient,Slide")[0] == (
+        "columns that give no groups: 'Slide'; they are those of 'patient'"
+    )
+    assert notes("path,label,stain,age") == ()
 
 
 def test_a_file_that_a_table_repeats_is_refused_or_counted(tmp_path):
