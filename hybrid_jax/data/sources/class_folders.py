@@ -212,7 +212,7 @@ class _Walk:
             ]
             if not all(entry.excluded for entry in entries):
                 self._others += found.others
-            elif not self._exclusions.matches_folder(folder.relative_to(self.root)):
+            elif not self._is_listed(folder):
                 self._empty.append(
                     self._empty_class(folder, len(entries), found.others)
                 )
@@ -221,7 +221,9 @@ class _Walk:
             f"class folder {escape(link.relative_to(self.root))!r} is a link to a "
             "missing folder"
             for link in visible_entries(root)
-            if is_dangling_link(link) and link.suffix.lower() not in IMAGE_SUFFIXES
+            if is_dangling_link(link)
+            and link.suffix.lower() not in IMAGE_SUFFIXES
+            and not self._is_listed(link)
         )
         loose_count = self.note_loose_images(root)
         if len(self._entries) == before and not self._empty:
@@ -230,6 +232,10 @@ class _Walk:
     def is_excluded(self, path: Path) -> bool:
         """Return whether the user leaves out an image."""
         return self._exclusions.matches(path.relative_to(self.root))
+
+    def _is_listed(self, folder: Path) -> bool:
+        """Return whether the user leaves out a class by its folder."""
+        return self._exclusions.matches_folder(folder.relative_to(self.root))
 
     def note_loose_images(self, root: Path) -> int:
         """Count the images beside the folders of `root`, and note them."""
