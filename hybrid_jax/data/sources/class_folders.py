@@ -234,8 +234,9 @@ class _Walk:
         return self._exclusions.matches(path.relative_to(self.root))
 
     def _is_listed(self, folder: Path) -> bool:
-        """Return whether the user leaves out a class by its folder."""
-        return self._exclusions.matches_folder(folder.relative_to(self.root))
+        """Return whether the user leaves out a class by its folder or its split's."""
+        name = folder.relative_to(self.root)
+        return any(map(self._exclusions.matches_folder, (name, name.parent)))
 
     def note_loose_images(self, root: Path) -> int:
         """Count the images beside the folders of `root`, and note them."""

@@ -345,10 +345,11 @@ def _check_classes(path: str, found: FileSplits) -> None:
         is_missing = (counts["train"] == 0) | (counts["test"] == 0)
         for number in np.flatnonzero(is_missing).tolist():
             raise UserError(_unsplittable_error(path, found, number))
-    names, trained = np.array(found.classes), counts.pop("train") > 0
     for split, count in counts.items():
         if not count.any():
-            raise UserError(f"{path}: no image is left in the {split} split")
+            raise UserError(_emptied_error(path, split))
+    names, trained = np.array(found.classes), counts.pop("train") > 0
+    for split, count in counts.items():
         for number in np.flatnonzero(~trained & (count > 0)).tolist():
             verb = {"validation": "validate"}.get(split, split)
             raise UserError(
@@ -356,6 +357,19 @@ def _check_classes(path: str, found: FileSplits) -> None:
                 "none to train on"
                 f"{suggestion(found.classes[number], names[trained & (count == 0)])}"
             )
+
+
+def _emptied_error(path: str, split: str) -> str:
+    """Return the error message for a split of which all images are left out."""
+    fields = {
+        "validation": "config.data.validation=0",
+        "test": "config.data.test=False",
+    }
+    way_out = f", and set {fields[split]} to do without it" if split in fields else ""
+    return (
+        f"{path}: config.data.exclude lists all images of the {split} split: take them "
+        f"off the list{way_out}"
+    )
 
 
 def _unsplittable_error(path: str, found: FileSplits, number: int) -> str:

@@ -375,6 +375,32 @@ def test_a_class_of_which_all_images_are_listed_is_named(place, tmp_path):
     assert "to leave out the class, list bird" in refused(place, exclude=str(listed))
 
 
+@pytest.mark.parametrize(
+    ("split", "way_out"),
+    [
+        ("train", {}),
+        ("val", {"validation": 0}),
+        ("test", {"test": False}),
+    ],
+)
+def test_a_list_of_all_images_of_a_split_is_refused(split, way_out, place, tmp_path):
+    for folder in ("train", "val", "test"):
+        lay_out(place, *(f"{folder}/{name}" for name in TWO))
+    listed = tmp_path / "listed.txt"
+    full = {"val": "validation"}.get(split, split)
+    for names in ([split], [f"{split}/cat", f"{split}/dog"]):
+        listed.write_text("\n".join(names))
+        error = refused(place, exclude=str(listed))
+        assert f"lists all images of the {full} split: take them off the list" in error
+        for field, value in way_out.items():
+            assert f"config.data.{field}={value}" in error
+    listed.write_text("train/cat/2.png")
+    config = folder_config(
+        place, exclude=str(listed), dir=str(tmp_path / "kept"), **way_out
+    )
+    assert full == "train" or full not in data.load(config)
+
+
 def test_images_of_a_prepared_set_are_left_out_by_number(tmp_path):
     listed = tmp_path / "listed.txt"
     listed.write_text("train/0\ntrain/5\ntest/1\n")
