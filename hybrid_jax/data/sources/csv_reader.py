@@ -7,13 +7,15 @@ and `-`. Errors name the line in an editor.
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hybrid_jax.errors import UserError, escape
 
 SUFFIXES = (".csv", ".tsv")
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?\r?\n', re.IGNORECASE)  # of Excel
 COLUMNS = {
     "path": ("path", "image", "file", "filename", "filepath", "image_path"),
     "label": ("label", "class", "target", "category"),
@@ -35,7 +37,7 @@ GROUP_WORDS = ("group", "patient", "subject", "slide")
 class Row(NamedTuple):
     """One row: the number of its first line, and its cells by the names in `COLUMNS`.
 
-    The cell of a missing column is empty.
+    The cell of a missing column is empty, as is one that says NaN.
     """
 
     line: int
@@ -71,77 +73,115 @@ def read(file: Path, needed: Sequence[str]) -> Table:
     text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     if "\0" in text:
         raise UserError(f"{escape(file)} cannot be read as a table: save it in UTF-8")
+    if named := SEPARATOR_LINE.match(text):
+        separator = named[1]
+        text = "\n" + text[named.end() :]  # later lines keep their numbers
+    else:
+        separator = _separator(file, text, needed)
+    (_, header), *lines = _parsed(file, text, separator) or [(1, [])]
+    columns = {
+        name: index for name in COLUMNS if (index := _index(name, header)) is not None
+    }
+    for name in needed:
+        if name not in columns:
+            raise _lacks_a_column(file, name, header, separator)
+    rows = [
+        Row(line, _named(file, line, cells, header, columns)) for line, cells in lines
+    ]
+    names = {name: header[index] for name, index in columns.items()}
+    others = [name for name in header if name not in names.values()]
+    return Table(rows, names, [*filter(_looks_like_groups, others)])
+
+
+def _lacks_a_column(
+    file: Path, name: str, header: Sequence[str], separator: str
+) -> UserError:
+    """Return the error for a table without a column that is needed."""
+    found = ", ".join(repr(escape(cell)) for cell in header) or "of nothing"
+    return UserError(
+        f"{escape(file)}, read as separated by {SEPARATORS[separator]}, has the "
+        f"columns {found}, and none is called {' or '.join(COLUMNS[name])}"
+    )
+
+
+def _looks_like_groups(name: str) -> bool:
+    return any(word in _plain(name) for word in GROUP_WORDS)
+
+
+def _separator(file: Path, text: str, needed: Sequence[str]) -> str:
+    """Return the separator that gives the header the columns that are needed.
+
+    If none does, that which the header has most often.
+    """
+    candidates = "\t,;" if file.suffix.lower() == ".tsv" else ",;\t"
+    header = next((s for s in io.StringIO(text, newline="") if s.strip()), "")
+    for separator in candidates:
+        cells = header.rstrip("\r\n").split(separator)
+        if all(_index(name, cells) is not None for name in needed):
+            return separator
+    return max(candidates, key=header.count)
+
+
+def _parsed(file: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """Return each row that is not blank, with its first line, counted from 1.
+
+    Cells have no spaces around them.
+
+    Raises:
+      UserError: a quotation mark is missing.
+    """
     lines = csv.reader(
         io.StringIO(text, newline=""),
-        delimiter=_delimiter(file, text),
+        delimiter=separator,
         skipinitialspace=True,
         strict=True,
     )
+    rows, begin = [], 1
     try:
-        rows_by_line = [*_numbered_rows(lines)]
+        for cells in lines:
+            if len(cells) > 1 or "".join(cells).strip():
+                rows.append((begin, [cell.strip() for cell in cells]))
+            begin = lines.line_num + 1
     except csv.Error as error:
         raise UserError(
             f"{escape(file)}, line {lines.line_num}: {error}; is a quotation mark "
             "missing?"
         ) from None
-    header = [cell.strip() for cell in rows_by_line[0][1]] if rows_by_line else []
-    columns = _find_columns(file, header, needed)
-    rows = []
-    for line, cells in rows_by_line[1:]:
-        if len(cells) > len(header):
-            raise UserError(
-                f"{escape(file)}, line {line}: it has {len(cells)} cells for "
-                f"{len(header)} columns; quote a cell that has the separator in it"
-            )
-        filled = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
-        named = {name: filled[column] for name, column in columns.items()}
-        rows.append(Row(line, dict.fromkeys(COLUMNS, "") | named))
-    names = {name: header[column] for name, column in columns.items()}
-    others = [
-        name
-        for name in header
-        if name not in names.values()
-        and any(word in _plain(name) for word in GROUP_WORDS)
-    ]
-    return Table(rows, names, others)
+    return rows
+
+
+def _named(
+    file: Path,
+    line: int,
+    cells: Sequence[str],
+    header: Sequence[str],
+    columns: Mapping[str, int],
+) -> dict[str, str]:
+    """Return the cells of a row by the names in `COLUMNS`.
+
+    Raises:
+      UserError: the row has more cells than the header.
+    """
+    if len(cells) > len(header):
+        raise UserError(
+            f"{escape(file)}, line {line}: it has {len(cells)} cells for "
+            f"{len(header)} columns; quote a cell that has the separator in it"
+        )
+    filled = [*cells] + [""] * (len(header) - len(cells))
+    named = {name: filled[index] for name, index in columns.items()}
+    return {
+        name: "" if (cell := named.get(name, "")).casefold() == "nan" else cell
+        for name in COLUMNS
+    }
+
+
+def _index(column: str, header: Sequence[str]) -> int | None:
+    """Return the index of a column of `COLUMNS` in a header; None if it has none."""
+    plain = [*map(_plain, header)]
+    found = (plain.index(n) for n in map(_plain, COLUMNS[column]) if n in plain)
+    return next(found, None)
 
 
 def _plain(name: str) -> str:
-    """Return the name of a column in lower case, without spaces, `_` and `-`."""
-    return re.sub("[ _-]", "", name.casefold())
-
-
-def _numbered_rows(lines: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that is not blank, with its first line, counted from 1."""
-    begin = 1
-    for cells in lines:
-        if len(cells) > 1 or "".join(cells).strip():
-            yield begin, cells
-        begin = lines.line_num + 1
-
-
-def _delimiter(file: Path, text: str) -> str:
-    if file.suffix.lower() == ".tsv":
-        return "\t"
-    header = next((line for line in text.split("\n") if line.strip()), "")
-    return ";" if ";" in header and "," not in header else ","
-
-
-def _find_columns(
-    file: Path, header: list[str], needed: Sequence[str]
-) -> dict[str, int]:
-    """Return the index of each known column in the header."""
-    plain = [*map(_plain, header)]
-    columns = {}
-    for column_name, names in COLUMNS.items():
-        found = [plain.index(name) for name in map(_plain, names) if name in plain]
-        if found:
-            columns[column_name] = found[0]
-    for column_name in needed:
-        if column_name not in columns:
-            raise UserError(
-                f"{escape(file)} has the columns "
-                f"{', '.join(map(escape, header)) or 'of nothing'}, and none is called "
-                f"{' or '.join(COLUMNS[column_name])}"
-            )
-    return columns
+    """Return a name in lower case, without quotes, spaces, `_` and `-`."""
+    return re.sub('[" _-]', "", name.casefold())

@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from hybrid_jax.data import subsets
@@ -104,14 +104,33 @@ def _open_table(file: Path) -> csv_reader.Table:
     table = csv_reader.read(file, needed=("path", "label"))
     if not table.rows:
         raise UserError(f"{escape(file)} has no rows")
-    for line, cells in table.rows:
-        if "group" in table.columns and not cells["group"]:
-            column = escape(table.columns["group"])
-            raise UserError(
-                f"{escape(file)}, line {line}: it has no {column}; give one, such as "
-                "the path of an image that belongs to no other"
-            )
+    for row in table.rows:
+        _check_row(file, row, table.columns)
     return table
+
+
+def _check_row(file: Path, row: csv_reader.Row, columns: Mapping[str, str]) -> None:
+    """Refuse a row without a group, or with text that is not UTF-8.
+
+    File names need not be UTF-8.
+    """
+    where = f"{escape(file)}, line {row.line}"
+    if "group" in columns and not row.cells["group"]:
+        raise UserError(
+            f"{where}: it has no {escape(columns['group'])}; give one, such as the "
+            "path of an image that belongs to no other"
+        )
+    for name, column in columns.items():
+        cell = row.cells[name]
+        if name != "path" and not _is_utf8(cell):
+            raise UserError(
+                f"{where}: the {escape(column)} {escape(cell)} is not in UTF-8: save "
+                "the table in UTF-8"
+            )
+
+
+def _is_utf8(cell: str) -> bool:
+    return escape(cell) == cell
 
 
 def _entries(
@@ -129,11 +148,11 @@ def _entries(
         if not (cells["path"] and cells["label"]) or (roles and not split):
             raise UserError(
                 f"{escape(file)}, line {line}: a path, a label and, if there is a "
-                f"split column, a split of {_aliases()} are needed"
+                f"split column, a split of {_aliases()} are needed; NaN is none"
             )
         image = file.parent / cells["path"]
         if not os.path.lexists(image):
-            missing.append(f"{escape(cells['path'])} (line {line})")
+            missing.append((line, cells["path"]))
             continue
         # A list may have the path as the table has it, such as an absolute one.
         relative = os.path.relpath(image, file.parent)
@@ -144,10 +163,7 @@ def _entries(
         else:
             unused[split] += 1
     if missing:
-        raise UserError(
-            f"{escape(file)} names files that do not exist ({len(missing)}; paths are "
-            f"absolute, or relative to the table): {listed(missing)}"
-        )
+        raise _missing_error(file, missing)
     notes = [
         f"{plural(count, 'image')} of the {split} split left out"
         for split, count in unused.items()
@@ -157,6 +173,17 @@ def _entries(
     column = escape(table.columns.get("group", ""))
     notes += _other_groups_note(table.other_groups, column)
     return FolderContents(entries, notes, [], used, group_column=column)
+
+
+def _missing_error(file: Path, missing: Sequence[tuple[int, str]]) -> UserError:
+    """Return the error for files that do not exist, given by line and path."""
+    names = [f"{escape(path)} (line {line})" for line, path in missing]
+    is_utf8 = all(_is_utf8(path) for _, path in missing)
+    return UserError(
+        f"{escape(file)} names files that do not exist ({len(missing)}; paths are "
+        f"absolute, or relative to the table): {listed(names)}"
+        + ("" if is_utf8 else "; if names look wrong, save the table in UTF-8")
+    )
 
 
 def _other_groups_note(others: Sequence[str], column: str) -> tuple[str, ...]:

@@ -35,9 +35,16 @@ def said(table, text):
         ('path,label,note\n0.png,a,"two\nlines"\n1.png,,\n', 4, "a path, a label"),
         ("path,label\r\n0.png,a\r\n\r\n1.png\r\n", 4, "a path, a label"),
         ('path,label\n0.png,"a\n1.png,a\n', 3, "quotation mark"),
+        ("sep=;\npath;label\n0.png;a\n1.png;\n", 4, "a path, a label"),
+        ("path,label\n0.png,a\n1.png,NaN\n", 3, "a path, a label"),
+        ("path,label,patient\n0.png,a,1\n1.png,a,nan\n", 3, "it has no patient"),
+        ("path,label\n0.png,K\udce4fer\n", 2, r"label K\xe4fer is not in UTF-8: save"),
         ("path,label,split\n0.png,a,train\n1.png,a,test\n2.png,a,x\n", 4, "a split of"),
     ],
-    ids=["comma", "unquoted", "two lines", "windows", "quote", "split"],
+    ids=[
+        *("comma", "unquoted", "two lines", "windows", "quote"),
+        *("Excel", "NaN", "group", "Latin-1", "split"),
+    ],
 )
 def test_mistakes_are_told_by_the_line_of_an_editor(text, line, why, table):
     error = said(table, text)
@@ -50,9 +57,12 @@ def test_mistakes_are_told_by_the_line_of_an_editor(text, line, why, table):
     [
         'path, label\n"0.png", "a"\n1.png ,a\n 2.png,b\n3.png,b\n',
         "label;path\na;0.png\na;1.png\nb;2.png\nb;3.png\n",
+        "path\tlabel\n0.png\ta\n1.png\ta\n2.png\tb\n3.png\tb\n",
+        "path;label;size, µm\n0.png;a;1,5\n1.png;a;2\n2.png;b;3\n3.png;b;4\n",
+        "sep=;\r\npath;label\r\n0.png;a\r\n1.png;a\r\n2.png;b\r\n3.png;b\r\n",
         "\ufeffpath,label,note\n0.png,a\n1.png,a,x\n\n2.png,b,\n3.png,b,\n",
     ],
-    ids=["spaces", "semicolons", "short rows"],
+    ids=["spaces", "semicolons", "tabs", "a comma", "Excel", "short rows"],
 )
 def test_tables_as_people_write_them(text, table):
     table.write_text(text)
@@ -77,7 +87,25 @@ def test_names_that_are_not_utf8_are_found(table):
     text = "path,label\n0.png,a\n1.png,a\n2.png,b\ncaf\udce9.png,b\n"
     table.write_bytes(text.encode("utf-8", "surrogateescape"))
     assert list_images(folder_config(table, 0.5, 0)).classes == ("a", "b")
-    assert r"caf\xe8.png (line 2)" in said(table, "path,label\ncaf\udce8.png,b\n")
+    error = said(table, "path,label\ncaf\udce8.png,b\n")
+    assert (
+        r"caf\xe8.png (line 2); if names look wrong, save the table in UTF-8" in error
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "separator", "columns"),
+    [
+        ("path\tkind", "tabs", "'path', 'kind'"),
+        ("path;kind;size, µm", "semicolons", "'path', 'kind', 'size, µm'"),
+        ("path kind", "commas", "'path kind'"),
+    ],
+)
+def test_the_separator_is_told_where_a_column_is_missing(
+    header, separator, columns, table
+):
+    error = said(table, f"{header}\n")
+    assert f"read as separated by {separator}, has the columns {columns}, and" in error
 
 
 @pytest.mark.parametrize("name", ["cells.zip", "cells.txt"])

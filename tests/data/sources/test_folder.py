@@ -140,7 +140,7 @@ def test_a_table_of_paths_and_labels(place, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("path,kind\n", "has the columns path, kind, and none is called label"),
+        ("path,kind\n", "has the columns 'path', 'kind', and none is called label"),
         ("path,label\n", "has no rows"),
         ("", "has the columns of nothing"),
         ("path,label\n1.png,\n", "line 2: a path, a label"),
