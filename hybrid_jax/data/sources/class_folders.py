@@ -87,6 +87,7 @@ def read_folder(
     used = {role: folder for role, folder in roles.items() if role in wanted}
     for role, folder in used.items():
         walk.add_classes(folder, role)
+    walk.add_dead_splits(wanted)
     used_names = " and ".join(escape(folder.name) for folder in used.values())
     others = [f for f in walk.folders(root) if f not in used.values()]
     for folder in others:
@@ -217,14 +218,7 @@ class _Walk:
                     self._empty_class(folder, len(entries), found.others)
                 )
             self._entries += entries
-        self._empty += (
-            f"class folder {escape(link.relative_to(self.root))!r} is a link to a "
-            "missing folder"
-            for link in visible_entries(root)
-            if is_dangling_link(link)
-            and link.suffix.lower() not in IMAGE_SUFFIXES
-            and not self._is_listed(link)
-        )
+        self._empty += (f"class {self._dead(link)}" for link in self._dead_links(root))
         loose_count = self.note_loose_images(root)
         if len(self._entries) == before and not self._empty:
             raise _no_images(root, loose_count, split)
@@ -232,6 +226,29 @@ class _Walk:
     def is_excluded(self, path: Path) -> bool:
         """Return whether the user leaves out an image."""
         return self._exclusions.matches(path.relative_to(self.root))
+
+    def add_dead_splits(self, wanted: Container[str]) -> None:
+        """Name wanted splits that are links to missing folders."""
+        names = {n for role, found in SPLITS.items() if role in wanted for n in found}
+        self._empty += (
+            self._dead(link)
+            for link in self._dead_links(self.root)
+            if link.name.casefold() in names
+        )
+
+    def _dead_links(self, root: Path) -> list[Path]:
+        """List the links in `root` to missing folders that the user does not list."""
+        return [
+            link
+            for link in visible_entries(root)
+            if is_dangling_link(link)
+            and link.suffix.lower() not in IMAGE_SUFFIXES
+            and not self._is_listed(link)
+        ]
+
+    def _dead(self, link: Path) -> str:
+        name = escape(link.relative_to(self.root))
+        return f"folder {name!r} is a link to a missing folder"
 
     def _is_listed(self, folder: Path) -> bool:
         """Return whether the user leaves out a class by its folder or its split's."""

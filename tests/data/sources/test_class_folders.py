@@ -73,6 +73,18 @@ def test_a_class_without_images_is_named(make, said, place):
     assert classes_and_notes(place, exclude=str(listed))[0] == ("cat", "dog")
 
 
+def test_a_split_that_is_a_link_to_nowhere_is_named(place, tmp_path):
+    for split in ("train", "test"):
+        lay_out(place, *(f"{split}/{name}" for name in TWO))
+    (place / "Val").symlink_to("/nowhere")
+    (place / "notes").symlink_to("/nowhere")
+    assert ": folder 'Val' is a link to a missing folder: " in refused(place)
+    assert classes_and_notes(place, {"train", "test"})[0] == ("cat", "dog")
+    listed = tmp_path / "leave out.txt"
+    listed.write_text("Val\n")
+    assert classes_and_notes(place, exclude=str(listed))[0] == ("cat", "dog")
+
+
 def test_other_spellings_of_formats_are_read(place, tmp_path):
     lay_out(place, *TWO, *(f"bird/{n}.{s}" for n, s in enumerate(["jfif", "JPE"])))
     splits = data.load(
