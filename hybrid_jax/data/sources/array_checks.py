@@ -1,6 +1,6 @@
 """Checks of images and labels that are passed as arrays."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,11 @@ def _whole_numbers(array: np.ndarray, name: str, noun: str) -> np.ndarray:
 
 def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
     """Convert labels to an array; NumPy would turn numbers among text into text."""
+    if isinstance(labels, Mapping | Set) or np.ndim(getattr(labels, "values", 0)) > 1:
+        raise UserError(
+            f"{name}: {noun}s are a {type(labels).__name__}, and one per image is "
+            "needed, in their order: give a list, an array or one column of a table"
+        )
     if not hasattr(labels, "dtype"):
         try:
             labels = np.array([*labels], object)
@@ -137,6 +142,8 @@ def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
     array = np.asarray(labels)
     if array.dtype.kind != "O":
         return array
+    if any("\0" in value for value in array.ravel() if isinstance(value, str)):
+        raise UserError(f"{name}: a {noun} holds the character NUL, which NumPy drops")
     kinds = {_kind(value) for value in array.ravel()}
     if len(kinds) > 1 or kinds == {"nothing"}:
         raise UserError(

@@ -25,6 +25,16 @@ IMAGES = np.stack([np.asarray(digit(row, 8)) for row in range(40)])
 LABELS = np.arange(40) % 4
 
 
+class Table:
+    """A table of several columns, as pandas and polars have them."""
+
+    def __init__(self, values):
+        self.values, self.columns = values, ["b", "c"]
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
 def made(images=IMAGES, labels=LABELS, *groups, others=(), **options):
     splits = {"train": (images, labels, *groups), **dict(others)}
     return data.from_arrays(splits, DataConfig("made", **options))
@@ -197,6 +207,21 @@ def test_images_that_are_none_are_refused_with_the_call_that_mends_them(images, 
     message = refusal(images)
     assert said in message
     assert message.startswith("train: ")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (dict.fromkeys(range(40), "a"), "labels are a dict, and one per image"),
+        ({*range(40)}, "labels are a set, and one per image"),
+        (Table(np.eye(40, 2)), "labels are a Table, and one per image is needed"),
+        (["a\0", "a"] * 20, "a label holds the character NUL, which NumPy drops"),
+    ],
+    ids=["mapping", "set", "table", "NUL"],
+)
+def test_labels_that_would_be_misread_are_refused(labels, said):
+    with pytest.raises(UserError, match=f"^mine: {said}"):
+        check_labels(labels, "mine")
 
 
 @pytest.mark.parametrize("mode", ["P", "HSV", "YCbCr", "1"])
