@@ -1,6 +1,5 @@
 """Define the flags of a command. This module imports nothing that takes time."""
 
-import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -33,10 +32,10 @@ class Option(NamedTuple):
 
 
 def integer(least: int) -> Kind:
-    """Accept whole numbers from `least`."""
+    """Accept whole numbers from `least` that fit into 32 bits."""
     return Kind(
-        f"a whole number from {least}",
-        lambda text: _check_range(int(text), least, math.inf),
+        f"a whole number from {least} to below 2**31",
+        lambda text: _check_range(int(text), least, 2**31 - 1),
     )
 
 

@@ -33,8 +33,10 @@ class Rule(NamedTuple):
 
 
 def whole_number(least: int) -> Rule:
-    """Allow whole numbers that are at least `least`."""
-    return Rule(f"a whole number from {least}", lambda v: v >= least)
+    """Allow whole numbers that are at least `least` and fit into 32 bits."""
+    return Rule(
+        f"a whole number from {least} to below 2**31", lambda v: least <= v < 2**31
+    )
 
 
 def one_of(*choices: str) -> Rule:
@@ -128,7 +130,7 @@ NAME = Rule(
     lambda v: bool(re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v)),
 )
 SWITCH = Rule("true or false", lambda v: True)
-SEED = Rule("a whole number from 0 to below 2**31", lambda v: 0 <= v < 2**31)
+SEED = whole_number(0)
 RATE = Rule("a number from 0 to below 1", lambda v: 0 <= v < 1)
 SHARE = Rule("a number from 0 to 1", lambda v: 0 <= v <= 1)
 FACTOR = Rule("a number above 0 up to 1", lambda v: 0 < v <= 1)
