@@ -334,7 +334,7 @@ DEEP_ALPHA = np.dstack([levels(16), levels(16)])
     [
         (b"", "it is empty"),
         (b"a text, whatever its name says", "it is no JPEG, PNG"),
-        (bomb(), "decompression bomb"),
+        (bomb(), "million pixels: shrink it"),
         (animated("GIF"), "it holds 2 images"),
         (animated("PNG"), "it holds 2 images"),
         (animated("WEBP"), "it holds 2 images"),
