@@ -18,6 +18,7 @@ from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.folders import FILES, check_data, check_folder
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, load_splits, read_outcome, share_done
+from hybrid_jax.sweeps.search import check_seeds
 
 KINDS: dict[str, Kind] = {
     kind.name: kind for kind in (LOW_DATA, STABILITY, SCALING, *ablation.KINDS)
@@ -67,6 +68,10 @@ class Study:
                 "the models of --models are trained on different images, as the "
                 "experiment's file says: give data and seed with --config.FIELD=VALUE"
             )
+        last = with_seed(first, self.seeds - 1)
+        for name in ("seed", "data.split_seed"):
+            if last.flat()[name] != first.flat()[name]:
+                check_seeds({name: first.flat()[name]}, self.seeds)
         self.kind.check(self.configs, self.values, self.seeds)
 
     def check_models(self) -> None:
@@ -138,8 +143,8 @@ def keep(study: Study, folder: Path) -> None:
     Raises:
       UserError: the folder holds something else, or results of other images.
     """
-    check_folder(folder, "study")
     first = next(iter(study.configs.values()))
+    check_folder(folder, "study", first.data)
     identity = load_splits(first.data).identity
     with waiting_lock(folder):
         if not (folder / FILE).exists():

@@ -3,22 +3,26 @@
 from pathlib import Path
 from typing import Any
 
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.errors import UserError, elide
 
 # The file that marks what a folder holds.
 FILES = {"run": "config.json", "sweep": "sweep.json", "study": "study.json"}
 
 
-def check_folder(folder: Path, purpose: str) -> None:
-    """Refuse a folder that holds something else, or a file in its place.
+def check_folder(folder: Path, purpose: str, config: DataConfig) -> None:
+    """Refuse a folder that holds something else, a file, or a folder among the images.
 
     Args:
       folder: the folder, which need not exist.
       purpose: what the folder is for, a key of `FILES`.
+      config: the images that its runs are trained on.
 
     Raises:
       UserError: names what is there.
     """
+    check_outside("--workdir", folder, config)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         within = "" if there == folder else f": {there}"

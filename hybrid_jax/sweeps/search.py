@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.folders import FILES, check_data, check_folder
 from hybrid_jax.sweeps.runs import load_splits
-from hybrid_jax.sweeps.space import SWEEP, Dimension, parse_space
+from hybrid_jax.sweeps.space import MOST_POINTS, SWEEP, Dimension, parse_space
 
 FILE, TRIALS = FILES["sweep"], "trials"
 SCHEMA = 1
@@ -69,6 +70,7 @@ class Search:
             raise UserError("--folds=1 leaves nothing to train on: give 2 or more")
         if self.sampler == "grid":
             self.grid()
+        check_seeds({"seed": self.config.seed}, self.seeds)
 
     @property
     def base(self) -> Config:
@@ -99,11 +101,17 @@ class Search:
         """Return every combination of values, as Optuna stores them.
 
         Raises:
-          UserError: a field has infinitely or too many values.
+          UserError: a field has infinitely many values, or there are too many
+            combinations.
         """
         names = [dimension.name for dimension in self.space]
-        points = itertools.product(*(d.points() for d in self.space))
-        return [dict(zip(names, point, strict=True)) for point in points]
+        points = [dimension.points() for dimension in self.space]
+        if (count := math.prod(map(len, points))) > MOST_POINTS:
+            raise UserError(
+                f"a grid of {count:,} trials is too large: give fewer values, so that "
+                f"it has {MOST_POINTS:,} at most, or another --sampler"
+            )
+        return [dict(zip(names, p, strict=True)) for p in itertools.product(*points)]
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings that tell searches apart, for a JSON file."""
@@ -126,6 +134,23 @@ def seeds_of(config: Config, count: int) -> range:
     return range(config.seed, config.seed + count)
 
 
+def check_seeds(firsts: dict[str, int], count: int) -> None:
+    """Refuse seeds that are too large, before any run is trained.
+
+    Args:
+      firsts: the first of `count` seeds that follow each other, by field.
+
+    Raises:
+      UserError: names the field.
+    """
+    for name, first in firsts.items():
+        if not FIELDS[name].rule.holds(first + count - 1):
+            raise UserError(
+                f"config.{name}={first} and --seeds={count} lead to seeds of 2**31 and "
+                f"more: give a smaller config.{name}"
+            )
+
+
 def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
     """Write a search to its folder, or check that the folder holds the same search.
 
@@ -143,7 +168,7 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
     """
     path = folder / FILE
     asked = {"schema": SCHEMA, "storage": storage} | search.to_json()
-    check_folder(folder, "sweep")
+    check_folder(folder, "sweep", search.config.data)
     # The test split stays unread while a search chooses.
     seen = dataclasses.replace(search.config.data, test=False)
     identity = load_splits(seen).identity

@@ -40,4 +40,6 @@ def test_files_that_are_no_images_are_counted_once(asked, tmp_path, capsys):
     assert main(command) == 0
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == "2 other files left out: 1 without a suffix, 1 .jpg_large\n"
+    others, repeated = said.err.splitlines()
+    assert others == "2 other files left out: 1 without a suffix, 1 .jpg_large"
+    assert repeated.startswith("1 image named more than once, with one row each: ")

@@ -4,7 +4,9 @@ import csv
 import json
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from hybrid_jax.cli import flags
 from hybrid_jax.cli.study import parse
@@ -180,6 +182,10 @@ def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
             "config.parallel.devices=64, but there is 1 device:",
         ),
         (
+            ["stability", "--config.data.split_seed=2147483647", "--seeds=2"],
+            "config.data.split_seed=2147483647 and --seeds=2 lead to seeds of 2**31",
+        ),
+        (
             ["stability", "--config.data.validation=0"],
             "config.data.validation=0 leaves nothing to measure on",
         ),
@@ -209,6 +215,24 @@ def test_a_folder_of_something_else_is_left_alone(name, words, tmp_path, digits)
     assert f"holds a {name}: give another folder for the " in run.stderr
     assert [*tmp_path.iterdir()] == [file]
     assert "is a file" in hybrid_jax(*CURVE, f"--workdir={file}").stderr
+
+
+@pytest.mark.parametrize(
+    "words", [CURVE, ["sweep", *SHORT, "--sweep.train.batch_size=8,16"]]
+)
+def test_nothing_is_written_among_the_images(words, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "cells" / name).mkdir(parents=True)
+        for row in range(20):
+            pixels = np.full((8, 8), 9 * row, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "cells" / name / f"{row}.png")
+    before = {*tmp_path.rglob("*")}
+    fields = ["--config.data.name=folder", f"--config.data.path={tmp_path / 'cells'}"]
+    size, workdir = "--config.data.image_size=16,16", tmp_path / "cells" / "c"
+    run = hybrid_jax(*words, *fields, size, f"--workdir={workdir}")
+    assert run.returncode == 2
+    assert f"--workdir={workdir} lies among the images" in run.stderr
+    assert {*tmp_path.rglob("*")} == before
 
 
 def test_models_are_given_in_one_place(tmp_path):

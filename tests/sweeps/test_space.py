@@ -88,6 +88,19 @@ def test_a_grid_has_every_combination_once():
     assert arguments.trials == len(points) == len({*points}) == 6
 
 
+def test_a_grid_is_counted_before_it_is_made():
+    flags = ["--sweep.train.batch_size=1:9999", "--sweep.data.split_seed=0:9999"]
+    with pytest.raises(UserError, match=r"a grid of 99,990,000 trials is too large"):
+        parse([DIGITS, "--sampler=grid", *flags])
+
+
+def test_seeds_that_are_too_large_are_refused_before_any_run():
+    flags = [DIGITS, "--sweep.train.epochs=6:8", "--config.seed=2147483646"]
+    assert parse([*flags, "--seeds=2"])
+    with pytest.raises(UserError, match=r"config.seed=2147483646 and --seeds=3 lead"):
+        parse([*flags, "--seeds=3"])
+
+
 def test_the_test_split_is_no_part_of_any_trial():
     flags = ["--sweep.train.epochs=6,7", "--seeds=2", "--folds=3", "--config.seed=5"]
     parts = parse([DIGITS, *flags]).search.parts({"train.epochs": 7})
