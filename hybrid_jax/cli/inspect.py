@@ -38,7 +38,7 @@ def run(call: Call) -> int:
 
     Raises:
       UserError: the data set or the run does not exist, or the output lies among the
-        images.
+        images, or would replace a list of copies that the user edited or leaves out.
     """
     # Imported here, so that help is instant and mistakes are found before jax loads.
     from hybrid_jax.cli import flags
@@ -61,18 +61,19 @@ def run(call: Call) -> int:
     found = find(options)
     folder = expand_user(output or f"inspect-{found.title}")
     check_outside("--output", folder, options)
+    report.check_copies_are_kept(folder, options.exclude)
     folder.mkdir(parents=True, exist_ok=True)
     inspection = Inspection(scan(found, options), options, workdir)
     findings = run_checks(inspection)
     summary = report.summarize(inspection)
     console = Screen()
     report.show(console, inspection, summary, findings)
-    report.write_json(folder / "report.json", inspection, summary, findings)
     written = contact_sheet.write(folder, inspection.images, findings)
     written += report.write_copies(folder, inspection.images, inspection.copies)
-    names = ", ".join([*written, "report.json"])
-    console.print(f"\nwrote {names} into {folder}", markup=False, soft_wrap=True)
-    console.print(report.verdict(findings), markup=False, soft_wrap=True)
+    report.write_json(folder, inspection, summary, findings)
+    names = ", ".join([*written, report.REPORT_FILE])
+    console.print(f"\nwrote {names} into {folder}", soft_wrap=True)
+    console.print(report.verdict(findings), soft_wrap=True)
     return int(any(finding.check.severity == SPOILS for finding in findings))
 
 

@@ -24,7 +24,11 @@ from hybrid_jax.inspection.near_duplicates import (
     Copies,
     Pair,
 )
-from hybrid_jax.inspection.scan import ScannedImages, UnreadableImage
+from hybrid_jax.inspection.scan import (
+    ScannedImages,
+    UnreadableImage,
+    lines_of_repeated,
+)
 
 SPOILS, NOTICE = "spoils", "notice"
 UNEVEN = 10  # times as many images in one class as in another
@@ -195,6 +199,11 @@ def _items(images: ScannedImages, pairs: list[Pair], band: str) -> Iterable[Item
         yield Item(f"{second} {sign} {first}{more}", pair)
 
 
+def _named_twice(inspection: Inspection) -> Iterable[Item]:
+    for name, lines in lines_of_repeated(inspection.images).items():
+        yield Item(f"{name}: lines {' and '.join(map(str, lines))}")
+
+
 def _uneven(inspection: Inspection) -> Iterable[Item]:
     images, counts = inspection.images, inspection.images.counts()[:, 0]
     most, least = int(counts.argmax()), int(counts.argmin())
@@ -344,6 +353,13 @@ CHECKS = (
         NOTICE,
         _unreadable(skipped=True),
         "as config.data.on_error=skip asks for",
+    ),
+    Check(
+        "images that a table names twice",
+        NOTICE,
+        _named_twice,
+        "remove all rows but one from the table: a list for config.data.exclude would "
+        "leave out all of them",
     ),
     Check("images of one level", NOTICE, _blank, "they show nothing"),
     Check(

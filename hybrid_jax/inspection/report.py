@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -15,10 +16,11 @@ from rich.text import Text
 
 from hybrid_jax.data.lazy_images import LazyImages
 from hybrid_jax.data.pixel_format import choose_pixel_format
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, escape
 from hybrid_jax.inspection.checks import NOTICE, SPOILS, Finding, Inspection, Item
 from hybrid_jax.inspection.near_duplicates import BY_FEATURES, Copies, Pair
 from hybrid_jax.inspection.scan import ScannedImages, count_ignored_files
+from hybrid_jax.paths import expand_user
 
 # Of more than MAX_CLASSES classes, the table has the largest and the smallest.
 MAX_CLASSES = 40
@@ -26,7 +28,8 @@ AT_EACH_END = 10
 MAX_ITEMS = 5  # of a finding on the screen; the others are in report.json
 TITLES = {SPOILS: "This would spoil results", NOTICE: "Worth knowing"}
 
-COPIES_FILE = "near_copies.csv"
+REPORT_FILE, COPIES_FILE = "report.json", "near_copies.csv"
+DIGEST = "near_copies_sha256"  # in the report: the table as it was written
 COLUMNS = [
     "likeness",
     "path",
@@ -60,11 +63,36 @@ def summarize(inspection: Inspection) -> dict[str, Any]:
     }
 
 
+def check_copies_are_kept(folder: Path, exclude: str) -> None:
+    """Refuse an output folder whose table of copies is the user's own work.
+
+    Args:
+      folder: output folder; it need not exist.
+      exclude: `config.data.exclude`.
+
+    Raises:
+      UserError: the table there is the list of images to leave out, or is not as the
+        last inspection wrote it.
+    """
+    table, in_use, reason = folder / COPIES_FILE, expand_user(exclude), ""
+    if not table.exists():
+        return
+    if in_use.exists() and table.samefile(in_use):
+        reason = "is the list in config.data.exclude"
+    elif _digest(table) != _digest_when_written(folder / REPORT_FILE):
+        reason = "is not as an inspection wrote it"
+    if reason:
+        raise UserError(
+            f"{escape(table)} {reason}, and would be replaced: give another --output, "
+            "or move it elsewhere"
+        )
+
+
 def write_json(
-    path: Path, inspection: Inspection, summary: dict, findings: list[Finding]
+    folder: Path, inspection: Inspection, summary: dict, findings: list[Finding]
 ) -> None:
-    """Write all findings as JSON."""
-    images = inspection.images
+    """Write `report.json`, with all findings, after the table of copies."""
+    images, table = inspection.images, folder / COPIES_FILE
     content = {
         "name": images.found.title,
         "path": str(images.found.path or ""),
@@ -84,9 +112,11 @@ def write_json(
             }
             for finding in findings
         ],
+        **({DIGEST: _digest(table)} if table.exists() else {}),
     }
     text = json.dumps(content, indent=1, ensure_ascii=False)
     # File names need not be UTF-8.
+    path = folder / REPORT_FILE
     path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
@@ -110,11 +140,14 @@ def show(
 def write_copies(folder: Path, images: ScannedImages, copies: Copies) -> list[str]:
     """Write `near_copies.csv`, the most similar pairs first, if there are any.
 
+    A pair of two rows that name one file is left out: a list of paths would take both.
+
     Returns:
       The names of what was written.
     """
     pairs = [(pair, pair.first, pair.second) for pair in copies.between_splits]
     pairs += [(pair, pair.second, pair.first) for pair in copies.within_split]
+    pairs = [row for row in pairs if images.place(row[1]) != images.place(row[2])]
     if not pairs:  # remove the table of an earlier inspection
         (folder / COPIES_FILE).unlink(missing_ok=True)
         return []
@@ -136,6 +169,18 @@ def verdict(findings: list[Finding]) -> str:
         return "nothing was found that would spoil a result"
     counted = ", ".join(f"{f.check.name} ({len(f.items):,})" for f in spoiling)
     return f"this would spoil results: {counted}"
+
+
+def _digest(table: Path) -> str:
+    return hashlib.sha256(table.read_bytes()).hexdigest()
+
+
+def _digest_when_written(report: Path) -> str | None:
+    """Return the digest in a report; None without a report that has one."""
+    try:
+        return json.loads(report.read_text(encoding="utf-8"))[DIGEST]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _class_table(inspection: Inspection) -> Table:
@@ -185,7 +230,7 @@ def _show_finding(console: Console, finding: Finding) -> None:
         console.print(Text(f"    {item.text}"), soft_wrap=True)
     if len(items) > MAX_ITEMS:
         rest = len(items) - MAX_ITEMS
-        console.print(f"    and {rest:,} more, in report.json", soft_wrap=True)
+        console.print(f"    and {rest:,} more, in {REPORT_FILE}", soft_wrap=True)
 
 
 def _item(item: Item, inspection: Inspection) -> dict[str, Any]:

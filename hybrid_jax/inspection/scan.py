@@ -16,6 +16,7 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.image_io import Unreadable, decode, read_info_and_image
 from hybrid_jax.data.lazy_images import Files, Records, parallel_map
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
+from hybrid_jax.data.sources import csv_reader
 from hybrid_jax.data.sources.file_list import find_images
 from hybrid_jax.data.sources.folder_listing import count_by_suffix
 from hybrid_jax.data.splitting import DEFAULT_VALIDATION, make_splits
@@ -110,6 +111,12 @@ class ScannedImages:
         name = self.records.name(row)
         folder = path if path.is_dir() else path.parent
         return name.removeprefix(f"{folder}{os.sep}")
+
+    def place(self, number: int) -> str:
+        """Return an image's name or absolute path, however a table writes it."""
+        if self.found.path is None:
+            return self.name(number)
+        return os.path.abspath(self.records.name(int(self.rows[number])))
 
     def caption(self, number: int) -> str:
         """Return name, split and class, such as `train/cats/1.png (train, cats)`."""
@@ -276,6 +283,27 @@ def _used_records(
     config = dataclasses.replace(config, validation=0, test=True)
     parts, notes = make_splits(labels, found.classes, config)
     return [readable[part.source][part.rows] for part in parts.values()], notes
+
+
+def lines_of_repeated(images: ScannedImages) -> dict[str, list[int]]:
+    """Return the lines of a table that name one file, by the name of its first image.
+
+    Files that are named once are not among them.
+    """
+    numbers = collections.defaultdict[str, list[int]](list)
+    for number in range(len(images)):
+        numbers[images.place(number)].append(number)
+    table = images.found.path
+    if table is None or len(numbers) == len(images):
+        return {}
+    lines = collections.defaultdict[str, list[int]](list)
+    for line, cells in csv_reader.read(table, ("path",)).rows:
+        lines[os.path.abspath(table.parent / cells["path"])].append(line)
+    return {
+        images.name(same[0]): lines[place]
+        for place, same in numbers.items()
+        if len(same) > 1
+    }
 
 
 def count_ignored_files(found: FoundImages) -> collections.Counter:

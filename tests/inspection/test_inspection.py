@@ -275,6 +275,10 @@ def test_a_table_that_names_an_image_twice(tmp_path, inspect):
     assert found(report, LEAKED) == [
         f"{name} (test, Größe 1) = {name} (train, Größe 1)"
     ]
+    assert found(report, "images that a table names twice") == [
+        f"{name}: lines 2 and 30"
+    ]
+    assert name not in [row["path"] for row in copies(inspect)]
     assert "細胞" in said.out
     assert report["name"] == "cells"
 
