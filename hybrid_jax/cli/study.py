@@ -68,7 +68,7 @@ def run(call: Call) -> None:
     from hybrid_jax.studies.study import keep
     from hybrid_jax.sweeps.workers import share_work
 
-    console = Screen(goes_on=True, markup=False, soft_wrap=True)
+    console = Screen(goes_on=True, soft_wrap=True)
     with busy(console, "looking at the data"):
         study.check()
         keep(study, folder)

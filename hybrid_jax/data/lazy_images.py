@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from rich.progress import track
+from rich.progress import Progress, TextColumn
 
 from hybrid_jax.data.image_io import Unreadable, decode, read_info
 from hybrid_jax.data.pixel_format import (
@@ -177,11 +177,14 @@ def parallel_map(
     """
     slices = [slice(i, min(i + size, count)) for i in range(0, count, size)]
     hidden = not title or len(slices) == 1 or not sys.stdout.isatty()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    name = TextColumn("{task.description}", markup=False)  # a title may hold [red]
+    columns = name, *Progress.get_default_columns()[1:]
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        Progress(*columns, transient=True, disable=hidden) as progress,
+    ):
         results = pool.map(work, slices)
-        yield from track(
-            results, title, total=len(slices), transient=True, disable=hidden
-        )
+        yield from progress.track(results, len(slices), description=title)
 
 
 class UnreadableImages(UserError):

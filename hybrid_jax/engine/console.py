@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console, ConsoleRenderable
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from hybrid_jax.errors import escape
 
@@ -21,9 +22,11 @@ SECONDS_BEFORE_LINE = 3.0  # on what takes long
 
 
 class Screen(Console):
-    """A console whose reader may end before the command does, as `head` does.
+    """A console that prints names as they are, for a reader who may leave early.
 
-    Then rich would end the command with exit code 1, and say nothing.
+    In a name such as `a:x:[red]`, rich would find an emoji and a color. If the reader
+    ends before the command does, as `head` does, rich would end the command with exit
+    code 1, and say nothing.
     """
 
     def __init__(self, goes_on: bool = False, **options: Any) -> None:
@@ -34,7 +37,7 @@ class Screen(Console):
             more than its output; otherwise printing raises `BrokenPipeError`.
           **options: of rich's `Console`.
         """
-        super().__init__(highlight=False, **options)
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
         self._goes_on = goes_on
 
     def on_broken_pipe(self) -> None:
@@ -63,7 +66,7 @@ class Reporter:
           log: file to append to, or None.
           quiet: print nothing to the screen.
         """
-        self._console = Screen(goes_on=True, markup=False, soft_wrap=True, quiet=quiet)
+        self._console = Screen(goes_on=True, soft_wrap=True, quiet=quiet)
         self._log = log.open("a", encoding="utf-8") if log else None
         self._bar: Progress | None = None
         self._last_line = self._started = time.monotonic()
@@ -103,9 +106,9 @@ class Reporter:
         self._first, self._total, self._started = step, total, time.monotonic()
         if self._bar is None and _is_live(self._console):
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
-                TextColumn("{task.fields[metrics]}"),
+                TextColumn("{task.fields[metrics]}", markup=False),
                 TimeRemainingColumn(),
                 console=self._console,
             )
@@ -173,8 +176,8 @@ def busy(console: Console, what: str) -> Iterator[Callable[[str], None]]:
       A function that replaces the text.
     """
     if _is_live(console):
-        with console.status(what) as status:
-            yield status.update
+        with console.status(Text(what)) as status:
+            yield lambda text: status.update(Text(text))
         return
     line = _LateLine(console)
     try:

@@ -55,7 +55,7 @@ class WorkProgress:
           total: number of pieces.
           look: returns the progress; pieces that have ended before are only counted.
         """
-        self._console = Screen(goes_on=True, markup=False, soft_wrap=True)
+        self._console = Screen(goes_on=True, soft_wrap=True)
         self._pieces, self._total, self._look = pieces, total, look
         status = look()
         self._known = {*status.ended}
@@ -71,9 +71,9 @@ class WorkProgress:
     def __enter__(self) -> "WorkProgress":
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
-                TextColumn("{task.fields[left]}"),
+                TextColumn("{task.fields[left]}", markup=False),
                 console=self._console,
             )
             self._bar.add_task(self._pieces, total=self._total, left="")

@@ -7,9 +7,11 @@ import time
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
+from hybrid_jax.data.lazy_images import parallel_map
 from hybrid_jax.engine import console
-from hybrid_jax.engine.console import Reporter, busy
+from hybrid_jax.engine.console import Reporter, Screen, busy
 
 
 def shown(seconds, monkeypatch, terminal=False):
@@ -51,6 +53,34 @@ def test_a_bar_and_a_text_do_not_meet(monkeypatch):
         bar = reporter._bar
         with reporter.busy("compiling"):
             assert reporter._console._live_stack == [bar.live]
+
+
+NAME = "ev:x:pl[red]ate[/]"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_names_are_shown_as_they_are(terminal, monkeypatch):
+    monkeypatch.setattr(console, "SECONDS_BEFORE_LINE", 0.05)
+    text = io.StringIO()
+    screen = Screen(file=text, force_terminal=terminal, color_system=None, width=80)
+    screen.print(f"wrote {NAME}")
+    table = Table(NAME, title=NAME)
+    table.add_row(NAME)
+    screen.print(table)
+    with busy(screen, NAME) as say:
+        time.sleep(0.2)
+        say(f"{NAME} again")
+        time.sleep(0.2)
+    assert text.getvalue().count(NAME) >= 6
+
+
+def test_a_title_of_a_bar_is_shown_as_it_is(monkeypatch):
+    text = io.StringIO()
+    screen = Screen(file=text, force_terminal=True, color_system=None, width=80)
+    monkeypatch.setattr("rich.progress.get_console", lambda: screen)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert [*parallel_map(lambda rows: rows.start, 2, NAME, size=1)] == [0, 1]
+    assert NAME in text.getvalue()
 
 
 def test_a_terminal_shows_both_at_once(monkeypatch):
