@@ -1,6 +1,6 @@
 """Images that the user leaves out by name: a list in a text file or a table.
 
-FILE.txt               a path a line; lines that begin with # are comments
+FILE.txt               a path a line; a line that begins with # and a space is a comment
 FILE.csv or FILE.tsv   the column path, as the inspection's near_copies.csv has it
 
 Paths of the user's images are relative to `config.data.path`, or to the folder of the
@@ -9,11 +9,14 @@ stands for everything below it.
 """
 
 import os
+import re
 from pathlib import Path, PurePosixPath
 
 from hybrid_jax.data.sources import csv_reader
 from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.paths import expand_user
+
+COMMENT = re.compile(r"\s*#\s")  # `#1/3.png` is a path
 
 
 class Exclusions:
@@ -65,10 +68,12 @@ class Exclusions:
         """
         missing = [escape(name) for name, count in self._found.items() if not count]
         if missing:
+            is_comment = any(name.startswith("#") for name in missing)
+            hint = "; a comment begins with # and a space" if is_comment else ""
             raise UserError(
                 f"config.data.exclude={escape(self._file)} lists paths that match no "
                 f"image ({len(missing)} of {len(self._found)}): {listed(missing)}; "
-                "give paths relative to config.data.path, or train/NUMBER"
+                f"give paths relative to config.data.path, or train/NUMBER{hint}"
             )
         if not self.count:
             return ()
@@ -86,8 +91,8 @@ def _read(file: Path) -> list[str]:
     else:
         # File names need not be UTF-8.
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
-        lines = (line.strip() for line in text.split("\n"))
-        names = [line for line in lines if line and not line.startswith("#")]
+        lines = (line for line in text.split("\n") if not COMMENT.match(line))
+        names = [*filter(None, map(str.strip, lines))]
     if not names:
         raise UserError(f"config.data.exclude={escape(file)} lists no image")
     found = [os.path.normpath(name) for name in names]

@@ -346,6 +346,18 @@ def test_a_list_may_name_a_folder_and_a_file_in_it(place, tmp_path):
     assert notes == (f"2 images left out, listed in {listed}",)
 
 
+def test_a_number_sign_may_begin_a_path_or_a_comment(place, tmp_path):
+    lay_out(place, *TWO, "#1/1.png", "#1/2.png", "#1/3.png")
+    listed = tmp_path / "listed.txt"
+    listed.write_text("# blurred\n#1/3.png\n")
+    notes = classes_and_notes(place, exclude=str(listed))[1]
+    assert notes == (f"1 image left out, listed in {listed}",)
+    listed.write_text("#blurred\n#1/3.png\n")
+    said = refused(place, exclude=str(listed))
+    assert "match no image (1 of 2): #blurred; " in said
+    assert said.endswith("; a comment begins with # and a space")
+
+
 def test_a_list_of_exclusions_moves_no_image_into_the_test_split(place, tmp_path):
     write_folder(place, each=10, classes=3)
     names = sorted(f"{file.parent.name}/{file.name}" for file in place.rglob("*.png"))
