@@ -50,6 +50,7 @@ def input_errors() -> Iterator[None]:
         raise
     except UserError as error:
         text = str(error).replace("--workdir", "workdir")
+        text = text.replace("--config=", "config=")
         for name, field in PARAMETERS.items():
             for flag in (f"--config.{field}", f"config.{field}"):
                 text = text.replace(flag, name)
@@ -79,8 +80,8 @@ def choose_config(
             f"steps={given['steps']} and epochs={given['epochs']} are two lengths of "
             "one run: leave one of them at None"
         )
-    if given["steps"] == 0:  # which would mean epochs
-        raise UserError("steps=0: give a whole number above 0, or None")
+    if given["steps"] is not None and given["steps"] < 1:  # 0 would mean epochs
+        raise UserError(f"steps={given['steps']}: give a whole number above 0, or None")
     fields = {
         PARAMETERS[name]: _field_value(PARAMETERS[name], value)
         for name, value in given.items()

@@ -18,9 +18,10 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
       values: results of runs that differ in seed or fold.
 
     Returns:
-      The lower and the upper end; None for fewer than two values.
+      The lower and the upper end; None for fewer than two values, or if all are equal,
+      which tells nothing of how others would scatter.
     """
-    if len(values) < 2:
+    if len({*values}) < 2:
         return None
     half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values)
     half /= math.sqrt(len(values))

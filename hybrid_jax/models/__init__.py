@@ -58,14 +58,17 @@ def create_model(
       float images `[B, H, W, channels]`.
 
     Raises:
-      ValueError: the name is unknown, the image is too small for the strides, the
-        stack, widths, depths and strides do not match, a stage is too narrow for
-        attention, or the blocks or the image do not allow a choice.
+      ValueError: the name is unknown, `num_classes` or `image_size` is no whole number
+        above 0, the image is too small for the strides, the stack, widths, depths and
+        strides do not match, a stage is too narrow for attention, or the blocks or the
+        image do not allow a choice.
     """
     if name not in MODELS:
         raise ValueError(
             f"no model {name!r}{closest(name, MODELS)}; there are {family_patterns()}"
         )
+    if not isinstance(num_classes, typing.SupportsIndex) or num_classes < 1:
+        raise ValueError(f"num_classes={num_classes!r}: give a whole number from 1")
     row = MODELS[name]
     fields = vars(row) | {"num_classes": num_classes, "image_size": as_size(image_size)}
     fields |= overrides

@@ -57,10 +57,19 @@ def choose_patch(image_size: Size) -> int:
 
 
 def as_size(image_size: int | Size) -> Size:
-    """Convert `224` to `(224, 224)`; return a pair as it is."""
+    """Convert `224` to `(224, 224)`; return a pair as it is.
+
+    Raises:
+      ValueError: it is neither a whole number nor two of them.
+    """
     if isinstance(image_size, typing.SupportsIndex):
         return operator.index(image_size), operator.index(image_size)
-    height, width = map(operator.index, image_size)
+    try:
+        height, width = map(operator.index, image_size)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"image_size={image_size!r}: give a side in pixels, or (height, width)"
+        ) from None
     return height, width
 
 

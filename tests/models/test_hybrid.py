@@ -316,3 +316,18 @@ def test_forward_mode_of_a_network(train):
     gradient = jit_once(jax.grad(lambda x: (logits(x) * weights).sum()))(images)
     expected = np.vdot(gradient, change)
     np.testing.assert_allclose(np.vdot(weights, tangent), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("classes", "size", "said"),
+    [
+        (0, 32, "num_classes=0: give a whole number from 1"),
+        (-1, 32, "num_classes=-1: give"),
+        (2.5, 32, "num_classes=2.5: give"),
+        (10, 32.5, r"image_size=32.5: give a side in pixels, or \(height, width\)"),
+        (10, (32, 32, 3), r"image_size=\(32, 32, 3\): give"),
+    ],
+)
+def test_sizes_that_are_none_are_named(classes, size, said):
+    with pytest.raises(ValueError, match=said):
+        create_model("astroformer_pico", classes, image_size=size)
