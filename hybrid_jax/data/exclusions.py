@@ -10,8 +10,12 @@ stands for everything below it.
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources import csv_reader
 from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.paths import expand_user
@@ -80,6 +84,49 @@ class Exclusions:
         return (
             f"{plural(self.count, 'image')} left out, listed in {escape(self._file)}",
         )
+
+
+def exclude_rows(
+    labels: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    config: DataConfig,
+    unused: Mapping[str, int],
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return rows of each split that `config.data.exclude` does not list, and notes.
+
+    Files of a folder are left out earlier, by `sources.file_list`.
+
+    Raises:
+      UserError: the list cannot be read, or names images that are not there, all of a
+        split, or all training images of a class.
+    """
+    rows = {split: np.arange(len(values)) for split, values in labels.items()}
+    if config.name == "folder" or not config.exclude:
+        return rows, ()
+    exclusions = Exclusions(config.exclude)
+    rows = {
+        split: np.array(
+            [row for row in split_rows if not exclusions.matches(f"{split}/{row}")],
+            int,
+        )
+        for split, split_rows in rows.items()
+    }
+    for split, count in unused.items():  # they exist, though they are not used
+        for row in range(count):
+            exclusions.matches_folder(f"{split}/{row}")
+    notes, left_out = (
+        exclusions.notes(),
+        f"config.data.exclude={escape(config.exclude)}",
+    )
+    for split, split_rows in rows.items():
+        if not len(split_rows):
+            raise UserError(f"{left_out} lists all images of the {split} split")
+    for label in np.setdiff1d(labels["train"], labels["train"][rows["train"]]).tolist():
+        raise UserError(
+            f"{left_out} lists all training images of class {classes[label]!r}: leave "
+            "some, or copy the images of the other classes to a folder"
+        )
+    return rows, notes
 
 
 def _read(file: Path) -> list[str]:

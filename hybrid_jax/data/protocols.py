@@ -60,8 +60,8 @@ def select(
         raise UserError(
             f"config.data.protocol={config.protocol} takes images {start + 1} to "
             f"{start + per_class} of each class, and class {classes[label]!r} has "
-            f"{plural(counts[label], 'training image')}: lower config.data.per_class "
-            "or config.data.split_seed"
+            f"{plural(counts[label], 'training image')}: "
+            f"{_way_out(int(counts[counts > 0].min()), protocol, config)}"
         )
     ranks = np.empty(len(labels), np.int64)
     for label in np.flatnonzero(counts).tolist():
@@ -71,6 +71,18 @@ def select(
     begin, end = _validation_ranks(config.validation, per_class, protocol)
     is_validation = is_selected & (ranks >= begin) & (ranks < end)
     return is_selected & ~is_validation, is_validation
+
+
+def _way_out(fewest: int, protocol: Protocol, config: DataConfig) -> str:
+    """Return what to do if the smallest class has too few images, in words."""
+    most = fewest // (config.split_seed + 1)
+    if most < protocol.per_class:
+        most = fewest - config.split_seed * protocol.per_class
+    needed = 1 if config.validation == 0 else 2
+    ways = ["lower config.data.split_seed"] if config.split_seed else []
+    if most >= needed:
+        ways.insert(0, f"set config.data.per_class to {most} or fewer")
+    return " or ".join(ways or ["add images"])
 
 
 def _validation_ranks(

@@ -5,7 +5,7 @@ The splits of a source are used as they are. Training may use a subset of its im
 of them becomes one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +13,11 @@ import numpy as np
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import protocols, subsets
 from hybrid_jax.data.dataset import SPLITS
-from hybrid_jax.data.exclusions import Exclusions
+from hybrid_jax.data.exclusions import exclude_rows
 from hybrid_jax.errors import UserError, escape, listed, plural
 
 DEFAULT_VALIDATION = DataConfig.validation
+DEFAULT_TEST_FRACTION = DataConfig.test_fraction
 TRAIN_ON_ALL = "set --config.data.validation=0 to train on all"
 
 
@@ -55,6 +56,34 @@ def used_splits(sizes: Mapping[str, int], config: DataConfig) -> tuple[str, ...]
     return tuple(sizes)
 
 
+class UnusedTestFraction(UserError):
+    """A share to hold out for testing, of a data set that has splits of its own."""
+
+
+def check_test_fraction(
+    splits: Collection[str], held_out: bool, config: DataConfig
+) -> None:
+    """Refuse a share to test on that has no effect.
+
+    Args:
+      splits: names of the splits.
+      held_out: whether the test split was held out from the training images.
+      config: data set configuration.
+
+    Raises:
+      UnusedTestFraction: the user split the images; 0 suits those without a test split.
+    """
+    fraction = config.test_fraction
+    if held_out or fraction == DEFAULT_TEST_FRACTION:
+        return
+    if fraction or "test" in splits:
+        raise UnusedTestFraction(
+            f"config.data.test_fraction={fraction}: the data set has its own splits, "
+            f"{' and '.join(splits)}; leave the field out to use them, or set "
+            "config.data.test to False to test on none"
+        )
+
+
 def left_out_note(count: int) -> str:
     """Return the note on a validation split that is not used."""
     return (
@@ -86,7 +115,7 @@ def make_splits(
       UserError: a class would have too few images to train or validate on, groups do
         not allow the split, or `config.exclude` lists images that do not exist.
     """
-    rows, notes = _not_excluded(labels, classes, config, unused or {})
+    rows, notes = exclude_rows(labels, classes, config, unused or {})
     if not config.test and "test" in rows:
         count = plural(len(rows.pop("test")), "image")
         notes += (f"{count} of the test split left out (config.data.test=False)",)
@@ -128,8 +157,10 @@ def _draw_at_random(
     notes: tuple[str, ...] = ()
     if len(chosen) < len(labels):
         notes = (f"{len(chosen):,} of {len(labels):,} training images are used",)
+    notes += _few_note(labels[chosen], classes, config)
     if not (needs_validation and config.validation):
         return {"train": chosen}, notes
+    _check_two_of_each(labels, chosen, classes, config)
     ranks = subsets.class_ranks(labels, config.split_seed, subsets.SUBSET)[chosen]
     groups = None if groups is None else groups[chosen]
     is_validation = _validation(labels[chosen], ranks, classes, config, groups)
@@ -138,6 +169,21 @@ def _draw_at_random(
         "train": chosen[~is_validation],
         "validation": chosen[is_validation],
     }, notes
+
+
+def _few_note(
+    labels: np.ndarray, classes: Sequence[str], config: DataConfig
+) -> tuple[str, ...]:
+    """Return a note on classes of fewer images than `config.per_class`, if any."""
+    counts = np.bincount(labels)
+    few = np.flatnonzero((counts > 0) & (counts < config.per_class)).tolist()
+    if not few:
+        return ()
+    named = listed([f"{classes[label]!r} ({counts[label]:,})" for label in few])
+    return (
+        f"{len(few):,} of {np.count_nonzero(counts):,} classes have fewer than "
+        f"{config.per_class:,} training images (config.data.per_class): {named}",
+    )
 
 
 def _follow_protocol(
@@ -223,11 +269,6 @@ def _validation(
         is_validation = subsets.group_fold(labels, groups, number, folds, seed)
         _check_sides(labels, is_validation, classes, groups, both=False)
         return is_validation
-    for label in np.flatnonzero(counts == 1).tolist():
-        raise UserError(
-            f"class {classes[label]!r} has 1 training image: two are needed, one to "
-            f"train on and one to validate on; add images, or {TRAIN_ON_ALL}"
-        )
     if groups is not None:
         share = min(requested, subsets.MAX_VALIDATION / len(labels))
         is_validation = subsets.group_holdout(labels, groups, share, config.split_seed)
@@ -242,6 +283,41 @@ def _validation(
         )
     # Take the highest ranks, so that smaller subsets train on images of larger ones.
     return ranks >= (counts - apportioned)[labels]
+
+
+def _check_two_of_each(
+    labels: np.ndarray, chosen: np.ndarray, classes: Sequence[str], config: DataConfig
+) -> None:
+    """Refuse a class of one image, where training and validation need one each.
+
+    Args:
+      labels: int32 `[N]` of the images that may be trained on.
+      chosen: rows of those that are used.
+      classes: class names, in the order of the labels.
+      config: data set configuration, which chose them.
+    """
+    available, counts = np.bincount(labels), np.bincount(labels[chosen])
+    for label in np.flatnonzero(counts == 1).tolist():
+        if available[label] > 1:
+            limit = "per_class" if config.per_class == 1 else "fraction"
+            has = f"uses 1 of its {available[label]:,} training images"
+            way_out = f"raise config.data.{limit}={getattr(config, limit)}"
+        else:
+            has, way_out = "has 1 training image", " or ".join(_ways_to_more(config))
+        raise UserError(
+            f"class {classes[label]!r} {has}: two are needed, one to train on and "
+            f"one to validate on; {way_out}, or {TRAIN_ON_ALL}"
+        )
+
+
+def _ways_to_more(config: DataConfig) -> list[str]:
+    """Return what gives a class more images to train on, in words."""
+    ways = ["add images"]
+    if config.exclude:
+        ways.append("shorten the list in config.data.exclude")
+    if config.name == "folder" and config.test_fraction > DEFAULT_TEST_FRACTION:
+        ways.append(f"lower config.data.test_fraction={config.test_fraction}")
+    return ways
 
 
 def _check_folds(
@@ -313,46 +389,3 @@ def _validation_note(
         return text
     held_out = len(np.unique(groups[is_validation]))
     return f"{text}, {held_out:,} of {plural(len(np.unique(groups)), 'group')}"
-
-
-def _not_excluded(
-    labels: Mapping[str, np.ndarray],
-    classes: Sequence[str],
-    config: DataConfig,
-    unused: Mapping[str, int],
-) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Return rows of each split that `config.data.exclude` does not list, and notes.
-
-    Files of a folder are left out earlier, by `sources.file_list`.
-
-    Raises:
-      UserError: the list cannot be read, or names images that are not there, all of a
-        split, or all training images of a class.
-    """
-    rows = {split: np.arange(len(values)) for split, values in labels.items()}
-    if config.name == "folder" or not config.exclude:
-        return rows, ()
-    exclusions = Exclusions(config.exclude)
-    rows = {
-        split: np.array(
-            [row for row in split_rows if not exclusions.matches(f"{split}/{row}")],
-            int,
-        )
-        for split, split_rows in rows.items()
-    }
-    for split, count in unused.items():  # they exist, though they are not used
-        for row in range(count):
-            exclusions.matches_folder(f"{split}/{row}")
-    notes, left_out = (
-        exclusions.notes(),
-        f"config.data.exclude={escape(config.exclude)}",
-    )
-    for split, split_rows in rows.items():
-        if not len(split_rows):
-            raise UserError(f"{left_out} lists all images of the {split} split")
-    for label in np.setdiff1d(labels["train"], labels["train"][rows["train"]]).tolist():
-        raise UserError(
-            f"{left_out} lists all training images of class {classes[label]!r}: leave "
-            "some, or copy the images of the other classes to a folder"
-        )
-    return rows, notes

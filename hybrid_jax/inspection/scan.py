@@ -19,7 +19,11 @@ from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
 from hybrid_jax.data.sources import csv_reader
 from hybrid_jax.data.sources.file_list import find_images
 from hybrid_jax.data.sources.folder_listing import count_by_suffix
-from hybrid_jax.data.splitting import DEFAULT_VALIDATION, make_splits
+from hybrid_jax.data.splitting import (
+    DEFAULT_VALIDATION,
+    check_test_fraction,
+    make_splits,
+)
 from hybrid_jax.inspection.fingerprints import Fingerprints, compute_fingerprints
 from hybrid_jax.paths import expand_user
 
@@ -186,6 +190,7 @@ def find(config: DataConfig) -> FoundImages:
     """
     if config.name == "folder":
         listed = find_images(config)
+        check_test_fraction(listed.splits, listed.held_out, config)
         path = expand_user(config.path)
         return FoundImages(
             path.resolve().stem if path.is_file() else path.resolve().name,

@@ -70,6 +70,13 @@ def test_folds_cover_the_50_images_once():
     [
         ({"split_seed": 3}, ["images 151 to 200", "'0'", "160 training images"]),
         ({"per_class": 161, "validation": 0}, ["1 to 161", "config.data.per_class"]),
+        ({"per_class": 161}, ["set config.data.per_class to 160 or fewer"]),
+        (
+            {"split_seed": 3},
+            ["per_class to 10 or fewer or lower config.data.split_seed"],
+        ),
+        ({"split_seed": 2, "per_class": 60}, ["config.data.per_class to 53 or fewer"]),
+        ({"split_seed": 4}, ["160 training images: lower config.data.split_seed"]),
         ({"per_class": 1}, ["config.data.validation", "trains on 1"]),
         ({"validation": "1/60"}, ["config.data.validation=1/60", "validates on 0"]),
     ],
@@ -79,6 +86,15 @@ def test_too_few_images_are_one_line_that_names_the_class_or_field(fields, words
         load(**fields)
     assert all(word in str(error.value) for word in words)
     assert "\n" not in str(error.value)
+
+
+def test_the_way_out_of_too_few_images_works():
+    for fields in ({"per_class": 160}, {"split_seed": 3, "per_class": 10},
+                   {"split_seed": 2, "per_class": 53}):  # fmt: skip
+        assert len(load(**fields).train) > 0
+    few = {"train": arrays(1)["train"]}
+    with pytest.raises(UserError, match="has 1 training image: add images"):
+        data.from_arrays(few, DataConfig(protocol="deic"))
 
 
 def test_a_validation_split_beside_the_protocol_is_refused():

@@ -1,6 +1,7 @@
 """Train, validation and test: which images each has, and what is refused."""
 
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
@@ -116,11 +117,18 @@ def test_splits_are_a_mapping(digits):
     ("counts", "fields", "said"),
     [
         ([9, 1], {}, "class 'b' has 1 training image: two are needed"),
-        ([9, 9], {"per_class": 1}, "class 'a' has 1 training image"),
+        ([9, 1], {"validation": "1/2"}, "class 'b' has 1 training image: two are"),
+        ([9, 9], {"per_class": 1}, "'a' uses 1 of its 9 training images: two are"),
+        ([9, 9], {"per_class": 1}, "raise config.data.per_class=1, or set --config"),
+        (
+            [9, 9],
+            {"fraction": 0.01},
+            "raise config.data.fraction=0.01, or set --config",
+        ),
         ([9, 3], {"validation": 0.9}, "leaves class 'b' none of its 3 training images"),
         ([9, 4], {"validation": "1/5"}, "class 'b' has 4 training images for 5 folds"),
     ],
-    ids=["one", "per class", "share", "folds"],
+    ids=["one", "one in folds", "per class", "its way", "fraction", "share", "folds"],
 )
 def test_what_leaves_a_class_without_images_is_refused(counts, fields, said):
     labels = np.repeat(np.arange(len(counts)), counts)
@@ -129,6 +137,39 @@ def test_what_leaves_a_class_without_images_is_refused(counts, fields, said):
     assert said in str(error.value)
     assert "\n" not in str(error.value)
     rows_of(labels, **fields | {"validation": 0})
+
+
+def test_the_field_that_took_the_images_of_a_class_is_named(tmp_path):
+    place = write_folder(tmp_path / "cells", each=12, classes=2)
+    fields = {"path": str(place), "dir": str(tmp_path / "kept")}
+    with pytest.raises(UserError) as error:
+        data.load(DataConfig("folder", **fields, test_fraction=0.95))
+    assert "add images or lower config.data.test_fraction=0.95, or" in str(error.value)
+    names = sorted(path.relative_to(place) for path in place.glob("digit 0/*"))
+    fields["exclude"] = str(tmp_path / "listed.txt")
+    for left, said in (
+        (2, "add images or shorten the list in config.data.exclude, or"),
+        (1, "has 1 image(s) beside those that config.data.exclude lists: two are"),
+    ):
+        (tmp_path / "listed.txt").write_text("\n".join(map(str, names[left:])))
+        with pytest.raises(UserError) as error:
+            data.load(DataConfig("folder", **fields))
+        assert said in str(error.value)
+
+
+def test_classes_with_fewer_images_than_are_asked_for_are_named():
+    labels = np.repeat(np.arange(3), [9, 4, 12])
+    (*_, few), taken = (
+        make_splits({"train": labels}, CLASSES, options(validation=0, per_class=count))[
+            1
+        ]
+        for count in (10, 4)
+    )
+    assert few == (
+        "2 of 3 classes have fewer than 10 training images (config.data.per_class): "
+        "'a' (9), 'b' (4)"
+    )
+    assert taken == ("12 of 25 training images are used",)
 
 
 def three_splits(place):
@@ -153,6 +194,20 @@ def test_the_users_validation_split_is_used_or_left_out(tmp_path):
     for validation in (0.25, "1/2"):
         with pytest.raises(UserError, match="has a validation split, of 6"):
             data.load(DataConfig("folder", **fields, validation=validation))
+
+
+def test_a_share_to_test_on_is_refused_beside_splits_of_the_user(tmp_path):
+    fields = three_splits(tmp_path / "cells")
+    for share in (0, 0.5):
+        with pytest.raises(UserError) as error:
+            data.load(DataConfig("folder", **fields, test_fraction=share))
+        assert str(error.value).startswith(
+            f"config.data.test_fraction={share}: the data set has its own splits, "
+            "train and validation and test; leave the field out"
+        )
+        assert "\n" not in str(error.value)
+    shutil.rmtree(tmp_path / "cells" / "test")
+    assert data.load(DataConfig("folder", **fields, test_fraction=0)).test is None
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])

@@ -377,9 +377,10 @@ def _unsplittable_error(path: str, found: FileSplits, number: int) -> str:
     name = found.classes[number]
     labels = np.concatenate([files.labels for files in found.splits.values()])
     if found.train.groups is None:
+        rest = " beside those that config.data.exclude lists" if found.excluded else ""
         return (
-            f"class {name!r} has {int((labels == number).sum())} image(s): two are "
-            "needed, one to train on and one to test on"
+            f"class {name!r} has {int((labels == number).sum())} image(s){rest}: two "
+            "are needed, one to train on and one to test on"
         )
     groups = np.concatenate([files.groups for files in found.splits.values()])
     reason = one_sided_error(labels, groups, found.classes, number)

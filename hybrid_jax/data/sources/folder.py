@@ -27,7 +27,7 @@ from hybrid_jax.data.lazy_images import (
 )
 from hybrid_jax.data.pixel_format import ImageInfo, choose_pixel_format
 from hybrid_jax.data.sources.file_list import FileSplits, LabeledFiles, list_images
-from hybrid_jax.data.splitting import used_splits
+from hybrid_jax.data.splitting import check_test_fraction, used_splits
 from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.paths import expand_user
 
@@ -159,6 +159,7 @@ def _listed(config: "DataConfig") -> FileSplits:
     wanted = SPLITS if config.validation else SPLITS.keys() - {"validation"}
     listed = list_images(config, wanted)
     sizes = {split: len(files.labels) for split, files in listed.splits.items()}
+    check_test_fraction(listed.splits, listed.held_out, config)
     used_splits(sizes, config)
     return listed
 
