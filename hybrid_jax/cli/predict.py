@@ -61,7 +61,7 @@ def run(call: Call) -> int:
         raise UserError("images are missing: give files, folders or patterns")
     for name in ("workdir", "output"):
         check_local(f"--{name}", values[name])
-    from hybrid_jax.data.sources.new_images import left_out_notes
+    from hybrid_jax.data.sources.found_files import left_out_notes
     from hybrid_jax.engine.predict import predict
 
     images = _read_list(parsed.positional)

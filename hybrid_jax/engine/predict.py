@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TextIO
 import numpy as np
 from rich.progress import track
 
-from hybrid_jax.data.sources import new_images
+from hybrid_jax.data.sources import found_files, new_images
 from hybrid_jax.engine import temperature
 from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.engine.prediction_rows import (
@@ -68,7 +68,7 @@ def predict(
     divisor = temperature.require(run) if calibrated else 1.0
     asked = Asked(coverage, typicality)
     rows = FORMATS[target.suffix if target else ".csv"](run.classes, top, asked)
-    paths = new_images.find_files(images)
+    paths = found_files.find_files(images)
     judge = Judge(run, asked, divisor)
     for note in [*run.notes, *(temperature.notes(run) if calibrated else ())]:
         print(escape(note), file=sys.stderr)

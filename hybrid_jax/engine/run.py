@@ -18,7 +18,7 @@ import numpy as np
 from hybrid_jax import data
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.data.sources import new_images
+from hybrid_jax.data.sources import found_files, new_images
 from hybrid_jax.data.sources.array_checks import check_images, encode_labels
 from hybrid_jax.data.sources.arrays import to_pixel_format
 from hybrid_jax.data.sources.estimator_inputs import as_images
@@ -243,7 +243,7 @@ class Run:
         """Predict image files, in their order, a batch at a time.
 
         Args:
-          paths: image files; `data.sources.new_images.find_files` lists those of
+          paths: image files; `data.sources.found_files.find_files` lists those of
             folders.
           batch_size: images at a time.
           temperature: divides log probabilities, such as `run.temperature`.
@@ -266,7 +266,7 @@ class Run:
           Predictions of a batch, and the scores float32 `[n, classes]` of its images.
         """
         for batch, logits in self._logits_of_files(
-            new_images.as_paths(paths), batch_size
+            found_files.as_paths(paths), batch_size
         ):
             found = self._probabilities(logits, temperature)
             rows = [

@@ -1,15 +1,14 @@
 """New images in the pixel format of a run.
 
 Images with labels are for evaluation (`load_labeled`), images without for prediction
-(`find_files`, `decode_batches`). Nothing is written to disk.
+(`decode_batches`). Nothing is written to disk.
 """
 
 import collections
 import dataclasses
 import functools
-import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -46,9 +45,7 @@ from hybrid_jax.data.sources.file_list import (
 )
 from hybrid_jax.data.sources.folder import skipped_note
 from hybrid_jax.data.sources.folder_listing import (
-    list_below,
     others_note,
-    upward_links_note,
 )
 from hybrid_jax.data.sources.repeated_files import refuse_repeated
 from hybrid_jax.errors import UserError, escape, listed, plural
@@ -152,100 +149,6 @@ def load_labeled(
     )
     split_images = _split(images, files, is_resident(loader, [images]), root)
     return LabeledImages(split_images, files.paths, all_notes)
-
-
-def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
-    """Find image files by paths, folders or patterns.
-
-    A folder stands for all images below it, sorted by path. `cells/*.png` is a pattern
-    unless a file has this name.
-
-    Raises:
-      UserError: a path does not exist, or holds no image.
-    """
-    found = _find_all(paths)
-    if not found:
-        raise UserError("no image is named: give files, folders or patterns")
-    return [*dict.fromkeys(found)]
-
-
-def _find_all(paths: Iterable[str | os.PathLike]) -> list[Path]:
-    """Return the files of `find_files`, each as often as it is named."""
-    found: list[Path] = []
-    for given in paths:
-        files = [
-            file
-            for path in _matches(given)
-            for file in (list_below(path).images if path.is_dir() else [path])
-        ]
-        if not files:
-            raise UserError(f"{escape(given)} holds no image")
-        found += files
-    return found
-
-
-def as_paths(files: Iterable[str | os.PathLike]) -> list[Path]:
-    """Return the paths of image files.
-
-    Raises:
-      UserError: there is one path instead of a list, or something else than paths.
-    """
-    if isinstance(files, str | os.PathLike):
-        raise UserError(f"{os.fspath(files)!r} is one path: give a list of paths")
-    found = [*files]
-    for file in found:
-        if not isinstance(file, str | os.PathLike):
-            raise UserError(
-                f"a path is needed, not {type(file).__name__}: give a list of "
-                "paths, or images as one array [N, height, width, channels]"
-            )
-    return [*map(Path, found)]
-
-
-def left_out_notes(paths: Sequence[str | os.PathLike]) -> tuple[str, ...]:
-    """Return notes on what `find_files` leaves out: files, links, repeated images.
-
-    Args:
-      paths: the arguments of `find_files`.
-
-    Raises:
-      UserError: a path does not exist, or a folder cannot be listed.
-    """
-    folders = [path for given in paths for path in _matches(given) if path.is_dir()]
-    listings = [list_below(path) for path in folders]
-    counts = collections.Counter(_find_all(paths))
-    return (
-        *others_note([*{file: None for each in listings for file in each.others}]),
-        *upward_links_note({link for each in listings for link in each.upward_links}),
-        *_repeated_note([path for path, count in counts.items() if count > 1]),
-    )
-
-
-def _repeated_note(paths: Sequence[Path]) -> tuple[str, ...]:
-    if not paths:
-        return ()
-    return (
-        f"{plural(len(paths), 'image')} named more than once, with one row each: "
-        f"{listed([*map(escape, paths)])}",
-    )
-
-
-def _matches(given: str | os.PathLike) -> list[Path]:
-    """Return the files and folders of a path or pattern.
-
-    Raises:
-      UserError: there are none.
-    """
-    check_local("path", os.fspath(given))
-    path = expand_user(given)
-    if os.path.lexists(path):
-        return [path]
-    if not glob.has_magic(os.fspath(given)):
-        raise UserError(f"{escape(given)} does not exist")
-    matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-    if not matches:
-        raise UserError(f"{escape(given)} matches no file")
-    return matches
 
 
 def decode_batches(

@@ -11,10 +11,9 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.image_io import read_head
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import new_images
+from hybrid_jax.data.sources.found_files import find_files, left_out_notes
 from hybrid_jax.data.sources.new_images import (
     decode_batches,
-    find_files,
-    left_out_notes,
     load_labeled,
 )
 from hybrid_jax.errors import UserError
