@@ -1,5 +1,6 @@
 """Mistakes on the command line: one line, exit code 2, nothing written."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -315,6 +316,17 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost():
     done = subprocess.run([sys.executable, "-c", say], capture_output=True, text=True)
     assert done.returncode == 130
     assert done.stderr == "hybrid-jax: interrupted; nothing was written\n"
+
+
+def test_a_full_disk_has_a_way_out(capsys):
+    def run():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert common.guarded(run) == 2
+    assert capsys.readouterr().err == (
+        "hybrid-jax: [Errno 28] No space left on device: make room on the disk, and "
+        "run the same command again\n"
+    )
 
 
 @pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-"])

@@ -2,6 +2,7 @@
 
 import _thread
 import contextlib
+import errno
 import os
 import shlex
 import shutil
@@ -181,6 +182,8 @@ def guarded(run: Callable[[], int | None], after_interruption: str = RESUME) -> 
         except OSError as error:
             named = error.filename and error.strerror
             text = f"{error.strerror}: {error.filename}" if named else str(error)
+            if error.errno == errno.ENOSPC:
+                text += ": make room on the disk, and run the same command again"
             return _print_error(text, 2)
         except KeyboardInterrupt as error:
             code = getattr(error, "code", 130)  # `Interrupted` has its own code
