@@ -1,11 +1,11 @@
 """Start commands, show their help, and report errors in one line."""
 
-import _thread
 import contextlib
 import errno
 import os
 import shlex
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -197,11 +197,15 @@ def _repeated_ctrl_c() -> Iterator[None]:
 
     Python reports an exception of a callback and goes on, and jax has a callback.
     """
-    before = sys.unraisablehook
+    before, main_thread = sys.unraisablehook, threading.main_thread().ident
+
+    def interrupt() -> None:
+        if main_thread is not None:
+            signal.pthread_kill(main_thread, signal.SIGINT)  # also while it waits
 
     def repeat(unraisable: "sys.UnraisableHookArgs") -> None:
         if unraisable.exc_type is KeyboardInterrupt:
-            threading.Timer(0.05, _thread.interrupt_main).start()  # in no callback
+            threading.Timer(0.05, interrupt).start()  # when the callback has ended
         else:
             before(unraisable)
 
