@@ -111,7 +111,7 @@ def parse(words: list[str]) -> Arguments:
     """
     from hybrid_jax.cli import flags, workdirs
     from hybrid_jax.config.schema import FIELDS
-    from hybrid_jax.sweeps.search import create_search
+    from hybrid_jax.sweeps.search import check_seeds, create_search
     from hybrid_jax.sweeps.space import SWEEP, label
 
     varied = [Option(f"{SWEEP}{name}", TEXT) for name in FIELDS]
@@ -123,6 +123,8 @@ def parse(words: list[str]) -> Arguments:
         {name: text for name, text in texts.items() if text is not None},
         **{name: values[name] for name in ("sampler", "pruner", "seeds", "folds")},
     )
+    if values["retrain"]:
+        check_seeds({"seed": search.config.seed}, values["retrain"], "retrain")
     default = workdirs.default_workdir(values["config"])
     default = os.path.join(SWEEPS, os.path.basename(default))
     workdir = default if values["workdir"] is None else values["workdir"]

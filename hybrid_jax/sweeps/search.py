@@ -134,11 +134,13 @@ def seeds_of(config: Config, count: int) -> range:
     return range(config.seed, config.seed + count)
 
 
-def check_seeds(firsts: dict[str, int], count: int) -> None:
+def check_seeds(firsts: dict[str, int], count: int, flag: str = "seeds") -> None:
     """Refuse seeds that are too large, before any run is trained.
 
     Args:
       firsts: the first of `count` seeds that follow each other, by field.
+      count: number of seeds, at least 1.
+      flag: flag of the command for this number.
 
     Raises:
       UserError: names the field.
@@ -146,8 +148,8 @@ def check_seeds(firsts: dict[str, int], count: int) -> None:
     for name, first in firsts.items():
         if not FIELDS[name].rule.holds(first + count - 1):
             raise UserError(
-                f"config.{name}={first} and --seeds={count} lead to seeds of 2**31 and "
-                f"more: give a smaller config.{name}"
+                f"config.{name}={first} and --{flag}={count} lead to seeds of 2**31 "
+                f"and more: give a smaller config.{name}"
             )
 
 

@@ -99,6 +99,9 @@ def test_seeds_that_are_too_large_are_refused_before_any_run():
     assert parse([*flags, "--seeds=2"])
     with pytest.raises(UserError, match=r"config.seed=2147483646 and --seeds=3 lead"):
         parse([*flags, "--seeds=3"])
+    assert parse([*flags, "--retrain=2"])
+    with pytest.raises(UserError, match=r"config.seed=2147483646 and --retrain=3 lead"):
+        parse([*flags, "--retrain=3"])
 
 
 def test_the_test_split_is_no_part_of_any_trial():
