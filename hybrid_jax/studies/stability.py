@@ -1,5 +1,6 @@
 """Study at which learning rates a model trains, and how much its seeds scatter."""
 
+import dataclasses
 import functools
 import statistics
 from collections import Counter
@@ -15,7 +16,7 @@ from hybrid_jax.errors import UserError, plural
 from hybrid_jax.studies import figures
 from hybrid_jax.studies.kind import Axis, Configs, Kind, with_seed
 from hybrid_jax.studies.results import Part, Results
-from hybrid_jax.sweeps.runs import load_splits
+from hybrid_jax.sweeps.runs import REFUSED, load_splits
 
 AXIS = "times the config's learning rate"
 SIGNIFICANCE = 0.01  # level of the test whether a run has learned anything
@@ -59,11 +60,12 @@ def failures(results: Results, configs: Configs) -> dict[Part, str]:
     """Return the failed runs, each with its failure: its state, or `NOTHING`.
 
     A run has learned nothing if its accuracy is not significantly above that of always
-    predicting the largest class (binomial test).
+    predicting the largest class (binomial test). A refused run has not failed, since it
+    was never trained.
     """
     config = configure(next(iter(configs.values())), 1.0)
     found = {}
-    for part, outcome in results.outcomes.items():
+    for part, outcome in _trained(results).outcomes.items():
         accuracy = results.accuracy(part)
         if accuracy is None:
             found[part] = outcome.state
@@ -72,6 +74,13 @@ def failures(results: Results, configs: Configs) -> dict[Part, str]:
         if not _has_learned(accuracy, _validation_counts(data)):
             found[part] = NOTHING
     return found
+
+
+def _trained(results: Results) -> Results:
+    """Return the results without refused runs, which tell nothing of a rate."""
+    items = results.outcomes.items()
+    tried = {part: outcome for part, outcome in items if outcome.state != REFUSED}
+    return dataclasses.replace(results, outcomes=tried)
 
 
 @functools.lru_cache
@@ -90,24 +99,28 @@ def _has_learned(accuracy: float, counts: np.ndarray) -> bool:
 
 def conclude(results: Results, configs: Configs) -> list[str]:
     """Return lines on the failed runs of each model, and its range of good rates."""
-    failed = failures(results, configs)
+    failed, trained = failures(results, configs), _trained(results)
     lines = []
     for model in results.models:
-        lines.append(f"{model}: {_failures(results, model, failed)}")
-        if told := _range(results, model, failed):
+        if model in trained.models:
+            lines.append(f"{model}: {_failures(trained, model, failed)}")
+        if told := _range(trained, model, failed):
+            lines.append(f"{model}: {told}")
+        if told := _refused(results, model):
             lines.append(f"{model}: {told}")
     return lines
 
 
 def draw(results: Results, configs: Configs, path: Path) -> None:
     """Draw the share of failed runs, and below it the accuracy of the other runs."""
-    failed = failures(results, configs)
+    failed, results = failures(results, configs), _trained(results)
     with figures.axes(path, 2) as (above, below):
         models = results.models
         for style, model in zip(figures.styles(len(models)), models, strict=True):
             shares = {
                 value: _share_of_failed(results, model, value, failed)
                 for value in results.values
+                if any(results.at(model, value))
             }
             above.plot(
                 [value * style.shift for value in shares],
@@ -163,6 +176,16 @@ def _failures(results: Results, model: str, failed: dict[Part, str]) -> str:
         for value, count in where.items()
     )
     return f"{len(ours)} of {len(parts)} runs failed ({told}): {at} {AXIS}"
+
+
+def _refused(results: Results, model: str) -> str:
+    """Say how many runs were refused, and why the first was; empty if none was."""
+    outcomes = [o for part, o in results.outcomes.items() if part.model == model]
+    errors = [outcome.error for outcome in outcomes if outcome.state == REFUSED]
+    if not errors:
+        return ""
+    was = "was" if len(errors) == 1 else "were"
+    return f"{plural(len(errors), 'run')} {was} refused, and left out: {errors[0]}"
 
 
 def _range(results: Results, model: str, failed: dict[Part, str]) -> str:

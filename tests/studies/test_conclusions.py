@@ -13,7 +13,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.studies import comparison, low_data, stability
 from hybrid_jax.studies.power_law import fit_power_law
 from hybrid_jax.studies.results import Part, Results
-from hybrid_jax.sweeps.runs import COMPLETE, DIVERGED, Outcome
+from hybrid_jax.sweeps.runs import COMPLETE, DIVERGED, REFUSED, Outcome
 
 IMAGES = [10, 25, 50, 100, 250]
 
@@ -158,3 +158,24 @@ def test_runs_that_diverge_or_learn_nothing_are_told_by_rate():
     assert fifth.startswith(
         "c: 1 of 1 runs failed (1 out of memory): 1 of 1 at 1 times"
     )
+
+
+def test_a_refused_run_tells_nothing_of_its_rate(tmp_path):
+    config = default()
+    config.data.name, config.data.validation = "digits", 0.2
+    configs = {"a": resolve(config)}
+    rates = {"a": {1: [0.9, 0.9], 3: [0.8, 0.9]}, "b": {1: [0.9]}}
+    found = results(rates, "validation")
+    refused = Outcome(REFUSED, error="too large a seed")
+    parts = Part("a", 1, 1), Part("a", 3, 0), Part("b", 3, 0), Part("c", 1, 0)
+    outcomes = {**found.outcomes, **dict.fromkeys(parts, refused)}
+    found = Results(outcomes, "validation")
+    assert not stability.failures(found, configs)
+    lines = stability.conclude(found, configs)
+    assert lines[0] == "a: none of 2 runs failed"
+    assert lines[1].startswith("a: the best mean is 90.00 %, at 1; within a point")
+    assert lines[2] == "a: 2 runs were refused, and left out: too large a seed"
+    assert lines[-2] == "b: 1 run was refused, and left out: too large a seed"
+    assert lines[-1] == "c: 1 run was refused, and left out: too large a seed"
+    stability.draw(found, configs, tmp_path / "drawn")
+    assert (tmp_path / "drawn.png").exists()
