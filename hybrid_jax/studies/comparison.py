@@ -8,7 +8,7 @@ from hybrid_jax.engine.intervals import interval, mean
 from hybrid_jax.errors import plural
 from hybrid_jax.studies.results import UNVARIED, Results
 
-NO_SCATTER = 1e-9
+DIGITS = 9  # of shares; others are errors of rounding, which would seem to scatter
 AHEAD, BEHIND, EQUAL = "ahead", "behind", "not told apart"
 
 
@@ -18,20 +18,27 @@ class Difference(NamedTuple):
     Attributes:
       value: value that the study varies.
       mean: mean difference between runs of one seed, a share of 1.
-      interval: 95 % interval of the mean; None for fewer than two seeds.
+      interval: 95 % interval of the mean; None for fewer than two seeds, and if the
+        differences are equal, which with few images may be by chance.
+      seeds: number of seeds that both models share.
     """
 
     value: float
     mean: float
     interval: tuple[float, float] | None
+    seeds: int
 
     @property
     def verdict(self) -> str:
-        """Return `AHEAD`, `BEHIND`, or `EQUAL` if the interval includes 0."""
+        """Return `AHEAD`, `BEHIND`, or `EQUAL`, also if there is no interval."""
         low, high = self.interval or (0.0, 0.0)
-        if high - low < NO_SCATTER:
-            return EQUAL  # with few images, differences may be equal by chance
         return AHEAD if low > 0 else BEHIND if high < 0 else EQUAL
+
+
+def summarize(value: float, shares: Sequence[float]) -> Difference:
+    """Return the mean of differences, one a seed, with its interval."""
+    shares = [round(share, DIGITS) for share in shares]
+    return Difference(value, mean(shares), interval(shares), len(shares))
 
 
 def differences(results: Results, model: str, twin: str) -> list[Difference]:
@@ -45,7 +52,7 @@ def differences(results: Results, model: str, twin: str) -> list[Difference]:
         ours, theirs = (results.accuracies(name, value) for name in (model, twin))
         shared = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
         if shared:
-            found.append(Difference(value, mean(shared), interval(shared)))
+            found.append(summarize(value, shared))
     return found
 
 
@@ -117,7 +124,7 @@ def _by_verdict(found: Mapping[str, Difference]) -> dict[str, str]:
 def _crossing(model: str, twin: str, found: Sequence[Difference], axis: str) -> str:
     """Say between which values the sign of the significant differences changes."""
     told = [d for d in found if d.verdict != EQUAL]
-    if all(difference.interval is None for difference in found):
+    if all(difference.seeds < 2 for difference in found):
         return "One seed tells nothing of the spread, so none of this is sure"
     changes = [
         (before, after)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.intervals import interval, mean
+from hybrid_jax.engine.intervals import mean
 from hybrid_jax.errors import plural
 from hybrid_jax.models.registry import family_of
 from hybrid_jax.plots import saved_axes
@@ -123,7 +123,7 @@ def _gains(results: Results, family: str, models: Sequence[str]) -> list[str]:
     told = []
     for measure in MEASURES:
         if slopes := gain_per_doubling(results, models, measure):
-            gain = comparison.Difference(0, mean(slopes), interval(slopes))
+            gain = comparison.summarize(0, slopes)
             told.append(f"{measure.name} {comparison.in_points(gain)}")
     if not told:
         return []

@@ -102,6 +102,9 @@ def test_equal_differences_of_few_images_settle_nothing():
     found = results({"a": {10: [0.90, 0.92]}, "b": {10: [0.89, 0.91]}})
     (told,) = comparison.differences(found, "a", "b")
     assert told.verdict == "not told apart"
+    line = low_data.conclude(found, {})[0]
+    assert "a is not told apart from b at 10 (+1.0) images a class" in line
+    assert "One seed" not in line
 
 
 def test_a_law_promises_no_point_that_is_not_there():
