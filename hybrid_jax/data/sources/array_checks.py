@@ -100,6 +100,7 @@ def check_labels(labels: Any, name: str, noun: str = "label") -> np.ndarray:
         )
     if array.dtype.kind in "SUT":
         found, inverse = np.unique(array, return_inverse=True)
+        _refuse_nul(found, name, noun)
         return np.array([*map(label_name, found)], str)[inverse]
     return _whole_numbers(array, name, noun) if array.dtype.kind == "f" else array
 
@@ -126,10 +127,12 @@ def _whole_numbers(array: np.ndarray, name: str, noun: str) -> np.ndarray:
 
 def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
     """Convert labels to an array; NumPy would turn numbers among text into text."""
-    if isinstance(labels, Mapping | Set) or np.ndim(getattr(labels, "values", 0)) > 1:
+    is_table = hasattr(labels, "columns")
+    if is_table or isinstance(labels, Mapping | Set):
+        one_column = f"one column; for one-hot {noun}s, {noun}s.to_numpy().argmax(1)"
         raise UserError(
             f"{name}: {noun}s are a {type(labels).__name__}, and one per image is "
-            "needed, in their order: give a list, an array or one column of a table"
+            f"needed, in their order: give {one_column if is_table else 'a list'}"
         )
     if not hasattr(labels, "dtype"):
         try:
@@ -142,8 +145,7 @@ def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
     array = np.asarray(labels)
     if array.dtype.kind != "O":
         return array
-    if any("\0" in value for value in array.ravel() if isinstance(value, str)):
-        raise UserError(f"{name}: a {noun} holds the character NUL, which NumPy drops")
+    _refuse_nul(array.ravel(), name, noun)
     kinds = {_kind(value) for value in array.ravel()}
     if len(kinds) > 1 or kinds == {"nothing"}:
         raise UserError(
@@ -156,6 +158,16 @@ def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
         return np.array(array.tolist())
     except ValueError:  # lists of several lengths
         raise UserError(f"{name}: {noun}s are lists: give one value an image") from None
+
+
+def _refuse_nul(values: Iterable[Any], name: str, noun: str) -> None:
+    """Refuse text with the character NUL; without it, two labels could become one."""
+    texts = (value for value in values if isinstance(value, (str, bytes)))
+    if any("\0" in text if isinstance(text, str) else 0 in text for text in texts):
+        raise UserError(
+            f"{name}: a {noun} holds the character NUL, which NumPy drops at its end: "
+            "give it another name"
+        )
 
 
 def _kind(value: Any) -> str:

@@ -28,8 +28,7 @@ LABELS = np.arange(40) % 4
 class Table:
     """A table of several columns, as pandas and polars have them."""
 
-    def __init__(self, values):
-        self.values, self.columns = values, ["b", "c"]
+    columns = ("b", "c")
 
     def __iter__(self):
         return iter(self.columns)
@@ -212,12 +211,15 @@ def test_images_that_are_none_are_refused_with_the_call_that_mends_them(images, 
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (dict.fromkeys(range(40), "a"), "labels are a dict, and one per image"),
-        ({*range(40)}, "labels are a set, and one per image"),
-        (Table(np.eye(40, 2)), "labels are a Table, and one per image is needed"),
+        (dict.fromkeys(range(40), "a"), "labels are a dict, .* give a list$"),
+        ({*range(40)}, "labels are a set, .* give a list$"),
+        (Table(), "labels are a Table, .* one column; .* labels.to_numpy"),
         (["a\0", "a"] * 20, "a label holds the character NUL, which NumPy drops"),
+        ([b"a\0", b"a"] * 20, "a label holds the character NUL, which NumPy drops"),
+        (np.array(["a\0", "a"], np.dtypes.StringDType()), "a label holds the .* NUL"),
+        (np.array(["a\0b", "a"]), "a label holds the character NUL"),
     ],
-    ids=["mapping", "set", "table", "NUL"],
+    ids=["mapping", "set", "table", "NUL", "bytes", "text of any length", "array"],
 )
 def test_labels_that_would_be_misread_are_refused(labels, said):
     with pytest.raises(UserError, match=f"^mine: {said}"):
