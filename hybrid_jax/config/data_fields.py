@@ -141,7 +141,7 @@ class AugmentConfig:
 
     crop_padding: int = field(
         0,
-        rules.whole_number(0),
+        rules.whole_number(0, rules.SIDE_BITS),
         "width of a black border that is added before a random crop, in pixels of the "
         "stored image, which may be larger than image_size",
     )

@@ -14,6 +14,8 @@ from PIL import ImageColor
 
 from hybrid_jax.paths import LOCAL_ONLY, is_local
 
+SIDE_BITS = 15  # of the sides of images; more would not fit into any memory
+
 
 class Rule(NamedTuple):
     """The allowed values of a field.
@@ -32,10 +34,11 @@ class Rule(NamedTuple):
         return self.allowed if isinstance(self.allowed, str) else self.allowed()
 
 
-def whole_number(least: int) -> Rule:
-    """Allow whole numbers that are at least `least` and fit into 32 bits."""
+def whole_number(least: int, bits: int = 31) -> Rule:
+    """Allow whole numbers from `least` that are below `2**bits`."""
     return Rule(
-        f"a whole number from {least} to below 2**31", lambda v: least <= v < 2**31
+        f"a whole number from {least} to below 2**{bits}",
+        lambda v: least <= v < 2**bits,
     )
 
 
@@ -158,8 +161,8 @@ STRIDES = tuple_of_whole_numbers(
     lambda v: set(v) <= {1, 2},
 )
 IMAGE_SIZE = tuple_of_whole_numbers(
-    "empty, or (height, width) in pixels such as 64,64, each from 16",
-    lambda v: len(v) == 2 and min(v) >= 16,
+    "empty, or (height, width) in pixels such as 64,64, each from 16 to below 2**15",
+    lambda v: len(v) == 2 and all(16 <= side < 2**SIDE_BITS for side in v),
 )
 EPOCHS = Rule(
     "empty, or increasing numbers above 0, such as 60,120,160",
