@@ -87,7 +87,8 @@ class DataConfig:
         0.1,
         rules.VALIDATION,
         "share of the training images that is held out to choose the best weights, or "
-        "a fold such as 2/5; 0 trains on all images",
+        "a fold such as 2/5; 0 trains on all images; 0.1 with a protocol stands for "
+        "the protocol's share",
         types=(int, float, str),
     )
     test: bool = field(
@@ -97,8 +98,8 @@ class DataConfig:
         "none",
         rules.row_of("hybrid_jax.data.protocols:PROTOCOLS", off="none"),
         "published subset of the training images; deic takes the first per_class (50) "
-        "images of each class, and validates on the last 0.4 of them; split_seed=1 "
-        "takes the next 50",
+        "images of each class, and validates on the last 0.4 of them unless validation "
+        "is another number than 0.1; split_seed=1 takes the next 50",
     )
     fraction: float = field(
         1.0, rules.FACTOR, "share of the training images of each class to use"

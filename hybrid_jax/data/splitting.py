@@ -208,8 +208,12 @@ def _follow_protocol(
     note = (
         f"{sum(counts):,} of {len(labels):,} training images are used, {counts[0]:,} "
         f"to train and {counts[1]:,} to validate on "
-        f"(config.data.protocol={config.protocol}, split {config.split_seed})"
+        f"(config.data.protocol={config.protocol}, split {config.split_seed}"
     )
+    if config.validation == DEFAULT_VALIDATION:
+        share = protocols.PROTOCOLS[config.protocol].validation
+        note += f"; config.data.validation={config.validation} stands for its {share:g}"
+    note += ")"
     selected = {"train": is_train, "validation": is_validation}
     return {
         name: np.flatnonzero(chosen)

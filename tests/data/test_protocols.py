@@ -43,7 +43,9 @@ def test_deic_trains_on_30_and_validates_on_the_next_20_images_of_each_class(spl
         train, validation = ranks_of(splits.train), ranks_of(splits.validation)
         assert train[label] == [*range(start, start + 30)]
         assert validation[label] == [*range(start + 30, start + 50)]
-    assert "90 to train and 60 to validate on" in " ".join(splits.notes)
+    notes = " ".join(splits.notes)
+    assert "90 to train and 60 to validate on" in notes
+    assert f"split {split}; config.data.validation=0.1 stands for its 0.4)" in notes
     assert len(splits.test) == 9
 
 
