@@ -60,16 +60,19 @@ def as_size(image_size: int | Size) -> Size:
     """Convert `224` to `(224, 224)`; return a pair as it is.
 
     Raises:
-      ValueError: it is neither a whole number nor two of them.
+      ValueError: it is neither a whole number above 0 nor two of them.
     """
-    if isinstance(image_size, typing.SupportsIndex):
-        return operator.index(image_size), operator.index(image_size)
     try:
-        height, width = map(operator.index, image_size)
+        if isinstance(image_size, typing.SupportsIndex):
+            height = width = operator.index(image_size)
+        else:
+            height, width = map(operator.index, image_size)
     except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
         raise ValueError(
             f"image_size={image_size!r}: give a side in pixels, or (height, width)"
-        ) from None
+        )
     return height, width
 
 

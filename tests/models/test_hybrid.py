@@ -326,8 +326,11 @@ def test_forward_mode_of_a_network(train):
         (2.5, 32, "num_classes=2.5: give"),
         (10, 32.5, r"image_size=32.5: give a side in pixels, or \(height, width\)"),
         (10, (32, 32, 3), r"image_size=\(32, 32, 3\): give"),
+        (10, 0, "image_size=0: give"),
+        (10, (32, -32), r"image_size=\(32, -32\): give"),
     ],
 )
-def test_sizes_that_are_none_are_named(classes, size, said):
+@pytest.mark.parametrize("name", ["astroformer_pico", "vit_tiny"])
+def test_sizes_that_are_none_are_named(name, classes, size, said):
     with pytest.raises(ValueError, match=said):
-        create_model("astroformer_pico", classes, image_size=size)
+        create_model(name, classes, image_size=size)
