@@ -372,6 +372,7 @@ TABLE = types.SimpleNamespace(columns=["path"], shape=(2, 1))  # such as of pand
         ({"steps": 0}, images_of("u1"), [0, 1, 0, 1], "^steps=0"),
         ({"steps": -1}, images_of("u1"), [0, 1, 0, 1], "^steps=-1: give .* above 0"),
         ({"config": "nope"}, images_of("u1"), [0, 1, 0, 1], "^config=nope does not"),
+        ({"config": ""}, images_of("u1"), [0, 1, 0, 1], "^config is empty: give"),
         ({}, TABLE, [0, 1], r"X is a table.*X\['path'\]"),
         ({"workdir": "never"}, images_of("u1"), DAYS, "type date, such as"),
         ({"learning_rate": np.nan}, images_of("u1"), [0, 1, 0, 1], "^learning_rate"),

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import operator
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def input_errors() -> Iterator[None]:
         raise
     except UserError as error:
         text = str(error).replace("--workdir", "workdir")
-        text = text.replace("--config=", "config=")
+        text = re.sub(r"--config(?=[= ])", "config", text)
         for name, field in PARAMETERS.items():
             for flag in (f"--config.{field}", f"config.{field}"):
                 text = text.replace(flag, name)
