@@ -85,11 +85,11 @@ def run(call: Call) -> None:
     # Imported here, so that help is instant and mistakes are found before jax loads.
     arguments = parse(call.arguments)
     from hybrid_jax.sweeps.progress import search_progress
-    from hybrid_jax.sweeps.storage import Store, storage_errors
+    from hybrid_jax.sweeps.storage import Store
     from hybrid_jax.sweeps.workers import share_work
 
     store = Store(arguments.search, arguments.folder, arguments.storage)
-    with storage_errors():
+    with store.errors():
         with search_progress(store, arguments.trials) as progress:
             if arguments.workers > 1:
                 share_work(

@@ -1,12 +1,27 @@
 """Read and write JSON files; a reader never sees a half-written one."""
 
 import contextlib
+import functools
 import json
 import os
 import re
+import typing
 from pathlib import Path
 
 from hybrid_jax.errors import UserError
+
+
+class _Entries(dict):
+    """Entries of an object in a JSON file; a missing one is the user's error."""
+
+    def __init__(self, path: Path, entries: dict) -> None:
+        super().__init__(entries)
+        self._path = path
+
+    def __missing__(self, name: str) -> typing.NoReturn:
+        raise UserError(
+            f"{self._path} has no entry {name!r}: restore it, or give another workdir"
+        )
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -36,13 +51,15 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON object.
+    """Read a JSON object, whose missing entries are errors that name the file.
 
     Raises:
-      UserError: the file is missing or damaged.
+      UserError: the file is missing or damaged; or later, an entry that is asked for is
+        missing.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, object_hook=functools.partial(_Entries, path))
         if not isinstance(content, dict):
             raise ValueError("it holds no fields")
     except (OSError, ValueError) as error:

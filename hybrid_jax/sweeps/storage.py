@@ -43,7 +43,7 @@ class Store:
         optuna, url = samplers.optuna(), check_url(url) if url else ""
         name, is_new = keep(search, folder, _without_password(url) or SQLITE)
         # Workers that start together would create the same tables at the same time.
-        with storage_errors(), waiting_lock(folder):
+        with self.errors(), waiting_lock(folder):
             self._storage = _open(optuna, folder, url)
             self.study: Study = optuna.create_study(
                 study_name=name,
@@ -76,6 +76,29 @@ class Store:
             )
 
     @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn an error of the database into an error that a user can fix.
+
+        Raises:
+          UserError: the database cannot be reached, or reports an error.
+        """
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (SQLAlchemyError, StorageInternalError) as error:
+            what = first_line(error.__cause__ or error)
+            if self._is_shared:
+                name, advice = "--storage", "check that its database can be reached"
+            else:
+                name = str(self._folder / SQLITE)
+                advice = "free the disk if it is full, delete the file if it is damaged"
+            raise UserError(
+                f"{name} fails ({what}): {advice}, and run the same command to resume"
+            ) from None
+
+    @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Exclude the search's other workers, on any machine, from a `with` block."""
         if not self._is_shared:
@@ -86,32 +109,12 @@ class Store:
 
         # Some shared folders do not show locks to other machines; the database does.
         key = {"key": hash_of(self.study.study_name)}
-        with storage_errors(), self._storage.engine.connect() as connection:
+        with self.errors(), self._storage.engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
             try:
                 yield
             finally:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
-
-
-@contextlib.contextmanager
-def storage_errors() -> Iterator[None]:
-    """Turn an error of a database into an error that a user can fix.
-
-    Raises:
-      UserError: the database cannot be reached, or reports an error.
-    """
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        what = first_line(error.__cause__ or error)
-        raise UserError(
-            f"the storage of the sweep fails ({what}): check --storage and that the "
-            "database runs, and run the same command to resume"
-        ) from None
 
 
 def hash_of(name: str) -> int:

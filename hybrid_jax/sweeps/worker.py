@@ -17,7 +17,7 @@ from hybrid_jax.sweeps import samplers, table
 from hybrid_jax.sweeps.claims import Heartbeats, try_claim
 from hybrid_jax.sweeps.runs import free_memory
 from hybrid_jax.sweeps.search import TRIALS, Search
-from hybrid_jax.sweeps.storage import Store, storage_errors
+from hybrid_jax.sweeps.storage import Store
 from hybrid_jax.sweeps.trial import (
     CRASHED,
     PRUNED,
@@ -66,7 +66,7 @@ class Worker:
         first = next(iter(self.search.parts({}).values()))
         evaluations = evaluations_of(first)  # raises if images are missing
         study.pruner = samplers.PRUNERS[self.search.pruner](evaluations)
-        with storage_errors():
+        with self.store.errors():
             while self._work_on_one() or self._unfinished():
                 pass
 

@@ -18,7 +18,7 @@ from hybrid_jax.cli.outputs import check_output
 from hybrid_jax.config.schema import Config, DataConfig
 from hybrid_jax.engine import checkpoint_manifest
 from hybrid_jax.engine.console import Reporter
-from hybrid_jax.engine.json_files import write_whole
+from hybrid_jax.engine.json_files import read_json, write_whole
 from hybrid_jax.engine.metric_writers import Writers, drop_later, image_grid
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
@@ -228,6 +228,18 @@ def read_scalars(folder, tag):
 
 def row(step, epoch, loss, split="train"):
     return {"split": split, "step": step, "epoch": epoch, "loss": loss}
+
+
+def test_a_file_that_lacks_an_entry_is_named(tmp_path):
+    file = tmp_path / "results.json"
+    file.write_text('{"weights": {}, "list": [{"known": 1}]}')
+    content = read_json(file)
+    assert content == {"weights": {}, "list": [{"known": 1}]}
+    assert content.get("metrics") is None
+    assert content["list"][0]["known"] == 1
+    for lacking in (content, content["weights"], content["list"][0]):
+        with pytest.raises(UserError, match=r"results\.json has no entry 'metrics'"):
+            lacking["metrics"]
 
 
 def test_metrics_are_the_same_in_json_and_tensorboard_and_rewound(tmp_path):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import hybrid_jax
 from hybrid_jax.models.layers import (
     BatchNorm,
     BlockAttention,
@@ -16,6 +15,7 @@ from hybrid_jax.models.layers import (
     product_of_norm,
 )
 from hybrid_jax.ops.backend import compiling_for
+from tests import small_hybrid
 from tests.absent_chip import Device
 from tests.timm_oracle import import_timm, random_images, randomise, to_torch
 
@@ -123,12 +123,12 @@ def test_an_affine_map_stands_behind_the_gate():
 
 
 @pytest.mark.parametrize("image_size", [(64, 64), (96, 72)])
-@pytest.mark.parametrize("name", ["astroformer_pico", "cbam_pico"])
+@pytest.mark.parametrize("stack", [("C", "T"), ("B", "T")])
 @pytest.mark.parametrize("platform", ["tpu", "gpu"])
 def test_an_accelerators_network_with_folded_norms_equals_a_cpus(
-    name, image_size, platform
+    stack, image_size, platform
 ):
-    model = hybrid_jax.create_model(name, num_classes=5, image_size=image_size)
+    model = small_hybrid.create(5, image_size, stack=stack)
     x = random_images(image_size)
     variables = randomized(model.init(jax.random.key(0), x), seed=3)
     expected = jax.jit(lambda v, x: model.apply(v, x))(variables, x)

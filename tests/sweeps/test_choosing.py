@@ -41,7 +41,7 @@ def searched(folder, fields, began=None, **settings):
 
 
 def test_a_database_that_fails_ends_with_a_line(tmp_path, monkeypatch, capsys):
-    """Also where the progress and the results are read."""
+    """Also where the progress and the results are read, and where a file is damaged."""
 
     def fail(study):
         raise OperationalError("select", {}, Exception("connection lost"))
@@ -51,10 +51,11 @@ def test_a_database_that_fails_ends_with_a_line(tmp_path, monkeypatch, capsys):
     code = main(["hybrid-jax", "sweep", *words, f"--workdir={tmp_path / 's'}"])
     error = capsys.readouterr().err
     assert code == 2
-    assert (
-        "the storage of the sweep fails ((builtins.Exception) connection lost)"
-        in error.replace("\n", " ")
-    )
+    assert "study.sqlite3 fails ((builtins.Exception) connection lost): free" in error
+    (tmp_path / "s/study.sqlite3").write_text("damaged" * 1000)
+    assert main(["hybrid-jax", "sweep", *words, f"--workdir={tmp_path / 's'}"]) == 2
+    error = capsys.readouterr().err
+    assert "file is not a database): free the disk if it is full, delete" in error
 
 
 def test_trials_whose_runs_were_deleted_are_named_with_their_file(tmp_path, digits):
