@@ -119,7 +119,7 @@ class TrainConfig:
         rules.whole_number(0),
         "length of the run in steps (updates of the weights); 0 uses epochs instead",
     )
-    batch_size: int = field(128, rules.whole_number(1), "images in a step")
+    batch_size: int = field(128, rules.whole_number(1, bits=20), "images in a step")
     micro_batch: str = field(
         "auto",
         Rule("auto or off", lambda v: v in ("auto", "off", "")),

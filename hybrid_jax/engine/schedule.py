@@ -8,6 +8,8 @@ from hybrid_jax.config.suggestions import shorter_warmup, warmup_field
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.training import schedules
 
+MOST_STEPS = 2**27  # of a run; the learning rate of each takes 4 bytes
+
 
 class Plan:
     """The length of a run, in steps and in epochs, and when it is evaluated.
@@ -20,10 +22,21 @@ class Plan:
     """
 
     def __init__(self, config: TrainConfig, images: int):
-        """Plan the run of a config on `images` training images."""
+        """Plan the run of a config on `images` training images.
+
+        Raises:
+          UserError: the run has too many steps.
+        """
         self.images = images
         self.batch_size = config.batch_size
         self.total_steps = config.steps or self.step_of(config.epochs)
+        if self.total_steps > MOST_STEPS:
+            field = "steps" if config.steps else "epochs"
+            raise UserError(
+                f"config.train.{field}={getattr(config, field)} makes "
+                f"{self.total_steps:,} steps, and a run has at most {MOST_STEPS:,}: "
+                "give less"
+            )
         self.epochs: float = config.epochs
         if config.steps:
             self.epochs = config.steps * config.batch_size / images

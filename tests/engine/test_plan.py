@@ -34,6 +34,14 @@ def evaluations(plan: Plan) -> list[int]:
     return [step for step in range(plan.total_steps + 1) if plan.is_evaluated(step)]
 
 
+@pytest.mark.parametrize("fields", [{"steps": 2**30}, {"steps": 0, "epochs": 2**30}])
+def test_a_run_of_too_many_steps_is_refused(fields):
+    train = dataclasses.replace(config().train, **fields)
+    (name,) = (name for name, value in fields.items() if value)
+    with pytest.raises(UserError, match=rf"^config\.train\.{name}=1073741824 makes "):
+        Plan(train, IMAGES)
+
+
 def test_slow_weights_that_would_never_change_are_refused():
     longer = config(optim__lookahead_steps=101)
     with pytest.raises(UserError, match="lookahead_steps=101 is more than the run's"):
