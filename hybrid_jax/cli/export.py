@@ -15,6 +15,7 @@ by more than 1e-5.
                       hub: a folder in timm's format, with a model card
   --output=PATH       file or folder to write, which must not exist
   --calibrated        include the temperature that validation chose
+  --views             average over the run's own symmetry, such as flips
   --checkpoint=WHICH  best, last, a step; all or A,B takes the mean [tested]
   --flagfile=FILE     read more flags from a file, one on each line
 
@@ -31,6 +32,7 @@ OPTIONS = (
     Option("format", TEXT, ""),
     Option("output", TEXT, ""),
     Option("calibrated", SWITCH, False),
+    Option("views", SWITCH, False),
     Option("checkpoint", TEXT, ""),
 )
 MISSING = {

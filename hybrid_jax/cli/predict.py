@@ -16,6 +16,7 @@ read. The images that the run was trained on are not needed.
   --coverage=SHARE       write sets of classes that hold the true class this
                          often, over all images like those of validation
   --typicality           write a p-value; near 0, an image looks like no class
+  --views                average over the run's own symmetry, such as flips
   --checkpoint=WHICH     best, last, a step; all or A,B takes the mean [tested]
   --batch-size=N         images at a time [256]
   --flagfile=FILE        read more flags from a file, one on each line
@@ -39,6 +40,7 @@ OPTIONS = (
     Option("calibrated", SWITCH, False),
     Option("coverage", number(0, 1)),
     Option("typicality", SWITCH, False),
+    Option("views", SWITCH, False),
     Option("checkpoint", TEXT, ""),
     Option("batch-size", integer(1), 256),
 )
@@ -76,6 +78,7 @@ def run(call: Call) -> int:
             coverage=values["coverage"],
             typicality=values["typicality"],
             checkpoint=values["checkpoint"],
+            views=values["views"],
             batch_size=values["batch-size"],
         )
     for note in left_out_notes(images):

@@ -56,16 +56,15 @@ class Inference:
             finally:
                 evaluator.forget(split)
 
-    def split_logits(self, split: Split, symmetry: str = "none") -> np.ndarray:
+    def split_logits(self, split: Split) -> np.ndarray:
         """Return logits float32 `[N, classes]` of a split, streamed or in memory.
 
         Args:
           split: images in the run's form.
-          symmetry: see `training.step.compute_logits`.
         """
         size = batch_size_for(self._config.train.eval_batch_size, len(split))
         parts = [
-            self.logits(images, extents, size, symmetry)
+            self.logits(images, extents, size)
             for images, _, extents in read_batches(
                 split, size, self._config.data.workers
             )
@@ -77,7 +76,6 @@ class Inference:
         images: np.ndarray,
         extents: np.ndarray | None,
         batch_size: int,
-        symmetry: str = "none",
     ) -> np.ndarray:
         """Return logits float32 `[n, classes]` of a batch in the run's form.
 
@@ -86,9 +84,8 @@ class Inference:
           extents: int32 `[n, 2]`, height and width that each image fills; None if all
             images fill their arrays.
           batch_size: batch size of the program.
-          symmetry: see `training.step.compute_logits`.
         """
-        key = (images.shape[1:], extents is None, batch_size, symmetry)
+        key = (images.shape[1:], extents is None, batch_size)
         if key not in self._predictors:
             with compiler_threads() as threads:
                 self._predictors[key] = Predictor(
@@ -99,7 +96,6 @@ class Inference:
                     images.shape[1:],
                     extents is not None,
                     batch_size,
-                    symmetry,
                 )
         return self._predictors[key](self._network, self._on_devices, images, extents)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from hybrid_jax import data
 from hybrid_jax.config.schema import LossConfig
 from hybrid_jax.engine.checkpoint import CheckpointReader
+from hybrid_jax.engine.derived_run import with_views
 from hybrid_jax.engine.experiment import with_statistics
 from hybrid_jax.engine.lost_images import refuse_in_memory
 from hybrid_jax.engine.run import Run
@@ -21,6 +22,7 @@ from hybrid_jax.training.step import Network
 def load_run(
     workdir: str | os.PathLike,
     checkpoint: str | int | list | tuple | None = None,
+    views: bool = False,
     **fields: Any,
 ) -> Run:
     """Open the run of a folder; nothing is written there, and no image is needed.
@@ -30,20 +32,24 @@ def load_run(
       checkpoint: `best` on validation, `last`, a step, several of these in a list or
         with commas, or `all`; the weights of several are averaged. None takes the one
         that was tested; if the run has not ended, it takes the best, or else the last.
+      views: average over the views of each image that the run's `augment.symmetry`
+        makes, such as flips.
       **fields: config fields to change, by name with `__` for dots, such as
         `data__dir="/elsewhere"`. Fields that decide what a run computes cannot be
         changed.
 
     Raises:
-      UserError: the folder holds no run or no such checkpoint, or it cannot be read.
+      UserError: the folder holds no run or no such checkpoint, it cannot be read, or
+        the run has no such views.
     """
     if isinstance(checkpoint, list | tuple):  # a tuple, as `Run.checkpoint` may be
         checkpoint = ",".join(map(str, checkpoint))
-    return open_run(
+    run = open_run(
         RunFolder(workdir),
         checkpoint,
         {name.replace("__", "."): value for name, value in fields.items()},
     )
+    return with_views(run) if views else run
 
 
 def open_run(

@@ -39,6 +39,7 @@ def predict(
     coverage: float | None = None,
     typicality: bool = False,
     checkpoint: str | int | None = None,
+    views: bool = False,
     batch_size: int = 256,
 ) -> int:
     """Write a row for each image.
@@ -54,6 +55,7 @@ def predict(
       coverage: write prediction sets of this coverage, see `conformal`; None for none.
       typicality: write how much an image looks like any of the classes.
       checkpoint: see `load_run`; None takes the tested weights.
+      views: average over the views of each image, see `load_run`.
       batch_size: images at a time.
 
     Returns:
@@ -64,7 +66,7 @@ def predict(
         lacks the temperature or the validation images that are asked for.
     """
     target = _check_output(output, resume)
-    run = load_run(workdir, checkpoint)
+    run = load_run(workdir, checkpoint, views)
     divisor = temperature.require(run) if calibrated else 1.0
     asked = Asked(coverage, typicality)
     rows = FORMATS[target.suffix if target else ".csv"](run.classes, top, asked)

@@ -295,7 +295,6 @@ class Predictor:
         shape: tuple[int, int, int],
         has_extents: bool,
         batch_size: int,
-        symmetry: str = "none",
     ):
         """Trace the program, which `threads` compile.
 
@@ -307,7 +306,6 @@ class Predictor:
           shape: `(h, w, C)` of an image.
           has_extents: whether images fill only a part of their arrays.
           batch_size: images per batch; rounded up to a multiple of the devices.
-          symmetry: see `training.step.compute_logits`.
         """
         self.batch_size = -(-batch_size // devices.count) * devices.count
         self._devices = devices
@@ -318,11 +316,11 @@ class Predictor:
             arrays.append(((self.batch_size, 2), jnp.int32))
         self._shapes = tuple(devices.batch_shape(*array, axis=0) for array in arrays)
         self.program = Program(
-            devices.tracer(_logits_of(symmetry)),
+            devices.tracer(compute_logits),
             network,
             variables,
             *self._shapes,
-            key=("prediction", devices, symmetry),
+            key=("prediction", devices),
         ).compile(threads)
 
     def __call__(
@@ -368,20 +366,6 @@ def initialization_program(devices: Devices, task: Task, channels: int) -> Progr
     program = Program(jit_once(create).trace, _SEED, key=key)
     program.shapes = devices.state_shapes(program.shapes)
     return program
-
-
-def _logits_of(symmetry: str) -> Callable:
-    """Return `compute_logits` with this symmetry."""
-
-    def logits(
-        network: Network,
-        variables: dict,
-        images: jax.Array,
-        extents: jax.Array | None = None,
-    ) -> jax.Array:
-        return compute_logits(network, variables, images, extents, symmetry)
-
-    return logits
 
 
 def _bind_loader(steps: Callable, loader: Loader) -> Callable:

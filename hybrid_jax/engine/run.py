@@ -132,14 +132,25 @@ class Run:
         return self.network.model
 
     @property
+    def has_views(self) -> bool:
+        """Return whether logits are averaged over the views of each image."""
+        return bool(self.network.views != "none")
+
+    @property
     def weights_in_words(self) -> str:
-        """Return which steps the weights are of, such as `step 1,200`."""
-        return steps_in_words(self.checkpoint)
+        """Return which weights predict: `step 1,200`, perhaps averaged over views."""
+        views = ", averaged over views" if self.has_views else ""
+        return steps_in_words(self.checkpoint) + views
 
     @functools.cached_property
     def variables(self) -> dict:
         """Return parameters and batch statistics, averaged if the run did so."""
         return self._load_variables()
+
+    @functools.cached_property
+    def validation_metrics(self) -> dict[str, Any] | None:
+        """Return the metrics of these weights on the validation images, or None."""
+        return temperature.find_metrics(self)
 
     @functools.cached_property
     def temperature(self) -> float | None:
@@ -336,17 +347,9 @@ class Run:
         images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
         return data.Split(images, labels, extents)
 
-    def log_probabilities(
-        self, split: data.Split, symmetry: str = "none"
-    ) -> np.ndarray:
-        """Return log probabilities float32 `[N, classes]`, in the order of `classes`.
-
-        Args:
-          split: a split of the run, or one from `open_images`.
-          symmetry: row of `augment.affine.SYMMETRIES`; logits are averaged over all its
-            views of an image. `none` takes only the image itself.
-        """
-        logits = self._inference.split_logits(split, symmetry)
+    def log_probabilities(self, split: data.Split) -> np.ndarray:
+        """Return log probabilities float32 `[N, classes]` of a split, by `classes`."""
+        logits = self._inference.split_logits(split)
         loss = LOSSES[self.network.loss.name]
         return np.asarray(loss.log_probabilities(jnp.asarray(logits)))
 
@@ -375,15 +378,9 @@ class Run:
     def _logits_of_readable(
         self, files: Sequence[Path], batch_size: int
     ) -> Iterator[np.ndarray]:
-        """Yield logits float32 `[n, classes]` of image files, batch by batch.
-
-        Raises:
-          UserError: a file cannot be read; the message names it.
-        """
+        """Yield logits float32 `[n, classes]` of readable files, batch by batch."""
         for batch, logits in self._logits_of_files(files, batch_size):
-            for path, error in zip(batch.paths, batch.errors, strict=True):
-                if error:
-                    raise UserError(f"{escape(path)} cannot be read: {error}")
+            batch.check_readable()
             yield logits
 
     def _scores(self, logits: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The temperature that validation chose for weights, and how far to trust it."""
 
 import typing
+from typing import Any
 
 from hybrid_jax.engine.json_files import read_json
 from hybrid_jax.errors import UserError, plural
@@ -17,7 +18,7 @@ def find(run: "Run") -> float | None:
     It is None if the weights were not validated, and if no validation image is
     misclassified: the smaller the temperature then is, the smaller is the loss.
     """
-    row = _validated(run)
+    row = run.validation_metrics
     return row["temperature"] if row and row["accuracy"] < 1 else None
 
 
@@ -29,21 +30,24 @@ def require(run: "Run") -> float:
     """
     if run.temperature is not None:
         return run.temperature
-    if _validated(run):
+    if run.validation_metrics:
         raise UserError(
             f"{run.workdir}: no validation image is misclassified, so they determine "
             "no temperature: leave --calibrated out, or train with more of them "
             "(config.data.validation)"
         )
+    why = "these weights were not validated, or an older version trained them"
+    if run.has_views:
+        why = "the validation images, which determine it, are not available"
     raise UserError(
-        f"{run.workdir} has no temperature for {run.weights_in_words}: these weights "
-        "were not validated, or an older version trained them; leave --calibrated out"
+        f"{run.workdir} has no temperature for {run.weights_in_words}: {why}; leave "
+        "--calibrated out"
     )
 
 
 def notes(run: "Run") -> list[str]:
     """Return a warning if the temperature rests on few mistakes; else nothing."""
-    row = _validated(run)
+    row = run.validation_metrics
     if row is None or run.workdir is None:
         return []
     images = read_json(run.workdir / "data.json").get("validation images", 0)
@@ -57,8 +61,17 @@ def notes(run: "Run") -> list[str]:
     ]
 
 
-def _validated(run: "Run") -> dict | None:
-    """Return the metrics of a run's weights on the validation images, or None."""
+def find_metrics(run: "Run") -> dict[str, Any] | None:
+    """Return the metrics of a run's weights on the validation images, or None.
+
+    They are read from the run's history. With views, they are computed from the images,
+    if these are available.
+    """
+    if run.has_views:
+        try:
+            return run.evaluate("validation")
+        except UserError:
+            return None
     found = [
         row
         for row in run.history

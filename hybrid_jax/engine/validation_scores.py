@@ -127,13 +127,13 @@ def _write(path: Path, run: "Run", scored: Conformal) -> None:
 
 
 def _read(run: "Run") -> Conformal | None:
-    """Return the stored scores; None if there are none, or those of another checkpoint.
+    """Return the stored scores; None if there are none of this checkpoint or of views.
 
     Raises:
       ValueError: the file is damaged, or is of another network.
     """
     path = run.workdir / FILE if run.workdir else None
-    if path is None or not path.exists():
+    if path is None or not path.exists() or run.has_views:
         return None
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:

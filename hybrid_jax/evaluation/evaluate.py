@@ -14,6 +14,7 @@ from hybrid_jax.data import Split
 from hybrid_jax.data.lazy_images import UnreadableImages
 from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.engine.console import Reporter
+from hybrid_jax.engine.derived_run import with_views
 from hybrid_jax.engine.experiment import set_up_process
 from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.run import Run
@@ -183,7 +184,8 @@ def evaluate(
         flat = resumed.flat()
         changed = {name: flat[name] for name in flat if FIELDS[name].free}
     run = open_run(folder, checkpoint, changed or {})
-    judge = _Judge(run, images, average_views, changed or {})
+    run = with_views(run) if average_views else run
+    judge = _Judge(run, images, changed or {})
     if coverage is not None:
         judge.check_coverage(coverage, has_members=bool(ensemble))
     if output:
@@ -232,7 +234,7 @@ def evaluate_run(run: Run) -> Evaluation:
     Raises:
       UserError: the run's images are no longer there.
     """
-    judge = _Judge(run, Images(), average_views=False, changed={})
+    judge = _Judge(run, Images(), changed={})
     return judge.evaluation(judge.average([run]))
 
 
@@ -243,22 +245,14 @@ class _Judge:
       split_name, split: name and images of the first run's split.
     """
 
-    def __init__(
-        self, run: Run, images: Images, average_views: bool, changed: dict[str, Any]
-    ):
+    def __init__(self, run: Run, images: Images, changed: dict[str, Any]):
         """Choose the images of a run.
 
         Raises:
-          UserError: there are no such images, or no such views.
+          UserError: there are no such images.
         """
-        if average_views and run.config.augment.symmetry == "none":
-            raise UserError(
-                "--views averages over the symmetry of training, and this run has none "
-                "(augment.symmetry=none): leave it out"
-            )
         self.split_name, self.split = images.of(run)
         self._first, self._images, self._changed = run, images, changed
-        self._average_views = average_views
         self._members: list[Run] = []
         self._opened = [run]
 
@@ -266,13 +260,12 @@ class _Judge:
         """Refuse a coverage whose prediction sets cannot be judged.
 
         Raises:
-          UserError: probabilities are averaged; the sets would be judged on the images
+          UserError: there are several runs; the sets would be judged on the images
             that make them; or the run has no validation images, or too few.
         """
-        if has_members or self._average_views:
+        if has_members:
             raise UserError(
-                "--coverage judges the sets of a single run: leave --ensemble and "
-                "--views out"
+                "--coverage judges the sets of a single run: leave --ensemble out"
             )
         if self.split_name == "validation" and not self._images.path:
             raise UserError(
@@ -293,8 +286,11 @@ class _Judge:
                 f"{workdir} was trained on other classes than "
                 f"{self._first.workdir}: give runs of one data set"
             )
-        if self._average_views and run.config.augment.symmetry == "none":
-            run.notes.append(f"{workdir} has no views (augment.symmetry=none)")
+        if self._first.has_views:
+            if run.config.augment.symmetry == "none":
+                run.notes.append(f"{workdir} has no views (augment.symmetry=none)")
+            else:
+                run = with_views(run)
         self._opened.append(run)
         return run
 
@@ -365,8 +361,7 @@ class _Judge:
                 f"{run.workdir} has other images in its split {self.split_name!r} than "
                 f"{self._first.workdir}: give runs of the same data, or --data=DIR"
             )
-        symmetry = run.config.augment.symmetry if self._average_views else "none"
-        found = run.log_probabilities(split, symmetry).astype(np.float64)
+        found = run.log_probabilities(split).astype(np.float64)
         return Predictions(found, split.labels, split.groups)
 
 

@@ -24,6 +24,7 @@ def export_run(
     output: str | os.PathLike,
     checkpoint: str | int | None = None,
     calibrated: bool = False,
+    views: bool = False,
 ) -> list[str]:
     """Write a run's network for programs that do not have this package.
 
@@ -34,6 +35,7 @@ def export_run(
       checkpoint: which weights, see `load_run`; None takes the tested ones.
       calibrated: divide log probabilities by the temperature that was fitted on
         validation images.
+      views: average over the views of each image, see `load_run`.
 
     Returns:
       Lines of text: notes, what was written, and its difference to the run.
@@ -48,7 +50,7 @@ def export_run(
     _check_target(target, row)
     row.require()
     with Interruption(), _scratch_folder(target) as scratch:
-        run = load_run(workdir, checkpoint)
+        run = load_run(workdir, checkpoint, views)
         if not row.suffix:
             check_outside("--output", target, run.config.data)
         divisor = temperature.require(run) if calibrated else 1.0

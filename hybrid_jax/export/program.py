@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybrid_jax.engine.derived_run import with_network
 from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError
 from hybrid_jax.ops.backend import reference_implementations
@@ -87,17 +88,7 @@ def create_program(run: Run, temperature: float = 1.0) -> Program:
 def in_float32(run: Run) -> Run:
     """Return a run whose network computes in float32, without scanning over blocks."""
     model = run.model.clone(dtype=jnp.dtype(jnp.float32), scan="off")
-    return Run(
-        config=run.config,
-        network=run.network.replace(model=model),
-        classes=run.classes,
-        form=run.form,
-        checkpoint=run.checkpoint,
-        variables=lambda: run.variables,
-        splits=lambda: run.splits,
-        results=run.results,
-        workdir=run.workdir,
-    )
+    return with_network(run, run.network.replace(model=model))
 
 
 def input_shape(run: Run) -> tuple[int, int, int]:

@@ -44,6 +44,8 @@ class Network(flax.struct.PyTreeNode, kw_only=True):
       fit: key of `augment.affine.CROP_BOXES`: the part of an image of another shape
         that the model sees.
       loss: names the loss, which decides how logits become probabilities.
+      views: key of `augment.affine.SYMMETRIES`; logits of images that are not augmented
+        are averaged over all views of an image that it makes.
     """
 
     model: nn.Module = _static()
@@ -52,6 +54,7 @@ class Network(flax.struct.PyTreeNode, kw_only=True):
     std: jax.Array
     fit: str = _static(default="crop")
     loss: LossConfig = _static(default=LossConfig(label_smoothing=0.0))
+    views: str = _static(default="none")
 
 
 class Task(Network, kw_only=True):
@@ -146,7 +149,6 @@ def compute_logits(
     variables: dict,
     images: jax.Array,
     extents: jax.Array | None = None,
-    symmetry: str = "none",
 ) -> jax.Array:
     """Return logits float32 `[B, classes]` of images that are not augmented.
 
@@ -155,14 +157,12 @@ def compute_logits(
       variables: of the model, packed or not.
       images: uint8 `[B, h, w, C]`.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
-      symmetry: key of `augment.affine.SYMMETRIES`; logits are averaged over all views
-        of an image that it makes.
     """
     images = to_float(images, network.image_size, extents, network.fit)
     images = normalize(images, network.mean, network.std)
     variables = unpack(current_axis().gather_params(variables))
     apply = cast(Callable[..., jax.Array], network.model.apply)
-    first, *others = views(images, symmetry)
+    first, *others = views(images, network.views)
     logits = apply(variables, first)
     for view in others:
         logits += apply(variables, view)

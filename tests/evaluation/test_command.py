@@ -12,13 +12,16 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import softmax
 from sklearn.datasets import load_digits
 
 import hybrid_jax
 from hybrid_jax.data import Split
 from hybrid_jax.errors import UserError
+from hybrid_jax.evaluation.calibration import fit_temperature
 from hybrid_jax.evaluation.evaluate import Images, default_split
 from hybrid_jax.evaluation.evaluate import evaluate as evaluate_here
+from hybrid_jax.evaluation.predictions import Predictions
 from hybrid_jax.plots import saved_axes
 from hybrid_jax.reports import write
 from tests.commands import hybrid_jax as command
@@ -133,7 +136,9 @@ def test_weights_of_several_checkpoints_are_averaged(runs, capsys):
 
 def test_views_are_averaged(runs, tmp_path):
     out = tmp_path / "out"
-    evaluate(f"--workdir={runs / '0'}", "--views", f"--output={out}")
+    workdir = f"--workdir={runs / '0'}"
+    said = evaluate(workdir, "--views", "--coverage=0.8", f"--output={out}")
+    assert "averaged over views" in said
     rows = list(csv.DictReader((out / "predictions.csv").open()))
     run = hybrid_jax.load_run(runs / "0")
     image = np.asarray(Image.open(rows[0]["image"]))
@@ -143,6 +148,39 @@ def test_views_are_averaged(runs, tmp_path):
     mean = np.exp(logits.mean(0)) / np.exp(logits.mean(0)).sum()
     written = [float(rows[0][name]) for name in run.classes]
     np.testing.assert_allclose(written, mean, atol=1e-5)
+    ran = command("predict", workdir, rows[0]["image"], "--views")
+    (predicted,) = csv.DictReader(ran.stdout.splitlines())
+    found = [float(predicted[name]) for name in run.classes]
+    np.testing.assert_allclose(found, mean, atol=1e-4)
+
+
+def test_with_views_everything_is_of_views(runs):
+    plain, run = (
+        hybrid_jax.load_run(runs / "0"),
+        hybrid_jax.load_run(runs / "0", views=True),
+    )
+    split = run.splits["validation"]
+    logs = run.log_probabilities(split)
+    assert np.abs(logs - plain.log_probabilities(split)).max() > 0.01
+    np.testing.assert_allclose(
+        softmax(run.conformal.scores, 1), np.exp(logs), atol=1e-5
+    )
+    assert run.validation_metrics["accuracy"] == (logs.argmax(1) == split.labels).mean()
+    found = fit_temperature(Predictions(logs.astype(np.float64), split.labels))
+    assert run.temperature == pytest.approx(found, rel=0.02)
+    assert run.temperature != plain.temperature
+
+
+def test_a_temperature_of_views_needs_the_validation_images(runs, tmp_path):
+    moved = runs.rename(tmp_path / "moved")
+    try:
+        words = [f"--workdir={moved / '0'}", str(moved / "000.png"), "--views"]
+        ran = command("predict", *words, "--calibrated")
+        assert command("predict", *words).returncode == 0
+    finally:
+        moved.rename(runs)
+    assert ran.returncode == 2
+    assert "the validation images, which determine it, are not available" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -158,7 +196,7 @@ def test_views_are_averaged(runs, tmp_path):
         (["--views=maybe"], "true or false"),
         (["--coverage=0.99"], "give 0.9803 at most"),
         (["--coverage=0.9", "--split=validation"], "cannot judge them"),
-        (["--coverage=0.9", "--views"], "of a single run"),
+        (["--coverage=0.9", "--ensemble=other"], "of a single run"),
         (["--versus=RUNS/../RUNS/0"], "--versus names the same runs again"),
     ],
 )

@@ -115,17 +115,18 @@ def export(trained, format, name, *args):
     )
 
 
-def test_every_way_gives_the_same_probabilities(trained, tmp_path):
+@pytest.mark.parametrize("views", [False, True])
+def test_every_way_gives_the_same_probabilities(trained, tmp_path, views):
     """By command, from JPEG files: predict, evaluate, and exports, reloaded."""
-    run, new = load_run(trained / "run"), tmp_path / "new"
+    run, new = load_run(trained / "run", views=views), tmp_path / "new"
     write_images(new, *SIZE, more=0)
-    workdir = f"--workdir={trained / 'run'}"
+    flags = [f"--workdir={trained / 'run'}", f"--views={str(views).lower()}"]
     files = sorted(new.glob("*/*.jpg"))
     expected = {p.path: p.probabilities for p in run.predict_files(files)}
     csv = f"--output={tmp_path / 'predicted.csv'}"
-    assert hybrid_jax("predict", workdir, str(new), csv).returncode == 0
+    assert hybrid_jax("predict", *flags, str(new), csv).returncode == 0
     output = f"--output={tmp_path / 'judged'}"
-    assert hybrid_jax("evaluate", workdir, f"--data={new}", output).returncode == 0
+    assert hybrid_jax("evaluate", *flags, f"--data={new}", output).returncode == 0
     for table, column in (
         ("predicted.csv", "path"),
         ("judged/predictions.csv", "image"),
@@ -137,14 +138,22 @@ def test_every_way_gives_the_same_probabilities(trained, tmp_path):
             found = [float(row[name]) for name in run.classes]
             np.testing.assert_allclose(found, expected[path], atol=1e-5)
     pixels = np.stack([np.asarray(Image.open(path)) for path in files])
-    for name in ["stablehlo", "hub", *(["onnx"] if has_onnx() else [])]:
+    formats = ["stablehlo", *(["onnx"] if has_onnx() else [])]
+    for name in formats if views else [*formats, "hub"]:
         row, target = FORMATS[name], tmp_path / name
         row.write(run, target, 1.0)
         found = row.load(target, run).predict(pixels)
         np.testing.assert_allclose(found, [*expected.values()], atol=1e-5)
-    for folder in (trained / "run", tmp_path / "hub"):
+    for folder in () if views else (trained / "run", tmp_path / "hub"):
         found = Classifier.from_pretrained(folder).predict_proba([*map(str, files)])
         np.testing.assert_allclose(found, [*expected.values()], atol=1e-5)
+
+
+def test_timm_has_no_views(trained):
+    done = export(trained, "hub", "views", "--views")
+    assert done.returncode == 2
+    assert "timm averages over no views of an image" in done.stderr
+    assert not (trained / "views").exists()
 
 
 def test_stablehlo_runs_with_jax_alone(trained, images):

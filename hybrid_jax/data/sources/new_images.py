@@ -79,6 +79,16 @@ class Batch(NamedTuple):
     errors: list[str]
     differences: list[tuple[str, ...]]
 
+    def check_readable(self) -> None:
+        """Refuse a batch with an image that cannot be read.
+
+        Raises:
+          UserError: names the first such file.
+        """
+        for path, error in zip(self.paths, self.errors, strict=True):
+            if error:
+                raise UserError(f"{escape(path)} cannot be read: {error}")
+
 
 class Decoded(NamedTuple):
     """One image of a `Batch`; its pixels are None if it cannot be read."""
