@@ -98,25 +98,11 @@ def parse(arguments: list[str]) -> tuple[dict[str, typing.Any], bool]:
             "on_error": values["on-error"],
         },
         "average_views": values["views"],
-        "ensemble": _workdirs("ensemble", values),
-        "versus": _workdirs("versus", values),
+        "ensemble": workdirs.split_workdirs("ensemble", values["ensemble"]),
+        "versus": workdirs.split_workdirs("versus", values["versus"]),
         "coverage": values["coverage"],
         "output": values["output"],
     }, values["workdir"] is None
-
-
-def _workdirs(name: str, values: dict[str, typing.Any]) -> list[str]:
-    """Return the folders that a flag names, separated by commas.
-
-    Raises:
-      UserError: a folder has no name, or is remote.
-    """
-    folders: list[str] = values[name].split(",") if values[name] else []
-    for folder in folders:
-        if not folder:
-            raise UserError(f"--{name}={values[name]} has an empty name: leave it out")
-        check_local(f"--{name}", folder)
-    return folders
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was written", computes=True)

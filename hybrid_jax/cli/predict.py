@@ -4,9 +4,8 @@
   hybrid-jax predict --workdir=runs/cells new_cells --output=predictions.csv
 
 Images are files, folders, patterns in quotes, or - to read a list from standard
-input. Writes one row per image: its path, the likeliest class and its
-probability, and the probabilities of all classes, or why the image cannot be
-read. The images that the run was trained on are not needed.
+input. Writes a row for each: its path, the likeliest class, its probability and
+those of all classes, or why it cannot be read. Needs no training images.
 
   --workdir=DIR          folder of the run
   --output=FILE          .csv or .jsonl file to write [CSV on standard output]
@@ -17,6 +16,7 @@ read. The images that the run was trained on are not needed.
                          often, over all images like those of validation
   --typicality           write a p-value; near 0, an image looks like no class
   --views                average over the run's own symmetry, such as flips
+  --ensemble=DIR[,DIR]   average with the probabilities of other runs
   --checkpoint=WHICH     best, last, a step; all or A,B takes the mean [tested]
   --batch-size=N         images at a time [256]
   --flagfile=FILE        read more flags from a file, one on each line
@@ -41,6 +41,7 @@ OPTIONS = (
     Option("coverage", number(0, 1)),
     Option("typicality", SWITCH, False),
     Option("views", SWITCH, False),
+    Option("ensemble", TEXT, ""),
     Option("checkpoint", TEXT, ""),
     Option("batch-size", integer(1), 256),
 )
@@ -53,7 +54,7 @@ def run(call: Call) -> int:
       UserError: something that the user can fix.
     """
     # Imported here, so that help is instant and mistakes are found before jax loads.
-    from hybrid_jax.cli import flags
+    from hybrid_jax.cli import flags, workdirs
 
     parsed = flags.parse(call.arguments, OPTIONS, most=sys.maxsize)
     values = parsed.values
@@ -79,6 +80,7 @@ def run(call: Call) -> int:
             typicality=values["typicality"],
             checkpoint=values["checkpoint"],
             views=values["views"],
+            ensemble=workdirs.split_workdirs("ensemble", values["ensemble"]),
             batch_size=values["batch-size"],
         )
     for note in left_out_notes(images):

@@ -6,7 +6,7 @@ import re
 from hybrid_jax.cli.common import Call, quoted
 from hybrid_jax.config.files import find
 from hybrid_jax.errors import ConfigMismatch, UserError
-from hybrid_jax.paths import check_folder, expand_user
+from hybrid_jax.paths import check_folder, check_local, expand_user
 
 RUNS = "runs"  # in the current folder
 
@@ -109,3 +109,17 @@ def check_run(workdir: str) -> None:
             f"--workdir={path} holds no run: give --config too, such as "
             "--config=digits, to start one there"
         )
+
+
+def split_workdirs(flag: str, text: str) -> list[str]:
+    """Return the folders that a flag names, separated by commas.
+
+    Raises:
+      UserError: a folder has no name, or is remote.
+    """
+    folders = text.split(",") if text else []
+    for folder in folders:
+        if not folder:
+            raise UserError(f"--{flag}={text} has an empty name: leave it out")
+        check_local(f"--{flag}", folder)
+    return folders

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from hybrid_jax.data.sources import found_files, new_images
 from hybrid_jax.engine import temperature
+from hybrid_jax.engine.ensemble import open_member, predict_together
 from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.engine.prediction_rows import (
     FORMATS,
@@ -24,7 +25,7 @@ from hybrid_jax.engine.prediction_rows import (
 )
 from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, escape, plural
-from hybrid_jax.paths import expand_user
+from hybrid_jax.paths import check_given_once, expand_user
 
 SAME = 1e-3  # how much probabilities of one network may differ between devices
 
@@ -40,6 +41,7 @@ def predict(
     typicality: bool = False,
     checkpoint: str | int | None = None,
     views: bool = False,
+    ensemble: Sequence[str] = (),
     batch_size: int = 256,
 ) -> int:
     """Write a row for each image.
@@ -56,23 +58,33 @@ def predict(
       typicality: write how much an image looks like any of the classes.
       checkpoint: see `load_run`; None takes the tested weights.
       views: average over the views of each image, see `load_run`.
+      ensemble: folders of more runs; their probabilities, by their tested weights, are
+        averaged with those of `workdir`.
       batch_size: images at a time.
 
     Returns:
       The number of images that cannot be read; their rows give the error.
 
     Raises:
-      UserError: there is no such run or image, the output cannot be written, or the run
-        lacks the temperature or the validation images that are asked for.
+      UserError: there is no such run or image, the output cannot be written, the run
+        lacks the temperature or the validation images that are asked for, or runs of
+        other classes, or twice the same, are given.
     """
-    target = _check_output(output, resume)
+    target, asked = _check_output(output, resume), Asked(coverage, typicality)
+    if ensemble and (calibrated or asked != Asked()):
+        raise UserError(
+            "--calibrated, --coverage and --typicality are of a single run: leave them "
+            "or --ensemble out"
+        )
+    check_given_once([workdir, *ensemble])
     run = load_run(workdir, checkpoint, views)
+    runs = [run, *(open_member(run, member) for member in ensemble)]
     divisor = temperature.require(run) if calibrated else 1.0
-    asked = Asked(coverage, typicality)
     rows = FORMATS[target.suffix if target else ".csv"](run.classes, top, asked)
     paths = found_files.find_files(images)
-    judge = Judge(run, asked, divisor)
-    for note in [*run.notes, *(temperature.notes(run) if calibrated else ())]:
+    judge = Judge(runs, asked, divisor)
+    notes = [note for run in runs for note in run.notes]
+    for note in [*notes, *(temperature.notes(run) if calibrated else ())]:
         print(escape(note), file=sys.stderr)
     done = _read_done(rows, target)
     again = _find_first(done, paths, target)
@@ -137,15 +149,20 @@ def _report(
 class Judge:
     """A predictor of image files, which judges predictions by validation images."""
 
-    def __init__(self, run: Run, asked: Asked, temperature: float):
+    def __init__(self, runs: Sequence[Run], asked: Asked, temperature: float):
         """Load the scores of the validation images, if they are needed.
+
+        Args:
+          runs: the run; or several, whose probabilities are averaged.
+          asked: what to write besides probabilities; nothing if there are several runs.
+          temperature: divides the log probabilities of a single run.
 
         Raises:
           UserError: there are no validation images, or too few for the coverage.
         """
-        self._run, self._asked, self._temperature = run, asked, temperature
+        self._runs, self._asked, self._temperature = runs, asked, temperature
         if asked.coverage is not None or asked.typicality:
-            self._validation = run.conformal
+            self._validation = runs[0].conformal
         if asked.coverage is not None:
             self._validation.least_probability(asked.coverage, temperature)
 
@@ -153,7 +170,12 @@ class Judge:
         self, paths: Sequence[Path], batch_size: int
     ) -> Iterator[tuple[Prediction, Judgment]]:
         """Yield the prediction of each file, and its judgment."""
-        found = self._run.predict_with_scores(paths, batch_size, self._temperature)
+        run, *others = self._runs
+        if others:
+            for prediction in predict_together(self._runs, paths, batch_size):
+                yield prediction, Judgment()
+            return
+        found = run.predict_with_scores(paths, batch_size, self._temperature)
         for predictions, scores in found:
             yield from zip(predictions, self._judge(scores), strict=True)
 

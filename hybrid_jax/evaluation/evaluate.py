@@ -15,6 +15,7 @@ from hybrid_jax.data.lazy_images import UnreadableImages
 from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.derived_run import with_views
+from hybrid_jax.engine.ensemble import open_member
 from hybrid_jax.engine.experiment import set_up_process
 from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.run import Run
@@ -275,22 +276,8 @@ class _Judge:
         self._first.conformal.least_probability(coverage)
 
     def open(self, workdir: str) -> Run:
-        """Open another run of the same classes.
-
-        Raises:
-          UserError: the folder holds no run, or a run of other classes.
-        """
-        run = open_run(RunFolder(workdir), None, self._changed)
-        if run.classes != self._first.classes:
-            raise UserError(
-                f"{workdir} was trained on other classes than "
-                f"{self._first.workdir}: give runs of one data set"
-            )
-        if self._first.has_views:
-            if run.config.augment.symmetry == "none":
-                run.notes.append(f"{workdir} has no views (augment.symmetry=none)")
-            else:
-                run = with_views(run)
+        """Open another run of the same classes; see `open_member`."""
+        run = open_member(self._first, workdir, self._changed)
         self._opened.append(run)
         return run
 

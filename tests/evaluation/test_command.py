@@ -154,6 +154,31 @@ def test_views_are_averaged(runs, tmp_path):
     np.testing.assert_allclose(found, mean, atol=1e-4)
 
 
+@pytest.mark.parametrize("views", [[], ["--views"]])
+def test_predictions_of_several_runs_are_averaged(runs, tmp_path, views):
+    (tmp_path / "gone.png").write_text("no image")
+    paths = [str(runs / "000.png"), str(tmp_path / "gone.png"), str(runs / "280.png")]
+    both = [f"--workdir={runs / '0'}", f"--ensemble={runs / '1'}", *views]
+    ran = command("predict", *both, *paths)
+    assert ran.returncode == 1
+    first, gone, last = csv.DictReader(ran.stdout.splitlines())
+    assert gone["error"]
+    loaded = [hybrid_jax.load_run(runs / name, views=bool(views)) for name in "01"]
+    each = [[p.probabilities for p in r.predict_files(paths[::2])] for r in loaded]
+    assert np.abs(np.subtract(*each)).max() > 0.01
+    for row, expected in zip((first, last), np.mean(each, axis=0), strict=True):
+        found = [float(row[name]) for name in loaded[0].classes]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("flag", ["--calibrated", "--coverage=0.8", "--typicality"])
+def test_what_judges_a_single_run_is_refused_for_several(runs, flag):
+    both = [f"--workdir={runs / '0'}", f"--ensemble={runs / '1'}"]
+    ran = command("predict", *both, str(runs / "000.png"), flag)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "are of a single run: leave them or --ensemble out" in ran.stderr
+
+
 def test_with_views_everything_is_of_views(runs):
     plain, run = (
         hybrid_jax.load_run(runs / "0"),
