@@ -271,12 +271,12 @@ def _validation(
         if groups is None:
             return subsets.stratified_fold(labels, number, folds, seed)
         is_validation = subsets.group_fold(labels, groups, number, folds, seed)
-        _check_sides(labels, is_validation, classes, groups, both=False)
+        _check_sides(labels, is_validation, classes, groups, config, both=False)
         return is_validation
     if groups is not None:
         share = min(requested, subsets.MAX_VALIDATION / len(labels))
         is_validation = subsets.group_holdout(labels, groups, share, config.split_seed)
-        _check_sides(labels, is_validation, classes, groups, both=True)
+        _check_sides(labels, is_validation, classes, groups, config, both=True)
         return is_validation
     apportioned = subsets.apportion(counts, requested)
     for label in np.flatnonzero((apportioned >= counts) & (counts > 0)).tolist():
@@ -348,14 +348,18 @@ def _check_sides(
     is_validation: np.ndarray,
     classes: Sequence[str],
     groups: np.ndarray,
+    config: DataConfig,
     both: bool,
 ) -> None:
     """Refuse a class whose groups all lie on one side of the validation split."""
+    used = config.fraction < 1 or config.per_class
+    more = ", use a larger part of the images" if used else ""
     for label in np.unique(labels):
         sides = is_validation[labels == label]
         if sides.all() or (both and not sides.any()):
             raise UserError(
-                f"{one_sided_error(labels, groups, classes, label)}; or {TRAIN_ON_ALL}"
+                f"{one_sided_error(labels, groups, classes, label)}{more}, or "
+                f"{TRAIN_ON_ALL}"
             )
 
 

@@ -177,6 +177,19 @@ def test_a_group_that_covers_a_class_is_refused(tmp_path):
     ]
 
 
+def test_a_part_of_the_images_with_one_group_names_what_may_be_used():
+    labels = {"train": np.repeat([0, 1], 40).astype(np.int32)}
+    groups = np.arange(80).astype(str)
+    groups[:40] = ["large"] * 38 + ["a", "b"]  # of which the part has the first alone
+    fields = {"per_class": 4, "validation": 0.25}
+    with pytest.raises(UserError) as error:
+        make_splits(labels, ("x", "y"), DataConfig("digits", **fields), groups)
+    assert str(error.value).endswith(
+        "; add images of other groups, use a larger part of the images, or set "
+        "--config.data.validation=0 to train on all"
+    )
+
+
 def test_a_row_without_its_group_is_named(tmp_path):
     rows = [(*row[:2], row[2] * (n != 3)) for n, row in enumerate(patients(tmp_path))]
     table = write_table(tmp_path / "t.csv", rows, "patient")
