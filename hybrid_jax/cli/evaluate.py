@@ -13,7 +13,7 @@ Other images are in one folder per class, or listed in a table.
   --data=PATH            folder or table (.csv) of other images
   --on-error=skip        leave out and count images that cannot be read [stop]
   --views                average over the run's own symmetry, such as flips
-  --ensemble=DIR[,DIR]   average with the probabilities of other runs
+  --ensemble=DIR[,DIR]   average with other runs, by their tested weights
   --versus=DIR[,DIR]     compare with other runs on the same images
   --coverage=SHARE       evaluate prediction sets of this coverage, such as 0.9
   --output=DIR           folder for tables, figures and a row for each image
@@ -97,7 +97,7 @@ def parse(arguments: list[str]) -> tuple[dict[str, typing.Any], bool]:
             "path": values["data"],
             "on_error": values["on-error"],
         },
-        "average_views": values["views"],
+        "views": values["views"],
         "ensemble": workdirs.split_workdirs("ensemble", values["ensemble"]),
         "versus": workdirs.split_workdirs("versus", values["versus"]),
         "coverage": values["coverage"],

@@ -16,7 +16,7 @@ those of all classes, or why it cannot be read. Needs no training images.
                          often, over all images like those of validation
   --typicality           write a p-value; near 0, an image looks like no class
   --views                average over the run's own symmetry, such as flips
-  --ensemble=DIR[,DIR]   average with the probabilities of other runs
+  --ensemble=DIR[,DIR]   average with other runs, by their tested weights
   --checkpoint=WHICH     best, last, a step; all or A,B takes the mean [tested]
   --batch-size=N         images at a time [256]
   --flagfile=FILE        read more flags from a file, one on each line

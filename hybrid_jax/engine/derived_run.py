@@ -31,6 +31,7 @@ def with_views(run: Run) -> Run:
     """Return a run whose logits are averaged over the views of each image.
 
     The views are those that the run's `augment.symmetry` makes, such as flips.
+    Results and history stay those of single images.
 
     Raises:
       UserError: the run was trained without a symmetry.
@@ -39,6 +40,6 @@ def with_views(run: Run) -> Run:
     if views == "none":
         raise UserError(
             "views are averaged over the symmetry of training, and this run has none "
-            "(augment.symmetry=none): leave them out"
+            "(augment.symmetry=none): leave --views out"
         )
     return with_network(run, run.network.replace(views=views))

@@ -52,7 +52,7 @@ def predict_together(
 
 
 def _mean(predictions: Sequence[Prediction]) -> Prediction:
-    """Return the mean of several runs' predictions of one file.
+    """Return the mean of several runs' predictions of one file, as `evaluate` does.
 
     If a run cannot read the file, the result has its error.
     """

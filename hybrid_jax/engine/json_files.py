@@ -11,6 +11,12 @@ from pathlib import Path
 from hybrid_jax.errors import UserError
 
 
+class MissingEntry(UserError, KeyError):
+    """A JSON file lacks an entry that is asked for."""
+
+    __str__ = Exception.__str__  # that of KeyError adds quotes
+
+
 class _Entries(dict):
     """Entries of an object in a JSON file; a missing one is the user's error."""
 
@@ -19,7 +25,7 @@ class _Entries(dict):
         self._path = path
 
     def __missing__(self, name: str) -> typing.NoReturn:
-        raise UserError(
+        raise MissingEntry(
             f"{self._path} has no entry {name!r}: restore it, or give another workdir"
         )
 
@@ -54,8 +60,8 @@ def read_json(path: Path) -> dict:
     """Read a JSON object, whose missing entries are errors that name the file.
 
     Raises:
-      UserError: the file is missing or damaged; or later, an entry that is asked for is
-        missing.
+      UserError: the file is missing or damaged.
+      MissingEntry: later, an entry that is asked for is missing.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -68,10 +68,10 @@ def open_run(
     if not folder.checkpoints.is_dir():
         if (folder.path / "model.safetensors").exists():  # of `saved_network`
             raise UserError(
-                f"--workdir={folder.path} holds no run, but weights that were saved or "
+                f"{folder.path} holds no run, but weights that were saved or "
                 "exported: open them with hybrid_jax.Classifier.load"
             )
-        raise UserError(f"--workdir={folder.path} holds no run: train one there first")
+        raise UserError(f"{folder.path} holds no run: train one there first")
     config = folder.config_with(changed)
     saved = CheckpointReader(folder.checkpoints)
     steps = folder.choose(saved, checkpoint)
@@ -79,6 +79,8 @@ def open_run(
     network = network_from_spec(
         spec, dtype=config.dtype, fit=config.data.fit, loss=config.loss
     )
+
+    results = folder.read_results()
 
     def own_splits() -> data.Splits:
         refuse_in_memory(
@@ -96,7 +98,7 @@ def open_run(
         checkpoint=steps,
         variables=functools.partial(saved.load_variables, steps),
         splits=own_splits,
-        results=folder.read_results(),
+        results=None if results is None else {**results},
         history=folder.read_history(),
         workdir=folder.path,
         notes=saved.notes,

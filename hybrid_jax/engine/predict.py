@@ -83,7 +83,7 @@ def predict(
     rows = FORMATS[target.suffix if target else ".csv"](run.classes, top, asked)
     paths = found_files.find_files(images)
     judge = Judge(runs, asked, divisor)
-    notes = [note for run in runs for note in run.notes]
+    notes = dict.fromkeys(note for run in runs for note in run.notes)
     for note in [*notes, *(temperature.notes(run) if calibrated else ())]:
         print(escape(note), file=sys.stderr)
     done = _read_done(rows, target)

@@ -48,7 +48,8 @@ class Run:
       classes: class names, in the order of the probabilities.
       form: how images are decoded: size, channels, bits, fit and background.
       checkpoint: step of the weights; a tuple of steps if the weights are their mean.
-      results: the chosen checkpoint and its metrics; None if the run has not ended.
+      results: the chosen checkpoint and its metrics, also those of single images if
+        this run averages over views; None if the run has not ended.
       history: rows of metrics, dicts with `split`, `step`, `epoch` and the metrics.
       workdir: the run's folder; None if there is none.
       notes: sentences about what was skipped or repaired, such as a damaged checkpoint.
@@ -101,7 +102,7 @@ class Run:
         )
 
     def __repr__(self) -> str:
-        results = self.results or {}
+        results = {} if self.has_views else self.results or {}
         reached = [
             f"{split} accuracy {percent(results[split]['accuracy'])}"
             for split in ("validation", "test")
@@ -149,7 +150,7 @@ class Run:
 
     @functools.cached_property
     def validation_metrics(self) -> dict[str, Any] | None:
-        """Return the metrics of these weights on the validation images, or None."""
+        """Return those of the validation split; see `temperature.find_metrics`."""
         return temperature.find_metrics(self)
 
     @functools.cached_property

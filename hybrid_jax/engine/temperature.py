@@ -16,37 +16,46 @@ def find(run: "Run") -> float | None:
     """Return the temperature of a run's weights, or None.
 
     It is None if the weights were not validated, and if no validation image is
-    misclassified: the smaller the temperature then is, the smaller is the loss.
+    misclassified: the smaller the temperature then is, the smaller is the loss. With
+    views it is None too, since `require` has to evaluate the validation images.
     """
-    row = run.validation_metrics
+    row = None if run.has_views else run.validation_metrics
     return row["temperature"] if row and row["accuracy"] < 1 else None
 
 
 def require(run: "Run") -> float:
-    """Return the temperature of a run's weights.
+    """Return the temperature of a run's weights; with views, fit it.
 
     Raises:
-      UserError: validation chose none.
+      UserError: validation chose none; or there are views, and the validation images
+        are not available.
     """
-    if run.temperature is not None:
-        return run.temperature
-    if run.validation_metrics:
+    try:
+        row = run.validation_metrics
+    except UserError as error:
+        raise UserError(
+            f"{run.workdir} has no temperature for {run.weights_in_words}, which its "
+            f"validation images determine ({error}): leave --calibrated or --views out"
+        ) from None
+    if row and row["accuracy"] < 1:
+        return float(row["temperature"])
+    if row:
         raise UserError(
             f"{run.workdir}: no validation image is misclassified, so they determine "
             "no temperature: leave --calibrated out, or train with more of them "
             "(config.data.validation)"
         )
-    why = "these weights were not validated, or an older version trained them"
-    if run.has_views:
-        why = "the validation images, which determine it, are not available"
     raise UserError(
-        f"{run.workdir} has no temperature for {run.weights_in_words}: {why}; leave "
-        "--calibrated out"
+        f"{run.workdir} has no temperature for {run.weights_in_words}: these weights "
+        "were not validated, or an older version trained them; leave --calibrated out"
     )
 
 
 def notes(run: "Run") -> list[str]:
-    """Return a warning if the temperature rests on few mistakes; else nothing."""
+    """Return a warning if the temperature rests on few mistakes; else nothing.
+
+    With views, call `require` first.
+    """
     row = run.validation_metrics
     if row is None or run.workdir is None:
         return []
@@ -64,14 +73,13 @@ def notes(run: "Run") -> list[str]:
 def find_metrics(run: "Run") -> dict[str, Any] | None:
     """Return the metrics of a run's weights on the validation images, or None.
 
-    They are read from the run's history. With views, they are computed from the images,
-    if these are available.
+    They are read from the run's history. With views, the images are evaluated.
+
+    Raises:
+      UserError: there are views, but the images are not available.
     """
     if run.has_views:
-        try:
-            return run.evaluate("validation")
-        except UserError:
-            return None
+        return run.evaluate("validation")
     found = [
         row
         for row in run.history

@@ -44,6 +44,8 @@ def find(run: "Run") -> Conformal:
     way_out = "repeat the command that trained it, where its images are"
     if tested != run.checkpoint:
         way_out = f"take the weights of step {tested:,}, which were tested"
+    if run.has_views:
+        way_out = "put the validation images back, or leave --views out"
     try:
         return _compute(run)
     except _NoValidation:

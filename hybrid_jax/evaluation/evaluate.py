@@ -140,7 +140,7 @@ def evaluate(
     changed: dict[str, Any] | None = None,
     checkpoint: str | int | None = None,
     images: Images = Images(),
-    average_views: bool = False,
+    views: bool = False,
     ensemble: Sequence[str] = (),
     versus: Sequence[str] = (),
     coverage: float | None = None,
@@ -155,7 +155,7 @@ def evaluate(
         the path of the data. Fields that change results are refused.
       checkpoint: which weights, see `load_run`; None takes the tested ones.
       images: which images.
-      average_views: average over the views of an image that the run's own
+      views: average over the views of an image that the run's own
         `augment.symmetry` makes.
       ensemble: folders of more runs; their probabilities, by their tested weights, are
         averaged with those of `workdir`.
@@ -185,7 +185,7 @@ def evaluate(
         flat = resumed.flat()
         changed = {name: flat[name] for name in flat if FIELDS[name].free}
     run = open_run(folder, checkpoint, changed or {})
-    run = with_views(run) if average_views else run
+    run = with_views(run) if views else run
     judge = _Judge(run, images, changed or {})
     if coverage is not None:
         judge.check_coverage(coverage, has_members=bool(ensemble))
@@ -295,8 +295,8 @@ class _Judge:
 
         It is None if the validation split itself is judged, if a run has none, or if
         the runs have different ones. For images of another folder, a single run has the
-        temperature of its training, since its own images may be gone. Several runs have
-        none.
+        temperature of its training, since its own images may be gone. Several runs, and
+        averages over views, have none there.
         """
         images = Images("validation")
         if self._images.path:

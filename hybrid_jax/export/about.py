@@ -40,6 +40,7 @@ def describe(run: Run, temperature: float) -> dict[str, Any]:
         "computes_in": "float32",
         "trained_in": run.config.dtype,
         "temperature": temperature,
+        "views": run.network.views,
         "model": run.config.model.name,
         "data": run.config.data.title,
         "checkpoint": run.checkpoint,
@@ -79,10 +80,11 @@ def _images(run: Run) -> dict[str, Any]:
 def tested(run: Run) -> dict[str, Any] | None:
     """Return the metrics of the exported checkpoint, and which split chose it.
 
-    Returns None if the run has not ended, or if another checkpoint was tested.
+    Returns None if the run has not ended, or if another checkpoint was tested, or the
+    same without averaging over views.
     """
     results = run.results or {}
-    if results.get("checkpoint") != run.checkpoint:
+    if results.get("checkpoint") != run.checkpoint or run.has_views:
         return None
     return {
         "chosen_by": chosen_by(results),

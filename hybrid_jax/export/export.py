@@ -47,6 +47,11 @@ def export_run(
     """
     check_local("--output", os.fspath(output))
     row, target = find_format(format), expand_user(output)
+    if views and not row.takes_views:
+        raise UserError(
+            f"--format={format} has no place for averages over views: leave --views "
+            "out, or give another format"
+        )
     _check_target(target, row)
     row.require()
     with Interruption(), _scratch_folder(target) as scratch:

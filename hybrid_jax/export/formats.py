@@ -19,18 +19,20 @@ class Format(NamedTuple):
         holds a network alone takes the preparation of images from the run.
       suffix: suffix of the file that is written; empty for a folder.
       require: raises a UserError if a package is missing.
+      takes_views: whether it can hold a network that averages over views.
     """
 
     write: Callable[[Run, Path, float], None]
     load: Callable[[Path, Run], Reader]
     suffix: str = ""
     require: Callable[[], None] = lambda: None
+    takes_views: bool = True
 
 
 FORMATS: dict[str, Format] = {
     "stablehlo": Format(stablehlo.write, stablehlo.load),
     "onnx": Format(onnx.write, onnx.load, suffix=".onnx", require=onnx.require),
-    "hub": Format(hub.write, hub.load),
+    "hub": Format(hub.write, hub.load, takes_views=False),
 }
 
 

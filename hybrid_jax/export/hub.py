@@ -134,8 +134,6 @@ def _timm_arguments(run: Run) -> tuple[str, dict[str, Any]]:
         architecture, arguments = timm_arguments(run.model)
     except ValueError as error:
         raise UserError(f"{error}: {OTHER_FORMATS}") from None
-    if run.has_views:
-        raise UserError(f"timm averages over no views of an image: {OTHER_FORMATS}")
     if run.network.loss.name not in PROBABILITIES:
         raise UserError(
             f"timm has no probabilities of the loss {run.network.loss.name}: "

@@ -240,6 +240,8 @@ def test_a_file_that_lacks_an_entry_is_named(tmp_path):
     for lacking in (content, content["weights"], content["list"][0]):
         with pytest.raises(UserError, match=r"results\.json has no entry 'metrics'"):
             lacking["metrics"]
+        with pytest.raises(KeyError):
+            lacking["metrics"]
 
 
 def test_metrics_are_the_same_in_json_and_tensorboard_and_rewound(tmp_path):

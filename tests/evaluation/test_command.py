@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 
 import hybrid_jax
 from hybrid_jax.data import Split
+from hybrid_jax.engine import temperature
 from hybrid_jax.errors import UserError
 from hybrid_jax.evaluation.calibration import fit_temperature
 from hybrid_jax.evaluation.evaluate import Images, default_split
@@ -192,8 +193,10 @@ def test_with_views_everything_is_of_views(runs):
     )
     assert run.validation_metrics["accuracy"] == (logs.argmax(1) == split.labels).mean()
     found = fit_temperature(Predictions(logs.astype(np.float64), split.labels))
-    assert run.temperature == pytest.approx(found, rel=0.02)
-    assert run.temperature != plain.temperature
+    assert temperature.require(run) == pytest.approx(found, rel=0.02)
+    assert temperature.require(run) != plain.temperature
+    assert "accuracy" in repr(plain)
+    assert "accuracy" not in repr(run)
 
 
 def test_a_temperature_of_views_needs_the_validation_images(runs, tmp_path):
@@ -205,7 +208,8 @@ def test_a_temperature_of_views_needs_the_validation_images(runs, tmp_path):
     finally:
         moved.rename(runs)
     assert ran.returncode == 2
-    assert "the validation images, which determine it, are not available" in ran.stderr
+    assert "averaged over views, which its validation images determine (" in ran.stderr
+    assert "scans.csv" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -250,8 +254,8 @@ def test_a_run_without_symmetry_has_no_views(runs, tmp_path, capsys):
     config["augment"]["symmetry"] = "none"
     (plain / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="this run has none"):
-        evaluate_here(str(plain), average_views=True)
-    evaluate_here(str(runs / "0"), average_views=True, ensemble=[str(plain)])
+        evaluate_here(str(plain), views=True)
+    evaluate_here(str(runs / "0"), views=True, ensemble=[str(plain)])
     assert "plain has no views" in "".join(capsys.readouterr().out.split("\n"))
 
 

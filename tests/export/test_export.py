@@ -149,13 +149,6 @@ def test_every_way_gives_the_same_probabilities(trained, tmp_path, views):
         np.testing.assert_allclose(found, [*expected.values()], atol=1e-5)
 
 
-def test_timm_has_no_views(trained):
-    done = export(trained, "hub", "views", "--views")
-    assert done.returncode == 2
-    assert "timm averages over no views of an image" in done.stderr
-    assert not (trained / "views").exists()
-
-
 def test_stablehlo_runs_with_jax_alone(trained, images):
     done = export(trained, "stablehlo", "as [1] program")
     assert done.returncode == 0, done.stderr
@@ -365,6 +358,7 @@ def test_a_network_that_timm_cannot_run_is_told(tmp_path, monkeypatch):
         ({"workdir": "gs://bucket/x"}, "mount a bucket"),
         ({"workdir": "nowhere"}, "nowhere holds no run"),
         ({"format": "onnx"}, "does not end with .onnx"),
+        ({"views": "true"}, "--format=hub has no place for averages over views"),
         ({"format": "onnx", "output": "x.onnx"}, "pip install 'hybrid_jax[onnx]'"),
     ],
     ids=str,
