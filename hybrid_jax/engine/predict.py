@@ -71,21 +71,14 @@ def predict(
         other classes, or twice the same, are given.
     """
     target, asked = _check_output(output, resume), Asked(coverage, typicality)
-    if ensemble and (calibrated or asked != Asked()):
-        raise UserError(
-            "--calibrated, --coverage and --typicality are of a single run: leave them "
-            "or --ensemble out"
-        )
-    check_given_once([workdir, *ensemble])
-    run = load_run(workdir, checkpoint, views)
-    runs = [run, *(open_member(run, member) for member in ensemble)]
+    is_judged = calibrated or asked != Asked()
+    runs = _open_runs(workdir, checkpoint, views, ensemble, is_judged)
+    run = runs[0]
     divisor = temperature.require(run) if calibrated else 1.0
     rows = FORMATS[target.suffix if target else ".csv"](run.classes, top, asked)
     paths = found_files.find_files(images)
     judge = Judge(runs, asked, divisor)
-    notes = dict.fromkeys(note for run in runs for note in run.notes)
-    for note in [*notes, *(temperature.notes(run) if calibrated else ())]:
-        print(escape(note), file=sys.stderr)
+    _print_notes(runs, calibrated)
     done = _read_done(rows, target)
     again = _find_first(done, paths, target)
     missing = [path for path in paths if escape(path) not in done.errors]
@@ -106,6 +99,36 @@ def predict(
     unreadable += written.unreadable
     _report(written.differences, unreadable, len(paths), target)
     return unreadable
+
+
+def _open_runs(
+    workdir: str,
+    checkpoint: str | int | None,
+    views: bool,
+    ensemble: Sequence[str],
+    is_judged: bool,
+) -> list[Run]:
+    """Open the run, and then the members of its ensemble; arguments as in `predict`.
+
+    Raises:
+      UserError: validation images judge the predictions, and there are several runs;
+        or see `predict`.
+    """
+    if ensemble and is_judged:
+        raise UserError(
+            "--calibrated, --coverage and --typicality are of a single run: leave them "
+            "or --ensemble out"
+        )
+    check_given_once([workdir, *ensemble])
+    run = load_run(workdir, checkpoint, views)
+    return [run, *(open_member(run, member) for member in ensemble)]
+
+
+def _print_notes(runs: Sequence[Run], calibrated: bool) -> None:
+    """Print what was skipped to open the runs, and what the temperature rests on."""
+    notes = dict.fromkeys(note for run in runs for note in run.notes)
+    for note in [*notes, *(temperature.notes(runs[0]) if calibrated else ())]:
+        print(escape(note), file=sys.stderr)
 
 
 class _Counts(NamedTuple):
