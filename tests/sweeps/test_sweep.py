@@ -171,7 +171,7 @@ def test_mistakes_before_the_first_trial_cost_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     for words, told in (
         (["--storage=mysql://u:secret@h/d"], "--storage=mysql://u@h/d is not allowed"),
-        (["--storage=postgresql://u:secret@127.0.0.1:1/d"], "the storage of the sweep"),
+        (["--storage=postgresql://u:secret@127.0.0.1:1/d"], "--storage fails ("),
         (
             ["--storage=mysql://u:a/secret@h/d"],
             "--storage=mysql://u@h/d is not allowed",
