@@ -67,13 +67,11 @@ def predict(
 
     Raises:
       UserError: there is no such run or image, the output cannot be written, the run
-        lacks the temperature or the validation images that are asked for, or runs of
-        other classes, or twice the same, are given.
+        lacks what is asked for, or runs have other classes or are given twice.
     """
     target, asked = _check_output(output, resume), Asked(coverage, typicality)
     is_judged = calibrated or asked != Asked()
-    runs = _open_runs(workdir, checkpoint, views, ensemble, is_judged)
-    run = runs[0]
+    run, *_ = runs = _open_runs(workdir, checkpoint, views, ensemble, is_judged)
     divisor = temperature.require(run) if calibrated else 1.0
     rows = FORMATS[target.suffix if target else ".csv"](run.classes, top, asked)
     paths = found_files.find_files(images)
@@ -87,10 +85,8 @@ def predict(
         predictions = judge.predict_files([*again, *missing], batch_size)
         count = len(again) + len(missing)
         shown = iter(_with_progress(predictions, count, bool(output)))
-        for prediction, judgment in itertools.islice(shown, len(again)):
-            if not prediction.error:
-                found = rows.numbers(rows.format(prediction, judgment))
-                _check_same(target, done.numbers, found)
+        for first in itertools.islice(shown, len(again)):
+            _check_same(target, rows, done.numbers, *first)
         if target:
             file.truncate(done.size)  # a line that was cut off; not of another file
         if not done.size:
@@ -240,13 +236,20 @@ def _find_first(
 
 
 def _check_same(
-    target: Path | None, written: Sequence[float], found: Sequence[float]
+    target: Path | None,
+    rows: Rows,
+    written: Sequence[float],
+    prediction: Prediction,
+    judgment: Judgment,
 ) -> None:
     """Refuse to continue a file that another network or other flags wrote.
 
     Raises:
       UserError: the first image has other probabilities now.
     """
+    if prediction.error:
+        return
+    found = rows.numbers(rows.format(prediction, judgment))
     is_same = len(written) == len(found) and np.allclose(written, found, atol=SAME)
     if not is_same:
         raise UserError(
