@@ -33,7 +33,7 @@ from hybrid_jax.engine.programs import (
     check_kernels,
     initialization_program,
 )
-from hybrid_jax.engine.schedule import Plan, check_lookahead, schedule_lengths
+from hybrid_jax.engine.schedule import Plan, check_lookahead, learning_rates
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS, passes_strides_over
@@ -41,13 +41,29 @@ from hybrid_jax.models.vit import ViT
 from hybrid_jax.ops.backend import target_devices
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Devices, create_devices
-from hybrid_jax.training import losses, optimizers, schedules
+from hybrid_jax.training import losses, optimizers
 from hybrid_jax.training.freezing import frozen_mask
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Network, Task
 from hybrid_jax.weights.timm_models import Model
 
 N = typing.TypeVar("N", bound=Network)
+# Fields that the optimizer itself does not depend on: they make its rates, or act
+# elsewhere. They are reset, so that equal optimizers match.
+_RESET = {
+    name: getattr(OptimConfig, name)
+    for name in (
+        "learning_rate",
+        "weight_decay",
+        "schedule",
+        "warmup_epochs",
+        "warmup_steps",
+        "decay_epochs",
+        "decay_factor",
+        "ema_decay",
+        "accumulate",
+    )
+}
 
 
 def set_up_process(config: Config, hosts: Hosts | None = None) -> Config:
@@ -223,21 +239,11 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
         model=model,
         create_optimizer=_optimizer(
             optimizers.OPTIMIZERS[config.optim.name],
-            schedules.SCHEDULES[config.optim.schedule],
-            # Reset what the optimizer does not depend on, so that equal ones match.
-            dataclasses.replace(
-                config.optim,
-                ema_decay=0.0,
-                accumulate=1,
-                learning_rate=1.0,
-                weight_decay=0.0,
-            ),
-            schedule_lengths(config, plan),
+            dataclasses.replace(config.optim, **_RESET),
             config.freeze,
         ),
         rates=optimizers.Rates(
-            np.float32(config.optim.learning_rate),
-            np.float32(config.optim.weight_decay),
+            learning_rates(config, plan), np.float32(config.optim.weight_decay)
         ),
         freeze=config.freeze,
         class_weights=class_weights,
@@ -255,9 +261,7 @@ def build_task(config: Config, splits: Splits, plan: Plan) -> Task:
 @functools.lru_cache(maxsize=MAX_CACHED_PROGRAMS)
 def _optimizer(
     create_row: Callable[..., optax.GradientTransformation],
-    create_schedule: Callable[..., optax.Schedule],
     optim: OptimConfig,
-    lengths: schedules.Lengths,
     freeze: tuple[str, ...],
 ) -> Callable[[optimizers.Rates], optax.GradientTransformation]:
     """Return a function that creates an optimizer from its rates.
@@ -266,13 +270,10 @@ def _optimizer(
 
     Args:
       create_row: row of `OPTIMIZERS`.
-      create_schedule: row of `SCHEDULES`.
-      optim: fields of the optimizer; its learning rate is 1.
-      lengths: lengths of the schedule's parts.
+      optim: fields of the optimizer; those of its rates have their defaults.
       freeze: patterns of parameters that are not trained.
     """
-    schedule = create_schedule(optim, lengths)
-    return optimizers.create_of_rates(create_row, schedule, optim, freeze)
+    return optimizers.create_of_rates(create_row, optim, freeze)
 
 
 def with_statistics(network: N, statistics: tuple[np.ndarray, np.ndarray]) -> N:

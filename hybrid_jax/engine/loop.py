@@ -20,7 +20,6 @@ from hybrid_jax.engine.fault_injection import Diverged
 from hybrid_jax.engine.metric_window import Window, Windows
 from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Recorder
-from hybrid_jax.engine.schedule import learning_rates
 from hybrid_jax.engine.signals import Interrupted, Interruption, wait_until_ready
 from hybrid_jax.engine.storage import CheckpointStore
 from hybrid_jax.training import metrics
@@ -97,8 +96,6 @@ class Loop:
             state = self.restore(step) if step else self.initial_state()
 
     def _run(self, state: TrainState, step: int, saved: dict) -> dict:
-        # Computed in advance: computing a rate later would wait for the device.
-        self._rates = learning_rates(self.config, self.plan)
         self._line, self._best = "", self.checkpoints.best()
         self._since_best = saved.get(SINCE_BEST, 0)
         with self.console.busy("compiling"):
@@ -284,7 +281,7 @@ class Loop:
         """Record the metrics of a window of steps."""
         step, images = window.last, (window.last - window.first) * self.plan.batch_size
         trained["images_per_second"] = images / seconds
-        trained["learning_rate"] = float(self._rates[step - 1])
+        trained["learning_rate"] = float(self.task.rates.learning_rate[step - 1])
         if not math.isfinite(trained["loss"]):
             bad = window.first_bad()
             # Its own batch is bad, or the one before, whose update spoiled the weights.

@@ -1,5 +1,7 @@
 """Schedule of a run: its length, its evaluations and its learning rates."""
 
+import math
+
 import jax
 import numpy as np
 
@@ -9,6 +11,7 @@ from hybrid_jax.errors import UserError, plural
 from hybrid_jax.training import schedules
 
 MOST_STEPS = 2**27  # of a run; the learning rate of each takes 4 bytes
+FEWEST_RATES = 1024  # of a table of learning rates
 
 
 class Plan:
@@ -121,8 +124,17 @@ def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
 
 
 def learning_rates(config: Config, plan: Plan) -> np.ndarray:
-    """Return the learning rate of each step, float32 `[total_steps]`."""
+    """Return the learning rate of each step, float32.
+
+    The array ends with copies of the last rate. Its length is a power of two, so that
+    runs of similar lengths share a program.
+
+    Raises:
+      UserError: the schedule does not fit the run, see `schedule_lengths`.
+    """
     create_schedule = schedules.SCHEDULES[config.optim.schedule]
     schedule = create_schedule(config.optim, schedule_lengths(config, plan))
+    length = max(FEWEST_RATES, 2 ** math.ceil(math.log2(plan.total_steps)))
+    steps = np.minimum(np.arange(length), plan.total_steps - 1)
     # A schedule need only take single steps: that of one_cycle takes no arrays.
-    return np.asarray(jax.jit(jax.vmap(schedule))(np.arange(plan.total_steps)))
+    return np.asarray(jax.jit(jax.vmap(schedule))(steps), np.float32)

@@ -119,10 +119,11 @@ def muon_dimensions(params: Any) -> Any:
 class Rates(NamedTuple):
     """Numbers of an optimizer that are arguments of a program, not compiled in.
 
-    Runs that differ only in these, such as the trials of a search, share a program.
+    Runs that differ only in these share a program: the trials of a search, or a run and
+    a longer one.
 
     Attributes:
-      learning_rate: the peak of the schedule, float32.
+      learning_rate: of each step, float32 `[steps]`, or longer.
       weight_decay: float32.
     """
 
@@ -171,16 +172,12 @@ def create_optimizer(
 
 
 def create_of_rates(
-    row: Row,
-    schedule: optax.Schedule,
-    config: OptimConfig,
-    freeze: tuple[str, ...] = (),
+    row: Row, config: OptimConfig, freeze: tuple[str, ...] = ()
 ) -> Callable[[Rates], optax.GradientTransformation]:
     """Return a function that creates an optimizer from its rates, which may be traced.
 
     Args:
       row: a value of `OPTIMIZERS`.
-      schedule: factors of the learning rate, 1 at the peak.
       config: of the optimizer; its weight decay is not used.
       freeze: patterns of frozen parameters.
     """
@@ -188,7 +185,7 @@ def create_of_rates(
     def create(rates: Rates) -> optax.GradientTransformation:
         return create_optimizer(
             row,
-            lambda step: rates.learning_rate * schedule(step),
+            lambda step: jnp.asarray(rates.learning_rate)[step],
             dataclasses.replace(config, weight_decay=rates.weight_decay),
             freeze,
         )

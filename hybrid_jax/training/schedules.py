@@ -1,8 +1,8 @@
 """Learning rate schedules: how the rate rises in warm-up and falls after it.
 
 A row of `SCHEDULES` maps a config and lengths in steps to an optax schedule. To add a
-schedule, add a row. Its rates must be proportional to `config.learning_rate`: a program
-compiles the schedule with a peak of 1, and gets the peak as an argument.
+schedule, add a row. A program gets the rates of all steps as an argument, so schedules
+are never compiled into it.
 """
 
 import collections

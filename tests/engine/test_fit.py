@@ -105,8 +105,18 @@ def test_runs_share_programs_that_are_the_same_and_no_others(arrays, fitted, cap
     assert without_times(other.history) != without_times(fitted.history)
 
 
-def test_runs_that_differ_in_rate_and_decay_share_a_program(arrays, fitted, capsys):
-    changed = {"optim__learning_rate": 3e-4, "optim__weight_decay": 0.5}
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"optim__learning_rate": 3e-4, "optim__weight_decay": 0.5},
+        {"train__epochs": 4, "optim__warmup_epochs": 0.5},
+        {"optim__schedule": "step", "optim__decay_epochs": (2,)},
+    ],
+    ids=["rates", "length", "schedule"],
+)
+def test_runs_that_differ_in_their_rates_share_a_program(
+    arrays, fitted, capsys, changed
+):
     other = hybrid_jax.fit(small(**changed), arrays)
     assert "reused compiled programs" in capsys.readouterr().out
     assert without_times(other.history) != without_times(fitted.history)

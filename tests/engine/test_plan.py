@@ -81,7 +81,15 @@ def test_a_run_knows_the_rates_of_all_steps(name):
     plan = Plan(chosen.train, IMAGES)
     schedule = SCHEDULES[name](chosen.optim, schedule_lengths(chosen, plan))
     expected = [float(schedule(step)) for step in range(plan.total_steps)]
-    np.testing.assert_allclose(learning_rates(chosen, plan), expected, rtol=1e-5)
+    found = learning_rates(chosen, plan)
+    np.testing.assert_allclose(found[: plan.total_steps], expected, rtol=1e-5)
+    assert (found[plan.total_steps :] == found[plan.total_steps - 1]).all()
+
+
+@pytest.mark.parametrize(("steps", "length"), [(100, 1024), (1024, 1024), (1025, 2048)])
+def test_runs_of_similar_lengths_have_tables_of_one_length(steps, length):
+    chosen = config(train__steps=steps)
+    assert learning_rates(chosen, Plan(chosen.train, IMAGES)).shape == (length,)
 
 
 def test_warmup_steps_that_take_the_whole_run_are_refused():
