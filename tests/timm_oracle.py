@@ -90,16 +90,27 @@ def variables_from_timm(model, network) -> dict:
 def shapes_of(model, channels: int = 3) -> dict[str, tuple[int, ...]]:
     """Shapes of a model's variables by path."""
     images = jax.ShapeDtypeStruct((1, *model.image_size, channels), np.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    return _shapes(model, images)
+
+
+def _shapes(module, x) -> dict[str, tuple[int, ...]]:
+    variables = jax.eval_shape(module.init, jax.random.key(0), x)
     return {path: x.shape for path, x in flatten_dict(variables, sep="/").items()}
 
 
-def random_arrays(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def random_variables(module, x, seed: int = 0) -> dict:
+    """Variables of a Flax module for an input, or its shape, from `random_arrays`."""
+    return unflatten_dict(random_arrays(_shapes(module, x), seed), sep="/")
+
+
+def random_arrays(
+    shapes: dict[str, tuple[int, ...]], seed: int = 0
+) -> dict[str, np.ndarray]:
     """Draw variables that a trained network could have; none is at its initial 0 or 1.
 
     Drawing them as a network initializes itself takes a program for each network.
     """
-    rng, arrays = np.random.default_rng(0), {}
+    rng, arrays = np.random.default_rng(seed), {}
     for path, shape in shapes.items():
         noise, leaf = rng.normal(size=shape), path.split("/")[-1]
         if leaf in ("var", "scale"):

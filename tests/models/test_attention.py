@@ -6,6 +6,7 @@ import pytest
 
 from hybrid_jax.models.attention import RelativeAttention, relative_position_index
 from hybrid_jax.models.block_config import BlockConfig
+from tests.timm_oracle import random_variables
 
 HEADS, DIM = 2, 32
 
@@ -55,7 +56,7 @@ def test_equals_the_double_loop(form, size):
 
 def test_the_two_forms_differ():
     x = np.random.default_rng(0).normal(size=(1, 3, 4, 32)).astype(np.float32)
-    variables = RelativeAttention(32).init(jax.random.key(0), x)
+    variables = random_variables(RelativeAttention(32), x)
     pre = RelativeAttention(32, BlockConfig(attention="pre")).apply(variables, x)
     post = RelativeAttention(32, BlockConfig(attention="post")).apply(variables, x)
     assert np.abs(pre - post).max() > 1e-3

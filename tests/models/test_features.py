@@ -11,7 +11,13 @@ from hybrid_jax.models.features import extract_features
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.weights import timm_models
 from tests.models.test_parity import SMALL
-from tests.timm_oracle import import_timm, pair, random_images, to_torch
+from tests.timm_oracle import (
+    import_timm,
+    pair,
+    random_images,
+    random_variables,
+    to_torch,
+)
 
 equal = partial(np.testing.assert_allclose, atol=1e-4, rtol=0)
 
@@ -118,7 +124,7 @@ def test_features_are_those_of_evaluation(form):
     """
     model = create_model("astroformer_pico", 3, 32, attention=form, dropout=0.5)
     images = random_images(model.image_size)
-    variables = jit_once(model.init)(jax.random.key(0), images)
+    variables = random_variables(model, images)
     features = extract(model, variables, images, attention=True)
     assert features.attention.keys() == {"stage4_block1"}
 

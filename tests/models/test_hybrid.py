@@ -13,6 +13,7 @@ from hybrid_jax.models.registry import block_plan, parse_stack
 from hybrid_jax.models.window_partition import block_partition, grid_partition
 from hybrid_jax.runtime import jit_once
 from tests import small_hybrid
+from tests.timm_oracle import random_variables
 
 
 def count(name, num_classes, size=224):
@@ -41,7 +42,7 @@ def assert_every_parameter_trains(model, channels):
     """One step of gradients: finite, none dead, and all batch statistics moved."""
     shape = (4, *model.image_size, channels)
     images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    variables = jit_once(model.init)(jax.random.key(0), images)
+    variables = random_variables(model, images)
     statistics = variables.get("batch_stats", {})
 
     def loss(params):
@@ -127,7 +128,7 @@ def test_filling_positions_are_attended_to_by_none():
         assert windows.mask.shape == (windows.x.shape[0], 16)
         np.testing.assert_array_equal(windows.merge(windows.x), x)
         module = RelativeAttention(32)
-        variables = module.init(jax.random.key(0), windows.x)
+        variables = random_variables(module, windows.x)
         other = jnp.where(windows.mask.reshape(-1, 4, 4)[..., None], windows.x, 1e3)
         np.testing.assert_array_equal(
             windows.merge(module.apply(variables, windows.x, mask=windows.mask)),
@@ -227,7 +228,7 @@ def test_drop_path_and_dropout_act_in_training_alone():
     images = np.random.default_rng(0).normal(size=(8, 16, 16, 1)).astype(np.float32)
     plain = small_hybrid.create(3, 16)
     dropping = small_hybrid.create(3, 16, drop_path=0.5, dropout=0.5)
-    variables = jit_once(plain.init)(jax.random.key(0), images)
+    variables = random_variables(plain, images)
     programs = {
         model: jit_once(partial(model.apply, train=True, mutable=["batch_stats"]))
         for model in (plain, dropping)
@@ -300,7 +301,7 @@ def test_forward_mode_of_a_network(train):
     model = small_hybrid.create(5, 16)
     rng = np.random.default_rng(0)
     images, change = rng.normal(size=(2, 4, 16, 16, 3)).astype(np.float32)
-    variables = jit_once(model.init)(jax.random.key(0), images)
+    variables = random_variables(model, images)
 
     @jax.jit
     def logits(images):

@@ -17,7 +17,13 @@ from hybrid_jax.models.layers import (
 from hybrid_jax.ops.backend import compiling_for
 from tests import small_hybrid
 from tests.absent_chip import Device
-from tests.timm_oracle import import_timm, random_images, randomise, to_torch
+from tests.timm_oracle import (
+    import_timm,
+    random_images,
+    random_variables,
+    randomise,
+    to_torch,
+)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ def test_a_norm_goes_into_the_product_behind_it(
 ):
     x = random_images(size, channels=6)
     module = NormThenProduct(activation, use_bias, dtype)
-    variables = randomized(module.init(jax.random.key(0), x), seed=1)
+    variables = random_variables(module, x)
     expected = module.clone(dtype=jnp.float32).apply(variables, x, fold=False)
     apply = partial(module.apply, variables)
     with compiling_for([Device(platform)]):
@@ -114,7 +120,7 @@ def test_an_affine_map_stands_behind_the_gate():
     gate = jnp.linspace(0.1, 0.9, 2 * 6).reshape(2, 1, 1, 6)
     slope, term = np.linspace(-2, 2, 12, dtype=np.float32).reshape(2, 6)
     product = Conv1x1(4)
-    variables = randomized(product.init(jax.random.key(0), x), seed=2)
+    variables = random_variables(product, x)
     np.testing.assert_allclose(
         product.apply(variables, x, gate, (slope, term)),
         product.apply(variables, gate * x * slope + term),
@@ -130,16 +136,8 @@ def test_an_accelerators_network_with_folded_norms_equals_a_cpus(
 ):
     model = small_hybrid.create(5, image_size, stack=stack)
     x = random_images(image_size)
-    variables = randomized(model.init(jax.random.key(0), x), seed=3)
+    variables = random_variables(model, x)
     expected = jax.jit(lambda v, x: model.apply(v, x))(variables, x)
     with compiling_for([Device(platform)]):
         folded = jax.jit(lambda v, x: model.apply(v, x))(variables, x)
     np.testing.assert_allclose(folded, expected, atol=1e-5 * np.abs(expected).max())
-
-
-def randomized(variables, seed):
-    """Return variables with statistics and factors that are not those of `init`."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda a: a + rng.uniform(0.1, 0.4, a.shape).astype(a.dtype), variables
-    )

@@ -13,7 +13,7 @@ from hybrid_jax.models.layers import Shortcut
 from hybrid_jax.models.registry import LETTERS, MODELS, HybridRow, Letter
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.weights.timm_models import timm_arguments
-from tests.timm_oracle import shapes_of
+from tests.timm_oracle import random_variables, shapes_of
 
 
 class Pointwise(nn.Module):
@@ -53,7 +53,7 @@ def test_a_letter_and_a_model_from_outside_are_built_and_applied(monkeypatch):
 
     model = create_model("mine", 3, 32)
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
-    variables = jit_once(model.init)(jax.random.key(0), images)
+    variables = random_variables(model, images)
     logits = jit_once(model.apply)(variables, images)
     assert logits.shape == (2, 3)
     assert np.isfinite(logits).all()

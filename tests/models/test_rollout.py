@@ -13,6 +13,7 @@ from hybrid_jax.models.block_config import PAPER, VIT
 from hybrid_jax.models.features import extract_features
 from hybrid_jax.models.rollout import Layer, attention_rollout, over_map
 from hybrid_jax.runtime import jit_once
+from tests.timm_oracle import random_variables
 
 close = partial(np.testing.assert_allclose, atol=1e-5, rtol=0)
 
@@ -36,7 +37,7 @@ def test_weights_are_those_that_the_module_attends_with(form):
     config = VIT if form == "ViT" else dataclasses.replace(PAPER, attention=form)
     module = RelativeAttention(config.head_dim * 2, config)
     x = numbers(2, 3, 4, config.head_dim * 2)
-    variables = jit_once(module.init)(jax.random.key(0), x)
+    variables = random_variables(module, x)
     params = jax.tree.map(np.asarray, variables["params"])
     expected = jit_once(module.apply)(variables, x)
     sow = partial(module.apply, mutable=["intermediates"])

@@ -13,10 +13,9 @@ from safetensors.numpy import save_file
 from hybrid_jax.engine.run_weights import load_weights, read_weights
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
-from hybrid_jax.runtime import jit_once
 from hybrid_jax.weights import timm_models
 from hybrid_jax.weights.files import shapes_of, write_file
-from tests.timm_oracle import import_timm, pair, random_images
+from tests.timm_oracle import import_timm, pair, random_images, random_variables
 
 
 class Canary:
@@ -41,8 +40,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def variables(model):
-    images = random_images(model.image_size, batch=1)
-    return jit_once(model.init)(jax.random.key(0), images)
+    return random_variables(model, random_images(model.image_size))
 
 
 def test_a_file_of_ours_comes_back(model, variables, tmp_path):
@@ -52,7 +50,7 @@ def test_a_file_of_ours_comes_back(model, variables, tmp_path):
     weights = read_weights(tmp_path / "a.safetensors")
     assert weights.is_native
     assert weights.spec == spec
-    other = jit_once(model.init)(jax.random.key(1), random_images(model.image_size))
+    other = random_variables(model, random_images(model.image_size), seed=1)
     loaded, notes = load_weights(model, other, weights.path)
     assert notes == []
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
