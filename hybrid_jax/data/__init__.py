@@ -102,9 +102,17 @@ def load_source(source: Source, config: DataConfig) -> Splits:
 
         if resident:
             return LazySplit(
-                images.shape, decode, part_labels, images.extents, part_groups, images
+                images.shape,
+                decode,
+                part_labels,
+                images.extents,
+                part_groups,
+                encoded=images,
+                classes=source.classes,
             )
-        return Split(images, part_labels, images.extents, part_groups)
+        return Split(
+            images, part_labels, images.extents, part_groups, classes=source.classes
+        )
 
     if cropped := sum(images.cropped_count for images in used.values()):
         verb = "has" if cropped == 1 else "have"

@@ -46,6 +46,8 @@ class Split:
     groups: np.ndarray | None = None
     # Encoded images of a resident split, which have names; None for arrays.
     encoded: "LazyImages | None" = None
+    # Class names, in the order of the labels; empty if unknown.
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,6 +103,7 @@ class LazySplit(Split):
         extents: np.ndarray | None = None,
         groups: np.ndarray | None = None,
         encoded: "LazyImages | None" = None,
+        classes: tuple[str, ...] = (),
     ):
         vars(self).update(
             _shape=shape,
@@ -109,6 +112,7 @@ class LazySplit(Split):
             extents=extents,
             groups=groups,
             encoded=encoded,
+            classes=classes,
         )
 
     @property

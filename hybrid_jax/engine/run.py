@@ -19,7 +19,7 @@ from hybrid_jax import data
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import found_files, new_images
-from hybrid_jax.data.sources.array_checks import check_images, encode_labels
+from hybrid_jax.data.sources.array_checks import check_images
 from hybrid_jax.data.sources.arrays import to_pixel_format
 from hybrid_jax.data.sources.estimator_inputs import as_images
 from hybrid_jax.engine import temperature, validation_scores
@@ -27,6 +27,7 @@ from hybrid_jax.engine.checkpoint import Steps, steps_in_words
 from hybrid_jax.engine.conformal import Conformal
 from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.experiment import Experiment, with_statistics
+from hybrid_jax.engine.given_split import given_split
 from hybrid_jax.engine.inference import Inference, batch_size_for
 from hybrid_jax.engine.lost_images import no_splits
 from hybrid_jax.engine.prediction_rows import Prediction
@@ -102,7 +103,7 @@ class Run:
         )
 
     def __repr__(self) -> str:
-        results = {} if self.has_views else self.results or {}
+        results = self.own_results
         reached = [
             f"{split} accuracy {percent(results[split]['accuracy'])}"
             for split in ("validation", "test")
@@ -142,6 +143,13 @@ class Run:
         """Return which weights predict: `step 1,200`, perhaps averaged over views."""
         views = ", averaged over views" if self.has_views else ""
         return steps_in_words(self.checkpoint) + views
+
+    @property
+    def own_results(self) -> dict[str, Any]:
+        """Return the results of these very weights; empty if others were tested."""
+        done = self.results or {}
+        is_tested = done.get("checkpoint") == self.checkpoint and not self.has_views
+        return done if is_tested else {}
 
     @functools.cached_property
     def variables(self) -> dict:
@@ -196,7 +204,7 @@ class Run:
         Raises:
           UserError: there is no such split, or images and labels do not fit the run.
         """
-        return self._inference.evaluate(self._split(images, labels))
+        return self._inference.evaluate(given_split(self, images, labels))
 
     def predict(
         self, images: np.ndarray, batch_size: int = 256, temperature: float = 1.0
@@ -239,7 +247,7 @@ class Run:
         """
         parts: Iterable[np.ndarray]
         if isinstance(images, data.Split):
-            parts = [self._inference.split_logits(images)]
+            parts = [self._inference.split_logits(given_split(self, images))]
         elif isinstance(found := as_images(images, "images"), np.ndarray):
             parts = self._logits_of(found, batch_size)
         else:
@@ -327,30 +335,9 @@ class Run:
             )
         return splits[name]
 
-    def _split(self, images: Any, labels: Any) -> data.Split:
-        if isinstance(images, data.Split):
-            return images
-        if isinstance(images, str):
-            if labels is not None:
-                raise UserError(
-                    f"the split {images!r} has its own labels: leave labels out"
-                )
-            return self.get_split(images)
-        if labels is None:
-            raise UserError("labels are missing: give one for each image")
-        images = check_images(images, "images")
-        labels = encode_labels(labels, self.classes, "images")
-        if len(labels) != len(images):
-            raise UserError(
-                f"there are {len(labels)} labels for {len(images)} images: give one "
-                "for each"
-            )
-        images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
-        return data.Split(images, labels, extents)
-
     def log_probabilities(self, split: data.Split) -> np.ndarray:
         """Return log probabilities float32 `[N, classes]` of a split, by `classes`."""
-        logits = self._inference.split_logits(split)
+        logits = self._inference.split_logits(given_split(self, split))
         loss = LOSSES[self.network.loss.name]
         return np.asarray(loss.log_probabilities(jnp.asarray(logits)))
 

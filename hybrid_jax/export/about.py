@@ -83,8 +83,8 @@ def tested(run: Run) -> dict[str, Any] | None:
     Returns None if the run has not ended, or if another checkpoint was tested, or the
     same without averaging over views.
     """
-    results = run.results or {}
-    if results.get("checkpoint") != run.checkpoint or run.has_views:
+    results = run.own_results
+    if not results:
         return None
     return {
         "chosen_by": chosen_by(results),

@@ -180,7 +180,7 @@ def _stored_accuracy(run: Run, data: dict[str, Any]) -> tuple[Estimate | None, s
     """Return the accuracy that the run itself measured, and on which images."""
     images = facts.counts(data)
     for split in ("test", "validation"):
-        found = (run.results or {}).get(split, {}).get("accuracy")
+        found = run.own_results.get(split, {}).get("accuracy")
         if found is not None:
             count = images.get(split, 0)
             # The bootstrap over groups would need the predictions.
@@ -192,9 +192,9 @@ def _stored_accuracy(run: Run, data: dict[str, Any]) -> tuple[Estimate | None, s
 
 def _weights(run: Run) -> str:
     """Say which weights the numbers are of, and what chose them."""
-    chosen = (run.results or {}).get("weights", "")
+    chosen = run.own_results.get("weights", "")
     step = run.weights_in_words
-    if (run.results or {}).get("checkpoint") != run.checkpoint:
+    if not run.own_results:
         return f"weights of {step}"
     if chosen == "best":
         return f"weights of {step}, the best on the validation split"

@@ -1,5 +1,6 @@
 """Training on arrays and on named data, with and without a folder."""
 
+import copy
 import json
 import pickle
 import shutil
@@ -298,6 +299,33 @@ def test_arrays_that_are_no_images_are_refused_in_one_line(arrays, change, said)
 def test_what_would_be_passed_over_is_refused(arrays, fields, workdir, said):
     with pytest.raises(UserError, match=said):
         hybrid_jax.fit(small(**fields), arrays, workdir)
+
+
+@pytest.mark.parametrize(
+    ("classes", "label", "shape", "said"),
+    [
+        (("a", "b"), 1, (2, 16, 16, 1), r"classes \('a', 'b'\) are not the run's"),
+        ((), 10, (2, 16, 16, 1), "labels from 10 to 10, but the run has 10 classes"),
+        ((), 1, (2, 16, 16, 3), "images of 3 channels, and the run's have 1"),
+    ],
+    ids=["classes", "labels", "channels"],
+)
+def test_a_split_of_another_run_is_refused(fitted, classes, label, shape, said):
+    labels = np.full(2, label, np.int32)
+    split = data.Split(np.zeros(shape, np.uint8), labels, classes=classes)
+    for use in (fitted.evaluate, fitted.scores, fitted.log_probabilities):
+        with pytest.raises(UserError, match=said):
+            use(split)
+    with pytest.raises(UserError, match="has its own labels: leave labels out"):
+        fitted.evaluate(split, labels)
+
+
+def test_accuracy_is_shown_of_the_weights_that_were_tested_alone(fitted):
+    assert "test accuracy" in repr(fitted)
+    other = copy.copy(fitted)
+    other.checkpoint += 1
+    assert "accuracy" not in repr(other)
+    assert other.results and not other.own_results
 
 
 def test_one_image_is_predicted_as_among_others(arrays, fitted):

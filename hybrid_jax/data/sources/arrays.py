@@ -79,7 +79,9 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Spl
         images, extents = to_pixel_format(images, form)
         groups = arrays[source].groups
         groups = None if groups is None else groups[rows]
-        parts_made[name] = Split(images, labels[source][rows], extents, groups)
+        parts_made[name] = Split(
+            images, labels[source][rows], extents, groups, classes=classes
+        )
     fingerprint = _digest([split.images for split in arrays.values()])
     more += notes_on(
         {name: split.labels for name, split in parts_made.items()}, classes, config

@@ -157,7 +157,9 @@ def load_labeled(
         *_difference_notes(infos, form),
         *_absent_note(files.labels, classes),
     )
-    split_images = _split(images, files, is_resident(loader, [images]), root)
+    split_images = _split(
+        images, files, tuple(classes), is_resident(loader, [images]), root
+    )
     return LabeledImages(split_images, files.paths, all_notes)
 
 
@@ -312,10 +314,16 @@ def _grouped(
 
 
 def _split(
-    images: LazyImages, files: LabeledFiles, resident: bool, root: Path
+    images: LazyImages,
+    files: LabeledFiles,
+    classes: tuple[str, ...],
+    resident: bool,
+    root: Path,
 ) -> Split:
     labels, groups = files.labels, files.groups
     if not resident:
-        return Split(images, labels, images.extents, groups)
+        return Split(images, labels, images.extents, groups, classes=classes)
     decode = functools.partial(images.decode_all, escape(root.name))
-    return LazySplit(images.shape, decode, labels, images.extents, groups, images)
+    return LazySplit(
+        images.shape, decode, labels, images.extents, groups, images, classes
+    )
