@@ -24,6 +24,7 @@ import math
 
 import numpy as np
 
+from hybrid_jax.engine.temperature import check as check_temperature
 from hybrid_jax.errors import UserError, plural
 
 CHUNK = 512  # images whose distances are computed at a time, to bound memory
@@ -55,7 +56,8 @@ class Conformal:
           temperature: divides scores.
 
         Raises:
-          UserError: the coverage is not in (0, 1], or more than n images can guarantee.
+          UserError: the coverage is not in (0, 1], or more than n images can guarantee;
+            or the temperature is no finite number above 0.
         """
         images, most = len(self.labels), largest_coverage(len(self.labels))
         if not 0 < coverage <= 1:
@@ -87,7 +89,7 @@ class Conformal:
           temperature: divides scores.
 
         Raises:
-          UserError: the coverage is not in (0, 1], or more than n images can guarantee.
+          UserError: as `least_probability`.
         """
         least = self.least_probability(coverage, temperature)
         probabilities = _probabilities(scores, temperature)
@@ -157,5 +159,5 @@ def _probabilities(scores: np.ndarray, temperature: float) -> np.ndarray:
     """Return the probabilities float64 `[N, C]` of scores `[N, C]`."""
     from scipy.special import softmax  # a fifth of a second, which training can spare
 
-    divided = np.asarray(scores, np.float64) / temperature
+    divided = np.asarray(scores, np.float64) / check_temperature(temperature)
     return np.asarray(softmax(divided, axis=1))

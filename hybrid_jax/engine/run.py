@@ -33,6 +33,7 @@ from hybrid_jax.engine.lost_images import no_splits
 from hybrid_jax.engine.prediction_rows import Prediction
 from hybrid_jax.engine.seen_images import seen_notes
 from hybrid_jax.engine.storage import RunStorage
+from hybrid_jax.engine.temperature import check as check_temperature
 from hybrid_jax.engine.unread_test import with_test_split
 from hybrid_jax.errors import UserError, closest, escape
 from hybrid_jax.training import metrics
@@ -377,9 +378,8 @@ class Run:
 
     def _probabilities(self, logits: np.ndarray, temperature: float) -> np.ndarray:
         """Return probabilities float32 `[n, classes]` of logits."""
-        if not 0 < temperature < float("inf"):
-            raise UserError(f"temperature={temperature} is not a number above 0")
+        divisor = check_temperature(temperature)
         loss, given = LOSSES[self.network.loss.name], jnp.asarray(logits)
-        if temperature == 1.0:
+        if divisor == 1.0:
             return np.asarray(loss.probabilities(given))
-        return np.asarray(jax.nn.softmax(loss.log_probabilities(given) / temperature))
+        return np.asarray(jax.nn.softmax(loss.log_probabilities(given) / divisor))

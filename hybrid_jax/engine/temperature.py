@@ -1,5 +1,6 @@
 """The temperature that validation chose for weights, and how far to trust it."""
 
+import numbers
 import typing
 from typing import Any
 
@@ -10,6 +11,20 @@ if typing.TYPE_CHECKING:
     from hybrid_jax.engine.run import Run
 
 ENOUGH_MISTAKES = 10  # of validation images, for a temperature to rest on
+
+
+def check(temperature: Any) -> float:
+    """Return a temperature, if scores may be divided by it.
+
+    Raises:
+      UserError: it is no finite number above 0, or None, as `find` returns it.
+    """
+    if temperature is None:
+        raise UserError("these weights have no temperature: leave temperature out")
+    is_number = isinstance(temperature, numbers.Real)
+    if not is_number or not 0 < temperature < float("inf"):
+        raise UserError(f"temperature={temperature!r} is not a number above 0")
+    return float(temperature)
 
 
 def find(run: "Run") -> float | None:

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from hybrid_jax.equivariance import agreement, measures
-from hybrid_jax.equivariance.measures import Forward
 from hybrid_jax.equivariance.networks import TRAINED, Subject
 from hybrid_jax.errors import UserError
 from hybrid_jax.models.cost import cost
@@ -86,7 +85,7 @@ def measure(subject: Subject, settings: Settings, busy: Busy) -> Measured:
     """
     title = f"{subject.row}, {subject.weights}, {subject.name}"
     with busy(f"{title}: relative errors"):
-        forward = Forward(subject.model, subject.load())
+        forward = subject.forward()
         images = subject.first_images(settings.images)
         if not np.isfinite(forward.logits(images)).all():
             raise UserError(
@@ -124,7 +123,7 @@ def costs(subjects: Sequence[Subject], settings: Settings) -> dict[str, dict]:
         rows.setdefault(subject.row, subject)
     programs = {}
     for row, subject in rows.items():
-        forward = Forward(subject.model, subject.load())
+        forward = subject.forward()
         images = jax.device_put(subject.first_images(settings.images))
         jax.block_until_ready(forward.logits(images))
         programs[row] = forward, images

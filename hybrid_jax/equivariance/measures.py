@@ -8,7 +8,7 @@ Shapes: B images of height H, width W and C channels; maps `[B, h, w, c]`.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +18,9 @@ import numpy as np
 
 from hybrid_jax.equivariance import shifts as moving
 from hybrid_jax.models.hybrid import HybridNet
+from hybrid_jax.training import losses
+
+Scores = Callable[[jax.Array], jax.Array]  # as a row of `losses.LOSSES` has it
 
 SHIFTS = (1, 2, 4, 8, 16, 32)  # pixels; only shifts shorter than a side are measured
 DIRECTIONS = ((1, 0), (0, 1), (1, 1))  # down, to the right, both
@@ -28,14 +31,17 @@ LOGITS = "logits"
 class Forward:
     """A network with its weights, in evaluation mode, for normalized images."""
 
-    def __init__(self, model: Any, variables: dict):
+    def __init__(
+        self, model: Any, variables: dict, scores: Scores = losses.exclusive_scores
+    ):
         """Put the variables on the device; the first call of a method compiles.
 
         Args:
           model: the Flax module.
           variables: its parameters and batch statistics.
+          scores: maps logits to scores, whose softmax gives the probabilities.
         """
-        self.model = model
+        self.model, self._scores = model, scores
         self._variables = jax.tree.map(jnp.asarray, variables)
 
     @property
@@ -61,7 +67,7 @@ class Forward:
 
     def slopes(self, images: Any) -> jax.Array:
         """Return derivatives of probabilities per pixel of shift, `[2, B, classes]`."""
-        return _slopes(self.model, self._variables, images)
+        return _slopes(self.model, self._scores, self._variables, images)
 
 
 # Compiled once for equal models, such as those of runs that differ in their seeds.
@@ -77,12 +83,14 @@ def _outputs(model: Any, variables: dict, images: jax.Array) -> list[jax.Array]:
     return [*sown["intermediates"]["maps"], logits]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _slopes(model: Any, variables: dict, images: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _slopes(
+    model: Any, scores: Scores, variables: dict, images: jax.Array
+) -> jax.Array:
     def probabilities(shift: jax.Array) -> jax.Array:
         offsets = jnp.broadcast_to(shift, (len(images), 2))
         moved = moving.shift_before_camera(images, offsets)
-        return nn.softmax(model.apply(variables, moved))
+        return nn.softmax(scores(model.apply(variables, moved)))
 
     still = jnp.zeros(2, images.dtype)
     axes = jnp.eye(2, dtype=images.dtype)

@@ -17,10 +17,12 @@ from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.equivariance.agreement import Batch
+from hybrid_jax.equivariance.measures import Forward, Scores
 from hybrid_jax.errors import UserError
 from hybrid_jax.evaluation.evaluate import default_split
 from hybrid_jax.models import create_model
 from hybrid_jax.runtime import jit_once
+from hybrid_jax.training.losses import LOSSES, exclusive_scores
 
 TRAINED, RANDOM = "trained", "random"
 BATCH = 64  # images at a time
@@ -53,6 +55,7 @@ class Subject:
       split: returns the name of the images' split; an empty one for noise.
       load: returns its variables.
       batches: yields its images.
+      scores: maps logits to scores, whose softmax gives the probabilities.
     """
 
     row: str
@@ -63,6 +66,11 @@ class Subject:
     split: Callable[[], str]
     load: Callable[[], dict]
     batches: Callable[[], Iterator[Batch]]
+    scores: Scores = exclusive_scores
+
+    def forward(self) -> Forward:
+        """Return the network with its weights on the device."""
+        return Forward(self.model, self.load(), self.scores)
 
     def first_images(self, count: int) -> np.ndarray:
         """Return the first `count` images `[n, H, W, C]`, or all if there are fewer."""
@@ -253,6 +261,7 @@ def _subject(run: Run, row: str, weights: str, dtype: Any) -> Subject:
         split=functools.partial(default_split, run),
         load=load,
         batches=functools.partial(_run_batches, run, dtype),
+        scores=LOSSES[run.network.loss.name].scores,
     )
 
 

@@ -320,6 +320,16 @@ def test_a_split_of_another_run_is_refused(fitted, classes, label, shape, said):
         fitted.evaluate(split, labels)
 
 
+@pytest.mark.parametrize("temperature", [None, 0, -1.0, float("nan"), "2"])
+def test_what_is_no_temperature_divides_no_scores(arrays, fitted, temperature):
+    images = arrays["test"][0][:2]
+    said = "have no temperature" if temperature is None else "is not a number above 0"
+    with pytest.raises(UserError, match=said):
+        fitted.predict(images, temperature=temperature)
+    with pytest.raises(UserError, match=said):
+        fitted.conformal.sets(fitted.scores(images), 0.9, temperature=temperature)
+
+
 def test_accuracy_is_shown_of_the_weights_that_were_tested_alone(fitted):
     assert "test accuracy" in repr(fitted)
     other = copy.copy(fitted)

@@ -1,6 +1,7 @@
 """Shifts and measures against loops, SciPy and finite differences."""
 
 import contextlib
+import copy
 import itertools
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from hybrid_jax.equivariance.measure import Settings, measure
 from hybrid_jax.equivariance.measures import Forward
 from hybrid_jax.equivariance.networks import noise_batches, random_variables
 from hybrid_jax.errors import UserError
+from hybrid_jax.training.losses import LOSSES
 from tests import small_hybrid
 
 SIDE = 16
@@ -94,10 +96,16 @@ def test_every_shift(forward, images):
     assert found == pytest.approx(error / np.linalg.norm(logits[0]), rel=1e-4)
 
 
-def test_lie_derivative_against_finite_differences(forward, images):
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_lie_derivative_against_finite_differences(forward, images, loss):
+    """Of the probabilities that a run with this loss gives."""
+    forward = copy.copy(forward)
+    forward._scores = LOSSES[loss].scores
+
     def probabilities(shift):
         moved = shifts.shift_before_camera(images, jnp.float32([shift] * 2))
-        return np.asarray(jax.nn.softmax(forward.logits(moved)), np.float64)
+        found = LOSSES[loss].probabilities(forward.logits(moved))
+        return np.asarray(found, np.float64)
 
     step, still = 1e-2, probabilities((0, 0))
     slopes = np.stack(
@@ -155,7 +163,7 @@ def test_weights_that_are_no_numbers_have_no_perfect_score(forward, images):
         weights="trained",
         name="run",
         model=forward.model,
-        load=lambda: nothing,
+        forward=lambda: broken,
         first_images=lambda count: images[:count],
     )
     with pytest.raises(UserError, match="net, trained, run: its logits are not finite"):
