@@ -19,7 +19,7 @@ SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?\r?\n', re.IGNORECASE)  # of Excel
 COLUMNS = {
     "path": ("path", "image", "file", "filename", "filepath", "image_path"),
     "label": ("label", "class", "target", "category"),
-    "split": ("split", "subset", "set"),
+    "split": ("split", "splits", "subset", "set", "partition"),
     "group": (
         "group",
         "group_id",
@@ -50,12 +50,24 @@ class Table(NamedTuple):
     Attributes:
       rows: the rows.
       columns: the table's own names of the columns in `COLUMNS` that it has.
-      other_groups: names of other columns, which look like groups.
+      others: cells `[rows]` of all other columns, by name.
     """
 
     rows: list[Row]
     columns: dict[str, str]
-    other_groups: list[str]
+    others: dict[str, list[str]]
+
+    @property
+    def other_groups(self) -> list[str]:
+        """The names of other columns that look like groups."""
+        return [*filter(_looks_like_groups, self.others)]
+
+    def others_called(self, column: str) -> dict[str, list[str]]:
+        """Return cells of other columns that have a name of a row of `COLUMNS`."""
+        names = [*map(_plain, COLUMNS[column])]
+        return {
+            name: cells for name, cells in self.others.items() if _plain(name) in names
+        }
 
 
 def read(file: Path, needed: Sequence[str]) -> Table:
@@ -66,8 +78,8 @@ def read(file: Path, needed: Sequence[str]) -> Table:
       needed: rows of `COLUMNS` that the table must have.
 
     Raises:
-      UserError: the file is no table, lacks a column, or has a row that does not fit
-        the header.
+      UserError: the file is no table, lacks a column, has two columns of one name in
+        `COLUMNS`, or has a row that does not fit the header.
     """
     # File names need not be UTF-8.
     text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
@@ -85,12 +97,21 @@ def read(file: Path, needed: Sequence[str]) -> Table:
     for name in needed:
         if name not in columns:
             raise _lacks_a_column(file, name, header, separator)
-    rows = [
-        Row(line, _named(file, line, cells, header, columns)) for line, cells in lines
-    ]
+    for name in (header[index] for index in columns.values()):
+        if header.count(name) > 1:
+            raise UserError(
+                f"{escape(file)} has {header.count(name)} columns called "
+                f"{escape(name)!r}: rename or remove all but one"
+            )
+    filled = [(line, _filled(file, line, cells, header)) for line, cells in lines]
+    rows = [Row(line, _named(cells, columns)) for line, cells in filled]
+    others = {
+        name: [cells[index] for _, cells in filled]
+        for index, name in enumerate(header)
+        if index not in columns.values()
+    }
     names = {name: header[index] for name, index in columns.items()}
-    others = [name for name in header if name not in names.values()]
-    return Table(rows, names, [*filter(_looks_like_groups, others)])
+    return Table(rows, names, others)
 
 
 def _lacks_a_column(
@@ -150,14 +171,10 @@ def _parsed(file: Path, text: str, separator: str) -> list[tuple[int, list[str]]
     return rows
 
 
-def _named(
-    file: Path,
-    line: int,
-    cells: Sequence[str],
-    header: Sequence[str],
-    columns: Mapping[str, int],
-) -> dict[str, str]:
-    """Return the cells of a row by the names in `COLUMNS`.
+def _filled(
+    file: Path, line: int, cells: Sequence[str], header: Sequence[str]
+) -> list[str]:
+    """Return as many cells of a row as the header has; missing ones are empty.
 
     Raises:
       UserError: the row has more cells than the header.
@@ -167,8 +184,12 @@ def _named(
             f"{escape(file)}, line {line}: it has {len(cells)} cells for "
             f"{len(header)} columns; quote a cell that has the separator in it"
         )
-    filled = [*cells] + [""] * (len(header) - len(cells))
-    named = {name: filled[index] for name, index in columns.items()}
+    return [*cells] + [""] * (len(header) - len(cells))
+
+
+def _named(cells: Sequence[str], columns: Mapping[str, int]) -> dict[str, str]:
+    """Return the cells of a row by the names in `COLUMNS`."""
+    named = {name: cells[index] for name, index in columns.items()}
     return {
         name: "" if (cell := named.get(name, "")).casefold() == "nan" else cell
         for name in COLUMNS

@@ -72,12 +72,7 @@ def split_roles(file: Path, table: csv_reader.Table) -> dict[str, str]:
       UserError: the column names no known split.
     """
     names = dict.fromkeys(row.cells["split"] for row in table.rows)
-    roles = {
-        name: role
-        for name in names
-        for role, aliases in SPLITS.items()
-        if name.casefold() in aliases
-    }
+    roles = {name: role for name in names if (role := _split_of(name)) is not None}
     if "split" in table.columns and not roles:
         raise UserError(
             f"{escape(file)} has no split in its column "
@@ -85,6 +80,38 @@ def split_roles(file: Path, table: csv_reader.Table) -> dict[str, str]:
             f"name splits by {_aliases()}, or remove the column"
         )
     return roles
+
+
+def _check_split_columns(file: Path, table: csv_reader.Table) -> None:
+    """Refuse splits in a column of another name, or in two columns that differ.
+
+    Raises:
+      UserError: names the column and the way out.
+    """
+    column = table.columns.get("split")
+    if column is None:
+        for name, cells in table.others.items():
+            found = {*map(_split_of, filter(None, cells))}
+            if len(found) > 1 and None not in found:
+                raise UserError(
+                    f"{escape(file)}: the column {_quoted(name)} names splits "
+                    f"({listed(sorted(map(str, found)))}), but is not called split: "
+                    "rename it to 'split' to use it, or remove it"
+                )
+        return
+    for name, cells in table.others_called("split").items():
+        for row, cell in zip(table.rows, cells, strict=True):
+            if _split_of(cell) != _split_of(row.cells["split"]):
+                raise UserError(
+                    f"{escape(file)}, line {row.line}: the columns {_quoted(column)} "
+                    f"and {_quoted(name)} name different splits: remove one of them"
+                )
+
+
+def _split_of(cell: str) -> str | None:
+    """Return the split that a cell names; None if it names none."""
+    known = (role for role, names in SPLITS.items() if cell.casefold() in names)
+    return next(known, None)
 
 
 def _quoted(cell: str) -> str:
@@ -106,6 +133,7 @@ def _open_table(file: Path) -> csv_reader.Table:
         raise UserError(f"{escape(file)} has no rows")
     for row in table.rows:
         _check_row(file, row, table.columns)
+    _check_split_columns(file, table)
     return table
 
 
@@ -172,6 +200,7 @@ def _entries(
     used = tuple(s for s in SPLITS if s in roles.values() and s in wanted)
     column = escape(table.columns.get("group", ""))
     notes += _other_groups_note(table.other_groups, column)
+    notes += _unused_notes(table)
     return FolderContents(entries, notes, [], used, group_column=column)
 
 
@@ -184,6 +213,20 @@ def _missing_error(file: Path, missing: Sequence[tuple[int, str]]) -> UserError:
         f"absolute, or relative to the table): {listed(names)}"
         + ("" if is_utf8 else "; if names look wrong, save the table in UTF-8")
     )
+
+
+def _unused_notes(table: csv_reader.Table) -> list[str]:
+    """Return notes on columns that could be those of paths or labels, but differ."""
+    notes = []
+    for role in ("path", "label"):
+        used, own = table.columns[role], [row.cells[role] for row in table.rows]
+        others = table.others_called(role)
+        if names := [_quoted(name) for name, cells in others.items() if cells != own]:
+            notes.append(
+                f"columns that are not used: {listed(names)}; {role}s are those of "
+                f"{_quoted(used)}"
+            )
+    return notes
 
 
 def _other_groups_note(others: Sequence[str], column: str) -> tuple[str, ...]:

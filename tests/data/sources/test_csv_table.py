@@ -149,6 +149,44 @@ def test_columns_that_only_look_like_groups_are_named(table):
     assert notes("path,label,stain,age") == ()
 
 
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ["path,label,Dataset", "0.png,a,train", "1.png,b,Test", "2.png,b,"],
+            "the column 'Dataset' names splits (test, train), but is not called split",
+        ),
+        (
+            ["path,label,split,set", "0.png,a,train,train", "1.png,b,test,train"],
+            "line 3: the columns 'split' and 'set' name different splits: remove one",
+        ),
+        (
+            ["path,label,label", "0.png,a,x", "1.png,b,y"],
+            "has 2 columns called 'label': rename or remove all but one",
+        ),
+    ],
+    ids=["other name", "two splits", "one name twice"],
+)
+def test_columns_that_contradict_what_is_used_are_refused(lines, message, table):
+    assert message in said(table, "\n".join(lines))
+    with pytest.raises(UserError) as error:
+        load_labeled(str(table), FORM, ("a", "b"))
+    assert message in str(error.value)
+
+
+def test_columns_that_could_have_been_used_are_named(table):
+    def notes(header, *more):
+        rows = [f"{n}.png,{'ab'[n // 2]},{cell}" for n, cell in enumerate(more)]
+        table.write_text("\n".join([header, *rows]))
+        return list_images(folder_config(table, 0.5, 0)).notes
+
+    assert notes("path,label,class", *"1122") == (
+        "columns that are not used: 'class'; labels are those of 'label'",
+    )
+    assert notes("path,label,class", *"aabb") == ()
+    assert notes("path,label,phase", *["train"] * 4) == ()
+
+
 def test_a_file_that_a_table_repeats_is_refused_or_counted(tmp_path):
     """However the table writes its path, and whoever makes the splits."""
     place = tmp_path / "my cells"
