@@ -10,7 +10,12 @@ from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS
 from hybrid_jax.config.schema import FIELDS, Config, ModelConfig
 from hybrid_jax.errors import UserError
 from hybrid_jax.models.choices import CHOICES
-from hybrid_jax.models.registry import MODELS, ViTRow, attends
+from hybrid_jax.models.registry import (
+    MODELS,
+    ViTRow,
+    attends,
+    passes_strides_over,
+)
 
 
 def _is_vit(name: str) -> bool:
@@ -42,7 +47,6 @@ class Effect(NamedTuple):
 
 
 EFFECTS = (
-    # Not model.strides: experiments set them for all models; a ViT ignores them.
     Effect(
         "model.name",
         _is_vit,
@@ -60,8 +64,14 @@ EFFECTS = (
     Effect(  # images in memory may be files, whose paths name groups
         "data.name",
         lambda name: not _is_folder(name) and name != IN_MEMORY,
-        ("data.group",),
+        ("data.group", "data.on_error"),
         "take configs/folder.py",
+    ),
+    Effect(
+        "data.loader",
+        lambda name: name == "resident",
+        ("data.workers",),
+        "take config.data.loader=stream",
     ),
     Effect(
         "data.protocol",
@@ -125,7 +135,9 @@ IN_STEPS = {
 
 
 def check_changed(changed: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Refuse a length that the command line gives and the config counts in steps.
+    """Refuse what the command line sets without effect.
+
+    Experiments set these fields too, for whatever model or length a user chooses.
 
     Args:
       changed: the fields that the command line sets, by name.
@@ -141,6 +153,18 @@ def check_changed(changed: Mapping[str, Any], values: Mapping[str, Any]) -> None
                 f"config.{deciding}={values[deciding]}: leave it out, or add "
                 f"--config.{deciding}=0"
             )
+    name, strides = values.get("model.name", ""), values.get("model.strides", ())
+    row = MODELS.get(name) if "model.strides" in changed and strides else None
+    if row and passes_strides_over(row, strides):
+        way_out = (
+            "take a hybrid"
+            if isinstance(row, ViTRow)
+            else f"give {1 + len(row.depths)}, as many as its own {row.strides}"
+        )
+        raise UserError(
+            f"--config.model.strides={','.join(map(str, strides))} means nothing to "
+            f"config.model.name={name!r}: leave it out, or {way_out}"
+        )
 
 
 def check_stored(changed: Mapping[str, Any], config: Config) -> None:

@@ -157,9 +157,10 @@ class Experiment:
         """Build what a run needs, before anything is written.
 
         Raises:
-          UserError: devices, images, network, kernels and schedule do not fit
-            together, or `freeze` does not fit the network.
+          UserError: devices, images, network, kernels, schedule and augmentation do not
+            fit together, or `freeze` does not fit the network.
         """
+        check_augmentation(self.config, self.splits.channels)
         check_kernels(self.devices, self.task)
         check_lookahead(self.config, self.plan)
         if self.config.freeze:
@@ -348,6 +349,27 @@ def _changed_fields(config: ModelConfig) -> dict[str, typing.Any]:
     if passes_strides_over(MODELS[config.name], config.strides):
         changed.pop("strides", None)
     return changed
+
+
+def check_augmentation(config: Config, channels: int) -> None:
+    """Refuse augmentation that changes no image of this data set.
+
+    Raises:
+      UserError: names the field.
+    """
+    augment = config.augment
+    if augment.hue_jitter and channels == 1:
+        raise UserError(
+            f"config.augment.hue_jitter={augment.hue_jitter} changes no gray image: "
+            "leave it out"
+        )
+    mixing = {"mixup": augment.mixup, "cutmix": augment.cutmix}
+    for name, value in mixing.items():
+        if value and config.train.batch_size == 1:
+            raise UserError(
+                f"config.augment.{name}={value} mixes the images of a batch, and "
+                "config.train.batch_size=1: give 0, or a larger batch"
+            )
 
 
 def check_frozen(freeze: tuple[str, ...], params: dict) -> None:

@@ -288,6 +288,8 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
         ),
         ({"data.name": "folder", "data.label": "coarse_label"}, "means nothing to"),
         ({"data.name": "digits", "data.group": r"p\d"}, "means nothing to"),
+        ({"data.name": "digits", "data.on_error": "skip"}, "means nothing to"),
+        ({"data.loader": "resident", "data.workers": 4}, "take config.data.loader=str"),
         ({"train.epochs": 5, "optim.warmup_epochs": 5.0}, "=0.5"),
         ({"train.steps": 50, "optim.warmup_steps": 50}, "such as --config.optim"),
         ({"augment.crop_padding": 2, "augment.crop_scale": 0.5}, "two ways to crop"),
@@ -317,6 +319,24 @@ def test_lengths_that_the_config_counts_in_steps_are_refused_on_the_command_line
         words.append(f"--config.{deciding}=0")
         config = flags.parse(words, (), takes_config=True).config
         assert config[other.partition(".")[0]][other.partition(".")[2]] == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "strides", "way_out"),
+    [
+        ("vit_tiny", "2,2", "leave it out, or take a hybrid"),
+        ("wrn_16_4", "1,1,1,1,1", "or give 4, as many as its own (1, 1, 2, 2)"),
+    ],
+)
+def test_strides_that_a_model_would_pass_over_are_refused_on_the_command_line(
+    model, strides, way_out
+):
+    words = ["--config=digits", f"--config.model.name={model}"]
+    words.append(f"--config.model.strides={strides}")
+    with pytest.raises(UserError) as error:
+        _ = flags.parse(words, (), takes_config=True).config
+    assert f"--config.model.strides={strides} means nothing to" in str(error.value)
+    assert way_out in str(error.value)
 
 
 def test_a_vit_passes_over_the_strides_of_an_experiment():

@@ -289,6 +289,12 @@ def test_arrays_that_are_no_images_are_refused_in_one_line(arrays, change, said)
         ),
         ({}, "gs://bucket/run", "--workdir=gs://bucket/run is not allowed: .*mount"),
         ({}, "", "--workdir is empty"),
+        ({"augment__hue_jitter": 0.5}, None, "hue_jitter=0.5 changes no gray image"),
+        (
+            {"augment__mixup": 0.2, "train__batch_size": 1},
+            None,
+            "mixup=0.2 mixes the images of a batch",
+        ),
         (
             {"data__name": "folder", "data__group": r"p\d"},
             None,
