@@ -253,7 +253,7 @@ def test_config_files_that_are_wrong_are_named_with_the_line(
 )
 @pytest.mark.parametrize("by", ["before", "behind", "in a file"])
 def test_fields_are_set_from_the_command_line(arguments, field, value, by, tmp_path):
-    file = f"--config={DIGITS}:vit_tiny"
+    file = f"--config={DIGITS}:astroformer_nano"
     if by == "in a file":
         (tmp_path / "flags").write_text("# seeds\n" + "\n".join(arguments))
         arguments = [f"--flagfile={tmp_path}/flags"]

@@ -101,11 +101,14 @@ class Asked(NamedTuple):
 
     def benchmark_flags(self, config: "Config") -> list[str]:
         """Return the flags that turn the experiment's file into a config."""
+        from hybrid_jax.config.effects import ignores_strides
         from hybrid_jax.config.files import load_config
         from hybrid_jax.config.resolve import flatten
 
-        own = flatten(load_config(self.experiment, {}))
-        changed = {k: v for k, v in config.flat().items() if v != own[k]}
+        own, values = flatten(load_config(self.experiment, {})), config.flat()
+        changed = {name: x for name, x in values.items() if x != own[name]}
+        if ignores_strides(values):  # they are for the other models of the study
+            changed.pop("model.strides", None)
         flags = [f"--config.{name}={value}" for name, value in changed.items()]
         return [f"--config={self.experiment}", *flags]
 

@@ -153,9 +153,9 @@ def check_changed(changed: Mapping[str, Any], values: Mapping[str, Any]) -> None
                 f"config.{deciding}={values[deciding]}: leave it out, or add "
                 f"--config.{deciding}=0"
             )
-    name, strides = values.get("model.name", ""), values.get("model.strides", ())
-    row = MODELS.get(name) if "model.strides" in changed and strides else None
-    if row and passes_strides_over(row, strides):
+    if "model.strides" in changed and ignores_strides(values):
+        name, strides = values["model.name"], values["model.strides"]
+        row = MODELS[name]
         way_out = (
             "take a hybrid"
             if isinstance(row, ViTRow)
@@ -165,6 +165,12 @@ def check_changed(changed: Mapping[str, Any], values: Mapping[str, Any]) -> None
             f"--config.model.strides={','.join(map(str, strides))} means nothing to "
             f"config.model.name={name!r}: leave it out, or {way_out}"
         )
+
+
+def ignores_strides(values: Mapping[str, Any]) -> bool:
+    """Return whether fields, by name, have strides that their model passes over."""
+    row, strides = MODELS.get(values.get("model.name", "")), values.get("model.strides")
+    return bool(row and strides and passes_strides_over(row, strides))
 
 
 def check_stored(changed: Mapping[str, Any], config: Config) -> None:

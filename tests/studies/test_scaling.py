@@ -332,7 +332,10 @@ def test_flags_for_the_benchmark_make_the_same_config():
     asked = parse(["scaling", *words, "--models=wrn_16_4,vit_pico"])
     for config in study.configs.values():
         parsed = flags.parse(asked.benchmark_flags(config), (), takes_config=True)
-        assert flags.required_config(parsed) == config
+        found = flags.required_config(parsed)
+        if config.model.name == "vit_pico":  # which passes over strides
+            found = found.replace({"model.strides": config.model.strides})
+        assert found == config
 
 
 UNEQUAL = """
