@@ -15,6 +15,7 @@ GRAY = {"1", "L", "LA", "La"}
 DEEP_GRAY = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 COLOR = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 MAX_LEVEL = 2**16 - 1  # the highest level that is read
+RARE = 1000  # one in so many levels of an image may be a broken pixel's
 # Factors by which Pillow widens gray levels of fewer than 8 bits.
 _WIDENED = {"L;2": 85, "L;4": 17}
 
@@ -92,8 +93,11 @@ def read_lower_bytes(image: Image.Image) -> Image.Image:
     return image
 
 
-def highest_level(image: Image.Image, bits: int) -> int:
-    """Return the highest level of a loaded image, at least 255.
+def peak_and_depth(image: Image.Image, bits: int) -> tuple[int, int]:
+    """Return the highest level of a loaded image, at least 255, and its depth.
+
+    The depth is the bits that the levels need, at least 8, but for one in `RARE` levels
+    and at least one: a broken pixel of a camera has no say.
 
     Args:
       image: gray, or color with its upper 8 bits.
@@ -103,33 +107,47 @@ def highest_level(image: Image.Image, bits: int) -> int:
       ValueError: levels exceed 16 bits.
     """
     if image.mode in DEEP_GRAY:
-        return max(255, int(_deep_levels(image).max()))
-    if bits == 8:
-        return 255
-    high_bytes = int(np.asarray(image.convert("RGB")).max())
-    return high_bytes << 8 | 255
+        levels, more = _deep_levels(image), 0
+    elif bits == 8:
+        return 255, 8
+    else:
+        levels, more = np.asarray(image.convert("RGB")), 8
+    rare = max(1, levels.size // RARE)
+    depth = int(levels.max()).bit_length()
+    peak = ((int(levels.max()) + 1) << more) - 1
+    while depth and np.count_nonzero(levels >= 1 << (depth - 1)) <= rare:
+        depth -= 1
+    return max(255, peak), max(8, depth + more)
 
 
-def to_8_bits(
-    image: Image.Image, bits: int, low_bytes: Image.Image | None = None
-) -> Image.Image:
-    """Convert an image to 8 bits.
+def deep_levels(
+    image: Image.Image, low_bytes: Image.Image | None = None
+) -> np.ndarray | None:
+    """Return levels int64 `[H, W]` or `[H, W, 3]`; None if the upper 8 bits are all.
 
     Args:
       image: loaded.
-      bits: bits in use; levels of more bits become 255.
       low_bytes: lower 8 bits of a 16-bit color image.
 
     Raises:
       ValueError: levels exceed 16 bits.
     """
     if image.mode in DEEP_GRAY:
-        levels = _deep_levels(image)
-    elif low_bytes is not None:
-        high_bytes = np.asarray(image.convert("RGB")).astype(np.int64)
-        levels = high_bytes << 8 | np.asarray(low_bytes.convert("RGB"))
-    else:
-        return image
+        return _deep_levels(image)
+    if low_bytes is None:
+        return None
+    high_bytes = np.asarray(image.convert("RGB")).astype(np.int64)
+    return high_bytes << 8 | np.asarray(low_bytes.convert("RGB"))
+
+
+def to_8_bits(image: Image.Image, levels: np.ndarray, bits: int) -> Image.Image:
+    """Convert an image to 8 bits.
+
+    Args:
+      image: loaded.
+      levels: result of `deep_levels`.
+      bits: bits in use; levels of more bits become 255.
+    """
     image_8_bit = Image.fromarray(
         np.clip(levels >> (bits - 8), 0, 255).astype(np.uint8)
     )
