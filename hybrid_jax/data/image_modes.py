@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 from PIL import TiffImagePlugin as tiff
 
 GRAY = {"1", "L", "LA", "La"}
@@ -134,8 +134,16 @@ def deep_levels(
     """
     if image.mode in DEEP_GRAY:
         return _deep_levels(image)
-    if low_bytes is None:
-        return None
+    return None if low_bytes is None else color_levels(image, low_bytes)
+
+
+def color_levels(image: Image.Image, low_bytes: Image.Image) -> np.ndarray:
+    """Return levels int64 `[H, W, 3]` of a 16-bit color image.
+
+    Args:
+      image: loaded, with the upper 8 bits.
+      low_bytes: the lower 8 bits.
+    """
     high_bytes = np.asarray(image.convert("RGB")).astype(np.int64)
     return high_bytes << 8 | np.asarray(low_bytes.convert("RGB"))
 
@@ -182,6 +190,29 @@ def composite(image: Image.Image, background: str) -> Image.Image:
     canvas = Image.new("RGBA", image.size, background)
     canvas.alpha_composite(image.convert("RGBA"))
     return canvas.convert("RGB")
+
+
+def composite_levels(
+    levels: np.ndarray, image: Image.Image, background: str, peak: int
+) -> np.ndarray:
+    """Composite levels of a color image over a background color.
+
+    Args:
+      levels: `[H, W, 3]`, result of `color_levels`.
+      image: loaded, with the upper 8 bits.
+      background: a color, as `PIL.ImageColor` names it; white is as high as the bits of
+        the peak go.
+      peak: highest level of the image.
+
+    Returns:
+      Levels int64 `[H, W, 3]`.
+    """
+    if not image.has_transparency_data:
+        return levels
+    opacity = np.asarray(image.convert("RGBA").getchannel("A"))[..., None] / 255
+    white = (1 << peak.bit_length()) - 1
+    color = np.array(ImageColor.getrgb(background)[:3]) / 255 * white
+    return np.rint(levels * opacity + color * (1 - opacity)).astype(np.int64)
 
 
 def _raw_mode(image: Image.Image) -> str:
