@@ -244,6 +244,18 @@ def test_a_group_that_paths_name_is_in_one_split(images, tmp_path):
     assert train and validation and not train & validation
 
 
+def test_paths_whose_levels_are_brighter_than_most_are_named(tmp_path):
+    paths = [tmp_path / f"{row}.png" for row in range(20)]
+    for row, path in enumerate(paths):
+        levels = np.full((16, 16), 65535 if row == 7 else 4095, np.uint16)
+        Image.fromarray(levels).save(path)
+    options = DataConfig("arrays")
+    source = ListedFiles(paths, [0, 1] * 10, "X", scan(paths, "X"), options)
+    (note,) = hybrid_jax.data.load_source(source, options).notes[:1]
+    assert note.startswith("1 of 20 images of 16 bits has levels above 4095")
+    assert note.endswith("7.png")
+
+
 def test_warm_up_goes_by_the_images_that_are_trained_on(images):
     """A hundredth of the images takes a hundredth of the steps."""
     y = np.arange(1000) % 2
@@ -350,13 +362,13 @@ TABLE = types.SimpleNamespace(columns=["path"], shape=(2, 1))  # such as of pand
         ({}, images_of("u1"), [0, 1, 0], "4 images and y has 3 labels"),
         ({}, images_of("u1"), [], "empty"),
         ({}, images_of("u1"), None, "y is None"),
-        ({}, images_of("u1"), [0, 1, np.nan, 1], "NaN"),
+        ({}, images_of("u1"), [0, 1, np.nan, 1], "missing"),
         ({}, images_of("u1"), [0, 1, 0.5, 1], "fractions"),
         ({}, images_of("u1"), [1e19, 2e19, 1e19, 2e19], "not exact as float64"),
         ({}, images_of("u1"), [1j, 2j, 1j, 2j], "numbers or as text"),
         ({"workdir": ""}, images_of("u1"), [0, 1, 0, 1], "^workdir is empty"),
         ({"config": GROUPED}, images_of("u1"), [0, 1, 0, 1], "for the paths of files"),
-        ({}, images_of("u1"), [0, 1, None, "a"], "several types"),
+        ({}, images_of("u1"), [0, 1, 0, "a"], "several types"),
         ({}, images_of("u1"), np.eye(4), "one per image"),
         ({}, images_of(float), [0, 1, 0, 1], "uint8"),
         ({}, images_of("u1")[0], [0, 1] * 8, "reshape"),

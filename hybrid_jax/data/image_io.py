@@ -89,6 +89,18 @@ def decode(
     Raises:
       Unreadable: the content is no supported image; the message says why.
     """
+    return decode_with_peak(content, form, extent)[0]
+
+
+def decode_with_peak(
+    content: bytes | Unreadable,
+    form: PixelFormat,
+    extent: tuple[int, int] | None = None,
+) -> tuple[np.ndarray, int]:
+    """Return the result of `decode`, and the highest level before; at least 255.
+
+    Only the upper 8 bits of colors count if all 16 bits are in use.
+    """
     stored = _open(content)
     bits, low_bytes = image_modes.stored_bits(stored), None
     if bits == 16 and not form.bits:
@@ -100,11 +112,14 @@ def decode(
         stored.draft(None, (2 * max(form.size), 2 * max(form.size)))
     image = _upright(stored)
     try:
-        bits = form.bits if bits == 16 else bits
-        image_8_bit = image_modes.to_8_bits(image, bits, low_bytes)
+        levels = image_modes.deep_levels(image, low_bytes)
     except ValueError as error:
         raise Unreadable(str(error)) from None
-    return _convert(image_8_bit, form, extent)
+    if levels is None:
+        return _convert(image, form, extent), 255
+    bits = form.bits if bits == 16 else bits
+    image_8_bit = image_modes.to_8_bits(image, levels, bits)
+    return _convert(image_8_bit, form, extent), max(255, int(levels.max()))
 
 
 def convert_array(
@@ -139,7 +154,7 @@ def _convert(
 
 
 def read_head(content: bytes | Unreadable) -> ImageInfo:
-    """Return what a file's header says of its image, without peak and transparency.
+    """Return what a file's header says of its image, not of its levels.
 
     Raises:
       Unreadable: the content is no supported image; the message says why.
@@ -159,29 +174,48 @@ def read_head(content: bytes | Unreadable) -> ImageInfo:
 
 def read_info(content: bytes | Unreadable) -> ImageInfo:
     """Decode a whole image, and return its properties or why it cannot be read."""
-    return read_info_and_image(content)[0]
+    try:
+        return _info_and_image(content)[0]
+    except Unreadable as error:
+        return ImageInfo(0, 0, False, error=str(error))
 
 
 def read_info_and_image(
     content: bytes | Unreadable, background: str = "white"
-) -> tuple[ImageInfo, Image.Image | None]:
+) -> tuple[ImageInfo, Image.Image | np.ndarray | None]:
     """Return the properties of an image, and the upright image; None if unreadable.
+
+    Colors of 16 bits are levels int64 `[H, W, 3]`, since Pillow has no such image.
 
     Args:
       content: bytes of a file, or why they cannot be read.
       background: color behind transparent pixels.
     """
     try:
-        stored = _open(content)
-        bits = image_modes.stored_bits(stored)
-        image = _upright(stored)
-        peak = image_modes.highest_level(image, bits)
-        if bits > 8 and peak < 256 and image.mode not in image_modes.DEEP_GRAY:
-            # A color image that uses the lower bytes alone, which Pillow leaves out.
-            image = _upright(image_modes.read_lower_bytes(_open(content)))
-    except (Unreadable, ValueError) as error:
+        info, image = _info_and_image(content)
+        if info.bits == 8 or image.mode in image_modes.DEEP_GRAY:
+            is_shown = info.transparent and info.bits == 8
+            return info, image_modes.composite(image, background) if is_shown else image
+        low_bytes = _upright(image_modes.read_lower_bytes(_open(content)))
+    except Unreadable as error:
         return ImageInfo(0, 0, False, error=str(error)), None
-    transparent = image_modes.is_transparent(image)
+    levels = image_modes.color_levels(image, low_bytes)
+    return info, image_modes.composite_levels(levels, image, background, info.peak)
+
+
+def _info_and_image(content: bytes | Unreadable) -> tuple[ImageInfo, Image.Image]:
+    """Return the properties of an image, and the image, upright and loaded.
+
+    Raises:
+      Unreadable: the content is no supported image; the message says why.
+    """
+    stored = _open(content)
+    bits = image_modes.stored_bits(stored)
+    image = _upright(stored)
+    try:
+        peak, depth = image_modes.peak_and_depth(image, bits)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
     info = ImageInfo(
         image.height,
         image.width,
@@ -189,10 +223,9 @@ def read_info_and_image(
         peak=peak,
         format=stored.format or "",
         bits=bits,
-        transparent=transparent,
+        transparent=image_modes.is_transparent(image),
+        depth=depth,
     )
-    if transparent and image.mode not in image_modes.DEEP_GRAY:
-        image = image_modes.composite(image, background)
     return info, image
 
 

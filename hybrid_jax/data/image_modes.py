@@ -8,13 +8,14 @@ import sys
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 from PIL import TiffImagePlugin as tiff
 
 GRAY = {"1", "L", "LA", "La"}
 DEEP_GRAY = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 COLOR = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 MAX_LEVEL = 2**16 - 1  # the highest level that is read
+RARE = 1000  # one in so many levels of an image may be a broken pixel's
 # Factors by which Pillow widens gray levels of fewer than 8 bits.
 _WIDENED = {"L;2": 85, "L;4": 17}
 
@@ -92,8 +93,11 @@ def read_lower_bytes(image: Image.Image) -> Image.Image:
     return image
 
 
-def highest_level(image: Image.Image, bits: int) -> int:
-    """Return the highest level of a loaded image, at least 255.
+def peak_and_depth(image: Image.Image, bits: int) -> tuple[int, int]:
+    """Return the highest level of a loaded image, at least 255, and its depth.
+
+    The depth is the bits that the levels need, at least 8, but for one in `RARE` levels
+    and at least one: a broken pixel of a camera has no say.
 
     Args:
       image: gray, or color with its upper 8 bits.
@@ -103,33 +107,55 @@ def highest_level(image: Image.Image, bits: int) -> int:
       ValueError: levels exceed 16 bits.
     """
     if image.mode in DEEP_GRAY:
-        return max(255, int(_deep_levels(image).max()))
-    if bits == 8:
-        return 255
-    high_bytes = int(np.asarray(image.convert("RGB")).max())
-    return high_bytes << 8 | 255
+        levels, more = _deep_levels(image), 0
+    elif bits == 8:
+        return 255, 8
+    else:
+        levels, more = np.asarray(image.convert("RGB")), 8
+    rare = max(1, levels.size // RARE)
+    depth = int(levels.max()).bit_length()
+    peak = ((int(levels.max()) + 1) << more) - 1
+    while depth and np.count_nonzero(levels >= 1 << (depth - 1)) <= rare:
+        depth -= 1
+    return max(255, peak), max(8, depth + more)
 
 
-def to_8_bits(
-    image: Image.Image, bits: int, low_bytes: Image.Image | None = None
-) -> Image.Image:
-    """Convert an image to 8 bits.
+def deep_levels(
+    image: Image.Image, low_bytes: Image.Image | None = None
+) -> np.ndarray | None:
+    """Return levels int64 `[H, W]` or `[H, W, 3]`; None if the upper 8 bits are all.
 
     Args:
       image: loaded.
-      bits: bits in use; levels of more bits become 255.
       low_bytes: lower 8 bits of a 16-bit color image.
 
     Raises:
       ValueError: levels exceed 16 bits.
     """
     if image.mode in DEEP_GRAY:
-        levels = _deep_levels(image)
-    elif low_bytes is not None:
-        high_bytes = np.asarray(image.convert("RGB")).astype(np.int64)
-        levels = high_bytes << 8 | np.asarray(low_bytes.convert("RGB"))
-    else:
-        return image
+        return _deep_levels(image)
+    return None if low_bytes is None else color_levels(image, low_bytes)
+
+
+def color_levels(image: Image.Image, low_bytes: Image.Image) -> np.ndarray:
+    """Return levels int64 `[H, W, 3]` of a 16-bit color image.
+
+    Args:
+      image: loaded, with the upper 8 bits.
+      low_bytes: the lower 8 bits.
+    """
+    high_bytes = np.asarray(image.convert("RGB")).astype(np.int64)
+    return high_bytes << 8 | np.asarray(low_bytes.convert("RGB"))
+
+
+def to_8_bits(image: Image.Image, levels: np.ndarray, bits: int) -> Image.Image:
+    """Convert an image to 8 bits.
+
+    Args:
+      image: loaded.
+      levels: result of `deep_levels`.
+      bits: bits in use; levels of more bits become 255.
+    """
     image_8_bit = Image.fromarray(
         np.clip(levels >> (bits - 8), 0, 255).astype(np.uint8)
     )
@@ -164,6 +190,29 @@ def composite(image: Image.Image, background: str) -> Image.Image:
     canvas = Image.new("RGBA", image.size, background)
     canvas.alpha_composite(image.convert("RGBA"))
     return canvas.convert("RGB")
+
+
+def composite_levels(
+    levels: np.ndarray, image: Image.Image, background: str, peak: int
+) -> np.ndarray:
+    """Composite levels of a color image over a background color.
+
+    Args:
+      levels: `[H, W, 3]`, result of `color_levels`.
+      image: loaded, with the upper 8 bits.
+      background: a color, as `PIL.ImageColor` names it; white is as high as the bits of
+        the peak go.
+      peak: highest level of the image.
+
+    Returns:
+      Levels int64 `[H, W, 3]`.
+    """
+    if not image.has_transparency_data:
+        return levels
+    opacity = np.asarray(image.convert("RGBA").getchannel("A"))[..., None] / 255
+    white = (1 << peak.bit_length()) - 1
+    color = np.array(ImageColor.getrgb(background)[:3]) / 255 * white
+    return np.rint(levels * opacity + color * (1 - opacity)).astype(np.int64)
 
 
 def _raw_mode(image: Image.Image) -> str:

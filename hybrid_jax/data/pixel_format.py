@@ -9,12 +9,13 @@ image (`augment.affine.CROP_BOXES`).
 import collections
 import dataclasses
 import typing
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, listed, plural
 
 CANVAS_SCALE = 2  # largest side of a stored array, relative to the network's input
 
@@ -36,6 +37,8 @@ class ImageInfo(NamedTuple):
       format: Pillow's name of the format; empty if it was not read.
       bits: bits of a level in the file: 8, 12 or 16.
       transparent: whether any pixel is transparent.
+      depth: bits that its levels need but for a few, at least 8; see
+        `image_modes.peak_and_depth`.
     """
 
     height: int
@@ -46,6 +49,7 @@ class ImageInfo(NamedTuple):
     format: str = ""
     bits: int = 8
     transparent: bool = False
+    depth: int = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +91,8 @@ class PixelFormat:
         return cls(**values | tuples)
 
 
-# Quantile of the 16-bit images' highest levels that sets the depth: one broken pixel of
-# a camera must not darken all images.
+# Quantile of the 16-bit images' highest levels that sets the depth, unless an image has
+# more than a few levels above: one broken pixel of a camera must not darken all images.
 DEPTH_QUANTILE = 0.9
 
 
@@ -206,15 +210,56 @@ def choose_pixel_format(
     return PixelFormat(
         size=first,
         channels=1 if all(f.gray for f in infos) and not tinted else 3,
-        bits=_bit_depth([f.peak for f in infos if f.bits == 16]),
+        bits=_bit_depth(infos),
         fit=fit,
         background=background,
         target=target,
     )
 
 
-def _bit_depth(peaks: list[int]) -> int:
-    """Return the bits in use of 16-bit images, from the highest level of each."""
+def depth_notes(names: Sequence[str], infos: Sequence[ImageInfo]) -> tuple[str, ...]:
+    """Return notes on the few images that set the depth of 16-bit images or exceed it.
+
+    Args:
+      names: names of the readable images of a data set.
+      infos: their properties.
+    """
+    usual, bits, notes = _usual_depth(infos), _bit_depth(infos), []
+    deep = [row for row, info in enumerate(infos) if info.bits == 16]
+    deeper = [names[row] for row in deep if infos[row].depth > usual]
+    clipped = [names[row] for row in deep if is_clipped(infos[row], bits)]
+    if deeper:
+        has = "has" if len(deeper) == 1 else "have"
+        notes.append(
+            f"{len(deeper):,} of {len(deep):,} images of 16 bits {has} levels above "
+            f"{(1 << usual) - 1}, unlike most: the levels of all are divided by "
+            f"{1 << bits - 8} instead of {1 << usual - 8}; leave out those that "
+            f"are broken: {listed(deeper)}"
+        )
+    if clipped:
+        count = plural(len(clipped), "image")
+        notes.append(f"{count} {clipped_text(bits)}: {listed(clipped)}")
+    return tuple(notes)
+
+
+def is_clipped(info: ImageInfo, bits: int) -> bool:
+    """Return whether a 16-bit image has levels of more bits than are in use."""
+    return info.bits == 16 and info.peak >= 1 << bits
+
+
+def clipped_text(bits: int) -> str:
+    """Return what happens to levels of more bits than are in use, in words."""
+    return f"of 16 bits with levels above {(1 << bits) - 1}, which become white"
+
+
+def _bit_depth(infos: Sequence[ImageInfo]) -> int:
+    """Return the bits in use of 16-bit images, 8 to 16; 16 if there are none."""
+    return max([_usual_depth(infos), *(f.depth for f in infos if f.bits == 16)])
+
+
+def _usual_depth(infos: Sequence[ImageInfo]) -> int:
+    """Return the bits that the highest levels of most 16-bit images need, 8 to 16."""
+    peaks = [info.peak for info in infos if info.bits == 16]
     if not peaks:
         return 16
     return max(8, int(np.quantile(peaks, DEPTH_QUANTILE)).bit_length())

@@ -1,7 +1,8 @@
 """Run a trained network: its programs are compiled when they are first needed."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from hybrid_jax.data.prefetch import BatchReader, PrefetchedBatches
 from hybrid_jax.data.sampler import EvaluationOrder
 from hybrid_jax.engine.compile import compiler_threads
 from hybrid_jax.engine.programs import Evaluator, Predictor
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.parallel.mesh import Devices, create_devices
 from hybrid_jax.training import metrics
 from hybrid_jax.training.step import Network
@@ -36,7 +37,11 @@ class Inference:
         self._predictors: dict[tuple, Predictor] = {}
 
     def evaluate(self, split: Split) -> dict[str, metrics.Number]:
-        """Return the metrics of a split."""
+        """Return the metrics of a split.
+
+        Raises:
+          UserError: the logits of an image are not finite.
+        """
         most = self._config.train.eval_batch_size
         key = (split.shape[1:], split.extents is None, min(len(split), most))
         with compiler_threads() as threads:
@@ -52,22 +57,27 @@ class Inference:
                 )
             evaluator = self._evaluators[key]
             try:
-                return evaluator(self._network, self._on_devices, split)
+                found = evaluator(self._network, self._on_devices, split)
             finally:
                 evaluator.forget(split)
+        if not np.isfinite(np.asarray(found["loss"])):
+            self.split_logits(split)  # which names the image
+        return found
 
     def split_logits(self, split: Split) -> np.ndarray:
         """Return logits float32 `[N, classes]` of a split, streamed or in memory.
 
         Args:
           split: images in the run's form.
+
+        Raises:
+          UserError: those of an image are not finite.
         """
         size = batch_size_for(self._config.train.eval_batch_size, len(split))
+        batches = read_batches(split, size, self._config.data.workers)
         parts = [
-            self.logits(images, extents, size)
-            for images, _, extents in read_batches(
-                split, size, self._config.data.workers
-            )
+            self.logits(images, extents, size, range(row * size, len(split)))
+            for row, (images, _, extents) in enumerate(batches)
         ]
         return np.concatenate(parts)[: len(split)]
 
@@ -76,6 +86,7 @@ class Inference:
         images: np.ndarray,
         extents: np.ndarray | None,
         batch_size: int,
+        names: Sequence[int | Path],
     ) -> np.ndarray:
         """Return logits float32 `[n, classes]` of a batch in the run's form.
 
@@ -84,6 +95,11 @@ class Inference:
           extents: int32 `[n, 2]`, height and width that each image fills; None if all
             images fill their arrays.
           batch_size: batch size of the program.
+          names: number or path of each image, for errors; images beyond are not looked
+            at, nor are names beyond.
+
+        Raises:
+          UserError: the logits of an image are not finite.
         """
         key = (images.shape[1:], extents is None, batch_size)
         if key not in self._predictors:
@@ -97,7 +113,10 @@ class Inference:
                     extents is not None,
                     batch_size,
                 )
-        return self._predictors[key](self._network, self._on_devices, images, extents)
+        predictor = self._predictors[key]
+        logits = predictor(self._network, self._on_devices, images, extents)
+        check_finite(logits, names)
+        return logits
 
     @functools.cached_property
     def _devices(self) -> Devices:
@@ -115,6 +134,24 @@ class Inference:
             lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), self._variables
         )
         return self._devices.state_shapes(shapes)
+
+
+def check_finite(logits: np.ndarray, names: Sequence[int | Path]) -> None:
+    """Refuse logits that are not finite, whose largest would be the first class.
+
+    Raises:
+      UserError: names the first such image.
+    """
+    bad = np.flatnonzero(~np.isfinite(logits[: len(names)]).all(1))
+    if len(bad):
+        name, count = names[bad[0]], min(len(logits), len(names))
+        is_number = isinstance(name, int)
+        which = f"image {name:,}, counted from 0," if is_number else escape(name)
+        raise UserError(
+            f"the logits of {which} are not finite, like those of {len(bad):,} of the "
+            f"{plural(count, 'image')} of its batch: leave it out, give another "
+            "checkpoint, or train again at a lower learning rate"
+        )
 
 
 def read_batches(

@@ -1,10 +1,9 @@
 """Predict the classes of image files with a trained run, and write a row for each."""
 
-import collections
 import contextlib
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
@@ -93,7 +92,7 @@ def predict(
             file.write(rows.header())
         written = _write(rows, shown, file)
     unreadable += written.unreadable
-    _report(written.differences, unreadable, len(paths), target)
+    _report(written.tally, unreadable, len(paths), target)
     return unreadable
 
 
@@ -128,32 +127,32 @@ def _print_notes(runs: Sequence[Run], calibrated: bool) -> None:
 
 
 class _Counts(NamedTuple):
-    """Counts of unreadable images, and by kind, of those that differ from the run's."""
+    """Counts of unreadable images, and of those that differ from the run's."""
 
     unreadable: int
-    differences: Mapping[str, int]
+    tally: new_images.Tally
 
 
 def _write(
     rows: Rows, shown: Iterable[tuple[Prediction, Judgment]], file: TextIO
 ) -> _Counts:
     """Write a row for each prediction, and count what is to be reported."""
-    unreadable, differences = 0, collections.Counter[str]()
+    unreadable, tally = 0, new_images.Tally()
     for prediction, judgment in shown:
         file.write(rows.format(prediction, judgment))
         unreadable += bool(prediction.error)
-        differences.update(prediction.differences)
-    return _Counts(unreadable, differences)
+        tally.add(prediction.path, prediction.differences)
+    return _Counts(unreadable, tally)
 
 
 def _report(
-    differences: Mapping[str, int], unreadable: int, count: int, target: Path | None
+    tally: new_images.Tally, unreadable: int, count: int, target: Path | None
 ) -> None:
     """Print how images differ from the run's, what cannot be read, and what is written.
 
     Standard output has the rows themselves if there is no file.
     """
-    for note in new_images.in_words(differences):
+    for note in tally.notes():
         print(note, file=sys.stderr)
     if unreadable:
         print(

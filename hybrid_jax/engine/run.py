@@ -354,7 +354,8 @@ class Run:
         for i in range(0, len(images), batch_size):
             rows = slice(i, i + batch_size)
             part = None if extents is None else extents[rows]
-            yield self._inference.logits(images[rows], part, batch_size)
+            numbers = range(len(images))[rows]
+            yield self._inference.logits(images[rows], part, batch_size, numbers)
 
     def _logits_of_files(
         self, files: Sequence[Path], batch_size: int
@@ -362,7 +363,8 @@ class Run:
         """Yield batches of image files, each with its logits float32 `[n, classes]`."""
         batch_size = batch_size_for(batch_size, len(files))
         for batch in new_images.decode_batches(files, self.form, batch_size):
-            yield batch, self._inference.logits(batch.images, batch.extents, batch_size)
+            found = batch.images, batch.extents, batch_size, batch.paths
+            yield batch, self._inference.logits(*found)
 
     def _logits_of_readable(
         self, files: Sequence[Path], batch_size: int

@@ -162,7 +162,7 @@ def contrast(images: ScannedImages) -> np.ndarray:
 
 def _level_size(images: ScannedImages) -> np.ndarray:
     """Return the size of a stored level out of 256, `[N]`: smaller for 16 bits."""
-    deep = [info.gray and info.bits > 8 for info in images.infos]
+    deep = [info.bits > 8 for info in images.infos]
     return np.where(deep, 1 / 256, 1.0)
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hybrid_jax.data.lazy_images import LazyImages
-from hybrid_jax.data.pixel_format import choose_pixel_format
+from hybrid_jax.data.pixel_format import choose_pixel_format, depth_notes
 from hybrid_jax.errors import UserError, escape
 from hybrid_jax.inspection.checks import NOTICE, SPOILS, Finding, Inspection, Item
 from hybrid_jax.inspection.near_duplicates import BY_FEATURES, Copies, Pair
@@ -53,6 +53,7 @@ def summarize(inspection: Inspection) -> dict[str, Any]:
         f"{f.bits}-bit " * (f.bits > 8) + ("gray" if f.gray else "color") for f in infos
     )
     others = count_ignored_files(images.found)
+    levels = depth_notes([*map(images.name, range(len(images)))], infos)
     return {
         "sizes": _sizes_text(sizes),
         "pixels": _count_text(kinds),
@@ -60,6 +61,7 @@ def summarize(inspection: Inspection) -> dict[str, Any]:
         "decoded": _decoded_size(inspection),
         **({"ignored files": _count_text(others)} if others else {}),
         **({"left out": "; ".join(images.notes)} if images.notes else {}),
+        **({"levels": "; ".join(levels)} if levels else {}),
     }
 
 

@@ -28,6 +28,7 @@ from hybrid_jax.models.strides import as_size
 from hybrid_jax.paths import expand_user
 from hybrid_jax.weights import timm_models, timm_names
 from hybrid_jax.weights.adapt import Adapted, Source, adapt_arrays
+from hybrid_jax.weights.float_arrays import to_float32
 from hybrid_jax.weights.timm_models import Arrays, Model
 
 PICKLES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
@@ -164,7 +165,8 @@ def read_file(path: str | os.PathLike) -> Weights:
     """Read a file of weights.
 
     Raises:
-      UserError: the file is missing or damaged, or holds more than weights.
+      UserError: the file is missing or damaged, or holds more than weights, or some are
+        not finite or no floating-point numbers.
     """
     path = expand_user(path)
     if not path.is_file():
@@ -172,7 +174,7 @@ def read_file(path: str | os.PathLike) -> Weights:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLES:
-        return Weights(path, _read_pickle(path), None)
+        return Weights(path, to_float32(path, _read_pickle(path)), None)
     raise UserError(
         f"{path} is not a file of weights: give a .safetensors, {', '.join(PICKLES)}, "
         "or the folder of a run"
@@ -231,11 +233,11 @@ def _read_safetensors(path: Path) -> Weights:
                     f"{path} holds numbers in float8, which cannot be read: convert it "
                     "to float16 or float32"
                 )
-            arrays = {_bare(name): _float32(file.get_tensor(name)) for name in names}
+            arrays = {_bare(name): file.get_tensor(name) for name in names}
         known = {key: json.loads(metadata.get(key, "null")) for key in KEYS}
         return Weights(
             path,
-            arrays,
+            to_float32(path, arrays),
             spec=check_spec(known[SPEC]) if SPEC in metadata else None,
             classes=check_class_names(known[CLASSES]),
             pixels=known[PIXELS],
@@ -267,7 +269,7 @@ def _read_pickle(path: Path) -> Arrays:
         ):
             content = torch.load(path, map_location="cpu", weights_only=True)
         return {
-            _bare(name): _float32(
+            _bare(name): np.asarray(
                 tensor.detach().float() if tensor.is_floating_point() else tensor
             )
             for name, tensor in _find_state_dict(content).items()
@@ -365,10 +367,3 @@ def check_class_names(classes: Any) -> tuple[str, ...] | None:
     if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
         raise ValueError("its metadata lists no class names")
     return tuple(classes)
-
-
-def _float32(array: Any) -> np.ndarray:
-    array = np.asarray(array)
-    if np.iscomplexobj(array):
-        raise ValueError("it holds complex numbers")
-    return array.astype(np.float32)

@@ -161,12 +161,21 @@ def infos(count, peak=255, bits=8, **others):
         (infos(60) + infos(5, 65000, 16), 16),
         (infos(5) + infos(60, 4095, 16), 12),
         (infos(60) + infos(5, 3000, 12), 16),
-        (infos(60, 4095, 16) + infos(1, 65535, 16), 12),
+        (infos(60, 4095, 16) + infos(1, 65535, 16, depth=12), 12),
+        (infos(60, 4095, 16) + infos(1, 65535, 16, depth=16), 16),
     ],
-    ids=["few deep", "many deep", "of 12 bits", "a broken pixel"],
+    ids=["few deep", "many deep", "of 12 bits", "a broken pixel", "a bright one"],
 )
 def test_the_depth_of_a_data_set_is_that_of_its_deep_images(found, bits):
     assert choose_pixel_format(found, (), "crop", "white", "cells").bits == bits
+
+
+@pytest.mark.parametrize(("broken", "depth"), [(0, 12), (1, 12), (2, 16)])
+def test_one_broken_pixel_has_no_say_in_the_depth_of_an_image(broken, depth):
+    for deep in (levels(12), levels(12, 3)):
+        deep[1, 1], deep.reshape(-1)[:broken] = 4095, 65535
+        info = read_info(png(deep, 16, 0 if deep.ndim == 2 else 2))
+        assert (info.depth, info.peak) == (depth, 65535 if broken else 4095)
 
 
 # Transparency

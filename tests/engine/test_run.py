@@ -7,6 +7,7 @@ import json
 import shutil
 import weakref
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +16,7 @@ from sklearn.datasets import load_digits
 import hybrid_jax
 from hybrid_jax.config.stored import SCHEMA
 from hybrid_jax.engine import predict
+from hybrid_jax.engine.inference import check_finite
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
 from hybrid_jax.models.registry import MODELS
@@ -112,6 +114,33 @@ def test_what_is_no_list_of_images_or_no_temperature_is_refused(finished):
     ):
         with pytest.raises(UserError, match=said):
             call()
+
+
+def test_predictions_that_are_not_finite_are_refused_by_name(finished):
+    run = hybrid_jax.load_run(finished / "run")
+    run.variables = jax.tree.map(lambda x: np.full_like(x, np.nan), run.variables)
+    others = run.open_images(finished / "others")
+    paths = sorted((finished / "others").rglob("*.png"))[:3]
+    images = [np.asarray(Image.open(path)) for path in paths]
+    for call, said in (
+        (lambda: run.predict(images), r"image 0, .* of 3 of the 3 images of its batch"),
+        (lambda: [*run.predict_files(paths)], f"{paths[0]} are not finite"),
+        (lambda: run.evaluate(others), "image 0, counted from 0, are not finite"),
+        (
+            lambda: run.log_probabilities(others),
+            "image 0, counted from 0, are not finite",
+        ),
+    ):
+        with pytest.raises(UserError, match=said):
+            call()
+
+
+def test_of_several_images_the_one_that_is_not_finite_is_named():
+    logits = np.zeros((4, 3), np.float32)
+    logits[2, 1] = -np.inf
+    with pytest.raises(UserError, match=r"image 1,002, .* of 1 of the 4 images"):
+        check_finite(logits, range(1000, 1009))
+    check_finite(logits, range(2))  # an image that fills up a batch has no name
 
 
 def test_a_run_is_evaluated_on_other_images_by_command(finished, capsys):

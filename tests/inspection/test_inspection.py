@@ -258,6 +258,18 @@ def test_what_is_worth_knowing_of_files(place, inspect):
     ) == ["train/0/tiny.png (train, 0): 10x10 for 32x32"]
 
 
+def test_a_few_images_that_are_brighter_than_all_others_are_named(place, inspect):
+    for path in [*place.rglob("*.png")]:
+        levels = np.asarray(Image.open(path)).astype(np.uint16) * 15
+        levels[0, :2] = [65535, 4095] if path.name == "0.png" else 4095
+        levels *= 1 + 15 * (path.name == "1.png")
+        Image.fromarray(levels).save(path)
+    _, _, report = inspect(f"--config.data.path={place}")
+    said = report["summary"]["levels"]
+    assert said.startswith("1 of 48 images of 16 bits has levels above 4095")
+    assert said.endswith("train/1/1.png")
+
+
 def test_a_table_that_names_an_image_twice(tmp_path, inspect):
     rows = [("path", "label", "split")]
     for label, name in enumerate(["Größe 1", "細胞"]):

@@ -14,7 +14,9 @@ from PIL import Image, ImageOps
 
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.exclusions import Exclusions
+from hybrid_jax.data.image_io import read_info_and_image
 from hybrid_jax.inspection import alignment, candidates, report
+from hybrid_jax.inspection.fingerprints import compute_fingerprints
 from hybrid_jax.inspection.near_duplicates import (
     MIN_CONTRAST,
     SURE,
@@ -239,6 +241,37 @@ def test_sixteen_bits_of_which_eight_are_used_are_compared(mode):
     assert [pair[:2] for pair in copies.between_splits] == [(9, 11)]
     assert [pair[:2] for pair in copies.within_split] == [(0, 10)]
     assert (contrast(found) > MIN_CONTRAST).all()
+
+
+@pytest.mark.parametrize("color_type", [2, 6], ids=["opaque", "transparent"])
+def test_colors_of_sixteen_bits_are_compared_whole(color_type):
+    """Levels of twelve bits, whose upper bytes are almost the same."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(256, 512, (6, 32, 32, 3), dtype=np.uint16)
+    levels[:, 0, 0] = 4095
+    if color_type == 6:
+        alpha = np.full((6, 32, 32, 1), 65535, np.uint16)
+        alpha[:, :4] = 0
+        levels = np.concatenate([levels, alpha], -1)
+    contents = [png(each, 16, color_type) for each in levels]
+    records = {"train": InMemory([]), "test": InMemory([])}
+    records["train"].contents, records["test"].contents = contents[:4], contents[3:]
+    labels = {split: np.zeros(len(r), np.int32) for split, r in records.items()}
+    found = scan(FoundImages("made", ("all",), records, labels), DataConfig("made"))
+    assert [pair[:2] for pair in find_exact(found).between_splits] == [(3, 4)]
+    assert find_exact(found).within_split == []
+    assert len(np.unique(found.fingerprints.thumbnails, axis=0)) == 6
+
+
+def test_sixteen_bits_of_gray_are_the_same_in_color():
+    gray = np.random.default_rng(0).integers(0, 4096, (32, 32), dtype=np.uint16)
+    images = [
+        read_info_and_image(content)[1]
+        for content in (png(gray, 16, 0), png(np.dstack([gray] * 3), 16, 2))
+    ]
+    found = compute_fingerprints(images)
+    assert found.pixels[0] == found.pixels[1]
+    np.testing.assert_allclose(*found.thumbnails, atol=0.01)
 
 
 def test_sixteen_bits_are_compared_whole():

@@ -171,13 +171,11 @@ def test_damaged_pickles_are_named(tmp_path):
         read_weights(path)
 
 
-@pytest.mark.parametrize("kind", ["page", "pointer", "nothing", "complex", "integers"])
+@pytest.mark.parametrize("kind", ["page", "pointer", "nothing", "integers"])
 def test_what_is_no_checkpoint_is_not_called_hostile(kind, tmp_path):
     torch = pytest.importorskip("torch")
     path = tmp_path / "a.pth"
-    if kind == "complex":
-        save_torch(path, {"a": torch.ones(3, dtype=torch.complex64)})
-    elif kind == "integers":
+    if kind == "integers":
         save_torch(path, {1: torch.ones(3), "model": None})
     else:
         path.write_bytes(
@@ -252,6 +250,32 @@ def test_a_state_dict_without_tensors_is_passed_over(empty, tmp_path):
     torch = pytest.importorskip("torch")
     path = save_torch(tmp_path / "a.pth", empty | {"model": {"a": torch.ones(3)}})
     assert [*read_weights(path).arrays] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.ones(3, np.int8), r"holds int8 in 1 array \(a\), which is no weight: give"),
+        (np.ones(3, bool), r"holds bool in 1 array \(a\)"),
+        (np.ones(3, np.complex64), r"holds complex64 in 1 array \(a\)"),
+        (np.array([1, np.nan]), r"holds NaN or infinite values in 1 array \(a\): it"),
+        (np.array([1, np.inf], np.float16), r"holds NaN or infinite values in 1 array"),
+        (np.array([1, 1e300]), r"holds NaN or infinite values in 1 array"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_weights_is_refused_by_name(array, said, tmp_path):
+    torch = pytest.importorskip("torch")
+    arrays = {"a": array, "b": np.ones(3), "norm.num_batches_tracked": np.array(7)}
+    if array.dtype.kind != "c":  # safetensors holds none
+        save_file(arrays, tmp_path / "a.safetensors")
+    save_torch(tmp_path / "a.pth", {n: torch.tensor(x) for n, x in arrays.items()})
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(UserError, match=rf"{path.name} {said}"):
+            read_weights(path)
+    del arrays["a"]
+    save_file(arrays, tmp_path / "a.safetensors")
+    assert read_weights(tmp_path / "a.safetensors").arrays.keys() == arrays.keys()
 
 
 def test_float8_is_named(tmp_path):

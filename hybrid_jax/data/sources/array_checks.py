@@ -24,9 +24,10 @@ def check_images(
       uint8 `[N, h, w, C]`; an array is not copied.
 
     Raises:
-      UserError: type, rank or shape is not valid; the message gives the call that
-        converts the images.
+      UserError: type, rank or shape is not valid, or a value is masked; the message
+        gives the call that converts the images.
     """
+    refuse_masked_images(images, name)
     _check_modes(images, name)
     try:
         images = np.asarray(images)
@@ -89,8 +90,9 @@ def check_labels(labels: Any, name: str, noun: str = "label") -> np.ndarray:
       noun: what one of them is called in errors, such as `group`.
 
     Raises:
-      UserError: there is not one label per image, or labels are mixed, None or NaN.
+      UserError: there is not one label per image, or labels are mixed or missing.
     """
+    refuse_masked_labels(labels, name, noun)
     array = _to_array(labels, name, noun)
     if array.ndim != 1:
         one_hot = ": for one-hot labels, labels.argmax(1)" if array.ndim == 2 else ""
@@ -112,10 +114,7 @@ def _whole_numbers(array: np.ndarray, name: str, noun: str) -> np.ndarray:
       UserError: some are NaN or infinite, or too large to be exact.
     """
     if missing := int((~np.isfinite(array)).sum()):
-        raise UserError(
-            f"{name}: {plural(missing, noun)} of {len(array):,} "
-            f"{'is' if missing == 1 else 'are'} NaN or infinite: leave those images out"
-        )
+        raise _unlabeled(missing, array, name, noun, "NaN or infinite")
     if (np.abs(array) >= np.float64(2**53)).any():  # as float16, it would be infinite
         raise UserError(
             f"{name}: {noun}s of 2**53 and more are not exact as {array.dtype}: "
@@ -143,21 +142,97 @@ def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
                 "is needed"
             ) from None
     array = np.asarray(labels)
+    _refuse_missing(array, name, noun)
     if array.dtype.kind != "O":
         return array
     _refuse_nul(array.ravel(), name, noun)
     kinds = {_kind(value) for value in array.ravel()}
-    if len(kinds) > 1 or kinds == {"nothing"}:
+    if len(kinds) > 1:
         raise UserError(
             f"{name}: {noun}s are of several types ({', '.join(sorted(kinds))}): give "
             "all as numbers, or all as text"
-            if len(kinds) > 1
-            else f"{name}: {noun}s are None: give that of each image"
         )
     try:
         return np.array(array.tolist())
     except ValueError:  # lists of several lengths
         raise UserError(f"{name}: {noun}s are lists: give one value an image") from None
+
+
+def refuse_masked_images(images: Any, name: str) -> None:
+    """Refuse images with masked values, which NumPy would show unmasked.
+
+    Args:
+      images: `[N, ...]`, array-like.
+      name: name of the images in errors.
+
+    Raises:
+      UserError: values are masked.
+    """
+    is_array = isinstance(images, np.ndarray) and images.dtype.kind != "O"
+    if is_array and not np.ma.isMaskedArray(images):
+        return
+    counts = [
+        int(np.ma.count_masked(part))
+        for part in _items(images)
+        if np.ma.isMaskedArray(part)
+    ]
+    if bad := sum(counts):
+        rows = plural(sum(map(bool, counts)), "image")
+        raise UserError(
+            f"{name}: {plural(bad, 'value')} of {rows} {'is' if bad == 1 else 'are'} "
+            "masked: leave those images out, or fill them: images.filled(0)"
+        )
+
+
+def refuse_masked_labels(labels: Any, name: str, noun: str = "label") -> None:
+    """Refuse labels that are masked, which NumPy would show unmasked.
+
+    Args:
+      labels: `[N]`, array-like.
+      name: name of the labels in errors.
+      noun: what one of them is called in errors.
+
+    Raises:
+      UserError: some are masked.
+    """
+    if np.ma.is_masked(labels):
+        raise _unlabeled(np.ma.count_masked(labels), labels, name, noun, "masked")
+
+
+def _refuse_missing(array: np.ndarray, name: str, noun: str) -> None:
+    """Refuse labels without a value, except NaN in floats; see `_whole_numbers`.
+
+    Raises:
+      UserError: some are None, NaN, or pandas's NA or NaT.
+    """
+    if array.dtype.kind in "OT":
+        values = array.astype(object).ravel()
+    else:  # NaT and complex NaN alone differ from themselves
+        values = array[array != array] if array.dtype.kind in "cmM" else array[:0]
+    missing = [value for value in values if _is_missing(value)]
+    if missing:
+        kinds = ", ".join(sorted({*map(str, missing)}))
+        raise _unlabeled(len(missing), array, name, noun, f"missing ({kinds})")
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or value is np.ma.masked:
+        return True
+    if isinstance(value, (str, bytes, int)):
+        return False
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas's NA is neither true nor false
+        return True
+    except ValueError:  # of an array
+        return False
+
+
+def _unlabeled(count: int, labels: Any, name: str, noun: str, what: str) -> UserError:
+    return UserError(
+        f"{name}: {plural(count, noun)} of {np.size(labels):,} "
+        f"{'is' if count == 1 else 'are'} {what}: leave those images out"
+    )
 
 
 def _refuse_nul(values: Iterable[Any], name: str, noun: str) -> None:
@@ -171,7 +246,7 @@ def _refuse_nul(values: Iterable[Any], name: str, noun: str) -> None:
 
 
 def _kind(value: Any) -> str:
-    kinds = ((str, "text"), (bool, "bool"), (np.bool_, "bool"), (type(None), "nothing"))
+    kinds = ((str, "text"), (bool, "bool"), (np.bool_, "bool"))
     for kind, word in kinds:
         if isinstance(value, kind):
             return word
@@ -199,7 +274,8 @@ def _check_modes(images: Any, name: str) -> None:
 
 
 def _items(values: Any) -> Iterable[Any]:
-    return values if isinstance(values, Iterable) else ()
+    is_iterable = isinstance(values, Iterable) and getattr(values, "ndim", 1) > 0
+    return values if is_iterable else ()
 
 
 def _check_type(images: np.ndarray, name: str) -> None:

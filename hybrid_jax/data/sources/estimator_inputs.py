@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data.sources.array_checks import check_images, check_labels
+from hybrid_jax.data.sources.array_checks import (
+    check_images,
+    check_labels,
+    refuse_masked_images,
+    refuse_masked_labels,
+)
 from hybrid_jax.data.sources.arrays import encode_classes
 from hybrid_jax.data.splitting import make_splits
 from hybrid_jax.errors import UserError, elide, plural
@@ -21,10 +26,11 @@ def as_column(y: Any) -> Any:
     """Return labels `[N]`; warn, as scikit-learn does, if they are a column `[N, 1]`.
 
     Raises:
-      UserError: `y` is None.
+      UserError: `y` is None, or some labels are masked.
     """
     if y is None:
         raise UserError("y is None: give the label of each image")
+    refuse_masked_labels(y, "y")
     # Import on use: scikit-learn takes a second.
     from sklearn.utils import column_or_1d
 
@@ -81,7 +87,7 @@ def as_images(X: Any, name: str = "X") -> np.ndarray | list[Path]:
       name: name of the images in errors.
 
     Raises:
-      UserError: `X` is neither, or is empty.
+      UserError: `X` is neither, or is empty, or values are masked.
     """
     if isinstance(X, (str, os.PathLike)):
         raise UserError(f"{name} is one path, {elide(X)!r}: give a list of paths")
@@ -91,6 +97,7 @@ def as_images(X: Any, name: str = "X") -> np.ndarray | list[Path]:
             f"as {name}['path'], or an array of images [N, height, width]"
         )
     if hasattr(X, "dtype"):
+        refuse_masked_images(X, name)
         X = np.asarray(X)
         if X.dtype.kind not in "OUT":
             return check_images(X, name)

@@ -25,7 +25,7 @@ from hybrid_jax.data.lazy_images import (
     refuse_unreadable,
     scan_images,
 )
-from hybrid_jax.data.pixel_format import ImageInfo, choose_pixel_format
+from hybrid_jax.data.pixel_format import ImageInfo, choose_pixel_format, depth_notes
 from hybrid_jax.data.sources.file_list import FileSplits, LabeledFiles, list_images
 from hybrid_jax.data.splitting import check_test_fraction, used_splits
 from hybrid_jax.errors import UserError, escape, listed, plural
@@ -67,7 +67,8 @@ class FolderSource:
         _refuse_unreadable(listed, infos, config.on_error)
         self._files = {s: _readable(files, infos) for s, files in listed.splits.items()}
         self._check_classes(listed)
-        good = [info for info in infos.values() if not info.error]
+        read = {path: info for path, info in infos.items() if not info.error}
+        good = [*read.values()]
         self._sizes = {path: info[:2] for path, info in infos.items()}
         self.form = choose_pixel_format(
             good, config.image_size, config.fit, config.background, escape(path)
@@ -76,6 +77,7 @@ class FolderSource:
             *listed.notes,
             *skipped_note(infos),
             *_transparency_note(good, config.background),
+            *depth_notes([*map(escape, read)], good),
         )
 
     def images(self, split: str) -> LazyImages:

@@ -15,7 +15,7 @@ from hybrid_jax.data.lazy_images import (
     refuse_unreadable,
     scan_images,
 )
-from hybrid_jax.data.pixel_format import ImageInfo, choose_pixel_format
+from hybrid_jax.data.pixel_format import ImageInfo, choose_pixel_format, depth_notes
 from hybrid_jax.data.sources.array_checks import check_labels
 from hybrid_jax.data.sources.arrays import check_classes, encode_classes
 from hybrid_jax.data.sources.class_folders import Entry
@@ -28,7 +28,6 @@ class ListedFiles:
     """Source of listed image files as one training split; a `data.Source`."""
 
     splits: tuple[str, ...] = ("train",)
-    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -67,6 +66,7 @@ class ListedFiles:
         self.form = choose_pixel_format(
             [*infos], config.image_size, config.fit, config.background, name
         )
+        self.notes = depth_notes([*map(escape, self._files.paths)], infos)
 
     def images(self, split: str) -> LazyImages:
         """Return the encoded images."""

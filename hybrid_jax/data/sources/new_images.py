@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybrid_jax.data.dataset import LazySplit, Split
-from hybrid_jax.data.image_io import Unreadable, decode, read_head
+from hybrid_jax.data.image_io import Unreadable, decode_with_peak, read_head
 from hybrid_jax.data.lazy_images import (
     Files,
     LazyImages,
@@ -28,6 +28,8 @@ from hybrid_jax.data.pixel_format import (
     CANVAS_SCALE,
     ImageInfo,
     PixelFormat,
+    clipped_text,
+    is_clipped,
     stored_extents,
 )
 from hybrid_jax.data.sources.class_folders import (
@@ -154,7 +156,7 @@ def load_labeled(
         *found.empty,
         *repeated,
         *skipped,
-        *_difference_notes(infos, form),
+        *_difference_notes(files.paths, infos, form),
         *_absent_note(files.labels, classes),
     )
     split_images = _split(
@@ -217,12 +219,30 @@ def differences(info: ImageInfo, form: PixelFormat) -> tuple[str, ...]:
             f"of {info.bits} bits, where the run has some of 16: 255 is the highest "
             "level of both"
         )
+    if form.bits and is_clipped(info, form.bits):
+        found.append(clipped_text(form.bits))
     return tuple(found)
 
 
-def in_words(counts: Mapping[str, int]) -> list[str]:
-    """Return a note on each difference, given how many images have it."""
-    return [f"{plural(count, 'image')} {what}" for what, count in counts.items()]
+class Tally:
+    """A count of the images with each difference, and the first of them."""
+
+    def __init__(self) -> None:
+        self._counts = collections.Counter[str]()
+        self._first: dict[str, str] = {}
+
+    def add(self, name: str | os.PathLike, found: Iterable[str]) -> None:
+        """Count the differences of an image."""
+        for difference in found:
+            self._counts[difference] += 1
+            self._first.setdefault(difference, escape(name))
+
+    def notes(self) -> list[str]:
+        """Return a note on each difference."""
+        return [
+            f"{plural(count, 'image')} {what}; the first is {self._first[what]}"
+            for what, count in self._counts.items()
+        ]
 
 
 def _decoded(path: Path, form: PixelFormat) -> Decoded:
@@ -235,8 +255,9 @@ def _decoded(path: Path, form: PixelFormat) -> Decoded:
             (extent,) = stored_extents(sizes, form.target, form.fit)
             height, width = extent.tolist()
             filled = height, width
-        pixels = decode(content, form, filled)
-        return Decoded(pixels, extent, differences=differences(head, form))
+        pixels, peak = decode_with_peak(content, form, filled)
+        found = differences(head._replace(peak=peak), form)
+        return Decoded(pixels, extent, differences=found)
     except Unreadable as error:
         return Decoded(None, extent, str(error))
 
@@ -280,9 +301,13 @@ def _repeated(root: Path, entries: list[Entry]) -> tuple[str, ...]:
     return refuse_repeated(root, rows)
 
 
-def _difference_notes(infos: Sequence[ImageInfo], form: PixelFormat) -> tuple[str, ...]:
-    found = (difference for info in infos for difference in differences(info, form))
-    return tuple(in_words(collections.Counter(found)))
+def _difference_notes(
+    paths: Sequence[Path], infos: Sequence[ImageInfo], form: PixelFormat
+) -> tuple[str, ...]:
+    tally = Tally()
+    for path, info in zip(paths, infos, strict=True):
+        tally.add(path, differences(info, form))
+    return tuple(tally.notes())
 
 
 def _absent_note(labels: np.ndarray, classes: Sequence[str]) -> tuple[str, ...]:

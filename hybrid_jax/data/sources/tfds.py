@@ -27,7 +27,12 @@ from hybrid_jax.data.decode_cache import (
     write_cache,
 )
 from hybrid_jax.data.lazy_images import LazyImages, scan_images
-from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat, choose_pixel_format
+from hybrid_jax.data.pixel_format import (
+    ImageInfo,
+    PixelFormat,
+    choose_pixel_format,
+    depth_notes,
+)
 from hybrid_jax.data.splitting import left_out_note, used_splits
 from hybrid_jax.errors import UserError, closest, escape, first_line
 from hybrid_jax.paths import expand_user, library_path, user_path, with_user_paths
@@ -56,7 +61,7 @@ class TfdsSource:
         self.splits = used_splits(given, config)
         self.unused = {n: size for n, size in given.items() if n not in self.splits}
         others = [name for name in self.builder.info.splits if name not in given]
-        self.notes = (
+        self.notes: tuple[str, ...] = (
             *(f"the split {name} is left out" for name in others),
             *map(left_out_note, self.unused.values()),
         )
@@ -121,12 +126,15 @@ class TfdsSource:
             }
         else:  # sizes are only in the images
             scanned = self._scan()
-            infos = [
-                f
-                for split_index in scanned.values()
-                for f in split_index
-                if not f.error
-            ]
+            records = {split: self._records(split) for split in scanned}
+            read = {
+                records[split].name(row): info
+                for split, split_index in scanned.items()
+                for row, info in enumerate(split_index)
+                if not info.error
+            }
+            infos = [*read.values()]
+            self.notes += depth_notes([*read], infos)
         self._sizes = {
             split: np.array([info[:2] for info in split_index], np.int32)
             for split, split_index in scanned.items()

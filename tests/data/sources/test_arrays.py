@@ -17,7 +17,7 @@ from hybrid_jax.data.sources.array_checks import (
     encode_labels,
 )
 from hybrid_jax.data.sources.arrays import to_pixel_format
-from hybrid_jax.data.sources.estimator_inputs import find_classes
+from hybrid_jax.data.sources.estimator_inputs import as_column, as_images, find_classes
 from hybrid_jax.errors import UserError
 from tests.data.files import digit
 
@@ -226,6 +226,75 @@ def test_labels_that_would_be_misread_are_refused(labels, said):
         check_labels(labels, "mine")
 
 
+TEXT = np.dtypes.StringDType
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["a", "b", None], "None"),
+        (["a", "b", float("nan")], "nan"),
+        (np.array(["2020", "2021", "NaT"], "M8[D]"), "NaT"),
+        (np.array(["a", "b", None], TEXT(na_object=None)), "None"),
+        (np.array(["a", "b", np.nan], TEXT(na_object=np.nan)), "nan"),
+        ([1, 0, np.ma.masked], "--"),
+    ],
+    ids=str,
+)
+def test_labels_that_are_missing_are_refused_by_number(labels, said):
+    with pytest.raises(UserError) as error:
+        check_labels(labels, "mine")
+    assert str(error.value) == (
+        f"mine: 1 label of 3 is missing ({said}): leave those images out"
+    )
+
+
+def test_labels_that_pandas_misses_are_refused():
+    pandas = pytest.importorskip("pandas")
+    columns = [
+        pandas.Series(["a", "b", None], dtype=dtype)
+        for dtype in ("object", "string", "category")
+    ]
+    columns += [
+        pandas.Series([True, False, None], dtype="boolean"),
+        pandas.Series(pandas.to_datetime(["2020-01-01", "2021-01-01", None])),
+        [pandas.Timestamp("2020"), pandas.Timestamp("2021"), pandas.NaT],
+    ]
+    for labels in columns:
+        with pytest.raises(UserError, match=r"^mine: 1 label of 3 is missing"):
+            check_labels(labels, "mine")
+
+
+def test_values_that_are_masked_are_refused():
+    masked = np.ma.masked_array(IMAGES, np.zeros(IMAGES.shape, bool))
+    np.testing.assert_array_equal(as_images(masked)[..., 0], IMAGES)
+    masked[3:5, 0] = np.ma.masked
+    for call in (
+        lambda: refusal(masked),
+        lambda: refusal([*masked]),
+        lambda: _said(lambda: as_images(masked, "train")),
+    ):
+        assert call() == (
+            "train: 16 values of 2 images are masked: leave those images out, or fill "
+            "them: images.filled(0)"
+        )
+    check_images(masked.filled(0), "train")
+    labels = np.ma.masked_array(LABELS, LABELS > 2)
+    for call in (
+        lambda: refusal(labels=labels),
+        lambda: _said(lambda: as_column(labels[:, None])),
+        lambda: _said(lambda: encode_labels(labels, "0123", "mine")),
+    ):
+        assert "10 labels of 40 are masked: leave those images out" in call()
+    assert len(check_labels(labels[LABELS < 3], "mine")) == 30
+
+
+def _said(call):
+    with pytest.raises(UserError) as error:
+        call()
+    return str(error.value)
+
+
 @pytest.mark.parametrize("mode", ["P", "HSV", "YCbCr", "1"])
 def test_numbers_that_are_no_levels_are_refused(mode):
     said = refusal([Image.fromarray(COLOR[0]).convert(mode)] * 40)
@@ -258,7 +327,7 @@ def test_the_call_that_is_told_does_mend_them(images):
         (np.eye(4)[LABELS], "labels.argmax(1)"),
         (np.where(LABELS > 2, np.nan, LABELS), "10 labels of 40 are NaN"),
         (["a", 1] * 20, "several types (numbers, text)"),
-        ([None] * 40, "labels are None"),
+        ([None] * 40, "40 labels of 40 are missing (None)"),
         ([True, 1] * 20, "several types (bool, numbers)"),
         (["a"] * 40, "all labels are 'a': two classes"),
         (7, "labels are int, and a list or an array is needed"),
@@ -287,8 +356,11 @@ def test_labels_that_are_none_are_refused(labels, said):
         ({"test": IMAGES}, "test: it is ndarray, and (images, labels)"),
         ({"test": (IMAGES,) * 4}, "test: it is tuple of 4"),
         ({"test": (IMAGES, LABELS, [1] * 39)}, "test: 40 images and 39 groups"),
-        ({"test": (IMAGES, LABELS, [1, np.nan] * 20)}, "test: 20 groups of 40 are NaN"),
-        ({"test": (IMAGES, LABELS, [None] * 40)}, "test: groups are None"),
+        (
+            {"test": (IMAGES, LABELS, [1, np.nan] * 20)},
+            "test: 20 groups of 40 are missing (nan)",
+        ),
+        ({"test": (IMAGES, LABELS, [None] * 40)}, "test: 40 groups of 40 are missing"),
     ],
     ids=str,
 )

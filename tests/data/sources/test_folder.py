@@ -298,6 +298,23 @@ def test_a_broken_pixel_does_not_darken_all_images(place, tmp_path):
         Image.fromarray(levels).save(folder / f"{i}.png")
     splits = load(place, tmp_path)
     assert (splits.train.images[:, 1:] == 250).all()
+    (note,) = [note for note in splits.notes if "white" in note]
+    assert note.startswith("1 image of 16 bits with levels above 4095, which become")
+    assert note.endswith("b/3.png")
+
+
+def test_a_rare_bright_class_is_not_white(place, tmp_path):
+    for i in range(40):
+        levels = np.full((16, 16), 60000 if i % 20 == 0 else 4000, np.uint16)
+        folder = place / "ab"[i % 20 == 0]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(levels).save(folder / f"{i}.png")
+    splits = load(place, tmp_path)
+    assert np.unique(splits.train.images).tolist() == [4000 >> 8, 60000 >> 8]
+    (note,) = [note for note in splits.notes if "4095" in note]
+    assert note.startswith("2 of 40 images of 16 bits have levels above 4095, unlike ")
+    assert "divided by 256 instead of 16" in note
+    assert note.endswith("b/20.png")
 
 
 def test_a_second_load_looks_at_new_files_only(place, tmp_path, monkeypatch):

@@ -183,6 +183,23 @@ def test_what_is_unlike_the_images_of_the_run_is_said(mode, form, said, tmp_path
     assert all(each.startswith(said) for each in found)
 
 
+def test_levels_beyond_the_depth_of_the_run_are_counted_and_named(tmp_path):
+    for row, top in enumerate((4095, 4096, 60000)):
+        levels = np.full((24, 24), top, np.uint16)
+        place = tmp_path / "cells" / f"digit {row % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(levels).save(place / f"{row}.png")
+    form, tally = dataclasses.replace(FORM, bits=12), new_images.Tally()
+    found = load_labeled(str(tmp_path / "cells"), form, CLASSES)
+    (batch,) = decode_batches(found.paths, form, 4)
+    for path, differences in zip(batch.paths, batch.differences, strict=True):
+        tally.add(path, differences)
+    first = found.paths[1]
+    said = "2 images of 16 bits with levels above 4095, which become white; the first"
+    assert f"{said} is {first}" in found.notes
+    assert tally.notes()[1] == f"{said} is {first}"
+
+
 def test_files_are_found_by_name_folder_and_pattern(tmp_path):
     place = write_folder(tmp_path / "cells", each=2, classes=2)
     files = sorted(place.rglob("*.png"))
