@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from hybrid_jax import data
+from hybrid_jax import data, runtime
 from hybrid_jax.config.schema import LossConfig
 from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.derived_run import with_views
@@ -39,8 +39,8 @@ def load_run(
         changed.
 
     Raises:
-      UserError: the folder holds no run or no such checkpoint, it cannot be read, or
-        the run has no such views.
+      UserError: the folder holds no run or no such checkpoint, it cannot be read, the
+        run has no such views, or `JAX_PLATFORMS` names a device that is not there.
     """
     if isinstance(checkpoint, list | tuple):  # a tuple, as `Run.checkpoint` may be
         checkpoint = ",".join(map(str, checkpoint))
@@ -63,8 +63,10 @@ def open_run(
       changed: config fields to change, by name.
 
     Raises:
-      UserError: the folder holds no run or no such checkpoint, or it cannot be read.
+      UserError: the folder holds no run or no such checkpoint, it cannot be read, or
+        see `check_device`.
     """
+    runtime.check_device()
     if not folder.checkpoints.is_dir():
         if (folder.path / "model.safetensors").exists():  # of `saved_network`
             raise UserError(
