@@ -14,7 +14,7 @@ from rich.progress import track
 from hybrid_jax.data.sources import found_files, new_images
 from hybrid_jax.engine import temperature
 from hybrid_jax.engine.ensemble import open_member, predict_together
-from hybrid_jax.engine.load_run import load_run
+from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.prediction_rows import (
     FORMATS,
     Asked,
@@ -24,6 +24,7 @@ from hybrid_jax.engine.prediction_rows import (
     Written,
 )
 from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import check_given_once, expand_user
 
@@ -116,7 +117,7 @@ def _open_runs(
             "or --ensemble out"
         )
     check_given_once([workdir, *ensemble])
-    run = load_run(workdir, checkpoint, views)
+    run = open_run(RunFolder(workdir), checkpoint, {}, views)
     return [run, *(open_member(run, member) for member in ensemble)]
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.engine import temperature
-from hybrid_jax.engine.load_run import load_run
+from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError, escape, megabytes
 from hybrid_jax.export.check import expect, largest_difference
@@ -55,7 +56,7 @@ def export_run(
     _check_target(target, row)
     row.require()
     with Interruption(), _scratch_folder(target) as scratch:
-        run = load_run(workdir, checkpoint, views)
+        run = open_run(RunFolder(workdir), checkpoint, {}, views)
         if not row.suffix:
             check_outside("--output", target, run.config.data)
         divisor = temperature.require(run) if calibrated else 1.0

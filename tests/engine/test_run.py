@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import shutil
+import warnings
 import weakref
 
 import numpy as np
@@ -356,6 +357,29 @@ def test_evaluate_convert_and_init_from_take_a_checkpoint(finished, tmp_path, ca
     assert theirs.classes == CLASSES
     with pytest.raises(UserError, match="a file of weights, which has no checkpoint"):
         read_weights(target, "best")
+
+
+def test_a_checkpoint_that_is_skipped_is_named_once_in_python_and_by_command(
+    finished, tmp_path, capsys
+):
+    other = shutil.copytree(finished / "run", tmp_path / "run")
+    (other / "checkpoints" / "9999").mkdir()
+    note = f"skipping checkpoint {other / 'checkpoints' / '9999'}: it is incomplete"
+    for open_it in (
+        lambda: hybrid_jax.load_run(other, "last"),
+        lambda: hybrid_jax.load_run(other, "all", views=False),
+        lambda: hybrid_jax.Classifier.load(other, "best"),
+        lambda: hybrid_jax.Classifier.from_pretrained(other),
+    ):
+        with pytest.warns(UserWarning) as warned:
+            open_it()
+        assert [str(w.message) for w in warned] == [note]
+        assert warned[0].filename == __file__  # so that a user finds the line
+    command = ["hybrid-jax", "predict", f"--workdir={other}", str(finished / "others")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(command) == 0
+    assert capsys.readouterr().err.count(note) == 1
 
 
 def test_no_optimizer_moments_are_read(finished, monkeypatch):
