@@ -230,7 +230,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     ) -> Self:
         """Return the classifier that a folder holds.
 
-        Its `config` is the one it was trained with. If `hybrid-jax train` trained it,
+        A warning names each checkpoint that is skipped or repaired. The `config` of the
+        classifier is the one it was trained with. If `hybrid-jax train` trained it,
         its labels are the names of the classes.
 
         Args:

@@ -5,7 +5,11 @@ import difflib
 import math
 import os
 import re
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+
+PACKAGE = f"{__name__.partition('.')[0]}."
 
 
 class UserError(Exception):
@@ -64,6 +68,15 @@ def report_out_of_memory() -> Iterator[None]:
             "config.train.micro_batch=auto, which does so as needed), set "
             "config.train.remat=full or config.dtype=bfloat16, or use a smaller model"
         ) from None
+
+
+def warn(notes: Iterable[str]) -> None:
+    """Warn of each note, at the line that called this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and f"{frame.f_globals.get('__name__')}.".startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    for note in notes:
+        warnings.warn(escape(note), stacklevel=level)
 
 
 def first_line(error: BaseException) -> str:

@@ -70,6 +70,20 @@ def check_given_once(folders: Iterable[str | os.PathLike]) -> None:
         places.add(place)
 
 
+def check_absent(path: Path, flag: str = "") -> None:
+    """Refuse to write over a file or folder that exists, or over a link.
+
+    Args:
+      path: the file or folder to write.
+      flag: what stands before the path on the command line, such as `--output=`.
+
+    Raises:
+      UserError: it exists.
+    """
+    if os.path.lexists(path):
+        raise UserError(f"{flag}{escape(path)} exists: give another name, or remove it")
+
+
 def expand_user(path: str | os.PathLike) -> Path:
     """Return a path with its `~` replaced by the home folder that it names."""
     return Path(os.path.expanduser(path))

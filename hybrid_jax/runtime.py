@@ -38,9 +38,21 @@ def set_up(compilation_cache: bool) -> None:
     """Set up the compilation cache, and collect garbage less often.
 
     Raises:
-      UserError: there is no device of the platform that `JAX_PLATFORMS` names.
+      UserError: see `check_device`.
     """
     gc.set_threshold(GC_THRESHOLD)
+    check_device()
+    jax.config.update("jax_enable_compilation_cache", compilation_cache)
+    if compilation_cache:
+        use_compilation_cache()
+
+
+def check_device() -> None:
+    """Refuse to go on without a device, before jax is asked for an array.
+
+    Raises:
+      UserError: there is no device of the platform that `JAX_PLATFORMS` names.
+    """
     try:
         jax.devices()
     except (AssertionError, RuntimeError) as error:  # jax asserts that CUDA is there
@@ -50,9 +62,6 @@ def set_up(compilation_cache: bool) -> None:
             f"({first_line(error) or type(error).__name__}): unset that variable, or "
             "install the extra gpu or tpu of hybrid_jax"
         ) from None
-    jax.config.update("jax_enable_compilation_cache", compilation_cache)
-    if compilation_cache:
-        use_compilation_cache()
 
 
 def source_version() -> str:

@@ -356,6 +356,45 @@ def test_a_platform_that_is_not_here_is_named(platform):
     assert "Traceback" not in done.stderr
 
 
+def test_whatever_computes_names_a_platform_that_is_not_here(tmp_path):
+    (tmp_path / "config.json").touch()  # `report` looks for it
+    commands = [
+        "predict --workdir=. x.png",
+        "evaluate --workdir=.",
+        "export --workdir=. --format=onnx --output=x.onnx",
+        "report .",
+        "equivariance --model=vit_tiny",
+        "inspect --config=digits",
+        "baselines --config=digits",
+        "convert . x.safetensors",
+        "sweep --config=digits --folds=2",
+        "study ablation --config=digits --of=blocks",
+    ]
+    say = (
+        "import sys, hybrid_jax as h, numpy as np\n"
+        "from hybrid_jax.engine.saved_network import load_network\n"
+        "from hybrid_jax.main import main\n"
+        "for line in sys.argv[1:]: assert main(['', *line.split()]) == 2, line\n"
+        "images = np.zeros((20, 8, 8), 'u1'), np.arange(20) % 2\n"
+        "calls = [(h.load_run, '.'), (load_network, '.'), (h.load_weights, 0, {}, '.'),"
+        " (h.fit, 'digits', {'train': images}), (h.Classifier().fit, *images)]\n"
+        "for call, *arguments in calls:\n"
+        "    try: call(*arguments)\n"
+        "    except h.errors.UserError as error: print(error, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", say, *commands],
+        cwd=tmp_path,
+        env=os.environ | {"JAX_PLATFORMS": "nonsense"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "no device for" in line]
+    assert len(lines) == len(commands) + 5, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_a_mark_of_windows_editors_begins_no_flag(tmp_path, capsys):
     (tmp_path / "flags").write_text("\ufeff--workdir=nowhere\n", encoding="utf-8")
     assert main(["hybrid-jax", "evaluate", f"--flagfile={tmp_path / 'flags'}"]) == 2

@@ -52,12 +52,14 @@ def run(call: Call) -> None:
     files = [expand_user(values[n]).resolve() for n in ("json", "csv") if values[n]]
     if len({*files}) < len(files):
         raise UserError(f"--json and --csv are both {values['csv']}: give two files")
+    from hybrid_jax import runtime
     from hybrid_jax.baselines import report
     from hybrid_jax.baselines.methods import BASELINES
     from hybrid_jax.baselines.run import run_baselines
     from hybrid_jax.engine.console import Screen, busy
 
     methods = _methods(values["methods"], BASELINES)
+    runtime.check_device()
     console = Screen(stderr="-" in (values["json"], values["csv"]))
     with busy(console, "loading data") as say:
         found = run_baselines(config.data, config.seed, methods, say)

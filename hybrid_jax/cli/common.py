@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_jax import library_logs
-from hybrid_jax.errors import UserError, escape
+from hybrid_jax.errors import UserError, escape, report_out_of_memory
 from hybrid_jax.paths import remove_links
 
 HELP = {"--help", "-h", "-?", "--helpfull", "--helpshort", "-help"}
@@ -189,6 +189,23 @@ def guarded(run: Callable[[], int | None], after_interruption: str = RESUME) -> 
             code = getattr(error, "code", 130)  # `Interrupted` has its own code
             text = f"{str(error) or 'interrupted'}; {after_interruption}"
             return _print_error(text, code)
+
+
+@contextlib.contextmanager
+def on_device() -> Iterator[None]:
+    """Run the work of a command that computes with a run; it loads jax.
+
+    Training checks the device itself, once the hosts of the run have found each other.
+
+    Raises:
+      UserError: there is no device of the platform that `JAX_PLATFORMS` names.
+      OutOfMemory: see `report_out_of_memory`.
+    """
+    from hybrid_jax import runtime
+
+    runtime.check_device()
+    with report_out_of_memory():
+        yield
 
 
 @contextlib.contextmanager

@@ -4,9 +4,9 @@
   hybrid-jax convert theirs.pth ours.safetensors --model=coatnet_0_rw
 
 The first argument is a .safetensors or .pth file, or the folder of a run. The
-second is the .safetensors file to write. Weights of this project are converted
-to timm's names. Weights of timm, and of the released Astroformer, are converted
-to this project's names.
+second is the .safetensors file to write, which must not exist. Weights of this
+project are converted to timm's names. Weights of timm, and of the released
+Astroformer, are converted to this project's names.
 
   --checkpoint=WHICH  best, last, a step; all or A,B takes the mean [tested]
   --model=NAME        name of the model, for files of timm, which lack it;

@@ -28,9 +28,9 @@ import os
 import typing
 from pathlib import Path
 
-from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.cli.common import Call, Command, on_device
 from hybrid_jax.cli.options import TEXT, Option, integer, one_of
-from hybrid_jax.errors import UserError, closest, report_out_of_memory
+from hybrid_jax.errors import UserError, closest
 from hybrid_jax.paths import check_given_once, expand_user
 
 FOLDER = "equivariance"
@@ -72,7 +72,7 @@ def run(call: Call) -> None:
         seed=values["seed"],
         precision=values["precision"],
     )
-    with report_out_of_memory():
+    with on_device():
         compare(
             settings,
             _output(values, workdirs),

@@ -26,9 +26,9 @@ Exit code: 0, or 2 for an error that you can fix.
 
 import typing
 
-from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.cli.common import Call, Command, on_device
 from hybrid_jax.cli.options import SWITCH, TEXT, Option, number, one_of
-from hybrid_jax.errors import ConfigMismatch, UserError, report_out_of_memory
+from hybrid_jax.errors import ConfigMismatch, UserError
 from hybrid_jax.paths import check_local
 
 OPTIONS = (
@@ -59,7 +59,7 @@ def run(call: Call) -> None:
     workdir = arguments["workdir"]
     if is_default_workdir:
         print(f"No --workdir given: using {workdir}", flush=True)
-    with report_out_of_memory():
+    with on_device():
         try:
             evaluate(**arguments)
         except ConfigMismatch as error:

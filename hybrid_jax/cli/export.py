@@ -22,9 +22,9 @@ by more than 1e-5.
 Exit code: 0, or 2 for an error that you can fix.
 """
 
-from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.cli.common import Call, Command, on_device
 from hybrid_jax.cli.options import SWITCH, TEXT, Option
-from hybrid_jax.errors import UserError, escape, report_out_of_memory
+from hybrid_jax.errors import UserError, escape
 from hybrid_jax.paths import check_local
 
 OPTIONS = (
@@ -59,7 +59,7 @@ def run(call: Call) -> None:
         check_local(f"--{name}", values[name])
     from hybrid_jax.export.export import export_run
 
-    with report_out_of_memory():
+    with on_device():
         lines = export_run(**values)
     print(escape("\n".join(lines)))
 

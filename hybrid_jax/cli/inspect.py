@@ -38,7 +38,8 @@ def run(call: Call) -> int:
 
     Raises:
       UserError: the data set or the run does not exist, or the output lies among the
-        images, or would replace a list of copies that the user edited or leaves out.
+        images, or would replace a list of copies that the user edited or leaves out, or
+        see `check_device`.
     """
     # Imported here, so that help is instant and mistakes are found before jax loads.
     from hybrid_jax.cli import flags
@@ -52,6 +53,7 @@ def run(call: Call) -> int:
         raise UserError(
             f"--workdir={workdir} holds no run: give a trained run, or leave it out"
         )
+    from hybrid_jax import runtime
     from hybrid_jax.data.sources.class_folders import check_outside
     from hybrid_jax.engine.console import Screen
     from hybrid_jax.inspection import contact_sheet, report
@@ -62,6 +64,7 @@ def run(call: Call) -> int:
     folder = expand_user(output or f"inspect-{found.title}")
     check_outside("--output", folder, options)
     report.check_copies_are_kept(folder, options.exclude)
+    runtime.check_device()
     folder.mkdir(parents=True, exist_ok=True)
     inspection = Inspection(scan(found, options), options, workdir)
     findings = run_checks(inspection)

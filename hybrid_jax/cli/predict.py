@@ -27,9 +27,9 @@ Exit code: 0, or 1 if an image cannot be read; 2 for an error that you can fix.
 import os
 import sys
 
-from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.cli.common import Call, Command, on_device
 from hybrid_jax.cli.options import SWITCH, TEXT, Option, integer, number
-from hybrid_jax.errors import UserError, report_out_of_memory
+from hybrid_jax.errors import UserError
 from hybrid_jax.paths import check_local
 
 OPTIONS = (
@@ -68,7 +68,7 @@ def run(call: Call) -> int:
     from hybrid_jax.engine.predict import predict
 
     images = _read_list(parsed.positional)
-    with report_out_of_memory():
+    with on_device():
         unreadable = predict(
             workdir=values["workdir"],
             images=images,

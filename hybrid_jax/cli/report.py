@@ -20,9 +20,9 @@ Exit code: 0, or 2 for an error that you can fix.
 import re
 import sys
 
-from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.cli.common import Call, Command, on_device
 from hybrid_jax.cli.options import SWITCH, TEXT, Option
-from hybrid_jax.errors import UserError, escape, report_out_of_memory
+from hybrid_jax.errors import UserError, escape
 from hybrid_jax.paths import check_local, expand_user
 
 OPTIONS = (
@@ -54,7 +54,7 @@ def run(call: Call) -> None:
     _check_page(output, parsed.values["overwrite"])
     from hybrid_jax.reports.write import write_report
 
-    with report_out_of_memory():
+    with on_device():
         write_report(parsed.positional, output, parsed.changed)
 
 

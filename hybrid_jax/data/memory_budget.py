@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import jax
 import psutil
 
+from hybrid_jax import runtime
 from hybrid_jax.data.lazy_images import LazyImages
 
 SHARE = 0.25  # share of the memory for pixels; the rest is for the network
@@ -27,7 +28,12 @@ def is_resident(loader: str, splits: Iterable[LazyImages]) -> bool:
 
 
 def device_memory() -> int:
-    """Return the device's memory in bytes; on a CPU, what this process may use."""
+    """Return the device's memory in bytes; on a CPU, what this process may use.
+
+    Raises:
+      UserError: see `check_device`.
+    """
+    runtime.check_device()
     stats = jax.local_devices()[0].memory_stats() or {}
     total = psutil.virtual_memory().total
     return stats.get("bytes_limit") or int(min(_cgroup_limit(), total))

@@ -1,7 +1,6 @@
 """Convert weights between this project and timm, or the released Astroformer."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS
 from hybrid_jax.models.strides import Size
-from hybrid_jax.paths import check_local
+from hybrid_jax.paths import check_absent, check_local, expand_user
 from hybrid_jax.weights import timm_models, timm_names
 from hybrid_jax.weights.files import Weights, fit_weights, shapes_of, write_file
 from hybrid_jax.weights.timm_models import Arrays, Model
@@ -30,7 +29,7 @@ def convert_weights(
 
     Args:
       source: a file, or the folder of a run.
-      target: a `.safetensors` file to write.
+      target: a `.safetensors` file to write, which must not exist.
       name: name of the model, which timm's files do not contain.
       image_size: `(height, width)` that the converted network is for; None keeps that
         of the source, which for timm's files is taken to be square.
@@ -41,15 +40,16 @@ def convert_weights(
       Lines of text that say what was done.
 
     Raises:
-      UserError: the source cannot be read or does not fit the model, or timm has no
-        such model.
+      UserError: the source cannot be read or does not fit the model, timm has no such
+        model, or the target exists.
     """
     check_local("source", source)
     check_local("target", target)
     if not target.endswith(".safetensors"):
         raise UserError(f"{target} does not end with .safetensors: give such a file")
-    if Path(source).resolve() == Path(target).resolve():
+    if expand_user(source).resolve() == expand_user(target).resolve():
         raise UserError(f"{target} is the source: give another file to write")
+    check_absent(expand_user(target))
     weights = read_weights(source, checkpoint)
     to = to or ("timm" if weights.is_native else "hybrid_jax")
     spec = weights.spec or _read_timm_spec(weights, name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from hybrid_jax import data
+from hybrid_jax import data, runtime
 from hybrid_jax.config.schema import LossConfig
 from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.derived_run import with_views
@@ -14,7 +14,7 @@ from hybrid_jax.engine.experiment import with_statistics
 from hybrid_jax.engine.lost_images import refuse_in_memory
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, warn
 from hybrid_jax.models import create_model
 from hybrid_jax.training.step import Network
 
@@ -26,6 +26,8 @@ def load_run(
     **fields: Any,
 ) -> Run:
     """Open the run of a folder; nothing is written there, and no image is needed.
+
+    A warning names each checkpoint that is skipped or repaired, as `run.notes` does.
 
     Args:
       workdir: the run's folder.
@@ -39,8 +41,8 @@ def load_run(
         changed.
 
     Raises:
-      UserError: the folder holds no run or no such checkpoint, it cannot be read, or
-        the run has no such views.
+      UserError: the folder holds no run or no such checkpoint, it cannot be read, the
+        run has no such views, or `JAX_PLATFORMS` names a device that is not there.
     """
     if isinstance(checkpoint, list | tuple):  # a tuple, as `Run.checkpoint` may be
         checkpoint = ",".join(map(str, checkpoint))
@@ -48,23 +50,31 @@ def load_run(
         RunFolder(workdir),
         checkpoint,
         {name.replace("__", "."): value for name, value in fields.items()},
+        views,
     )
-    return with_views(run) if views else run
+    warn(run.notes)
+    return run
 
 
 def open_run(
-    folder: RunFolder, checkpoint: str | int | None, changed: dict[str, Any]
+    folder: RunFolder,
+    checkpoint: str | int | None,
+    changed: dict[str, Any],
+    views: bool = False,
 ) -> Run:
-    """Open the run of a folder.
+    """Open the run of a folder; who calls this shows `run.notes`.
 
     Args:
       folder: the run's folder.
       checkpoint: see `load_run`.
       changed: config fields to change, by name.
+      views: see `load_run`.
 
     Raises:
-      UserError: the folder holds no run or no such checkpoint, or it cannot be read.
+      UserError: the folder holds no run or no such checkpoint, it cannot be read, the
+        run has no such views, or see `check_device`.
     """
+    runtime.check_device()
     if not folder.checkpoints.is_dir():
         if (folder.path / "model.safetensors").exists():  # of `saved_network`
             raise UserError(
@@ -90,7 +100,7 @@ def open_run(
         folder.check_data(splits)
         return splits
 
-    return Run(
+    run = Run(
         config=config,
         network=with_statistics(network, folder.read_statistics(spec["channels"])),
         classes=folder.read_classes() or (),
@@ -103,6 +113,7 @@ def open_run(
         workdir=folder.path,
         notes=saved.notes,
     )
+    return with_views(run) if views else run
 
 
 def network_from_spec(

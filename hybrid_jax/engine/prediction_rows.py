@@ -1,9 +1,10 @@
 """Write predictions as rows of CSV or JSON lines, and read them back to resume."""
 
 import csv
+import heapq
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from hybrid_jax.errors import UserError, escape
 
 COLUMNS = ("path", "class", "probability", "error")
+CHECKED = 8  # images of a file that are predicted again before it is continued
 
 
 class Prediction(NamedTuple):
@@ -60,15 +62,20 @@ class Written(NamedTuple):
 
     Attributes:
       errors: for the path of each image, whether it could not be read.
-      path: path of the first image that was predicted; empty if none was.
-      numbers: probabilities of that image, as they were written.
+      least_sure: probabilities of up to `CHECKED` images, as they were written, by
+        path: those of the given images whose largest probability is smallest. Networks
+        differ most in them.
       size: number of bytes before a last line that was cut off, or of the whole file.
     """
 
     errors: dict[str, bool]
-    path: str = ""
-    numbers: Sequence[float] = ()
+    least_sure: dict[str, list[float]]
     size: int = 0
+
+    @property
+    def predicted(self) -> int:
+        """Number of images that were predicted."""
+        return len(self.errors) - sum(self.errors.values())
 
 
 class Rows(Protocol):
@@ -82,7 +89,7 @@ class Rows(Protocol):
 
     def numbers(self, line: str) -> list[float]: ...
 
-    def read(self, path: Path) -> Written: ...
+    def read(self, path: Path, given: Container[str]) -> Written: ...
 
 
 class CsvRows:
@@ -142,27 +149,33 @@ class CsvRows:
             ]
         return [*map(float, others)]
 
-    def read(self, path: Path) -> Written:
+    def read(self, path: Path, given: Container[str]) -> Written:
         """Return what an earlier call has written.
 
+        Args:
+          path: the file.
+          given: paths of images, in printable form; others are not in `least_sure`.
+
         Raises:
-          UserError: the file has other columns.
+          UserError: the file has other columns, or words for probabilities.
         """
         text, size = _whole_lines(path, self.header())
         rows = list(csv.reader(io.StringIO(text, newline="")))
         if not rows:
-            return Written({})
+            return Written({}, {})
         if rows[0] != self.columns or any(len(r) != len(rows[0]) for r in rows):
             raise UserError(
                 f"--output={escape(path)} has other columns than this call writes: "
                 "give another file"
             )
         errors = {row[0]: bool(row[3]) for row in rows[1:]}
-        for row in rows[1:]:
-            if not row[3]:
-                numbers = self.numbers(_csv_line(row))
-                return Written(errors, row[0], numbers, size)
-        return Written(errors, size=size)
+        good = (row for row in rows[1:] if not row[3] and row[0] in given)
+        try:
+            chosen = heapq.nsmallest(CHECKED, good, key=lambda row: float(row[2]))
+            numbers = {row[0]: self.numbers(_csv_line(row)) for row in chosen}
+        except ValueError:
+            raise _other_content(path) from None
+        return Written(errors, numbers, size)
 
 
 class JsonRows:
@@ -204,8 +217,8 @@ class JsonRows:
         """Return the probabilities in a line, in their order."""
         return [*json.loads(line)["probabilities"].values()]
 
-    def read(self, path: Path) -> Written:
-        """Return what an earlier call has written.
+    def read(self, path: Path, given: Container[str]) -> Written:
+        """Return what an earlier call has written; see `CsvRows.read`.
 
         Raises:
           UserError: a line is not such a row, or has other entries.
@@ -215,10 +228,13 @@ class JsonRows:
         try:
             rows = [json.loads(line) for line in lines]
             errors = {row["path"]: "error" in row for row in rows}
-            good = [i for i, row in enumerate(rows) if "error" not in row][:1]
-            found = Written(errors, size=size)
-            for i in good:
-                found = Written(errors, rows[i]["path"], self.numbers(lines[i]), size)
+            good = (
+                (row["probability"], row["path"], line)
+                for row, line in zip(rows, lines, strict=True)
+                if "error" not in row and row["path"] in given
+            )
+            chosen = heapq.nsmallest(CHECKED, good)
+            numbers = {name: self.numbers(line) for _, name, line in chosen}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise _other_content(path) from None
         asked = {
@@ -229,7 +245,7 @@ class JsonRows:
                 f"--output={escape(path)} was written with another --coverage or "
                 "--typicality: give another file"
             )
-        return found
+        return Written(errors, numbers, size)
 
 
 FORMATS: dict[str, type[Rows]] = {".csv": CsvRows, ".jsonl": JsonRows}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from hybrid_jax import runtime
 from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
@@ -62,9 +63,10 @@ def read_weights(path: str | os.PathLike, checkpoint: str = "") -> Weights:
         run has not ended, the best, or else the last.
 
     Raises:
-      UserError: there is no such file or checkpoint, it is damaged, or it holds more
-        than weights.
+      UserError: there is no such file or checkpoint, it is damaged, it holds more than
+        weights, or see `check_device`.
     """
+    runtime.check_device()
     path = expand_user(path)
     if path.is_dir():
         return _read_run(path, checkpoint)

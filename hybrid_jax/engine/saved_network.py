@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from hybrid_jax import runtime
 from hybrid_jax.config import stored
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.engine.experiment import model_spec, with_statistics
@@ -88,8 +89,9 @@ def load_network(folder: Path) -> Run:
     The weights have this project's names or timm's.
 
     Raises:
-      UserError: a file is missing or damaged.
+      UserError: a file is missing or damaged, or see `check_device`.
     """
+    runtime.check_device()
     weights = read_file(folder / WEIGHTS)
     if not (folder / ABOUT).exists():
         raise UserError(

@@ -14,7 +14,6 @@ from hybrid_jax.data import Split
 from hybrid_jax.data.lazy_images import UnreadableImages
 from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.engine.console import Reporter
-from hybrid_jax.engine.derived_run import with_views
 from hybrid_jax.engine.ensemble import open_member
 from hybrid_jax.engine.experiment import set_up_process
 from hybrid_jax.engine.load_run import open_run
@@ -184,8 +183,7 @@ def evaluate(
         resumed, _ = folder.resume(set_up_process(folder.own_dtype(config)))
         flat = resumed.flat()
         changed = {name: flat[name] for name in flat if FIELDS[name].free}
-    run = open_run(folder, checkpoint, changed or {})
-    run = with_views(run) if views else run
+    run = open_run(folder, checkpoint, changed or {}, views)
     judge = _Judge(run, images, changed or {})
     if coverage is not None:
         judge.check_coverage(coverage, has_members=bool(ensemble))

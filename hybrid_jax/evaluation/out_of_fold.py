@@ -120,7 +120,7 @@ def predict(runs: Mapping[Path, int], say: Callable[[str], None]) -> OutOfFold:
     for fold in sorted({*runs.values()}):
         say(f"Predicting the images that fold {fold} left out")
         paths = [path for path, number in runs.items() if number == fold]
-        found = _predict_fold(paths, images, notes)
+        found = _predict_fold(paths, images, notes, say)
         if found is not None:
             parts[fold] = found
     if not parts:
@@ -145,7 +145,10 @@ class _Fold(NamedTuple):
 
 
 def _predict_fold(
-    paths: Sequence[Path], images: _Images, notes: list[str]
+    paths: Sequence[Path],
+    images: _Images,
+    notes: list[str],
+    say: Callable[[str], None],
 ) -> _Fold | None:
     """Return the mean over the runs of a fold; None if none of them can be opened.
 
@@ -153,6 +156,7 @@ def _predict_fold(
       paths: folders of the runs.
       images: receives the images of the fold, and those that are predicted.
       notes: receives a line for each run that cannot be opened.
+      say: prints a line, such as the note of a run on a checkpoint that is skipped.
     """
     members: list[Predictions] = []
     split: Split | None = None
@@ -160,6 +164,8 @@ def _predict_fold(
     for path in paths:
         try:
             run = open_run(RunFolder(path), None, {})
+            for note in run.notes:
+                say(note)
             if split is None:  # the same split in all runs, which differ in seed alone
                 images.expect(run.splits)
                 split = run.get_split("validation")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.engine import temperature
-from hybrid_jax.engine.load_run import load_run
+from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError, escape, megabytes
 from hybrid_jax.export.check import expect, largest_difference
 from hybrid_jax.export.formats import Format, find_format
-from hybrid_jax.paths import check_local, expand_user
+from hybrid_jax.paths import check_absent, check_local, expand_user
 
 
 def export_run(
@@ -55,7 +56,7 @@ def export_run(
     _check_target(target, row)
     row.require()
     with Interruption(), _scratch_folder(target) as scratch:
-        run = load_run(workdir, checkpoint, views)
+        run = open_run(RunFolder(workdir), checkpoint, {}, views)
         if not row.suffix:
             check_outside("--output", target, run.config.data)
         divisor = temperature.require(run) if calibrated else 1.0
@@ -65,7 +66,7 @@ def export_run(
         reader = row.load(written, run)
         difference = largest_difference(expected, reader)
         size = sum(f.stat().st_size for f in [written, *written.rglob("*")])
-        _check_absent(target)
+        check_absent(target, "--output=")
         written.rename(target)
     return [
         *run.notes,
@@ -89,7 +90,7 @@ def _dtype_note(run: Run) -> list[str]:
 
 def _check_target(target: Path, row: Format) -> None:
     """Refuse a place that cannot be written to, before anything is computed."""
-    _check_absent(target)
+    check_absent(target, "--output=")
     if row.suffix and target.suffix != row.suffix:
         raise UserError(
             f"--output={escape(target)} does not end with {row.suffix}: name such a "
@@ -98,13 +99,6 @@ def _check_target(target: Path, row: Format) -> None:
     if not target.parent.is_dir():
         raise UserError(
             f"--output={escape(target)} lies in a folder that does not exist: make it"
-        )
-
-
-def _check_absent(target: Path) -> None:
-    if os.path.lexists(target):
-        raise UserError(
-            f"--output={escape(target)} exists: give another name, or remove it"
         )
 
 

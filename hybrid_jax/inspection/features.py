@@ -7,13 +7,16 @@ relative to the distances of other images.
 
 import dataclasses
 import functools
+import sys
 
 import jax
 import numpy as np
 
 from hybrid_jax.augment import normalize, to_float
 from hybrid_jax.data.lazy_images import LazyImages, parallel_map
-from hybrid_jax.engine.load_run import load_run
+from hybrid_jax.engine.load_run import open_run
+from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.errors import escape
 from hybrid_jax.inspection.candidates import CANDIDATES
 from hybrid_jax.inspection.near_duplicates import (
     BY_FEATURES,
@@ -71,7 +74,9 @@ def find(workdir: str, images: ScannedImages) -> list[Pair]:
 
 def _features(workdir: str, images: ScannedImages) -> np.ndarray:
     """Return features without their mean and of unit norm, float32 `[N, D]`."""
-    run = load_run(workdir)
+    run = open_run(RunFolder(workdir), None, {})
+    for note in run.notes:
+        print(escape(note), file=sys.stderr)
     network, variables = run.network, run.variables
     form = dataclasses.replace(run.form, size=network.image_size, target=None)
     encoded = LazyImages(images.records, form, images.rows)

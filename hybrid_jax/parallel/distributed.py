@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from hybrid_jax import runtime
 from hybrid_jax.errors import ProcessDied, UserError, elide, first_line
 
 TIMEOUT = 300  # seconds to find each other, since imports take a while
@@ -264,7 +265,11 @@ def this_process() -> Hosts:
     """Return this process among those of `jax.distributed`, for a new run.
 
     Every process calls this equally often, since each run has its own keys.
+
+    Raises:
+      UserError: see `check_device`.
     """
+    runtime.check_device()
     return Hosts(jax.process_index(), jax.process_count())
 
 

@@ -1,5 +1,7 @@
 """The command on a user's own folder, and what it says of one that is not right."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,7 +37,7 @@ def run(tmp_path):
     return place, run
 
 
-def test_a_folder_is_trained_on_and_evaluated(run):
+def test_a_folder_is_trained_on_and_evaluated(run, capsys):
     place, run = run
     (place / "digit 1" / "broken.png").write_bytes(b"")
     stopped = run()
@@ -57,7 +59,10 @@ def test_a_folder_is_trained_on_and_evaluated(run):
     assert again.returncode == 0, again.stderr
     accuracy = done.stdout.split("test accuracy")[1].split("│")[1].strip()
     assert accuracy in again.stdout
-    assert_its_features_find_a_copy(place, workdir=done.args[4].split("=")[1])
+    workdir = Path(done.args[4].split("=")[1])
+    (workdir / "checkpoints" / "9999").mkdir()
+    assert_its_features_find_a_copy(place, workdir)
+    assert "skipping checkpoint" in capsys.readouterr().err
 
 
 def assert_its_features_find_a_copy(place, workdir):

@@ -5,7 +5,14 @@ import csv
 import numpy as np
 import pytest
 
-from hybrid_jax.engine.prediction_rows import FORMATS, Asked, Judgment, Prediction
+from hybrid_jax.engine.prediction_rows import (
+    CHECKED,
+    FORMATS,
+    Asked,
+    Judgment,
+    Prediction,
+)
+from hybrid_jax.errors import UserError
 
 CLASSES = ("error", "a\u2028b", "path", 'c,"d"\n')
 PREDICTIONS = (
@@ -22,14 +29,38 @@ def test_rows_are_read_as_they_were_written(kind, top, tmp_path):
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(rows.header() + "".join(lines) + "cut o")
     written = path.read_bytes()
-    found = rows.read(path)
+    found = rows.read(path, {"1\u2028, 2.png", "gone\x85.png", "later.png"})
     assert written[found.size :] == b"cut o"
     assert path.read_bytes() == written  # until it is known to be the right file
     assert found.errors == {"gone\x85.png": True, "1\u2028, 2.png": False}
-    assert found.path == "1\u2028, 2.png"
+    assert found.predicted == 1
+    assert rows.read(path, {"later.png"}).least_sure == {}
     expected = sorted(PREDICTIONS[1].probabilities.tolist(), reverse=True)[:top]
     expected = expected or PREDICTIONS[1].probabilities.tolist()
-    assert found.numbers == pytest.approx(expected)
+    assert found.least_sure == {"1\u2028, 2.png": pytest.approx(expected)}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_least_sure_of_the_images_that_are_given_are_found(kind, tmp_path):
+    rows, path = FORMATS[kind](CLASSES[:2], 0, Asked()), tmp_path / f"rows{kind}"
+    sure = np.random.default_rng(0).permutation(np.linspace(0.51, 0.99, 49))
+    likely = {f"{number}.png": p for number, p in enumerate(sure)}
+    made = [Prediction(name, np.array([1 - p, p])) for name, p in likely.items()]
+    lines = [rows.format(prediction, Judgment()) for prediction in made]
+    path.write_text(rows.header() + "".join(lines), encoding="utf-8")
+    given = {name for name, p in likely.items() if p > 0.6}
+    found = rows.read(path, given)
+    assert found.predicted == 49
+    assert {*found.least_sure} == {*sorted(given, key=likely.get)[:CHECKED]}
+    for name, numbers in found.least_sure.items():
+        assert numbers == pytest.approx([1 - likely[name], likely[name]], abs=1e-6)
+
+
+def test_words_for_probabilities_are_no_predictions(tmp_path):
+    rows, path = FORMATS[".csv"](CLASSES[:2], 0, Asked()), tmp_path / "rows.csv"
+    path.write_text(f"{rows.header()}a.png,error,high,,0.9,0.1\n", encoding="utf-8")
+    with pytest.raises(UserError, match="something other than predictions"):
+        rows.read(path, {"a.png"})
 
 
 def test_each_column_has_a_name_of_its_own(tmp_path):

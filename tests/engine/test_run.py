@@ -5,7 +5,9 @@ import gc
 import io
 import json
 import shutil
+import warnings
 import weakref
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -251,9 +253,6 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
         main([*again[:-2], f"--output={table.with_name('0.jsonl')}", "--resume"]) == 2
     )
     assert "other probabilities" in capsys.readouterr().err  # one of two classes
-    others = [*command[:-1], str(images / "yes"), f"--output={table}", "--resume"]
-    assert main(others) == 2
-    assert "which is not among these images" in capsys.readouterr().err
     for text, said in (
         ("a,b\n1,2", "has other columns"),  # a last line without an end is whole there
         ("notes", "holds something other than predictions"),
@@ -275,6 +274,43 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     (images / "no" / "damaged.png").unlink()
     assert main(command) == 0  # to the standard output
     assert capsys.readouterr().out.count("\n") == 61
+
+
+def test_predictions_are_continued_by_the_network_that_began_them(
+    finished, tmp_path, capsys
+):
+    """The others may agree with it on the first image, and on most."""
+    paths = sorted((finished / "others").rglob("*.png"))[:20]
+    for path in paths:
+        shutil.copy(path, tmp_path)
+    names = [str(tmp_path / path.name) for path in paths]
+    command = ["hybrid-jax", "predict", f"--workdir={finished / 'run'}"]
+    tables = [tmp_path / "own.csv", tmp_path / "other.csv"]
+    for table, more in zip(tables, ([], ["--checkpoint=7"]), strict=True):
+        assert main([*command, *names, f"--output={table}", *more]) == 0
+    own, other = (table.read_text().splitlines(keepends=True) for table in tables)
+    table = tables[1]
+    resume = [f"--output={table}", "--resume"]
+
+    def refused(given):
+        before = table.read_text()
+        capsys.readouterr()
+        assert main([*command, *given, *resume]) == 2
+        assert table.read_text() == before
+        return capsys.readouterr().err
+
+    table.write_text("".join([*own[:2], *other[2:15]]))
+    assert "other probabilities for the 8 images" in refused(names)
+    table.write_text("".join(own[:15]))
+    assert (
+        "has 14 predictions, and the images of 7 are among these images, so it cannot "
+        "be checked that the same network wrote it: give at least 8 of its images"
+    ) in refused(names[7:])
+    assert main([*command, *names[6:], *resume]) == 0
+    assert sorted(table.read_text().splitlines()) == sorted("".join(own).splitlines())
+    for name in names:
+        Path(name).write_bytes(b"")
+    assert "the images of 0 can still be read" in refused(names)
 
 
 def test_predictions_are_calibrated_ranked_and_lines_of_json(
@@ -385,6 +421,29 @@ def test_evaluate_convert_and_init_from_take_a_checkpoint(finished, tmp_path, ca
     assert theirs.classes == CLASSES
     with pytest.raises(UserError, match="a file of weights, which has no checkpoint"):
         read_weights(target, "best")
+
+
+def test_a_checkpoint_that_is_skipped_is_named_once_in_python_and_by_command(
+    finished, tmp_path, capsys
+):
+    other = shutil.copytree(finished / "run", tmp_path / "run")
+    (other / "checkpoints" / "9999").mkdir()
+    note = f"skipping checkpoint {other / 'checkpoints' / '9999'}: it is incomplete"
+    for open_it in (
+        lambda: hybrid_jax.load_run(other, "last"),
+        lambda: hybrid_jax.load_run(other, "all", views=False),
+        lambda: hybrid_jax.Classifier.load(other, "best"),
+        lambda: hybrid_jax.Classifier.from_pretrained(other),
+    ):
+        with pytest.warns(UserWarning) as warned:
+            open_it()
+        assert [str(w.message) for w in warned] == [note]
+        assert warned[0].filename == __file__  # so that a user finds the line
+    command = ["hybrid-jax", "predict", f"--workdir={other}", str(finished / "others")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(command) == 0
+    assert capsys.readouterr().err.count(note) == 1
 
 
 def test_no_optimizer_moments_are_read(finished, monkeypatch):

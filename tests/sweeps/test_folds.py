@@ -14,7 +14,7 @@ from sklearn import metrics
 import hybrid_jax
 from hybrid_jax.config.files import load_config
 from hybrid_jax.errors import UserError
-from hybrid_jax.evaluation import fold_report, mislabeled
+from hybrid_jax.evaluation import fold_report, mislabeled, out_of_fold
 from hybrid_jax.evaluation.predictions import Predictions
 from tests.commands import ROOT
 from tests.commands import hybrid_jax as command
@@ -125,6 +125,14 @@ def test_each_image_is_predicted_once_by_runs_that_left_it_out(folder, images):
         expected = np.mean([run.predict(left_out.images) for run in members], 0)
         told = [[found[n][c] for c in members[0].classes] for n in left_out.names]
         np.testing.assert_allclose(np.array(told, float), expected, atol=1e-5)
+
+
+def test_a_checkpoint_that_is_skipped_is_named(folder, tmp_path):
+    path, fold = next(iter(runs_of(folder).items()))
+    run, said = shutil.copytree(path, tmp_path / "run"), []
+    (run / "checkpoints" / "9999").mkdir()
+    out_of_fold.predict({run: fold}, said.append)
+    assert any(line.startswith("skipping checkpoint") for line in said)
 
 
 def test_measures_are_those_of_scikit_learn(folder, swept):

@@ -89,6 +89,20 @@ def test_mistakes_in_the_command_end_in_one_line(arguments, said, capsys):
     assert out.err.count("\n") == 1
 
 
+def test_a_file_that_exists_is_refused_before_the_source_is_read(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    kept, link = tmp_path / "kept.safetensors", tmp_path / "link.safetensors"
+    kept.write_bytes(b"mine")
+    link.symlink_to("nowhere")
+    for target in (kept, link):
+        assert convert(["none.pth", target.name]) == 2
+        said = capsys.readouterr().err
+        assert f"{target.name} exists: give another name, or remove it" in said
+    assert kept.read_bytes() == b"mine"
+
+
 def test_the_command_takes_images_that_are_no_squares(tmp_path, capsys):
     import_timm()
     model, network, variables = pair("astroformer_pico", (128, 64))
@@ -104,7 +118,8 @@ def test_the_command_takes_images_that_are_no_squares(tmp_path, capsys):
     for path, array in flatten_dict(variables, sep="/").items():
         np.testing.assert_array_equal(weights.arrays[path], array)
 
-    assert convert([str(ours), str(theirs), "--model=coatnet_0"]) == 2
+    other = tmp_path / "other.safetensors"
+    assert convert([str(ours), str(other), "--model=coatnet_0"]) == 2
     assert "is of astroformer_pico, not of --model=coatnet_0" in capsys.readouterr().err
 
 
