@@ -27,6 +27,7 @@ Exit code: 0; 2 for an error that you can fix; 143 or 130 after a signal.
 import os
 import typing
 from pathlib import Path
+from typing import Any
 
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option, integer, one_of
@@ -118,11 +119,13 @@ def parse(words: list[str]) -> Arguments:
     parsed = flags.parse(words, [*OPTIONS, *varied], takes_config=True)
     values = parsed.values
     texts = {name: values[f"{SWEEP}{name}"] for name in FIELDS}
+    texts = {name: text for name, text in texts.items() if text is not None}
     search = create_search(
         flags.required_config(parsed),
-        {name: text for name, text in texts.items() if text is not None},
+        texts,
         **{name: values[name] for name in ("sampler", "pruner", "seeds", "folds")},
     )
+    _check_effects(search, texts, parsed.changed)
     if values["retrain"]:
         check_seeds({"seed": search.config.seed}, values["retrain"], "retrain")
     default = workdirs.default_workdir(values["config"])
@@ -149,6 +152,28 @@ def parse(words: list[str]) -> Arguments:
             *(f"--config.{name}={text}" for name, text in typed.items()),
         ],
     )
+
+
+def _check_effects(
+    search: "Search", texts: dict[str, str], changed: dict[str, Any]
+) -> None:
+    """Refuse a field that has no effect in any trial.
+
+    Args:
+      search: the search.
+      texts: the range or choices of each varied field, as typed.
+      changed: the fields that the command line sets, by name.
+
+    Raises:
+      UserError: names the field, and the other that decides.
+    """
+    from hybrid_jax.config.effects import IN_STEPS, check_varied
+    from hybrid_jax.sweeps.space import SWEEP
+
+    lengths = {name: changed[name] for name in IN_STEPS.values() if name in changed}
+    flags = {name: f"--config.{name}={value}" for name, value in lengths.items()}
+    flags |= {name: f"--{SWEEP}{name}={text}" for name, text in texts.items()}
+    check_varied(flags, {d.name: d.ends for d in search.space}, search.config)
 
 
 def _is_done(arguments: Arguments, store: "Store") -> bool:
@@ -215,9 +240,15 @@ def _show(
 
 def _winners_command(call: Call, arguments: Arguments, winner: "Row") -> str:
     """Return the command that trains the winner, as a shell takes it."""
+    from hybrid_jax.config.effects import IN_STEPS
+
+    # The winner may count in steps what the command line gives in epochs.
+    unused = {o for d, o in IN_STEPS.items() if winner.params.get(d)}
+    start = tuple(f"--config.{name}=" for name in unused)
+    flags = [flag for flag in arguments.flags if not flag.startswith(start)]
     values = [f"--config.{name}={value}" for name, value in winner.params.items()]
     target = f"--workdir={arguments.folder / f'trial-{winner.number}-again'}"
-    return call.line("train", *arguments.flags, *values, target)
+    return call.line("train", *flags, *values, target)
 
 
 def _show_folds(

@@ -3,6 +3,7 @@
 To declare such a field, add a row to `EFFECTS`.
 """
 
+import itertools
 from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
@@ -133,6 +134,19 @@ IN_STEPS = {
     "optim.warmup_steps": "optim.warmup_epochs",
 }
 
+# Like `EFFECTS`, for fields that a search varies; experiments set them nevertheless.
+OF_VARIED = (
+    *(
+        Effect(deciding, bool, (other,), f"take config.{deciding}=0")
+        for deciding, other in IN_STEPS.items()
+    ),
+    Effect("model.name", _is_vit, ("model.strides",), "take a hybrid"),
+)
+OF_ATTENTION = ("model.attention", "model.relative_bias")
+NO_ATTENTION = (
+    "no relative attention: leave it out, or take a model with T in its stack"
+)
+
 
 def check_changed(changed: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Refuse what the command line sets without effect.
@@ -187,6 +201,36 @@ def check_stored(changed: Mapping[str, Any], config: Config) -> None:
     _check_fields(changed, config)
 
 
+def check_varied(
+    flags: Mapping[str, str], varied: Mapping[str, tuple[Any, ...]], config: Config
+) -> None:
+    """Refuse a field that has no effect, whatever values other fields are varied to.
+
+    Args:
+      flags: the flag of each field to check, by the field's name.
+      varied: values of the fields that are varied, by name; of a range, both ends.
+      config: the values of all other fields.
+
+    Raises:
+      UserError: names the flag, the other field and the way out.
+    """
+    values = {name: (value,) for name, value in config.flat().items()} | {**varied}
+    for deciding, holds, others, way_out in (*EFFECTS, *OF_VARIED):
+        for name in filter(flags.__contains__, others):
+            if all(map(holds, values[deciding])):
+                known = f"config.{deciding}={values[deciding][0]!r}"
+                raise UserError(
+                    f"{flags[name]} means nothing to {flags.get(deciding, known)}: "
+                    f"{_leave_out(way_out)}"
+                )
+    models = [*itertools.product(values["model.name"], values["model.stack"])]
+    if not any(_is_hybrid(name) and attends(name, stack) for name, stack in models):
+        for name in filter(flags.__contains__, OF_ATTENTION):
+            raise UserError(
+                f"{flags[name]} means nothing to a model that has {NO_ATTENTION}"
+            )
+
+
 def check_effects(config: Config) -> None:
     """Refuse a changed field that has no effect, given the value of another field.
 
@@ -205,9 +249,12 @@ def _check_fields(names: Container[str], config: Config) -> None:
             if holds(values[deciding]) and values[name] != FIELDS[name].default:
                 raise UserError(
                     f"config.{name}={values[name]!r} means nothing to "
-                    f"config.{deciding}={values[deciding]!r}: leave it out"
-                    + (f", or {way_out}" if way_out else "")
+                    f"config.{deciding}={values[deciding]!r}: {_leave_out(way_out)}"
                 )
+
+
+def _leave_out(way_out: str) -> str:
+    return f"leave it out{f', or {way_out}' if way_out else ''}"
 
 
 def _check_attention(model: ModelConfig) -> None:
@@ -218,15 +265,11 @@ def _check_attention(model: ModelConfig) -> None:
     if attends(model.name, model.stack):
         return
     stack = f" with config.model.stack={model.stack!r}" if model.stack else ""
-    allowed = {
-        "attention": (FIELDS["model.attention"].default,),
-        "relative_bias": (FIELDS["model.relative_bias"].default, "torus"),
-    }
-    for name, values in allowed.items():
-        value = getattr(model, name)
-        if value not in values:
+    also = {"model.relative_bias": "torus"}
+    for name in OF_ATTENTION:
+        value = getattr(model, name.removeprefix("model."))
+        if value not in (FIELDS[name].default, also.get(name)):
             raise UserError(
-                f"config.model.{name}={value!r} means nothing to {model.name}{stack}, "
-                "which has no relative attention: leave it out, or take a model with T "
-                "in its stack"
+                f"config.{name}={value!r} means nothing to {model.name}{stack}, "
+                f"which has {NO_ATTENTION}"
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_jax.config import stored
+from hybrid_jax.config.effects import check_changed
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
@@ -92,6 +93,20 @@ class Search:
                 name = f"fold-{fold}-seed-{seed}" if self.folds else f"seed-{seed}"
                 parts[name] = self.base.replace(changed)
         return parts
+
+    def why_refused(self, values: dict[str, Any]) -> str:
+        """Return why a trial's values do not go together; empty if nothing is known.
+
+        A trial would equal others if one of its fields has no effect.
+
+        Args:
+          values: values of the varied fields, by name.
+        """
+        try:
+            check_changed(values, self.config.flat() | values)
+        except UserError as error:
+            return str(error)
+        return ""
 
     def values_of(self, kept: dict[str, Any]) -> dict[str, Any]:
         """Return the values of the varied fields from the values that Optuna stores."""

@@ -50,6 +50,11 @@ class Dimension(NamedTuple):
             return f"{self.low}:{self.high}{':log' if self.log else ''}"
         return ";".join(map(str, self.choices))
 
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """Return the choices, or the least and the greatest value of a range."""
+        return self.choices or (self.low, self.high)
+
     def suggest(self, trial: "Trial") -> Any:
         """Return the field's value in a trial; the first call draws it."""
         if self.choices:

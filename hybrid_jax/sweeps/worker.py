@@ -15,7 +15,7 @@ from filelock import FileLock
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.sweeps import samplers, table
 from hybrid_jax.sweeps.claims import Heartbeats, try_claim
-from hybrid_jax.sweeps.runs import free_memory
+from hybrid_jax.sweeps.runs import REFUSED, free_memory
 from hybrid_jax.sweeps.search import TRIALS, Search
 from hybrid_jax.sweeps.storage import Store
 from hybrid_jax.sweeps.trial import (
@@ -144,6 +144,8 @@ class Worker:
                 f"{MOST_CRASHES} workers died at the same step, perhaps out of memory"
             )
             result = Result(CRASHED, [], 0.0, what)
+        elif why := self.search.why_refused(values):
+            result = Result(REFUSED, [], 0.0, why)
         else:
             trial.set_user_attr(STARTS, starts)
             with self._beating(trial), self._no_crash(trial, starts):

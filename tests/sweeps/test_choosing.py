@@ -135,6 +135,17 @@ def test_a_trial_that_ends_its_workers_is_given_up(tmp_path, digits):
     ]
 
 
+def test_trials_that_would_be_equal_are_refused_and_not_trained(tmp_path, digits):
+    config = resolve(load_config(TINY, {"train.steps": 5}))
+    search = create_search(config, {"train.epochs": "1,2"}, sampler="grid")
+    store = Store(search, tmp_path)
+    Worker(search, store, tmp_path, 2).run()
+    results = [row.result for row in table.read_rows(store.study)]
+    assert [result.state for result in results] == ["refused", "refused"]
+    assert "since config.train.steps=5" in results[0].error
+    assert not [*tmp_path.glob("trials/*/seed-0")]
+
+
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_a_worker_that_dies_before_it_draws_changes_no_value(sampler, tmp_path, digits):
     config, drawn = resolve(load_config(TINY, {"train.epochs": 1})), []

@@ -3,9 +3,12 @@
 import optuna
 import pytest
 
-from hybrid_jax.cli.sweep import parse
+from hybrid_jax.cli.common import Call
+from hybrid_jax.cli.sweep import _winners_command, parse
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.space import Dimension, parse_dimension
+from hybrid_jax.sweeps.table import Row
+from hybrid_jax.sweeps.trial import Result
 from tests.commands import ROOT
 
 DIGITS = f"--config={ROOT / 'configs' / 'digits.py'}"
@@ -79,6 +82,92 @@ def test_mistakes(flags, told):
         parse([DIGITS, *flags])
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (
+            ["--sweep.train.epochs=10,20", "--config.train.steps=2"],
+            "--sweep.train.epochs=10,20 means nothing to config.train.steps=2: leave "
+            "it out, or take config.train.steps=0",
+        ),
+        (
+            ["--sweep.optim.warmup_epochs=1:3", "--config.optim.warmup_steps=5"],
+            "warmup_epochs=1:3 means nothing to config.optim.warmup_steps=5",
+        ),
+        (
+            ["--sweep.train.epochs=10,20", "--sweep.train.steps=2:5"],
+            "epochs=10,20 means nothing to --sweep.train.steps=2:5",
+        ),
+        (
+            ["--config.train.epochs=10", "--sweep.train.steps=2,5"],
+            "--config.train.epochs=10 means nothing to --sweep.train.steps=2,5",
+        ),
+        (
+            ["--sweep.optim.momentum=0:0.9"],
+            "means nothing to config.optim.name='adamw': leave it out, or take "
+            "config.optim.name=sgd",
+        ),
+        (
+            ["--sweep.optim.momentum=0:0.9", "--sweep.optim.name=adamw,lamb"],
+            "means nothing to --sweep.optim.name=adamw,lamb",
+        ),
+        (["--sweep.augment.magnitude=5,9"], "config.augment.policy="),
+        (["--sweep.model.patch_size=4,8"], "config.model.name='astroformer_pico'"),
+        (
+            ["--sweep.model.strides=2,1,1,2,1;", "--config.model.name=vit_tiny"],
+            "means nothing to config.model.name='vit_tiny'",
+        ),
+        (
+            [
+                "--sweep.model.relative_bias=,torus",
+                "--sweep.model.name=wrn_16_1,vit_tiny",
+            ],
+            "--sweep.model.relative_bias=,torus means nothing to a model that has no "
+            "relative attention",
+        ),
+    ],
+    ids=str,
+)
+def test_a_field_without_effect_in_any_trial_is_refused(flags, told):
+    with pytest.raises(UserError) as refused:
+        parse([DIGITS, *flags])
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--sweep.train.epochs=10,20", "--sweep.train.steps=0,5"],
+        ["--config.train.epochs=10", "--sweep.train.steps=0:5"],
+        ["--sweep.optim.momentum=0:0.9", "--sweep.optim.name=adamw,sgd"],
+        ["--sweep.model.attention=pre,post", "--sweep.model.name=wrn_16_1,coatnet_0"],
+        ["--sweep.model.attention=pre,post", "--sweep.model.stack=C-C-C-C,C-C-C-T"],
+    ],
+    ids=str,
+)
+def test_a_field_with_effect_in_some_trials_is_allowed(flags):
+    assert parse([DIGITS, *flags])
+
+
+def test_a_trial_whose_epochs_mean_nothing_is_refused():
+    flags = ["--sweep.train.epochs=10,20", "--sweep.train.steps=0,5"]
+    search = parse([DIGITS, *flags]).search
+    assert not search.why_refused({"train.epochs": 10, "train.steps": 0})
+    why = search.why_refused({"train.epochs": 10, "train.steps": 5})
+    assert why.startswith("--config.train.epochs=10 means nothing here, since config.t")
+
+
+def test_the_winners_command_gives_no_epochs_beside_its_steps():
+    flags = [DIGITS, "--config.train.epochs=10", "--config.train.batch_size=20"]
+    arguments = parse([*flags, "--sweep.train.steps=0,5"])
+    call = Call(("hybrid-jax",), "sweep", [])
+    for steps, is_counted in ((0, True), (5, False)):
+        row = Row(3, {"train.steps": steps}, Result("complete", [0.5], 1.0))
+        line = _winners_command(call, arguments, row)
+        assert ("--config.train.epochs=10" in line) == is_counted
+        assert f"--config.train.batch_size=20 --config.train.steps={steps}" in line
 
 
 def test_a_grid_has_every_combination_once():
