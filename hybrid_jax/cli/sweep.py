@@ -240,10 +240,13 @@ def _show(
 
 def _winners_command(call: Call, arguments: Arguments, winner: "Row") -> str:
     """Return the command that trains the winner, as a shell takes it."""
-    from hybrid_jax.config.effects import IN_STEPS
+    from hybrid_jax.config.effects import IN_STEPS, ignores_strides
 
-    # The winner may count in steps what the command line gives in epochs.
+    # The winner may count in steps what the command line gives in epochs, or be a model
+    # that passes over strides.
     unused = {o for d, o in IN_STEPS.items() if winner.params.get(d)}
+    if ignores_strides(arguments.search.config.flat() | winner.params):
+        unused.add("model.strides")
     start = tuple(f"--config.{name}=" for name in unused)
     flags = [flag for flag in arguments.flags if not flag.startswith(start)]
     values = [f"--config.{name}={value}" for name, value in winner.params.items()]

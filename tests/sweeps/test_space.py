@@ -170,6 +170,16 @@ def test_the_winners_command_gives_no_epochs_beside_its_steps():
         assert f"--config.train.batch_size=20 --config.train.steps={steps}" in line
 
 
+def test_the_winners_command_gives_no_strides_that_it_passes_over():
+    flags = [DIGITS, "--config.model.strides=2,1,1,2,1"]
+    arguments = parse([*flags, "--sweep.model.name=astroformer_pico,vit_tiny"])
+    call = Call(("hybrid-jax",), "sweep", [])
+    for name, is_given in (("astroformer_pico", True), ("vit_tiny", False)):
+        row = Row(3, {"model.name": name}, Result("complete", [0.5], 1.0))
+        line = _winners_command(call, arguments, row)
+        assert ("--config.model.strides=" in line) == is_given
+
+
 def test_a_grid_has_every_combination_once():
     flags = ["--sweep.train.epochs=6:8", "--sweep.model.name=vit_tiny,vit_small"]
     arguments = parse([DIGITS, "--sampler=grid", *flags])
