@@ -3,7 +3,7 @@
 import math
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hybrid_jax.config.resolve import read_value
@@ -69,20 +69,25 @@ class Dimension(NamedTuple):
         labels = [label(value) for value in self.choices]
         return self.choices[labels.index(kept)] if self.choices else kept
 
-    def points(self) -> list[Any]:
-        """Return all values for a grid, as Optuna stores them.
+    @property
+    def points(self) -> Sequence[Any] | None:
+        """Return all values, as Optuna stores them; None if there is no end to them."""
+        if self.choices:
+            return [label(value) for value in self.choices]
+        is_whole = isinstance(self.low, int)
+        return range(int(self.low), int(self.high) + 1) if is_whole else None
+
+    def check_grid(self) -> None:
+        """Refuse a range that is no part of a grid.
 
         Raises:
           UserError: there are infinitely many values, or too many.
         """
-        if self.choices:
-            return [label(value) for value in self.choices]
-        if not isinstance(self.low, int) or self.high - self.low >= MOST_POINTS:
+        if self.points is None or len(self.points) > MOST_POINTS:
             raise UserError(
                 f"--{SWEEP}{self.name}={self.text} is a range, and a grid takes "
                 f"choices: give values separated by commas, or another --sampler"
             )
-        return [*range(self.low, int(self.high) + 1)]
 
 
 def label(value: Any) -> Any:

@@ -177,6 +177,33 @@ def test_a_grid_has_every_combination_once():
     assert arguments.trials == len(points) == len({*points}) == 6
 
 
+@pytest.mark.parametrize(
+    ("flags", "trials", "notes"),
+    [
+        (["--sweep.train.epochs=6:8"], 3, ()),
+        (["--sweep.train.epochs=6:8", "--trials=2"], 2, ()),
+        (["--sweep.train.epochs=6:8", "--trials=3"], 3, ()),
+        (
+            ["--sweep.train.epochs=6:8", "--trials=4"],
+            3,
+            (
+                "--trials=4: the varied fields have 3 combinations, and each is tried "
+                "once; --seeds=N repeats each with N seeds",
+            ),
+        ),
+        (["--sweep.train.epochs=6:60"], 20, ()),
+        (["--sweep.train.epochs=6:60", "--sampler=grid"], 55, ()),
+        (["--sweep.optim.weight_decay=0:1"], 20, ()),
+        (["--sweep.optim.weight_decay=0:1", "--trials=99"], 99, ()),
+        (["--folds=3"], 1, ()),
+    ],
+    ids=str,
+)
+def test_there_are_no_more_trials_than_combinations(flags, trials, notes):
+    arguments = parse([DIGITS, *flags])
+    assert (arguments.trials, arguments.notes) == (trials, notes)
+
+
 def test_a_grid_is_counted_before_it_is_made():
     flags = ["--sweep.train.batch_size=1:9999", "--sweep.data.split_seed=0:9999"]
     with pytest.raises(UserError, match=r"a grid of 99,990,000 trials is too large"):
