@@ -71,7 +71,7 @@ class Arguments(typing.NamedTuple):
     search: "Search"
     folder: Path
     trials: int
-    notes: tuple[str, ...]
+    notes: list[str]
     workers: int
     storage: str
     retrain: int
@@ -117,7 +117,7 @@ def parse(words: list[str]) -> Arguments:
     from hybrid_jax.cli import flags, workdirs
     from hybrid_jax.config.schema import FIELDS
     from hybrid_jax.sweeps.search import check_seeds, create_search
-    from hybrid_jax.sweeps.space import SWEEP, label
+    from hybrid_jax.sweeps.space import SWEEP, label, note_on_images
 
     varied = [Option(f"{SWEEP}{name}", TEXT) for name in FIELDS]
     parsed = flags.parse(words, [*OPTIONS, *varied], takes_config=True)
@@ -135,13 +135,13 @@ def parse(words: list[str]) -> Arguments:
     default = workdirs.default_workdir(values["config"])
     default = os.path.join(SWEEPS, os.path.basename(default))
     workdir = default if values["workdir"] is None else values["workdir"]
-    trials, notes = _count_trials(search, values["trials"])
+    trials, note = _count_trials(search, values["trials"])
     typed = {name: str(label(value)) for name, value in parsed.changed.items()}
     return Arguments(
         search=search,
         folder=expand_user(workdirs.resolve_workdir(workdir, None)),
         trials=trials,
-        notes=notes,
+        notes=[*filter(None, (note, note_on_images(search.space)))],
         workers=values["workers"],
         storage=values["storage"],
         retrain=values["retrain"],
@@ -174,8 +174,8 @@ def _check_effects(
     check_varied(flags, {d.name: d.ends for d in search.space}, search.config)
 
 
-def _count_trials(search: "Search", asked: int) -> tuple[int, tuple[str, ...]]:
-    """Return the number of trials, and notes on it.
+def _count_trials(search: "Search", asked: int) -> tuple[int, str]:
+    """Return the number of trials, and a note if it is not the one that is asked for.
 
     Args:
       search: the search.
@@ -190,13 +190,13 @@ def _count_trials(search: "Search", asked: int) -> tuple[int, tuple[str, ...]]:
             "leave it out, or give a range or choices of a field"
         )
     if not search.size:
-        return asked or TRIALS, ()
+        return asked or TRIALS, ""
     default = search.size if search.sampler == "grid" else TRIALS
     if asked <= search.size:
-        return min(asked or default, search.size), ()
+        return min(asked or default, search.size), ""
     return search.size, (
         f"--trials={asked}: the varied fields have {search.size} combinations, and "
-        "each is tried once; --seeds=N repeats each with N seeds",
+        "each is tried once; --seeds=N repeats each with N seeds"
     )
 
 
