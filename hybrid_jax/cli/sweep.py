@@ -11,7 +11,7 @@ same command again to resume, or at the same time elsewhere to help.
   --sweep.FIELD=VALUES   LOW:HIGH, LOW:HIGH:log or A,B,C; tuples A;B;C
   --workdir=DIR          folder of the sweep [sweeps/FILE]
   --sampler=NAME         tpe, random, or grid (all combinations) [tpe]
-  --trials=N             number of trials; 0 is 20, or the whole grid [0]
+  --trials=N             different trials; 0 is up to 20, or the whole grid [0]
   --seeds=N              runs of each trial, with different seeds [1]
   --folds=K              cross-validate each seed on K folds, with or without
                          --sweep; out_of_fold.csv has the predictions
@@ -61,6 +61,7 @@ class Arguments(typing.NamedTuple):
       search: the search to run.
       folder: folder of the search.
       trials: number of trials.
+      notes: lines to print at the start.
       workers: number of processes on this machine.
       storage: URL of the storage; empty is SQLite in the folder.
       retrain: number of seeds to train the winner with.
@@ -70,6 +71,7 @@ class Arguments(typing.NamedTuple):
     search: "Search"
     folder: Path
     trials: int
+    notes: list[str]
     workers: int
     storage: str
     retrain: int
@@ -92,6 +94,8 @@ def run(call: Call) -> None:
     store = Store(arguments.search, arguments.folder, arguments.storage)
     with store.errors():
         with search_progress(store, arguments.trials) as progress:
+            for note in arguments.notes:
+                progress.say(note)
             if arguments.workers > 1:
                 share_work(
                     arguments.workers,
@@ -113,7 +117,7 @@ def parse(words: list[str]) -> Arguments:
     from hybrid_jax.cli import flags, workdirs
     from hybrid_jax.config.schema import FIELDS
     from hybrid_jax.sweeps.search import check_seeds, create_search
-    from hybrid_jax.sweeps.space import SWEEP, label
+    from hybrid_jax.sweeps.space import SWEEP, label, note_on_images
 
     varied = [Option(f"{SWEEP}{name}", TEXT) for name in FIELDS]
     parsed = flags.parse(words, [*OPTIONS, *varied], takes_config=True)
@@ -131,19 +135,13 @@ def parse(words: list[str]) -> Arguments:
     default = workdirs.default_workdir(values["config"])
     default = os.path.join(SWEEPS, os.path.basename(default))
     workdir = default if values["workdir"] is None else values["workdir"]
-    if not search.space and values["trials"] > 1:
-        raise UserError(
-            f"--trials={values['trials']}: nothing is varied, so that all trials would "
-            "be equal; leave it out, or give a range or choices of a field"
-        )
-    trials = (values["trials"] or TRIALS) if search.space else 1
-    if search.sampler == "grid":
-        trials = min(values["trials"] or len(search.grid()), len(search.grid()))
+    trials, note = _count_trials(search, values["trials"])
     typed = {name: str(label(value)) for name, value in parsed.changed.items()}
     return Arguments(
         search=search,
         folder=expand_user(workdirs.resolve_workdir(workdir, None)),
         trials=trials,
+        notes=[*filter(None, (note, note_on_images(search.space)))],
         workers=values["workers"],
         storage=values["storage"],
         retrain=values["retrain"],
@@ -174,6 +172,32 @@ def _check_effects(
     flags = {name: f"--config.{name}={value}" for name, value in lengths.items()}
     flags |= {name: f"--{SWEEP}{name}={text}" for name, text in texts.items()}
     check_varied(flags, {d.name: d.ends for d in search.space}, search.config)
+
+
+def _count_trials(search: "Search", asked: int) -> tuple[int, str]:
+    """Return the number of trials, and a note if it is not the one that is asked for.
+
+    Args:
+      search: the search.
+      asked: value of `--trials`.
+
+    Raises:
+      UserError: several trials are asked for, and nothing is varied.
+    """
+    if asked > 1 and not search.space:
+        raise UserError(
+            f"--trials={asked}: nothing is varied, so that all trials would be equal; "
+            "leave it out, or give a range or choices of a field"
+        )
+    if not search.size:
+        return asked or TRIALS, ""
+    default = search.size if search.sampler == "grid" else TRIALS
+    if asked <= search.size:
+        return min(asked or default, search.size), ""
+    return search.size, (
+        f"--trials={asked}: the varied fields have {search.size} combinations, and "
+        "each is tried once; --seeds=N repeats each with N seeds"
+    )
 
 
 def _is_done(arguments: Arguments, store: "Store") -> bool:

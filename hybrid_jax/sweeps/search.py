@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -112,6 +111,25 @@ class Search:
         """Return the values of the varied fields from the values that Optuna stores."""
         return {d.name: d.value_of(kept[d.name]) for d in self.space}
 
+    @property
+    def size(self) -> int:
+        """Return the number of combinations of values; 0 if there is no end to them."""
+        points = [dimension.points for dimension in self.space]
+        return math.prod([0 if found is None else len(found) for found in points])
+
+    def combination(self, number: int) -> dict[str, Any]:
+        """Return one of the `size` combinations of values, as Optuna stores them.
+
+        Args:
+          number: of the combination, from 0; the last field varies fastest.
+        """
+        values = {}
+        for dimension in reversed(self.space):
+            assert dimension.points, "there are finitely many combinations"
+            number, place = divmod(number, len(dimension.points))
+            values[dimension.name] = dimension.points[place]
+        return {dimension.name: values[dimension.name] for dimension in self.space}
+
     def grid(self) -> list[dict[str, Any]]:
         """Return every combination of values, as Optuna stores them.
 
@@ -119,14 +137,14 @@ class Search:
           UserError: a field has infinitely many values, or there are too many
             combinations.
         """
-        names = [dimension.name for dimension in self.space]
-        points = [dimension.points() for dimension in self.space]
-        if (count := math.prod(map(len, points))) > MOST_POINTS:
+        for dimension in self.space:
+            dimension.check_grid()
+        if self.size > MOST_POINTS:
             raise UserError(
-                f"a grid of {count:,} trials is too large: give fewer values, so that "
-                f"it has {MOST_POINTS:,} at most, or another --sampler"
+                f"a grid of {self.size:,} trials is too large: give fewer values, so "
+                f"that it has {MOST_POINTS:,} at most, or another --sampler"
             )
-        return [dict(zip(names, p, strict=True)) for p in itertools.product(*points)]
+        return [*map(self.combination, range(self.size))]
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings that tell searches apart, for a JSON file."""

@@ -3,13 +3,13 @@
 import math
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hybrid_jax.config.resolve import read_value
 from hybrid_jax.config.schema import FIELDS
 from hybrid_jax.config.suggestions import unknown_field
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, listed
 
 if typing.TYPE_CHECKING:
     from optuna import Trial
@@ -18,12 +18,31 @@ SWEEP = "sweep."  # begins flags such as --sweep.optim.learning_rate
 RANGE = re.compile(r"([^:]+):([^:]+)(?::(\w+))?")
 NUMBER = re.compile(r"[-+.\w]+")
 MOST_POINTS = 10_000  # of a grid
-# Fields that no search varies, and what to do instead.
+SAME_IMAGES = "trials are compared on the same images and labels"
+CHOOSES = "it says how often the best checkpoint is chosen, not how a run is trained"
+RESCUES = "it only says what follows a loss that is not finite"
+# Fields that no search varies, and why. No other free field is varied either.
 FIXED = {
     "seed": "--seeds=N runs each trial with N seeds",
     "data.test": "the test split chooses nothing",
-    "init_checkpoint": "set it with --config.init_checkpoint",
+    "data.name": SAME_IMAGES,
+    "data.path": SAME_IMAGES,
+    "data.label": SAME_IMAGES,
+    "data.exclude": SAME_IMAGES,
+    "data.on_error": SAME_IMAGES,
+    "data.group": SAME_IMAGES,
+    "data.protocol": SAME_IMAGES,
+    "data.test_fraction": SAME_IMAGES,
+    "data.split_seed": f"{SAME_IMAGES}; --folds=K runs each trial on K folds",
+    "debug.inject": "it breaks a run on purpose",
+    "train.eval_every": CHOOSES,
+    "train.eval_every_steps": CHOOSES,
+    "train.non_finite": RESCUES,
+    "train.max_skips": RESCUES,
+    "init_checkpoint": "trials start from the same weights",
 }
+# Fields that select the validation images too, where the data have no split for them.
+SELECTING = ("data.validation", "data.fraction", "data.per_class")
 
 
 class Dimension(NamedTuple):
@@ -69,20 +88,25 @@ class Dimension(NamedTuple):
         labels = [label(value) for value in self.choices]
         return self.choices[labels.index(kept)] if self.choices else kept
 
-    def points(self) -> list[Any]:
-        """Return all values for a grid, as Optuna stores them.
+    @property
+    def points(self) -> Sequence[Any] | None:
+        """Return all values, as Optuna stores them; None if there is no end to them."""
+        if self.choices:
+            return [label(value) for value in self.choices]
+        is_whole = isinstance(self.low, int)
+        return range(int(self.low), int(self.high) + 1) if is_whole else None
+
+    def check_grid(self) -> None:
+        """Refuse a range that is no part of a grid.
 
         Raises:
           UserError: there are infinitely many values, or too many.
         """
-        if self.choices:
-            return [label(value) for value in self.choices]
-        if not isinstance(self.low, int) or self.high - self.low >= MOST_POINTS:
+        if self.points is None or len(self.points) > MOST_POINTS:
             raise UserError(
                 f"--{SWEEP}{self.name}={self.text} is a range, and a grid takes "
                 f"choices: give values separated by commas, or another --sampler"
             )
-        return [*range(self.low, int(self.high) + 1)]
 
 
 def label(value: Any) -> Any:
@@ -107,8 +131,11 @@ def parse_dimension(name: str, text: str) -> Dimension:
     """Read the range or the choices of one field; see `parse_space`."""
     if name not in FIELDS:
         raise UserError(f"{unknown_field(name)} (see `hybrid-jax fields`)")
-    if name in FIXED:
-        raise UserError(f"--{SWEEP}{name}={text} is not allowed: {FIXED[name]}")
+    why = "no result depends on it" if FIELDS[name].free else ""
+    if why := FIXED.get(name, why):
+        raise UserError(
+            f"--{SWEEP}{name}={text} is not allowed: {why}. Set it with --config.{name}"
+        )
     types = FIELDS[name].types
     match = RANGE.fullmatch(text.replace(" ", ""))
     is_number = not {str, tuple, bool} & {*types} or name == "data.validation"
@@ -126,6 +153,18 @@ def parse_dimension(name: str, text: str) -> Dimension:
             f"--config.{name}"
         )
     return Dimension(name, choices)
+
+
+def note_on_images(space: Sequence[Dimension]) -> str:
+    """Return a note on fields that change what trials are judged on; empty if none."""
+    flags = [f"--{SWEEP}{d.name}" for d in space if d.name in SELECTING]
+    if not flags:
+        return ""
+    return (
+        f"The validation images depend on {listed(flags)}, unless the data have a "
+        "validation split of their own: trials are compared on different images, and "
+        "one may win by easier images"
+    )
 
 
 def _parse_range(

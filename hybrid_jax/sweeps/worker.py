@@ -26,6 +26,7 @@ from hybrid_jax.sweeps.trial import (
     evaluations_of,
     run_trial,
 )
+from hybrid_jax.sweeps.untried import draw_untried
 
 if typing.TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
@@ -107,8 +108,8 @@ class Worker:
             number = sum(frozen.state != TrialState.WAITING for frozen in known)
             if number >= self.trials:
                 return None
-            if kind == "grid" and number == len(known):
-                study.enqueue_trial(self.search.grid()[number])
+            if self.search.size and number == len(known):
+                study.enqueue_trial(self._next_values(number))
             study.sampler = samplers.create_sampler(kind, seed, number)
             trial = study.ask()
             lock = try_claim(self.trial_folder(trial.number))
@@ -119,6 +120,16 @@ class Worker:
             dimension.suggest(trial)
         trial.set_user_attr(MACHINE, machine())
         return trial
+
+    def _next_values(self, number: int) -> dict[str, Any]:
+        """Return the values of a new trial of a search of finitely many combinations.
+
+        Args:
+          number: of the trial.
+        """
+        if self.search.sampler == "grid":
+            return self.search.grid()[number]
+        return draw_untried(self.search, self.store.study)
 
     def _take_over(self, frozen: "FrozenTrial") -> FileLock | None:
         """Claim a trial that no worker runs; return None if a worker runs it.

@@ -65,6 +65,15 @@ def test_ranges_and_choices(name, text, dimension):
         (["--sweep.model.strides=2,1,1,2,1"], "separated by semicolons"),
         (["--sweep.seed=0,1"], "--seeds=N"),
         (["--sweep.data.test=true,false"], "the test split chooses nothing"),
+        (["--sweep.data.split_seed=0,1"], "on the same images and labels; --folds=K"),
+        (["--sweep.data.test_fraction=0.1:0.5"], "Set it with --config.data.test_frac"),
+        (["--sweep.data.path=a,b"], "trials are compared on the same images"),
+        (["--sweep.data.name=digits,cifar10"], "compared on the same images"),
+        (["--sweep.data.label=label,coarse_label"], "compared on the same images"),
+        (["--sweep.debug.inject=nan@3,"], "it breaks a run on purpose"),
+        (["--sweep.train.eval_every=1,2"], "how often the best checkpoint is chosen"),
+        (["--sweep.train.log_every=1:9"], "log_every=1:9 is not allowed: no result"),
+        (["--sweep.compilation_cache=true,false"], "no result depends on it. Set it"),
         (["--sweep.data.validation=0,0.1"], "leaves nothing to choose by"),
         (["--sweep.data.validation=0.1,0.2", "--folds=3"], "give one of them"),
         (["--sweep.train.epochs=6,7", "--config.data.validation=0"], "to choose by"),
@@ -187,8 +196,48 @@ def test_a_grid_has_every_combination_once():
     assert arguments.trials == len(points) == len({*points}) == 6
 
 
+@pytest.mark.parametrize(
+    ("flags", "trials", "note"),
+    [
+        (["--sweep.train.epochs=6:8"], 3, ""),
+        (["--sweep.train.epochs=6:8", "--trials=2"], 2, ""),
+        (["--sweep.train.epochs=6:8", "--trials=3"], 3, ""),
+        (
+            ["--sweep.train.epochs=6:8", "--trials=4"],
+            3,
+            "--trials=4: the varied fields have 3 combinations, and each is tried "
+            "once; --seeds=N repeats each with N seeds",
+        ),
+        (["--sweep.train.epochs=6:60"], 20, ""),
+        (["--sweep.train.epochs=6:60", "--sampler=grid"], 55, ""),
+        (["--sweep.optim.weight_decay=0:1"], 20, ""),
+        (["--sweep.optim.weight_decay=0:1", "--trials=99"], 99, ""),
+        (["--folds=3"], 1, ""),
+    ],
+    ids=str,
+)
+def test_there_are_no_more_trials_than_combinations(flags, trials, note):
+    arguments = parse([DIGITS, *flags])
+    assert (arguments.trials, arguments.notes) == (trials, [note] if note else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("data.fraction", "0.5,1"),
+        ("data.per_class", "20,50"),
+        ("data.validation", "0.1:0.3"),
+    ],
+)
+def test_a_field_that_selects_validation_images_is_named(name, text):
+    (note,) = parse([DIGITS, f"--sweep.{name}={text}"]).notes
+    assert note.startswith(f"The validation images depend on --sweep.{name}, unless")
+    flags = [f"--sweep.{name}={text}", "--sweep.data.image_size=16,16;24,24"]
+    assert parse([DIGITS, *flags]).notes == [note]
+
+
 def test_a_grid_is_counted_before_it_is_made():
-    flags = ["--sweep.train.batch_size=1:9999", "--sweep.data.split_seed=0:9999"]
+    flags = ["--sweep.train.batch_size=1:9999", "--sweep.train.patience=0:9999"]
     with pytest.raises(UserError, match=r"a grid of 99,990,000 trials is too large"):
         parse([DIGITS, "--sampler=grid", *flags])
 
