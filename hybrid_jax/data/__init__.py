@@ -94,6 +94,7 @@ def load_source(source: Source, config: DataConfig) -> Splits:
         images, part_labels = used[name], labels[split][rows]
         split_groups = groups[split]
         part_groups = None if split_groups is None else split_groups[rows]
+        fields = part_labels, images.extents, part_groups
         is_complete = len(rows) == len(encoded[split])
 
         def decode() -> np.ndarray:
@@ -101,18 +102,8 @@ def load_source(source: Source, config: DataConfig) -> Splits:
             return pixels if is_complete else pixels[rows]
 
         if resident:
-            return LazySplit(
-                images.shape,
-                decode,
-                part_labels,
-                images.extents,
-                part_groups,
-                encoded=images,
-                classes=source.classes,
-            )
-        return Split(
-            images, part_labels, images.extents, part_groups, classes=source.classes
-        )
+            return LazySplit(images.shape, decode, *fields, images, source.classes)
+        return Split(images, *fields, classes=source.classes)
 
     if cropped := sum(images.cropped_count for images in used.values()):
         verb = "has" if cropped == 1 else "have"
