@@ -125,8 +125,6 @@ def load_labeled(
       UserError: there are no such images, the run does not know a class, an image
         cannot be read, or it is in two classes.
     """
-    from hybrid_jax.data.memory_budget import is_resident
-
     root = expand_user(path)
     check_local("path", path)
     if not root.exists():
@@ -159,9 +157,7 @@ def load_labeled(
         *_difference_notes(files.paths, infos, form),
         *_absent_note(files.labels, classes),
     )
-    split_images = _split(
-        images, files, tuple(classes), is_resident(loader, [images]), root
-    )
+    split_images = _split(images, files, tuple(classes), loader, root)
     return LabeledImages(split_images, files.paths, all_notes)
 
 
@@ -342,13 +338,13 @@ def _split(
     images: LazyImages,
     files: LabeledFiles,
     classes: tuple[str, ...],
-    resident: bool,
+    loader: str,
     root: Path,
 ) -> Split:
-    labels, groups = files.labels, files.groups
-    if not resident:
-        return Split(images, labels, images.extents, groups, classes=classes)
+    from hybrid_jax.data.memory_budget import is_resident
+
+    fields = files.labels, images.extents, files.groups
+    if not is_resident(loader, [images]):
+        return Split(images, *fields, classes=classes)
     decode = functools.partial(images.decode_all, escape(root.name))
-    return LazySplit(
-        images.shape, decode, labels, images.extents, groups, images, classes
-    )
+    return LazySplit(images.shape, decode, *fields, images, classes)
