@@ -17,6 +17,7 @@ FILES = {
 EVERYWHERE = {
     "errors",
     "extras",
+    "interrupts",
     "library_logs",
     "paths",
     "plots",

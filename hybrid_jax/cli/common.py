@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from hybrid_jax import library_logs
 from hybrid_jax.errors import UserError, escape, report_out_of_memory
+from hybrid_jax.interrupts import repeat_dropped
 from hybrid_jax.paths import remove_links
 
 HELP = {"--help", "-h", "-?", "--helpfull", "--helpshort", "-help"}
@@ -169,7 +170,11 @@ def guarded(run: Callable[[], int | None], after_interruption: str = RESUME) -> 
     Returns:
       The exit code; 2 for most errors that a user can fix.
     """
-    with library_logs.print_library_warnings(), _escaped_output(), _repeated_ctrl_c():
+    with (
+        library_logs.print_library_warnings(),
+        _escaped_output(),
+        repeat_dropped(KeyboardInterrupt, lambda: signal.SIGINT),
+    ):
         try:
             return run() or 0
         except UserError as error:
@@ -206,31 +211,6 @@ def on_device() -> Iterator[None]:
     runtime.check_device()
     with report_out_of_memory():
         yield
-
-
-@contextlib.contextmanager
-def _repeated_ctrl_c() -> Iterator[None]:
-    """Repeat a Ctrl-C that arrived in a callback of the garbage collector.
-
-    Python reports an exception of a callback and goes on, and jax has a callback.
-    """
-    before, main_thread = sys.unraisablehook, threading.main_thread().ident
-
-    def interrupt() -> None:
-        if main_thread is not None:
-            signal.pthread_kill(main_thread, signal.SIGINT)  # also while it waits
-
-    def repeat(unraisable: "sys.UnraisableHookArgs") -> None:
-        if unraisable.exc_type is KeyboardInterrupt:
-            threading.Timer(0.05, interrupt).start()  # when the callback has ended
-        else:
-            before(unraisable)
-
-    sys.unraisablehook = repeat
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 
+from hybrid_jax.interrupts import repeat_dropped
 from hybrid_jax.parallel.distributed import Hosts
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -62,18 +63,22 @@ class Interruption:
         self.handled = self._deferring = False
         self._number: int | None = None  # of the first signal
         self._received = 0.0
+        self._was_dropped = False
+        self._dropped = contextlib.ExitStack()
         self._handlers: dict[signal.Signals, Any] = {}
         self._terminals: list[int] = []  # file descriptors
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
             self._terminals = [number for number in (1, 2) if os.isatty(number)]
+            self._dropped.enter_context(repeat_dropped(Interrupted, self._drop))
             for number in SIGNALS:
                 if signal.getsignal(number) != signal.SIG_IGN:
                     self._handlers[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._dropped.close()
         for number, handler in self._handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
         # A signal that was deferred to the end ends what follows, such as more runs.
@@ -84,12 +89,17 @@ class Interruption:
         now = time.monotonic()
         if number == signal.SIGHUP:
             self._redirect_closed_terminals()
-        if self._number is None:
-            self._number, self._received = number, now
+        if self._number is None or self._was_dropped:
+            self._number, self._received, self._was_dropped = number, now, False
             if not self._deferring:
                 self.check()
         elif now - self._received > REPEAT_SECONDS:
             os._exit(128 + number)
+
+    def _drop(self) -> int:
+        """Treat the next signal as the first, and return the number of the dropped."""
+        self._was_dropped = True
+        return self._number or signal.SIGINT
 
     def _redirect_closed_terminals(self) -> None:
         """Discard what is printed to a closed terminal, so that printing succeeds."""
@@ -105,6 +115,7 @@ class Interruption:
         Raises:
           Interrupted: a signal was received, and `handled` is False.
         """
+        self._was_dropped = False
         if self._number is not None and not self.handled:
             raise Interrupted(self._number)
 

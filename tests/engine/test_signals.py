@@ -1,14 +1,17 @@
 """Signals to a run: raised where it can be left, noted where it cannot."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import jax.numpy as jnp
 import pytest
 
+from hybrid_jax import interrupts
 from hybrid_jax.engine import signals
 from hybrid_jax.engine.signals import Interrupted, Interruption, wait_until_ready
 from hybrid_jax.parallel.distributed import Hosts
@@ -132,6 +135,45 @@ def test_what_is_deferred_to_the_end_ends_what_follows():
     ):
         send()
         raise ValueError("other")
+
+
+def send_in_callback(number):
+    """In one of the garbage collector, whose exceptions Python prints and drops."""
+
+    def callback(*_):
+        gc.callbacks.remove(callback)
+        signal.raise_signal(number)
+
+    gc.callbacks.append(callback)
+    gc.collect()
+
+
+@pytest.mark.parametrize("number", signals.SIGNALS)
+def test_it_is_raised_again_if_a_callback_dropped_it(number):
+    before = sys.unraisablehook
+    with pytest.raises(Interrupted) as error, Interruption() as run:
+        send_in_callback(number)
+        threading.Event().wait(60)
+    assert error.value.code == 128 + number
+    assert sys.unraisablehook is before
+    run.handled = True
+    time.sleep(2 * interrupts.REPEAT_AFTER)  # and not a third time
+
+
+def test_what_a_callback_dropped_can_be_held_or_checked_for():
+    with Interruption() as run:
+        send_in_callback(signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            run.check()
+        time.sleep(2 * interrupts.REPEAT_AFTER)  # the repeated one counts as the same
+        run.handled = True
+    with Interruption() as run, run.deferred():
+        with run.deferred(False):
+            send_in_callback(signal.SIGTERM)
+        time.sleep(2 * interrupts.REPEAT_AFTER)
+        with pytest.raises(Interrupted):
+            run.check()
+        run.handled = True
 
 
 def test_a_second_signal_ends_the_process(monkeypatch):

@@ -92,10 +92,8 @@ def signaled(tmp_path_factory):
     )  # which orbax would misread
     processes = start(workdir, *SHARED)
     wait_for_lines(workdir, 5, processes[0])
-    sent = time.monotonic()
     processes[1].send_signal(signal.SIGTERM)
     codes, last, outputs = ended(processes)
-    assert time.monotonic() - sent < 30
     return workdir, codes, last, outputs
 
 
@@ -138,9 +136,7 @@ def test_when_one_is_killed_the_other_ends_too(alone, tmp_path, victim):
     processes = start(workdir, *SHARED)
     wait_for_lines(workdir, 3, processes[0])
     processes[victim].kill()
-    killed = time.monotonic()
     codes = [process.wait() for process in processes]
-    assert time.monotonic() - killed < 150
     assert codes[victim] == -signal.SIGKILL
     assert codes[1 - victim] in (ProcessDied.code, -signal.SIGABRT)
     codes, _, _ = ended(start(workdir, *SHARED))
