@@ -44,3 +44,4 @@ def repeat_dropped(
             sys.unraisablehook = before
         for timer in timers:
             timer.cancel()
+            timer.join()  # which may be sending

@@ -78,9 +78,11 @@ class Interruption:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._dropped.close()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+        try:
+            self._dropped.close()
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler or signal.SIG_DFL)
         # A signal that was deferred to the end ends what follows, such as more runs.
         if kind is None and not self.hosts.is_distributed:
             self.check()

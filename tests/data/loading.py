@@ -65,7 +65,7 @@ def wait_with_workers(path: str) -> None:
     loader.chunk(0, 1)
     children = [child.pid for child in psutil.Process().children(recursive=True)]
     print(json.dumps(children), flush=True)
-    time.sleep(60)
+    time.sleep(600)
 
 
 def main() -> None:

@@ -131,10 +131,10 @@ def test_processes_of_a_stream_end_with_the_one_that_started_them(both, signal_)
     children = [psutil.Process(pid) for pid in json.loads(process.stdout.readline())]
     assert len(children) >= 2
     process.send_signal(getattr(signal, signal_))
-    gone, alive = psutil.wait_procs(children, timeout=20)
+    gone, alive = psutil.wait_procs(children, timeout=120)
     for child in alive:
         child.kill()
-    _, error = process.communicate(timeout=20)
+    _, error = process.communicate(timeout=120)
     assert not alive
     assert len(gone) == len(children)
     assert "grain" not in error

@@ -14,23 +14,29 @@ from hybrid_jax.engine import console
 from hybrid_jax.engine.console import Reporter, Screen, busy
 
 
-def shown(seconds, monkeypatch, terminal=False):
+def wait_for(seen):
+    """Returns once `seen()`, or after a minute."""
+    end = time.monotonic() + 60
+    while not seen() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def shown(monkeypatch, seconds=600.0, terminal=False):
     """What is printed of a text that is replaced, where the second lasts long."""
     monkeypatch.setattr(console, "SECONDS_BEFORE_LINE", seconds)
     text = io.StringIO()
     with busy(Console(file=text, force_terminal=terminal), "loading data") as say:
         say("compiling")
-        time.sleep(0.3)
-    time.sleep(0.1)
+        wait_for(lambda: seconds > 60 or text.getvalue())
     return text.getvalue()
 
 
 def test_what_lasts_long_gets_one_line_without_a_terminal(monkeypatch):
-    assert shown(0.1, monkeypatch) == "compiling ...\n"
+    assert shown(monkeypatch, seconds=0.5) == "compiling ...\n"
 
 
 def test_what_is_quick_gets_no_line(monkeypatch):
-    assert shown(60.0, monkeypatch) == ""
+    assert shown(monkeypatch) == ""
 
 
 def test_what_is_quiet_leaves_standard_output_to_others(capsys, monkeypatch):
@@ -60,7 +66,7 @@ NAME = "ev:x:pl[red]ate[/]"
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_names_are_shown_as_they_are(terminal, monkeypatch):
-    monkeypatch.setattr(console, "SECONDS_BEFORE_LINE", 0.05)
+    monkeypatch.setattr(console, "SECONDS_BEFORE_LINE", 0.1)
     text = io.StringIO()
     screen = Screen(file=text, force_terminal=terminal, color_system=None, width=80)
     screen.print(f"wrote {NAME}")
@@ -68,9 +74,9 @@ def test_names_are_shown_as_they_are(terminal, monkeypatch):
     table.add_row(NAME)
     screen.print(table)
     with busy(screen, NAME) as say:
-        time.sleep(0.2)
+        wait_for(lambda: text.getvalue().count(NAME) >= 5)
         say(f"{NAME} again")
-        time.sleep(0.2)
+        wait_for(lambda: text.getvalue().count(NAME) >= 6)
     assert text.getvalue().count(NAME) >= 6
 
 
@@ -84,7 +90,7 @@ def test_a_title_of_a_bar_is_shown_as_it_is(monkeypatch):
 
 
 def test_a_terminal_shows_both_at_once(monkeypatch):
-    assert "compiling" in shown(60.0, monkeypatch, terminal=True)
+    assert "compiling" in shown(monkeypatch, terminal=True)
 
 
 NOBODY_READS = """

@@ -77,7 +77,7 @@ def test_a_terminal_that_is_closed_ends_a_run_in_order():
         [sys.executable, "-c", CLOSED, IN_A_TERMINAL],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.stdout == "129\n", done.stderr
 

@@ -129,7 +129,7 @@ def hybrid_jax(*args) -> int:
     print("hybrid-jax is here", flush=True)
     if ends == "wait":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        time.sleep(60)
+        time.sleep(600)
     return int(ends)
 
 

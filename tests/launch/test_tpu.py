@@ -196,7 +196,7 @@ def test_a_run_that_is_alive_is_not_started_again_and_outlives_ctrl_c(stage):
         if "hybrid-jax is here" in line:
             break
     os.killpg(first.pid, signal.SIGINT)
-    rest, _ = first.communicate(timeout=20)
+    rest, _ = first.communicate(timeout=120)
     assert first.returncode == 130
     assert "the run continues" in rest
 
@@ -208,7 +208,7 @@ def test_a_run_that_is_alive_is_not_started_again_and_outlives_ctrl_c(stage):
     assert "hybrid_jax alive 1" in status.stdout
     stopped = stage.run("tpu.sh", "stop")
     assert "ended with exit code 143" in stopped.stdout
-    assert again.wait(timeout=20) == 143
+    assert again.wait(timeout=120) == 143
     assert len(trained(stage)) == 1
     assert "is not alive" in stage.run("tpu.sh", "stop").stdout
 
