@@ -8,6 +8,7 @@ import contextlib
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 
 from hybrid_jax.errors import escape
@@ -28,19 +29,21 @@ IGNORED_MESSAGES = (
 @contextlib.contextmanager
 def print_library_warnings() -> Iterator[None]:
     """Print the warnings of libraries to standard error inside this context."""
-    root = logging.getLogger()
-    before = list(root.handlers)
+    root, handler = logging.getLogger(), _OneLineHandler()
+    before, show = list(root.handlers), warnings.showwarning
     # Python adds a plain StreamHandler if a library logs while it is imported.
     others = [
         handler for handler in before if type(handler) is not logging.StreamHandler
     ]
-    root.handlers[:] = [*others, _OneLineHandler()]
+    root.handlers[:] = [*others, handler]
+    warnings.showwarning = handler.show
     # It warns when the tasks are collected, perhaps at the very end of the process.
     logging.getLogger("asyncio").addFilter(_is_of_no_checkpoint)
     try:
         yield
     finally:
         root.handlers[:] = before
+        warnings.showwarning = show
 
 
 class ClosedLoopFilter:
@@ -75,10 +78,26 @@ class _OneLineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record's first line, unless it is ignored or was printed before."""
-        text = re.sub(r"^(\[[^]]*\] ?)+", "", with_user_paths(record.getMessage()))
+        # Several packages share a logger.
+        self._print(_package(record.pathname) or record.name, record.getMessage())
+
+    def show(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        *_: object,
+        **__: object,
+    ) -> None:
+        """Print a warning of Python's `warnings` in the same way."""
+        self._print(_package(filename), str(message))
+
+    def _print(self, library: str, text: str) -> None:
+        text = re.sub(r"^(\[[^]]*\] ?)+", "", with_user_paths(text))
         if not text or _is_ignored(text):
             return
-        line = f"{_library_name(record)}: {text.strip().splitlines()[0][:300]}"
+        first = text.strip().splitlines()[0]
+        line = f"{library}: {first[:300]}" if library else first
         if line not in self._printed:
             self._printed.add(line)
             print(escape(f"hybrid-jax: {line}"), file=sys.stderr, flush=True)
@@ -94,7 +113,7 @@ def _is_of_no_checkpoint(record: logging.LogRecord) -> bool:
     return "orbax" not in text and "tensorstore" not in text
 
 
-def _library_name(record: logging.LogRecord) -> str:
-    """Return the package whose file logged, since several packages share a logger."""
-    package = re.search(r".*(?:site|dist)-packages/([^/.]+)", record.pathname)
-    return package[1] if package else record.name
+def _package(path: str) -> str:
+    """Return the installed package of a file; empty for other files."""
+    package = re.search(r".*(?:site|dist)-packages/([^/.]+)", path)
+    return package[1] if package else ""

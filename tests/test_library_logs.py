@@ -3,12 +3,14 @@
 import logging
 import sys
 import types
+import warnings
 
 import pytest
 from absl import logging as absl_logging
 
 from hybrid_jax import library_logs
 from hybrid_jax.cli.common import guarded
+from hybrid_jax.errors import warn
 
 
 def log_from(path: str, text: str, *args, level=logging.WARNING, name="absl") -> None:
@@ -32,6 +34,22 @@ def test_a_warning_is_printed_once_in_a_line_with_its_library(capsys):
         "hybrid-jax: orbax: Skipping merge: x\nhybrid-jax: jax: slow\n"
         "hybrid-jax: own: mine\n"
     )
+
+
+def test_warnings_of_python_are_printed_in_the_same_way(capsys):
+    before = warnings.showwarning
+
+    def run():
+        for _ in range(2):
+            warnings.warn_explicit("slow\ncache", UserWarning, ORBAX, 1)
+        warn(["the temperature is left out"])
+        return 0
+
+    assert guarded(run) == 0
+    assert capsys.readouterr().err == (
+        "hybrid-jax: orbax: slow\nhybrid-jax: the temperature is left out\n"
+    )
+    assert warnings.showwarning is before
 
 
 @pytest.mark.parametrize(
