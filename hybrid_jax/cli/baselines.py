@@ -72,7 +72,7 @@ def run(call: Call) -> None:
 
 
 def _methods(text: str, table: dict) -> list[str]:
-    """Return the methods that a flag names; all if the flag is empty.
+    """Return the methods that a flag names; all for an empty text.
 
     Raises:
       UserError: a method does not exist.

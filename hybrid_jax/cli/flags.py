@@ -170,6 +170,9 @@ def _read(
 
 
 def _read_value(option: Option, text: str) -> Any:
+    # As from an empty variable of a shell. `--config` names examples itself.
+    if option.kind is TEXT and not text and option is not CONFIG:
+        raise UserError(f"--{option.name} is empty: give it a value")
     try:
         return option.kind.read(text)
     except ValueError:

@@ -49,7 +49,7 @@ def run(call: Call) -> None:
         raise UserError("the run is missing: give its folder, such as runs/digits")
     for workdir in parsed.positional:
         check_local("the run", workdir)
-        workdirs.check_run(workdir)
+        workdirs.check_run(workdir, name=workdir)
     output = parsed.values["output"]
     _check_page(output, parsed.values["overwrite"])
     from hybrid_jax.reports.write import write_report
@@ -66,7 +66,7 @@ def _check_page(output: str, overwrite: bool) -> None:
     """
     from hybrid_jax.cli.outputs import check_output
 
-    if output in ("", "-"):
+    if output == "-":
         raise UserError("--output has no name: give a file, such as report.html")
     check_output("--output", output)
     path = expand_user(output)

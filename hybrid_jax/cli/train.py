@@ -133,7 +133,8 @@ def parse(arguments: list[str]) -> Arguments:
         )
     workdir = workdirs.resolve_workdir(values["workdir"], values["config"])
     if config is None:
-        workdirs.check_run(workdir)
+        start = "give --config too, such as --config=digits, to start one there"
+        workdirs.check_run(workdir, way_out=start)
     hosts = (values["coordinator"], values["processes"], values["process"])
     _check_hosts(*hosts)
     return Arguments(

@@ -95,20 +95,25 @@ def _without_workdir(arguments: list[str]) -> list[str]:
     ]
 
 
-def check_run(workdir: str) -> None:
+def check_run(
+    workdir: str, name: str = "", way_out: str = "train one there first"
+) -> None:
     """Refuse a folder that holds no run.
+
+    Args:
+      workdir: the folder.
+      name: the folder in words; empty for `--workdir=DIR`.
+      way_out: what the message advises.
 
     Raises:
       UserError: the folder holds no run.
     """
     path = expand_user(workdir)
+    name = name or f"--workdir={path}"
     if path.exists() and not path.is_dir():
-        raise UserError(f"--workdir={path} is a file; give a folder")
+        raise UserError(f"{name} is a file; give the folder of a run")
     if not (path / "config.json").exists():
-        raise UserError(
-            f"--workdir={path} holds no run: give --config too, such as "
-            "--config=digits, to start one there"
-        )
+        raise UserError(f"{name} holds no run: {way_out}")
 
 
 def split_workdirs(flag: str, text: str) -> list[str]:

@@ -30,7 +30,7 @@ from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.data import Splits
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.engine import checkpoint_manifest, stored_data
+from hybrid_jax.engine import checkpoint_manifest, folder_kinds, stored_data
 from hybrid_jax.engine.json_files import read_json, read_lines, write_json
 from hybrid_jax.engine.lost_images import load_again
 from hybrid_jax.engine.run_lock import RunLock
@@ -97,14 +97,12 @@ class RunFolder:
           The config, and notes for the user.
 
         Raises:
-          UserError: the path, or one above it, is a file.
+          UserError: the path, or one above it, is a file, or the folder holds
+            something else.
           ConfigMismatch: the folder holds a run of another config; names the fields.
         """
-        there = next(p for p in (self.path, *self.path.parents) if p.exists())
-        if not there.is_dir():
-            within = "" if there == self.path else f": {there}"
-            raise UserError(f"--workdir={self.path}{within} is a file; give a folder")
         if not self._holds_run:
+            folder_kinds.check_free(self.path, "run")
             return config, []  # nothing was saved: any config may begin
         theirs, notes = self.read_config(), []
         default = FIELDS["data.validation"].default

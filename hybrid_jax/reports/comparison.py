@@ -21,10 +21,26 @@ def _settings(report: RunReport) -> dict[str, Any]:
     return {name: flat[name] for name in flat if not FIELDS[name].free}
 
 
+def _hashes(report: RunReport) -> list[str]:
+    """Return what identifies the images of a run, wherever they lie."""
+    return [report.identity.get(title, "unknown") for title in HASHES.values()]
+
+
 def differing_fields(reports: Sequence[RunReport]) -> list[list[str]]:
-    """Return name and values of each field that tells some of the runs apart."""
-    settings = [*map(_settings, reports)]
-    return [
+    """Return name and values of each field that tells some of the runs apart.
+
+    If their images differ, the first row names the data sets, with the first digits of
+    the hashes of labels and files.
+    """
+    settings, rows = [*map(_settings, reports)], []
+    if any(_hashes(report) != _hashes(reports[0]) for report in reports):
+        told = [
+            f"{report.run.config.data.title} "
+            f"({', '.join(known[:7] for known in _hashes(report))})"
+            for report in reports
+        ]
+        rows.append(["images", *told])
+    return rows + [
         [name, *(value_in_words(each[name]) for each in settings)]
         for name in settings[0]
         if any(each[name] != settings[0][name] for each in settings)
@@ -41,8 +57,7 @@ def over_seeds(reports: Sequence[RunReport]) -> list[list[str]]:
 
     def key(report: RunReport) -> str:
         # The path of the data is no setting, but other data are another experiment.
-        data = [report.identity.get(title) for title in HASHES.values()]
-        about = {SEED: None, "judged": report.judged, "data": data}
+        about = {SEED: None, "judged": report.judged, "data": _hashes(report)}
         return repr(_settings(report) | about)
 
     rows = []

@@ -37,7 +37,9 @@ def _verdict(
     seeds = results.accuracies(variant).keys() & results.accuracies(first).keys()
     count = plural(len(seeds), "seed")
     points = f"{comparison.in_points(difference)} points"
-    if difference.interval is None:
+    if difference.interval is None and difference.seeds > 1:
+        points += " in each of them"
+    if difference.seeds == 1:
         return f"differs from {first} by {points}; one seed tells nothing of the spread"
     if difference.verdict in VERDICTS:
         return f"is {VERDICTS[difference.verdict]} than {first}, by {points} ({count})"

@@ -105,12 +105,19 @@ def in_points(difference: Difference) -> str:
     return told
 
 
+def _equal_seeds(difference: Difference) -> str:
+    """Say why several seeds have no interval; empty if they have one."""
+    count = difference.seeds
+    is_equal = difference.interval is None and count > 1
+    return f" in each of {plural(count, 'seed')}" if is_equal else ""
+
+
 def _by_verdict(found: Mapping[str, Difference]) -> dict[str, str]:
     """Return the differences in words, by verdict."""
     words = {AHEAD: "ahead of", BEHIND: "behind", EQUAL: "not told apart from"}
     told = {
         verdict: [
-            f"{name} ({in_points(difference)})"
+            f"{name} ({in_points(difference)}{_equal_seeds(difference)})"
             for name, difference in found.items()
             if difference.verdict == verdict
         ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.experiment import Experiment, set_up_process
+from hybrid_jax.engine.folder_kinds import MARKS
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.studies import ablation, costs
@@ -15,7 +16,7 @@ from hybrid_jax.studies.results import UNVARIED, Part, Results
 from hybrid_jax.studies.scaling import SCALING
 from hybrid_jax.studies.stability import STABILITY
 from hybrid_jax.sweeps.claims import waiting_lock
-from hybrid_jax.sweeps.folders import FILES, check_data, check_folder
+from hybrid_jax.sweeps.folders import check_data, check_folder
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, load_splits, read_outcome, share_done
 from hybrid_jax.sweeps.search import check_seeds
@@ -23,7 +24,7 @@ from hybrid_jax.sweeps.search import check_seeds
 KINDS: dict[str, Kind] = {
     kind.name: kind for kind in (LOW_DATA, STABILITY, SCALING, *ablation.KINDS)
 }
-FILE = FILES["study"]
+FILE = MARKS["study"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,14 +1,12 @@
-"""Refuse a folder of many runs that already holds work of another kind."""
+"""Refuse a folder of many runs that already holds other work."""
 
 from pathlib import Path
 from typing import Any
 
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources.class_folders import check_outside
+from hybrid_jax.engine.folder_kinds import check_free
 from hybrid_jax.errors import UserError, elide
-
-# The file that marks what a folder holds.
-FILES = {"run": "config.json", "sweep": "sweep.json", "study": "study.json"}
 
 
 def check_folder(folder: Path, purpose: str, config: DataConfig) -> None:
@@ -16,23 +14,14 @@ def check_folder(folder: Path, purpose: str, config: DataConfig) -> None:
 
     Args:
       folder: the folder, which need not exist.
-      purpose: what the folder is for, a key of `FILES`.
+      purpose: what the folder is for, a key of `folder_kinds.MARKS`.
       config: the images that its runs are trained on.
 
     Raises:
       UserError: names what is there.
     """
     check_outside("--workdir", folder, config)
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir():
-        within = "" if there == folder else f": {there}"
-        raise UserError(f"--workdir={folder}{within} is a file; give a folder")
-    for what, name in FILES.items():
-        if what != purpose and (folder / name).exists():
-            raise UserError(
-                f"--workdir={folder} holds a {what}: give another folder for the "
-                f"{purpose}"
-            )
+    check_free(folder, purpose)
 
 
 def check_data(folder: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:

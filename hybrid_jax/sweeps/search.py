@@ -11,14 +11,15 @@ from typing import Any
 from hybrid_jax.config import stored
 from hybrid_jax.config.effects import check_changed
 from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.engine.folder_kinds import MARKS
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
-from hybrid_jax.sweeps.folders import FILES, check_data, check_folder
+from hybrid_jax.sweeps.folders import check_data, check_folder
 from hybrid_jax.sweeps.runs import load_splits
 from hybrid_jax.sweeps.space import MOST_POINTS, SWEEP, Dimension, parse_space
 
-FILE, TRIALS = FILES["sweep"], "trials"
+FILE, TRIALS = MARKS["sweep"], "trials"
 SCHEMA = 1
 
 

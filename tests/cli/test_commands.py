@@ -146,6 +146,8 @@ def test_a_mode_may_stand_in_a_file(tmp_path, ran, said):
         (["configs/digits.py:vit_tiny"], "write --config=configs/digits.py:vit_tiny"),
         (["--mode=tran"], "--mode=tran is not allowed: one of train, eval"),
         (["--mode"], "--mode has no value"),
+        (["study", "scaling", "--config=digits", "--models="], "--models is empty"),
+        (["baselines", "--config=digits", "--methods="], "--methods is empty"),
         (["--flagfile=nowhere"], "--flagfile=nowhere cannot be read"),
         (["train", "configs/digits.py"], "write --config=configs/digits.py"),
         (["train", "evaluate"], "stray argument 'evaluate'"),

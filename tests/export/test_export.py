@@ -349,8 +349,9 @@ def test_a_network_that_timm_cannot_run_is_told(tmp_path, monkeypatch):
     ("changed", "told"),
     [
         ({"format": "stablehol"}, "did you mean 'stablehlo'?"),
-        ({"format": ""}, "--format is missing"),
-        ({"output": ""}, "--output is missing"),
+        ({"format": None}, "--format is missing"),
+        ({"output": None}, "--output is missing"),
+        ({"output": ""}, "--output is empty: give it a value"),
         ({"output": "no such/folder"}, "a folder that does not exist: make it"),
         ({"output": "gs://bucket/x"}, "mount a bucket"),
         ({"output": "taken"}, "taken exists"),
@@ -367,7 +368,7 @@ def test_mistakes(changed, told, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "PACKAGES", ("no_such_package",))
     (tmp_path / "taken").mkdir()
     flags = {"workdir": "w", "format": "hub", "output": "out"} | changed
-    given = [f"--{name}={value}" for name, value in flags.items()]
+    given = [f"--{k}={value}" for k, value in flags.items() if value is not None]
     done = hybrid_jax("export", *given, folder=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert told in done.stderr

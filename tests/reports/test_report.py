@@ -24,7 +24,7 @@ from hybrid_jax.evaluation.bootstrap import Estimate
 from hybrid_jax.evaluation.evaluate import evaluate_run
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.reports import facts, overlays, pictures, write
-from hybrid_jax.reports.comparison import over_seeds
+from hybrid_jax.reports.comparison import differing_fields, over_seeds
 from hybrid_jax.reports.curves import learning_curves, points
 from tests.commands import hybrid_jax as command
 from tests.engine.experiments import flags
@@ -321,6 +321,10 @@ def test_runs_of_other_data_are_no_seeds_of_one_experiment():
     ((names, count, _),) = over_seeds([first, second, other])
     assert (names, count) == ("runs/1a-0, runs/1a-1", "2")
     assert over_seeds([first, other]) == []
+    assert differing_fields([first, second]) == [["seed", "0", "1"]]
+    images = ["images", "digits (0f, 1a)", "digits (0f, 2b)"]
+    assert differing_fields([first, other]) == [images, ["seed", "0", "2"]]
+    assert differing_fields([first, first]) == []
 
 
 def test_a_run_without_its_images_has_a_page(runs, tmp_path):
@@ -353,7 +357,8 @@ def test_a_run_without_its_images_has_a_page(runs, tmp_path):
         (["nowhere"], "nowhere holds no run"),
         (["gs://b/run"], "mount a bucket"),
         (["RUN", "RUN/../0"], "is given twice"),
-        (["RUN", "--output="], "--output has no name"),
+        (["RUN", "--output=-"], "--output has no name"),
+        (["RUN", "--output="], "--output is empty"),
         (["RUN", "--output=missing/a.html"], "a folder that does not exist"),
         (["RUN", "--output=."], "is a folder"),
         (["RUN", "--output=gs://b/a.html"], "mount a bucket"),

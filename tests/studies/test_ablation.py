@@ -85,6 +85,10 @@ def test_what_a_variant_is_worth_is_told_by_the_interval_of_its_differences():
     one = results({"plain": [0.5], "other": [0.6]})
     (line,) = ablation.conclude(one, dict.fromkeys(["plain", "other"]))
     assert line.endswith("by +10.0 points; one seed tells nothing of the spread")
+    equal = results({"plain": [0.5, 0.6], "other": [0.6, 0.7]})
+    (line,) = ablation.conclude(equal, dict.fromkeys(["plain", "other"]))
+    told = "cannot be told apart from plain with 2 seeds: +10.0 points in each of them"
+    assert line == f"other {told}"
 
 
 def test_the_figure_shows_every_variant_but_the_first(tmp_path):

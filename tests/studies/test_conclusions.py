@@ -103,7 +103,10 @@ def test_equal_differences_of_few_images_settle_nothing():
     (told,) = comparison.differences(found, "a", "b")
     assert told.verdict == "not told apart"
     line = low_data.conclude(found, {})[0]
-    assert "a is not told apart from b at 10 (+1.0) images a class" in line
+    assert (
+        "a is not told apart from b at 10 (+1.0 in each of 2 seeds) images a class"
+        in line
+    )
     assert "One seed" not in line
 
 

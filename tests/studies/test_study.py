@@ -215,7 +215,7 @@ def test_mistakes_are_told_in_one_line(words, told, tmp_path, digits):
 )
 def test_a_folder_of_something_else_is_left_alone(name, words, tmp_path, digits):
     file = tmp_path / {"run": "config.json"}.get(name, f"{name}.json")
-    file.write_text("{}")
+    file.write_text('{"model": {}, "optim": {}, "train": {}}')
     run = hybrid_jax(*words, f"--workdir={tmp_path}")
     assert f"holds a {name}: give another folder for the " in run.stderr
     assert [*tmp_path.iterdir()] == [file]
