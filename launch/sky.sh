@@ -24,7 +24,7 @@
 # Other options before -- are those of sky jobs launch, such as --infra gcp. Options after
 # -- are those of hybrid-jax, without --workdir: that is the folder RUN of the bucket.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 # shellcheck source=launch/common.sh
 source "$here/common.sh"
 

@@ -111,7 +111,7 @@ check_array() {
 
 submit() {
   local here
-  here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+  here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
   # shellcheck source=launch/common.sh
   source "$here/common.sh"
   # shellcheck disable=SC2034 # it is for parse

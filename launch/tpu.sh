@@ -42,7 +42,7 @@
 #
 #   launch/tpu.sh babysit ... -- ... && launch/tpu.sh delete --yes
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 # shellcheck source=launch/common.sh
 source "$here/common.sh"
 

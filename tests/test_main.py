@@ -321,15 +321,32 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost():
     assert done.stderr == "hybrid-jax: interrupted; nothing was written\n"
 
 
-def test_a_full_disk_has_a_way_out(capsys):
+@pytest.mark.parametrize(
+    ("number", "file", "said"),
+    [
+        (
+            errno.ENOSPC,
+            None,
+            "[Errno 28] No space left on device: make room on the disk, and run the "
+            "same command again",
+        ),
+        (
+            errno.EROFS,
+            "a/.x.safetensors.tmp",
+            "Read-only file system: a/x.safetensors: give a place where you may write",
+        ),
+        (errno.EEXIST, ".tmp", "File exists: .tmp: give another name"),
+        (errno.EIO, "a", "Input/output error: a"),
+    ],
+)
+def test_an_error_of_the_system_names_the_file_and_the_way_out(
+    number, file, said, capsys
+):
     def run():
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(number, os.strerror(number), file)
 
     assert common.guarded(run) == 2
-    assert capsys.readouterr().err == (
-        "hybrid-jax: [Errno 28] No space left on device: make room on the disk, and "
-        "run the same command again\n"
-    )
+    assert capsys.readouterr().err == f"hybrid-jax: {said}\n"
 
 
 @pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-"])

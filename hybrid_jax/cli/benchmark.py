@@ -23,10 +23,11 @@ Exit code: 0, or 2 for an error that you can fix.
 """
 
 import json
+import os
 import typing
 
 from hybrid_jax.chips.topology import Target, parse_target, prepare_process
-from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.cli.common import XLA_FLAGS, Call, Command
 from hybrid_jax.cli.options import TEXT, Option, number
 from hybrid_jax.cli.outputs import check_output, check_output_folder, write_output
 from hybrid_jax.errors import UserError, report_out_of_memory
@@ -89,6 +90,8 @@ def _measure(
 
 
 def _compile_for(console: "Console", config: "Config", target: Target) -> dict:
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = flags.replace(XLA_FLAGS, "").strip()  # ours, for CPUs
     prepare_process(target)
     from hybrid_jax.chips.measure import measure_target
     from hybrid_jax.chips.report import print_report

@@ -95,6 +95,8 @@ def parse(
     if len(positional) > most:
         stray = positional[most]
         hint = "every option begins with --"
+        if most == 1:
+            hint = f"give one of {positional[0]!r} and {stray!r}; options begin with --"
         if takes_config and is_config(stray):
             hint = f"write --config={stray}"
         elif switch := _switch_before(stray, words[:end], switches):

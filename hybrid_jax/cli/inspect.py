@@ -24,6 +24,7 @@ fix.
 
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import TEXT, Option
+from hybrid_jax.cli.outputs import check_output_folder
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import check_local, expand_user
 
@@ -47,7 +48,7 @@ def run(call: Call) -> int:
     parsed = flags.parse(call.arguments, OPTIONS, takes_config=True)
     options = flags.required_config(parsed).data
     output, workdir = parsed.values["output"], parsed.values["workdir"]
-    check_local("--output", output)
+    check_output_folder("--output", output)
     check_local("--workdir", workdir)
     if workdir and not (expand_user(workdir) / "model.json").is_file():
         raise UserError(

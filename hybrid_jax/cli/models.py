@@ -81,7 +81,8 @@ def answer(name: str, values: dict) -> str:
         raise UserError(
             "the name of a model is missing: give one, such as astroformer_3"
         )
-    raise UserError(f"no model is called {name!r}{closest(name, MODELS)}")
+    listed = "`hybrid-jax models` lists all"
+    raise UserError(f"no model is called {name!r}{closest(name, MODELS)}: {listed}")
 
 
 def _summary(name: str, values: dict) -> str:

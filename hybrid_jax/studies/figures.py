@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hybrid_jax.engine.intervals import interval, mean
 from hybrid_jax.plots import COLORS, saved_axes
+from hybrid_jax.studies.results import Results
 
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,6 +72,13 @@ def draw_means(
         lw=1.4,
         capsize=3,
     )
+
+
+def accuracy_label(results: Results) -> str:
+    """Return the title of an axis of accuracies, with intervals if there are seeds."""
+    of_seeds = len({part.seed for part in results.outcomes}) > 1
+    about = ", mean and 95 % interval" if of_seeds else " of one seed"
+    return f"{results.split} accuracy (%){about}"
 
 
 def label_logarithm(axes: "Axes", title: str) -> None:

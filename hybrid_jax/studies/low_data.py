@@ -118,10 +118,12 @@ def draw(results: Results, configs: Configs, path: Path) -> None:
                 images = np.geomspace(results.values[0], results.values[-1], 50)
                 shares = 100 * (1 - np.asarray(law.error(images)))
                 axes.plot(images, shares, color=style.color, ls="--", lw=0.8)
-        axes.plot([], [], color="gray", ls="--", lw=0.8, label="power law of the error")
+        if any(fitted.values()):
+            label = "power law of the error"
+            axes.plot([], [], color="gray", ls="--", lw=0.8, label=label)
         axes.set_ylim(top=min(axes.get_ylim()[1], 101))
         figures.label_values(axes, results.values, AXIS)
-        axes.set_ylabel("test accuracy (%), mean and 95 % interval")
+        axes.set_ylabel(figures.accuracy_label(results))
         axes.legend(frameon=False)
 
 

@@ -165,7 +165,7 @@ def draw(results: Results, configs: Configs, path: Path) -> None:
             _draw_published(axes, others, measure)
             figures.label_logarithm(axes, measure.title)
         for axes in panels[::2]:
-            axes.set_ylabel("test accuracy (%), mean and 95 % interval")
+            axes.set_ylabel(figures.accuracy_label(results))
         panels[0].figure.legend(
             *panels[0].get_legend_handles_labels(),
             loc="lower center",

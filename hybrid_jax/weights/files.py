@@ -284,7 +284,8 @@ def _read_pickle(path: Path) -> Arrays:
         raise UserError(f"{path} is damaged or not a PyTorch file") from None
     except Exception as error:  # torch raises many kinds
         what = first_line(error).split(". ")[0]
-        raise UserError(f"{path} is damaged or holds no weights ({what})") from None
+        told = "" if what.isdigit() else f" ({what})"  # a code of pickle tells nothing
+        raise UserError(f"{path} is damaged or holds no weights{told}") from None
 
 
 def _refused_global(error: Exception) -> str:

@@ -29,3 +29,17 @@ def test_scripts_are_strict(script):
     if script != "launch/common.sh":  # which they source
         assert text.startswith("#!/usr/bin/env bash\n")
         assert "\nset -euo pipefail\n" in text
+
+
+@pytest.mark.parametrize(
+    "script", ["launch/sky.sh", "launch/slurm.sh", "launch/tpu.sh"]
+)
+def test_a_link_to_a_script_runs_it(script, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(ROOT / script)
+    done = subprocess.run(
+        ["bash", str(link), "--no-such-flag"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "common.sh" not in done.stderr
+    assert "--no-such-flag" in done.stderr

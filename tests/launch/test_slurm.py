@@ -162,7 +162,7 @@ def test_mistakes_are_one_line(stage):
 def test_a_missing_sbatch_is_told(stage):
     tools = stage.folder / "tools"
     tools.mkdir()
-    for tool in ("bash", "dirname"):
+    for tool in ("bash", "dirname", "readlink"):
         (tools / tool).symlink_to(shutil.which(tool))
     done = stage.run("slurm.sh", "--", CONFIG, env={"PATH": str(tools)})
     assert refused(done, "sbatch is not installed", "login node")

@@ -449,7 +449,7 @@ def test_nothing_is_started_before_setup(stage):
 def test_a_missing_gcloud_is_told(stage):
     tools = stage.folder / "tools"
     tools.mkdir()
-    for tool in ("bash", "dirname", "mktemp", "rm", "sed"):
+    for tool in ("bash", "dirname", "mktemp", "readlink", "rm", "sed"):
         (tools / tool).symlink_to(shutil.which(tool))
     done = stage.run("tpu.sh", "create", env={"PATH": str(tools)})
     assert refused(done, "gcloud is not installed", "https://")
