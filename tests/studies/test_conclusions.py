@@ -185,3 +185,16 @@ def test_a_refused_run_tells_nothing_of_its_rate(tmp_path):
     assert lines[-1] == "c: 1 run was refused, and left out: too large a seed"
     stability.draw(found, configs, tmp_path / "drawn")
     assert (tmp_path / "drawn.png").exists()
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_curve_promises_no_interval_or_law_that_it_lacks(seeds, tmp_path):
+    sizes = IMAGES if seeds > 1 else IMAGES[:2]
+    curve = {
+        n: [1 - 0.8 * n**-0.25 - 0.01 * seed for seed in range(seeds)] for n in sizes
+    }
+    low_data.draw(results({"a": curve}), {}, tmp_path / "curve")
+    svg = (tmp_path / "curve.svg").read_text()
+    assert ("power law of the error" in svg) is (seeds > 1)
+    assert ("mean and 95 % interval" in svg) is (seeds > 1)
+    assert ("test accuracy (%) of one seed" in svg) is (seeds == 1)
