@@ -10,6 +10,7 @@ from hybrid_jax.studies.results import UNVARIED, Results
 
 DIGITS = 9  # of shares; others are errors of rounding, which would seem to scatter
 AHEAD, BEHIND, EQUAL = "ahead", "behind", "not told apart"
+ONE_SEED = "One seed tells nothing of the spread, so none of this is sure"
 
 
 class Difference(NamedTuple):
@@ -132,7 +133,7 @@ def _crossing(model: str, twin: str, found: Sequence[Difference], axis: str) -> 
     """Say between which values the sign of the significant differences changes."""
     told = [d for d in found if d.verdict != EQUAL]
     if all(difference.seeds < 2 for difference in found):
-        return "One seed tells nothing of the spread, so none of this is sure"
+        return ONE_SEED
     changes = [
         (before, after)
         for before, after in itertools.pairwise(told)

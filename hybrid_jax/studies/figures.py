@@ -76,8 +76,8 @@ def draw_means(
 
 def accuracy_label(results: Results) -> str:
     """Return the title of an axis of accuracies, with intervals if there are seeds."""
-    of_seeds = len({part.seed for part in results.outcomes}) > 1
-    about = ", mean and 95 % interval" if of_seeds else " of one seed"
+    of_one = len(results.seeds) == 1
+    about = " of one seed" if of_one else ", mean and 95 % interval"
     return f"{results.split} accuracy (%){about}"
 
 

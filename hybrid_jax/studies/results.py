@@ -56,6 +56,11 @@ class Results:
         return sorted({part.value for part in self.outcomes})
 
     @property
+    def seeds(self) -> list[int]:
+        """Return the seeds, in increasing order."""
+        return sorted({part.seed for part in self.outcomes})
+
+    @property
     def failed(self) -> dict[Part, Outcome]:
         """Return the outcomes of the runs that failed."""
         items = self.outcomes.items()

@@ -60,6 +60,8 @@ def conclude(results: Results, configs: Configs) -> list[str]:
     first = families(results).get(family_of(results.models[0]), [])
     for model in first:
         lines += _against_alike(results, model, first)
+    if len(results.seeds) == 1:
+        lines.append(comparison.ONE_SEED)
     others = published_for(next(iter(configs.values())))
     if others:
         sources = dict.fromkeys(point.source for point in others)

@@ -17,7 +17,7 @@ from hybrid_jax.data import from_arrays
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS, family_of
-from hybrid_jax.studies import costs, published, scaling
+from hybrid_jax.studies import comparison, costs, published, scaling
 from hybrid_jax.studies.costs import MEASURES, PARAMETERS, Cost
 from hybrid_jax.studies.pareto import front
 from hybrid_jax.studies.results import UNVARIED, Part, Results
@@ -136,6 +136,10 @@ def test_the_first_family_is_compared_with_models_of_like_cost():
         "astroformer_pico, vit_nano"
     ) in lines
     assert "A training step has 1 image, and memory is what XLA plans" in lines[0]
+    assert comparison.ONE_SEED not in lines
+    one = {name: runs[:1] for name, runs in shares.items()}
+    found = results(one, dict(zip(shares, sizes, strict=True)))
+    assert comparison.ONE_SEED in scaling.conclude(found, {"": config_of()})
 
 
 def test_costs_of_several_devices_are_told_not_to_compare():
