@@ -64,6 +64,7 @@ def test_a_run_that_saved_nothing_may_begin_anew(tmp_path):
     (tmp_path / "augmented.png").touch()
     folder_kinds.check_free(tmp_path, "run")
     folder_kinds.check_free(tmp_path / "new", "run")
+    assert not (tmp_path / "new").exists()  # it only looks
 
 
 def test_a_file_is_no_folder(tmp_path):
