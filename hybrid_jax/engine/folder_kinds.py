@@ -41,15 +41,16 @@ def check_free(folder: Path, purpose: str) -> None:
         within = "" if there == folder else f": {there}"
         raise UserError(f"--workdir={folder}{within} is a file; give a folder")
     kinds = [kind for kind, name in MARKS.items() if (folder / name).exists()]
+    names = [] if purpose in kinds else [*WRITTEN[purpose]]
+    if "run" in kinds and not _is_of_run(folder):
+        kinds.remove("run")
+        names.insert(0, MARKS["run"])
     for kind in kinds:
-        if kind != purpose and (kind != "run" or _is_of_run(folder)):
+        if kind != purpose:
             raise UserError(
                 f"--workdir={folder} holds a {kind}: give another folder for the "
                 f"{purpose}"
             )
-    names = () if purpose in kinds else WRITTEN[purpose]
-    if "run" in kinds and not _is_of_run(folder):
-        names = (MARKS["run"], *names)
     found = [name for name in names if (folder / name).exists()]
     if found:
         raise UserError(

@@ -37,7 +37,7 @@ def _verdict(
     seeds = results.accuracies(variant).keys() & results.accuracies(first).keys()
     count = plural(len(seeds), "seed")
     points = f"{comparison.in_points(difference)} points"
-    if difference.interval is None and difference.seeds > 1:
+    if difference.is_constant:
         points += " in each of them"
     if difference.seeds == 1:
         return f"differs from {first} by {points}; one seed tells nothing of the spread"

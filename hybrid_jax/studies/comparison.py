@@ -35,6 +35,11 @@ class Difference(NamedTuple):
         low, high = self.interval or (0.0, 0.0)
         return AHEAD if low > 0 else BEHIND if high < 0 else EQUAL
 
+    @property
+    def is_constant(self) -> bool:
+        """Return whether several seeds have one difference, and so no interval."""
+        return self.interval is None and self.seeds > 1
+
 
 def summarize(value: float, shares: Sequence[float]) -> Difference:
     """Return the mean of differences, one a seed, with its interval."""
@@ -106,19 +111,17 @@ def in_points(difference: Difference) -> str:
     return told
 
 
-def _equal_seeds(difference: Difference) -> str:
-    """Say why several seeds have no interval; empty if they have one."""
-    count = difference.seeds
-    is_equal = difference.interval is None and count > 1
-    return f" in each of {plural(count, 'seed')}" if is_equal else ""
-
-
 def _by_verdict(found: Mapping[str, Difference]) -> dict[str, str]:
     """Return the differences in words, by verdict."""
     words = {AHEAD: "ahead of", BEHIND: "behind", EQUAL: "not told apart from"}
     told = {
         verdict: [
-            f"{name} ({in_points(difference)}{_equal_seeds(difference)})"
+            f"{name} ({in_points(difference)}"
+            + (
+                f" in each of {difference.seeds} seeds)"
+                if difference.is_constant
+                else ")"
+            )
             for name, difference in found.items()
             if difference.verdict == verdict
         ]
