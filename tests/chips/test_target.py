@@ -1,8 +1,10 @@
 """Programs for chips that are not here: a real compiler, where one is installed."""
 
 import json
+import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import jax
 import pytest
@@ -11,6 +13,8 @@ from hybrid_jax import data
 from hybrid_jax.chips import measure
 from hybrid_jax.chips.specs import CHIPS
 from hybrid_jax.chips.topology import describe_devices, parse_target
+from hybrid_jax.cli import benchmark
+from hybrid_jax.cli.common import XLA_FLAGS
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.errors import UserError
@@ -159,3 +163,12 @@ def test_pmap_is_refused():
     run = hybrid_jax("benchmark", *CONFIG, "--target=h100", kind)
     assert run.returncode == 2
     assert "take --config.parallel.kind=jit" in run.stderr
+
+
+def test_a_compiler_of_a_chip_gets_the_users_flags_alone(monkeypatch):
+    """Ours are for CPUs, and a message that names them would tell the user nothing."""
+    monkeypatch.setenv("XLA_FLAGS", f"{XLA_FLAGS} --xla_of_the_user=1")
+    monkeypatch.setattr(benchmark, "prepare_process", Mock(side_effect=StopIteration))
+    with pytest.raises(StopIteration):
+        benchmark._compile_for(None, None, None)
+    assert os.environ["XLA_FLAGS"] == "--xla_of_the_user=1"
