@@ -18,6 +18,7 @@ choose() { # NAME: set `script` to what a part runs
       ;;
     bound) script=(benchmarks/bound.py --models astroformer_0 astroformer_1) ;;
     nano)
+      rm -f "$folder/nano.json"
       script=(-m hybrid_jax.main benchmark "--config=digits:astroformer_nano"
         "--config.data.image_size=32,32" --json="$folder/nano.json"
         --profile="$folder/nano-profile")

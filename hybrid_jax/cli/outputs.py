@@ -2,34 +2,36 @@
 
 import os
 
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, escape
 from hybrid_jax.paths import check_local, expand_user
 
 
-def check_output(flag: str, target: str) -> None:
+def check_output(flag: str, target: str, way_out: str = "or remove it") -> None:
     """Refuse a file that cannot be written, before anything is computed.
 
     Args:
       flag: such as `--json`.
       target: value of the flag; empty writes nothing.
+      way_out: what else than another name lets the command write where a file is;
+        empty if it may be replaced.
 
     Raises:
-      UserError: the target is remote or a folder, or its folder is missing or
-        read-only.
+      UserError: the target is remote or a folder or exists, or its folder is missing
+        or read-only.
     """
     check_local(flag, target)
-    path = expand_user(target)
+    path, shown = expand_user(target), f"{flag}={escape(target)}"
     if target in ("", "-") or (path.exists() and not (path.is_file() or path.is_dir())):
         return  # a device or a pipe needs no folder
     if path.is_dir():
-        raise UserError(f"{flag}={target} is a folder: give a file in it")
+        raise UserError(f"{shown} is a folder: give a file in it")
+    if path.exists() and way_out:
+        raise UserError(f"{shown} exists: give another name, {way_out}")
     if not path.parent.is_dir():
-        raise UserError(
-            f"{flag}={target} lies in a folder that does not exist: make it"
-        )
+        raise UserError(f"{shown} lies in a folder that does not exist: make it")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UserError(
-            f"{flag}={target} lies in a folder that is read-only to you: give another"
+            f"{shown} lies in a folder that is read-only to you: give another"
         )
 
 
@@ -47,13 +49,13 @@ def check_output_folder(flag: str, target: str) -> None:
     check_local(flag, target)
     if not target:
         return
-    path = expand_user(target).absolute()
+    path, shown = expand_user(target).absolute(), f"{flag}={escape(target)}"
     there = next(folder for folder in (path, *path.parents) if folder.exists())
     if not there.is_dir():
-        raise UserError(f"{flag}={target}: {there} is a file: give a folder")
+        raise UserError(f"{shown}: {escape(there)} is a file: give a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(
-            f"{flag}={target} lies in a folder that is read-only to you: give another"
+            f"{shown} lies in a folder that is read-only to you: give another"
         )
 
 

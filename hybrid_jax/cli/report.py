@@ -22,8 +22,8 @@ import sys
 
 from hybrid_jax.cli.common import Call, Command, on_device
 from hybrid_jax.cli.options import SWITCH, TEXT, Option
-from hybrid_jax.errors import UserError, escape
-from hybrid_jax.paths import check_local, expand_user
+from hybrid_jax.errors import UserError
+from hybrid_jax.paths import check_local
 
 OPTIONS = (
     Option("output", TEXT, "report.html"),
@@ -68,12 +68,7 @@ def _check_page(output: str, overwrite: bool) -> None:
 
     if output == "-":
         raise UserError("--output has no name: give a file, such as report.html")
-    check_output("--output", output)
-    path = expand_user(output)
-    if path.exists() and not overwrite:
-        raise UserError(
-            f"--output={escape(path)} exists: give another name, or --overwrite"
-        )
+    check_output("--output", output, way_out="" if overwrite else "or --overwrite")
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was written", computes=True)

@@ -113,6 +113,7 @@ def measure(
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             scratch = path.with_name(f".{FILE}")
+            scratch.unlink(missing_ok=True)  # of a worker that was killed
             try:
                 benchmark(words(config), scratch)
             except UserError as error:

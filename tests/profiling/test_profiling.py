@@ -288,6 +288,7 @@ def test_peaks_are_those_of_whole_devices():
         ([CONFIG, "--seconds=soon"], "seconds"),
         ([CONFIG, "--seconds=0"], "seconds"),
         ([CONFIG, "--json=nowhere/at/all.json"], "--json=nowhere/at/all.json lies in"),
+        ([CONFIG, "--json=setup.py"], "--json=setup.py exists"),
         ([CONFIG, "--config.train.batch=3"], "batch"),
         ([CONFIG, "--config.train.batch_size=0"], "config.train.batch_size=0"),
         ((CONFIG, "--profile=setup.py/x"), "setup.py is a file: give a folder"),
