@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hybrid_jax.errors import plural
 from hybrid_jax.plots import COLORS, saved_axes
-from hybrid_jax.studies import comparison, costs, scaling
+from hybrid_jax.studies import comparison, costs, figures, scaling
 from hybrid_jax.studies.comparison import AHEAD, BEHIND, Difference
 from hybrid_jax.studies.costs import MEASURES
 from hybrid_jax.studies.kind import Configs, Kind
@@ -84,7 +84,9 @@ def draw(results: Results, configs: Configs, path: Path) -> None:
         axes.set_yticks(range(len(others)), others)
         axes.set_ylim(len(others) - 0.5, -0.5)
         axes.set_xlabel(
-            f"points of test accuracy more than {first}\nseeds, mean and 95 % interval"
+            f"points of test accuracy more than {first}\n"
+            + ("" if len(results.seeds) == 1 else "seeds, ")
+            + figures.shown(results)
         )
 
 

@@ -3,9 +3,11 @@
 import contextlib
 import itertools
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from hybrid_jax.engine.intervals import interval, mean
 from hybrid_jax.plots import COLORS, saved_axes
@@ -47,23 +49,32 @@ def axes(path: Path, rows: int) -> contextlib.AbstractContextManager[Sequence["A
 
 
 def draw_means(
-    axes: "Axes", points: Mapping[float, Sequence[float]], label: str, style: Style
+    axes: "Axes",
+    points: Iterable[tuple[float, Sequence[float]]],
+    label: str,
+    style: Style,
 ) -> None:
     """Draw means in percent, with 95 % intervals if there are several runs.
 
+    An interval is cut off at 0 and 100 %.
+
     Args:
       axes: axes to draw in.
-      points: values of the runs at each x, shares of 1.
+      points: each x with the values of its runs, shares of 1; two may have one x.
       label: label of the line.
       style: style of the line.
     """
-    means = {x: 100 * mean(values) for x, values in points.items()}
-    ends = [interval(values) or (0.0, 0.0) for values in points.values()]
-    halves = [50 * (high - low) for low, high in ends]
+    points = [*points]
+    means = [mean(values) for _, values in points]
+    ends = [interval(values) or (mean(values),) * 2 for _, values in points]
+    reach = [
+        (100 * (middle - max(low, 0)), 100 * (min(high, 1) - middle))
+        for middle, (low, high) in zip(means, ends, strict=True)
+    ]
     axes.errorbar(
-        [x * style.shift for x in means],
-        [*means.values()],
-        yerr=halves if any(halves) else None,
+        [x * style.shift for x, _ in points],
+        [100 * middle for middle in means],
+        yerr=np.transpose(reach) if np.any(reach) else None,
         label=label,
         color=style.color,
         ls=style.line,
@@ -77,8 +88,20 @@ def draw_means(
 def accuracy_label(results: Results) -> str:
     """Return the title of an axis of accuracies, with intervals if there are seeds."""
     of_one = len(results.seeds) == 1
-    about = " of one seed" if of_one else ", mean and 95 % interval"
-    return f"{results.split} accuracy (%){about}"
+    return f"{results.split} accuracy (%){' of' if of_one else ','} {shown(results)}"
+
+
+def shown(results: Results) -> str:
+    """Say what a figure shows of the seeds: one, or their mean and its interval."""
+    return "one seed" if len(results.seeds) == 1 else "mean and 95 % interval"
+
+
+def say_empty(axes: "Axes", text: str) -> None:
+    """Write into axes that have no points why there are none."""
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="gray"
+    )
+    axes.set_yticks([])
 
 
 def label_logarithm(axes: "Axes", title: str) -> None:

@@ -113,7 +113,7 @@ def draw(results: Results, configs: Configs, path: Path) -> None:
     with figures.axes(path, 1) as (axes,):
         models = results.models
         for style, model in zip(figures.styles(len(models)), models, strict=True):
-            figures.draw_means(axes, results.points(model), model, style)
+            figures.draw_means(axes, results.points(model).items(), model, style)
             if law := fitted[model]:
                 images = np.geomspace(results.values[0], results.values[-1], 50)
                 shares = 100 * (1 - np.asarray(law.error(images)))

@@ -50,7 +50,7 @@ def conclude(results: Results, configs: Configs) -> list[str]:
         if model not in results.costs:
             lines.append(f"{model}: its cost is not known, so it is in no figure")
     for measure in MEASURES:
-        if points := points_of(results, measure):
+        if len(points := points_of(results, measure)) > 1:
             lines.append(
                 f"Pareto front of mean accuracy and {measure.name}, of "
                 f"{plural(len(points), 'model')}: {', '.join(front(points))}"
@@ -185,12 +185,12 @@ def _draw_family(
     style: figures.Style,
 ) -> None:
     points = points_of(results, measure)
-    runs = {
-        points[model][0]: [*results.accuracies(model).values()]
+    runs = [
+        (points[model][0], [*results.accuracies(model).values()])
         for model in models
         if model in points
-    }
-    runs = dict(sorted(runs.items()))
+    ]
+    runs.sort(key=lambda point: point[0])
     figures.draw_means(axes, runs, family, style._replace(shift=1.0))
 
 

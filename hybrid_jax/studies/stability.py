@@ -135,11 +135,13 @@ def draw(results: Results, configs: Configs, path: Path) -> None:
                 dots = [100 * share for share in found]
                 x = [value * style.shift] * len(dots)
                 below.scatter(x, dots, 9, style.color, alpha=0.5)
-            figures.draw_means(below, points, model, style)
+            figures.draw_means(below, points.items(), model, style)
         above.set_ylabel("failed runs (%)")
         above.set_ylim(-4, 104)
         above.legend(frameon=False)
         below.set_ylabel("validation accuracy\nof the other runs (%)")
+        if not below.collections:
+            figures.say_empty(below, "all runs failed")
         figures.label_values(below, results.values, AXIS)
 
 

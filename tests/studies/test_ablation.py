@@ -97,6 +97,10 @@ def test_the_figure_shows_every_variant_but_the_first(tmp_path):
     svg = (tmp_path / "a.svg").read_text()
     assert [svg.count(f"<!-- {name} -->") for name in shares] == [0, 1, 1]
     assert "points of test accuracy more than C-C-C-C" in svg
+    assert "seeds, mean and 95 % interval" in svg
+    of_one = results({name: found[:1] for name, found in shares.items()})
+    ablation.draw(of_one, dict.fromkeys(shares), tmp_path / "b")
+    assert "<!-- one seed -->" in (tmp_path / "b.svg").read_text()
 
 
 def test_variants_of_one_model_are_trained_and_compared(

@@ -10,7 +10,7 @@ from scipy import optimize
 from hybrid_jax.config import default
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.errors import UserError
-from hybrid_jax.studies import comparison, low_data, stability
+from hybrid_jax.studies import comparison, figures, low_data, stability
 from hybrid_jax.studies.power_law import fit_power_law
 from hybrid_jax.studies.results import Part, Results
 from hybrid_jax.sweeps.runs import COMPLETE, DIVERGED, REFUSED, Outcome
@@ -185,6 +185,28 @@ def test_a_refused_run_tells_nothing_of_its_rate(tmp_path):
     assert lines[-1] == "c: 1 run was refused, and left out: too large a seed"
     stability.draw(found, configs, tmp_path / "drawn")
     assert (tmp_path / "drawn.png").exists()
+
+
+def test_a_figure_without_a_run_that_learned_says_so(tmp_path):
+    config = default()
+    config.data.name, config.data.validation = "digits", 0.2
+    configs = {"a": resolve(config)}
+    for accuracy, is_empty in ((math.nan, True), (0.9, False)):
+        found = results({"a": {1: [accuracy], 3: [math.nan]}}, "validation")
+        stability.draw(found, configs, tmp_path / "rates")
+        svg = (tmp_path / "rates.svg").read_text()
+        assert ("all runs failed" in svg) is is_empty
+
+
+def test_intervals_end_where_accuracies_do_and_equal_costs_are_two_points(tmp_path):
+    with figures.axes(tmp_path / "means", 1) as (axes,):
+        points = (8.0, [0.9, 1.0]), (8.0, [0.5, 0.5]), (9.0, [0.5, 0.52])
+        figures.draw_means(axes, points, "a", next(figures.styles(1)))
+        line, ends, _ = axes.containers[0].lines
+        lower, upper = (np.float64(end.get_ydata()) for end in ends)
+    np.testing.assert_allclose(line.get_xydata(), [[8, 95], [8, 50], [9, 51]])
+    np.testing.assert_allclose(lower, [31.47, 50, 38.29], atol=0.01)
+    np.testing.assert_allclose(upper, [100, 50, 63.71], atol=0.01)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
