@@ -99,6 +99,18 @@ def signals():
 
 
 @pytest.fixture(scope="module", autouse=True)
+def little_garbage():
+    """Hides what a module leaves behind, such as imports, from later collections.
+
+    Sweeps and studies collect garbage after each run, which would take longer and
+    longer.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
 def no_small_hybrid():
     """Takes back the row that `tests/small_hybrid.py` adds."""
     yield
