@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,23 @@ class MemoryWriter:
         """Ignore what only TensorBoard shows."""
 
 
+def _summary_writer() -> type:
+    """Return the class of tensorboardX that writes event files.
+
+    tensorboardX imports PyTorch if that is installed, only to know its tensors. That
+    takes two seconds and 160 MB, so it does not find PyTorch here.
+    """
+    if "torch" in sys.modules:
+        from tensorboardX import SummaryWriter
+    else:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+        try:
+            from tensorboardX import SummaryWriter
+        finally:
+            del sys.modules["torch"]
+    return SummaryWriter
+
+
 class Writers:
     """A writer of metrics to JSON lines and TensorBoard; a context closes its files."""
 
@@ -60,11 +78,8 @@ class Writers:
         self._open(step, evaluated)
 
     def _open(self, step: int, evaluated: bool) -> None:
-        # tensorboardX imports PyTorch if that is installed, which takes a second.
-        from tensorboardX import SummaryWriter
-
         drop_later(self._workdir.metrics, step, evaluated)
-        self._events = SummaryWriter(
+        self._events = _summary_writer()(
             str(self._workdir.tensorboard),
             purge_step=step + 1,
             # Without a suffix, files of the same second have the same name.

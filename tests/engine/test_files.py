@@ -270,6 +270,27 @@ def test_metrics_are_the_same_in_json_and_tensorboard_and_rewound(tmp_path):
     assert list((folder.tensorboard / "hparams").glob("events*"))
 
 
+@pytest.mark.parametrize(
+    ("first", "order"), [("", "begun wrote slow"), ("import torch", "slow begun wrote")]
+)
+def test_event_files_are_written_with_and_without_pytorch(first, order, tmp_path):
+    (tmp_path / "torch.py").write_text("print('slow')\nclass Tensor: pass\n")
+    code = (
+        f"{first}\n"
+        "from hybrid_jax.engine.metric_writers import Writers\n"
+        "from hybrid_jax.engine.run_folder import RunFolder\n"
+        "print('begun')\n"
+        "with Writers(RunFolder('run'), 0) as writers:\n"
+        "    writers.write({'split': 'train', 'step': 1, 'epoch': 1, 'loss': 0.5})\n"
+        "print('wrote')\n"
+        "import torch\n"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == order.split(), done.stderr
+    assert read_scalars(tmp_path / "run" / "tensorboard", "train/loss")[0] == [(1, 0.5)]
+
+
 def test_names_that_are_not_utf8_are_written_escaped(tmp_path, capsys):
     odd = os.fsdecode(b"caf\xe9")
     folder = RunFolder(tmp_path / odd)
