@@ -19,7 +19,7 @@ from hybrid_jax.ops.backend import target_backend, target_key
 from hybrid_jax.runtime import release_unused_memory
 
 THREADS = 3  # one may wait for another; the compiler starts more of its own
-MAX_CACHED_PROGRAMS = 12
+MAX_CACHED_PROGRAMS = 16
 # These passes look for values that never change within a loop. The loop over training
 # steps holds the whole network; on a CPU, they took an eighth of its compile time.
 LOOP_PASSES = (

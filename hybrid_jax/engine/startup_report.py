@@ -8,6 +8,7 @@ from hybrid_jax.augment import augment
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data import Split
 from hybrid_jax.data.sampler import TrainingOrder
+from hybrid_jax.engine.compile import Program, compiler_threads
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.metric_writers import image_grid
@@ -133,13 +134,20 @@ def augmented_rows(
       size: height and width that the network sees.
       classes: number of classes.
     """
-    images, _ = jit_once(augment, static_argnums=(3, 4, 6))(
-        jax.random.key(config.seed),
-        train.images[rows],
-        jax.nn.one_hot(train.labels[rows], classes),
-        config.augment,
-        size,
-        None if train.extents is None else train.extents[rows],
-        config.data.fit,
-    )
-    return np.asarray(images)
+
+    def augmented(
+        seed: jax.Array,
+        images: jax.Array,
+        labels: jax.Array,
+        extents: jax.Array | None = None,
+    ) -> jax.Array:
+        key, shares = jax.random.key(seed), jax.nn.one_hot(labels, classes)
+        fit = config.data.fit
+        return augment(key, images, shares, config.augment, size, extents, fit)[0]
+
+    key = "augmentation", config.augment, size, config.data.fit, classes
+    arrays = train.images, *train.per_image_arrays
+    given = np.int32(config.seed), *(np.asarray(array[rows]) for array in arrays)
+    with compiler_threads() as threads:
+        program = Program(jit_once(augmented).trace, *given, key=key).compile(threads)
+        return np.asarray(program(*given))
