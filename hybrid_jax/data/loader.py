@@ -25,6 +25,7 @@ from hybrid_jax.data.sampler import host_share
 from hybrid_jax.parallel.mesh import Devices, create_devices
 
 MAX_STEPS = 64  # steps of one dispatch
+SHARED_BYTES = 1 << 24  # of the arrays on the device of any smaller split
 ROUNDED_BYTES = 1 << 28  # largest split whose rows are padded, which copies it
 CHUNK_BYTES = 1 << 25  # of images in a chunk; several chunks are in memory at a time
 
@@ -176,11 +177,14 @@ def _array_specs(split: Split) -> list[tuple[tuple[int, ...], Any]]:
 def _rows_on_devices(split: Split, devices: int) -> int:
     """Return the padded number of rows of a split's arrays, a multiple of the devices.
 
-    Small splits are padded by at most a thirty-second, so that the folds of a
-    cross-validation, which differ by an image or two, share their programs.
+    A program is compiled for a number of rows. Few images are padded to one size, so
+    that the parts of a low-data study share their programs, and images can be added to
+    a folder without compiling anew. Others are padded by at most a thirty-second, so
+    that folds of a cross-validation, which differ by an image or two, share theirs.
     """
-    count = len(split)
-    if math.prod(split.shape) <= ROUNDED_BYTES:
+    image_bytes = math.prod(split.shape[1:])
+    count = max(len(split), SHARED_BYTES // image_bytes)
+    if count * image_bytes <= ROUNDED_BYTES:
         count = _round_up(count, 1 << max(count.bit_length() - 6, 0))
     return _round_up(count, devices)
 

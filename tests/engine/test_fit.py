@@ -112,10 +112,11 @@ def test_runs_share_programs_that_are_the_same_and_no_others(arrays, fitted, cap
         {"optim__learning_rate": 3e-4, "optim__weight_decay": 0.5},
         {"train__epochs": 4, "optim__warmup_epochs": 0.5},
         {"optim__schedule": "step", "optim__decay_epochs": (2,)},
+        {"data__per_class": 7},
     ],
-    ids=["rates", "length", "schedule"],
+    ids=["rates", "length", "schedule", "images"],
 )
-def test_runs_that_differ_in_their_rates_share_a_program(
+def test_runs_that_differ_in_rates_or_in_a_few_images_share_a_program(
     arrays, fitted, capsys, changed
 ):
     other = hybrid_jax.fit(small(**changed), arrays)

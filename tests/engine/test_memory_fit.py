@@ -130,6 +130,7 @@ COMMAND = [
     "hybrid-jax",
     f"--config={CONFIG}",
     "--config.data.per_class=10",
+    "--config.data.loader=stream",  # leaves images out of the device's memory
     "--config.train.epochs=2",
 ]
 

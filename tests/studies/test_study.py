@@ -14,12 +14,7 @@ from hybrid_jax.sweeps import parts, progress
 from tests.commands import ROOT, hybrid_jax
 
 EXPERIMENT = f"--config={ROOT / 'tests' / 'sweeps' / 'tiny.py'}"
-SHORT = [
-    EXPERIMENT,
-    "--config.train.steps=12",
-    "--config.optim.warmup_steps=2",
-    "--config.data.loader=stream",  # whose program takes any number of images
-]
+SHORT = [EXPERIMENT, "--config.train.steps=12", "--config.optim.warmup_steps=2"]
 CURVE = ["study", "low-data", *SHORT, "--models=tiny,tiny_4", "--per-class=5,10"]
 
 
