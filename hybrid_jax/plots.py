@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hybrid_jax.sheets import SYSTEM_FONTS
+
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -43,7 +45,8 @@ def saved_axes(
       formats: suffixes of the files to write.
       columns: number of axes in a row.
     """
-    with _new_figure(size, rows, columns=columns) as (figure, axes):
+    style = {"font.family": ["sans-serif", *_system_families()]}
+    with _new_figure(size, rows, style, columns) as (figure, axes):
         yield axes
         heights = (legend.get_window_extent().height for legend in figure.legends)
         below = sum(heights) / figure.bbox.height
@@ -99,6 +102,14 @@ def _fit_for_page(svg: str, name: str, alt: str) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
+def _system_families() -> list[str]:
+    """Return the families of `SYSTEM_FONTS` that are installed."""
+    from matplotlib.font_manager import fontManager
+
+    families = {Path(font.fname).name: font.name for font in fontManager.ttflist}
+    return [families[file] for file in SYSTEM_FONTS if file in families]
+
+
 @contextlib.contextmanager
 def _new_figure(
     size: tuple[float, float],
@@ -115,8 +126,8 @@ def _new_figure(
     # The salt makes SVG files of equal results equal, so that git sees no change.
     look = {"svg.hashsalt": "hybrid_jax", "font.size": 10, "axes.axisbelow": True}
     with warnings.catch_warnings(), plt.rc_context(look | (style or {})):  # type: ignore[arg-type]
-        # A page's fonts have the letters that matplotlib's font lacks. In a file, such
-        # a letter is a box, but the tables have it.
+        # A page's fonts have the letters that matplotlib's font lacks. In a file, a
+        # letter that no font has is a box, but the tables have it.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure, found = plt.subplots(
             rows,

@@ -17,6 +17,7 @@ SYSTEM_FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
     "NotoSansCJK-Regular.ttc",
+    "DroidSansFallbackFull.ttf",
     "Arial Unicode.ttf",
     "Arial.ttf",
     "PingFang.ttc",

@@ -16,6 +16,7 @@ from scipy.special import softmax
 from sklearn.datasets import load_digits
 
 import hybrid_jax
+from hybrid_jax import plots
 from hybrid_jax.data import Split
 from hybrid_jax.engine import temperature
 from hybrid_jax.errors import UserError
@@ -301,6 +302,16 @@ def test_letters_that_a_font_lacks_are_no_warning(tmp_path):
         with saved_axes(tmp_path / "figure") as (axes,):
             axes.set_title("\N{CJK UNIFIED IDEOGRAPH-6F22}")
     assert (tmp_path / "figure.png").exists()
+
+
+def test_letters_are_drawn_in_the_fonts_of_the_system(tmp_path, monkeypatch):
+    drawn = []  # with matplotlib's usual font, which lacks the letter, and with another
+    for files in ((), ("STIXGeneral.ttf",)):
+        monkeypatch.setattr(plots, "SYSTEM_FONTS", files)
+        with saved_axes(tmp_path / "figure", formats=("png",)) as (axes,):
+            axes.set_title("\N{LATIN SMALL LETTER K WITH PALATAL HOOK}")
+        drawn.append(np.asarray(Image.open(tmp_path / "figure.png")))
+    assert (drawn[0] != drawn[1]).any()
 
 
 def test_runs_of_other_images_are_not_compared(runs, monkeypatch):
