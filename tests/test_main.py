@@ -2,13 +2,14 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from hybrid_jax.cli import common, evaluate, flags
+from hybrid_jax.cli import common, evaluate, flags, system_errors
 from hybrid_jax.config import resolve as configs
 from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.run_folder import RunFolder
@@ -327,8 +328,8 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost():
         (
             errno.ENOSPC,
             None,
-            "[Errno 28] No space left on device: make room on the disk, and run the "
-            "same command again",
+            "No space left on device: /full: make room on the disk, and run the same "
+            "command again",
         ),
         (
             errno.EROFS,
@@ -340,13 +341,25 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost():
     ],
 )
 def test_an_error_of_the_system_names_the_file_and_the_way_out(
-    number, file, said, capsys
+    number, file, said, capsys, monkeypatch
 ):
+    monkeypatch.setattr(system_errors, "full_disks", lambda _: ["/full"])
+
     def run():
         raise OSError(number, os.strerror(number), file)
 
     assert common.guarded(run) == 2
     assert capsys.readouterr().err == f"hybrid-jax: {said}\n"
+
+
+def test_a_full_disk_is_named_once(tmp_path, monkeypatch):
+    free = shutil.disk_usage(tmp_path).free
+    places = (tmp_path / "runs" / "new", tmp_path, "~")
+    assert system_errors.full_disks(places) == []
+    monkeypatch.setattr(system_errors, "FULL", 2 * free)
+    first, *_ = found = system_errors.full_disks(places)
+    assert first == str(tmp_path)
+    assert len(found) == len({os.stat(folder).st_dev for folder in found})
 
 
 @pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-"])

@@ -14,8 +14,8 @@ method trains on a share of each class, and says so.
   --config=FILE[:MODEL]  experiment; uses only config.data and config.seed
   --config.FIELD=VALUE   change a field; `hybrid-jax fields data` lists them
   --methods=NAMES        some of knn, svm, logistic, patches [all]
-  --json=FILE            write the results to a file; - is standard output
-  --csv=FILE             write a table to a file; - is standard output
+  --json=FILE            write the results to a new file; - is standard output
+  --csv=FILE             write a table to a new file; - is standard output
   --flagfile=FILE        read more flags from a file, one on each line
 
 Exit code: 0, or 2 for an error that you can fix.

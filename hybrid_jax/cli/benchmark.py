@@ -12,7 +12,7 @@ bytes moved, memory, the largest batch, and a bound on the speed.
   --config=FILE[:MODEL]  experiment, and a model to replace the file's own
   --config.FIELD=VALUE   change a field; `hybrid-jax fields` lists them
   --seconds=S            how long to train, without compilation [10]
-  --json=FILE            write the numbers to a file; - is standard output
+  --json=FILE            write the numbers to a new file; - is standard output
   --profile=DIR          trace some steps, and print what takes most time;
                          open DIR in TensorBoard or at ui.perfetto.dev
   --target=CHIP[:CHIPS]  v5e, v5p, v6e, a100, h100 or h200; several chips as

@@ -1,9 +1,7 @@
 """Start commands, show their help, and report errors in one line."""
 
 import contextlib
-import errno
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_jax import library_logs
+from hybrid_jax.cli import system_errors
 from hybrid_jax.errors import UserError, escape, report_out_of_memory
 from hybrid_jax.interrupts import repeat_dropped
 from hybrid_jax.paths import remove_links
@@ -25,22 +24,6 @@ MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 # Unrolled loops take LLVM a sixth longer to compile, and run no faster.
 XLA_FLAGS = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling=true"
 RESUME = "run the same command to resume"
-# What a user does about an error of the operating system.
-_MAKE_ROOM = "make room on the disk, and run the same command again"
-_ELSEWHERE = "give a place that you may read and write"
-WAYS_OUT = {
-    errno.ENOSPC: _MAKE_ROOM,
-    errno.EDQUOT: _MAKE_ROOM,
-    errno.EROFS: "give a place where you may write",
-    errno.EACCES: _ELSEWHERE,
-    errno.EPERM: _ELSEWHERE,
-    errno.EEXIST: "give another name",
-    errno.ENAMETOOLONG: "give a shorter name",
-    errno.ENOENT: "give one that exists, or make it first",
-    errno.EISDIR: "give a file",
-    errno.ENOTDIR: "give a folder",
-    errno.ELOOP: "give a place that is no loop of links",
-}
 
 
 class Call(NamedTuple):
@@ -202,7 +185,7 @@ def guarded(run: Callable[[], int | None], after_interruption: str = RESUME) -> 
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except OSError as error:
-            return _print_error(_os_error_in_words(error), 2)
+            return _print_error(system_errors.in_words(error), 2)
         except KeyboardInterrupt as error:
             code = getattr(error, "code", 130)  # `Interrupted` has its own code
             text = f"{str(error) or 'interrupted'}; {after_interruption}"
@@ -238,17 +221,6 @@ def _escaped_output() -> Iterator[None]:
     finally:
         for stream, errors in zip(streams, before, strict=True):
             stream.reconfigure(errors=errors)
-
-
-def _os_error_in_words(error: OSError) -> str:
-    """Return what went wrong, with the file and a way out where both are known."""
-    text = str(error)
-    if error.filename and error.strerror:
-        # A file is written beside its place first; see `json_files.write_whole`.
-        name = re.sub(r"(^|/)\.([^/]+)\.tmp$", r"\1\2", str(error.filename))
-        text = f"{error.strerror}: {name}"
-    way_out = WAYS_OUT.get(error.errno or 0)
-    return f"{text}: {way_out}" if way_out else text
 
 
 def _print_error(text: str, code: int) -> int:

@@ -25,7 +25,7 @@ from hybrid_jax.data.sampler import host_share
 from hybrid_jax.parallel.mesh import Devices, create_devices
 
 MAX_STEPS = 64  # steps of one dispatch
-SHARED_BYTES = 1 << 24  # of the arrays on the device of any smaller split
+SHARED_BYTES = 1 << 24  # of images, to which smaller splits are padded
 ROUNDED_BYTES = 1 << 28  # largest split whose rows are padded, which copies it
 CHUNK_BYTES = 1 << 25  # of images in a chunk; several chunks are in memory at a time
 
