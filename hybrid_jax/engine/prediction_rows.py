@@ -160,6 +160,7 @@ class CsvRows:
           UserError: the file has other columns, or words for probabilities.
         """
         text, size = _whole_lines(path, self.header())
+        csv.field_size_limit(max(len(text), csv.field_size_limit()))  # long sets
         rows = list(csv.reader(io.StringIO(text, newline="")))
         if not rows:
             return Written({}, {})
@@ -235,11 +236,11 @@ class JsonRows:
             )
             chosen = heapq.nsmallest(CHECKED, good)
             numbers = {name: self.numbers(line) for _, name, line in chosen}
-        except (ValueError, KeyError, TypeError, AttributeError):
+            asked = {
+                (r.get("coverage"), "typicality" in r) for r in rows if "error" not in r
+            }
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise _other_content(path) from None
-        asked = {
-            (r.get("coverage"), "typicality" in r) for r in rows if "error" not in r
-        }
         if asked - {self._asked}:
             raise UserError(
                 f"--output={escape(path)} was written with another --coverage or "

@@ -8,9 +8,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from hybrid_jax import runtime
+from hybrid_jax.data.sources.array_checks import check_labels
 from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, plural
 from hybrid_jax.paths import expand_user
 from hybrid_jax.weights.files import (
     Weights,
@@ -38,7 +39,8 @@ def load_weights(
         classifier of other classes, keeps its value.
       path: a `.safetensors` or `.pth` file under the names of this project, timm or the
         released Astroformer, or the folder of a run.
-      classes: class names in the order of the logits. A classifier of the same names in
+      classes: class names in the order of the logits, text or whole numbers, one for
+        each. A classifier of the same names in
         another order is reordered; one of other names is left out. None compares no
         names.
 
@@ -46,11 +48,29 @@ def load_weights(
       New variables, and notes that say what had to be changed.
 
     Raises:
-      UserError: the file cannot be read, or belongs to another network.
+      UserError: the file cannot be read, or belongs to another network; or there is
+        not one name for each logit.
     """
+    names = None if classes is None else _class_names(classes, model.num_classes)
     weights = read_weights(path)
-    adapted = fit_weights(model, weights, shapes_of(variables), classes)
+    adapted = fit_weights(model, weights, shapes_of(variables), names)
     return merge_arrays(variables, adapted.arrays), adapted.notes
+
+
+def _class_names(classes: Sequence[str], count: int) -> tuple[str, ...]:
+    """Return the names of a number of classes as text.
+
+    Raises:
+      UserError: there are more or fewer names, or two are equal.
+    """
+    given = [classes] if isinstance(classes, str) else classes
+    names = tuple(map(str, check_labels(given, "classes", "name").tolist()))
+    if len(names) != count or len({*names}) < count:
+        raise UserError(
+            f"classes has {plural(len({*names}), 'different name')}, and the network "
+            f"{plural(count, 'logit')}: give one name for each"
+        )
+    return names
 
 
 def read_weights(path: str | os.PathLike, checkpoint: str = "") -> Weights:

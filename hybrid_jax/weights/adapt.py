@@ -170,7 +170,7 @@ def _adapt_classifier(
     array: np.ndarray, shape: Shape, source: Source, classes: Sequence[str] | None
 ) -> tuple[str | None, np.ndarray | None]:
     """Return a note on the change, or None, and the array; None to initialize it."""
-    theirs, ours = source.classes, classes and tuple(classes)
+    theirs, ours = source.classes, None if classes is None else tuple(classes)
     if array.shape != shape:
         return f"new classifier: {array.shape[-1]} classes to {shape[-1]}", None
     if ours is None or theirs == ours:

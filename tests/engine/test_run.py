@@ -253,14 +253,21 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
         main([*again[:-2], f"--output={table.with_name('0.jsonl')}", "--resume"]) == 2
     )
     assert "other probabilities" in capsys.readouterr().err  # one of two classes
-    for text, said in (
-        ("a,b\n1,2", "has other columns"),  # a last line without an end is whole there
-        ("notes", "holds something other than predictions"),
+    other = "holds something other than predictions"
+    row = '{"path": "a", "class": "b", "probability": 1, "probabilities": {"b": 1}'
+    for kind, text, said in (
+        ("csv", "a,b\n1,2", "has other columns"),  # its last line may have no end
+        ("csv", "notes", other),
+        ("csv", f"a,{200_000 * 'b'}\n", "has other columns"),
+        ("csv", "a\rb,c\n", "has other columns"),
+        ("jsonl", f"{100_000 * '['}\n", other),
+        ("jsonl", row + ', "coverage": [1]}\n', other),
     ):
-        table.write_text(text)
-        assert main([*command, f"--output={table}", "--resume"]) == 2
+        file = table.with_name(f"others.{kind}")
+        file.write_bytes(text.encode())
+        assert main([*command, f"--output={file}", "--resume"]) == 2
         assert said in capsys.readouterr().err
-        assert table.read_text() == text
+        assert file.read_bytes() == text.encode()
 
     evaluate = ["hybrid-jax", "evaluate", f"--workdir={finished / 'run'}"]
     evaluate.append(f"--data={images}")
@@ -344,6 +351,8 @@ def test_predictions_are_calibrated_ranked_and_lines_of_json(
     assert main([*command, *paths, "--top=5"]) == 0
     header = capsys.readouterr().out.splitlines()[0]
     assert header == "path,class,probability,error,class 2,probability 2"
+    assert main([*command, paths[0], ""]) == 2
+    assert "the path of an image is empty" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
     assert main([*command, "-"]) == 2
     assert "names no image" in capsys.readouterr().err

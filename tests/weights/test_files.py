@@ -71,12 +71,33 @@ def test_class_names_come_back_and_decide_over_the_classifier(
     for classes, expected, notes in (
         (names, kernel, 0),
         (names[::-1], kernel[:, ::-1], 1),
-        ("abcde", 0 * kernel, 1),
+        ([*"abcde"], 0 * kernel, 1),
+        (np.array(names[::-1]), kernel[:, ::-1], 1),
+        (range(5), 0 * kernel, 1),
     ):
         loaded, said = load_weights(model, zeros, path, classes)
         assert len(said) == notes
         found = loaded["params"]["head"]["classifier"]["kernel"]
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ("abcde", "1 different name, and the network 5 logits"),
+        (["a", "b"], "2 different names"),
+        (["a"] * 5, "1 different name"),
+        ([0, 1, 2, 3, float("nan")], "1 name of 5 is missing"),
+    ],
+)
+def test_every_logit_has_a_name(model, variables, classes, said, tmp_path):
+    path, names = tmp_path / "a.safetensors", ("0", "1", "2", "3", "4")
+    spec = {"name": "astroformer_pico", "channels": 3}
+    write_file(path, flatten_dict(variables, sep="/"), spec, names)
+    _, notes = load_weights(model, variables, path, np.arange(5.0))
+    assert notes == []
+    with pytest.raises(UserError, match=said):
+        load_weights(model, variables, path, classes)
 
 
 @pytest.mark.parametrize("wrapped", ["plain", "timm's training", "an average"])

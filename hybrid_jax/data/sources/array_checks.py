@@ -95,10 +95,16 @@ def check_labels(labels: Any, name: str, noun: str = "label") -> np.ndarray:
     refuse_masked_labels(labels, name, noun)
     array = _to_array(labels, name, noun)
     if array.ndim != 1:
-        one_hot = ": for one-hot labels, labels.argmax(1)" if array.ndim == 2 else ""
+        way_out = ""
+        if array.ndim == 2:
+            way_out = (
+                f": for a column, {noun}s.ravel()"
+                if array.shape[1] == 1
+                else f": for one-hot labels, {noun}s.argmax(1)"
+            )
         raise UserError(
             f"{name}: {noun}s are {shape_text(array.shape)}, and one per image is "
-            f"needed{one_hot}"
+            f"needed{way_out}"
         )
     if array.dtype.kind in "SUT":
         found, inverse = np.unique(array, return_inverse=True)

@@ -98,6 +98,8 @@ def _matches(given: str | os.PathLike) -> list[Path]:
       UserError: there are none.
     """
     check_local("path", os.fspath(given))
+    if not os.fspath(given):
+        raise UserError("the path of an image is empty: give a file or a folder")
     path = expand_user(given)
     if os.path.lexists(path):
         return [path]

@@ -324,7 +324,8 @@ def test_the_call_that_is_told_does_mend_them(images):
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (np.eye(4)[LABELS], "labels.argmax(1)"),
+        (np.eye(4)[LABELS], "for one-hot labels, labels.argmax(1)"),
+        (np.array(LABELS)[:, None], "for a column, labels.ravel()"),
         (np.where(LABELS > 2, np.nan, LABELS), "10 labels of 40 are NaN"),
         (["a", 1] * 20, "several types (numbers, text)"),
         ([None] * 40, "40 labels of 40 are missing (None)"),
@@ -333,7 +334,7 @@ def test_the_call_that_is_told_does_mend_them(images):
         (7, "labels are int, and a list or an array is needed"),
         ([*LABELS[:39], 9], "class '9' has 1 training image"),
     ],
-    ids=["one-hot", "nan", "mixed", "none", "bools", "one", "scalar", "lone"],
+    ids=["one-hot", "column", "nan", "mixed", "none", "bools", "one", "scalar", "lone"],
 )
 def test_labels_that_are_none_are_refused(labels, said):
     assert said in refusal(labels=labels)
