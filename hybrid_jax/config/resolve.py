@@ -79,6 +79,11 @@ def resolve(config: ConfigDict | Config, is_stored: bool = False) -> Config:
     Raises:
       UserError: names the field, its value and what is allowed.
     """
+    if not isinstance(config, Config | ConfigDict | dict):
+        raise UserError(
+            f"a config is needed, not {config!r}: give an experiment such as 'digits', "
+            "or change hybrid_jax.config.default()"
+        )
     values = config.flat() if isinstance(config, Config) else flatten(config)
     for name in {**values, **FIELDS}:
         if name not in FIELDS:

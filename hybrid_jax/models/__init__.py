@@ -1,6 +1,7 @@
 """Models by name. Listing them does not import jax; building one does."""
 
 import dataclasses
+import numbers
 import typing
 
 from hybrid_jax.errors import closest
@@ -60,18 +61,20 @@ def create_model(
     Raises:
       ValueError: the name is unknown, `num_classes` or `image_size` is no whole number
         above 0, the image is too small for the strides, the stack, widths, depths and
-        strides do not match, a stage is too narrow for attention, or the blocks or the
-        image do not allow a choice.
+        strides do not match, a stage is too narrow for attention, the blocks or the
+        image do not allow a choice, or a rate or the dtype is impossible.
     """
     if name not in MODELS:
         raise ValueError(
             f"no model {name!r}{closest(name, MODELS)}; there are {family_patterns()}"
         )
-    if not isinstance(num_classes, typing.SupportsIndex) or num_classes < 1:
+    is_whole = isinstance(num_classes, typing.SupportsIndex)
+    if not is_whole or isinstance(num_classes, bool) or num_classes < 1:
         raise ValueError(f"num_classes={num_classes!r}: give a whole number from 1")
     row = MODELS[name]
     fields = vars(row) | {"num_classes": num_classes, "image_size": as_size(image_size)}
     fields |= overrides
+    _check_numbers(fields)
     del fields["timm"]
     chosen = {name: fields.pop(name) for name in CHOICES if name in fields}
     check_choices(row, chosen)
@@ -81,6 +84,27 @@ def create_model(
     return (
         _create_vit(**fields) if isinstance(row, ViTRow) else _create_hybrid(**fields)
     )
+
+
+def _check_numbers(fields: dict[str, typing.Any]) -> None:
+    """Refuse impossible rates, and a dtype in which no network computes.
+
+    Raises:
+      ValueError: names the field.
+    """
+    import jax.numpy as jnp
+
+    for name in ("drop_path", "dropout"):
+        rate = fields.get(name, 0.0)
+        if not (isinstance(rate, numbers.Real) and 0 <= float(rate) < 1):
+            raise ValueError(f"{name}={rate!r}: give a rate from 0 to below 1")
+    dtype = fields.get("dtype", jnp.float32)
+    try:
+        is_float = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        is_float = False
+    if not is_float:
+        raise ValueError(f"dtype={dtype!r}: give one of floats, such as bfloat16")
 
 
 def _create_hybrid(

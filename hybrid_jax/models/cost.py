@@ -64,7 +64,17 @@ def cost(model: HybridNet | ViT, channels: int = 3) -> Cost:
     Args:
       model: the network; costs are those of one image of its `image_size`.
       channels: of the image.
+
+    Raises:
+      ValueError: `channels` is no whole number above 0.
+      TypeError: `model` is no network.
     """
+    if not isinstance(model, HybridNet | ViT):
+        raise TypeError(
+            f"a network is needed, not {model!r}: hybrid_jax.create_model returns one"
+        )
+    if not isinstance(channels, int) or channels < 1:
+        raise ValueError(f"channels={channels!r}: give a whole number from 1")
     names: list[str] = []
     shapes: dict[str | None, tuple[int, ...]] = {}
 

@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict
 
 from hybrid_jax.models.hybrid import HybridNet
@@ -48,8 +50,21 @@ def extract_features(
       images: float `[B, H, W, channels]`, normalized as in training.
       attention: whether to return attention weights, which take more memory than all
         maps; without it, `Features.attention` is empty.
+
+    Raises:
+      ValueError: the images have another shape, or the variables no parameters.
     """
-    _, updated = model.apply(variables, images, mutable=["intermediates"])
+    height, width = model.image_size
+    shape = np.shape(images)
+    if len(shape) != 4 or shape[1:3] != (height, width):
+        one = ": for one image, images[None]" if len(shape) == 3 else ""
+        raise ValueError(
+            f"images are {list(shape)}, and [B, {height}, {width}, channels] is "
+            f"needed{one}"
+        )
+    if "params" not in variables:
+        raise ValueError("variables have no 'params': give all that model.init returns")
+    _, updated = model.apply(variables, jnp.asarray(images), mutable=["intermediates"])
     sown = flatten_dict(updated["intermediates"], sep="/")  # a tuple each
     weights = {
         path.removesuffix(WEIGHTS): value

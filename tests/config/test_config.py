@@ -52,6 +52,12 @@ def test_every_experiment_is_valid_and_tells_its_command(path):
         assert config.model.name == name
 
 
+@pytest.mark.parametrize("config", [None, 5, "digits"])
+def test_what_is_no_config_is_named(config):
+    with pytest.raises(UserError, match=f"a config is needed, not {config!r}: give"):
+        configs.resolve(config)
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_experiment_for_studies_builds_on_another_one(path):
     name = path.relative_to(CONFIGS).with_suffix("").as_posix()

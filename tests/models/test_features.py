@@ -109,6 +109,23 @@ def test_shapes_and_names():
     assert feature_shapes("sasa_nano", 32).attention == {}
 
 
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((32, 32, 3), r"are \[32, 32, 3\], and \[B, 32, 32, .*, images\[None\]"),
+        (
+            (2, 16, 32, 3),
+            r"are \[2, 16, 32, 3\], and \[B, 32, 32, channels\] is needed$",
+        ),
+        ((2, 32, 32, 3), "have no 'params'"),
+    ],
+)
+def test_images_of_another_shape_are_named(shape, said):
+    model = create_model("astroformer_pico", 3, 32)
+    with pytest.raises(ValueError, match=said):
+        extract_features(model, {}, np.zeros(shape, np.float32))
+
+
 def test_attention_is_left_out_of_a_program_unless_it_is_asked_for():
     asked = feature_shapes("astroformer_pico", 32)
     assert asked.attention == {"stage4_block1": (2, 4, 16, 16)}

@@ -325,6 +325,7 @@ def test_forward_mode_of_a_network(train):
         (0, 32, "num_classes=0: give a whole number from 1"),
         (-1, 32, "num_classes=-1: give"),
         (2.5, 32, "num_classes=2.5: give"),
+        (True, 32, "num_classes=True: give"),
         (10, 32.5, r"image_size=32.5: give a side in pixels, or \(height, width\)"),
         (10, (32, 32, 3), r"image_size=\(32, 32, 3\): give"),
         (10, 0, "image_size=0: give"),
@@ -335,3 +336,22 @@ def test_forward_mode_of_a_network(train):
 def test_sizes_that_are_none_are_named(name, classes, size, said):
     with pytest.raises(ValueError, match=said):
         create_model(name, classes, image_size=size)
+
+
+@pytest.mark.parametrize("name", ["astroformer_pico", "vit_tiny"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dtype", "float7"),
+        ("dtype", "int32"),
+        ("drop_path", float("nan")),
+        ("drop_path", 1),
+        ("dropout", -0.1),
+        ("dropout", "0.1"),
+    ],
+)
+def test_rates_and_types_that_are_none_are_named(name, field, value):
+    with pytest.raises(ValueError, match=f"{field}={value!r}: give"):
+        create_model(name, 10, 32, **{field: value})
+    for good in {"dtype": ("bfloat16", np.float16)}.get(field, (0, np.float32(0.5))):
+        assert getattr(create_model(name, 10, 32, **{field: good}), field) == good

@@ -102,6 +102,24 @@ def test_a_program_by_hand():
     }
 
 
+@pytest.mark.parametrize(
+    ("model", "channels", "error", "said"),
+    [
+        (
+            "astroformer_pico",
+            3,
+            TypeError,
+            "not 'astroformer_pico': hybrid_jax.create_",
+        ),
+        (None, 0, ValueError, "channels=0: give"),
+        (None, 1.5, ValueError, "channels=1.5: give"),
+    ],
+)
+def test_what_has_no_cost_is_named(model, channels, error, said):
+    with pytest.raises(error, match=said):
+        cost(model or create_model("astroformer_pico", 3, 32), channels)
+
+
 def test_parts_add_up_and_have_the_shapes_of_the_maps():
     model = create_model("astroformer_pico", 3, (32, 48))
     counted = cost(model, channels=1)
