@@ -40,9 +40,8 @@ def load_weights(
       path: a `.safetensors` or `.pth` file under the names of this project, timm or the
         released Astroformer, or the folder of a run.
       classes: class names in the order of the logits, text or whole numbers, one for
-        each. A classifier of the same names in
-        another order is reordered; one of other names is left out. None compares no
-        names.
+        each. A classifier of the same names in another order is reordered; one of other
+        names is left out. None compares no names.
 
     Returns:
       New variables, and notes that say what had to be changed.

@@ -7,7 +7,7 @@ matrix products and convolutions for one image, taps on padding included.
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import flax.linen as nn
 import jax
@@ -73,7 +73,7 @@ def cost(model: HybridNet | ViT, channels: int = 3) -> Cost:
         raise TypeError(
             f"a network is needed, not {model!r}: hybrid_jax.create_model returns one"
         )
-    if not isinstance(channels, int) or channels < 1:
+    if not isinstance(channels, SupportsIndex) or channels < 1:
         raise ValueError(f"channels={channels!r}: give a whole number from 1")
     names: list[str] = []
     shapes: dict[str | None, tuple[int, ...]] = {}

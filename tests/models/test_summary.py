@@ -4,6 +4,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from hybrid_jax.main import main
@@ -118,6 +119,11 @@ def test_a_program_by_hand():
 def test_what_has_no_cost_is_named(model, channels, error, said):
     with pytest.raises(error, match=said):
         cost(model or create_model("astroformer_pico", 3, 32), channels)
+
+
+def test_channels_may_be_a_number_of_numpy():
+    model = create_model("astroformer_pico", 3, 32)
+    assert cost(model, np.int64(1)).macs == cost(model, 1).macs < cost(model).macs
 
 
 def test_parts_add_up_and_have_the_shapes_of_the_maps():
