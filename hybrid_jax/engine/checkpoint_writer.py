@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -220,5 +221,5 @@ class _KeepBest(preservation.PreservationPolicy):
 
 def _write_message(error: Exception) -> str:
     """Return the system's reason for a failed write from tensorstore's long message."""
-    reason = re.search(r": ([^:\[]+) \[os_error_code", str(error))
-    return reason[1] if reason else error_message(error)
+    code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
+    return os.strerror(int(code[1])) if code else error_message(error)

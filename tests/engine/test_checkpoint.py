@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import shutil
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -346,6 +347,21 @@ def test_a_full_disk_is_named_and_loses_nothing(tmp_path):
     assert f"{tmp_path / '2'} cannot be written (File too large): it takes 1" in message
     assert "step 1 is saved before it. Free space" in message
     assert CheckpointReader(tmp_path).latest() == 1
+
+
+@pytest.mark.parametrize(
+    "details", ["", ' [tensorstore_spec=\'{"path":"a: b/"}\']'], ids=["short", "long"]
+)
+def test_the_reason_of_the_system_is_told_wherever_the_writing_failed(
+    tmp_path, monkeypatch, details
+):
+    text = f"Failed to write 9 bytes to file 27: Whatever{details} [os_error_code='27']"
+    with CheckpointWriter(tmp_path, keep=2) as checkpoints:
+        failed = mock.Mock(side_effect=ValueError(f"OUT_OF_RANGE: {text}"))
+        with monkeypatch.context() as patch, pytest.raises(UserError) as error:
+            patch.setattr(checkpoints._manager, "wait_until_finished", failed)
+            save(checkpoints, 1, 0.5)
+    assert "cannot be written (File too large): it takes" in str(error.value)
 
 
 def test_a_disk_without_room_is_noticed_before_writing(tmp_path, monkeypatch):
