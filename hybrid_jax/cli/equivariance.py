@@ -30,7 +30,7 @@ from pathlib import Path
 
 from hybrid_jax.cli.common import Call, Command, on_device
 from hybrid_jax.cli.options import TEXT, Option, integer, one_of
-from hybrid_jax.errors import UserError, closest
+from hybrid_jax.errors import UserError
 from hybrid_jax.paths import check_given_once, expand_user
 
 FOLDER = "equivariance"
@@ -91,14 +91,14 @@ def _check_networks(values: dict[str, typing.Any]) -> list[str]:
       UserError: the command names no model or run, or both, or one that does not exist.
     """
     from hybrid_jax.cli import workdirs
-    from hybrid_jax.models.registry import MODELS
+    from hybrid_jax.models.registry import MODELS, unknown_model
 
     model, folders = values["model"], values["workdir"]
     if bool(model) == bool(folders):
         raise UserError("give --model=NAME or --workdir=DIR, one of them")
     if model:
         if model not in MODELS:
-            raise UserError(f"no model is called {model!r}{closest(model, MODELS)}")
+            raise UserError(unknown_model(model))
         for name, rest in (("checkpoint", ""), ("weights", "both")):
             if values[name] != rest:
                 raise UserError(f"--{name} is for runs: leave it out with --model")

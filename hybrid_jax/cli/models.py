@@ -23,8 +23,8 @@ from pathlib import Path
 
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import IMAGE_SIZE, SWITCH, TEXT, Option, integer
-from hybrid_jax.errors import UserError, closest
-from hybrid_jax.models.registry import MODELS, list_models
+from hybrid_jax.errors import UserError
+from hybrid_jax.models.registry import MODELS, list_models, unknown_model
 
 OPTIONS = (
     Option("image-size", IMAGE_SIZE),
@@ -81,8 +81,7 @@ def answer(name: str, values: dict) -> str:
         raise UserError(
             "the name of a model is missing: give one, such as astroformer_3"
         )
-    listed = "`hybrid-jax models` lists all"
-    raise UserError(f"no model is called {name!r}{closest(name, MODELS)}: {listed}")
+    raise UserError(unknown_model(name))
 
 
 def _summary(name: str, values: dict) -> str:

@@ -19,7 +19,6 @@ from hybrid_jax import data
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import found_files, new_images
-from hybrid_jax.data.sources.array_checks import check_images
 from hybrid_jax.data.sources.arrays import to_pixel_format
 from hybrid_jax.data.sources.estimator_inputs import as_images
 from hybrid_jax.engine import temperature, validation_scores
@@ -208,18 +207,23 @@ class Run:
         return self._inference.evaluate(given_split(self, images, labels))
 
     def predict(
-        self, images: np.ndarray, batch_size: int = 256, temperature: float = 1.0
+        self,
+        images: np.ndarray | Sequence[Any],
+        batch_size: int = 256,
+        temperature: float = 1.0,
     ) -> np.ndarray:
         """Return probabilities float32 `[N, classes]`, in the order of `classes`.
 
         Args:
           images: uint8 `[N, h, w, C]` or `[N, h, w]`, gray or color, of any size; they
-            are converted to the run's pixel format, like image files.
+            are converted to the run's pixel format, like image files; or a list of
+            image files.
           batch_size: images at a time.
           temperature: divides log probabilities, such as `run.temperature`.
 
         Raises:
-          UserError: the images have another shape or dtype.
+          UserError: the images have another shape or dtype, there are none, or a file
+            cannot be read.
         """
         return np.concatenate(
             [
@@ -249,10 +253,8 @@ class Run:
         parts: Iterable[np.ndarray]
         if isinstance(images, data.Split):
             parts = [self._inference.split_logits(given_split(self, images))]
-        elif isinstance(found := as_images(images, "images"), np.ndarray):
-            parts = self._logits_of(found, batch_size)
         else:
-            parts = self._logits_of_readable(found, batch_size)
+            parts = self._logits_of(images, batch_size)
         return np.concatenate([*map(self._scores, parts)])
 
     def predict_files(
@@ -346,9 +348,19 @@ class Run:
     def _inference(self) -> Inference:
         return Inference(self.config, self.network, self.variables)
 
-    def _logits_of(self, images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    def _logits_of(
+        self, images: np.ndarray | Sequence[Any], batch_size: int
+    ) -> Iterator[np.ndarray]:
+        """Yield logits float32 `[n, classes]` of images or files, batch by batch."""
+        found = as_images(images, "images")
+        if isinstance(found, np.ndarray):
+            return self._logits_of_array(found, batch_size)
+        return self._logits_of_readable(found, batch_size)
+
+    def _logits_of_array(
+        self, images: np.ndarray, batch_size: int
+    ) -> Iterator[np.ndarray]:
         """Yield logits float32 `[n, classes]` of images of any size, batch by batch."""
-        images = check_images(images, "images")
         images, extents = to_pixel_format(images, new_images.with_canvas(self.form))
         batch_size = batch_size_for(batch_size, len(images))
         for i in range(0, len(images), batch_size):

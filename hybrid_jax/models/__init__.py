@@ -4,7 +4,6 @@ import dataclasses
 import numbers
 import typing
 
-from hybrid_jax.errors import closest
 from hybrid_jax.models.choices import (
     CHOICES,
     check_choices,
@@ -15,9 +14,9 @@ from hybrid_jax.models.choices import (
 from hybrid_jax.models.registry import (
     MODELS,
     ViTRow,
-    family_patterns,
     list_models,
     parse_stack,
+    unknown_model,
 )
 from hybrid_jax.models.strides import (
     Size,
@@ -65,9 +64,7 @@ def create_model(
         image do not allow a choice, or a rate or the dtype is impossible.
     """
     if name not in MODELS:
-        raise ValueError(
-            f"no model {name!r}{closest(name, MODELS)}; there are {family_patterns()}"
-        )
+        raise ValueError(unknown_model(name))
     is_whole = isinstance(num_classes, typing.SupportsIndex)
     if not is_whole or isinstance(num_classes, bool) or num_classes < 1:
         raise ValueError(f"num_classes={num_classes!r}: give a whole number from 1")

@@ -5,8 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 from flax.traverse_util import flatten_dict
 
+from hybrid_jax.errors import plural
 from hybrid_jax.models.hybrid import HybridNet
 from hybrid_jax.models.vit import ViT
 
@@ -52,7 +54,8 @@ def extract_features(
         maps; without it, `Features.attention` is empty.
 
     Raises:
-      ValueError: the images have another shape, or the variables no parameters.
+      ValueError: the images have another shape, or the variables are of another model
+        or of other channels.
     """
     height, width = model.image_size
     shape = np.shape(images)
@@ -64,7 +67,14 @@ def extract_features(
         )
     if "params" not in variables:
         raise ValueError("variables have no 'params': give all that model.init returns")
-    _, updated = model.apply(variables, jnp.asarray(images), mutable=["intermediates"])
+    images = jnp.asarray(images)
+    try:
+        _, updated = model.apply(variables, images, mutable=["intermediates"])
+    except (ScopeParamShapeError, ScopeParamNotFoundError) as error:
+        raise ValueError(
+            f"variables do not fit images of {plural(shape[-1], 'channel')} or this "
+            "model: give those that its init returns for such images"
+        ) from error
     sown = flatten_dict(updated["intermediates"], sep="/")  # a tuple each
     weights = {
         path.removesuffix(WEIGHTS): value

@@ -19,6 +19,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from hybrid_jax.errors import closest
 from hybrid_jax.models import block_config
 from hybrid_jax.models.block_config import BlockConfig
 
@@ -384,3 +385,9 @@ def family_patterns() -> str:
     families = dict.fromkeys(name.split("_")[0] for name in MODELS)
     patterns = ", ".join(f"{family}_*" for family in families)
     return f"{patterns} (`hybrid-jax models` lists them)"
+
+
+def unknown_model(name: str) -> str:
+    """Return the message that no model has a name, with one that is alike."""
+    found = closest(name, MODELS)
+    return f"no model is called {name!r}{found}; there are {family_patterns()}"

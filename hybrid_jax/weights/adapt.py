@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from hybrid_jax.errors import elide
+from hybrid_jax.errors import elide, plural
 from hybrid_jax.models.strides import format_size
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.weights.bias_tables import fold_to_torus, resize_table, unfold_torus
@@ -104,7 +104,10 @@ def adapt_arrays(
             notes += [note] if note and note not in notes else []
         except ValueError:
             given, needed = (source.shape(path, s) for s in (array.shape, shape))
-            misshapen.append(f"{source.name(path)} {given} instead of {needed}")
+            misshapen.append(
+                f"{source.name(path)} {given} instead of {needed}"
+                f"{_channels_in_words(path, array.shape, shape)}"
+            )
     wrong = {
         "missing": [source.name(path) for path in shapes if path not in arrays],
         "surplus": [path for path in arrays if path not in shapes],
@@ -118,6 +121,17 @@ def adapt_arrays(
     if listed:
         raise ValueError("; ".join(listed))
     return Adapted({p: a for p, a in adapted.items() if a is not None}, notes)
+
+
+def _channels_in_words(path: str, given: Shape, needed: Shape) -> str:
+    """Return of how many channels a first kernel is, if that is why it does not fit."""
+    alike = len(given) == len(needed) == 4 and given[:2] == needed[:2]
+    if path not in STEMS or not alike or given[-1] != needed[-1]:
+        return ""
+    return (
+        f" (made for images of {plural(given[2], 'channel')}, and {needed[2]} are "
+        "needed: only those for RGB are adapted)"
+    )
 
 
 def _group_blocks(names: list[str]) -> list[str]:

@@ -104,13 +104,16 @@ def test_what_is_no_list_of_images_or_no_temperature_is_refused(finished):
     run = hybrid_jax.load_run(finished / "run")
     paths = [*map(str, sorted((finished / "others").rglob("*.png"))[:2])]
     images = [np.asarray(Image.open(path)) for path in paths]
-    np.testing.assert_allclose(run.scores(images), run.scores(paths), atol=1e-5)
+    for method in (run.scores, run.predict):
+        np.testing.assert_allclose(method(images), method(paths), atol=1e-5)
     for call, said in (
         (lambda: run.scores(paths[0]), "^images is one path"),
         (lambda: [*run.predict_files(paths[0])], "is one path: give a list of paths"),
         (lambda: [*run.predict_files(["a.png", 3])], "a path is needed, not int"),
-        (lambda: run.scores(["a.png", 3]), "images has 1 path and 1 other value"),
+        (lambda: run.scores(["a.png", 3]), "images has 1 path and 1 other value:"),
         (lambda: run.scores([]), "images is empty"),
+        (lambda: run.predict(["a.png"]), "a.png cannot be read: it does not exist"),
+        (lambda: run.evaluate(paths, run.classes[:2]), "images are text, such as"),
         (lambda: [*run.predict_files(paths, temperature=0.0)], "temperature=0.0"),
         (lambda: [*run.predict_files(paths, batch_size=0)], "batch_size=0"),
     ):

@@ -126,6 +126,17 @@ def test_images_of_another_shape_are_named(shape, said):
         extract_features(model, {}, np.zeros(shape, np.float32))
 
 
+@pytest.mark.parametrize(("name", "channels"), [("pico", 1), ("nano", 3)])
+def test_variables_of_other_channels_or_another_model_are_named(name, channels):
+    model = create_model("astroformer_pico", 3, 32)
+    images = np.zeros((2, 32, 32, channels), np.float32)
+    other = create_model(f"astroformer_{name}", 3, 32)
+    color = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    shapes = jax.eval_shape(other.init, jax.random.key(0), color)
+    with pytest.raises(ValueError, match=f"do not fit images of {channels} channel"):
+        jax.eval_shape(partial(extract_features, model), shapes, images)
+
+
 def test_attention_is_left_out_of_a_program_unless_it_is_asked_for():
     asked = feature_shapes("astroformer_pico", 32)
     assert asked.attention == {"stage4_block1": (2, 4, 16, 16)}

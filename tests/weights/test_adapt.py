@@ -168,6 +168,13 @@ def test_names_and_shapes_of_the_file_are_shown():
         adapt_arrays(HYBRID, arrays, {path: (3, 3, 3, 8)}, Source(leaves=leaves))
 
 
+def test_a_first_kernel_of_other_channels_says_which_are_adapted():
+    path = "params/stem/conv1/kernel"
+    said = re.escape("(3, 3, 1, 8) instead of (3, 3, 3, 8) (made for images of 1 ch")
+    with pytest.raises(ValueError, match=said):
+        adapt_arrays(HYBRID, {path: random(3, 3, 1, 8)}, {path: (3, 3, 3, 8)})
+
+
 def test_positions_that_form_no_square_are_taken_for_those_of_the_network():
     model = create_model("vit_tiny", 3, (16, 32), patch_size=4, depth=1)
     shapes = shapes_of(model)

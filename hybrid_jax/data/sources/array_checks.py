@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from hybrid_jax.data.sources.file_list import class_name
-from hybrid_jax.errors import UserError, closest, listed, plural
+from hybrid_jax.errors import UserError, closest, elide, listed, plural
 
 
 def check_images(
@@ -288,6 +288,11 @@ def _check_type(images: np.ndarray, name: str) -> None:
     kind = images.dtype.kind
     if images.dtype == np.uint8:
         return
+    if kind in "SUT":
+        raise UserError(
+            f"{name}: images are text, such as {elide(str(images.flat[0]))!r}: give "
+            "their pixels, as uint8 [N, h, w] or [N, h, w, C]"
+        )
     if kind not in "fiu" or not images.size:
         mask = "; for a mask, images.astype(np.uint8) * 255" if kind == "b" else ""
         raise UserError(

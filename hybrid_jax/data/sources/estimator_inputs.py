@@ -113,9 +113,10 @@ def as_images(X: Any, name: str = "X") -> np.ndarray | list[Path]:
             raise UserError(f"{name} is empty: give images, or a list of paths")
         return check_images(values, name)
     if not all(is_path):
+        paths = sum(is_path)
         raise UserError(
-            f"{name} has {plural(sum(is_path), 'path')} and "
-            f"{len(values) - sum(is_path):,} other values: give paths alone, or an "
+            f"{name} has {plural(paths, 'path')} and "
+            f"{plural(len(values) - paths, 'other value')}: give paths alone, or an "
             "array of images"
         )
     return [Path(expand_user(value)) for value in values]
