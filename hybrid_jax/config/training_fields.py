@@ -8,6 +8,7 @@ import dataclasses
 from hybrid_jax.config import rules
 from hybrid_jax.config.field import field
 from hybrid_jax.config.rules import Rule
+from hybrid_jax.models.field_checks import ONE_OF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,21 +135,21 @@ class TrainConfig:
     )
     scan: str = field(
         "auto",
-        rules.one_of("auto", "on", "off"),
+        rules.one_of(*ONE_OF["scan"]),
         "on compiles equal blocks once and loops over them; auto does so on "
         "accelerators",
         free=True,
     )
     remat: str = field(
         "none",
-        rules.one_of("none", "products", "full"),
+        rules.one_of(*ONE_OF["remat"]),
         "what the backward pass recomputes, to save memory: products is all but matrix "
         "products, full is everything",
         free=True,
     )
     kernels: str = field(
         "xla",
-        rules.one_of("xla", "pallas"),
+        rules.one_of(*ONE_OF["kernels"]),
         "what computes a norm and the depthwise convolution after it in training: xla "
         "is two operations, pallas one, for GPUs, which moves fewer bytes",
         free=True,

@@ -1,7 +1,6 @@
 """Models by name. Listing them does not import jax; building one does."""
 
 import dataclasses
-import numbers
 import typing
 
 from hybrid_jax.models.choices import (
@@ -11,11 +10,11 @@ from hybrid_jax.models.choices import (
     check_torus,
     check_windows,
 )
+from hybrid_jax.models.field_checks import checked
 from hybrid_jax.models.registry import (
     MODELS,
     ViTRow,
     list_models,
-    parse_stack,
     unknown_model,
 )
 from hybrid_jax.models.strides import (
@@ -58,20 +57,16 @@ def create_model(
       float images `[B, H, W, channels]`.
 
     Raises:
-      ValueError: the name is unknown, `num_classes` or `image_size` is no whole number
-        above 0, the image is too small for the strides, the stack, widths, depths and
-        strides do not match, a stage is too narrow for attention, the blocks or the
-        image do not allow a choice, or a rate or the dtype is impossible.
+      ValueError: the name is unknown, a field has an impossible value, the image is too
+        small for the strides, the stack, widths, depths and strides do not match, a
+        stage is too narrow for attention, or the blocks or the image do not allow a
+        choice.
     """
     if name not in MODELS:
         raise ValueError(unknown_model(name))
-    is_whole = isinstance(num_classes, typing.SupportsIndex)
-    if not is_whole or isinstance(num_classes, bool) or num_classes < 1:
-        raise ValueError(f"num_classes={num_classes!r}: give a whole number from 1")
     row = MODELS[name]
     fields = vars(row) | {"num_classes": num_classes, "image_size": as_size(image_size)}
-    fields |= overrides
-    _check_numbers(fields)
+    fields = checked(fields | overrides)
     del fields["timm"]
     chosen = {name: fields.pop(name) for name in CHOICES if name in fields}
     check_choices(row, chosen)
@@ -83,42 +78,21 @@ def create_model(
     )
 
 
-def _check_numbers(fields: dict[str, typing.Any]) -> None:
-    """Refuse impossible rates, and a dtype in which no network computes.
-
-    Raises:
-      ValueError: names the field.
-    """
-    import jax.numpy as jnp
-
-    for name in ("drop_path", "dropout"):
-        rate = fields.get(name, 0.0)
-        if not (isinstance(rate, numbers.Real) and 0 <= float(rate) < 1):
-            raise ValueError(f"{name}={rate!r}: give a rate from 0 to below 1")
-    dtype = fields.get("dtype", jnp.float32)
-    try:
-        is_float = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        is_float = False
-    if not is_float:
-        raise ValueError(f"dtype={dtype!r}: give one of floats, such as bfloat16")
-
-
 def _create_hybrid(
-    stack: str | tuple[str, ...],
+    stack: tuple[str, ...],
     image_size: Size,
     strides: tuple[int, ...] = (),
     **fields: typing.Any,
 ) -> "HybridNet":
     from hybrid_jax.models.hybrid import HybridNet
 
-    stack = parse_stack(stack) if isinstance(stack, str) else stack
-    stages = len(fields["widths"])
-    strides = tuple(strides) or choose_strides(image_size, stages)
-    if len(stack) != stages or len(strides) != 1 + stages:
+    stages, depths = len(fields["widths"]), fields["depths"]
+    strides = strides or choose_strides(image_size, stages)
+    if not len(stack) == len(depths) == len(strides) - 1 == stages:
         raise ValueError(
-            f"stack {'-'.join(stack)} and strides {strides} do not fit {stages} stages:"
-            f" give {stages} parts of a stack and {1 + stages} strides, stem first"
+            f"stack {'-'.join(stack)}, depths {depths} and strides {strides} do not "
+            f"fit {stages} stages of widths {fields['widths']}: give {stages} parts of "
+            f"a stack, {stages} depths and {1 + stages} strides, stem first"
         )
     check_strides(image_size, strides)
     check_torus(fields["block_config"], image_size, strides)
@@ -138,4 +112,7 @@ def _create_vit(image_size: Size, patch_size: int = 0, **fields: typing.Any) -> 
             f"{format_size(image_size)} px: give a patch_size from 1 to "
             f"{min(image_size)}"
         )
+    width, head = fields["width"], fields["block_config"].head_dim
+    if width % head:
+        raise ValueError(f"width={width}: give a multiple of {head}, a head's channels")
     return ViT(image_size=image_size, patch_size=patch_size, **fields)
