@@ -36,6 +36,8 @@ def learning_curves(history: Sequence[dict], checkpoint: Steps, prefix: str) -> 
             scale = 100 if metric == "accuracy" else 1
             for split, color in SPLITS.items():
                 x, y = lines[metric, split]
+                if not x:
+                    continue  # such as without a validation split
                 marker = "o" if len(x) < 30 else ""
                 shown = [scale * value for value in y]
                 axes.plot(x, shown, marker=marker, ms=3, color=color, label=split)

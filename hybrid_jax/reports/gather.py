@@ -28,9 +28,9 @@ from hybrid_jax.reports import facts, pictures
 from hybrid_jax.reports.curves import learning_curves
 
 CURVES = (
-    "Training values may be worse than validation values, because they are measured on "
-    "augmented images, with a loss that may smooth labels. The dotted line marks the "
-    "weights that are judged here."
+    "Training values may be worse than those of other images, because they are "
+    "measured on augmented images, with a loss that may smooth labels. The dotted line "
+    "marks the weights that are judged here."
 )
 
 

@@ -399,3 +399,6 @@ def test_curves_of_short_and_long_runs_are_drawn(rows):
     ]
     drawn = learning_curves(history, rows, "run")
     assert (drawn.count("<use") > 2 * rows) == (rows == 3)
+    assert "validation" not in drawn
+    history += [row | {"split": "validation"} for row in history]
+    assert "validation" in learning_curves(history, rows, "run")
