@@ -288,7 +288,7 @@ def _check_type(images: np.ndarray, name: str) -> None:
     kind = images.dtype.kind
     if images.dtype == np.uint8:
         return
-    if kind in "SUT":
+    if kind in "SUT" and images.size:
         raise UserError(
             f"{name}: images are text, such as {elide(str(images.flat[0]))!r}: give "
             "their pixels, as uint8 [N, h, w] or [N, h, w, C]"

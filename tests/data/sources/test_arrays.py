@@ -188,6 +188,7 @@ COLOR = np.stack([IMAGES] * 3, -1)
         (SPOILED, "8 values of 1 image are NaN or infinite"),
         (IMAGES > 9, "type bool, and uint8 is needed"),
         (IMAGES.astype(object), "type object"),
+        (np.array([], str), "type <U1, and uint8 is needed"),
         (["a.png"] * 40, "images are text, such as 'a.png': give their pixels"),
         ([IMAGES[0], IMAGES[1][1:]] * 20, "images have several sizes"),
         (
