@@ -26,13 +26,13 @@ def checked(fields: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
       ValueError: names a field with an impossible value.
     """
     found = dict(fields)
-    for name in fields.keys() & LEAST.keys():
+    for name in filter(fields.__contains__, LEAST):
         found[name] = _whole(name, fields[name], LEAST[name])
-    for name in fields.keys() & {*STAGES}:
+    for name in filter(fields.__contains__, STAGES):
         found[name] = _per_stage(name, fields[name])
-    for name in fields.keys() & {*RATES}:
+    for name in filter(fields.__contains__, RATES):
         _check_rate(name, fields[name])
-    for name in fields.keys() & ONE_OF.keys():
+    for name in filter(fields.__contains__, ONE_OF):
         if fields[name] not in ONE_OF[name]:
             raise ValueError(
                 f"{name}={fields[name]!r} is not one of {', '.join(ONE_OF[name])}"
