@@ -295,23 +295,25 @@ class Classifier(ClassifierMixin, BaseEstimator):
           The axes.
 
         Raises:
-          ValueError: no row of `history_` has the metric.
+          ValueError: no row of these images in `history_` has the metric.
         """
         check_is_fitted(self, "run_")
         from hybrid_jax.plots import COLORS
 
-        rows = [
-            row for row in self.history_ if isinstance(row.get(metric), (int, float))
-        ]
+        history = [row for row in self.history_ if row["split"] in _PLOTTED]
+        rows = [row for row in history if isinstance(row.get(metric), (int, float))]
         if not rows:
-            numbers = (k for row in self.history_ for k in row if k not in _ABOUT_ROWS)
+            numbers = (k for row in history for k in row if k not in _ABOUT_ROWS)
             known = ", ".join(dict.fromkeys(numbers))
-            raise InvalidInput(f"metric={metric!r} is not in history_: give {known}")
+            raise InvalidInput(
+                f"metric={metric!r} is not in history_ of {' or '.join(_PLOTTED)}: "
+                f"give {known}"
+            )
         if ax is None:
             import matplotlib.pyplot as plt
 
             _, ax = plt.subplots()
-        for split, color in zip(("train", "validation"), COLORS, strict=False):
+        for split, color in zip(_PLOTTED, COLORS, strict=False):
             points = [
                 (row["step"], row[metric]) for row in rows if row["split"] == split
             ]
@@ -383,4 +385,5 @@ class Classifier(ClassifierMixin, BaseEstimator):
             yield found.probabilities
 
 
+_PLOTTED = ("train", "validation")  # the splits that `plot_history` draws
 _ABOUT_ROWS = ("split", "step", "epoch", "class_accuracy", "seconds")

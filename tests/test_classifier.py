@@ -344,6 +344,10 @@ def test_histories_are_drawn(fitted):
     plt.close(axes.figure)
     with pytest.raises(ValueError, match=r"give .*accuracy"):
         fitted.plot_history(metric="acuracy")
+    fitted = copy.copy(fitted)
+    fitted.history_ = [*fitted.history_, {"split": "test", "step": 9, "f1": 0.5}]
+    with pytest.raises(ValueError, match="metric='f1' is not in history_ of train or"):
+        fitted.plot_history(metric="f1")  # it would draw nothing
 
 
 def images_of(dtype):
