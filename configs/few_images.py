@@ -2,12 +2,13 @@
 
     python -m hybrid_jax.main --config=configs/few_images.py --config.data.path=cells \\
         --config.data.image_size=32,32 --workdir=runs/cells
-    python -m hybrid_jax.main --config=configs/few_images.py:astroformer_pico \\
+    python -m hybrid_jax.main --config=configs/few_images.py:astroformer_nano \\
         --config.data.name=cifar10 --config.data.protocol=deic
 
 The length is given in steps, since with equal epochs small subsets would train for too
-few steps. Weight decay is stronger than in the other experiments. TrivialAugment
-changes every image by one random operation. Wide residual networks train with SGD.
+few steps. Muon replaces AdamW, and weight decay is stronger than in the other
+experiments. TrivialAugment changes every image by one random operation, and mixup
+blends pairs of them. Wide residual networks train with SGD and without mixup.
 
 `--config.data.protocol=deic` takes the first 50 images of each class, and validates on
 20 of them. With `--config.data.validation=0` too, all 50 are trained on, and the last
@@ -18,17 +19,18 @@ import re
 
 from hybrid_jax.config import default
 
-# Fields that cross-validation chose for some models, by a pattern of their names.
+# Fields that validation chose for some models, by a pattern of their names.
 CHANGES = {
     r"wrn_\d+_\d+": {
         "optim.name": "sgd",
         "optim.learning_rate": 0.05,
         "optim.weight_decay": 0.005,
+        "augment.mixup": 0.0,
     }
 }
 
 
-def get_config(model: str = "astroformer_nano"):
+def get_config(model: str = "astroformer_pico"):
     config = default()
     config.data.name = "folder"
     config.data.validation = 0.1
@@ -37,11 +39,12 @@ def get_config(model: str = "astroformer_nano"):
     config.augment.crop_padding = 4
     config.augment.symmetry = "flip"
     config.augment.policy = "trivial_augment"
+    config.augment.mixup = 0.2
 
     config.loss.name = "softmax"
     config.loss.label_smoothing = 0.1
-    config.optim.name = "adamw"
-    config.optim.learning_rate = 2e-3
+    config.optim.name = "muon"
+    config.optim.learning_rate = 5e-3
     config.optim.schedule = "cosine"
     config.optim.warmup_steps = 200
     config.optim.weight_decay = 1.0
