@@ -8,26 +8,14 @@
 The length is given in steps, since with equal epochs small subsets would train for too
 few steps. Muon replaces AdamW, and weight decay is stronger than in the other
 experiments. TrivialAugment changes every image by one random operation, and mixup
-blends pairs of them. Wide residual networks train with SGD and without mixup.
+blends pairs of them.
 
 `--config.data.protocol=deic` takes the first 50 images of each class, and validates on
 20 of them. With `--config.data.validation=0` too, all 50 are trained on, and the last
 weights are tested.
 """
 
-import re
-
 from hybrid_jax.config import default
-
-# Fields that validation chose for some models, by a pattern of their names.
-CHANGES = {
-    r"wrn_\d+_\d+": {
-        "optim.name": "sgd",
-        "optim.learning_rate": 0.05,
-        "optim.weight_decay": 0.005,
-        "augment.mixup": 0.0,
-    }
-}
 
 
 def get_config(model: str = "astroformer_pico"):
@@ -54,7 +42,4 @@ def get_config(model: str = "astroformer_pico"):
     config.train.batch_size = 50
     config.train.eval_every_steps = 500
     config.train.checkpoint = "best"
-    for pattern, fields in CHANGES.items():
-        if re.fullmatch(pattern, model):
-            config.update_from_flattened_dict(fields)
     return config

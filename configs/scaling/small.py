@@ -5,10 +5,10 @@
         --config.data.path=cifar10-jpeg
 
 For two cores of a CPU: 500 steps of 50 images at 32 px. The recipe is that of
-configs/few_images.py, except for its length, and with AdamW and without mixup. Feature
-maps begin at 16x16 and end at 4x4, also in wide residual networks; a ViT has patches of
-4 px. Without other flags, a run trains on the first 50 images of each class, and tests
-the last weights.
+configs/few_images.py, except for its length, with AdamW instead of Muon (SGD for wide
+residual networks), and without mixup. Feature maps begin at 16x16 and end at 4x4, also
+in wide residual networks; a ViT has patches of 4 px. Without other flags, a run trains
+on the first 50 images of each class, and tests the last weights.
 """
 
 from hybrid_jax.config import experiment
@@ -47,6 +47,9 @@ def get_config(model: str = "astroformer_pico"):
     config.model.strides = (2, 1, 2, 2, 1)
     if model.startswith("wrn"):
         config.model.strides = (2, 1, 2, 2)
+        config.optim.name = "sgd"
+        config.optim.learning_rate = 0.05
+        config.optim.weight_decay = 0.005
     else:
         config.optim.name = "adamw"
         config.optim.learning_rate = 2e-3

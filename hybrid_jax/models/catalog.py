@@ -66,9 +66,9 @@ GROUPS = (
         "strides are those for CIFAR at any image size.",
     ),
     Group(
-        "wrn_.*_wwt",
-        "Hybrids of this project: the first two stages of a wide residual network, and "
-        "relative attention in the third, of the same widths and depths.",
+        "wrn_.*_w+t",
+        "Hybrids of this project: wide residual networks with relative attention in "
+        "the third stage, or in a fourth, which is one block behind the others.",
         folded="Wide ResNet with attention",
     ),
     Group(

@@ -317,18 +317,22 @@ def _published_row(stack: str, size: str) -> HybridRow:
 
 
 def _wide_resnet_row(stack: str, depth: int, width: int) -> HybridRow:
-    """Return the row of WRN-depth-width, or of a hybrid with its widths and depths."""
-    is_hybrid = "T" in stack
+    """Return the row of WRN-depth-width, or of a hybrid with its widths and depths.
+
+    A fourth stage is one block behind them, as wide as the third.
+    """
+    fourth, is_hybrid = len(stack) - 3, "T" in stack
     return HybridRow(
         parse_stack(stack),
-        widths=(16 * width, 32 * width, 64 * width),
-        depths=((depth - 4) // 6,) * 3,  # two convolutions per block, and 4 outside
+        widths=(16 * width, 32 * width, 64 * width) + (64 * width,) * fourth,
+        # Two convolutions per block, and 4 outside.
+        depths=((depth - 4) // 6,) * 3 + (1,) * fourth,
         stem_widths=(16,),
         head_hidden=0,
         block_config=block_config.WIDE_HYBRID
         if is_hybrid
         else block_config.WIDE_RESNET,
-        strides=(1, 1, 2, 2),
+        strides=(1, 1, 2, 2) + (2,) * fourth,
     )
 
 
@@ -353,7 +357,8 @@ MODELS: dict[str, HybridRow | ViTRow] = (
         for depth, width in WIDE_RESNETS
     }
     | {
-        f"wrn_{depth}_{width}_wwt": _wide_resnet_row("WWT", depth, width)
+        f"wrn_{depth}_{width}_{stack.lower()}": _wide_resnet_row(stack, depth, width)
+        for stack in ("WWT", "WWWT")
         for depth, width in WIDE_RESNETS
         if width % 2 == 0
     }

@@ -84,8 +84,9 @@ def test_one_cycle_warms_up_for_one_step_at_least():
 
 
 def test_recipes_know_their_model():
-    assert chosen(config="few_images", model="wrn_16_4").optim.name == "sgd"
-    assert chosen(config="few_images:wrn_16_4").model.name == "wrn_16_4"
-    assert chosen(config="few_images:wrn_16_4", model="vit_tiny").optim.name == "sgd"
+    small = "scaling/small"
+    assert chosen(config=small, model="wrn_16_4").optim.name == "sgd"
+    assert chosen(config=f"{small}:wrn_16_4").model.name == "wrn_16_4"
+    assert chosen(config=f"{small}:wrn_16_4", model="vit_tiny").optim.name == "sgd"
     with pytest.raises(UserError, match="few_images"):
         chosen(config="few_image")

@@ -148,11 +148,22 @@ def test_parameters_are_those_of_pytorch_and_as_many_as_published(name, publishe
     assert round(count / 1e6, 1) == published
 
 
-def test_a_hybrid_attends_in_its_last_stage_and_keeps_the_widths():
-    model = create_model("wrn_16_4_wwt", CLASSES, 32)
-    assert [(b.letter, b.width) for b in model.plan if b.number == 1] == [
-        ("W", 64),
-        ("W", 128),
-        ("T", 256),
-    ]
-    assert model.map_sizes == [(32, 32), (32, 32), (16, 16), (8, 8)]
+@pytest.mark.parametrize(
+    ("name", "firsts", "depths", "maps"),
+    [
+        ("wrn_16_4_wwt", ["W64", "W128", "T256"], [2, 2, 2], [32, 32, 16, 8]),
+        (
+            "wrn_16_4_wwwt",
+            ["W64", "W128", "W256", "T256"],
+            [2, 2, 2, 1],
+            [32, 32, 16, 8, 4],
+        ),
+    ],
+)
+def test_a_hybrid_attends_in_its_last_stage_and_keeps_the_widths(
+    name, firsts, depths, maps
+):
+    model = create_model(name, CLASSES, 32)
+    assert [f"{b.letter}{b.width}" for b in model.plan if b.number == 1] == firsts
+    assert [b.number for b in model.plan if b.last] == depths
+    assert model.map_sizes == [(size, size) for size in maps]
