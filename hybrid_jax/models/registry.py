@@ -319,7 +319,8 @@ def _published_row(stack: str, size: str) -> HybridRow:
 def _wide_resnet_row(stack: str, depth: int, width: int) -> HybridRow:
     """Return the row of WRN-depth-width, or of a hybrid with its widths and depths.
 
-    A fourth stage is one block behind them, as wide as the third.
+    A fourth stage is one block behind them, as wide as the third. With it, strides are
+    chosen by image size, as in other hybrids of four stages.
     """
     fourth, is_hybrid = len(stack) - 3, "T" in stack
     return HybridRow(
@@ -332,7 +333,7 @@ def _wide_resnet_row(stack: str, depth: int, width: int) -> HybridRow:
         block_config=block_config.WIDE_HYBRID
         if is_hybrid
         else block_config.WIDE_RESNET,
-        strides=(1, 1, 2, 2) + (2,) * fourth,
+        strides=() if fourth else (1, 1, 2, 2),
     )
 
 

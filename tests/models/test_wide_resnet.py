@@ -167,3 +167,9 @@ def test_a_hybrid_attends_in_its_last_stage_and_keeps_the_widths(
     assert [f"{b.letter}{b.width}" for b in model.plan if b.number == 1] == firsts
     assert [b.number for b in model.plan if b.last] == depths
     assert model.map_sizes == [(size, size) for size in maps]
+
+
+def test_a_hybrid_of_four_stages_halves_larger_images_earlier():
+    for size in (32, 64, 128):
+        last = create_model("wrn_16_2_wwwt", CLASSES, size).map_sizes[-1]
+        assert last == (4, 4), size
