@@ -2,8 +2,11 @@
 
     python -m hybrid_jax.main --config=configs/few_images.py --config.data.path=cells \\
         --config.data.image_size=32,32 --workdir=runs/cells
-    python -m hybrid_jax.main --config=configs/few_images.py:astroformer_nano \\
+    python -m hybrid_jax.main --config=configs/few_images.py:astroformer_pico \\
         --config.data.name=cifar10 --config.data.protocol=deic
+
+The network is a wide residual network with attention behind it. astroformer_pico takes
+half the time on a CPU, and was five points less accurate on CIFAR-10.
 
 The length is given in steps, since with equal epochs small subsets would train for too
 few steps. Muon replaces AdamW, and weight decay is stronger than in the other
@@ -18,7 +21,7 @@ weights are tested.
 from hybrid_jax.config import default
 
 
-def get_config(model: str = "astroformer_pico"):
+def get_config(model: str = "wrn_16_2_wwwt"):
     config = default()
     config.data.name = "folder"
     config.data.validation = 0.1

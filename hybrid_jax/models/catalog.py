@@ -69,7 +69,6 @@ GROUPS = (
         "wrn_.*_w+t",
         "Hybrids of this project: wide residual networks with relative attention in "
         "the third stage, or in a fourth, which is one block behind the others.",
-        folded="Wide ResNet with attention",
     ),
     Group(
         "vit_.*",
