@@ -3,19 +3,23 @@
   hybrid-jax fields
   hybrid-jax fields augment
   hybrid-jax fields learning_rate
+  hybrid-jax fields --config=folder augment
 
 The first lists all fields, the second a group of fields. The third lists the
 fields with this text in their names, or else in their meanings (patterns such
 as '*_size' work too). Every field is listed with its default, its meaning and
-its allowed values. The file of an experiment may set other values.
+its allowed values. The fourth lists the values of an experiment, and also the
+default where it differs.
 
-  --flagfile=FILE  read more flags from a file, one on each line
+  --config=FILE[:MODEL]  experiment whose values to list
+  --flagfile=FILE        read more flags from a file, one on each line
 
 Exit code: 0, or 2 for an error that you can fix.
 """
 
 import fnmatch
 import textwrap
+from typing import Any
 
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.errors import UserError
@@ -27,13 +31,17 @@ def run(call: Call) -> None:
     """Print the fields that a command line asks for.
 
     Raises:
-      UserError: there is no such field; names similar fields.
+      UserError: there is no such field, or no such experiment; names similar ones.
     """
     # Imported here, so that help is instant.
-    from hybrid_jax.cli.flags import parse
+    from hybrid_jax.cli.flags import CONFIG, parse
+    from hybrid_jax.config.resolve import default, flatten
 
-    words = parse(call.arguments, (), most=1).positional
-    print("\n\n".join(map(format_field, matching(*words))), flush=True)
+    parsed = parse(call.arguments, (CONFIG,), most=1)
+    names = matching(*parsed.positional)
+    values = flatten(parsed.config or default())
+    told = [format_field(name, values[name]) for name in names]
+    print("\n\n".join(told), flush=True)
 
 
 def matching(text: str = "") -> list[str]:
@@ -59,21 +67,30 @@ def matching(text: str = "") -> list[str]:
     return found
 
 
-def format_field(name: str) -> str:
-    """Return lines with a field's default, meaning and allowed values."""
+def format_field(name: str, value: Any) -> str:
+    """Return lines with a field's value, meaning and allowed values.
+
+    Args:
+      name: of the field.
+      value: its value; if this is not the default, a line tells the default.
+    """
     from hybrid_jax.config.schema import FIELDS
 
     field = FIELDS[name]
-    default = "" if field.default == () else str(field.default)
-    if isinstance(field.default, bool):
-        default = default.lower()
+    lines = [field.meaning, f"allowed: {field.rule.words}"]
+    if value != field.default:
+        lines.append(f"default: {_typed(field.default) or 'empty'}")
     wrap = textwrap.TextWrapper(
         COLUMNS, initial_indent="    ", subsequent_indent="      "
     )
-    meaning, allowed = field.meaning, f"allowed: {field.rule.words}"
-    return "\n".join(
-        [f"--config.{name}={default}", *map(wrap.fill, (meaning, allowed))]
-    )
+    return "\n".join([f"--config.{name}={_typed(value)}", *map(wrap.fill, lines)])
+
+
+def _typed(value: Any) -> str:
+    """Return a value as a user types it behind `=`."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was written")

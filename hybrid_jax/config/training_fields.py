@@ -45,7 +45,8 @@ class OptimConfig:
     name: str = field(
         "adamw",
         rules.row_of("hybrid_jax.training.optimizers:OPTIMIZERS"),
-        "optimizer; first learning rates to try are 1e-3 for adamw and 0.1 for sgd",
+        "optimizer; first learning rates to try are 1e-3 for adamw, 5e-3 for muon, and "
+        "0.1 for sgd",
     )
     learning_rate: float = field(
         1e-3, rules.POSITIVE, "peak learning rate, at the end of warm-up"

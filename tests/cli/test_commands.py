@@ -178,6 +178,7 @@ def test_a_mode_may_stand_in_a_file(tmp_path, ran, said):
         (["models", "--write=x", "--num-classes=3"], "leave out --num-classes"),
         (["models", "--learning_rate=3"], "--learning_rate does not exist (see"),
         (["fields", "--config.seed=1"], "--config.seed does not exist"),
+        (["fields", "--config=nosuch"], "--config=nosuch does not exist: give one"),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ import pytest
 
 from hybrid_jax.cli import fields
 from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.files import experiments, load_config
 from hybrid_jax.config.schema import FIELDS
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
@@ -61,6 +62,25 @@ def test_every_field_is_listed_as_it_is_typed(said):
         words = " ".join(" ".join(more).split())
         assert words == f"{field.meaning} allowed: {field.rule.words}"
         assert all(len(line) <= 80 for line in more)
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_the_values_of_an_experiment_are_listed_as_they_are_typed(name, said):
+    values = configs.flatten(load_config(name, {}))
+    listed = said("fields", f"--config={name}").split("\n\n")
+    for text, (field, row) in zip(listed, FIELDS.items(), strict=True):
+        head, *more = text.splitlines()
+        typed = head.removeprefix(f"--config.{field}=")
+        assert configs.parse_value(field, typed) == values[field]
+        told = [line for line in more if line.startswith("    default: ")]
+        assert bool(told) == (values[field] != row.default)
+
+
+def test_an_experiments_value_stands_before_the_default(said):
+    listed = said("fields", "--config=few_images:vit_tiny", "model.name")
+    head, *_, default = listed.strip().splitlines()
+    assert head == "--config.model.name=vit_tiny"
+    assert default.strip() == "default: astroformer_nano"
 
 
 @pytest.mark.parametrize(
