@@ -189,10 +189,13 @@ def _write_failure(folder: RunFolder, config: Config, outcome: Outcome) -> Outco
 
 
 def _is_tried_anew(folder: RunFolder, known: Outcome, config: Config) -> bool:
-    """Return whether a run that failed has other settings now, such as a way out.
+    """Return whether a run that failed may succeed now.
 
-    Messages about memory and divergence name fields that a run may change.
+    Messages about memory and divergence name fields that a run may change. A refusal may
+    be due to the devices of the machine that refused, and checking it again is quick.
     """
+    if known.state == REFUSED:
+        return True
     if known.state not in FAILURES.values():
         return False
     theirs, ours = _config_of(folder.path / FAILURE).flat(), config.flat()

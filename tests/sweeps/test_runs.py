@@ -65,6 +65,14 @@ def test_a_run_that_diverged_is_tried_anew_with_the_way_out(tmp_path, digits):
     assert read_outcome(tmp_path / "a").is_complete
 
 
+def test_a_run_that_one_machine_refused_is_tried_anew_on_another(tmp_path, digits):
+    too_many = config(data__test=False, parallel__devices=1000)
+    refused = run_config(too_many, tmp_path / "a")
+    assert (refused.state, "1000" in refused.error) == ("refused", True)
+    assert run_config(too_many, tmp_path / "a") == refused
+    assert run_config(config(data__test=False), tmp_path / "a").is_complete
+
+
 def test_what_another_worker_holds_is_left_to_it(tmp_path):
     with claim(tmp_path / "a") as is_mine, claim(tmp_path / "a") as is_mine_too:
         assert (is_mine, is_mine_too) == (True, False)
