@@ -127,6 +127,7 @@ def augment(
         matrices=matrices,
         extents=extents,
         fit=fit,
+        fill=config.fill,
     )
     for stage in STAGES:
         if stage.applies(config):

@@ -2,8 +2,8 @@
 
 A matrix `[2, 3]` maps a point `(y, x, 1)` of the new image to a point `(y, x)` of the
 stored one. Coordinates are continuous: pixel `i` covers `[i, i + 1]`. All geometric
-operations are multiplied into one matrix, so an image is interpolated once. Black fills
-what lies outside of the stored image; a rotated crop shows what lies beside it.
+operations are multiplied into one matrix, so an image is interpolated once. A rotated
+crop shows what lies beside it, and outside of the stored image a row of `FILLS`.
 """
 
 import math
@@ -14,6 +14,7 @@ import numpy as np
 from jax import random
 
 from hybrid_jax.augment.resample import (
+    Fill,
     bilinear,
     gather_pixels,
     materialize,
@@ -25,7 +26,7 @@ _FLIPS = [_IDENTITY, _FLIP_X, _FLIP_Y, -_IDENTITY]
 
 # Linear maps about the crop's center, each with the same probability; `rotation` draws
 # any angle, reflected or not. Units are pixels of the stored image, so shapes stay: an
-# oblong crop turned by 90 degrees loses its ends and is black beside them.
+# oblong crop turned by 90 degrees loses its ends, and is filled beside them.
 SYMMETRIES: dict[str, list[np.ndarray]] = {
     "none": [_IDENTITY],
     "flip": [_IDENTITY, _FLIP_X],
@@ -46,6 +47,7 @@ def warp(
     matrices: jax.Array | tuple[()] = (),
     extents: jax.Array | None = None,
     fit: str = "crop",
+    fill: str = "black",
 ) -> jax.Array:
     """Crop, flip or rotate, resize and transform images, interpolating once.
 
@@ -60,6 +62,7 @@ def warp(
         pixels of the result; the first step is applied first.
       extents: `[B, 2]`, height and width that each image fills; None if all do.
       fit: row of `CROP_BOXES`, for images with extents.
+      fill: row of `resample.FILLS`; with `fit=pad`, the black bars belong to the image.
 
     Returns:
       float32 `[B, H, W, C]`.
@@ -71,24 +74,27 @@ def warp(
     crop_key, symmetry_key = random.split(key)
     lengths = jnp.float32(stored) if extents is None else extents.astype(jnp.float32)
     lengths = jnp.broadcast_to(lengths, (batch, 2))
+    low, high = jnp.zeros_like(lengths), lengths
     if scale:
         corners, sides = random_resized_crops(crop_key, lengths, scale)
     else:
         corners, sides = jnp.zeros_like(lengths), lengths
         if extents is not None:
             corners, sides = CROP_BOXES[fit](lengths, jnp.float32(size))
+        low, high = jnp.minimum(low, corners), jnp.maximum(high, corners + sides)
         corners += random.randint(crop_key, (batch, 2), -padding, padding + 1)
     linear = draw_symmetries(symmetry_key, batch, symmetry)
     matrix = crop_matrices(corners, sides, linear, size)
     for step in matrices:
         matrix = compose(matrix, step)
+    beyond = Fill(fill, low, high)
     axis_aligned = symmetry not in ("dihedral", "rotation")
     if same_size and not (len(matrices) or scale or symmetry == "rotation"):
-        warped = gather_pixels(images, matrix)
+        warped = gather_pixels(images, matrix, beyond)
     elif axis_aligned and not len(matrices):
-        warped = resize_separably(images, matrix, size, extents)
+        warped = resize_separably(images, matrix, size, extents, beyond)
     else:
-        warped = bilinear(images, matrix, size, extents)
+        warped = bilinear(images, matrix, size, extents, beyond)
     return materialize(warped, matrix[0, 0, 2]).astype(jnp.float32)
 
 

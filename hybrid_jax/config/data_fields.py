@@ -143,8 +143,8 @@ class AugmentConfig:
     crop_padding: int = field(
         0,
         rules.whole_number(0, rules.SIDE_BITS),
-        "width of a black border that is added before a random crop, in pixels of the "
-        "stored image, which may be larger than image_size",
+        "width of a border that is added before a random crop, in pixels of the "
+        "stored image, which may be larger than image_size; not used with crop_scale",
     )
     crop_scale: float = field(
         0.0,
@@ -156,6 +156,12 @@ class AugmentConfig:
         rules.row_of("hybrid_jax.augment.affine:SYMMETRIES"),
         "random mirroring and turning: flip mirrors left to right, flips also top to "
         "bottom, dihedral adds quarter turns, rotation any angle",
+    )
+    fill: str = field(
+        "black",
+        rules.row_of("hybrid_jax.augment.resample:FILLS"),
+        "what random crops, turns and shears show outside of an image: black, the "
+        "nearest pixel of its edge, or its mirror image",
     )
     policy: str = field(
         "none",

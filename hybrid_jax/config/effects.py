@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
-from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS
+from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS, AugmentConfig
 from hybrid_jax.config.schema import FIELDS, Config, ModelConfig
 from hybrid_jax.errors import UserError
 from hybrid_jax.models.choices import CHOICES
@@ -239,6 +239,7 @@ def check_effects(config: Config) -> None:
     """
     _check_fields(FIELDS, config)
     _check_attention(config.model)
+    _check_fill(config.augment)
 
 
 def _check_fields(names: Container[str], config: Config) -> None:
@@ -255,6 +256,23 @@ def _check_fields(names: Container[str], config: Config) -> None:
 
 def _leave_out(way_out: str) -> str:
     return f"leave it out{f', or {way_out}' if way_out else ''}"
+
+
+def _check_fill(augment: AugmentConfig) -> None:
+    """Refuse a fill where no augmentation leaves the image.
+
+    Raises:
+      UserError: names the ways out.
+    """
+    shifts = augment.crop_padding and not augment.crop_scale
+    turns = augment.symmetry in ("dihedral", "rotation")
+    fills = augment.fill != FIELDS["augment.fill"].default
+    if fills and not (shifts or turns or augment.policy != "none"):
+        raise UserError(
+            f"config.augment.fill={augment.fill!r} means nothing here, since no "
+            f"augmentation leaves the image: {_leave_out('')}, or take "
+            "config.augment.crop_padding, symmetry=rotation or a policy"
+        )
 
 
 def _check_attention(model: ModelConfig) -> None:

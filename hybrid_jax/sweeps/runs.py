@@ -191,8 +191,8 @@ def _write_failure(folder: RunFolder, config: Config, outcome: Outcome) -> Outco
 def _is_tried_anew(folder: RunFolder, known: Outcome, config: Config) -> bool:
     """Return whether a run that failed may succeed now.
 
-    Messages about memory and divergence name fields that a run may change. A refusal may
-    be due to the devices of the machine that refused, and checking it again is quick.
+    Messages about memory and divergence name fields that a run may change. A refusal
+    may be due to the devices of the machine that refused, and is quick to check again.
     """
     if known.state == REFUSED:
         return True

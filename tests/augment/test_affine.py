@@ -33,6 +33,34 @@ def test_crop_is_a_shift_with_black_coming_in():
     assert len(seen) > 15  # of 25 shifts, in 64 draws
 
 
+@pytest.mark.parametrize("symmetry", ["none", "rotation"])
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("fill", ["edge", "reflect"])
+def test_a_fill_leaves_black_only_in_the_bars_of_padded_images(fill, fit, symmetry):
+    """The arrays are larger than the images, and black beside them."""
+    extents = jnp.int32([[8, 8], [5, 8], [8, 6]] * 8)
+    y, x = np.arange(8)[:, None], np.arange(8)
+    inside = (y < extents[:, 0, None, None]) & (x < extents[:, 1, None, None])
+    images = np.where(inside, 200, 0).astype(np.uint8)[..., None]
+    warped = jax.jit(
+        lambda images: affine.warp(
+            KEY,
+            images,
+            (8, 8),
+            padding=4,
+            symmetry=symmetry,
+            extents=extents,
+            fit=fit,
+            fill=fill,
+        )
+    )
+    out = np.asarray(warped(jnp.asarray(images)))
+    is_black = (out < 100).any((1, 2, 3))
+    is_padded = (fit == "pad") & np.asarray((extents < 8).any(-1))
+    assert not is_black[~is_padded].any()
+    assert (is_black[is_padded].mean() > 0.9) if fit == "pad" else True
+
+
 def oriented(image):
     """The 8 images of a square one under its symmetries."""
     turned = [np.rot90(image, k) for k in range(4)]

@@ -5,8 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
-from hybrid_jax.augment.resample import bilinear, gather_pixels, resize_separably
+from hybrid_jax.augment.resample import (
+    Fill,
+    bilinear,
+    gather_pixels,
+    resize_separably,
+)
 from tests.augment.images import each_channel, noise
 
 TURNED = np.float32([[0.91, -0.5, 3.13], [0.42, 1.1, -2.27]])  # (y, x) from (y, x, 1)
@@ -74,6 +80,57 @@ def test_whole_shifts_are_exact(function, shift):
     ours = see(function, images, [[1, 0, shift[0]], [0, 1, shift[1]]], *size)
     expected = np.stack([shifted(image, *shift) for image in images])
     np.testing.assert_array_equal(ours, expected)
+
+
+NUMPY = {"edge": "edge", "reflect": "symmetric"}  # names of modes in `numpy.pad`
+SCIPY = {"edge": "nearest", "reflect": "reflect"}  # and in `scipy.ndimage`
+
+
+def filled(function, name, images, matrix, *size):
+    """See images through a matrix, with a row of `FILLS` outside of them."""
+
+    def see_with(images, matrices):
+        low = jnp.zeros((len(images), 2))
+        fill = Fill(name, low, low + jnp.float32(images.shape[1:3]))
+        return function(images, matrices, *size, fill=fill)
+
+    return see(see_with, images, matrix)
+
+
+@pytest.mark.parametrize("shift", [(2, -3), (-4, 1), (8, 11), (9, 0), (0, -12)])
+@pytest.mark.parametrize("function", [gather_pixels, resize_separably, bilinear])
+@pytest.mark.parametrize("name", NUMPY)
+def test_shifts_show_what_fills_the_outside(name, function, shift):
+    images, (y, x) = noise(), shift
+    size = () if function is gather_pixels else (images.shape[1:3],)
+    ours = filled(function, name, images, [[1, 0, y], [0, 1, x]], *size)
+    _, height, width, _ = images.shape
+    for image, our in zip(images, ours, strict=True):
+        pads = ((height, height), (width, width), (0, 0))
+        padded = np.pad(image, pads, mode=NUMPY[name])
+        top, left = height + y, width + x
+        expected = padded[top : top + height, left : left + width]
+        np.testing.assert_array_equal(our, expected)
+
+
+@pytest.mark.parametrize("name", SCIPY)
+def test_turns_show_what_fills_the_outside(name):
+    images = noise()
+    matrix = np.float32([[0.91, -0.5, 3.13], [0.42, 1.1, -6.27]])
+    ours = filled(bilinear, name, images, matrix, (9, 12))
+    # SciPy counts from the centers of pixels.
+    offset = matrix[:, 2] + matrix[:, :2].sum(1) / 2 - 0.5
+    for image, our in zip(images, ours, strict=True):
+        for channel in range(image.shape[-1]):
+            expected = ndimage.affine_transform(
+                image[..., channel].astype(np.float32),
+                matrix[:, :2],
+                offset,
+                (9, 12),
+                order=1,
+                mode=SCIPY[name],
+            )
+            np.testing.assert_allclose(our[..., channel], expected, atol=0.01)
 
 
 SQUARE = {  # (y, x) of the image from (y, x) of the result, 8 px wide

@@ -293,6 +293,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
             "means nothing to wrn_16_4, which has no relative attention",
         ),
         ({"data.name": "folder", "data.label": "coarse_label"}, "means nothing to"),
+        ({"augment.fill": "edge", "augment.crop_padding": 0}, "means nothing here"),
         ({"data.name": "digits", "data.group": r"p\d"}, "means nothing to"),
         ({"data.name": "digits", "data.on_error": "skip"}, "means nothing to"),
         ({"data.loader": "resident", "data.workers": 4}, "take config.data.loader=str"),
