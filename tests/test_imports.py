@@ -15,6 +15,7 @@ FILES = {
     for path in sorted((ROOT / "hybrid_jax").rglob("*.py"))
 }
 EVERYWHERE = {
+    "csv_text",
     "errors",
     "extras",
     "interrupts",

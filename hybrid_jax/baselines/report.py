@@ -1,13 +1,12 @@
 """Show the results of baselines as a table, and format them as CSV and JSON."""
 
-import csv
-import io
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from hybrid_jax.baselines.run import Report, Result
+from hybrid_jax.csv_text import csv_text
 from hybrid_jax.data.dataset import images_of_split
 from hybrid_jax.errors import escape
 
@@ -62,9 +61,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def as_csv(report: Report) -> str:
     """Return CSV with a row for each method, accuracies as shares of 1."""
-    file = io.StringIO()
-    table = csv.writer(file, lineterminator="\n")
-    table.writerow(
+    lines: list[tuple] = [
         (
             "method",
             "parameters",
@@ -76,11 +73,11 @@ def as_csv(report: Report) -> str:
             "seconds",
             "notes",
         )
-    )
+    ]
     for result in report.results:
         low, high = result.test_interval or ("", "")
         tested = "" if result.test_accuracy is None else result.test_accuracy
-        table.writerow(
+        lines.append(
             (
                 result.method,
                 parameters(result),
@@ -93,7 +90,7 @@ def as_csv(report: Report) -> str:
                 "; ".join(result.notes),
             )
         )
-    return file.getvalue()
+    return csv_text(lines)
 
 
 def _percent(share: float | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from hybrid_jax.csv_text import csv_text
 from hybrid_jax.errors import UserError, escape
 
 COLUMNS = ("path", "class", "probability", "error")
@@ -115,14 +116,14 @@ class CsvRows:
 
     def header(self) -> str:
         """Return the first line."""
-        return _csv_line(self.columns)
+        return csv_text([self.columns])
 
     def format(self, prediction: Prediction, judgment: Judgment) -> str:
         """Return the line of an image."""
         path, probabilities, error, _ = prediction
         if probabilities is None:
             empty = [""] * (len(self.columns) - len(COLUMNS))
-            return _csv_line([escape(path), "", "", error, *empty])
+            return csv_text([[escape(path), "", "", error, *empty]])
         numbers = [f"{p:.6f}" for p in probabilities]
         ranked = np.argsort(-probabilities, kind="stable")
         best, *others = ranked[: self._top or 1].tolist()
@@ -136,7 +137,7 @@ class CsvRows:
         if judgment.typicality is not None:
             judged.append(f"{judgment.typicality:.6f}")
         about = [escape(path), self._classes[best], numbers[best], ""]
-        return _csv_line([*about, *judged, *more])
+        return csv_text([[*about, *judged, *more]])
 
     def numbers(self, line: str) -> list[float]:
         """Return the probabilities in a line, in their order."""
@@ -173,7 +174,7 @@ class CsvRows:
         good = (row for row in rows[1:] if not row[3] and row[0] in given)
         try:
             chosen = heapq.nsmallest(CHECKED, good, key=lambda row: float(row[2]))
-            numbers = {row[0]: self.numbers(_csv_line(row)) for row in chosen}
+            numbers = {row[0]: self.numbers(csv_text([row])) for row in chosen}
         except ValueError:
             raise _other_content(path) from None
         return Written(errors, numbers, size)
@@ -262,12 +263,6 @@ def _names(
 ) -> list[str]:
     """Return the names of the classes in a set, in the order of `ranked`."""
     return [classes[i] for i in ranked if included[i]]
-
-
-def _csv_line(cells: Sequence[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
 
 
 def _whole_lines(path: Path, beginning: str) -> tuple[str, int]:

@@ -1,7 +1,5 @@
 """Report of the measurements: tables on the screen; JSON, CSV and a figure."""
 
-import csv
-import io
 import itertools
 import typing
 from collections.abc import Callable, Sequence
@@ -10,6 +8,7 @@ from typing import Any, NamedTuple
 
 from flax.traverse_util import flatten_dict
 
+from hybrid_jax.csv_text import csv_of_dicts
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.intervals import in_words, interval, mean
 from hybrid_jax.engine.json_files import write_json, write_whole
@@ -203,12 +202,7 @@ def _as_csv(rows: Sequence[Row]) -> str:
         for row in rows
         for run in row.runs
     ]
-    names = dict.fromkeys(name for line in lines for name in line)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*names], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return csv_of_dicts(lines)
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

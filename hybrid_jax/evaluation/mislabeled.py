@@ -4,8 +4,6 @@ Source: Northcutt, Jiang & Chuang 2021, Confident learning: estimating uncertain
 dataset labels (arXiv:1911.00068), through cleanlab.
 """
 
-import csv
-import io
 import math
 import warnings
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from hybrid_jax import sheets
+from hybrid_jax.csv_text import csv_text
 from hybrid_jax.engine.console import percent
 from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.errors import UserError, first_line, listed, plural
@@ -142,16 +141,14 @@ def _likelier(found: OutOfFold, suspect: Suspect) -> str:
 
 def write_csv(found: OutOfFold, suspects: Sequence[Suspect], path: Path) -> None:
     """Write a line for each probably mislabeled image, the surest first."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     header = ["image", "label", "likelier", "label probability"]
-    writer.writerow([*header, "likelier probability", "score", "fold"])
+    lines: list[list] = [[*header, "likelier probability", "score", "fold"]]
     for each in suspects:
         row, label, likelier, *numbers = each
         shown = [f"{number:.6f}" for number in numbers]
         names = found.names[row], found.classes[label], found.classes[likelier]
-        writer.writerow([*names, *shown, found.folds[row]])
-    write_whole(path, text.getvalue())
+        lines.append([*names, *shown, found.folds[row]])
+    write_whole(path, csv_text(lines))
 
 
 def sheet(

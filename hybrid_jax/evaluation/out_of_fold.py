@@ -7,13 +7,13 @@ import collections
 import csv
 import dataclasses
 import gc
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from hybrid_jax.csv_text import csv_text
 from hybrid_jax.data import Split, Splits
 from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.engine.load_run import open_run
@@ -197,16 +197,14 @@ def write_csv(found: OutOfFold, path: Path) -> None:
     """Write a CSV line for each image; the file is written completely or not at all."""
     predictions, classes = found.predictions, found.classes
     groups = predictions.groups
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *class_columns(classes, COLUMNS)])
+    lines: list[list] = [[*COLUMNS, *class_columns(classes, COLUMNS)]]
     for row, name in enumerate(found.names):
         label, best = predictions.labels[row], predictions.predicted[row]
         group = "" if groups is None else escape(str(groups[row]))
         numbers = [f"{p:.9g}" for p in predictions.probabilities[row].tolist()]
         about = [name, classes[label], classes[best], found.folds[row], group]
-        writer.writerow([*about, *numbers])
-    write_whole(path, text.getvalue())
+        lines.append([*about, *numbers])
+    write_whole(path, csv_text(lines))
 
 
 def read_csv(path: Path) -> OutOfFold:

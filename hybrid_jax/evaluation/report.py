@@ -1,7 +1,5 @@
 """Show an evaluation on the screen; write it as JSON, tables and figures."""
 
-import csv
-import io
 import math
 import tempfile
 import typing
@@ -9,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hybrid_jax.csv_text import csv_text
 from hybrid_jax.engine.console import Reporter, percent
 from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.engine.prediction_rows import class_columns
@@ -310,8 +309,4 @@ def _image_lines(found: "Evaluation") -> Iterable[list[Any]]:
 def _write_table(
     path: Path, header: Sequence[Any], lines: Iterable[Sequence[Any]]
 ) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    write_whole(path, text.getvalue())
+    write_whole(path, csv_text([header, *lines]))

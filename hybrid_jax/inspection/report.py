@@ -1,7 +1,6 @@
 """Report an inspection: on the screen, as JSON, and as a table of copies."""
 
 import collections
-import csv
 import hashlib
 import json
 import math
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hybrid_jax.csv_text import csv_text
 from hybrid_jax.data.lazy_images import LazyImages
 from hybrid_jax.data.pixel_format import choose_pixel_format, depth_notes
 from hybrid_jax.errors import UserError, escape
@@ -156,11 +156,8 @@ def write_copies(folder: Path, images: ScannedImages, copies: Copies) -> list[st
     # Similarities by features have another scale and are less certain: they come last.
     pairs.sort(key=lambda row: (row[0].band == BY_FEATURES, -row[0].similarity))
     # File names need not be UTF-8; their bytes are written unchanged.
-    path = folder / COPIES_FILE
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-        table.writerows(_row(images, *row) for row in pairs)
+    text = csv_text([COLUMNS, *(_row(images, *row) for row in pairs)])
+    (folder / COPIES_FILE).write_bytes(text.encode(errors="surrogateescape"))
     return [COPIES_FILE]
 
 

@@ -1,12 +1,10 @@
 """Show the results of a study as a table, and write them as CSV and JSON."""
 
-import csv
-import io
 import typing
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from hybrid_jax.csv_text import csv_of_dicts
 from hybrid_jax.engine.console import duration, percent
 from hybrid_jax.engine.intervals import in_words, interval, mean
 from hybrid_jax.engine.json_files import write_json, write_whole
@@ -133,14 +131,14 @@ def write(study: Study, results: Results, folder: Path, lines: list[str]) -> Non
         | {"steps": outcome.step, "seconds": outcome.seconds, "error": outcome.error}
         for part, outcome in results.outcomes.items()
     ]
-    _write_csv(folder / CSV, runs)
+    write_whole(folder / CSV, csv_of_dicts(runs))
     means = [
         _mean(study, results, model, value)
         for model in results.models
         for value in results.values
         if results.accuracies(model, value)
     ]
-    _write_csv(folder / MEANS, map(_flat, means))
+    write_whole(folder / MEANS, csv_of_dicts([*map(_flat, means)]))
     about = {
         "study": study.kind.name,
         "axis": axis.name if axis else None,
@@ -191,12 +189,3 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         else:
             cells[name] = value
     return cells
-
-
-def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows that have the same columns; None becomes an empty cell."""
-    rows, text = [*rows], io.StringIO()
-    writer = csv.DictWriter(text, [*(rows[0] if rows else ())], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue())

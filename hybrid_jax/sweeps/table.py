@@ -1,12 +1,11 @@
 """Show the trials of a search as a table, and write them as CSV and JSON."""
 
-import csv
-import io
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hybrid_jax.csv_text import csv_text
 from hybrid_jax.engine.console import duration
 from hybrid_jax.engine.intervals import in_words, interval
 from hybrid_jax.engine.json_files import write_json, write_whole
@@ -92,19 +91,17 @@ def write(folder: Path, rows: Sequence[Row], search: Search, command: str = "") 
         about["command of the winner"] = command
     found = [row.to_json() for row in rows]
     write_json(folder / JSON, about | {"trials": found})
-    text = io.StringIO()
     names = [dimension.name for dimension in search.space]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
+    lines: list[list] = [
         ["trial", "state", "mean", "low", "high", "runs", "seconds", *names, "error"]
-    )
+    ]
     for row in found:
         low, high = row["interval_95"] or ("", "")
         mean = "" if row["mean"] is None else row["mean"]
         values = [row["config"].get(name, "") for name in names]
         ends = [low, high, row["runs"], row["seconds"], *values, row["error"]]
-        writer.writerow([row["trial"], row["state"], mean, *ends])
-    write_whole(folder / CSV, text.getvalue())
+        lines.append([row["trial"], row["state"], mean, *ends])
+    write_whole(folder / CSV, csv_text(lines))
 
 
 def on_screen(rows: Sequence[Row], search: Search) -> "Table":

@@ -14,7 +14,7 @@ from hybrid_jax.engine.prediction_rows import (
 )
 from hybrid_jax.errors import UserError
 
-CLASSES = ("error", "a\u2028b", "path", 'c,"d"\n')
+CLASSES = ("error", "a\u2028\rb", "path", 'c,"d"\n')
 PREDICTIONS = (
     Prediction("gone\x85.png", None, "cannot be read"),
     Prediction("1\u2028, 2.png", np.array([0.1, 0.2, 0.3, 0.4], np.float32)),
@@ -69,7 +69,7 @@ def test_each_column_has_a_name_of_its_own(tmp_path):
     assert len({*names}) == len(names)
     assert names[4:] == [
         "probability of error",
-        "a\u2028b",
+        CLASSES[1],
         "probability of path",
         CLASSES[3],
     ]
