@@ -5,7 +5,17 @@ import io
 
 from hybrid_jax.csv_text import csv_of_dicts, csv_text
 
-ODD = ["a,b", 'say "a"', "two\nlines", "a\rreturn", "a\r\nb", " space ", "", "=1+1", "é"]
+ODD = [
+    "a,b",
+    'say "a"',
+    "two\nlines",
+    "a\rreturn",
+    "a\r\nb",
+    " space ",
+    "",
+    "=1+1",
+    "é",
+]
 
 
 def read(text):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, ConsoleRenderable
+from rich.console import Console, ConsoleDimensions, ConsoleRenderable
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +19,8 @@ from hybrid_jax.errors import escape
 # Without a progress bar:
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_BEFORE_LINE = 3.0  # on what takes long
+
+LEAST_COLUMNS = 80
 
 
 class Screen(Console):
@@ -39,6 +41,19 @@ class Screen(Console):
         """
         super().__init__(highlight=False, markup=False, emoji=False, **options)
         self._goes_on = goes_on
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Return the size of the terminal, but not too narrow for a table.
+
+        In a narrower one, rich would leave columns out; this way, it wraps the lines.
+        """
+        width, height = super().size
+        return ConsoleDimensions(max(width, LEAST_COLUMNS), height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
 
     def on_broken_pipe(self) -> None:
         """Print no more, and tell so on standard error; or end the command."""
@@ -149,6 +164,11 @@ class Reporter:
             table.add_row(name, escape(value))
             self.note(f"{name}: {value}")
         self._console.print(table)
+
+    @property
+    def columns(self) -> int:
+        """Width of the screen, in characters."""
+        return self._console.width
 
     def print(self, renderable: ConsoleRenderable) -> None:
         """Print an object of rich, such as a table, to the screen but not the log."""

@@ -19,6 +19,7 @@ from hybrid_jax.evaluation.predictions import Predictions
 RESAMPLES = 1000
 NUMBERS_AT_A_TIME = 10_000_000  # weights in memory at a time
 LEVEL = 0.95
+Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 
 
 # The ends of an interval; None where there is none.
@@ -81,10 +82,9 @@ def proportion(share: float, units: float) -> tuple[float, float]:
       share: need not be that of a whole number of units.
       units: number of images or groups, at least one.
     """
-    z = float(stats.norm.ppf((1 + LEVEL) / 2))
-    scale = 1 + z**2 / units
-    middle = (share + z**2 / (2 * units)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / units + (z / (2 * units)) ** 2)
+    scale = 1 + Z**2 / units
+    middle = (share + Z**2 / (2 * units)) / scale
+    half = Z / scale * math.sqrt(share * (1 - share) / units + (Z / (2 * units)) ** 2)
     low = middle - half if share > 0 else 0.0
     return float(low), float(middle + half if share < 1 else 1.0)
 

@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
     from hybrid_jax.evaluation.evaluate import Evaluation
 
 WRITTEN_CLASSES = 20  # more classes leave no room for numbers
+BAND_POINTS = 200  # of the interval around a curve
 NAMED_CLASSES = 60  # more classes leave no room for names
 
 
@@ -128,6 +129,11 @@ def _draw_bins(
 def _draw_coverage(rows: list["Axes"], found: "Evaluation") -> None:
     (axes,) = rows
     curve = risk_coverage(found.predictions)
+    some = np.unique(np.linspace(0, len(curve.images) - 1, BAND_POINTS).astype(int))
+    ends = np.array([curve.point(row).risk_interval for row in some])
+    axes.fill_between(
+        100 * curve.coverage[some], *(100 * ends.T), color=COLORS[0], alpha=0.15, lw=0
+    )
     axes.plot(100 * curve.coverage, 100 * curve.risk, color=COLORS[0], lw=1.4)
     axes.set(
         xlabel="images that are answered, the surest first (%)",
@@ -174,7 +180,7 @@ FIGURES = {
     "coverage": Figure(
         "Risk against coverage",
         "The share of errors among the images that are answered, if the model answers "
-        "only the images that it is surest of.",
+        "only the images that it is surest of, with its 95 % interval.",
         _draw_coverage,
         lambda found: (5.6, 4.0),
     ),

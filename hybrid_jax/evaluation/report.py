@@ -3,7 +3,7 @@
 import math
 import tempfile
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from hybrid_jax.csv_text import csv_text
 from hybrid_jax.engine.console import Reporter, percent
 from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.engine.prediction_rows import class_columns
-from hybrid_jax.errors import UserError, escape, plural
+from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.evaluation import figures, selective
 from hybrid_jax.evaluation.bootstrap import Estimate
 from hybrid_jax.evaluation.calibration import reliability
@@ -20,6 +20,7 @@ from hybrid_jax.evaluation.measures import MEASURES, measure
 from hybrid_jax.evaluation.per_class import ClassResult
 from hybrid_jax.evaluation.prediction_sets import SetQuality
 from hybrid_jax.evaluation.predictions import Predictions, confusion_matrix
+from hybrid_jax.evaluation.selective import Answered
 from hybrid_jax.paths import check_local, expand_user
 from hybrid_jax.runtime import source_version
 
@@ -30,6 +31,8 @@ if typing.TYPE_CHECKING:
 
 CALIBRATED = ("nll", "brier", "ece")  # measures that a temperature changes
 SHOWN_CLASSES = 20  # on the screen; classes.csv has all
+# Columns that a narrow screen leaves out, the first of them first.
+LEFT_OUT = ("specificity", "AUC", "F1", "95 % interval")
 
 
 def check_folder(output: str) -> None:
@@ -81,20 +84,39 @@ def show(found: "Evaluation", console: Reporter) -> None:
     console.print(_measure_table(found))
     if groups := count_groups(found.predictions):
         console.say(f"The intervals are those of {plural(groups, 'group')} of images")
+    if _is_worse_scaled(found):
+        console.say(
+            "On these images, the temperature that validation chose makes "
+            "probabilities worse: validation has few images, or different ones"
+        )
     curve = selective.risk_coverage(found.predictions)
     for risk in (0.01, 0.05):
-        coverage, confidence = curve.answered(risk)
-        if confidence is not None:
-            console.say(
-                f"For at most {100 * risk:g} % errors, answer {percent(coverage)} of "
-                f"the images: those with a confidence of {confidence:.3f} or more"
-            )
+        if answered := curve.answered(risk):
+            console.say(_answered_in_words(risk, answered, len(found.predictions)))
     if found.sets:
         console.say(_sets_in_words(found.sets))
     if found.comparison:
         name, comparison = found.comparison
         console.say(f"Accuracy minus that of {name}: {compared(comparison)}")
-    console.print(_class_table(found))
+    console.print(_class_table(found, console.columns))
+
+
+def _answered_in_words(risk: float, answered: Answered, images: int) -> str:
+    low, high = answered.risk_interval
+    return (
+        f"For at most {100 * risk:g} % errors, answer {answered.images:,} of "
+        f"{plural(images, 'image')}, those with a confidence of "
+        f"{answered.confidence:.3f} or more: {answered.errors:,} of them are wrong "
+        f"({100 * low:.1f} to {100 * high:.1f} %)"
+    )
+
+
+def _is_worse_scaled(found: "Evaluation") -> bool:
+    """Return whether the temperature raises the negative log-likelihood."""
+    if found.temperature is None:
+        return False
+    scaled = found.predictions.scaled(found.temperature)
+    return measure(scaled, "nll") > found.measures["nll"].value
 
 
 def _sets_in_words(sets: SetQuality) -> str:
@@ -198,7 +220,8 @@ def as_json(found: "Evaluation") -> dict[str, Any]:
         "reliability": [row._asdict() for row in reliability(predictions)],
         "area under risk and coverage": curve.area,
         "coverage at risk": {
-            f"{risk:g}": curve.answered(risk)[0] for risk in selective.RISKS
+            f"{risk:g}": point.coverage if (point := curve.answered(risk)) else 0.0
+            for risk in selective.RISKS
         },
         "sets": None,
         "comparison": None,
@@ -238,8 +261,13 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _class_table(found: "Evaluation") -> "Table":
-    """Return a table of the classes; of many classes, those of least recall."""
+def _class_table(found: "Evaluation", width: int) -> "Table":
+    """Return a table of the classes; of many classes, those of least recall.
+
+    Args:
+      found: the evaluation.
+      width: characters of a line; columns that do not fit are left out.
+    """
     from rich.table import Table
 
     rows = found.per_class
@@ -247,19 +275,38 @@ def _class_table(found: "Evaluation") -> "Table":
     if left_out:
         rows = sorted(rows, key=_least_recall)[:SHOWN_CLASSES]
         title = f"the {SHOWN_CLASSES} classes of least recall, of {len(found.classes)}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("class", overflow="fold")
-    for name in ("images", "recall", "precision", "specificity", "F1", "AUC"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(
-            escape(row.name),
-            f"{row.support:,}",
-            *(share(e.value) for e in (row.recall, row.precision, row.specificity)),
-            share(row.f1),
-            area(row.auc),
-        )
+    columns = {
+        "class": [escape(row.name) for row in rows],
+        "images": [f"{row.support:,}" for row in rows],
+        "recall": [share(row.recall.value) for row in rows],
+        "95 % interval": [interval("accuracy", row.recall) for row in rows],
+        "precision": [share(row.precision.value) for row in rows],
+        "specificity": [share(row.specificity.value) for row in rows],
+        "F1": [share(row.f1) for row in rows],
+        "AUC": [area(row.auc) for row in rows],
+    }
+    missing = []
+    for name in LEFT_OUT:
+        if _width(columns) > width:
+            del columns[name]
+            missing.append(name)
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for name in columns:
+        justify: Any = "left" if name == "class" else "right"
+        table.add_column(name, justify=justify, overflow="fold")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    if missing:
+        table.caption = f"classes.csv of --output also has {listed(missing)}"
     return table
+
+
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return the characters that a line of a table takes, with its borders."""
+    from rich.cells import cell_len
+
+    texts = ([name, *cells] for name, cells in columns.items())
+    return 1 + sum(3 + max(map(cell_len, column)) for column in texts)
 
 
 def _least_recall(row: ClassResult) -> tuple[bool, float]:

@@ -8,23 +8,55 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hybrid_jax.evaluation.bootstrap import proportion
 from hybrid_jax.evaluation.predictions import Predictions
 
 RISKS = (0.01, 0.02, 0.05, 0.1)  # shares of errors that users may accept
+
+
+class Answered(NamedTuple):
+    """The images that a model answers, if it needs some confidence.
+
+    Attributes:
+      images: how many they are.
+      coverage: their share of all images.
+      errors: how many of them are answered wrongly.
+      confidence: the least confidence among them.
+    """
+
+    images: int
+    coverage: float
+    errors: int
+    confidence: float
+
+    @property
+    def risk_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the share of errors, as of independent images."""
+        return proportion(self.errors / self.images, self.images)
 
 
 class RiskCoverage(NamedTuple):
     """A risk-coverage curve of `n` points, from the surest images to all images.
 
     Attributes:
-      coverage: shares of the images that are answered, rising to 1, `[n]`.
-      risk: shares of errors among the answered images, `[n]`.
+      images: numbers of images that are answered, rising to all of them, `[n]`.
+      errors: numbers of errors among the answered images, `[n]`.
       confidence: the least confidence among the answered images, `[n]`.
     """
 
-    coverage: np.ndarray
-    risk: np.ndarray
+    images: np.ndarray
+    errors: np.ndarray
     confidence: np.ndarray
+
+    @property
+    def coverage(self) -> np.ndarray:
+        """Shares of the images that are answered, `[n]`."""
+        return self.images / self.images[-1]
+
+    @property
+    def risk(self) -> np.ndarray:
+        """Shares of errors among the answered images, `[n]`."""
+        return self.errors / self.images
 
     @property
     def area(self) -> float:
@@ -32,15 +64,18 @@ class RiskCoverage(NamedTuple):
         steps = np.diff(self.coverage, prepend=0.0)
         return float((steps * self.risk).sum())
 
-    def answered(self, risk: float) -> tuple[float, float | None]:
-        """Return the largest coverage of at most this risk, and its least confidence.
+    def point(self, row: int) -> Answered:
+        """Return a point of the curve."""
+        columns = self.images, self.coverage, self.errors, self.confidence
+        return Answered(*(column[row].item() for column in columns))
 
-        The result is `(0, None)` where even the surest answers have a higher risk.
+    def answered(self, risk: float) -> Answered | None:
+        """Return the point of the largest coverage whose risk is at most this.
+
+        It is None where even the surest answers have a higher risk.
         """
         rows = np.flatnonzero(self.risk <= risk)
-        if not len(rows):
-            return 0.0, None
-        return float(self.coverage[rows[-1]]), float(self.confidence[rows[-1]])
+        return self.point(rows[-1]) if len(rows) else None
 
 
 def risk_coverage(predictions: Predictions) -> RiskCoverage:
@@ -51,7 +86,7 @@ def risk_coverage(predictions: Predictions) -> RiskCoverage:
     errors = np.cumsum(~predictions.correct[order])
     is_last = np.append(confidence[1:] != confidence[:-1], True)
     return RiskCoverage(
-        coverage=(answered / len(order))[is_last],
-        risk=(errors / answered)[is_last],
+        images=answered[is_last],
+        errors=errors[is_last],
         confidence=confidence[is_last],
     )

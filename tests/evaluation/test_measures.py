@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
+from hybrid_jax.engine.console import Reporter
 from hybrid_jax.evaluation import bootstrap, report, selective
 from hybrid_jax.evaluation.calibration import fit_temperature, reliability
 from hybrid_jax.evaluation.comparison import compare
@@ -107,8 +108,36 @@ def test_of_many_classes_those_of_least_recall_are_shown():
     names = tuple(f"c{n}" for n in range(22))
     found = Evaluation("", "test", names, [], predictions)
     assert {row.recall.low is None for row in found.per_class} == {True, False}
-    shown = [*report._class_table(found).columns[0].cells]
+    shown = [*report._class_table(found, 80).columns[0].cells]
     assert shown == [*names[:20]]
+
+
+@pytest.mark.parametrize(
+    ("width", "missing"),
+    [
+        (200, ""),
+        (80, "specificity, AUC"),
+        (70, "specificity, AUC, F1"),
+        (50, "specificity, AUC, F1, 95 % interval"),
+    ],
+)
+def test_a_narrow_screen_names_the_columns_it_leaves_out(width, missing, predictions):
+    classes = tuple(f"class number {n}" for n in range(CLASSES))
+    found = Evaluation("", "test", classes, [], predictions)
+    table = report._class_table(found, width)
+    assert [*table.columns[0].cells] == [*classes]
+    expected = f"classes.csv of --output also has {missing}" if missing else None
+    assert table.caption == expected
+    assert report._width({c.header: [*c.cells] for c in table.columns}) <= width
+
+
+def test_a_temperature_that_makes_probabilities_worse_is_reported(predictions, capsys):
+    names = tuple(f"c{n}" for n in range(CLASSES))
+    worse = "the temperature that validation chose makes probabilities worse"
+    for temperature, is_said in ((None, False), (5.0, True)):
+        found = Evaluation("", "test", names, [], predictions, temperature)
+        report.show(found, Reporter())
+        assert (worse in capsys.readouterr().out) == is_said
 
 
 def test_temperature_is_that_of_scikit_learn(predictions):
@@ -243,16 +272,20 @@ def test_wilsons_interval_is_that_of_scipy_and_takes_any_share():
 
 def test_errors_that_are_left_are_counted(predictions):
     curve = selective.risk_coverage(predictions)
-    coverage, confidence = curve.answered(0.1)
-    sure = predictions.confidence >= confidence
-    assert coverage == pytest.approx(sure.mean())
-    assert (~predictions.correct[sure]).mean() <= 0.1
+    answered = curve.answered(0.1)
+    sure = predictions.confidence >= answered.confidence
+    assert answered.images == sure.sum()
+    assert answered.coverage == pytest.approx(sure.mean())
+    assert answered.errors == (~predictions.correct[sure]).sum()
+    assert answered.errors / answered.images <= 0.1
+    low, high = answered.risk_interval
+    assert low < answered.errors / answered.images < high
     assert curve.risk[-1] == pytest.approx(1 - measure(predictions, "accuracy"))
     assert curve.coverage[-1] == 1
     hopeless = Predictions(
         predictions.log_probabilities, (predictions.predicted + 1) % 7
     )
-    assert selective.risk_coverage(hopeless).answered(0.5) == (0.0, None)
+    assert selective.risk_coverage(hopeless).answered(0.5) is None
     alike = Predictions(np.log(np.full((4, 2), 0.5)), np.array([0, 1, 0, 1]))
     assert selective.risk_coverage(alike).risk.tolist() == [0.5]
 
