@@ -4,11 +4,12 @@ import atexit
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hybrid_jax.errors import UserError, escape
@@ -16,6 +17,7 @@ from hybrid_jax.errors import UserError, escape
 PLAIN = re.compile(r"[\w/.+ -]*")  # characters that every library reads as they are
 REMOTE = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # but C:/ is a disk
 LINKS = "hybrid_jax-links-"
+_numbers = itertools.count()  # of the files of `replacing`
 LOCAL_ONLY = (
     "a path of this machine; mount a bucket (gcsfuse for gs://, mount-s3 or s3fs for "
     "s3://) and give the folder where it is mounted"
@@ -82,6 +84,27 @@ def check_absent(path: Path, flag: str = "") -> None:
     """
     if os.path.lexists(path):
         raise UserError(f"{flag}{escape(path)} exists: give another name, or remove it")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a new file beside a path, which replaces it when the block has ended.
+
+    So neither a reader nor a crash sees half of a file, and of several writers the last
+    one wins. If the block fails, the path is left as it is.
+    """
+    own = f"{os.getpid()}-{next(_numbers):x}"
+    scratch = path.with_name(f".{path.name}.{own}.tmp")
+    try:
+        yield scratch
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def replaced_name(path: str) -> str:
+    """Return the path that a file of `replacing` replaces; another path as it is."""
+    return re.sub(r"(^|/)\.([^/]+)\.\d+-[\da-f]+\.tmp$", r"\1\2", path)
 
 
 def expand_user(path: str | os.PathLike) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hybrid_jax.paths import replacing
 from hybrid_jax.sheets import SYSTEM_FONTS
 
 if typing.TYPE_CHECKING:
@@ -52,10 +53,9 @@ def saved_axes(
         below = sum(heights) / figure.bbox.height
         figure.tight_layout(rect=(0, below, 1, 1))
         for name in formats:
-            scratch = path.with_name(f".{path.name}.{name}")
             about = {"Date": None} if name == "svg" else None
-            figure.savefig(scratch, dpi=150, format=name, metadata=about)
-            scratch.replace(path.with_name(f"{path.name}.{name}"))
+            with replacing(path.with_name(f"{path.name}.{name}")) as scratch:
+                figure.savefig(scratch, dpi=150, format=name, metadata=about)
 
 
 def inline_svg(

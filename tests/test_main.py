@@ -333,7 +333,7 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost():
         ),
         (
             errno.EROFS,
-            "a/.x.safetensors.tmp",
+            "a/.x.safetensors.12-7f0a.tmp",
             "Read-only file system: a/x.safetensors: give a place where you may write",
         ),
         (errno.EEXIST, ".tmp", "File exists: .tmp: give another name"),

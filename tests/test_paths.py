@@ -12,6 +12,7 @@ from hybrid_jax import paths
 from hybrid_jax.config import resolve as configs
 from hybrid_jax.engine.convert_weights import convert_weights
 from hybrid_jax.errors import UserError
+from hybrid_jax.paths import replaced_name, replacing
 
 ODD = "a[1] *?'\"%#{}\\é $x " + os.fsdecode(b"caf\xe9") + " end."
 
@@ -101,6 +102,24 @@ def test_what_is_not_on_this_machine_is_refused_and_the_way_is_named(path, tmp_p
 def test_what_is_on_this_machine_is_not_refused(path):
     assert paths.is_local(path)
     paths.check_local("--workdir", path)
+
+
+def test_a_file_is_replaced_whole_by_the_last_of_its_writers(tmp_path):
+    path = tmp_path / "a.txt"
+    with replacing(path) as first:
+        first.write_text("first")
+        with replacing(path) as other:
+            other.write_text("other")
+            assert other != first
+            assert replaced_name(str(other)) == replaced_name(str(first)) == str(path)
+            assert not path.exists()
+        assert path.read_text() == "other"
+    assert path.read_text() == "first"
+    with pytest.raises(ZeroDivisionError), replacing(path) as scratch:
+        scratch.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "first"
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_a_folder_is_given_once_under_any_path(tmp_path, monkeypatch):

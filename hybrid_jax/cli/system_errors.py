@@ -3,13 +3,12 @@
 import contextlib
 import errno
 import os
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
 
-from hybrid_jax.paths import expand_user
+from hybrid_jax.paths import expand_user, replaced_name
 
 _MAKE_ROOM = "make room on the disk, and run the same command again"
 _ELSEWHERE = "give a place that you may read and write"
@@ -37,9 +36,7 @@ def in_words(error: OSError) -> str:
     """
     text = str(error)
     if error.filename and error.strerror:
-        # A file is written beside its place first; see `json_files.write_whole`.
-        name = re.sub(r"(^|/)\.([^/]+)\.tmp$", r"\1\2", str(error.filename))
-        text = f"{error.strerror}: {name}"
+        text = f"{error.strerror}: {replaced_name(str(error.filename))}"
     elif error.errno == errno.ENOSPC:
         values = (word.partition("=")[2] or word for word in sys.argv[1:])
         places = (*values, os.curdir, tempfile.gettempdir(), "~")

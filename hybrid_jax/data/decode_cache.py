@@ -18,6 +18,7 @@ import PIL
 from hybrid_jax.data.image_io import DECODER_VERSION
 from hybrid_jax.data.lazy_images import LazyImages
 from hybrid_jax.errors import UserError
+from hybrid_jax.paths import replacing
 
 FILE = "images.npy"
 SCRATCH = ".decoding-"  # begins the names of folders that are being written
@@ -101,11 +102,7 @@ def read_cache(file: Path, length: int) -> dict[str, list]:
 
 def write_cache(file: Path, rows: dict[str, list]) -> None:
     """Write all rows to a file or none; ignore a disk that cannot be written to."""
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(json.dumps(rows), encoding="utf-8")
-        os.replace(scratch, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
+        with replacing(file) as scratch:
+            scratch.write_text(json.dumps(rows), encoding="utf-8")

@@ -9,6 +9,7 @@ import typing
 from pathlib import Path
 
 from hybrid_jax.errors import UserError
+from hybrid_jax.paths import replacing
 
 
 class MissingEntry(UserError, KeyError):
@@ -31,7 +32,7 @@ class _Entries(dict):
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Replace a file at once, so that neither a reader nor a crash sees half of it.
+    """Replace a file at once, see `replacing`.
 
     The file that a link leads to is replaced. A device or a pipe is written to.
     """
@@ -40,12 +41,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    scratch = path.with_name(f".{path.name}.tmp")
-    try:
+    with replacing(path) as scratch:
         scratch.write_bytes(data)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:

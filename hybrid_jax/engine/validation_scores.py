@@ -6,7 +6,6 @@ runs without the file, are computed from the validation images if they are avail
 """
 
 import contextlib
-import os
 import typing
 import zipfile
 import zlib
@@ -16,6 +15,7 @@ import numpy as np
 
 from hybrid_jax.engine.conformal import Conformal
 from hybrid_jax.errors import UserError, first_line, report_out_of_memory
+from hybrid_jax.paths import replacing
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.engine.run import Run
@@ -113,19 +113,14 @@ def _compute(run: "Run") -> Conformal:
 
 
 def _write(path: Path, run: "Run", scored: Conformal) -> None:
-    """Replace the file at once, so that a reader never sees half of it.
+    """Replace the file at once, see `replacing`.
 
     Raises:
       OSError: the file cannot be written.
     """
-    scratch = path.with_name(f".{path.name}.tmp")
-    try:
-        with scratch.open("wb") as file:
-            step = np.array(run.checkpoint)
-            np.savez(file, scores=scored.scores, labels=scored.labels, step=step)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replacing(path) as scratch, scratch.open("wb") as file:
+        step = np.array(run.checkpoint)
+        np.savez(file, scores=scored.scores, labels=scored.labels, step=step)
 
 
 def _read(run: "Run") -> Conformal | None:

@@ -21,6 +21,7 @@ from hybrid_jax.evaluation.measures import MEASURES, measure, names_for
 from hybrid_jax.evaluation.out_of_fold import OutOfFold
 from hybrid_jax.evaluation.report import count_groups, number
 from hybrid_jax.evaluation.report import interval as interval_in_words
+from hybrid_jax.paths import replacing
 from hybrid_jax.runtime import source_version
 
 if typing.TYPE_CHECKING:
@@ -188,6 +189,5 @@ def _look_for_mislabeled(
     except UserError as error:
         say(f"{mislabeled.PNG} is left out: {error}")
         return
-    scratch = path.with_name(f".{path.name}")
-    mislabeled.sheet(found, suspects, images).save(scratch, "PNG", optimize=True)
-    scratch.replace(path)
+    with replacing(path) as scratch:
+        mislabeled.sheet(found, suspects, images).save(scratch, "PNG", optimize=True)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
+from hybrid_jax.paths import replacing
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.workers import run_workers
 
@@ -112,16 +113,14 @@ def measure(
             if path.exists() and read_json(path).get(CONFIG, settings) == settings:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_name(f".{FILE}")
-            scratch.unlink(missing_ok=True)  # of a worker that was killed
             try:
-                benchmark(words(config), scratch)
+                with replacing(path) as scratch:
+                    benchmark(words(config), scratch)
+                    write_json(scratch, read_json(scratch) | {CONFIG: settings})
             except UserError as error:
                 write_json(path, {ERROR: str(error), CONFIG: settings})
                 say(f"{model} is not measured: {error}; delete {path} to try again")
                 continue
-            write_json(scratch, read_json(scratch) | {CONFIG: settings})
-            scratch.replace(path)
             say(f"{model}: {in_words(read_cost(path))}")
 
 

@@ -25,7 +25,7 @@ from hybrid_jax.extras import import_extra
 from hybrid_jax.models.choices import CHOICES
 from hybrid_jax.models.registry import MODELS
 from hybrid_jax.models.strides import as_size
-from hybrid_jax.paths import expand_user
+from hybrid_jax.paths import expand_user, replacing
 from hybrid_jax.weights import timm_models, timm_names
 from hybrid_jax.weights.adapt import Adapted, Source, adapt_arrays
 from hybrid_jax.weights.float_arrays import to_float32
@@ -208,19 +208,16 @@ def write_file(
     if path.is_dir():
         raise UserError(f"{path} is a folder: give a file to write")
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    scratch = path.with_name(f".{path.name}.tmp")
     known = {SPEC: spec, CLASSES: classes and list(classes), PIXELS: pixels}
     metadata = {key: json.dumps(value) for key, value in known.items() if value}
     try:
-        scratch.touch()
-        mode = scratch.stat().st_mode
-        save_file(arrays, scratch, metadata=metadata or None)
-        scratch.chmod(mode)  # that of other files; safetensors lets only the owner read
-        os.replace(scratch, path)
+        with replacing(path) as scratch:
+            scratch.touch()
+            mode = scratch.stat().st_mode
+            save_file(arrays, scratch, metadata=metadata or None)
+            scratch.chmod(mode)  # as of other files; safetensors shuts out all but one
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {first_line(error)}") from None
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _read_safetensors(path: Path) -> Weights:

@@ -353,8 +353,8 @@ def test_timms_weights_for_blocks_that_timm_lacks_are_refused(tmp_path):
 
 
 def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, monkeypatch):
-    def full(*_, **__):
-        (tmp_path / ".a.safetensors.tmp").write_bytes(b"half")
+    def full(_, path, **__):
+        path.write_bytes(b"half")
         raise OSError(28, "No space left on device", str(tmp_path / "a.safetensors"))
 
     monkeypatch.setattr("hybrid_jax.weights.files.save_file", full)
