@@ -1,6 +1,7 @@
 """Predict the classes of image files with a trained run, and write a row for each."""
 
 import contextlib
+import fcntl
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -80,11 +81,11 @@ def predict(
     paths = found_files.find_files(images)
     judge = Judge(runs, asked, divisor)
     _print_notes(runs, calibrated)
-    done = _read_done(rows, target, paths)
-    again = [path for path in paths if escape(path) in done.least_sure]
-    missing = [path for path in paths if escape(path) not in done.errors]
-    unreadable = sum(done.errors.get(escape(path), False) for path in paths)
     with _open(target, resume) as file:
+        done = _read_done(rows, target, paths)
+        again = [path for path in paths if escape(path) in done.least_sure]
+        missing = [path for path in paths if escape(path) not in done.errors]
+        unreadable = sum(done.errors.get(escape(path), False) for path in paths)
         predictions = judge.predict_files([*again, *missing], batch_size)
         count = len(again) + len(missing)
         shown = iter(_with_progress(predictions, count, bool(output)))
@@ -225,6 +226,12 @@ def _read_done(rows: Rows, target: Path | None, paths: Sequence[Path]) -> Writte
         raise _unchecked(target, len(done.least_sure), done, "are among these images")
     if done.errors:
         print(f"Resuming after {plural(len(done.errors), 'image')}", file=sys.stderr)
+    if failed := sum(done.errors.values()):
+        print(
+            f"{failed:,} of them could not be read, and are not tried again: to try "
+            f"them, delete their rows from {escape(target)}",
+            file=sys.stderr,
+        )
     return done
 
 
@@ -328,10 +335,11 @@ def _exists(path: Path) -> UserError:
 
 @contextlib.contextmanager
 def _open(path: Path | None, resume: bool) -> Iterator[TextIO]:
-    """Open the file to append to, or yield standard output.
+    """Open the file to append to and lock it, or yield standard output.
 
     Raises:
-      UserError: the file cannot be written, or another command has made it meanwhile.
+      UserError: the file cannot be written, or another command has made it meanwhile or
+        is writing it.
     """
     if path is None:
         yield sys.stdout
@@ -340,8 +348,26 @@ def _open(path: Path | None, resume: bool) -> Iterator[TextIO]:
         # A byte of a path that is not UTF-8 was escaped before.
         mode: Literal["a", "x"] = "a" if resume else "x"
         with path.open(mode, encoding="utf-8", newline="") as file:
+            _lock(file, path)
             yield file
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
         raise UserError(f"--output={escape(path)}: {error.strerror}") from None
+
+
+def _lock(file: TextIO, path: Path) -> None:
+    """Lock a file until it is closed, on a file system that has locks.
+
+    Raises:
+      UserError: another command holds the lock.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"--output={escape(path)} is being written by another command: wait for "
+            "its end, or give another file"
+        ) from None
+    except OSError:
+        return

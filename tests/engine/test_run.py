@@ -225,6 +225,9 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     assert "exists: add --resume" in capsys.readouterr().err
     with pytest.raises(UserError, match="exists: add --resume"):
         predict._open(table, resume=False).__enter__()  # made since it was looked for
+    with predict._open(table, resume=True):
+        assert main([*command, f"--output={table}", "--resume"]) == 2
+        assert "is being written by another command" in capsys.readouterr().err
     whole = table.read_text()
     lines = whole.splitlines(keepends=True)
     table.write_text("".join(lines[:20]) + lines[20][:9])  # killed while it wrote
@@ -247,7 +250,8 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
         again = [*command, *more, f"--output={file}", "--resume"]
         kept = file.read_text()
         assert main(again) == 1
-        capsys.readouterr()
+        said = capsys.readouterr().err
+        assert "1 of them could not be read, and are not tried again" in said
         for otherwise in ("--calibrated", "--checkpoint=7"):
             assert main([*again, otherwise]) == 2
             assert "another run or checkpoint wrote it" in capsys.readouterr().err
