@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS
-from hybrid_jax.config.files import find, load_config
+from hybrid_jax.config.files import load_config, takes_model
 from hybrid_jax.config.resolve import plain, resolve
 from hybrid_jax.config.schema import FIELDS, Config, DataConfig
 from hybrid_jax.errors import InvalidInput, OutOfMemory, UserError
@@ -110,12 +110,8 @@ def _load(config: Any, model: Any) -> ConfigDict | Config:
         config = RECIPE
     if isinstance(config, (str, os.PathLike)):
         text = os.fspath(config)
-        if model in MODELS and not find(text)[1]:
-            try:
-                return load_config(f"{text}:{model}", {})
-            except UserError:  # `get_config` takes no model
-                return load_config(text, {})
-        return load_config(text, {})
+        is_given = model in MODELS and takes_model(text)
+        return load_config(f"{text}:{model}" if is_given else text, {})
     if not isinstance(config, (ConfigDict, Config)):
         raise UserError(
             f"config is {type(config).__name__}: give a file, a name such as "

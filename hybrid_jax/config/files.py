@@ -158,6 +158,17 @@ def _check_arguments(path: Path, get_config: Callable, arguments: list[str]) -> 
     )
 
 
+def takes_model(text: str) -> bool:
+    """Return whether an experiment takes a model that `text` does not name.
+
+    Raises:
+      UserError: the file does not exist or fails.
+    """
+    path, arguments = find(text)
+    get_config = _guarded(path, lambda: runpy.run_path(str(path))).get("get_config")
+    return not arguments and callable(get_config) and _takes(get_config, ["model"])
+
+
 def _takes(get_config: Callable, arguments: list[str]) -> bool:
     try:
         inspect.signature(get_config).bind(*arguments)

@@ -17,6 +17,7 @@ WRITTEN = {
         "environment.json",
         "results.json",
         "validation.npz",
+        "classifier.json",
         "checkpoints",
         "augmented.png",
         "report.html",

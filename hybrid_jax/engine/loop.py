@@ -251,6 +251,8 @@ class Loop:
         Raises:
           Diverged: the given error, if there is nothing to leave out.
         """
+        self.checkpoints.wait()
+        self.interruption.hosts.barrier()  # host 0 alone writes the manifests
         step, order = self.checkpoints.latest() or 0, self.trainer.order
         batches = tuple(order.batch(t) for t in diverged.causes if t >= step)
         if not batches:  # the checkpoint itself is to blame

@@ -8,6 +8,7 @@ metrics.jsonl    one line of metrics per log interval and per evaluation
 environment.json versions, devices and peak memory of the last training
 results.json     the chosen checkpoint, with its validation and test metrics
 validation.npz   the scores of the validation images by the tested weights
+classifier.json  the labels of the classes, if `Classifier` trained the run
 tensorboard/     the metrics for TensorBoard, with augmented images and the config
 checkpoints/     the newest and the best checkpoints, a folder per step
 augmented.png    augmented training images
@@ -42,6 +43,8 @@ from hybrid_jax.paths import check_folder, expand_user
 if typing.TYPE_CHECKING:
     from hybrid_jax.engine.checkpoint import CheckpointReader, Steps
 
+# Files about the weights, beside the results, the report and the checkpoints.
+OF_WEIGHTS = ("validation.npz", "classifier.json")
 VERSION, MICRO_BATCHES = "schema", "micro_batches"  # in config.json, beside the fields
 
 
@@ -342,8 +345,8 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
                 if not self.has_checkpoints():  # results of an earlier run
-                    scores = self.path / "validation.npz"
-                    for file in (self.results, self.report, scores):
+                    others = [self.path / name for name in OF_WEIGHTS]
+                    for file in (self.results, self.report, *others):
                         file.unlink(missing_ok=True)
                 # A resumed run keeps the version of its layout.
                 schema = self.schema if self.has_checkpoints() else stored.SCHEMA

@@ -62,9 +62,8 @@ class Plan:
         """Return the first step after `step` that an evaluation follows."""
         if every := self._eval_every_steps:
             return min((step // every + 1) * every, self.total_steps)
-        epoch = self._eval_every
-        while self.step_of(epoch) <= step:
-            epoch += self._eval_every
+        between = self._eval_every * self.images  # images from one to the next
+        epoch = (step * self.batch_size // between + 1) * self._eval_every
         return min(self.step_of(epoch), self.total_steps)
 
     def count_evaluations(self) -> int:

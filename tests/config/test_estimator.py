@@ -83,6 +83,30 @@ def test_one_cycle_warms_up_for_one_step_at_least():
             chosen(config=config, **lengths)
 
 
+RECIPE = """
+from hybrid_jax.config import default
+
+def get_config(model="wrn_16_1"):
+    config = default()
+    config.optim.learning_rate = 0.25
+    if model == "vit_femto":
+        {}
+    return config
+"""
+
+
+@pytest.mark.parametrize(
+    "mistake", ["config.optim.typo = 3", "raise ValueError('a typo')"]
+)
+def test_a_recipe_that_fails_for_a_model_is_not_replaced(mistake, tmp_path):
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(RECIPE.format(mistake))
+    found = chosen(config=str(recipe), model="wrn_16_2")
+    assert (found.model.name, found.optim.learning_rate) == ("wrn_16_2", 0.25)
+    with pytest.raises(UserError, match=r"recipe\.py, line 8: .*typo"):
+        chosen(config=str(recipe), model="vit_femto")
+
+
 def test_recipes_know_their_model():
     small = "scaling/small"
     assert chosen(config=small, model="wrn_16_4").optim.name == "sgd"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,20 @@ def test_workdir_tells_its_config_from_another(tmp_path):
     assert "config.optim.weight_decay is 0.05 there and 0.5 here" in str(error.value)
     assert "config.model.stack is '' there and 'CCTT' here" in str(error.value)
     assert "log_every" not in str(error.value)
+
+
+def test_a_new_run_keeps_no_results_of_an_earlier_one(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.create(Config(), {})
+    left = ["results.json", "report.html", "validation.npz", "classifier.json"]
+    for name in left:
+        (tmp_path / name).write_text("{}")
+    save_nothing(folder.checkpoints / "100")
+    folder.create(Config(), {})
+    assert all((tmp_path / name).exists() for name in left)
+    shutil.rmtree(folder.checkpoints)
+    folder.create(Config(), {})
+    assert not any((tmp_path / name).exists() for name in left)
 
 
 def test_workdir_tells_its_data_from_others(tmp_path, digits):

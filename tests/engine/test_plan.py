@@ -50,6 +50,17 @@ def test_slow_weights_that_would_never_change_are_refused():
     assert check_lookahead(fits, Plan(fits.train, IMAGES)) is None
 
 
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("batch_size", [7, 50, 64, 499, 500, 501, 1700])
+def test_an_evaluation_follows_the_step_that_completes_its_epoch(batch_size, every):
+    fields = {"train__steps": 0, "train__epochs": 10, "train__eval_every_steps": 0}
+    run = config(**fields, train__batch_size=batch_size, train__eval_every=every)
+    plan = Plan(run.train, IMAGES)
+    due = {plan.step_of(epoch) for epoch in range(every, 10, every)} - {0}
+    assert evaluations(plan) == sorted(due | {plan.total_steps})
+    assert plan.count_evaluations() == len(due | {plan.total_steps})
+
+
 @pytest.mark.parametrize("images", [50, 500, 50_000])
 def test_steps_do_not_depend_on_the_number_of_images(images):
     plan = Plan(config().train, images)
