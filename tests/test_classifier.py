@@ -1,7 +1,9 @@
 """The estimator, by the checks of scikit-learn that apply to images, and by its run."""
 
 import copy
+import json
 import pickle
+import re
 import types
 
 import matplotlib
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 import scipy.special
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
@@ -25,6 +29,7 @@ from hybrid_jax.config.resolve import default
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources.listed_files import ListedFiles, scan
 from hybrid_jax.engine import compile as compiling
+from hybrid_jax.engine.saved_network import ABOUT, WEIGHTS
 from hybrid_jax.errors import UserError
 from tests.engine.experiments import small
 
@@ -286,6 +291,52 @@ def test_folders_are_loaded_with_their_labels(fitted, images, tmp_path):
         loaded.save(tmp_path / "other")
     with pytest.raises(ValueError, match="holds no run"):
         Classifier.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("classes", ["a"], "4 outputs with 1 class names"),
+        ("classes", ["a", "b", "c", "d", "e"], "4 outputs with 5 class names"),
+        ("pixels.mean", [0.0, 0.0], "statistics of other than 1 channels"),
+        ("pixels.channels", 3, "statistics of other than 1 channels"),
+        ("pixels.size", [0, 16], "images without pixels"),
+        ("config.loss.name", "nope", "config.loss.name=nope"),
+        ("config.parallel.devices", "4", "config.parallel.devices='4'"),
+    ],
+)
+def test_a_network_whose_files_disagree_is_refused(path, value, said, fitted, tmp_path):
+    fitted.save(tmp_path)
+    change_saved(tmp_path, path, value)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Classifier.load(tmp_path)
+
+
+def test_class_names_stand_for_labels_that_cannot_be_read(fitted, tmp_path):
+    fitted.save(tmp_path)
+    change_saved(tmp_path, "labels.values", [{"x": 1}, 2, 3, 4])
+    assert Classifier.load(tmp_path).classes_.tolist() == sorted(NAMES)
+
+
+def change_saved(folder, path, value):
+    """Replace a value in the JSON of a saved classifier, or of its weights."""
+    about = json.loads((folder / ABOUT).read_text())
+    with safe_open(folder / WEIGHTS, "np") as file:
+        metadata, names = file.metadata(), file.keys()
+        arrays = {name: file.get_tensor(name) for name in names}
+    of_weights = {
+        n: json.loads(metadata[f"hybrid_jax.{n}"]) for n in ("classes", "pixels")
+    }
+    inside = about | of_weights
+    *groups, last = path.split(".")
+    for group in groups:
+        inside = inside[group]
+    inside[last] = value
+    if path == "classes":
+        of_weights = of_weights | {path: value}
+    (folder / ABOUT).write_text(json.dumps(about))
+    metadata |= {f"hybrid_jax.{n}": json.dumps(v) for n, v in of_weights.items()}
+    save_file(arrays, folder / WEIGHTS, metadata=metadata)
 
 
 def test_a_run_without_the_estimator_is_loaded_with_names(images, tmp_path):

@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from hybrid_jax import runtime
 from hybrid_jax.config import stored
+from hybrid_jax.config.resolve import resolve
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.engine.experiment import model_spec, with_statistics
 from hybrid_jax.engine.json_files import read_json, write_json
@@ -108,6 +109,7 @@ def load_network(folder: Path) -> Run:
             np.array(pixels.pop("deviation"), np.float32),
         )
         form = PixelFormat.from_json(pixels)
+        _check_counts(weights, form, statistics)
         steps, results = about["checkpoint"], about["results"]
         checkpoint = tuple(map(int, steps)) if isinstance(steps, list) else int(steps)
         history = [*about["history"]]
@@ -115,6 +117,8 @@ def load_network(folder: Path) -> Run:
         raise UserError(
             f"{folder} holds no readable classifier ({error!r}): save it again"
         ) from None
+    stored.check_rows(config, str(folder))
+    config = resolve(config, is_stored=True)
     network = network_from_spec(
         weights.spec, dtype=config.dtype, fit=config.data.fit, loss=config.loss
     )
@@ -129,6 +133,24 @@ def load_network(folder: Path) -> Run:
         results=results,
         history=history,
     )
+
+
+def _check_counts(
+    weights: Weights, form: PixelFormat, statistics: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Check that a network has its classes and channels, and its images have pixels.
+
+    Raises:
+      AssertionError, KeyError, TypeError, ValueError: names what is wrong.
+    """
+    assert weights.spec and weights.classes
+    outputs, channels = weights.spec["num_classes"], weights.spec["channels"]
+    if len(weights.classes) != outputs:
+        raise ValueError(f"{outputs} outputs with {len(weights.classes)} class names")
+    if {channels} != {form.channels, *(len(array) for array in statistics)}:
+        raise ValueError(f"statistics of other than {channels} channels")
+    if min(*form.size, *(form.target or ())) < 1:
+        raise ValueError("images without pixels")
 
 
 def _variables(weights: Weights, network: Network) -> dict[str, Any]:

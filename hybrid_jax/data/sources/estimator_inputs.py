@@ -147,7 +147,6 @@ def labels_from_json(stored: Any, names: Sequence[str]) -> np.ndarray:
       names: names of the classes.
     """
     try:
-        labels = np.array(stored["values"], dtype=stored["dtype"])
+        return np.unique(np.array(stored["values"], dtype=stored["dtype"]))
     except (KeyError, TypeError, ValueError):
-        labels = np.array(names)
-    return np.unique(labels)
+        return np.unique(np.array(names))
