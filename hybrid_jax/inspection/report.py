@@ -16,6 +16,7 @@ from rich.text import Text
 from hybrid_jax.csv_text import csv_text
 from hybrid_jax.data.lazy_images import LazyImages
 from hybrid_jax.data.pixel_format import choose_pixel_format, depth_notes
+from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.errors import UserError, escape
 from hybrid_jax.inspection.checks import NOTICE, SPOILS, Finding, Inspection, Item
 from hybrid_jax.inspection.near_duplicates import BY_FEATURES, Copies, Pair
@@ -81,7 +82,7 @@ def check_copies_are_kept(folder: Path, exclude: str) -> None:
         return
     if in_use.exists() and table.samefile(in_use):
         reason = "is the list in config.data.exclude"
-    elif _digest(table) != _digest_when_written(folder / REPORT_FILE):
+    elif _digest(table.read_bytes()) != _digest_when_written(folder / REPORT_FILE):
         reason = "is not as an inspection wrote it"
     if reason:
         raise UserError(
@@ -90,12 +91,35 @@ def check_copies_are_kept(folder: Path, exclude: str) -> None:
         )
 
 
-def write_json(
+def write(
     folder: Path, inspection: Inspection, summary: dict, findings: list[Finding]
-) -> None:
-    """Write `report.json`, with all findings, after the table of copies."""
-    images, table = inspection.images, folder / COPIES_FILE
-    content = {
+) -> list[str]:
+    """Write `report.json` with all findings, and `near_copies.csv` if there are any.
+
+    Wherever this is interrupted, a table that lies there is the one that the report
+    knows.
+
+    Returns:
+      The names of what was written.
+    """
+    table = copies_table(inspection.images, inspection.copies)
+    (folder / COPIES_FILE).unlink(missing_ok=True)  # of an earlier inspection
+    content = _as_json(inspection, summary, findings)
+    if table:
+        content[DIGEST] = _digest(table)
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    # File names need not be UTF-8.
+    write_whole(folder / REPORT_FILE, text.encode(errors="backslashreplace"))
+    if table:
+        write_whole(folder / COPIES_FILE, table)
+    return [*[COPIES_FILE] * bool(table), REPORT_FILE]
+
+
+def _as_json(
+    inspection: Inspection, summary: dict, findings: list[Finding]
+) -> dict[str, Any]:
+    images = inspection.images
+    return {
         "name": images.found.title,
         "path": str(images.found.path or ""),
         "classes": [
@@ -114,12 +138,7 @@ def write_json(
             }
             for finding in findings
         ],
-        **({DIGEST: _digest(table)} if table.exists() else {}),
     }
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    # File names need not be UTF-8.
-    path = folder / REPORT_FILE
-    path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def show(
@@ -139,26 +158,21 @@ def show(
             _show_finding(console, finding)
 
 
-def write_copies(folder: Path, images: ScannedImages, copies: Copies) -> list[str]:
-    """Write `near_copies.csv`, the most similar pairs first, if there are any.
+def copies_table(images: ScannedImages, copies: Copies) -> bytes:
+    """Return `near_copies.csv`, the most similar pairs first; empty without pairs.
 
     A pair of two rows that name one file is left out: a list of paths would take both.
-
-    Returns:
-      The names of what was written.
     """
     pairs = [(pair, pair.first, pair.second) for pair in copies.between_splits]
     pairs += [(pair, pair.second, pair.first) for pair in copies.within_split]
     pairs = [row for row in pairs if images.place(row[1]) != images.place(row[2])]
-    if not pairs:  # remove the table of an earlier inspection
-        (folder / COPIES_FILE).unlink(missing_ok=True)
-        return []
+    if not pairs:
+        return b""
     # Similarities by features have another scale and are less certain: they come last.
     pairs.sort(key=lambda row: (row[0].band == BY_FEATURES, -row[0].similarity))
     # File names need not be UTF-8; their bytes are written unchanged.
     text = csv_text([COLUMNS, *(_row(images, *row) for row in pairs)])
-    (folder / COPIES_FILE).write_bytes(text.encode(errors="surrogateescape"))
-    return [COPIES_FILE]
+    return text.encode(errors="surrogateescape")
 
 
 def verdict(findings: list[Finding]) -> str:
@@ -170,8 +184,8 @@ def verdict(findings: list[Finding]) -> str:
     return f"this would spoil results: {counted}"
 
 
-def _digest(table: Path) -> str:
-    return hashlib.sha256(table.read_bytes()).hexdigest()
+def _digest(table: bytes) -> str:
+    return hashlib.sha256(table).hexdigest()
 
 
 def _digest_when_written(report: Path) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_jax.inspection import report
 from hybrid_jax.main import main
 from tests.data.files import write_folder
 
@@ -56,3 +57,23 @@ def test_a_list_that_was_edited_is_not_replaced(inspect, table):
     assert (code, table.read_text()) == (2, edited)
     assert "is not as an inspection wrote it, and would be replaced" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("written", ["report.json", "near_copies.csv"])
+def test_an_interrupted_inspection_can_be_repeated(
+    written, inspect, table, monkeypatch
+):
+    whole = table.read_bytes()
+    write_whole = report.write_whole
+
+    def interrupted(path, content):
+        if path.name == written:
+            raise OSError(28, "No space left on device", str(path))
+        write_whole(path, content)
+
+    monkeypatch.setattr(report, "write_whole", interrupted)
+    code, error = inspect()
+    assert (code, "No space left" in error) == (2, True)
+    monkeypatch.undo()
+    code, error = inspect()
+    assert (error, table.read_bytes()) == ("", whole)
