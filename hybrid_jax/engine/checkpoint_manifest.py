@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from hybrid_jax.engine.json_files import write_whole
+from hybrid_jax.errors import UserError
 
 NAME = "manifest.json"
 INCOMPLETE = "it is incomplete"
@@ -38,6 +39,10 @@ def find_damage(folder: Path, thorough: bool = True) -> str:
     Args:
       folder: folder of the checkpoint.
       thorough: read all files; otherwise only the sizes of large files are compared.
+
+    Raises:
+      UserError: the disk or the rights of its files keep it from being read, so that
+        nobody knows whether it is damaged.
     """
     try:
         listed = json.loads((folder / NAME).read_text(encoding="utf-8"))
@@ -55,7 +60,14 @@ def find_damage(folder: Path, thorough: bool = True) -> str:
                 return f"{name} differs from what was written"
     except FileNotFoundError:
         return INCOMPLETE
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (IsADirectoryError, NotADirectoryError) as error:
+        return f"{error.strerror}: {error.filename}"
+    except OSError as error:
+        raise UserError(
+            f"checkpoint {folder} cannot be read ({error.strerror}): make it readable, "
+            "or move it out of its folder"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{NAME} cannot be read: {error}"
     return ""
 

@@ -14,6 +14,7 @@ from hybrid_jax import data
 from hybrid_jax.config import stored
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import FIELDS, Config, DataConfig
+from hybrid_jax.data.memory_budget import device_memory
 from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.engine.fault_injection import Diverged
 from hybrid_jax.engine.fit import fit
@@ -31,13 +32,15 @@ from hybrid_jax.sweeps.claims import claim
 
 COMPLETE = "complete"
 DIVERGED = "diverged"
+OUT_OF_MEMORY = "out of memory"
 REFUSED = "refused"  # its fields do not go together, or do not suit the data
 # Failures that are due to the config, so that another run would fail too.
 FAILURES: dict[type[UserError], str] = {
     Diverged: DIVERGED,
-    OutOfMemory: "out of memory",
+    OutOfMemory: OUT_OF_MEMORY,
 }
 FAILURE = "failure.json"  # in the folder of a run that failed
+MEMORY = "device memory"  # there: that of the device on which it failed, in bytes
 
 
 class InUse(UserError):
@@ -183,22 +186,27 @@ def free_memory() -> None:
 
 
 def _write_failure(folder: RunFolder, config: Config, outcome: Outcome) -> Outcome:
-    about = outcome._asdict() | {"config": stored.nested(config)}
-    write_json(folder.path / FAILURE, about)
+    about = {"config": stored.nested(config), MEMORY: device_memory()}
+    write_json(folder.path / FAILURE, outcome._asdict() | about)
     return outcome
 
 
 def _is_tried_anew(folder: RunFolder, known: Outcome, config: Config) -> bool:
     """Return whether a run that failed may succeed now.
 
-    Messages about memory and divergence name fields that a run may change. A refusal
-    may be due to the devices of the machine that refused, and is quick to check again.
+    Messages about memory and divergence name fields that a run may change. Another
+    device may have more memory. A refusal may be due to the devices of the machine that
+    refused, and is quick to check again.
     """
     if known.state == REFUSED:
         return True
     if known.state not in FAILURES.values():
         return False
-    theirs, ours = _config_of(folder.path / FAILURE).flat(), config.flat()
+    failure = folder.path / FAILURE
+    memory = read_json(failure).get(MEMORY)
+    if known.state == OUT_OF_MEMORY and memory != device_memory():
+        return True
+    theirs, ours = _config_of(failure).flat(), config.flat()
     return any(theirs[n] != ours[n] for n in FIELDS if not FIELDS[n].local)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import shutil
+from pathlib import Path
 from unittest import mock
 
 import jax.numpy as jnp
@@ -146,6 +147,27 @@ def test_of_damaged_checkpoints_the_one_before_is_used(two, tmp_path, damage):
             assert int(checkpoints.restore(1, state(0), DEVICES).step) == 1
             save(checkpoints, 2, 0.7)  # trained again
         assert sorted(p.name for p in folder.iterdir()) == ["1", "2", "damaged-2"]
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "_CHECKPOINT_METADATA"])
+def test_a_checkpoint_that_may_not_be_read_is_no_damaged_one(
+    file, two, tmp_path, monkeypatch
+):
+    """The next run may read it: nothing is renamed, and no older one is taken."""
+    folder = shutil.copytree(two, tmp_path / "copy")
+    opened = Path.open
+
+    def refused(path, *args, **options):
+        if path == folder / "2" / file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(UserError, match=r"copy/2 cannot be read \(Permission denied\)"):
+        CheckpointWriter(folder, keep=2).__enter__()
+    monkeypatch.undo()
+    assert steps_of(folder) == [1, 2]
+    assert CheckpointReader(folder).latest() == 2
 
 
 def test_an_older_checkpoint_is_compared_with_its_manifest_when_it_is_read(

@@ -4,6 +4,7 @@ import pytest
 
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
+from hybrid_jax.engine import memory_fit
 from hybrid_jax.errors import ConfigMismatch
 from hybrid_jax.sweeps import runs
 from hybrid_jax.sweeps.claims import claim
@@ -71,6 +72,21 @@ def test_a_run_that_one_machine_refused_is_tried_anew_on_another(tmp_path, digit
     assert (refused.state, "1000" in refused.error) == ("refused", True)
     assert run_config(too_many, tmp_path / "a") == refused
     assert run_config(config(data__test=False), tmp_path / "a").is_complete
+
+
+def test_a_run_that_lacked_memory_is_tried_anew_where_there_is_more(
+    tmp_path, digits, monkeypatch
+):
+    small = config(data__test=False)
+    monkeypatch.setattr(memory_fit, "device_memory", lambda: 10**6)
+    monkeypatch.setattr(runs, "device_memory", lambda: 10**6)
+    lacking = run_config(small, tmp_path / "a")
+    assert lacking.state == "out of memory"
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_run", None)  # would fail
+        assert run_config(small, tmp_path / "a") == lacking
+    monkeypatch.undo()
+    assert run_config(small, tmp_path / "a").is_complete
 
 
 def test_what_another_worker_holds_is_left_to_it(tmp_path):
