@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hybrid_jax.engine.intervals import in_words, interval, mean
+from hybrid_jax.engine.intervals import in_words, interval, mean, share_interval
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.evaluation import mislabeled, out_of_fold
@@ -49,11 +49,12 @@ class Judged(NamedTuple):
     folds: list[float]
     pooled: Estimate
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the measure, and its mean over folds with an interval, for JSON."""
+    def to_json(self, name: str) -> dict[str, Any]:
+        """Return the measure of a name, and its mean over folds with an interval."""
+        found = share_interval if MEASURES[name].is_share else interval
         return {
             "mean": mean(self.folds),
-            "interval_95": interval(self.folds),
+            "interval_95": found(self.folds),
             "folds": self.folds,
             "pooled": self.pooled._asdict(),
         }
@@ -138,7 +139,7 @@ def _as_json(
         "groups": count_groups(found.predictions),
         "data": [*found.data_notes],
         "missing": [*found.notes],
-        "measures": {name: row.to_json() for name, row in judged.items()},
+        "measures": {name: row.to_json(name) for name, row in judged.items()},
         "hybrid_jax": source_version(),
     }
 
@@ -149,7 +150,7 @@ def _table(title: str, judged: Mapping[str, Judged]) -> "Table":
     table = Table(title=title, title_justify="left")
     table.add_column("measure")
     for name in ("mean of folds", "all images", "95 % interval"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name, (folds, pooled) in judged.items():
         value = number(name, pooled.value)
         over_folds = _over_folds(name, folds)

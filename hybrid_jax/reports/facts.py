@@ -67,13 +67,15 @@ def training(run: Run, data: dict[str, Any]) -> dict[str, str]:
     height, width, channels = data.get("height, width and channels", (0, 0, 0))
     kind = {1: "gray", 3: "color"}.get(channels, plural(channels, "channel"))
     seen = format_size(run.network.image_size)
+    stored = "of several sizes, stored within" if run.form.target else "stored as"
     images = ", ".join(f"{n:,} {name}" for name, n in counts(data).items())
     found = {
         "model": config.model.name,
         "data set": config.data.title,
         "images": images,
         "classes": f"{len(run.classes):,}",
-        "size of images": f"{height}x{width} px, {kind}; the network sees {seen} px",
+        "size of images": f"{stored} {height}x{width} px, {kind}; the network sees "
+        f"{seen} px",
     }
     if "step" in done:
         found["steps"] = f"{done['step']:,} of {config.train.batch_size:,} images"

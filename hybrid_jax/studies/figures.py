@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybrid_jax.engine.intervals import interval, mean
+from hybrid_jax.engine.intervals import mean, share_interval
 from hybrid_jax.plots import COLORS, saved_axes
 from hybrid_jax.studies.results import Results
 
@@ -66,9 +66,9 @@ def draw_means(
     """
     points = [*points]
     means = [mean(values) for _, values in points]
-    ends = [interval(values) or (mean(values),) * 2 for _, values in points]
+    ends = [share_interval(values) or (mean(values),) * 2 for _, values in points]
     reach = [
-        (100 * (middle - max(low, 0)), 100 * (min(high, 1) - middle))
+        (100 * (middle - low), 100 * (high - middle))
         for middle, (low, high) in zip(means, ends, strict=True)
     ]
     axes.errorbar(

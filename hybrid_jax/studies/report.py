@@ -6,7 +6,7 @@ from typing import Any
 
 from hybrid_jax.csv_text import csv_of_dicts
 from hybrid_jax.engine.console import duration, percent
-from hybrid_jax.engine.intervals import in_words, interval, mean
+from hybrid_jax.engine.intervals import in_words, mean, share_interval
 from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.errors import listed
 from hybrid_jax.runtime import source_version
@@ -167,7 +167,7 @@ def _mean(study: Study, results: Results, model: str, value: float) -> dict[str,
         {"model": model}
         | ({"value": value} if study.kind.axis else {})
         | {"accuracies": found, "mean": mean([*found.values()])}
-        | {"interval_95": interval([*found.values()])}
+        | {"interval_95": share_interval([*found.values()])}
         | (to_first[0] if to_first else nothing)
         | (_costs(results, model) if study.kind.costs else {})
     )

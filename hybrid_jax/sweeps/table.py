@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from hybrid_jax.csv_text import csv_text
 from hybrid_jax.engine.console import duration
-from hybrid_jax.engine.intervals import in_words, interval
+from hybrid_jax.engine.intervals import in_words, share_interval
 from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.errors import plural
 from hybrid_jax.runtime import source_version
@@ -54,7 +54,9 @@ class Row(NamedTuple):
             "trial": self.number,
             "state": self.result.state,
             "mean": self.mean,
-            "interval_95": interval(self.result.values) if self.is_complete else None,
+            "interval_95": (
+                share_interval(self.result.values) if self.is_complete else None
+            ),
             "runs": len(self.result.values),
             "values": self.result.values,
             "seconds": self.result.seconds,

@@ -163,7 +163,7 @@ def test_a_diverged_trial_is_counted_and_the_winner_tested(tmp_path, digits):
         config = json.loads((run / "config.json").read_text())
         assert (config["data"]["validation"], config["seed"]) == (0, seed)
     mean = 50 * (tested[0]["accuracy"] + tested[1]["accuracy"])
-    assert f"on all training images: {mean:.2f} % ± " in told.stdout
+    assert f"on all training images: {mean:.2f} % (" in told.stdout
 
 
 def test_mistakes_before_the_first_trial_cost_nothing(tmp_path):
