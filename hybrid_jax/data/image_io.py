@@ -260,7 +260,8 @@ def _unidentified(content: bytes) -> str:
     for beginning, name in MAGIC_BYTES.items():
         if content.startswith(beginning):
             return f"it is a damaged {name}, or one of a kind that is not read"
-    return f"it is no {', '.join(FORMATS)}: it begins with {content[:6]!r}"
+    text = content[:6].decode("latin-1")
+    return f"it is no {', '.join(FORMATS)}: it begins with {text!r}"
 
 
 def _upright(image: Image.Image) -> Image.Image:

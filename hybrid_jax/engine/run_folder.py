@@ -256,8 +256,8 @@ class RunFolder:
             if not FIELDS[name].free:
                 raise UserError(
                     f"--config.{name} is what the run of {self.path} was trained with: "
-                    "leave it out; only fields that change no result can be changed, "
-                    f"such as {', '.join(_local_flags())}"
+                    "leave it out; only places of files and the use of this machine "
+                    f"can be changed, such as {', '.join(_local_flags())}"
                 )
         stored.check_rows(config := self.read_config(), str(self.path))
         effects.check_stored(changed, config := config.replace(changed))

@@ -145,8 +145,10 @@ def other_logits(model: Model) -> list[str]:
         return []
     config, reasons = model.block_config, []
     if model.strides != _timm_strides(model):
+        twos = ",".join(map(str, _timm_strides(model)))
         reasons.append(
-            f"timm halves at every stage, but this network has strides {model.strides}"
+            f"timm halves at every stage, but this network has strides {model.strides} "
+            f"(--config.model.strides={twos} trains one that does)"
         )
     odd = _odd_maps(model.image_size, model.strides)
     odd += _odd_maps(_timm_image_size(model), _timm_strides(model))

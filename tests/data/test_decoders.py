@@ -361,7 +361,7 @@ DEEP_ALPHA = np.dstack([levels(16), levels(16)])
         (png(levels(16, 3), 16, 2, bytes(6)), "16-bit color with a transparent color"),
         (encoded(Image.fromarray(np.full((4, 4), -5, "i4")), "TIFF"), "beyond 0 to"),
         (encoded(Image.fromarray(np.full((4, 4), 70000, "i4")), "TIFF"), "beyond 0"),
-        (encoded(COLOR, "PPM"), "it begins with b'P6"),
+        (encoded(COLOR, "PPM"), "it begins with 'P6"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

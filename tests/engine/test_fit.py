@@ -82,6 +82,9 @@ def test_arrays_give_the_numbers_of_the_command(arrays, fitted, tmp_path, capsys
     assert fitted.evaluate("test") == loaded.evaluate("test")
     again, tested = fitted.evaluate("test"), fitted.results["test"]
     assert again.pop("class_accuracy") == tested["class_accuracy"]
+    assert "temperature" in fitted.results["validation"]
+    assert "temperature" not in tested  # validation alone chooses it
+    del again["temperature"]
     assert again == pytest.approx({name: tested[name] for name in again})
     assert "20 validation images" in capsys.readouterr().out
 
