@@ -29,7 +29,7 @@ COMMANDS = {
     "equivariance": "measure what a shift of the image changes",
     "inspect": "look for problems in a data set before you train on it",
     "baselines": "test ordinary classifiers on an experiment's data",
-    "sweep": "search for the best values of an experiment's fields",
+    "sweep": "search for the best values of fields, or cross-validate",
     "study": "answer a question about models with many runs",
     "benchmark": "measure how fast an experiment trains on this machine",
     "convert": "convert weights to and from PyTorch's timm",

@@ -249,7 +249,8 @@ def _show(
     progress.say(f"All trials: {folder / table.CSV}")
     if not winner.is_complete:
         raise UserError(f"no trial is complete: {winner.result.error or 'see above'}")
-    progress.say(f"The winner, trial {winner.number}: {line}")
+    what = f"The winner, trial {winner.number}" if search.space else "To train one run"
+    progress.say(f"{what}: {line}")
     if arguments.retrain:
         outcomes = retrain.read_outcomes(folder, search, arguments.retrain)
         for text in retrain.in_words(outcomes):

@@ -157,6 +157,8 @@ def test_measures_are_those_of_scikit_learn(folder, swept):
     both = ", ".join(f"{100 * share:.2f}" for share in shares)
     assert f"{100 * np.mean(shares):.2f} % ({both})" in swept
     assert "the mean of 2 seeds" in swept
+    assert "To train one run: " in swept
+    assert "winner" not in swept  # nothing was searched
     assert "The same images chose the best step of each run" in swept
 
 
