@@ -63,6 +63,7 @@ def run(capsys, *args):
         (["--flagfile="], "--flagfile is empty"),
         (["--flagfile"], "--flagfile has no value"),
         ([f"--flagfile={sys.executable}"], "--flagfile holds no text"),
+        (["--workdir=a\0b"], "--flagfile holds no text"),  # no other way leads there
         (["--helpxml"], "--helpxml does not exist"),
         (["--wrkdir=x"], "--wrkdir does not exist, did you mean --workdir?"),
         (["--batch-size=3"], "did you mean --config.train.batch_size?"),

@@ -216,7 +216,6 @@ def _expand_flagfiles(arguments: list[str]) -> list[str]:
         raise UserError("--flagfile is empty: give a file with a flag on each line")
     try:
         words = flags.FlagValues().read_flags_from_files(arguments, force_gnu=False)
-        return [word.removeprefix("\ufeff") for word in words]  # of Windows' editors
     except flags.CantOpenFlagFileError as error:
         cause = error.__context__
         if not isinstance(cause, OSError):
@@ -225,11 +224,16 @@ def _expand_flagfiles(arguments: list[str]) -> list[str]:
             f"--flagfile={cause.filename} cannot be read: {cause.strerror}"
         ) from None
     except UnicodeDecodeError:
-        raise UserError(
-            "--flagfile holds no text: give a file with a flag on each line"
-        ) from None
+        raise _no_text() from None
     except flags.Error:
         raise UserError("--flagfile has no value (see --help)") from None
+    if any("\0" in word for word in words):
+        raise _no_text()
+    return [word.removeprefix("\ufeff") for word in words]  # of Windows' editors
+
+
+def _no_text() -> UserError:
+    return UserError("--flagfile holds no text: give a file with a flag on each line")
 
 
 def _unknown(name: str, options: Sequence[Option], takes_fields: bool) -> str:

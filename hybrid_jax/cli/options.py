@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+PROCESS_BITS = 10  # of the processes that a command starts on a machine
+
 
 class Kind(NamedTuple):
     """The values that a flag accepts.
@@ -31,11 +33,11 @@ class Option(NamedTuple):
     default: Any = None
 
 
-def integer(least: int) -> Kind:
-    """Accept whole numbers from `least` that fit into 32 bits."""
+def integer(least: int, bits: int = 31) -> Kind:
+    """Accept whole numbers from `least` that are below `2**bits`."""
     return Kind(
-        f"a whole number from {least} to below 2**31",
-        lambda text: _check_range(int(text), least, 2**31 - 1),
+        f"a whole number from {least} to below 2**{bits}",
+        lambda text: _check_range(int(text), least, 2**bits - 1),
     )
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_jax.cli.common import Call, Command
-from hybrid_jax.cli.options import TEXT, Option, integer, one_of
+from hybrid_jax.cli.options import PROCESS_BITS, TEXT, Option, integer, one_of
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.paths import expand_user
 from hybrid_jax.studies.variants import ABLATIONS
@@ -49,7 +49,7 @@ OPTIONS = (
     Option("rates", TEXT, ""),
     Option("seeds", integer(1), 3),
     Option("workdir", TEXT),
-    Option("workers", integer(1), 1),
+    Option("workers", integer(1, PROCESS_BITS), 1),
 )
 
 

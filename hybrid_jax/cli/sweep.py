@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_jax.cli.common import Call, Command
-from hybrid_jax.cli.options import TEXT, Option, integer, one_of
+from hybrid_jax.cli.options import PROCESS_BITS, TEXT, Option, integer, one_of
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import expand_user
 
@@ -48,7 +48,7 @@ OPTIONS = (
     Option("seeds", integer(1), 1),
     Option("folds", integer(0), 0),
     Option("pruner", one_of("none", "halving"), "none"),
-    Option("workers", integer(1), 1),
+    Option("workers", integer(1, PROCESS_BITS), 1),
     Option("storage", TEXT, ""),
     Option("retrain", integer(0), 0),
 )

@@ -122,7 +122,7 @@ class DataConfig:
     )
     workers: int = field(
         0,
-        rules.whole_number(0),
+        rules.whole_number(0, rules.PROCESS_BITS),
         "for loader=stream: processes that decode images; 0 uses threads",
         local=True,
     )

@@ -167,6 +167,8 @@ def test_a_mode_may_stand_in_a_file(tmp_path, ran, said):
         (["benchmark", f"--config={DIGITS}", "--seconds=nan"], "from 0.001 to 3600"),
         (["inspect", "--outptu=x"], "did you mean --output?"),
         (["train", f"--config={DIGITS}", "--processes=two"], "a whole number from 0"),
+        (["sweep", "--workers=1024"], "a whole number from 1 to below 2**10"),
+        (["study", "low-data", "--workers=1024"], "from 1 to below 2**10"),
         (["convert"], "the source is missing"),
         (["convert", "a", "b.safetensors", "c"], "stray argument 'c'"),
         (["convert", "--config.seed=1"], "--config.seed does not exist"),

@@ -226,6 +226,7 @@ def test_default_is_valid_and_survives_flattening():
         ("data.fit", "cover", "crop, pad, stretch"),
         ("data.on_error", "ignore", "stop, skip"),
         ("data.workers", -1, "a whole number from 0"),
+        ("data.workers", 2**10, "a whole number from 0 to below 2**10"),
         ("train.sampling", "even", "uniform, balanced"),
         ("loss.class_weights", "inverse", "none, balanced"),
         ("model.name", "astroformer_9", "astroformer_5"),
