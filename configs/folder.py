@@ -31,6 +31,7 @@ def get_config(model: str = "astroformer_nano"):
     config.model.drop_path = 0.1
 
     config.augment.symmetry = "flip"
+    config.augment.fill = "reflect"  # where turns, shears and shifts leave the image
     config.augment.mixup = 0.2
 
     config.loss.name = "softmax"

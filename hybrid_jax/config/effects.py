@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
-from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS, AugmentConfig
+from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS
 from hybrid_jax.config.schema import FIELDS, Config, ModelConfig
 from hybrid_jax.errors import UserError
 from hybrid_jax.models.choices import CHOICES
@@ -167,6 +167,12 @@ def check_changed(changed: Mapping[str, Any], values: Mapping[str, Any]) -> None
                 f"config.{deciding}={values[deciding]}: leave it out, or add "
                 f"--config.{deciding}=0"
             )
+    if "augment.fill" in changed and not _leaves_images(values):
+        raise UserError(
+            f"--config.augment.fill={changed['augment.fill']} means nothing here, "
+            "since no augmentation leaves the image: leave it out, or take "
+            "config.augment.crop_padding, symmetry=rotation or a policy"
+        )
     if "model.strides" in changed and ignores_strides(values):
         name, strides = values["model.name"], values["model.strides"]
         row = MODELS[name]
@@ -179,6 +185,13 @@ def check_changed(changed: Mapping[str, Any], values: Mapping[str, Any]) -> None
             f"--config.model.strides={','.join(map(str, strides))} means nothing to "
             f"config.model.name={name!r}: leave it out, or {way_out}"
         )
+
+
+def _leaves_images(values: Mapping[str, Any]) -> bool:
+    """Return whether an augmentation shows what lies outside of an image."""
+    shifts = values.get("augment.crop_padding") and not values.get("augment.crop_scale")
+    turns = values.get("augment.symmetry") in ("dihedral", "rotation")
+    return bool(shifts or turns or values.get("augment.policy") != "none")
 
 
 def ignores_strides(values: Mapping[str, Any]) -> bool:
@@ -239,7 +252,6 @@ def check_effects(config: Config) -> None:
     """
     _check_fields(FIELDS, config)
     _check_attention(config.model)
-    _check_fill(config.augment)
 
 
 def _check_fields(names: Container[str], config: Config) -> None:
@@ -256,23 +268,6 @@ def _check_fields(names: Container[str], config: Config) -> None:
 
 def _leave_out(way_out: str) -> str:
     return f"leave it out{f', or {way_out}' if way_out else ''}"
-
-
-def _check_fill(augment: AugmentConfig) -> None:
-    """Refuse a fill where no augmentation leaves the image.
-
-    Raises:
-      UserError: names the ways out.
-    """
-    shifts = augment.crop_padding and not augment.crop_scale
-    turns = augment.symmetry in ("dihedral", "rotation")
-    fills = augment.fill != FIELDS["augment.fill"].default
-    if fills and not (shifts or turns or augment.policy != "none"):
-        raise UserError(
-            f"config.augment.fill={augment.fill!r} means nothing here, since no "
-            f"augmentation leaves the image: {_leave_out('')}, or take "
-            "config.augment.crop_padding, symmetry=rotation or a policy"
-        )
 
 
 def _check_attention(model: ModelConfig) -> None:

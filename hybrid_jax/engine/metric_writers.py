@@ -13,6 +13,7 @@ from hybrid_jax.errors import escape
 from hybrid_jax.training.metrics import scalars
 
 ABOUT = ("split", "step", "epoch", "weights")  # in a row, besides its metrics
+LINE_LEVEL = 128  # of the lines between the images of a grid
 
 
 class MemoryWriter:
@@ -155,12 +156,16 @@ def is_beyond(row: dict, step: int, evaluated: bool) -> bool:
 
 
 def image_grid(images: np.ndarray, most: int = 64) -> np.ndarray:
-    """Arrange images `[N, H, W, C]`, values 0 to 255, in rows of one uint8 picture."""
+    """Arrange images `[N, H, W, C]`, values 0 to 255, in rows of one uint8 picture.
+
+    The lines between them are of a gray that neither dark nor bright images have.
+    """
     images = np.clip(images[:most], 0, 255).astype(np.uint8)
     count, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(count))
     rows = -(-count // columns)
-    grid = np.zeros((rows, columns, height + 2, width + 2, channels), np.uint8)
+    shape = rows, columns, height + 2, width + 2, channels
+    grid = np.full(shape, LINE_LEVEL, np.uint8)
     for i, image in enumerate(images):
         grid[i // columns, i % columns, 1:-1, 1:-1] = image
     return grid.swapaxes(1, 2).reshape(

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import importlib.util
 import re
@@ -294,7 +295,6 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
             "means nothing to wrn_16_4, which has no relative attention",
         ),
         ({"data.name": "folder", "data.label": "coarse_label"}, "means nothing to"),
-        ({"augment.fill": "edge", "augment.crop_padding": 0}, "means nothing here"),
         ({"data.name": "digits", "data.group": r"p\d"}, "means nothing to"),
         ({"data.name": "digits", "data.on_error": "skip"}, "means nothing to"),
         ({"data.loader": "resident", "data.workers": 4}, "take config.data.loader=str"),
@@ -345,6 +345,26 @@ def test_strides_that_a_model_would_pass_over_are_refused_on_the_command_line(
         _ = flags.parse(words, (), takes_config=True).config
     assert f"--config.model.strides={strides} means nothing to" in str(error.value)
     assert way_out in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_seen"),
+    [
+        ([], False),
+        (["crop_padding=4"], True),
+        (["crop_padding=4", "crop_scale=0.5"], False),
+        (["symmetry=dihedral"], True),
+        (["policy=trivial_augment"], True),
+    ],
+)
+def test_a_fill_that_nobody_would_see_is_refused_on_the_command_line(fields, is_seen):
+    words = ["--config=folder", "--config.augment.fill=edge"]
+    words += [f"--config.augment.{field}" for field in fields]
+    seen = contextlib.nullcontext()
+    if not is_seen:
+        seen = pytest.raises(UserError, match="fill=edge means nothing here, since no")
+    with seen:
+        assert flags.parse(words, (), takes_config=True).config.augment.fill == "edge"
 
 
 def test_a_vit_passes_over_the_strides_of_an_experiment():

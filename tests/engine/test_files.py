@@ -333,4 +333,5 @@ def test_image_grid_shows_images_in_rows():
     for i in range(5):
         y, x = 4 * (i // 3) + 1, 5 * (i % 3) + 1
         assert (grid[y : y + 2, x : x + 3] == 50 * i).all()
+    assert (grid[::4] == 128).all()
     assert image_grid(np.full((1, 2, 2, 3), 300.0)).max() == 255
