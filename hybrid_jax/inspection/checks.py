@@ -318,11 +318,11 @@ CHECKS = (
         "near_copies.csv lists those to leave out",
     ),
     Check(
-        "images that may show what one of another split shows",
+        "possible copies of images of another split",
         NOTICE,
         _copies_between_splits(PROBABLE),
-        "look at duplicates.png: in CIFAR-10 most were copies, in sets of plainer "
-        "images few",
+        "look at duplicates.png: most are copies among photographs, and few among "
+        "plainer images",
     ),
     Check(
         "images whose features are those of one of another split",

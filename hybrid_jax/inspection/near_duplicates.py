@@ -92,8 +92,9 @@ class Pair(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """The similarity, and the change if there is any, in words."""
-        return ", ".join([f"{self.similarity:.2f}", *filter(None, [self.change])])
+        """The similarity, and the change of the second image if there is any."""
+        words = [f"likeness {self.similarity:.2f}", *filter(None, [self.change])]
+        return ", ".join(words)
 
 
 class Copies(NamedTuple):

@@ -128,7 +128,7 @@ def test_a_changed_copy_is_a_leak(place, inspect):
     (text,) = found(report, SIMILAR)
     pair = f"test/2/copy.jpg (test, 2) ~ train/2/{row}.png (train, 2)"
     assert re.fullmatch(
-        rf"{re.escape(pair)}: 0\.9\d, mirrored, (8|9|10) % to the right", text
+        rf"{re.escape(pair)}: likeness 0\.9\d, mirrored, (8|9|10) % to the right", text
     )
     assert said.out.endswith(f"this would spoil results: {SIMILAR} (1)\n")
     best, *others = copies(inspect)
