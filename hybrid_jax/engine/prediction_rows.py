@@ -13,7 +13,7 @@ import numpy as np
 from hybrid_jax.csv_text import csv_text
 from hybrid_jax.errors import UserError, escape
 
-COLUMNS = ("path", "class", "probability", "error")
+COLUMNS = ("path", "predicted", "probability", "error")
 CHECKED = 8  # images of a file that are predicted again before it is continued
 
 
@@ -94,7 +94,7 @@ class Rows(Protocol):
 
 
 class CsvRows:
-    """CSV rows: path, class, probability, error, and the probability of each class.
+    """CSV rows: `COLUMNS`, and the probability of each class.
 
     With `top`, the next most probable classes follow instead, with their probabilities.
     A prediction set is written as its size and a JSON list of its classes, the most
@@ -105,14 +105,16 @@ class CsvRows:
         """Set up the columns; `top` is 0 for all classes in their order."""
         self._classes, self._top, self._asked = classes, min(top, len(classes)), asked
         more = range(2, self._top + 1)
-        ranked = [f"{name} {i}" for i in more for name in ("class", "probability")]
+        ranked = [f"{name} {i}" for i in more for name in ("predicted", "probability")]
         judged = []
         if asked.coverage is not None:
             judged += [f"{name} at {asked.coverage!r}" for name in ("set size", "set")]
         if asked.typicality:
             judged.append("typicality")
         about = [*COLUMNS, *judged]
-        self.columns = [*about, *(ranked if top else class_columns(classes, about))]
+        # In tables about images, `label` is the true class.
+        names = class_columns(classes, [*about, "label"])
+        self.columns = [*about, *(ranked if top else names)]
 
     def header(self) -> str:
         """Return the first line."""
@@ -166,10 +168,7 @@ class CsvRows:
         if not rows:
             return Written({}, {})
         if rows[0] != self.columns or any(len(r) != len(rows[0]) for r in rows):
-            raise UserError(
-                f"--output={escape(path)} has other columns than this call writes: "
-                "give another file"
-            )
+            raise _other_columns(path)
         errors = {row[0]: bool(row[3]) for row in rows[1:]}
         good = (row for row in rows[1:] if not row[3] and row[0] in given)
         try:
@@ -181,7 +180,7 @@ class CsvRows:
 
 
 class JsonRows:
-    """JSON lines: an object per image, with path, class and all probabilities.
+    """JSON lines: an object per image, with the predicted class and probabilities.
 
     A prediction set is written as a list of its classes, the most probable first, and
     its coverage.
@@ -205,7 +204,7 @@ class JsonRows:
             numbers = [round(float(p), 6) for p in probabilities]
             ranked = np.argsort(-probabilities, kind="stable").tolist()
             order = ranked[: self._top] if self._top else range(len(numbers))
-            row["class"] = self._classes[ranked[0]]
+            row["predicted"] = self._classes[ranked[0]]
             row["probability"] = numbers[ranked[0]]
             if judgment.included is not None:
                 row["coverage"] = self._asked.coverage
@@ -242,6 +241,8 @@ class JsonRows:
             }
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise _other_content(path) from None
+        if any("error" not in row and "predicted" not in row for row in rows):
+            raise _other_columns(path)
         if asked - {self._asked}:
             raise UserError(
                 f"--output={escape(path)} was written with another --coverage or "
@@ -281,6 +282,13 @@ def _whole_lines(path: Path, beginning: str) -> tuple[str, int]:
     if not whole and content[:common] != start[:common]:
         raise _other_content(path)
     return whole.decode(errors="replace"), len(whole)
+
+
+def _other_columns(path: Path) -> UserError:
+    return UserError(
+        f"--output={escape(path)} has other columns than this call writes: give "
+        "another file"
+    )
 
 
 def _other_content(path: Path) -> UserError:

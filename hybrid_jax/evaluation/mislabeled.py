@@ -141,7 +141,7 @@ def _likelier(found: OutOfFold, suspect: Suspect) -> str:
 
 def write_csv(found: OutOfFold, suspects: Sequence[Suspect], path: Path) -> None:
     """Write a line for each probably mislabeled image, the surest first."""
-    header = ["image", "label", "likelier", "label probability"]
+    header = ["path", "label", "likelier", "label probability"]
     lines: list[list] = [[*header, "likelier probability", "score", "fold"]]
     for each in suspects:
         row, label, likelier, *numbers = each

@@ -23,7 +23,7 @@ from hybrid_jax.errors import UserError, escape, first_line, listed, plural
 from hybrid_jax.evaluation.predictions import Predictions, average
 
 CSV = "out_of_fold.csv"
-COLUMNS = ("image", "class", "predicted", "fold", "group")
+COLUMNS = ("path", "label", "predicted", "fold", "group")
 LEAST = np.finfo(np.float64).tiny  # least probability, whose logarithm is finite
 
 

@@ -193,7 +193,7 @@ def _write(found: "Evaluation", folder: Path) -> None:
     matrix = confusion_matrix(predictions)
     lines = [[n, *row] for n, row in zip(classes, matrix.tolist(), strict=True)]
     _write_table(folder / "confusion.csv", ["true class", *classes], lines)
-    about = ["image", "class", "predicted", "probability"]
+    about = ["path", "label", "predicted", "probability"]
     header = [*about, *class_columns(classes, about)]
     _write_table(folder / "predictions.csv", header, _image_lines(found))
     figures.draw(found, folder)

@@ -165,7 +165,7 @@ def test_sets_and_typicality_by_command(finished, tmp_path, capsys):
         names = json.loads(row["set at 0.9"])
         assert {*names} == {CLASSES[i] for i in np.flatnonzero(sets[number])}
         assert len(names) == int(row["set size at 0.9"])
-        assert names[0] == row["class"]
+        assert names[0] == row["predicted"]
         assert float(row["typicality"]) == pytest.approx(typicality[number], abs=0.03)
     for row, told in zip(rows, map(json.loads, lines.open()), strict=True):
         assert told["set"] == json.loads(row["set at 0.9"])

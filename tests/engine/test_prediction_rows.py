@@ -56,6 +56,24 @@ def test_the_least_sure_of_the_images_that_are_given_are_found(kind, tmp_path):
         assert numbers == pytest.approx([1 - likely[name], likely[name]], abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_rows_of_earlier_columns_are_not_continued(kind, tmp_path):
+    rows, path = FORMATS[kind](CLASSES[:2], 0, Asked()), tmp_path / f"rows{kind}"
+    text = rows.header() + rows.format(PREDICTIONS[0], Judgment())
+    text += rows.format(Prediction("1.png", np.array([0.1, 0.9])), Judgment())
+    assert text.count("predicted") == 1
+    path.write_text(text.replace("predicted", "class"), encoding="utf-8")
+    with pytest.raises(UserError, match="has other columns than this call writes"):
+        rows.read(path, {"1.png"})
+
+
+def test_no_class_takes_the_column_of_true_classes():
+    rows = FORMATS[".csv"](("label", "b"), 0, Asked())
+    assert rows.header().rstrip() == (
+        "path,predicted,probability,error,probability of label,b"
+    )
+
+
 def test_words_for_probabilities_are_no_predictions(tmp_path):
     rows, path = FORMATS[".csv"](CLASSES[:2], 0, Asked()), tmp_path / "rows.csv"
     path.write_text(f"{rows.header()}a.png,error,high,,0.9,0.1\n", encoding="utf-8")

@@ -211,7 +211,7 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     assert len(rows) == 61
     damaged = next(row for row in rows if row["path"].endswith("damaged.png"))
     assert damaged["error"]
-    assert damaged["class"] == damaged["yes"] == ""
+    assert damaged["predicted"] == damaged["yes"] == ""
     run = hybrid_jax.load_run(finished / "run")
     for row in rows:
         if row["error"]:
@@ -219,7 +219,10 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
         (probabilities,) = run.predict(np.asarray(Image.open(row["path"]))[None])
         for name, probability in zip(CLASSES, probabilities, strict=True):
             assert float(row[name]) == pytest.approx(probability, abs=2e-6)
-        assert row["class"] == CLASSES[probabilities.argmax()]
+        assert row["predicted"] == CLASSES[probabilities.argmax()]
+    workdir = f"--workdir={finished / 'run'}"
+    assert main(["hybrid-jax", "evaluate", workdir, f"--data={table}"]) == 2
+    assert f"{table} holds predictions, not labels" in capsys.readouterr().err
 
     assert main([*command, f"--output={table}"]) == 2
     assert "exists: add --resume" in capsys.readouterr().err
@@ -238,7 +241,7 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     resumed = list(csv.DictReader(table.open()))
     assert [row["path"] for row in resumed] == [row["path"] for row in rows]
     for row, again in zip(rows, resumed, strict=True):
-        assert (again["class"], again["error"]) == (row["class"], row["error"])
+        assert again == row
     for start in (lines[0], lines[0][:7], ""):  # killed before its first row
         table.write_text(start)
         assert main([*command, f"--output={table}", "--resume"]) == 1
@@ -261,7 +264,7 @@ def test_a_run_predicts_by_command(finished, tmp_path, capsys):
     )
     assert "other probabilities" in capsys.readouterr().err  # one of two classes
     other = "holds something other than predictions"
-    row = '{"path": "a", "class": "b", "probability": 1, "probabilities": {"b": 1}'
+    row = '{"path": "a", "predicted": "b", "probability": 1, "probabilities": {"b": 1}'
     for kind, text, said in (
         ("csv", "a,b\n1,2", "has other columns"),  # its last line may have no end
         ("csv", "notes", other),
@@ -348,7 +351,7 @@ def test_predictions_are_calibrated_ranked_and_lines_of_json(
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     for row, probabilities in zip(rows, expected, strict=True):
         best = CLASSES[probabilities.argmax()]
-        assert row["class"] == best
+        assert row["predicted"] == best
         assert row["probabilities"] == {best: row["probability"]}
         assert row["probability"] == pytest.approx(probabilities.max(), abs=1e-5)
     np.testing.assert_allclose(
@@ -357,7 +360,7 @@ def test_predictions_are_calibrated_ranked_and_lines_of_json(
     assert capsys.readouterr().out == f"Written: {table}, 3 rows\n"
     assert main([*command, *paths, "--top=5"]) == 0
     header = capsys.readouterr().out.splitlines()[0]
-    assert header == "path,class,probability,error,class 2,probability 2"
+    assert header == "path,predicted,probability,error,predicted 2,probability 2"
     assert main([*command, paths[0], ""]) == 2
     assert "the path of an image is empty" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))

@@ -75,15 +75,15 @@ def test_all_that_is_printed_is_written(runs, tmp_path):
     assert found["at temperature"]["nll"] != measures["nll"]["value"]
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     assert len(rows) == found["images"] == 50
-    right = [row["class"] == row["predicted"] for row in rows]
+    right = [row["label"] == row["predicted"] for row in rows]
     assert np.mean(right) == pytest.approx(expected["accuracy"])
-    assert rows[0]["image"].endswith(".png")
-    probabilities = run.predict(np.asarray(Image.open(rows[0]["image"]))[None])[0]
+    assert rows[0]["path"].endswith(".png")
+    probabilities = run.predict(np.asarray(Image.open(rows[0]["path"]))[None])[0]
     written = [float(rows[0][name]) for name in run.classes]
     np.testing.assert_allclose(written, probabilities, atol=2e-6)
-    scores = run.scores([Path(row["image"]) for row in rows])
+    scores = run.scores([Path(row["path"]) for row in rows])
     sets = run.conformal.sets(scores, 0.8)
-    labels = np.array([run.classes.index(row["class"]) for row in rows])
+    labels = np.array([run.classes.index(row["label"]) for row in rows])
     held = sets[np.arange(50), labels].mean()
     assert found["sets"]["coverage"]["value"] == pytest.approx(held)
     assert found["sets"]["size"]["value"] == pytest.approx(sets.sum(1).mean())
@@ -116,7 +116,7 @@ def test_runs_together_and_against_each_other(runs, tmp_path):
     rows = list(csv.DictReader((out / "predictions.csv").open()))
     written = [[float(row[name]) for name in "012"] for row in rows]
     np.testing.assert_allclose(written, mean, atol=2e-6)
-    labels = np.array([int(row["class"]) for row in rows])
+    labels = np.array([int(row["label"]) for row in rows])
     second = (members[1].predict(images).argmax(1) == labels).mean()
     difference = (mean.argmax(1) == labels).mean() - second
     assert found["comparison"]["difference"] == pytest.approx(difference)
@@ -143,14 +143,14 @@ def test_views_are_averaged(runs, tmp_path):
     assert "averaged over views" in said
     rows = list(csv.DictReader((out / "predictions.csv").open()))
     run = hybrid_jax.load_run(runs / "0")
-    image = np.asarray(Image.open(rows[0]["image"]))
+    image = np.asarray(Image.open(rows[0]["path"]))
     views = [image, image[::-1], image[:, ::-1], image[::-1, ::-1]]
     logits = np.log(run.predict(np.stack(views))).astype(np.float64)
     # Logits are log probabilities but for a constant, which the softmax takes away.
     mean = np.exp(logits.mean(0)) / np.exp(logits.mean(0)).sum()
     written = [float(rows[0][name]) for name in run.classes]
     np.testing.assert_allclose(written, mean, atol=1e-5)
-    ran = command("predict", workdir, rows[0]["image"], "--views")
+    ran = command("predict", workdir, rows[0]["path"], "--views")
     (predicted,) = csv.DictReader(ran.stdout.splitlines())
     found = [float(predicted[name]) for name in run.classes]
     np.testing.assert_allclose(found, mean, atol=1e-4)

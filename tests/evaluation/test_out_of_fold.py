@@ -10,7 +10,7 @@ from hybrid_jax.evaluation.predictions import Predictions
 @pytest.mark.parametrize("has_groups", [True, False])
 def test_a_table_is_read_as_it_was_written(tmp_path, has_groups):
     rng = np.random.default_rng(0)
-    names = ['a, "b"', "c\nd", "é 1", "[x]", "image", "0"]
+    names = ['a, "b"', "c\nd", "é 1", "[x]", "path", "0"]
     scores = np.log(rng.dirichlet(np.ones(3), len(names)))
     scores[0] = -np.inf, 0, -1e4  # a network that is sure beyond all numbers
     groups = np.array(["p,1", "p,1", "q", "q", "é", "é"]) if has_groups else None
@@ -34,6 +34,6 @@ def test_a_table_is_read_as_it_was_written(tmp_path, has_groups):
     assert np.isfinite(found.log_probabilities).all()
     sizes = [len(fold) for fold in read.by_fold()]
     assert sizes == [2, 2, 2]
-    with pytest.raises(ValueError):
-        (tmp_path / "b.csv").write_text("image,class\n")
+    with pytest.raises(ValueError, match="other columns"):
+        (tmp_path / "b.csv").write_text("image,class,predicted,fold,group\na,b,b,1,\n")
         read_csv(tmp_path / "b.csv")

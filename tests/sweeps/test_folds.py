@@ -112,15 +112,15 @@ def runs_of(folder):
 
 def test_each_image_is_predicted_once_by_runs_that_left_it_out(folder, images):
     rows = read(folder / "out_of_fold.csv")
-    paths = [row["image"] for row in rows]
+    paths = [row["path"] for row in rows]
     assert sorted(paths) == sorted(str(path) for path in images.glob("*.png"))
-    found = {row["image"]: row for row in rows}
+    found = {row["path"]: row for row in rows}
     for fold in range(1, FOLDS + 1):
         members = [
             hybrid_jax.load_run(p) for p, k in runs_of(folder).items() if k == fold
         ]
         left_out = members[0].get_split("validation")
-        told = {row["image"] for row in rows if row["fold"] == f"{fold}"}
+        told = {row["path"] for row in rows if row["fold"] == f"{fold}"}
         assert {*left_out.names} == told
         expected = np.mean([run.predict(left_out.images) for run in members], 0)
         told = [[found[n][c] for c in members[0].classes] for n in left_out.names]
@@ -140,13 +140,13 @@ def test_measures_are_those_of_scikit_learn(folder, swept):
     about = json.loads((folder / "out_of_fold.json").read_text(encoding="utf-8"))
     accuracy = about["measures"]["accuracy"]
     assert (about["images"], about["missing"]) == (IMAGES, [])
-    true, called = ([row[name] for row in rows] for name in ("class", "predicted"))
+    true, called = ([row[name] for row in rows] for name in ("label", "predicted"))
     pooled = about["measures"]["balanced_accuracy"]["pooled"]
     expected = metrics.balanced_accuracy_score(true, called)
     assert pooled["value"] == pytest.approx(expected)
     assert pooled["low"] < expected < pooled["high"]
     shares = [
-        np.mean([r["class"] == r["predicted"] for r in rows if r["fold"] == f"{fold}"])
+        np.mean([r["label"] == r["predicted"] for r in rows if r["fold"] == f"{fold}"])
         for fold in range(1, FOLDS + 1)
     ]
     assert accuracy["folds"] == pytest.approx(shares)
@@ -196,11 +196,11 @@ def test_wrong_labels_are_found(folder, swept, images):
     pytest.importorskip("cleanlab", reason="pip install 'hybrid_jax[labels]'")
     rows = read(folder / "mislabeled.csv")
     wrong = {str(images / f"{row:03} é.png") for row in WRONG}
-    first = {row["image"] for row in rows[: len(wrong)]}
+    first = {row["path"] for row in rows[: len(wrong)]}
     assert len(first & wrong) >= 0.9 * len(wrong)
     for row in rows:
-        if row["image"] in wrong:
-            drawn = int(row["image"][-9:-6]) % 3
+        if row["path"] in wrong:
+            drawn = int(row["path"][-9:-6]) % 3
             assert CLASSES.index(row["label"]) == (drawn + 1) % 3
             assert row["likelier"] == CLASSES[drawn]
     assert f"Probably mislabeled: {len(rows)} of {IMAGES} images" in swept

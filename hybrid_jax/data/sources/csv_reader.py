@@ -79,7 +79,8 @@ def read(file: Path, needed: Sequence[str]) -> Table:
 
     Raises:
       UserError: the file is no table, lacks a column, has two columns of one name in
-        `COLUMNS`, or has a row that does not fit the header.
+        `COLUMNS`, has a row that does not fit the header, or holds predictions in the
+        place of labels that are needed.
     """
     # File names need not be UTF-8.
     text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
@@ -94,6 +95,11 @@ def read(file: Path, needed: Sequence[str]) -> Table:
     columns = {
         name: index for name in COLUMNS if (index := _index(name, header)) is not None
     }
+    if "label" in needed and _holds_predictions(header):
+        raise UserError(
+            f"{escape(file)} holds predictions, not labels: give a table with the "
+            "columns path and label"
+        )
     for name in needed:
         if name not in columns:
             raise _lacks_a_column(file, name, header, separator)
@@ -122,6 +128,18 @@ def _lacks_a_column(
     return UserError(
         f"{escape(file)}, read as separated by {SEPARATORS[separator]}, has the "
         f"columns {found}, and none is called {' or '.join(COLUMNS[name])}"
+    )
+
+
+def _holds_predictions(header: Sequence[str]) -> bool:
+    """Return whether a header is that of `hybrid-jax predict`, now or formerly.
+
+    Formerly, `class` was the predicted class.
+    """
+    names = {*map(_plain, header)}
+    return "label" not in names and any(
+        {"path", predicted, "probability", "error"} <= names
+        for predicted in ("predicted", "class")
     )
 
 

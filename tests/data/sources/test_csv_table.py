@@ -6,6 +6,7 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import csv_reader
 from hybrid_jax.data.sources.file_list import list_images
 from hybrid_jax.data.sources.new_images import load_labeled
+from hybrid_jax.engine.prediction_rows import Asked, CsvRows
 from hybrid_jax.errors import UserError
 from tests.data.files import folder_config, write
 
@@ -172,6 +173,25 @@ def test_columns_that_contradict_what_is_used_are_refused(lines, message, table)
     with pytest.raises(UserError) as error:
         load_labeled(str(table), FORM, ("a", "b"))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("predicted", ["predicted", "class"])
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_predictions_are_no_labels(predicted, separator, table):
+    """Whichever columns `predict` writes besides; formerly it wrote `class`."""
+    header = CsvRows(("target", "b"), 0, Asked()).header().rstrip()
+    names = header.replace("predicted", predicted).split(",")
+    lines = [names, *([f"{n}.png", "b", "0.9", "", "0.1", "0.9"] for n in range(6))]
+    text = "\n".join(map(separator.join, lines))
+    message = "table.csv holds predictions, not labels: give a table with the columns"
+    assert message in said(table, text)
+    with pytest.raises(UserError, match="holds predictions, not labels"):
+        load_labeled(str(table), FORM, ("target", "b"))
+    lines = [["label", *names], *(["ab"[n % 2], *lines[n + 1]] for n in range(6))]
+    table.write_text("\n".join(map(separator.join, lines)))
+    assert (
+        load_labeled(str(table), FORM, ("a", "b")).split.labels.tolist() == [0, 1] * 3
+    )
 
 
 def test_columns_that_could_have_been_used_are_named(table):
