@@ -4,10 +4,12 @@ FILE.txt               a path a line; a line that begins with # and a space is a
 FILE.csv or FILE.tsv   the column path, as the inspection's near_copies.csv has it
 
 Paths of the user's images are relative to `config.data.path`, or to the folder of the
-table there; `train/123` is image 123 of a prepared set's training split. A folder
-stands for everything below it.
+table there. They may also be as tables of predictions have them: absolute, or relative
+to the current folder. `train/123` is image 123 of a prepared set's training split. A
+folder stands for everything below it.
 """
 
+import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -30,14 +32,19 @@ class Exclusions:
       count: number of images that were left out so far.
     """
 
-    def __init__(self, file: str = ""):
+    def __init__(self, file: str = "", root: Path | None = None):
         """Read the list; an empty name leaves nothing out.
 
+        Args:
+          file: the list.
+          root: folder of the images; None for a prepared set.
+
         Raises:
-          UserError: the file cannot be read, or lists no image.
+          UserError: the file cannot be read, or lists no image or the whole data set.
         """
         self._file, self.count = file, 0
-        self._found = dict.fromkeys(_read(expand_user(file)), 0) if file else {}
+        self._written = _read(expand_user(file), root) if file else {}
+        self._found = dict.fromkeys(self._written, 0)
 
     def matches(self, *names: str | os.PathLike) -> bool:
         """Return whether an image or a folder above it is left out; count it if so.
@@ -45,7 +52,8 @@ class Exclusions:
         The image counts for every entry of the list that stands for it.
 
         Args:
-          names: paths of the image in the data set, one for each way to write it.
+          names: the image's path in the data set, and its absolute path where it may
+            lie outside.
         """
         if not self._found:
             return False
@@ -70,7 +78,11 @@ class Exclusions:
         Raises:
           UserError: an entry of the list matches no image.
         """
-        missing = [escape(name) for name, count in self._found.items() if not count]
+        missing = [
+            escape(self._written[name])
+            for name, count in self._found.items()
+            if not count
+        ]
         if missing:
             is_comment = any(name.startswith("#") for name in missing)
             hint = "; a comment begins with # and a space" if is_comment else ""
@@ -129,7 +141,8 @@ def exclude_rows(
     return rows, notes
 
 
-def _read(file: Path) -> list[str]:
+def _read(file: Path, root: Path | None) -> dict[str, str]:
+    """Return the entries of a list as they are written, by path in the data set."""
     if not file.is_file():
         raise UserError(f"config.data.exclude={escape(file)} is no file")
     if file.suffix.lower() in csv_reader.SUFFIXES:
@@ -142,7 +155,32 @@ def _read(file: Path) -> list[str]:
         names = [*filter(None, map(str.strip, lines))]
     if not names:
         raise UserError(f"config.data.exclude={escape(file)} lists no image")
-    found = [os.path.normpath(name) for name in names]
+    place = _Place(root).path if root else os.path.normpath
+    found = {place(name): os.path.normpath(name) for name in names}
     if os.curdir in found:
         raise UserError(f"config.data.exclude={escape(file)} lists the whole data set")
     return found
+
+
+class _Place:
+    """The folder of the images, by whatever links a path leads to it."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._is_root = functools.cache(lambda path: path.samefile(root))
+
+    def path(self, name: str) -> str:
+        """Return the path of an image in the data set; absolute if it lies outside.
+
+        A name that leads to no file is returned as it is.
+        """
+        if not os.path.isabs(name) and os.path.lexists(self._root / name):
+            return os.path.normpath(name)
+        if not os.path.lexists(name):
+            return os.path.normpath(name)
+        path = Path(os.path.abspath(name))
+        folders = [path] if path.is_dir() else []
+        for folder in (*folders, *path.parents):
+            if self._is_root(folder):
+                return str(path.relative_to(folder))
+        return str(path)

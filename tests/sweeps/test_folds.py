@@ -13,11 +13,13 @@ from sklearn import metrics
 
 import hybrid_jax
 from hybrid_jax.config.files import load_config
+from hybrid_jax.data.sources.file_list import list_images
 from hybrid_jax.errors import UserError
 from hybrid_jax.evaluation import fold_report, mislabeled, out_of_fold
 from hybrid_jax.evaluation.predictions import Predictions
 from tests.commands import ROOT
 from tests.commands import hybrid_jax as command
+from tests.data.files import folder_config
 
 TINY = str(ROOT / "tests" / "sweeps" / "tiny.py")
 CLASSES = ("above", "b <é>", "below")
@@ -203,6 +205,11 @@ def test_wrong_labels_are_found(folder, swept, images):
             drawn = int(row["path"][-9:-6]) % 3
             assert CLASSES.index(row["label"]) == (drawn + 1) % 3
             assert row["likelier"] == CLASSES[drawn]
+    place = folder_config(
+        images / "stripes.csv", 0, exclude=str(folder / "mislabeled.csv")
+    )
+    left_out = list_images(place).excluded
+    assert {*map(str, left_out)} == {row["path"] for row in rows}
     assert f"Probably mislabeled: {len(rows)} of {IMAGES} images" in swept
     with Image.open(folder / "mislabeled.png") as sheet:
         assert sheet.width > 400

@@ -182,9 +182,8 @@ def _entries(
         if not os.path.lexists(image):
             missing.append((line, cells["path"]))
             continue
-        # A list may have the path as the table has it, such as an absolute one.
         relative = os.path.relpath(image, file.parent)
-        excluded = exclusions.matches(relative, cells["path"])
+        excluded = exclusions.matches(relative, os.path.abspath(image))
         if excluded or not split or split in wanted:
             label, group = cells["label"], unicodedata.normalize("NFC", cells["group"])
             entries.append(Entry(split, image, label, group, excluded))

@@ -186,7 +186,8 @@ def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
     path, group = expand_user(config.path), config.group
     if not path.exists():
         raise UserError(f"config.data.path={escape(config.path)!r} does not exist")
-    exclusions = Exclusions(config.exclude)
+    root = path if path.is_dir() else path.parent
+    exclusions = Exclusions(config.exclude, root)
     read = read_folder if path.is_dir() else read_table
     found = read(path, exclusions, wanted)
     entries, notes = found.entries, [*found.notes, *exclusions.notes()]
@@ -197,7 +198,6 @@ def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
             "remove the column"
         )
     if group:
-        root = path if path.is_dir() else path.parent
         entries = with_groups(entries, group, root)
         count = len({entry.group for entry in entries if not entry.excluded})
         notes.append(subsets.groups_note(count, f"config.data.group={group}"))
