@@ -79,7 +79,7 @@ setup(
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "galaxy10": ["h5py"],
-        "labels": ["cleanlab>=2.9"],  # probably mislabeled images
+        "labels": ["cleanlab>=2.9"],  # labels to check
         "torch": ["torch"],  # weights in .pth files
         "timm": ["timm", "torch"],  # the oracle of the parity tests
         # jax2onnx needs an orbax-checkpoint older than the newest, which we read too.

@@ -63,7 +63,7 @@ class Judged(NamedTuple):
 def report(
     folder: Path, runs: Mapping[Path, int], about: dict[str, Any], console: Console
 ) -> None:
-    """Predict what each fold left out, judge it, and look for mislabeled images.
+    """Predict what each fold left out, judge it, and look for labels to check.
 
     Complete predictions of these runs are read from `folder` instead. Only one process
     at a time may write to a folder.
@@ -98,7 +98,7 @@ def report(
     if groups := count_groups(found.predictions):
         console.say(f"Intervals of all images are over {plural(groups, 'group')}")
     console.say(f"All predictions: {folder / out_of_fold.CSV}")
-    _look_for_mislabeled(folder, next(iter(runs)), found, console.say)
+    _show_labels_to_check(folder, next(iter(runs)), found, console.say)
 
 
 def judge(found: OutOfFold) -> dict[str, Judged]:
@@ -167,19 +167,19 @@ def _over_folds(name: str, values: list[float]) -> str:
     return text if ends is None else f"{text} ± {(ends[1] - ends[0]) / 2:.4f}"
 
 
-def _look_for_mislabeled(
+def _show_labels_to_check(
     folder: Path, run_folder: Path, found: OutOfFold, say: Callable[[str], None]
 ) -> None:
-    """Write and print the probably mislabeled images, or print why they are unknown."""
+    """Write and print the labels to check, or print why they are unknown."""
     try:
         suspects, notes = mislabeled.find(found.predictions, found.classes)
     except UserError as error:
-        say(f"Skipping the search for mislabeled images: {error}")
+        say(f"Skipping the search for labels to check: {error}")
         return
     mislabeled.write_csv(found, suspects, folder / mislabeled.CSV)
     for line in [*mislabeled.in_words(found, suspects), *notes]:
         say(line)
-    say(f"All probably mislabeled images: {folder / mislabeled.CSV}")
+    say(f"All labels to check: {folder / mislabeled.CSV}")
     path = folder / mislabeled.PNG
     if not suspects or path.exists():
         return

@@ -1,4 +1,4 @@
-"""Images whose labels are probably wrong, judged by models not trained on them.
+"""Labels to check, since they may be wrong, judged by models not trained on them.
 
 Source: Northcutt, Jiang & Chuang 2021, Confident learning: estimating uncertainty in
 dataset labels (arXiv:1911.00068), through cleanlab.
@@ -23,7 +23,9 @@ from hybrid_jax.evaluation.out_of_fold import OutOfFold
 from hybrid_jax.evaluation.predictions import Predictions
 from hybrid_jax.extras import import_extra
 
-PURPOSE = "a list of probably mislabeled images"
+PURPOSE = "a list of labels to check"
+CAUTION = "The more mistakes the model makes, the more of these labels are right"
+LEAST_ACCURACY = 0.8  # below it, a list says little
 CSV, PNG = "mislabeled.csv", "mislabeled.png"
 NAMED, DRAWN = 10, 24  # images on the screen and in the sheet
 COLUMNS, SIDE, TEXT = 3, 136, 220  # of the sheet: images in a row, widths in pixels
@@ -31,7 +33,7 @@ COLOR = (250, 231, 211)  # behind an image
 
 
 class Suspect(NamedTuple):
-    """An image whose label is probably wrong.
+    """An image whose label may be wrong.
 
     Attributes:
       row: row of the image in the predictions.
@@ -53,7 +55,7 @@ class Suspect(NamedTuple):
 def find(
     predictions: Predictions, classes: Sequence[str]
 ) -> tuple[list[Suspect], list[str]]:
-    """Find probably mislabeled images, the surest first.
+    """Find the images whose labels to check, the surest first.
 
     Args:
       predictions: of images that the models were not trained on.
@@ -90,7 +92,7 @@ def find(
 
 
 def _ranked(labels: np.ndarray, probabilities: np.ndarray) -> list[int]:
-    """Return the rows of probably mislabeled images, by their normalized margin.
+    """Return the rows of images whose labels to check, by their normalized margin.
 
     Raises:
       UserError: cleanlab is not installed, or refuses the labels.
@@ -114,12 +116,16 @@ def _ranked(labels: np.ndarray, probabilities: np.ndarray) -> list[int]:
 
 
 def in_words(found: OutOfFold, suspects: Sequence[Suspect]) -> list[str]:
-    """Return how many images are probably mislabeled, and lines on the first ones."""
-    right = percent(measure(found.predictions, "accuracy"))
+    """Return how many labels to check there are, a caution, and the first ones."""
+    right = measure(found.predictions, "accuracy")
     lines = [
-        f"Probably mislabeled: {len(suspects):,} of {plural(len(found), 'image')} "
-        f"(the networks agree with {right} of the labels)"
+        f"Labels to check: {len(suspects):,} of {plural(len(found), 'image')} "
+        f"(the networks agree with {percent(right)} of the labels)"
     ]
+    if suspects:
+        lines.append(CAUTION)
+        if right < LEAST_ACCURACY:
+            lines.append("This list says little yet: train better networks first")
     for each in suspects[:NAMED]:
         lines.append(
             f"  {found.names[each.row]}: {_label(found, each)}, "
@@ -140,7 +146,7 @@ def _likelier(found: OutOfFold, suspect: Suspect) -> str:
 
 
 def write_csv(found: OutOfFold, suspects: Sequence[Suspect], path: Path) -> None:
-    """Write a line for each probably mislabeled image, the surest first."""
+    """Write a line for each image whose label to check, the surest first."""
     header = ["path", "label", "likelier", "label probability"]
     lines: list[list] = [[*header, "likelier probability", "score", "fold"]]
     for each in suspects:
@@ -154,7 +160,7 @@ def write_csv(found: OutOfFold, suspects: Sequence[Suspect], path: Path) -> None
 def sheet(
     found: OutOfFold, suspects: Sequence[Suspect], images: Sequence[np.ndarray]
 ) -> Image.Image:
-    """Draw the first suspects, each with its label, likelier class, file and fold.
+    """Draw a caution, and the first suspects with label, likelier class, file and fold.
 
     Args:
       found: the predictions.
@@ -163,7 +169,7 @@ def sheet(
     """
     columns = min(COLUMNS, len(images))
     width, height = SIDE + TEXT + 2 * sheets.MARGIN, SIDE + sheets.MARGIN
-    top = 2 * sheets.MARGIN + 16
+    top = 2 * sheets.MARGIN + 40
     size = (
         max(sheets.MARGIN + columns * width, 480),
         top + math.ceil(len(images) / columns) * height,
@@ -172,8 +178,10 @@ def sheet(
     title, *_ = in_words(found, suspects)
     if len(images) < len(suspects):
         title += f"; the first {len(images)}"
-    at = sheets.MARGIN, sheets.MARGIN
-    sheets.draw_text(page, title, at, page.width - 2 * sheets.MARGIN, 16)
+    across = page.width - 2 * sheets.MARGIN
+    sheets.draw_text(page, title, (sheets.MARGIN, sheets.MARGIN), across, 16)
+    below = sheets.MARGIN, sheets.MARGIN + 24
+    sheets.draw_text(page, CAUTION, below, across, 13, sheets.PALE_TEXT_COLOR)
     for number, (each, image) in enumerate(zip(suspects, images, strict=False)):
         row, column = divmod(number, columns)
         left, y = sheets.MARGIN + column * width, top + row * height

@@ -68,8 +68,8 @@ class RunReport:
       figures: learning curves, and figures of the evaluation, as far as there are any.
       classes: rows of the table of classes.
       mistakes, right: images of the surest mistakes, and of the surest right answers.
-      mislabeled: images whose labels are most doubtful; None where they are unknown.
-      doubtful: number of doubtful labels, in words.
+      mislabeled: images whose labels to check; None where they are unknown.
+      doubtful: number of labels to check, in words.
       augmented: an image, and augmentations of it.
       network, parts: parameters and operations, of the network and of each part.
       changed, others: fields that differ from their defaults, and all other fields.
@@ -158,7 +158,7 @@ def gather(run: Run, workdir: str, prefix: str) -> RunReport:
             f"{run.weights_in_words}."
         )
     _try(report, "Figures, classes and pictures", _add_evaluation)
-    _try(report, "Probably mislabeled images", _add_mislabeled)
+    _try(report, "Labels to check", _add_mislabeled)
     _try(report, "The preview of augmentation", _add_augmentation)
     return report
 

@@ -106,7 +106,7 @@ def _answer(
 def doubtful(
     found: Evaluation, split: Split, suspects: Sequence[Suspect]
 ) -> list[Picture]:
-    """Return the images whose labels are most likely wrong, the surest first.
+    """Return the first images whose labels to check.
 
     Args:
       found: the evaluation of the split.

@@ -15,6 +15,7 @@ from hybrid_jax.engine.load_run import open_run
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, escape, first_line
+from hybrid_jax.evaluation import mislabeled
 from hybrid_jax.paths import check_given_once, expand_user
 from hybrid_jax.reports import comparison
 from hybrid_jax.reports.gather import RunReport, gather
@@ -106,6 +107,7 @@ def render(reports: Sequence[RunReport]) -> str:
             over_seeds=comparison.over_seeds(reports),
             against_first=comparison.against_first(reports),
             environment=runtime.environment(),
+            caution=mislabeled.CAUTION,
         )
     )
 

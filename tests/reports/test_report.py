@@ -173,7 +173,7 @@ def test_a_page_shows_doubtful_labels_or_what_to_install(runs, page):
     _, found = page
     words = " ".join(found.words.split())
     if not importlib.util.find_spec("cleanlab"):
-        assert "Probably mislabeled images: " in words
+        assert "Labels to check: " in words
         assert "needs cleanlab: pip install 'hybrid_jax[labels]'." in words
         pytest.skip("pip install 'hybrid_jax[labels]'")
     evaluation = evaluate_run(hybrid_jax.load_run(runs / "0"))
@@ -183,6 +183,7 @@ def test_a_page_shows_doubtful_labels_or_what_to_install(runs, page):
     share = f"{100 * suspects[0].likelier_probability:.1f} %"
     assert f"labeled {names[0]} , likelier {names[1]} , {share}" in words
     assert f"{len(suspects)} of 50 images" in words
+    assert f"{mislabeled.CAUTION}: look at them." in words
     alts = [alt for alt in found.alts if alt.startswith("Image labeled ")]
     assert len(alts) == min(len(suspects), pictures.SHOWN)
 

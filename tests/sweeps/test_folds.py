@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn import metrics
 
 import hybrid_jax
+from hybrid_jax import sheets
 from hybrid_jax.config.files import load_config
 from hybrid_jax.data.sources.file_list import list_images
 from hybrid_jax.errors import UserError
@@ -210,9 +211,36 @@ def test_wrong_labels_are_found(folder, swept, images):
     )
     left_out = list_images(place).excluded
     assert {*map(str, left_out)} == {row["path"] for row in rows}
-    assert f"Probably mislabeled: {len(rows)} of {IMAGES} images" in swept
+    assert f"Labels to check: {len(rows)} of {IMAGES} images" in swept
     with Image.open(folder / "mislabeled.png") as sheet:
         assert sheet.width > 400
+
+
+@pytest.mark.parametrize("mistakes", [4, 5])
+def test_a_list_of_labels_to_check_has_a_caution(mistakes, monkeypatch):
+    """Where a fifth of the images or more are mistakes, it says little."""
+    labels = np.arange(20) % 3
+    scores = np.eye(3)[np.where(np.arange(20) < mistakes, labels - 1, labels)] + 0.01
+    predictions = Predictions(np.log(scores / scores.sum(1, keepdims=True)), labels)
+    names, folds = [f"{row}.png" for row in range(20)], np.ones(20, int)
+    found = out_of_fold.OutOfFold(CLASSES, names, folds, predictions)
+    suspect = mislabeled.Suspect(0, 0, 2, 0.01, 0.98, 0.01)
+    title, caution, *others = mislabeled.in_words(found, [suspect])
+    assert title.startswith("Labels to check: 1 of 20 images (the networks agree with ")
+    assert "the more of these labels are right" in caution
+    warned = [line for line in others if "train better networks first" in line]
+    assert len(warned) == (mistakes == 5)
+    (only,) = mislabeled.in_words(found, [])
+    assert only.startswith("Labels to check: 0 of 20 images")
+    drawn = []
+    monkeypatch.setattr(
+        sheets, "draw_text", lambda _, text, at, *more: drawn.append((text, at))
+    )
+    image = np.zeros((8, 8, 3), np.uint8)
+    mislabeled.sheet(found, [suspect], [image])
+    assert [text for text, _ in drawn[:2]] == [title, caution]
+    (_, title_y), (_, caution_y), (_, first_y) = [at for _, at in drawn[:3]]
+    assert title_y + 16 < caution_y < caution_y + 13 < first_y
 
 
 def test_labels_that_nothing_can_be_said_of_are_refused_in_a_line():
