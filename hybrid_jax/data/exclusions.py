@@ -43,7 +43,13 @@ class Exclusions:
           UserError: the file cannot be read, or lists no image or the whole data set.
         """
         self._file, self.count = file, 0
-        self._written = _read(expand_user(file), root) if file else {}
+        self._place = _Place(root).path if root else os.path.normpath
+        names = _read(expand_user(file)) if file else []
+        self._written = {self._place(name): os.path.normpath(name) for name in names}
+        if os.curdir in self._written:
+            raise UserError(
+                f"config.data.exclude={escape(file)} lists the whole data set"
+            )
         self._found = dict.fromkeys(self._written, 0)
 
     def matches(self, *names: str | os.PathLike) -> bool:
@@ -57,7 +63,7 @@ class Exclusions:
         """
         if not self._found:
             return False
-        paths = [PurePosixPath(os.path.normpath(name)) for name in names]
+        paths = [PurePosixPath(self._place(name)) for name in names]
         above = {str(p) for path in paths for p in (path, *path.parents)}
         entries = self._found.keys() & above
         for entry in entries:
@@ -141,8 +147,7 @@ def exclude_rows(
     return rows, notes
 
 
-def _read(file: Path, root: Path | None) -> dict[str, str]:
-    """Return the entries of a list as they are written, by path in the data set."""
+def _read(file: Path) -> list[str]:
     if not file.is_file():
         raise UserError(f"config.data.exclude={escape(file)} is no file")
     if file.suffix.lower() in csv_reader.SUFFIXES:
@@ -155,11 +160,7 @@ def _read(file: Path, root: Path | None) -> dict[str, str]:
         names = [*filter(None, map(str.strip, lines))]
     if not names:
         raise UserError(f"config.data.exclude={escape(file)} lists no image")
-    place = _Place(root).path if root else os.path.normpath
-    found = {place(name): os.path.normpath(name) for name in names}
-    if os.curdir in found:
-        raise UserError(f"config.data.exclude={escape(file)} lists the whole data set")
-    return found
+    return names
 
 
 class _Place:
@@ -169,14 +170,13 @@ class _Place:
         self._root = root
         self._is_root = functools.cache(lambda path: path.samefile(root))
 
-    def path(self, name: str) -> str:
+    def path(self, name: str | os.PathLike) -> str:
         """Return the path of an image in the data set; absolute if it lies outside.
 
         A name that leads to no file is returned as it is.
         """
-        if not os.path.isabs(name) and os.path.lexists(self._root / name):
-            return os.path.normpath(name)
-        if not os.path.lexists(name):
+        is_inside = not os.path.isabs(name) and os.path.lexists(self._root / name)
+        if is_inside or not os.path.lexists(name):
             return os.path.normpath(name)
         path = Path(os.path.abspath(name))
         folders = [path] if path.is_dir() else []

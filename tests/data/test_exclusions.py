@@ -80,3 +80,12 @@ def test_a_table_may_name_images_beside_its_folder(written, place):
     table.write_text("\n".join(["path,label", *rows]))
     for path in (table, "tables/cells.csv"):
         assert left_out(path, place / NAMES[5], written.format(NAMES[6])) == NAMES[5:7]
+
+
+@pytest.mark.parametrize("folder", ["cells", "links/cells"])
+@pytest.mark.parametrize("cell", ["{}/cells/{}", "{}/links/cells/{}"])
+def test_a_table_may_lead_to_its_own_folder_by_links(folder, cell, place):
+    rows = [f"{cell.format(place.parent, name)},{name[0]}" for name in NAMES]
+    (place / "cells.csv").write_text("\n".join(["path,label", *rows]))
+    paths = place / NAMES[5], f"links/cells/{NAMES[6]}", NAMES[7]
+    assert left_out(f"{folder}/cells.csv", *paths) == NAMES[5:8]
