@@ -40,7 +40,7 @@ class Exclusions:
           root: folder of the images; None for a prepared set.
 
         Raises:
-          UserError: the file cannot be read, or lists no image or the whole data set.
+          UserError: the file cannot be read, or lists the whole data set.
         """
         self._file, self.count = file, 0
         self._place = _Place(root).path if root else os.path.normpath
@@ -97,7 +97,7 @@ class Exclusions:
                 f"image ({len(missing)} of {len(self._found)}): {listed(missing)}; "
                 f"give paths relative to config.data.path, or train/NUMBER{hint}"
             )
-        if not self.count:
+        if not self._file:
             return ()
         return (
             f"{plural(self.count, 'image')} left out, listed in {escape(self._file)}",
@@ -158,8 +158,6 @@ def _read(file: Path) -> list[str]:
         text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
         lines = (line for line in text.split("\n") if not COMMENT.match(line))
         names = [*filter(None, map(str.strip, lines))]
-    if not names:
-        raise UserError(f"config.data.exclude={escape(file)} lists no image")
     return names
 
 

@@ -44,6 +44,13 @@ def test_images_are_found_from_the_current_folder_and_the_top(path, written, pla
         left_out(path, written)
 
 
+def test_an_empty_list_leaves_nothing_out_and_says_so(place):
+    """As of copies, where there are none."""
+    assert left_out("cells") == []
+    found = list_images(folder_config("cells", 0, exclude="listed.csv"))
+    assert "0 images left out, listed in listed.csv" in found.notes
+
+
 def test_a_class_may_be_a_link_to_a_folder_elsewhere(place):
     (place / "a").rename(place.parent / "other")
     (place / "a").symlink_to(place.parent / "other")
