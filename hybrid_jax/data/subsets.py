@@ -46,7 +46,7 @@ def stratified_subset(
       seed: seed of the random draw.
     """
     counts = np.bincount(labels)
-    limits = np.ceil(fraction * counts - 1e-9)
+    limits = np.maximum(np.ceil(fraction * counts - 1e-9), 1)
     if per_class:
         limits = np.minimum(limits, per_class)
     return np.flatnonzero(class_ranks(labels, seed, SUBSET) < limits[labels])

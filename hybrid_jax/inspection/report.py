@@ -216,7 +216,7 @@ def _class_table(inspection: Inspection) -> Table:
             )
             continue
         table.add_row(
-            Text(names[label]),
+            Text(escape(names[label])),
             *(f"{count:,}" for count in (*counts[label], totals[label])),
             f"{100 * totals[label] / max(totals.sum(), 1):.1f} %",
             Bar(max(int(totals.max()), 1), 0, int(totals[label]), width=20),
@@ -240,7 +240,7 @@ def _show_finding(console: Console, finding: Finding) -> None:
     head = Text(f"{mark[0]} {check.name}: {len(items):,}", style=mark[1])
     console.print(head + Text(f" - {check.way_out}", style="default"), soft_wrap=True)
     for item in items[:MAX_ITEMS]:
-        console.print(Text(f"    {item.text}"), soft_wrap=True)
+        console.print(Text(f"    {escape(item.text)}"), soft_wrap=True)
     if len(items) > MAX_ITEMS:
         rest = len(items) - MAX_ITEMS
         console.print(f"    and {rest:,} more, in {REPORT_FILE}", soft_wrap=True)

@@ -10,7 +10,7 @@ from hybrid_jax.data.subsets import (
 
 SEEDS = st.integers(0, 2**31 - 1)
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=200).map(np.array)
-FRACTIONS = st.floats(0.001, 1.0)
+FRACTIONS = st.floats(0, 1.0, exclude_min=True)
 
 
 @given(SEEDS, LABELS, FRACTIONS, FRACTIONS)
