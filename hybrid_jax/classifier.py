@@ -6,7 +6,7 @@ classifier.predict(other_images)              # labels, as they were given
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,10 +18,9 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from hybrid_jax import data
 from hybrid_jax.config.estimator import PARAMETERS, choose_config, input_errors
 from hybrid_jax.config.resolve import to_config_dict
-from hybrid_jax.config.schema import Config
+from hybrid_jax.config.schema import Config, DataConfig
 from hybrid_jax.data.sources.array_checks import check_labels, encode_labels
 from hybrid_jax.data.sources.estimator_inputs import (
     LABELS,
@@ -32,7 +31,7 @@ from hybrid_jax.data.sources.estimator_inputs import (
     labels_from_json,
     labels_to_json,
 )
-from hybrid_jax.data.sources.listed_files import ListedFiles, scan
+from hybrid_jax.data.sources.listed_files import ListedFiles
 from hybrid_jax.engine.fit import fit
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.engine.load_run import load_run
@@ -149,14 +148,13 @@ class Classifier(ClassifierMixin, BaseEstimator):
                     "labels: give one label for each image"
                 )
             if isinstance(images, np.ndarray):
-                config = self._config(y, [images.shape[1:3]])
+                size = images.shape[1:3]
+                config = self._config(partial(count_trained, y), lambda _: [size])
                 splits: Any = {"train": (images, y)}
             else:
-                infos = scan(images, "X")
-                sizes = [(info.height, info.width) for info in infos]
-                config = self._config(y, sizes)
-                source = ListedFiles(images, y, "X", infos, config.data)
-                splits = data.load_source(source, config.data)
+                files = ListedFiles(images, y, "X")
+                config = self._config(files.count_trained, files.sizes)
+                splits = files.load(config.data)
             with self._labels_kept(classes):
                 run = fit(config, splits, self.workdir, verbose=bool(self.verbose))
             self._adopt(run, classes)
@@ -331,15 +329,19 @@ class Classifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.one_d_array = tags.input_tags.string = True  # paths
         return tags
 
-    def _config(self, y: Any, sizes: list[tuple[int, int]]) -> Config:
-        """Return the config of a run on images with these labels and sizes."""
+    def _config(
+        self,
+        images: Callable[[DataConfig], int],
+        sizes: Callable[[DataConfig], Sequence[tuple[int, int]]],
+    ) -> Config:
+        """Return the config of a run; see `choose_config` for the arguments."""
         parameters = {name: getattr(self, name) for name in PARAMETERS}
         if not isinstance(self.random_state, (int, np.integer)):
             state = check_random_state(self.random_state)
             parameters["random_state"] = int(state.randint(2**31 - 1))
         if isinstance(self.init_from, os.PathLike):
             parameters["init_from"] = os.fspath(self.init_from)
-        return choose_config(parameters, self.config, partial(count_trained, y), sizes)
+        return choose_config(parameters, self.config, images, sizes)
 
     def _adopt(self, run: Run, classes: np.ndarray) -> None:
         """Store a trained run, and the sorted labels of its classes."""

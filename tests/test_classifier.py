@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import types
+from functools import partial
 
 import matplotlib
 import numpy as np
@@ -26,8 +27,7 @@ from sklearn.preprocessing import FunctionTransformer
 import hybrid_jax
 from hybrid_jax import Classifier
 from hybrid_jax.config.resolve import default
-from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data.sources.listed_files import ListedFiles, scan
+from hybrid_jax.data.sources.estimator_inputs import count_trained
 from hybrid_jax.engine import compile as compiling
 from hybrid_jax.engine.saved_network import ABOUT, WEIGHTS
 from hybrid_jax.errors import UserError
@@ -234,38 +234,19 @@ def test_paths_are_read_like_arrays(fitted, images, tmp_path):
     ):
         with pytest.raises(ValueError, match=r"broken\.png"):
             call()
-
-
-def test_a_group_that_paths_name_is_in_one_split(images, tmp_path):
-    x, y = images[0][:32], images[1][:32] % 2
-    paths = [tmp_path / f"patient{row % 8}_{row}.png" for row in range(len(x))]
-    for path, pixels in zip(paths, x, strict=True):
-        Image.fromarray(pixels).save(path)
-    infos = scan(paths, "X")
-    data_config = DataConfig("arrays", group=r"(patient\d+)", validation=0.25)
-    source = ListedFiles(paths, y, "X", infos, data_config)
-    splits = hybrid_jax.data.load_source(source, data_config)
-    train, validation = ({*splits[name].groups} for name in ("train", "validation"))
-    assert train and validation and not train & validation
-
-
-def test_paths_whose_levels_are_brighter_than_most_are_named(tmp_path):
-    paths = [tmp_path / f"{row}.png" for row in range(20)]
-    for row, path in enumerate(paths):
-        levels = np.full((16, 16), 65535 if row == 7 else 4095, np.uint16)
-        Image.fromarray(levels).save(path)
-    options = DataConfig("arrays")
-    source = ListedFiles(paths, [0, 1] * 10, "X", scan(paths, "X"), options)
-    (note,) = hybrid_jax.data.load_source(source, options).notes[:1]
-    assert note.startswith("1 of 20 images of 16 bits has levels above 4095")
-    assert note.endswith("7.png")
+    skipping = untrained()
+    skipping.config.data.on_error = "skip"
+    skipping.fit([*paths, tmp_path / "broken.png"], [*y, "one"])
+    np.testing.assert_array_equal(skipping.predict_proba(x), expected)
 
 
 def test_warm_up_goes_by_the_images_that_are_trained_on(images):
     """A hundredth of the images takes a hundredth of the steps."""
     y = np.arange(1000) % 2
     part = config_of({"data.per_class": 8, "data.validation": 0.0})
-    chosen = Classifier(config=part, epochs=3, batch_size=4)._config(y, [(16, 16)])
+    chosen = Classifier(config=part, epochs=3, batch_size=4)._config(
+        partial(count_trained, y), lambda _: [(16, 16)]
+    )
     assert chosen.optim.warmup_steps <= 3 * 16 / 4 / 3
 
 

@@ -62,7 +62,7 @@ def choose_config(
     parameters: Mapping[str, Any],
     config: ConfigDict | Config | str | os.PathLike | None,
     images: Callable[[DataConfig], int],
-    sizes: Sequence[tuple[int, int]],
+    sizes: Callable[[DataConfig], Sequence[tuple[int, int]]],
 ) -> Config:
     """Return the config for the parameters of a classifier.
 
@@ -70,7 +70,8 @@ def choose_config(
       parameters: a value for each name in `PARAMETERS`; None keeps that of `config`.
       config: the recipe; None is `RECIPE`, with a length that depends on `images`.
       images: counts the training images that a data config leaves.
-      sizes: the `(height, width)` that images have, each at least once.
+      sizes: returns the `(height, width)` that images have, each at least once, which
+        a data config leaves.
 
     Raises:
       UserError: names the field, its value and what is allowed.
@@ -94,7 +95,7 @@ def choose_config(
     recipe = resolve(_load(config, given["model"]), is_stored=True)
     changed = recipe.replace(fields | {"data.name": IN_MEMORY})
     if not changed.data.image_size:
-        changed = changed.replace(_size_fields(changed, sizes))
+        changed = changed.replace(_size_fields(changed, sizes(changed.data)))
     is_chosen = given["steps"] is not None or given["epochs"] is not None
     if is_chosen or config is None:
         trained = max(images(changed.data), 1)

@@ -4,9 +4,9 @@ FILE.txt               a path a line; a line that begins with # and a space is a
 FILE.csv or FILE.tsv   the column path, as the inspection's near_copies.csv has it
 
 Paths of the user's images are relative to `config.data.path`, or to the folder of the
-table there. They may also be as tables of predictions have them: absolute, or relative
-to the current folder. `train/123` is image 123 of a prepared set's training split. A
-folder stands for everything below it.
+table there; those of listed files are as they are listed. They may also be as tables of
+predictions have them: absolute, or relative to the current folder. `train/123` is image
+123 of a prepared set's training split. A folder stands for everything below it.
 """
 
 import functools
@@ -78,8 +78,13 @@ class Exclusions:
             self._found[name] += 1
         return name in self._found
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(
+        self, known: str = "paths relative to config.data.path"
+    ) -> tuple[str, ...]:
         """Report how many images were left out, after all images were matched.
+
+        Args:
+          known: which paths the list may have, in words.
 
         Raises:
           UserError: an entry of the list matches no image.
@@ -95,7 +100,7 @@ class Exclusions:
             raise UserError(
                 f"config.data.exclude={escape(self._file)} lists paths that match no "
                 f"image ({len(missing)} of {len(self._found)}): {listed(missing)}; "
-                f"give paths relative to config.data.path, or train/NUMBER{hint}"
+                f"give {known}, or train/NUMBER{hint}"
             )
         if not self._file:
             return ()

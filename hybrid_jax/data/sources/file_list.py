@@ -161,19 +161,22 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
 
 def _repeated(path: Path, found: FileSplits, config: DataConfig) -> tuple[str, ...]:
     """Refuse or note files that are there twice, see `refuse_repeated`."""
-    draws_validation = "validation" not in found.splits and (
-        config.validation != 0 or config.protocol != "none"
-    )
+    is_drawn = "validation" not in found.splits and draws_validation(config)
     rows = (
         (
             file,
             f"as {found.classes[label]!r} in {split}",
-            found.held_out or (split == "train" and draws_validation),
+            found.held_out or (split == "train" and is_drawn),
         )
         for split, files in found.splits.items()
         for file, label in zip(files.paths, files.labels.tolist(), strict=True)
     )
     return refuse_repeated(path, rows)
+
+
+def draws_validation(config: DataConfig) -> bool:
+    """Return whether training images without a validation split are drawn for one."""
+    return config.validation != 0 or config.protocol != "none"
 
 
 def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:

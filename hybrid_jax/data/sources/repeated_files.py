@@ -1,4 +1,4 @@
-"""Files that a table or a folder has twice, by two names or through links."""
+"""Files that a table, a folder or a list has twice, by two names or through links."""
 
 import os
 from collections.abc import Iterable
@@ -8,14 +8,14 @@ from hybrid_jax.errors import UserError, escape, plural
 
 
 def refuse_repeated(
-    path: Path, rows: Iterable[tuple[Path, str, bool]]
+    path: Path | str, rows: Iterable[tuple[Path, str, bool]]
 ) -> tuple[str, ...]:
     """Refuse files that are there twice, or return a note on them if they do no harm.
 
     A file may be repeated within a split of which no part is drawn for another split.
 
     Args:
-      path: the table or the folder, for messages.
+      path: the table or the folder, for messages; or the name of a list.
       rows: file, class and split in words, and whether a part of this split is drawn
         for another.
 
@@ -41,16 +41,22 @@ def refuse_repeated(
             )
     if not again:
         return ()
-    if path.is_dir():
+    if _is_folder(path):
         verb = "is a link" if again == 1 else "are links"
         return (f"{plural(again, 'image')} {verb} to another image of the same class",)
     verb = "names" if again == 1 else "name"
     return (f"{plural(again, 'row')} {verb} an image that another row names too",)
 
 
-def _told(path: Path, where: str) -> str:
+def _is_folder(path: Path | str) -> bool:
+    return isinstance(path, Path) and path.is_dir()
+
+
+def _told(path: Path | str, where: str) -> str:
     """Return what is wrong with a repeated file, and the way out."""
-    if path.is_dir():
+    if isinstance(path, str):
+        return f"is listed twice, {where}: list each image once"
+    if _is_folder(path):
         return (
             f"is there twice, through a link, {where}: remove the link, or one of two "
             "links"
