@@ -8,7 +8,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -31,6 +30,7 @@ from hybrid_jax.data.sources.estimator_inputs import (
     labels_from_json,
     labels_to_json,
 )
+from hybrid_jax.data.sources.given_images import as_new_images
 from hybrid_jax.data.sources.listed_files import ListedFiles
 from hybrid_jax.engine.fit import fit
 from hybrid_jax.engine.json_files import read_json, write_json
@@ -170,11 +170,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         """Return probabilities float32 `[N, classes]`, in the order of `classes_`."""
         check_is_fitted(self, "run_")
         with input_errors():
-            images = as_images(X)
-            if isinstance(images, np.ndarray):
-                found = self.run_.predict(images)
-            else:
-                found = np.stack([*self._probabilities_of_files(images)])
+            images: Any = as_new_images(X, self.run_.form, "X")
+            found = self.run_.predict(images)
         return found[:, self._columns]
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -184,7 +181,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "run_")
         with input_errors():
-            scores = self.run_.scores(as_images(X))[:, self._columns]
+            images: Any = as_new_images(X, self.run_.form, "X")
+            found = self.run_.scores(images)
+        scores = found[:, self._columns]
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -379,12 +378,6 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 write()
             raise
         write()
-
-    def _probabilities_of_files(self, paths: list[Path]) -> Iterator[np.ndarray]:
-        for found in self.run_.predict_files(paths):
-            if found.probabilities is None:
-                raise UserError(f"{escape(found.path)} cannot be read: {found.error}")
-            yield found.probabilities
 
 
 _PLOTTED = ("train", "validation")  # the splits that `plot_history` draws

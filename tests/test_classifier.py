@@ -225,6 +225,13 @@ def test_paths_are_read_like_arrays(fitted, images, tmp_path):
     np.testing.assert_array_equal(
         of_paths.decision_function(paths), fitted.decision_function(x)
     )
+    for given in ([*map(Image.open, paths)], [x[0], *x[1:, ..., None]]):
+        np.testing.assert_array_equal(fitted.predict_proba(given), expected)
+        np.testing.assert_array_equal(
+            fitted.decision_function(given), fitted.decision_function(x)
+        )
+    with pytest.raises(ValueError, match=r"^X: images are \[8, 8\].* images\[None\]"):
+        fitted.predict(x[0])
     (tmp_path / "broken.png").write_bytes(b"no image")
     broken = [*paths[:-1], tmp_path / "broken.png"]
     for call in (

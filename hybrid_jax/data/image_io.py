@@ -237,7 +237,7 @@ def _open(content: bytes | Unreadable) -> Image.Image:
     try:
         silence_decoders()
         image = Image.open(io.BytesIO(content), formats=[*FORMATS])
-        frames = getattr(image, "n_frames", 1)
+        _check_frames(image)
     except Image.UnidentifiedImageError:
         raise Unreadable(_unidentified(content)) from None
     except Image.DecompressionBombError:
@@ -245,14 +245,25 @@ def _open(content: bytes | Unreadable) -> Image.Image:
         raise Unreadable(
             f"it has more than {most} million pixels: shrink it, or cut it up"
         ) from None
+    except Unreadable:
+        raise
     except Exception as error:  # Pillow's readers raise many kinds
         raise Unreadable(first_line(error)) from None
-    if frames > 1 and image.format != "MPO":  # MPO: a photograph with previews
-        raise Unreadable(f"it holds {frames} images")
     if reason := image_modes.unsupported_reason(image):
         raise Unreadable(reason)
     image_modes.widen_transparency(image)
     return image
+
+
+def _check_frames(image: Image.Image) -> None:
+    """Refuse an opened file of several images.
+
+    Raises:
+      Unreadable: it has several.
+    """
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # MPO: a photograph with previews
+        raise Unreadable(f"it holds {frames} images")
 
 
 def _unidentified(content: bytes) -> str:
@@ -279,6 +290,45 @@ def encode_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def encode_image(image: Image.Image) -> bytes | Unreadable:
+    """Return the bytes of a file of an image, or why there are none.
+
+    It is the image's own file if that is open and no pixel was read, so that it can be
+    decoded at a fraction of its size or in 16 bits.
+
+    Args:
+      image: of any mode; it is left as it is, but may be loaded.
+    """
+    if (content := _unread_content(image)) is not None:
+        return content
+    buffer = io.BytesIO()
+    try:
+        _check_frames(image)
+        image = _upright(image)
+        known = {"transparency": image.info.get("transparency")}
+        image.info = {name: v for name, v in known.items() if v is not None}
+        # TIFF has all modes, but no transparent colors.
+        kind = "PNG" if image.info or image.mode == "P" else "TIFF"
+        image.save(buffer, format=kind, compress_level=1)
+    except Unreadable as error:
+        return error
+    except (KeyError, OSError, ValueError):
+        return Unreadable(f"its pixels are {image.mode}: take image.convert('RGB')")
+    return buffer.getvalue()
+
+
+def _unread_content(image: Image.Image) -> bytes | None:
+    """Return the bytes of an image's file if it is open and no pixel was read."""
+    file = getattr(image, "fp", None)
+    if not (file and getattr(image, "tile", ()) and image.format in FORMATS):
+        return None
+    place = file.tell()
+    file.seek(0)
+    content: bytes = file.read()
+    file.seek(place)
+    return content
 
 
 @functools.cache

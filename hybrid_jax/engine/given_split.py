@@ -1,13 +1,15 @@
 """The labeled images that a run is asked to evaluate, as a split of its classes."""
 
+import os
 import typing
 from typing import Any
 
 from hybrid_jax import data
 from hybrid_jax.data.sources import new_images
-from hybrid_jax.data.sources.array_checks import check_images, encode_labels
+from hybrid_jax.data.sources.array_checks import encode_labels
 from hybrid_jax.data.sources.arrays import to_pixel_format
-from hybrid_jax.errors import UserError, plural
+from hybrid_jax.data.sources.given_images import Files, Pictures, as_new_images
+from hybrid_jax.errors import UserError, escape, plural
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.engine.run import Run
@@ -18,8 +20,8 @@ def given_split(run: "Run", images: Any, labels: Any = None) -> data.Split:
 
     Args:
       run: the run, which knows its classes and its pixel format.
-      images: the name of a split; a split; or uint8 `[N, h, w, C]` or `[N, h, w]`.
-      labels: class names `[N]` of images in an array; otherwise None.
+      images: the name of a split; a split; or images as `Run.predict` takes them.
+      labels: class names `[N]` of such images; otherwise None.
 
     Raises:
       UserError: there is no such split, its classes are not those of the run, or images
@@ -33,15 +35,22 @@ def given_split(run: "Run", images: Any, labels: Any = None) -> data.Split:
     if isinstance(images, data.Split):
         _check_split(run, images)
         return images
+    if isinstance(images, os.PathLike):
+        raise UserError(
+            f"{escape(images)} is one path: run.open_images(path) opens a folder or a "
+            "table, for run.evaluate"
+        )
     if labels is None:
         raise UserError("labels are missing: give one for each image")
-    images = check_images(images, "images")
-    labels = encode_labels(labels, run.classes, "images")
+    images = as_new_images(images, run.form)
+    labels = encode_labels(labels, run.classes, "")
     if len(labels) != len(images):
         raise UserError(
             f"there are {len(labels)} labels for {len(images)} images: give one "
             "for each"
         )
+    if isinstance(images, Files | Pictures):
+        return new_images.label_images(images, labels, run.form, run.classes)
     images, extents = to_pixel_format(images, new_images.with_canvas(run.form))
     return data.Split(images, labels, extents, classes=run.classes)
 

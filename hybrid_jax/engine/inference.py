@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -86,7 +85,7 @@ class Inference:
         images: np.ndarray,
         extents: np.ndarray | None,
         batch_size: int,
-        names: Sequence[int | Path],
+        names: Sequence[int | str],
     ) -> np.ndarray:
         """Return logits float32 `[n, classes]` of a batch in the run's form.
 
@@ -95,7 +94,7 @@ class Inference:
           extents: int32 `[n, 2]`, height and width that each image fills; None if all
             images fill their arrays.
           batch_size: batch size of the program.
-          names: number or path of each image, for errors; images beyond are not looked
+          names: number or name of each image, for errors; images beyond are not looked
             at, nor are names beyond.
 
         Raises:
@@ -136,7 +135,7 @@ class Inference:
         return self._devices.state_shapes(shapes)
 
 
-def check_finite(logits: np.ndarray, names: Sequence[int | Path]) -> None:
+def check_finite(logits: np.ndarray, names: Sequence[int | str]) -> None:
     """Refuse logits that are not finite, whose largest would be the first class.
 
     Raises:

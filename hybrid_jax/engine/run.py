@@ -20,7 +20,7 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import found_files, new_images
 from hybrid_jax.data.sources.arrays import to_pixel_format
-from hybrid_jax.data.sources.estimator_inputs import as_images
+from hybrid_jax.data.sources.given_images import Files, Pictures, as_new_images
 from hybrid_jax.engine import temperature, validation_scores
 from hybrid_jax.engine.checkpoint import Steps, steps_in_words
 from hybrid_jax.engine.conformal import Conformal
@@ -192,14 +192,16 @@ class Run:
         return with_test_split(self.splits, self.config)
 
     def evaluate(
-        self, images: str | np.ndarray | data.Split = "test", labels: Any = None
+        self,
+        images: str | np.ndarray | Sequence[Any] | data.Split = "test",
+        labels: Any = None,
     ) -> dict[str, metrics.Number]:
         """Return loss, accuracy and other metrics on a split of the run, or on others.
 
         Args:
-          images: `train`, `validation` or `test`; or uint8 `[N, h, w, C]`; or a `Split`
-            from `open_images`.
-          labels: class names `[N]` of images in an array; otherwise None.
+          images: `train`, `validation` or `test`; or a `Split` from `open_images`; or
+            images like those of `predict`.
+          labels: class names `[N]` of images in an array or a list; otherwise None.
 
         Raises:
           UserError: there is no such split, or images and labels do not fit the run.
@@ -215,9 +217,9 @@ class Run:
         """Return probabilities float32 `[N, classes]`, in the order of `classes`.
 
         Args:
-          images: uint8 `[N, h, w, C]` or `[N, h, w]`, gray or color, of any size; they
-            are converted to the run's pixel format, like image files; or a list of
-            image files.
+          images: uint8 `[N, h, w, C]` or `[N, h, w]`, gray or color, of any size; or a
+            list of such arrays, of images of Pillow, or of image files. All are
+            converted to the run's pixel format alike.
           batch_size: images at a time.
           temperature: divides log probabilities, such as `run.temperature`.
 
@@ -242,8 +244,7 @@ class Run:
         With the softmax loss, they are the logits.
 
         Args:
-          images: uint8 `[N, h, w, C]` or `[N, h, w]`, like those of `predict`; a list
-            of image files; or a split.
+          images: like those of `predict`; or a split.
           batch_size: images at a time; a split takes `train.eval_batch_size` instead.
 
         Raises:
@@ -288,15 +289,14 @@ class Run:
         Yields:
           Predictions of a batch, and the scores float32 `[n, classes]` of its images.
         """
-        for batch, logits in self._logits_of_files(
-            found_files.as_paths(paths), batch_size
-        ):
+        files = Files(found_files.as_paths(paths))
+        for batch, logits in self._logits_of_records(files, batch_size):
             found = self._probabilities(logits, temperature)
             rows = [
                 None if e else row for row, e in zip(found, batch.errors, strict=True)
             ]
-            names = map(str, batch.paths)
-            predictions = map(Prediction, names, rows, batch.errors, batch.differences)
+            about = batch.names, rows, batch.errors, batch.differences
+            predictions = map(Prediction, *about)
             yield [*predictions], self._scores(logits)
 
     def open_images(
@@ -352,10 +352,13 @@ class Run:
         self, images: np.ndarray | Sequence[Any], batch_size: int
     ) -> Iterator[np.ndarray]:
         """Yield logits float32 `[n, classes]` of images or files, batch by batch."""
-        found = as_images(images, "images")
+        found = as_new_images(images, self.form)
         if isinstance(found, np.ndarray):
-            return self._logits_of_array(found, batch_size)
-        return self._logits_of_readable(found, batch_size)
+            yield from self._logits_of_array(found, batch_size)
+            return
+        for batch, logits in self._logits_of_records(found, batch_size):
+            batch.check_readable()
+            yield logits
 
     def _logits_of_array(
         self, images: np.ndarray, batch_size: int
@@ -369,22 +372,14 @@ class Run:
             numbers = range(len(images))[rows]
             yield self._inference.logits(images[rows], part, batch_size, numbers)
 
-    def _logits_of_files(
-        self, files: Sequence[Path], batch_size: int
+    def _logits_of_records(
+        self, records: Files | Pictures, batch_size: int
     ) -> Iterator[tuple[new_images.Batch, np.ndarray]]:
-        """Yield batches of image files, each with its logits float32 `[n, classes]`."""
-        batch_size = batch_size_for(batch_size, len(files))
-        for batch in new_images.decode_batches(files, self.form, batch_size):
-            found = batch.images, batch.extents, batch_size, batch.paths
+        """Yield batches of images, each with its logits float32 `[n, classes]`."""
+        batch_size = batch_size_for(batch_size, len(records))
+        for batch in new_images.decode_batches(records, self.form, batch_size):
+            found = batch.images, batch.extents, batch_size, batch.names
             yield batch, self._inference.logits(*found)
-
-    def _logits_of_readable(
-        self, files: Sequence[Path], batch_size: int
-    ) -> Iterator[np.ndarray]:
-        """Yield logits float32 `[n, classes]` of readable files, batch by batch."""
-        for batch, logits in self._logits_of_files(files, batch_size):
-            batch.check_readable()
-            yield logits
 
     def _scores(self, logits: np.ndarray) -> np.ndarray:
         """Return scores float32 `[n, classes]` of logits."""

@@ -94,7 +94,15 @@ def test_files_and_arrays_are_predicted_alike(finished):
     color = np.repeat(images[..., None], 3, -1)  # is made gray, as the run's were
     np.testing.assert_allclose(run.predict(color), from_arrays, atol=1e-6)
     labels = [path.parent.name for path in paths]
+    pictures, of_sizes = [*map(Image.open, paths)], [*images[1:], color[0]]
+    for given in (paths, pictures, [*images]):
+        np.testing.assert_array_equal(run.predict(given), from_arrays)
+        np.testing.assert_array_equal(run.scores(given), run.scores(images))
+    turned = np.roll(from_arrays, -1, axis=0)
+    np.testing.assert_array_equal(run.predict(of_sizes), turned)
     found = run.evaluate(images, labels)
+    for given in (paths, pictures, [*images]):
+        assert run.evaluate(given, labels) == found
     right = np.array(run.classes)[from_arrays.argmax(1)] == labels
     assert found["accuracy"] == pytest.approx(right.mean())
     assert found == run.evaluate(run.open_images(finished / "others"))
@@ -104,16 +112,43 @@ def test_what_is_no_list_of_images_or_no_temperature_is_refused(finished):
     run = hybrid_jax.load_run(finished / "run")
     paths = [*map(str, sorted((finished / "others").rglob("*.png"))[:2])]
     images = [np.asarray(Image.open(path)) for path in paths]
-    for method in (run.scores, run.predict):
-        np.testing.assert_allclose(method(images), method(paths), atol=1e-5)
     for call, said in (
         (lambda: run.scores(paths[0]), "^images is one path"),
-        (lambda: [*run.predict_files(paths[0])], "is one path: give a list of paths"),
+        (lambda: [*run.predict_files(paths[0])], "'.*': give a list of paths$"),
         (lambda: [*run.predict_files(["a.png", 3])], "a path is needed, not int"),
         (lambda: run.scores(["a.png", 3]), "images has 1 path and 1 other value:"),
         (lambda: run.scores([]), "images is empty"),
         (lambda: run.predict(["a.png"]), "a.png cannot be read: it does not exist"),
-        (lambda: run.evaluate(paths, run.classes[:2]), "images are text, such as"),
+        (
+            lambda: run.predict(str(finished / "others")),
+            r"find_files\(\[folder\]\) lists",
+        ),
+        (
+            lambda: run.evaluate(finished / "others"),
+            r"run\.open_images\(path\) opens a",
+        ),
+        (lambda: run.evaluate(["a.png"], ["no"]), "a.png .it does not exist.; repair"),
+        (lambda: run.predict(Image.fromarray(images[0])), r"one image: give a list"),
+        (lambda: run.predict(images[0]), r"^images are \[16, 16\].*: for one image"),
+        (
+            lambda: run.predict(images[0].reshape(1, -1)),
+            "for rows of pixels, .*reshape",
+        ),
+        (lambda: run.evaluate(images[0], ["no"]), r"^images are .*images\[None\]"),
+        (lambda: run.predict(images[0] / 255), "^images are float64"),
+        (
+            lambda: run.predict([images[0] / 255, images[0][2:]]),
+            "^image 0, counted from",
+        ),
+        (lambda: run.predict([[[1, 2], [3]]]), "^image 0, counted from 0, is no array"),
+        (
+            lambda: run.predict([Image.new("F", (16, 16))]),
+            "^image 0, counted from 0, cannot be read: its pixels are floating-point",
+        ),
+        (
+            lambda: run.predict([Image.new("HSV", (16, 16))]),
+            r"^image 0, .* its pixels are HSV: take image\.convert\('RGB'\)",
+        ),
         (lambda: [*run.predict_files(paths, temperature=0.0)], "temperature=0.0"),
         (lambda: [*run.predict_files(paths, batch_size=0)], "batch_size=0"),
     ):

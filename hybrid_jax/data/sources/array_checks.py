@@ -11,14 +11,15 @@ from hybrid_jax.errors import UserError, closest, elide, listed, plural
 
 
 def check_images(
-    images: Any, name: str, shape: tuple[int, int, int] | None = None
+    images: Any, name: str, size: tuple[int, int] | None = None
 ) -> np.ndarray:
     """Check images that a caller passes as arrays.
 
     Args:
       images: uint8 `[N, h, w]` or `[N, h, w, C]`, C being 1 or 3; array-like.
-      name: name of the images in errors, such as `train`.
-      shape: `(h, w, C)` that the images must have.
+      name: name of the images in errors, such as `train`; may be empty.
+      size: `(h, w)` of the images that are usual here, which tells one image from rows
+        of pixels; None if any size is.
 
     Returns:
       uint8 `[N, h, w, C]`; an array is not copied.
@@ -33,19 +34,14 @@ def check_images(
         images = np.asarray(images)
     except ValueError:
         raise UserError(
-            f"{name}: images have several sizes: bring them to one, or use a "
+            f"{_at(name)}images have several sizes: bring them to one, or use a "
             "folder (configs/folder.py)"
         ) from None
     _check_type(images, name)
-    _check_rank(images, name, shape)
+    _check_rank(images, name, size)
     images = images[..., None] if images.ndim == 3 else images
     if not len(images):
-        raise UserError(f"{name}: there is no image in it")
-    if shape is not None and images.shape[1:] != tuple(shape):
-        raise UserError(
-            f"{name}: images are {shape_text(images.shape[1:])}, and "
-            f"{shape_text(shape)} is needed"
-        )
+        raise UserError(f"{_at(name)}there is no image in it")
     return images
 
 
@@ -55,7 +51,7 @@ def encode_labels(labels: Any, classes: Sequence[str], name: str) -> np.ndarray:
     Args:
       labels: `[N]`, names of classes; numbers where classes are named by numbers.
       classes: names, in the order of the numbers.
-      name: name of the labels in errors, such as `test`.
+      name: name of the labels in errors, such as `test`; may be empty.
 
     Raises:
       UserError: some labels are no classes.
@@ -72,7 +68,7 @@ def encode_labels(labels: Any, classes: Sequence[str], name: str) -> np.ndarray:
             else closest(unknown[0], classes)
         )
         raise UserError(
-            f"{name}: {plural(len(unknown), 'unknown label')} for this run: "
+            f"{_at(name)}{plural(len(unknown), 'unknown label')} for this run: "
             f"{listed([*map(repr, unknown)])}; its classes are "
             f"{listed([*map(repr, classes)])}{way_out}"
         )
@@ -103,7 +99,7 @@ def check_labels(labels: Any, name: str, noun: str = "label") -> np.ndarray:
                 else f": for one-hot labels, {noun}s.argmax(1)"
             )
         raise UserError(
-            f"{name}: {noun}s are {shape_text(array.shape)}, and one per image is "
+            f"{_at(name)}{noun}s are {shape_text(array.shape)}, and one per image is "
             f"needed{way_out}"
         )
     if array.dtype.kind in "SUT":
@@ -123,7 +119,7 @@ def _whole_numbers(array: np.ndarray, name: str, noun: str) -> np.ndarray:
         raise _unlabeled(missing, array, name, noun, "NaN or infinite")
     if (np.abs(array) >= np.float64(2**53)).any():  # as float16, it would be infinite
         raise UserError(
-            f"{name}: {noun}s of 2**53 and more are not exact as {array.dtype}: "
+            f"{_at(name)}{noun}s of 2**53 and more are not exact as {array.dtype}: "
             "give them as whole numbers or as text"
         )
     integers = array.astype(np.int64)
@@ -136,7 +132,7 @@ def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
     if is_table or isinstance(labels, Mapping | Set):
         one_column = f"one column; for one-hot {noun}s, {noun}s.to_numpy().argmax(1)"
         raise UserError(
-            f"{name}: {noun}s are a {type(labels).__name__}, and one per image is "
+            f"{_at(name)}{noun}s are a {type(labels).__name__}, and one per image is "
             f"needed, in their order: give {one_column if is_table else 'a list'}"
         )
     if not hasattr(labels, "dtype"):
@@ -144,8 +140,8 @@ def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
             labels = np.array([*labels], object)
         except TypeError:
             raise UserError(
-                f"{name}: {noun}s are {type(labels).__name__}, and a list or an array "
-                "is needed"
+                f"{_at(name)}{noun}s are {type(labels).__name__}, and a list or an "
+                "array is needed"
             ) from None
     array = np.asarray(labels)
     _refuse_missing(array, name, noun)
@@ -155,13 +151,15 @@ def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
     kinds = {_kind(value) for value in array.ravel()}
     if len(kinds) > 1:
         raise UserError(
-            f"{name}: {noun}s are of several types ({', '.join(sorted(kinds))}): give "
-            "all as numbers, or all as text"
+            f"{_at(name)}{noun}s are of several types ({', '.join(sorted(kinds))}): "
+            "give all as numbers, or all as text"
         )
     try:
         return np.array(array.tolist())
     except ValueError:  # lists of several lengths
-        raise UserError(f"{name}: {noun}s are lists: give one value an image") from None
+        raise UserError(
+            f"{_at(name)}{noun}s are lists: give one value an image"
+        ) from None
 
 
 def refuse_masked_images(images: Any, name: str) -> None:
@@ -185,8 +183,8 @@ def refuse_masked_images(images: Any, name: str) -> None:
     if bad := sum(counts):
         rows = plural(sum(map(bool, counts)), "image")
         raise UserError(
-            f"{name}: {plural(bad, 'value')} of {rows} {'is' if bad == 1 else 'are'} "
-            "masked: leave those images out, or fill them: images.filled(0)"
+            f"{_at(name)}{plural(bad, 'value')} of {rows} {'is' if bad == 1 else 'are'}"
+            " masked: leave those images out, or fill them: images.filled(0)"
         )
 
 
@@ -236,7 +234,7 @@ def _is_missing(value: Any) -> bool:
 
 def _unlabeled(count: int, labels: Any, name: str, noun: str, what: str) -> UserError:
     return UserError(
-        f"{name}: {plural(count, noun)} of {np.size(labels):,} "
+        f"{_at(name)}{plural(count, noun)} of {np.size(labels):,} "
         f"{'is' if count == 1 else 'are'} {what}: leave those images out"
     )
 
@@ -246,8 +244,8 @@ def _refuse_nul(values: Iterable[Any], name: str, noun: str) -> None:
     texts = (value for value in values if isinstance(value, (str, bytes)))
     if any("\0" in text if isinstance(text, str) else 0 in text for text in texts):
         raise UserError(
-            f"{name}: a {noun} holds the character NUL, which NumPy drops at its end: "
-            "give it another name"
+            f"{_at(name)}a {noun} holds the character NUL, which NumPy drops at its "
+            "end: give it another name"
         )
 
 
@@ -274,9 +272,14 @@ def _check_modes(images: Any, name: str) -> None:
     modes = {each.mode for each in _items(images) if isinstance(each, Image.Image)}
     if others := sorted(modes - {"L", "RGB"}):
         raise UserError(
-            f"{name}: images are of Pillow's mode {listed(others)}, and L or RGB is "
+            f"{_at(name)}images are of Pillow's mode {listed(others)}, and L or RGB is "
             "needed: image.convert('RGB')"
         )
+
+
+def _at(name: str) -> str:
+    """Return what a message begins with: the name of the images, if there is one."""
+    return f"{name}: " if name else ""
 
 
 def _items(values: Any) -> Iterable[Any]:
@@ -290,24 +293,24 @@ def _check_type(images: np.ndarray, name: str) -> None:
         return
     if kind in "SUT" and images.size:
         raise UserError(
-            f"{name}: images are text, such as {elide(str(images.flat[0]))!r}: give "
+            f"{_at(name)}images are text, such as {elide(str(images.flat[0]))!r}: give "
             "their pixels, as uint8 [N, h, w] or [N, h, w, C]"
         )
     if kind not in "fiu" or not images.size:
         mask = "; for a mask, images.astype(np.uint8) * 255" if kind == "b" else ""
         raise UserError(
-            f"{name}: images are of type {images.dtype}, and uint8 is needed{mask}"
+            f"{_at(name)}images are of type {images.dtype}, and uint8 is needed{mask}"
         )
     if kind == "f" and (bad := images.size - int(np.isfinite(images).sum())):
         rows = int((~np.isfinite(images)).reshape(len(images), -1).any(1).sum())
         raise UserError(
-            f"{name}: {plural(bad, 'value')} of {plural(rows, 'image')} "
+            f"{_at(name)}{plural(bad, 'value')} of {plural(rows, 'image')} "
             f"{'is' if bad == 1 else 'are'} NaN or infinite: leave those images out, "
             "and give bytes from 0 to 255 (uint8)"
         )
     low, high = images.min(), images.max()
     raise UserError(
-        f"{name}: images are {images.dtype} from {low:.6g} to {high:.6g}, and bytes "
+        f"{_at(name)}images are {images.dtype} from {low:.6g} to {high:.6g}, and bytes "
         "from 0 to 255 (uint8) are needed: "
         + _conversion(images, float(low), float(high))
     )
@@ -335,17 +338,17 @@ def _conversion(images: np.ndarray, low: float, high: float) -> str:
     )
 
 
-def _check_rank(
-    images: np.ndarray, name: str, shape: tuple[int, int, int] | None
-) -> None:
+def _check_rank(images: np.ndarray, name: str, size: tuple[int, int] | None) -> None:
     rank, found = images.ndim, shape_text(images.shape)
-    needed = f"{name}: images are {found}, and [N, h, w] or [N, h, w, C] is needed"
-    if rank == 3 and (
-        images.shape[-1] in (1, 3, 4) or (shape and images.shape == tuple(shape))
-    ):
-        raise UserError(f"{needed}: for one image, images[None]")
+    needed = f"{_at(name)}images are {found}, and [N, h, w] or [N, h, w, C] is needed"
+    one = "for one image, images[None]"
+    rows = "for rows of pixels, images.reshape(-1, h, w)"
+    if rank == 3 and images.shape[-1] in (1, 3, 4):
+        raise UserError(f"{needed}: {one}")
+    if rank == 2 and images.shape == size:
+        raise UserError(f"{needed}: {one}")
     if rank == 2:
-        raise UserError(f"{needed}: for rows of pixels, images.reshape(-1, h, w)")
+        raise UserError(f"{needed}: {rows}" + (f"; {one}" if size else ""))
     if rank not in (3, 4):
         raise UserError(needed)
     if rank == 4 and images.shape[-1] not in (1, 3):
@@ -355,11 +358,11 @@ def _check_rank(
             )
         drop = {2: "images[..., :1]", 4: "images[..., :3]"}.get(images.shape[-1], "")
         raise UserError(
-            f"{name}: images are {found}, and 1 or 3 channels are needed"
+            f"{_at(name)}images are {found}, and 1 or 3 channels are needed"
             + (f": {drop} leaves out the last" if drop else "")
         )
     if 0 in images.shape[1:]:
-        raise UserError(f"{name}: images are {found}, and have no pixels")
+        raise UserError(f"{_at(name)}images are {found}, and have no pixels")
 
 
 def shape_text(shape: Sequence[int]) -> str:

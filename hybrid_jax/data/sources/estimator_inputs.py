@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources.array_checks import (
@@ -15,8 +16,9 @@ from hybrid_jax.data.sources.array_checks import (
     refuse_masked_labels,
 )
 from hybrid_jax.data.sources.arrays import encode_classes
+from hybrid_jax.data.sources.found_files import one_path_error
 from hybrid_jax.data.splitting import make_splits
-from hybrid_jax.errors import UserError, elide, plural
+from hybrid_jax.errors import UserError, plural
 from hybrid_jax.paths import expand_user
 
 LABELS = "labels"  # key of the labels of the classes in a JSON file
@@ -89,8 +91,21 @@ def as_images(X: Any, name: str = "X") -> np.ndarray | list[Path]:
     Raises:
       UserError: `X` is neither, or is empty, or values are masked.
     """
+    paths, images = paths_or_images(X, name)
+    return paths or check_images(images, name)
+
+
+def paths_or_images(X: Any, name: str) -> tuple[list[Path], Any]:
+    """Return the paths of image files, or else an array or list of images, unchecked.
+
+    Raises:
+      UserError: `X` is one path or a table, is empty, has paths among other values, or
+        values are masked.
+    """
     if isinstance(X, (str, os.PathLike)):
-        raise UserError(f"{name} is one path, {elide(X)!r}: give a list of paths")
+        raise one_path_error(X, name)
+    if isinstance(X, Image.Image):
+        raise UserError(f"{name} is one image: give a list of images, [image]")
     if hasattr(X, "columns"):
         raise UserError(
             f"{name} is a table ({type(X).__name__}): give its column of paths, such "
@@ -100,26 +115,25 @@ def as_images(X: Any, name: str = "X") -> np.ndarray | list[Path]:
         refuse_masked_images(X, name)
         X = np.asarray(X)
         if X.dtype.kind not in "OUT":
-            return check_images(X, name)
+            return [], X
     try:
         values = [*X]
     except TypeError:
         raise UserError(
             f"{name} is {type(X).__name__}: give images, or a list of paths"
         ) from None
+    if not values:
+        raise UserError(f"{name} is empty: give images, or a list of paths")
     is_path = [isinstance(value, (str, os.PathLike)) for value in values]
-    if not any(is_path):
-        if not values:
-            raise UserError(f"{name} is empty: give images, or a list of paths")
-        return check_images(values, name)
-    if not all(is_path):
+    if any(is_path) and not all(is_path):
         paths = sum(is_path)
         raise UserError(
             f"{name} has {plural(paths, 'path')} and "
-            f"{plural(len(values) - paths, 'other value')}: give paths alone, or an "
-            "array of images"
+            f"{plural(len(values) - paths, 'other value')}: give paths alone, or images"
         )
-    return [Path(expand_user(value)) for value in values]
+    if all(is_path):
+        return [Path(expand_user(value)) for value in values], None
+    return [], values
 
 
 def labels_to_json(classes: np.ndarray) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hybrid_jax.data.sources.folder_listing import (
     others_note,
     upward_links_note,
 )
-from hybrid_jax.errors import UserError, escape, listed, plural
+from hybrid_jax.errors import UserError, elide, escape, listed, plural
 from hybrid_jax.paths import check_local, expand_user
 
 
@@ -52,15 +52,32 @@ def as_paths(files: Iterable[str | os.PathLike]) -> list[Path]:
       UserError: there is one path instead of a list, or something else than paths.
     """
     if isinstance(files, str | os.PathLike):
-        raise UserError(f"{os.fspath(files)!r} is one path: give a list of paths")
+        raise one_path_error(files, "paths")
     found = [*files]
     for file in found:
         if not isinstance(file, str | os.PathLike):
             raise UserError(
-                f"a path is needed, not {type(file).__name__}: give a list of "
-                "paths, or images as one array [N, height, width, channels]"
+                f"a path is needed, not {type(file).__name__}: give a list of paths, "
+                "or images to run.predict"
             )
     return [*map(Path, found)]
+
+
+def one_path_error(path: str | os.PathLike, name: str) -> UserError:
+    """Return the error for one path in the place of a list, with the way out.
+
+    Args:
+      path: of a file or a folder.
+      name: name of the list.
+    """
+    given = os.fspath(path)
+    way_out = "give a list of paths"
+    if given and expand_user(given).is_dir():
+        way_out += (
+            "; hybrid_jax.data.sources.found_files.find_files([folder]) lists the "
+            "images below it"
+        )
+    return UserError(f"{name} is one path, {elide(given)!r}: {way_out}")
 
 
 def left_out_notes(paths: Sequence[str | os.PathLike]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from hybrid_jax.data.image_io import Unreadable, decode_with_peak, read_head
 from hybrid_jax.data.lazy_images import (
     Files,
     LazyImages,
-    read_file,
+    Records,
     refuse_unreadable,
     scan_images,
 )
@@ -39,7 +39,6 @@ from hybrid_jax.data.sources.class_folders import (
 )
 from hybrid_jax.data.sources.csv_table import read_table_split
 from hybrid_jax.data.sources.file_list import (
-    LabeledFiles,
     class_name,
     labeled_files,
     suggestion,
@@ -68,14 +67,14 @@ class Batch(NamedTuple):
     """A batch of images without labels.
 
     Attributes:
-      paths: files of the images.
+      names: paths of the images, or what else they are called.
       images: uint8 `[n, H, W, C]`; zeros where an image cannot be read.
       extents: int32 `[n, 2]`, height and width that each image fills; None if all do.
       errors: why each image cannot be read; empty if it can.
       differences: how each image differs from those of the run, in words.
     """
 
-    paths: list[Path]
+    names: list[str]
     images: np.ndarray
     extents: np.ndarray | None
     errors: list[str]
@@ -85,11 +84,11 @@ class Batch(NamedTuple):
         """Refuse a batch with an image that cannot be read.
 
         Raises:
-          UserError: names the first such file.
+          UserError: names the first such image.
         """
-        for path, error in zip(self.paths, self.errors, strict=True):
+        for name, error in zip(self.names, self.errors, strict=True):
             if error:
-                raise UserError(f"{escape(path)} cannot be read: {error}")
+                raise UserError(f"{escape(name)} cannot be read: {error}")
 
 
 class Decoded(NamedTuple):
@@ -157,37 +156,60 @@ def load_labeled(
         *_difference_notes(files.paths, infos, form),
         *_absent_note(files.labels, classes),
     )
-    split_images = _split(images, files, tuple(classes), loader, root)
+    fields = files.labels, images.extents, files.groups
+    title = escape(root.name)
+    split_images = _split(images, fields, tuple(classes), loader, title)
     return LabeledImages(split_images, files.paths, all_notes)
 
 
-def decode_batches(
-    paths: Sequence[Path], form: PixelFormat, size: int
-) -> Iterator[Batch]:
-    """Decode image files on all cores, some batches ahead.
+def label_images(
+    records: Records, labels: np.ndarray, form: PixelFormat, classes: Sequence[str]
+) -> Split:
+    """Return images that a caller hands over as a split in the pixel format of a run.
 
     Args:
-      paths: paths of the files.
+      records: the encoded images.
+      labels: int32 `[N]`.
+      form: pixel format of the run.
+      classes: class names, in the order of the labels.
+
+    Raises:
+      UserError: an image cannot be read.
+    """
+    infos = scan_images(records, "given")
+    refuse_unreadable(records, infos, "given", "repair them, or leave them out")
+    sizes = np.array([info[:2] for info in infos], np.int32)
+    images = LazyImages(records, with_canvas(form), np.arange(len(records)), sizes)
+    fields = labels, images.extents, None
+    return _split(images, fields, tuple(classes), "auto", "given")
+
+
+def decode_batches(records: Records, form: PixelFormat, size: int) -> Iterator[Batch]:
+    """Decode images on all cores, some batches ahead.
+
+    Args:
+      records: the encoded images.
       form: pixel format of the run.
       size: images of a batch; the last batch may have fewer.
     """
     form = with_canvas(form)
-    starts = iter(range(0, len(paths), size))
-    waiting: collections.deque[tuple[list[Path], list[Future]]] = collections.deque()
+    starts = iter(range(0, len(records), size))
+    waiting: collections.deque[tuple[range, list[Future]]] = collections.deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def submit() -> None:
             if (start := next(starts, None)) is not None:
-                batch_paths = [*paths[start : start + size]]
-                futures = [pool.submit(_decoded, p, form) for p in batch_paths]
-                waiting.append((batch_paths, futures))
+                rows = range(len(records))[start : start + size]
+                futures = [pool.submit(_decoded, records, r, form) for r in rows]
+                waiting.append((rows, futures))
 
         for _ in range(1 + PREFETCH_BATCHES):
             submit()
         try:
             while waiting:
-                batch_paths, futures = waiting.popleft()
-                yield _batch(batch_paths, [future.result() for future in futures], form)
+                rows, futures = waiting.popleft()
+                names = [records.name(row) for row in rows]
+                yield _batch(names, [future.result() for future in futures], form)
                 submit()
         finally:
             pool.shutdown(cancel_futures=True)
@@ -241,10 +263,10 @@ class Tally:
         ]
 
 
-def _decoded(path: Path, form: PixelFormat) -> Decoded:
+def _decoded(records: Records, row: int, form: PixelFormat) -> Decoded:
     extent = np.array(form.size, np.int32)
     try:
-        content = read_file(path)
+        (content,) = records.read([row])
         head, filled = read_head(content), None
         if form.target is not None:
             sizes = np.array([head[:2]])
@@ -258,13 +280,13 @@ def _decoded(path: Path, form: PixelFormat) -> Decoded:
         return Decoded(None, extent, str(error))
 
 
-def _batch(paths: list[Path], decoded: list[Decoded], form: PixelFormat) -> Batch:
-    images = np.zeros((len(paths), *form.size, form.channels), np.uint8)
+def _batch(names: list[str], decoded: list[Decoded], form: PixelFormat) -> Batch:
+    images = np.zeros((len(names), *form.size, form.channels), np.uint8)
     for row, each in enumerate(decoded):
         if each.pixels is not None:
             images[row] = each.pixels
     return Batch(
-        paths,
+        names,
         images,
         None if form.target is None else np.stack([each.extent for each in decoded]),
         [each.error for each in decoded],
@@ -336,15 +358,15 @@ def _grouped(
 
 def _split(
     images: LazyImages,
-    files: LabeledFiles,
+    fields: tuple[np.ndarray, np.ndarray | None, np.ndarray | None],
     classes: tuple[str, ...],
     loader: str,
-    root: Path,
+    title: str,
 ) -> Split:
+    """Return a split of images with labels, extents and groups."""
     from hybrid_jax.data.memory_budget import is_resident
 
-    fields = files.labels, images.extents, files.groups
     if not is_resident(loader, [images]):
         return Split(images, *fields, classes=classes)
-    decode = functools.partial(images.decode_all, escape(root.name))
+    decode = functools.partial(images.decode_all, title)
     return LazySplit(images.shape, decode, *fields, images, classes)

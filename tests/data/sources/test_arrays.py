@@ -449,9 +449,13 @@ def test_labels_of_other_images_are_names_of_classes(labels, said):
     assert found.tolist() == [1, 0, 1]
 
 
-def test_images_must_have_the_shape_that_is_asked_for():
-    assert check_images(IMAGES, "mine", (8, 8, 1)).shape == (40, 8, 8, 1)
-    with pytest.raises(UserError, match=r"are \[8, 8, 1\], and \[8, 8, 3\] is needed"):
-        check_images(IMAGES, "mine", (8, 8, 3))
-    with pytest.raises(UserError, match=r"for one image, images\[None\]"):
-        check_images(IMAGES[0][..., None], "mine", (8, 8, 1))
+def test_one_image_is_told_from_rows_of_pixels_by_its_size():
+    one, rows = "for one image, images[None]", "for rows of pixels, images.reshape"
+    for image in (IMAGES[0], IMAGES[0][..., None], COLOR[0]):
+        said = _said(lambda image=image: check_images(image, "", (8, 8)))
+        assert said.startswith(f"images are {[*image.shape]}, and")
+        assert one in said and rows not in said
+    said = _said(lambda: check_images(IMAGES.reshape(40, -1), "mine", (8, 8)))
+    assert said.index(rows) < said.index(one)
+    assert said.startswith("mine: images are [40, 64]")
+    assert one not in _said(lambda: check_images(IMAGES[0], "mine"))  # to train on

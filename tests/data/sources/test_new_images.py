@@ -8,7 +8,9 @@ from PIL import Image
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data import lazy_images
 from hybrid_jax.data.image_io import read_head
+from hybrid_jax.data.lazy_images import Files
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.found_files import find_files, left_out_notes
@@ -50,7 +52,7 @@ def test_images_are_decoded_as_the_runs_own(oblong, tmp_path, fit, loader):
     np.testing.assert_array_equal(other.split.labels, own.test.labels)
     np.testing.assert_array_equal(other.split.extents, own.test.extents)
     assert other.split.shape == (4, 32, 40, 3)
-    (predicted,) = decode_batches(other.paths, own.form, 8)
+    (predicted,) = decode_batches(Files(other.paths), own.form, 8)
     np.testing.assert_array_equal(predicted.extents, own.test.extents)
     rows = np.arange(4)
     for row, (h, w) in enumerate(own.test.extents):
@@ -176,7 +178,7 @@ def test_color_turns_gray_with_a_word(tmp_path):
 def test_what_is_unlike_the_images_of_the_run_is_said(mode, form, said, tmp_path):
     digit(1).convert(mode).save(tmp_path / "1.png")
     form = dataclasses.replace(FORM, **form)
-    (batch,) = decode_batches([tmp_path / "1.png"], form, 4)
+    (batch,) = decode_batches(Files([tmp_path / "1.png"]), form, 4)
     assert batch.errors == [""]
     (found,) = batch.differences
     assert len(found) == bool(said)
@@ -191,8 +193,8 @@ def test_levels_beyond_the_depth_of_the_run_are_counted_and_named(tmp_path):
         Image.fromarray(levels).save(place / f"{row}.png")
     form, tally = dataclasses.replace(FORM, bits=12), new_images.Tally()
     found = load_labeled(str(tmp_path / "cells"), form, CLASSES)
-    (batch,) = decode_batches(found.paths, form, 4)
-    for path, differences in zip(batch.paths, batch.differences, strict=True):
+    (batch,) = decode_batches(Files(found.paths), form, 4)
+    for path, differences in zip(batch.names, batch.differences, strict=True):
         tally.add(path, differences)
     first = found.paths[1]
     said = "2 images of 16 bits with levels above 4095, which become white; the first"
@@ -239,8 +241,8 @@ def test_what_cannot_be_read_has_an_error_and_zeros(tmp_path):
     paths = [write(tmp_path / f"{row}.png", row) for row in range(5)]
     paths[1].write_bytes(b"none")
     paths[3].unlink()
-    first, second = decode_batches(paths, FORM, 3)
-    assert first.paths + second.paths == paths
+    first, second = decode_batches(Files(paths), FORM, 3)
+    assert first.names + second.names == [*map(str, paths)]
     errors = first.errors + second.errors
     assert [bool(error) for error in errors] == [False, True, False, True, False]
     assert errors[3] == "it does not exist"
@@ -261,7 +263,7 @@ def test_photographs_that_lie_on_their_side_fill_what_stands(tmp_path):
         photo.save(path, exif=exif)
         assert read_head(path.read_bytes())[:2] == (60, 40)
     form = PixelFormat((48, 48), 1, target=(24, 24))
-    (batch,) = decode_batches(paths, form, 4)
+    (batch,) = decode_batches(Files(paths), form, 4)
     assert batch.errors == ["", ""]
     height, width = batch.extents[0]
     assert height > width
@@ -277,8 +279,8 @@ def test_few_batches_are_in_memory(tmp_path, monkeypatch):
         read.append(path)
         return path.read_bytes()
 
-    monkeypatch.setattr(new_images, "read_file", read_file)
-    some = decode_batches(paths, FORM, 4)
+    monkeypatch.setattr(lazy_images, "read_file", read_file)
+    some = decode_batches(Files(paths), FORM, 4)
     for taken in range(1, 6):
         next(some)
         assert len(read) <= 4 * (taken + new_images.PREFETCH_BATCHES)
