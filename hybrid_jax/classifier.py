@@ -20,11 +20,16 @@ from sklearn.utils.validation import check_is_fitted
 from hybrid_jax.config.estimator import PARAMETERS, choose_config, input_errors
 from hybrid_jax.config.resolve import to_config_dict
 from hybrid_jax.config.schema import Config, DataConfig
-from hybrid_jax.data.sources.array_checks import check_labels, encode_labels
+from hybrid_jax.data.sources.array_checks import (
+    check_groups,
+    check_labels,
+    encode_labels,
+)
 from hybrid_jax.data.sources.estimator_inputs import (
     LABELS,
     as_column,
     as_images,
+    check_lengths,
     count_trained,
     find_classes,
     labels_from_json,
@@ -43,7 +48,7 @@ from hybrid_jax.engine.saved_network import (
     load_network,
     save_network,
 )
-from hybrid_jax.errors import InvalidInput, UserError, escape, plural
+from hybrid_jax.errors import InvalidInput, UserError, escape
 from hybrid_jax.paths import check_folder, expand_user
 from hybrid_jax.weights.repository import find_pretrained
 
@@ -70,10 +75,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
       image_size: side in pixels, or `(height, width)`. None keeps images of 16 to 128
         px, enlarges smaller ones by a whole factor, and reduces larger ones. Images of
         several sizes become squares, whose side is the median of the shorter sides.
-      symmetry: how training images are mirrored and rotated: `none`, `flip` or
-        `rotation`; the recipe of `folder` has `flip`.
+      symmetry: how training images are mirrored and rotated: `none`, `flip`, `flips`,
+        `dihedral` or `rotation`; the recipe of `folder` has `flip`.
       validation: share of the images that is held out to choose the best weights; 0.1
-        in the recipe of `folder`. 0 trains on all images.
+        in the recipe of `folder`. 0 trains on all images. `fit` takes `groups`, such as
+        patients, which are never divided.
       class_weight: `balanced` makes the images of rare classes count more.
       init_from: weights to start from: a `.safetensors` file, or a run's folder.
       random_state: seed of initialization, data order and augmentation.
@@ -124,12 +130,14 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.workdir = workdir
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
         """Train on images.
 
         Args:
           X: images `[N, h, w]` or `[N, h, w, C]`, or paths `[N]`.
           y: labels `[N]` of any type, one distinct value per class.
+          groups: group of each image, such as its patient, `[N]`; no group is divided
+            between training and validation. None takes the images as independent.
 
         Returns:
           The classifier.
@@ -142,17 +150,14 @@ class Classifier(ClassifierMixin, BaseEstimator):
         with input_errors():
             classes = find_classes(y := as_column(y))
             images = as_images(X)
-            if len(images) != len(y):
-                raise UserError(
-                    f"X has {plural(len(images), 'image')} and y has {len(y):,} "
-                    "labels: give one label for each image"
-                )
+            groups = None if groups is None else check_groups(groups, "")
+            check_lengths(images, y, groups)
             if isinstance(images, np.ndarray):
-                size = images.shape[1:3]
-                config = self._config(partial(count_trained, y), lambda _: [size])
-                splits: Any = {"train": (images, y)}
+                count, size = partial(count_trained, y, groups), images.shape[1:3]
+                config = self._config(count, lambda _: [size])
+                splits: Any = {"train": (images, y, groups)}
             else:
-                files = ListedFiles(images, y, "X")
+                files = ListedFiles(images, y, "X", groups)
                 config = self._config(files.count_trained, files.sizes)
                 splits = files.load(config.data)
             with self._labels_kept(classes):

@@ -14,13 +14,19 @@ import scipy.special
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    cross_val_score,
+    cross_validate,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -212,9 +218,8 @@ def test_pipelines_and_calibration(fitted, images):
 
 def test_paths_are_read_like_arrays(fitted, images, tmp_path):
     x, y = images[0], NAMES[images[1]]
-    paths = [tmp_path / f"{row} [ä].png" for row in range(len(x))]
-    for path, pixels in zip(paths, x, strict=True):
-        Image.fromarray(pixels).save(path)
+    (tmp_path / "[ä]").mkdir()
+    paths = as_files(tmp_path / "[ä]", x)
     of_paths = untrained().fit([*map(str, paths)], y)
     expected = fitted.predict_proba(x)
     np.testing.assert_array_equal(of_paths.predict_proba(paths), expected)
@@ -247,12 +252,85 @@ def test_paths_are_read_like_arrays(fitted, images, tmp_path):
     np.testing.assert_array_equal(skipping.predict_proba(x), expected)
 
 
+GROUPED = config_of({"data.name": "folder", "data.group": r"(patient\d+)"})
+PATIENTS = np.array([f"patient{row % 15}" for row in range(120)])
+
+
+def as_files(folder, x):
+    """Paths of images as files, which name no group."""
+    paths = [folder / f"{row}.png" for row in range(len(x))]
+    for path, pixels in zip(paths, x, strict=True):
+        Image.fromarray(pixels).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("are_files", [False, True])
+def test_images_of_a_group_stay_in_one_split(are_files, images, tmp_path):
+    x, y = images
+    given = as_files(tmp_path, x) if are_files else x
+    classifier = untrained(validation=0.25).fit(given, y, groups=PATIENTS.tolist())
+    splits = classifier.run_.splits
+    train, validation = ({*splits[name].groups} for name in ("train", "validation"))
+    assert train and validation and not train & validation
+    assert train | validation == {*PATIENTS}
+    alone = untrained(validation=0.25).fit(x, y).run_.splits
+    assert alone.train.groups is None
+
+
+def test_scikit_learn_hands_groups_on(images, monkeypatch):
+    x, y = images
+    found = []
+    monkeypatch.setattr("hybrid_jax.classifier.fit", lambda *a, **_: found.append(a[1]))
+    monkeypatch.setattr(Classifier, "_adopt", lambda *_: None)
+    with config_context(enable_metadata_routing=True):
+        estimator = untrained().set_fit_request(groups=True)
+        cross_validate(
+            estimator,
+            x,
+            y,
+            cv=GroupKFold(3),
+            params={"groups": PATIENTS},
+            scoring=lambda *_: 0.0,
+        )
+    assert len(found) == 3
+    for splits in found:
+        part, _, groups = splits["train"]
+        assert len(groups) == len(part) == 80
+        assert len({*groups}) == 10
+    with pytest.raises(TypeError, match="sample_weight"):
+        untrained().fit(x, y, sample_weight=np.ones(120))
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (["a", "b", "a"], "^X has 4 images and groups has 3 groups: give one group"),
+        (["a", "b", None, "a"], "^1 group of 4 is missing"),
+        ([["a"], ["b"], ["a"], ["b"]], r"^groups are \[4, 1\].*groups\.ravel"),
+        (["a", "a", "b", "b"], "class '0' lies in 1 group .*, or set validation=0"),
+    ],
+)
+def test_groups_that_do_not_fit_are_one_line(groups, said, tmp_path):
+    x, y = np.zeros((4, 16, 16), np.uint8), [0, 0, 1, 1]
+    for given in (x, as_files(tmp_path, x)):
+        with pytest.raises(ValueError, match=said) as error:
+            untrained(validation=0.5).fit(given, y, groups=groups)
+        assert "\n" not in str(error.value)
+
+
+def test_groups_are_given_in_one_way(tmp_path):
+    paths = as_files(tmp_path, np.zeros((4, 16, 16), np.uint8))
+    classifier = untrained().set_params(config=GROUPED)
+    with pytest.raises(ValueError, match="and groups both give groups: leave one"):
+        classifier.fit(paths, [0, 1, 0, 1], groups=[0, 1, 2, 3])
+
+
 def test_warm_up_goes_by_the_images_that_are_trained_on(images):
     """A hundredth of the images takes a hundredth of the steps."""
     y = np.arange(1000) % 2
     part = config_of({"data.per_class": 8, "data.validation": 0.0})
     chosen = Classifier(config=part, epochs=3, batch_size=4)._config(
-        partial(count_trained, y), lambda _: [(16, 16)]
+        partial(count_trained, y, None), lambda _: [(16, 16)]
     )
     assert chosen.optim.warmup_steps <= 3 * 16 / 4 / 3
 
@@ -393,7 +471,6 @@ def images_of(dtype):
     return np.zeros((4, 16, 16), dtype)
 
 
-GROUPED = config_of({"data.name": "folder", "data.group": r"(patient\d+)"})
 DAYS = np.array(["2026-01-01", "2026-01-02"] * 2, "datetime64[D]")
 TABLE = types.SimpleNamespace(columns=["path"], shape=(2, 1))  # such as of pandas
 
@@ -402,7 +479,7 @@ TABLE = types.SimpleNamespace(columns=["path"], shape=(2, 1))  # such as of pand
     ("parameters", "x", "y", "message"),
     [
         ({}, images_of("u1"), [0, 0, 0, 0], "two classes"),
-        ({}, images_of("u1"), [0, 1, 0], "4 images and y has 3 labels"),
+        ({}, images_of("u1"), [0, 1, 0], "4 images and y has 3 labels: give one label"),
         ({}, images_of("u1"), [], "empty"),
         ({}, images_of("u1"), None, "y is None"),
         ({}, images_of("u1"), [0, 1, np.nan, 1], "missing"),

@@ -162,6 +162,19 @@ def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
         ) from None
 
 
+def check_groups(groups: Any, name: str) -> np.ndarray:
+    """Check groups, and return them as text `[N]`, as tables have them.
+
+    Args:
+      groups: `[N]`, numbers or text.
+      name: name of the groups in errors, such as `train`; may be empty.
+
+    Raises:
+      UserError: there is not one group per image, or groups are mixed or missing.
+    """
+    return np.array([*map(label_name, check_labels(groups, name, "group"))], object)
+
+
 def refuse_masked_images(images: Any, name: str) -> None:
     """Refuse images with masked values, which NumPy would show unmasked.
 

@@ -13,6 +13,7 @@ from hybrid_jax.data.dataset import SPLITS, Split, Splits
 from hybrid_jax.data.image_io import convert_array
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
 from hybrid_jax.data.sources.array_checks import (
+    check_groups,
     check_images,
     check_labels,
     label_name,
@@ -168,9 +169,7 @@ def _check_split(name: str, value: Any) -> ArraySplit:
         images, labels, groups = (*value, None)[:3]
         images = check_images(images, name)
     labels = check_labels(labels, name)
-    if groups is not None:  # text, as in tables
-        groups = check_labels(groups, name, "group")
-        groups = np.array([*map(label_name, groups)], object)
+    groups = None if groups is None else check_groups(groups, name)
     for what, values in (("labels", labels), ("groups", groups)):
         if values is not None and len(values) != len(images):
             raise UserError(

@@ -70,15 +70,34 @@ def find_classes(y: Any) -> np.ndarray:
     return classes
 
 
-def count_trained(y: Any, config: DataConfig) -> int:
+def count_trained(y: Any, groups: np.ndarray | None, config: DataConfig) -> int:
     """Return how many of the images with these labels a config trains on.
+
+    Args:
+      y: labels `[N]`.
+      groups: group of each image, text `[N]`; None without groups.
+      config: data set configuration.
 
     Raises:
       UserError: the images cannot be split as the config asks for.
     """
     classes, labels = encode_classes({"train": check_labels(y, "y")})
-    parts, _ = make_splits(labels, classes, config)
+    parts, _ = make_splits(labels, classes, config, groups)
     return len(parts["train"][1])
+
+
+def check_lengths(X: Any, y: Any, groups: np.ndarray | None) -> None:
+    """Refuse labels or groups that are not one an image.
+
+    Raises:
+      UserError: names both lengths.
+    """
+    for name, values, noun in (("y", y, "label"), ("groups", groups, "group")):
+        if values is not None and len(values) != len(X):
+            raise UserError(
+                f"X has {plural(len(X), 'image')} and {name} has "
+                f"{plural(len(values), noun)}: give one {noun} for each image"
+            )
 
 
 def as_images(X: Any, name: str = "X") -> np.ndarray | list[Path]:

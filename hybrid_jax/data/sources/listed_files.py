@@ -43,7 +43,11 @@ class ListedFiles:
     """Image files with labels, and what a data config makes of them."""
 
     def __init__(
-        self, paths: Sequence[str | os.PathLike], labels: Any, name: str
+        self,
+        paths: Sequence[str | os.PathLike],
+        labels: Any,
+        name: str,
+        groups: np.ndarray | None = None,
     ) -> None:
         """Decode every file, and check the labels.
 
@@ -51,12 +55,13 @@ class ListedFiles:
           paths: paths of the files.
           labels: label of each file, `[N]`, numbers or text.
           name: name of the files in errors.
+          groups: group of each file, text `[N]`; None leaves them to `config.group`.
 
         Raises:
           UserError: labels are missing or not valid.
         """
         self.paths, self.name = [Path(expand_user(path)) for path in paths], name
-        self.labels = check_labels(labels, name)
+        self.labels, self._groups = check_labels(labels, name), groups
         if len(self.labels) != len(paths):
             raise UserError(
                 f"{name}: {plural(len(paths), 'image')} and {len(self.labels):,} "
@@ -97,7 +102,26 @@ class ListedFiles:
         Raises:
           UserError: they cannot be split as the config asks for.
         """
-        return count_trained(self.labels[self.used(config).rows], _applied(config))
+        rows = self.used(config).rows
+        groups = self.groups(rows, config)
+        return count_trained(self.labels[rows], groups, _applied(config))
+
+    def groups(self, rows: np.ndarray, config: DataConfig) -> np.ndarray | None:
+        """Return the groups of some files, text `[n]`; None if there are none.
+
+        Raises:
+          UserError: `config.group` names groups too, or finds none in some paths.
+        """
+        if not config.group:
+            return None if self._groups is None else self._groups[rows]
+        if self._groups is not None:
+            raise UserError(
+                f"config.data.group={config.group!r} and groups both give groups: "
+                "leave one of them out"
+            )
+        entries = [Entry("", self.paths[row], "") for row in rows]
+        found = with_groups(entries, config.group, Path())
+        return np.array([entry.group for entry in found], object)
 
     def load(self, config: DataConfig) -> data.Splits:
         """Split the files that a config leaves.
@@ -131,7 +155,7 @@ class _Source:
         check_classes(self.classes, encoded)
         self._labels = encoded["train"][rows]
         self._check_classes()
-        self._groups = _groups(paths, config)
+        self._groups = listed.groups(rows, config)
         self._sizes = np.array([info[:2] for info in infos], np.int32)
         self.form = choose_pixel_format(
             infos, config.image_size, config.fit, config.background, listed.name
@@ -166,7 +190,7 @@ class _Source:
         return self._labels
 
     def groups(self, split: str) -> np.ndarray | None:
-        """Return the groups that `config.group` finds in the paths, text `[N]`."""
+        """Return the group of each image, text `[N]`; None if there are none."""
         return self._groups
 
     def _check_classes(self) -> None:
@@ -178,16 +202,3 @@ class _Source:
                 f"{self.classes[int(counts.argmin())]!r} are excluded or cannot be "
                 "read: add images of it, or leave its images and labels out"
             )
-
-
-def _groups(paths: Sequence[Path], config: DataConfig) -> np.ndarray | None:
-    """Return the groups `[N]` of files; None if the config names none.
-
-    Raises:
-      UserError: the expression finds no group in some paths.
-    """
-    if not config.group:
-        return None
-    entries = [Entry("", path, "") for path in paths]
-    found = with_groups(entries, config.group, Path())
-    return np.array([entry.group for entry in found], object)
