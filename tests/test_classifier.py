@@ -32,6 +32,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import hybrid_jax
 from hybrid_jax import Classifier
+from hybrid_jax.augment.affine import SYMMETRIES
 from hybrid_jax.config.resolve import default
 from hybrid_jax.data.sources.estimator_inputs import count_trained
 from hybrid_jax.engine import compile as compiling
@@ -87,6 +88,10 @@ def test_parameters_are_kept_as_they_are_given():
     with pytest.raises(ValueError, match="dept"):
         classifier.set_params(dept=3)
     assert "learning_rate=0.003" in repr(classifier)
+
+
+def test_each_symmetry_is_documented():
+    assert all(f"`{name}`" in Classifier.__doc__ for name in SYMMETRIES)
 
 
 def test_what_needs_training_says_so(images):

@@ -1,6 +1,7 @@
 """Run a trained network: its programs are compiled when they are first needed."""
 
 import functools
+import numbers
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -181,8 +182,8 @@ def batch_size_for(batch_size: int, count: int) -> int:
     Each batch size needs its own program, so few different ones are used.
 
     Raises:
-      UserError: `batch_size` is not above 0.
+      UserError: `batch_size` is no whole number above 0.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size} is not a whole number above 0")
-    return min(batch_size, 1 << max(count - 1, 0).bit_length())
+    if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+        raise UserError(f"batch_size={batch_size!r} is not a whole number above 0")
+    return min(int(batch_size), 1 << max(count - 1, 0).bit_length())

@@ -4,12 +4,15 @@ import numbers
 import typing
 from typing import Any
 
+import numpy as np
+
 from hybrid_jax.engine.json_files import read_json
 from hybrid_jax.errors import UserError, plural
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.engine.run import Run
 
+SMALLEST = float(np.finfo(np.float32).tiny)  # below, a divisor in float32 may be 0
 ENOUGH_MISTAKES = 10  # of validation images, for a temperature to rest on
 
 
@@ -17,13 +20,18 @@ def check(temperature: Any) -> float:
     """Return a temperature, if scores may be divided by it.
 
     Raises:
-      UserError: it is no finite number above 0, or None, as `find` returns it.
+      UserError: it is no finite number above 0, or is 0 in float32, or it is None, as
+        `find` returns it.
     """
     if temperature is None:
         raise UserError("these weights have no temperature: leave temperature out")
     is_number = isinstance(temperature, numbers.Real)
     if not is_number or not 0 < temperature < float("inf"):
         raise UserError(f"temperature={temperature!r} is not a number above 0")
+    if temperature < SMALLEST:
+        raise UserError(
+            f"temperature={temperature!r} is too small: give at least {SMALLEST:.2g}"
+        )
     return float(temperature)
 
 

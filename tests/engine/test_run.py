@@ -151,9 +151,14 @@ def test_what_is_no_list_of_images_or_no_temperature_is_refused(finished):
         ),
         (lambda: [*run.predict_files(paths, temperature=0.0)], "temperature=0.0"),
         (lambda: [*run.predict_files(paths, batch_size=0)], "batch_size=0"),
+        (lambda: run.predict(images, batch_size=1.5), "batch_size=1.5 is not a whole"),
+        (lambda: run.predict(images, batch_size="8"), "batch_size='8' is not a whole"),
+        (lambda: run.predict(images, temperature=1e-300), "1e-300 is too small: give"),
     ):
         with pytest.raises(UserError, match=said):
             call()
+    for temperature in (np.finfo(np.float32).tiny, 1e300):
+        assert np.isfinite(run.predict(images, np.int64(8), temperature)).all()
 
 
 def test_predictions_that_are_not_finite_are_refused_by_name(finished):
