@@ -32,6 +32,7 @@ FORMATS = {
     "GIF": (".gif",),
     "AVIF": (".avif",),
 }
+ZEROS = 64  # bytes at the end of a compressed file that nobody would have written
 SUFFIXES = tuple(suffix for names in FORMATS.values() for suffix in names)
 # Suffixes of image files that are not supported.
 _UNSUPPORTED = (
@@ -249,10 +250,23 @@ def _open(content: bytes | Unreadable) -> Image.Image:
         raise
     except Exception as error:  # Pillow's readers raise many kinds
         raise Unreadable(first_line(error)) from None
-    if reason := image_modes.unsupported_reason(image):
+    if reason := image_modes.unsupported_reason(image) or _lost_end(image, content):
         raise Unreadable(reason)
     image_modes.widen_transparency(image)
     return image
+
+
+def _lost_end(image: Image.Image, content: bytes) -> str:
+    """Explain that a file ends with zeros, as an interrupted copy leaves it.
+
+    Pillow decodes them to gray, without an error.
+    """
+    written = content.rstrip(b"\0")
+    zeros = len(content) - len(written)
+    is_whole = image.format in ("JPEG", "MPO") and written.endswith(b"\xff\xd9")
+    if image.format not in ("JPEG", "MPO", "WEBP") or zeros < ZEROS or is_whole:
+        return ""
+    return f"its last {zeros:,} bytes are zeros: copy or download it again"
 
 
 def _check_frames(image: Image.Image) -> None:
@@ -278,7 +292,7 @@ def _unidentified(content: bytes) -> str:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         image.load()
-        return ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image_modes.undo_premultiplication(image))
     except Exception as error:  # Pillow's readers raise many kinds
         raise Unreadable(first_line(error)) from None
 

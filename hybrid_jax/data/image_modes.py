@@ -16,6 +16,10 @@ DEEP_GRAY = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 COLOR = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 MAX_LEVEL = 2**16 - 1  # the highest level that is read
 RARE = 1000  # one in so many levels of an image may be a broken pixel's
+_PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}  # and the modes of what they show
+# Bands of a TIFF by its photometric interpretation: gray, RGB, palette, CMYK, YCbCr.
+_BANDS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
+_ALPHA = ((1,), (2,))  # meanings of one more band that are transparency
 # Factors by which Pillow widens gray levels of fewer than 8 bits.
 _WIDENED = {"L;2": 85, "L;4": 17}
 
@@ -44,11 +48,19 @@ def unsupported_reason(image: Image.Image) -> str:
     if image.mode not in GRAY | DEEP_GRAY | COLOR:
         return f"its pixels are {image.mode}: save it in gray or RGB"
     deep = stored_bits(image) == 16
+    if deep and _raw_mode(image).startswith(tuple(_PREMULTIPLIED)):
+        return "its 16 bits are multiplied by its transparency: save it in 8 bits"
     if deep and _raw_mode(image).startswith("LA"):
         return "it is 16-bit gray with transparency: save it without, or in 8 bits"
     if deep and image.mode in COLOR and "transparency" in image.info:
         return "it is 16-bit color with a transparent color: save it in 8 bits"
     return _unsupported_tiff(image) if image.format == "TIFF" else ""
+
+
+def undo_premultiplication(image: Image.Image) -> Image.Image:
+    """Return a loaded image whose levels are not multiplied by its transparency."""
+    mode = _PREMULTIPLIED.get(image.mode)
+    return image.convert(mode) if mode else image
 
 
 def widen_transparency(image: Image.Image) -> None:
@@ -236,7 +248,21 @@ def _unsupported_tiff(image: Image.Image) -> str:
         return f"its level 0 of {bits} bits is white: save it with 0 as black"
     if bits == 8 and 2 in tags.get(tiff.SAMPLEFORMAT, ()):
         return "its 8-bit levels are signed: save them unsigned"
-    return ""
+    return _surplus_bands(tags)
+
+
+def _surplus_bands(tags: Any) -> str:
+    """Explain which bands of a TIFF would be left out, such as near infrared."""
+    known = _BANDS.get(tags.get(tiff.PHOTOMETRIC_INTERPRETATION))
+    found = tags.get(tiff.SAMPLESPERPIXEL, 1)
+    if known is None or found <= known:
+        return ""
+    if found == known + 1 and tags.get(tiff.EXTRASAMPLES, ()) in _ALPHA:
+        return ""
+    return (
+        f"it has {found} bands, of which only {known} would be read, and the others "
+        "are no transparency: save those to use in gray or RGB"
+    )
 
 
 def _tiff_tags(image: Image.Image) -> Any:

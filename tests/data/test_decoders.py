@@ -51,11 +51,12 @@ def _crc(content):
     return struct.pack(">I", zlib.crc32(content))
 
 
-def tiff(rows, bits, order="<", samples=1, kind=1, planes=1, zero=1):
+def tiff(rows, bits, order="<", samples=1, kind=1, planes=1, zero=1, extra=None):
     """A TIFF file of rows of packed bytes.
 
     `kind` is 1 unsigned, 2 signed, 3 float; `planes` is 2 if colors lie one after the
-    other; a gray level of 0 is white if `zero` is 0.
+    other; a gray level of 0 is white if `zero` is 0; bands beyond gray or RGB are said
+    to be unknown if `extra` is 0, and transparency if it is 1 or 2.
     """
     data = b"".join(rows)
     tags = [
@@ -63,20 +64,22 @@ def tiff(rows, bits, order="<", samples=1, kind=1, planes=1, zero=1):
         (257, 4, HEIGHT),
         (258, 3, bits),
         (259, 3, 1),
-        (262, 3, 2 if samples == 3 else zero),
-        (273, 4, 8 + 2 + 12 * 11 + 4),
+        (262, 3, 2 if samples >= 3 else zero),
+        (273, 4, 8 + 2 + 12 * (11 + (extra is not None)) + 4),
         (277, 3, samples),
         (278, 4, HEIGHT),
         (279, 4, len(data)),
         (284, 3, planes),
+        *([] if extra is None else [(338, 3, (extra,) * max(samples - 3, 1))]),
         (339, 3, kind),
     ]
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
-    entries = b"".join(
-        struct.pack(order + "HHI", tag, size, 1)
-        + struct.pack(order + ("HH" if size == 3 else "I"), *((v, 0)[: 5 - size]))
-        for tag, size, v in tags
-    )
+    entries = b""
+    for tag, size, v in tags:
+        values = v if isinstance(v, tuple) else (v,)
+        entries += struct.pack(order + "HHI", tag, size, len(values))
+        kinds = "HH" if size == 3 else "I"
+        entries += struct.pack(order + kinds, *(*values, 0)[: len(kinds)])
     count = struct.pack(order + "H", len(tags))
     return head + count + entries + struct.pack(order + "I", 0) + data
 
@@ -338,6 +341,30 @@ def damaged_jpeg():
 DEEP_ALPHA = np.dstack([levels(16), levels(16)])
 
 
+@pytest.mark.parametrize(("samples", "gray"), [(2, True), (4, False)])
+@pytest.mark.parametrize("extra", [1, 2])
+def test_one_more_band_of_a_tiff_may_be_transparency(samples, gray, extra):
+    """Levels of premultiplied colors (1) are half of those that they stand for."""
+    row = np.full((WIDTH, samples), 100, np.uint8)
+    row[:, -1] = 128
+    content = tiff([row.tobytes()] * HEIGHT, 8, samples=samples, extra=extra)
+    found = read_info(content)
+    assert (found.error, found.gray, found.transparent) == ("", gray, True)
+    level = 100 if extra == 2 else 100 * 255 / 128
+    over_white = level * 128 / 255 + 255 * 127 / 255
+    np.testing.assert_allclose(pixels(content, 3), over_white, atol=2)
+
+
+def test_premultiplied_colors_of_16_bits_are_refused():
+    found = read_info(tiff([], 16, samples=4, extra=1))
+    assert "16 bits are multiplied by its transparency" in found.error
+
+
+def test_zeros_behind_the_end_of_a_photograph_are_padding():
+    whole = jpeg(SMOOTH)
+    np.testing.assert_array_equal(pixels(whole + bytes(512), 3), pixels(whole, 3))
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -357,6 +384,13 @@ DEEP_ALPHA = np.dstack([levels(16), levels(16)])
         (tiff([], 16, zero=0), "its level 0 of 16 bits is white"),
         (tiff([], 8, zero=0, planes=2), "its level 0 of 8 bits is white"),
         (tiff([], 8, kind=2), "its 8-bit levels are signed"),
+        (tiff([], 8, samples=4, extra=0), "4 bands, of which only 3 would be read"),
+        (tiff([], 8, samples=4), "4 bands, of which only 3 would be read"),
+        (tiff([], 16, samples=4, extra=0), "4 bands, of which only 3 would be read"),
+        (tiff([], 8, samples=5, extra=0), "5 bands, of which only 3 would be read"),
+        (tiff([], 8, samples=2, extra=0), "2 bands, of which only 1 would be read"),
+        (jpeg(SMOOTH)[:600].ljust(1500, b"\0"), "its last 900 bytes are zeros"),
+        (encoded(COLOR, "WEBP")[:-70] + bytes(70), "its last 70 bytes are zeros"),
         (png(DEEP_ALPHA, 16, 4), "16-bit gray with transparency"),
         (png(levels(16, 3), 16, 2, bytes(6)), "16-bit color with a transparent color"),
         (encoded(Image.fromarray(np.full((4, 4), -5, "i4")), "TIFF"), "beyond 0 to"),

@@ -117,7 +117,7 @@ JPEG = encoded(COLOR, "JPEG")
     ("content", "said"),
     [
         (b"", "it is empty"),
-        (encoded(COLOR, "PPM"), "begins with b'P6"),
+        (encoded(COLOR, "PPM"), "begins with 'P6"),
         (b"not an image at all", "it is no JPEG, PNG, WEBP, TIFF, BMP"),
         (JPEG[: len(JPEG) // 2], "runcated"),
         (PNG[: len(PNG) // 2], "truncated"),

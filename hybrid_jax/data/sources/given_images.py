@@ -67,7 +67,8 @@ def as_new_images(
     if isinstance(found, list):
         refuse_masked_images(found, name)
         found = [_as_picture(each, row) for row, each in enumerate(found)]
-        if len({getattr(each, "shape", None) for each in found} | {None}) != 2:
+        shapes = {getattr(each, "shape", None) for each in found}
+        if None in shapes or len(shapes) > 1:  # images of Pillow, or several sizes
             return Pictures(_checked(found))
     return check_images(found, name, form.target or form.size)
 
