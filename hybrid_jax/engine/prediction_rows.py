@@ -162,7 +162,7 @@ class CsvRows:
         Raises:
           UserError: the file has other columns, or words for probabilities.
         """
-        text, size = _whole_lines(path, self.header())
+        text, size = _whole_lines(path, self.header(), has_quotes=True)
         csv.field_size_limit(max(len(text), csv.field_size_limit()))  # long sets
         rows = list(csv.reader(io.StringIO(text, newline="")))
         if not rows:
@@ -266,18 +266,23 @@ def _names(
     return [classes[i] for i in ranked if included[i]]
 
 
-def _whole_lines(path: Path, beginning: str) -> tuple[str, int]:
+def _whole_lines(
+    path: Path, beginning: str, has_quotes: bool = False
+) -> tuple[str, int]:
     """Return a file's text without a last line that was cut off, and its bytes.
 
     Args:
       path: the file, which may be another one than predictions.
       beginning: how a file of predictions begins.
+      has_quotes: whether lines may go on within quotes, as in CSV.
 
     Raises:
       UserError: the file has no whole line, and does not begin so.
     """
     content, start = path.read_bytes(), beginning.encode()
     whole = content[: content.rfind(b"\n") + 1]
+    while has_quotes and whole.count(b'"') % 2:  # the last ones are of a row cut off
+        whole = whole[: whole[:-1].rfind(b"\n") + 1]
     common = min(len(content), len(start))
     if not whole and content[:common] != start[:common]:
         raise _other_content(path)

@@ -41,6 +41,21 @@ def test_rows_are_read_as_they_were_written(kind, top, tmp_path):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+def test_a_row_may_be_cut_off_anywhere(kind, tmp_path):
+    """Also within a name that has a line break, or quotes."""
+    rows, path = FORMATS[kind](CLASSES[:2], 0, Asked()), tmp_path / f"rows{kind}"
+    made = [
+        Prediction(f'{number}\n"a",\nb.png', np.array([0.75, 0.25])) for number in "12"
+    ]
+    first, last = (rows.format(prediction, Judgment()) for prediction in made)
+    for end in range(len(last)):
+        path.write_bytes((rows.header() + first + last[:end]).encode())
+        found = rows.read(path, {prediction.path for prediction in made})
+        assert (found.predicted, [*found.errors]) == (1, [made[0].path])
+        assert found.size == len((rows.header() + first).encode())
+
+
+@pytest.mark.parametrize("kind", FORMATS)
 def test_the_least_sure_of_the_images_that_are_given_are_found(kind, tmp_path):
     rows, path = FORMATS[kind](CLASSES[:2], 0, Asked()), tmp_path / f"rows{kind}"
     sure = np.random.default_rng(0).permutation(np.linspace(0.51, 0.99, 49))
