@@ -44,7 +44,8 @@ def fields() -> str:
     """Return a page with every field of a config, in the groups of its names."""
     sections = ["# Fields of a config"]
     for group, names in groupby(sorted(FIELDS, key=group_of), group_of):
-        rows = "\n\n".join(map(format_field, names))
+        told = (format_field(name, FIELDS[name].default) for name in names)
+        rows = "\n\n".join(told)
         sections.append(f"## {group or 'the experiment'}\n\n```text\n{rows}\n```")
     return "\n\n".join([*sections, ""])
 
