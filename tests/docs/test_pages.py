@@ -1,5 +1,6 @@
 """What the documents say exists: pages, files, commands, flags, models and extras."""
 
+import importlib.util
 import os
 import re
 from importlib import metadata
@@ -110,3 +111,18 @@ def test_tables_claim_no_more_than_the_tests_compare():
         for what in catalog.compared(name).split(", "):
             assert name in rows[what]
             assert f"\n- {what}: " in page
+
+
+def test_the_reference_of_the_site_is_written_from_the_code(tmp_path):
+    path = ROOT / "docs" / "reference.py"
+    spec = importlib.util.spec_from_file_location("reference", path)
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    reference.write(tmp_path)
+    fields = (tmp_path / "fields.md").read_text(encoding="utf-8")
+    assert re.findall(r"^--config\.([\w.]+)=", fields, re.M) == sorted(
+        FIELDS, key=reference.group_of
+    )
+    commands = (tmp_path / "commands.md").read_text(encoding="utf-8")
+    assert "## sweep" in commands
+    assert "hybrid_jax.Classifier" in (tmp_path / "api.md").read_text(encoding="utf-8")
