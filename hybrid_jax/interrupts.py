@@ -1,7 +1,8 @@
 """Signals whose exception Python drops.
 
 Python prints an exception of a callback of the garbage collector and goes on, and jax
-has such a callback. A signal that comes meanwhile would not end the program.
+has such a callback. A signal that comes meanwhile would not end the program. In the
+middle of an import, libraries swallow the exception, or crash.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 REPEAT_AFTER = 0.05  # seconds, by when the callback has ended
 
@@ -45,3 +47,24 @@ def repeat_dropped(
         for timer in timers:
             timer.cancel()
             timer.join()  # which may be sending
+
+
+def end_at_once_while_importing(end: Callable[[], None]) -> None:
+    """Let Ctrl-C end this process at once where it imports modules.
+
+    Elsewhere, it raises `KeyboardInterrupt` as before. A handler that the caller of
+    this process has set stays.
+
+    Args:
+      end: ends the process.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_globals.get("__name__") == "importlib._bootstrap":
+                end()
+            frame = frame.f_back
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, handle)

@@ -306,6 +306,35 @@ def test_what_is_said_can_be_printed_in_any_encoding(encoding):
     assert done.stdout.decode() == f"\\udce9 {dots}\n"
 
 
+@pytest.mark.parametrize("where", ["an import", "the command"])
+def test_ctrl_c_during_an_import_ends_the_process_at_once(where, tmp_path):
+    """Whatever the module makes of the exception."""
+    (tmp_path / "slow.py").write_text(
+        "import signal, time\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+        "except BaseException:\n"
+        "    pass\n"
+    )
+    say = (
+        "import signal, sys; from hybrid_jax.cli import common\n"
+        "def run(call):\n"
+        f"    {'import slow' if where == 'an import' else 'signal.raise_signal(2)'}\n"
+        "command = common.Command('', run, 'nothing was written')\n"
+        "call = common.Call(('hybrid-jax',), '', [])\n"
+        "sys.exit(common.execute(command, call, owns_process=True))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", say],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 130
+    assert done.stderr == "hybrid-jax: interrupted; nothing was written\n"
+
+
 def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_not_lost():
     say = (
         "import gc, signal, sys, time; from hybrid_jax.cli import common\n"

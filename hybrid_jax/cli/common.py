@@ -14,7 +14,7 @@ from typing import NamedTuple
 from hybrid_jax import library_logs
 from hybrid_jax.cli import system_errors
 from hybrid_jax.errors import UserError, escape, report_out_of_memory
-from hybrid_jax.interrupts import repeat_dropped
+from hybrid_jax.interrupts import end_at_once_while_importing, repeat_dropped
 from hybrid_jax.paths import remove_links
 
 HELP = {"--help", "-h", "-?", "--helpfull", "--helpshort", "-help"}
@@ -117,10 +117,18 @@ def execute(command: Command, call: Call, owns_process: bool) -> int:
         return guarded(lambda: print(command.text, flush=True))
     if owns_process and command.computes:
         restart_with_settings()
+    if owns_process:
+        end_at_once_while_importing(lambda: _end_interrupted(command))
     code = guarded(lambda: command.run(call), command.after_interruption)
     if owns_process and code:
         _exit_if_blocked(code)
     return code
+
+
+def _end_interrupted(command: Command) -> None:
+    """Say that the command was interrupted, and end the process at once."""
+    _print_error(f"interrupted; {command.after_interruption}", 130)
+    _end_process(130)
 
 
 def _exit_if_blocked(code: int) -> None:
@@ -133,9 +141,13 @@ def _exit_if_blocked(code: int) -> None:
     threads = [thread.name for thread in threading.enumerate()]
     compiling = any(name.startswith("compiler") for name in threads)
     if has_left_hosts or (code > 128 and compiling):
-        sys.stdout.flush()
-        remove_links()
-        os._exit(code)
+        _end_process(code)
+
+
+def _end_process(code: int) -> None:
+    sys.stdout.flush()
+    remove_links()
+    os._exit(code)
 
 
 def add_settings(environment: Mapping[str, str]) -> dict[str, str]:
