@@ -178,7 +178,7 @@ class AugmentConfig:
     )
     color_jitter: float = field(
         0.0,
-        rules.NOT_NEGATIVE,
+        rules.JITTER,
         "largest relative change of brightness, contrast and saturation, such as 0.4; "
         "0 is off",
     )
@@ -192,9 +192,9 @@ class AugmentConfig:
         rules.SHARE,
         "share of the images in which a random box becomes noise; 0 is off",
     )
-    mixup: float = field(0.0, rules.NOT_NEGATIVE, "alpha of mixup; 0 is off")
+    mixup: float = field(0.0, rules.ALPHA, "alpha of mixup; 0 is off")
     cutmix: float = field(
         0.0,
-        rules.NOT_NEGATIVE,
+        rules.ALPHA,
         "alpha of cutmix; 0 is off; if mixup is on too, each image gets one of the two",
     )

@@ -139,8 +139,14 @@ RATE = Rule("a number from 0 to below 1", lambda v: 0 <= v < 1)
 SHARE = Rule("a number from 0 to 1", lambda v: 0 <= v <= 1)
 FACTOR = Rule("a number above 0 up to 1", lambda v: 0 < v <= 1)
 HALF = Rule("a number from 0 to 0.5", lambda v: 0 <= v <= 0.5)
-POSITIVE = Rule("a finite number above 0", lambda v: 0 < v < math.inf)
-NOT_NEGATIVE = Rule("a finite number from 0", lambda v: 0 <= v < math.inf)
+# Runs compute in 32 bits, which know no smaller or larger numbers.
+LEAST, MOST = 1e-30, 1e30
+POSITIVE = Rule(f"a number from {LEAST:g} to {MOST:g}", lambda v: LEAST <= v <= MOST)
+NOT_NEGATIVE = Rule(
+    f"0, or a number from {LEAST:g} to {MOST:g}", lambda v: v == 0 or POSITIVE.holds(v)
+)
+JITTER = Rule("a number from 0 to 10", lambda v: 0 <= v <= 10)
+ALPHA = Rule("a number from 0 to 1000", lambda v: 0 <= v <= 1000)
 MAGNITUDE = Rule("a whole number from 0 to 30", lambda v: 0 <= v <= 30)
 COLOR = Rule("a color such as white, gray or #ff8800", _is_color)
 VALIDATION = Rule(
