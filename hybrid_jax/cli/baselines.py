@@ -77,14 +77,16 @@ def _methods(text: str, table: dict) -> list[str]:
     Raises:
       UserError: a method does not exist.
     """
-    names = list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    if not text:
+        return list(table)
+    names = list(dict.fromkeys(map(str.strip, text.split(","))))
     for name in names:
         if name not in table:
             raise UserError(
                 f"--methods={text}: there is no {name!r}{closest(name, table)}; choose "
                 f"from {', '.join(table)}"
             )
-    return names or list(table)
+    return names
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was written")

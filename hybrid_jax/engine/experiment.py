@@ -308,7 +308,7 @@ def create_run_devices(
         )
     if count % fsdp:
         raise UserError(
-            f"config.parallel.fsdp={fsdp} does not divide the {count} devices"
+            f"config.parallel.fsdp={fsdp} does not divide the {plural(count, 'device')}"
         )
     multiple = count * micro_batches
     if batch_size % multiple:

@@ -353,7 +353,9 @@ def _open(path: Path | None, resume: bool) -> Iterator[TextIO]:
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
-        raise UserError(f"--output={escape(path)}: {error.strerror}") from None
+        way_out = "mend that, and continue with --resume" if path.exists() else ""
+        said = ": ".join(filter(None, [error.strerror, way_out]))
+        raise UserError(f"--output={escape(path)}: {said}") from None
 
 
 def _lock(file: TextIO, path: Path) -> None:

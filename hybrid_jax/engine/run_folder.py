@@ -305,8 +305,21 @@ class RunFolder:
         return self.read_form().to_json() | statistics
 
     def read_results(self) -> dict | None:
-        """Read the chosen checkpoint and its metrics; None before the run has ended."""
-        return read_json(self.results) if self.results.exists() else None
+        """Read the chosen checkpoint and its metrics; None before the run has ended.
+
+        Raises:
+          UserError: the file is damaged; says how to write it again.
+        """
+        if not self.results.exists():
+            return None
+        try:
+            return read_json(self.results)
+        except UserError as error:
+            what = str(error).partition(": restore it")[0]
+            raise UserError(
+                f"{what}: delete it, and `hybrid-jax train --workdir={self.path}` "
+                "writes it again"
+            ) from None
 
     def choose(
         self, saved: "CheckpointReader", checkpoint: str | int | None

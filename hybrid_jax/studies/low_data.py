@@ -76,9 +76,9 @@ def _check_images(config: Config, values: tuple[float, ...]) -> None:
     fewest = int(counts.argmin())
     if counts[fewest] < values[-1]:
         raise UserError(
-            f"--per-class={values[-1]:g} is more than class "
-            f"{splits.classes[fewest]!r} has: it has "
-            f"{plural(int(counts[fewest]), 'training image')}"
+            f"--per-class={','.join(f'{value:g}' for value in values)}: class "
+            f"{splits.classes[fewest]!r} has only "
+            f"{plural(int(counts[fewest]), 'training image')}: give smaller numbers"
         )
 
 

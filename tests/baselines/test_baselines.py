@@ -228,6 +228,7 @@ def test_the_command_prints_and_writes_a_table(tmp_path):
     ("flags", "said"),
     [
         (["--methods=knn,svn"], "did you mean 'svm'?"),
+        (["--methods=,"], "there is no ''; choose from knn"),
         (["--json=nowhere/a.json"], "--json=nowhere/a.json lies in a folder"),
         (["--csv=tests"], "--csv=tests is a folder"),
         (["--csv=setup.py"], "--csv=setup.py exists: give another name, or remove it"),

@@ -65,6 +65,15 @@ def test_a_new_run_keeps_no_results_of_an_earlier_one(tmp_path):
     assert not any((tmp_path / name).exists() for name in left)
 
 
+def test_damaged_results_can_be_written_again(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.read_results() is None
+    folder.results.write_text('{"step": 5')
+    said = rf"results\.json cannot be read .*: delete it, and .*--workdir={tmp_path}` w"
+    with pytest.raises(UserError, match=said):
+        folder.read_results()
+
+
 def test_workdir_tells_its_data_from_others(tmp_path, digits):
     folder = RunFolder(tmp_path / "run")
     folder.check_data(digits)

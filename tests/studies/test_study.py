@@ -175,7 +175,7 @@ def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
         ),
         (
             ["low-data", *SHORT[1:], "--per-class=5,2000"],
-            "--per-class=2000 is more than class '8' has: it has 139 training images",
+            "--per-class=5,2000: class '8' has only 139 training images: give smaller",
         ),
         (
             ["low-data", *SHORT[1:], "--per-class=5", "--config.parallel.devices=64"],
