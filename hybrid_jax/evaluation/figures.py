@@ -21,6 +21,7 @@ if typing.TYPE_CHECKING:
 
 WRITTEN_CLASSES = 20  # more classes leave no room for numbers
 BAND_POINTS = 200  # of the interval around a curve
+MANY_IMAGES = 20  # whose intervals a figure shows whole
 NAMED_CLASSES = 60  # more classes leave no room for names
 
 
@@ -140,7 +141,9 @@ def _draw_coverage(rows: list["Axes"], found: "Evaluation") -> None:
         ylabel="errors among them (%)",
         xlim=(0, 100),
     )
-    axes.set_ylim(bottom=0)
+    # Intervals of the first few images reach far beyond all others.
+    is_many = curve.images[some] >= min(MANY_IMAGES, curve.images[-1])
+    axes.set_ylim(0, 105 * ends[is_many, 1].max())
 
 
 class Figure(NamedTuple):
