@@ -53,8 +53,12 @@ def write_json(path: Path, content: dict) -> None:
     write_whole(path, text + "\n")
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path, way_out: str = "restore it, or give another workdir") -> dict:
     """Read a JSON object, whose missing entries are errors that name the file.
+
+    Args:
+      path: of the file.
+      way_out: what a user may do if it is damaged.
 
     Raises:
       UserError: the file is missing or damaged.
@@ -66,9 +70,7 @@ def read_json(path: Path) -> dict:
         if not isinstance(content, dict):
             raise ValueError("it holds no fields")
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): restore it, or give another workdir"
-        ) from None
+        raise UserError(f"{path} cannot be read ({error}): {way_out}") from None
     return content
 
 

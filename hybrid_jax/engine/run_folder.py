@@ -43,8 +43,8 @@ from hybrid_jax.paths import check_folder, expand_user
 if typing.TYPE_CHECKING:
     from hybrid_jax.engine.checkpoint import CheckpointReader, Steps
 
-# Files about the weights, beside the results, the report and the checkpoints.
-OF_WEIGHTS = ("validation.npz", "classifier.json")
+# Files of a run that has ended.
+RESULTS = ("results.json", "report.html", "validation.npz", "classifier.json")
 VERSION, MICRO_BATCHES = "schema", "micro_batches"  # in config.json, beside the fields
 
 
@@ -250,6 +250,7 @@ class RunFolder:
         Raises:
           UserError: it or a row cannot be read, or a field may not be changed.
         """
+        local = (f"--config.{name}" for name in FIELDS if FIELDS[name].local)
         for name in changed:
             if name not in FIELDS:
                 raise UserError(unknown_field(name))
@@ -257,7 +258,7 @@ class RunFolder:
                 raise UserError(
                     f"--config.{name} is what the run of {self.path} was trained with: "
                     "leave it out; only places of files and the use of this machine "
-                    f"can be changed, such as {', '.join(_local_flags())}"
+                    f"can be changed, such as {', '.join(sorted(local))}"
                 )
         stored.check_rows(config := self.read_config(), str(self.path))
         effects.check_stored(changed, config := config.replace(changed))
@@ -310,16 +311,9 @@ class RunFolder:
         Raises:
           UserError: the file is damaged; says how to write it again.
         """
-        if not self.results.exists():
-            return None
-        try:
-            return read_json(self.results)
-        except UserError as error:
-            what = str(error).partition(": restore it")[0]
-            raise UserError(
-                f"{what}: delete it, and `hybrid-jax train --workdir={self.path}` "
-                "writes it again"
-            ) from None
+        again = f"`hybrid-jax train --workdir={self.path}` writes it again"
+        found = self.results.exists()
+        return read_json(self.results, f"delete it, and {again}") if found else None
 
     def choose(
         self, saved: "CheckpointReader", checkpoint: str | int | None
@@ -358,9 +352,8 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
                 if not self.has_checkpoints():  # results of an earlier run
-                    others = [self.path / name for name in OF_WEIGHTS]
-                    for file in (self.results, self.report, *others):
-                        file.unlink(missing_ok=True)
+                    for name in RESULTS:
+                        (self.path / name).unlink(missing_ok=True)
                 # A resumed run keeps the version of its layout.
                 schema = self.schema if self.has_checkpoints() else stored.SCHEMA
                 about = {VERSION: schema} | (
@@ -397,10 +390,6 @@ class RunFolder:
         """Write which checkpoint was chosen, and its metrics."""
         if self._hosts.is_main:
             write_json(self.results, results)
-
-
-def _local_flags() -> list[str]:
-    return sorted(f"--config.{name}" for name, field in FIELDS.items() if field.local)
 
 
 def _wait_for(path: Path) -> bool:

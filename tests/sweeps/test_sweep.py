@@ -146,7 +146,7 @@ def test_the_same_command_again_only_shows_and_another_is_refused(folder, swept)
 
 def test_a_diverged_trial_is_counted_and_the_winner_tested(tmp_path, digits):
     folder = tmp_path / "s"
-    words = ["--sampler=grid", "--sweep.optim.learning_rate=1e38,0.01", "--retrain=2"]
+    words = ["--sampler=grid", "--sweep.optim.learning_rate=1e30,0.01", "--retrain=2"]
     one_epoch = ["--config.train.epochs=1", f"--workdir={folder}"]
     told = hybrid_jax("sweep", *TINY, *words, *one_epoch)
     assert told.returncode == 0, told.stderr
