@@ -311,9 +311,8 @@ class RunFolder:
         Raises:
           UserError: the file is damaged; says how to write it again.
         """
-        again = f"`hybrid-jax train --workdir={self.path}` writes it again"
-        found = self.results.exists()
-        return read_json(self.results, f"delete it, and {again}") if found else None
+        again = f"delete it, and `hybrid-jax train --workdir={self.path}` writes it again"
+        return read_json(self.results, again) if self.results.exists() else None
 
     def choose(
         self, saved: "CheckpointReader", checkpoint: str | int | None
