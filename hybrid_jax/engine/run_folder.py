@@ -311,7 +311,7 @@ class RunFolder:
         Raises:
           UserError: the file is damaged; says how to write it again.
         """
-        again = f"delete it, and `hybrid-jax train --workdir={self.path}` writes it again"
+        again = f"delete it: `hybrid-jax train --workdir={self.path}` writes it again"
         return read_json(self.results, again) if self.results.exists() else None
 
     def choose(

@@ -69,7 +69,7 @@ def test_damaged_results_can_be_written_again(tmp_path):
     folder = RunFolder(tmp_path)
     assert folder.read_results() is None
     folder.results.write_text('{"step": 5')
-    said = rf"results\.json cannot be read .*: delete it, and .*--workdir={tmp_path}` w"
+    said = rf"results\.json cannot be read .*: delete it: .*--workdir={tmp_path}` w"
     with pytest.raises(UserError, match=said):
         folder.read_results()
 
