@@ -43,8 +43,7 @@ from hybrid_jax.paths import check_folder, expand_user
 if typing.TYPE_CHECKING:
     from hybrid_jax.engine.checkpoint import CheckpointReader, Steps
 
-# Files of a run that has ended.
-RESULTS = ("results.json", "report.html", "validation.npz", "classifier.json")
+OF_ENDED_RUN = ("results.json", "report.html", "validation.npz", "classifier.json")
 VERSION, MICRO_BATCHES = "schema", "micro_batches"  # in config.json, beside the fields
 
 
@@ -351,7 +350,7 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
                 if not self.has_checkpoints():  # results of an earlier run
-                    for name in RESULTS:
+                    for name in OF_ENDED_RUN:
                         (self.path / name).unlink(missing_ok=True)
                 # A resumed run keeps the version of its layout.
                 schema = self.schema if self.has_checkpoints() else stored.SCHEMA

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 from hybrid_jax.errors import first_line
+from hybrid_jax.paths import replacing
 
 if typing.TYPE_CHECKING:
     from optuna import Study
@@ -42,7 +43,6 @@ def draw(study: "Study", folder: Path) -> list[str]:
             finally:
                 figures = [plt.figure(number) for number in plt.get_fignums()]
                 plt.close("all")
-        scratch = folder / f".{name}"
-        figures[-1].savefig(scratch, dpi=150, bbox_inches="tight", format="png")
-        scratch.replace(folder / name)
+        with replacing(folder / name) as scratch:
+            figures[-1].savefig(scratch, dpi=150, bbox_inches="tight", format="png")
     return notes
