@@ -11,10 +11,11 @@ approximate, since a group is never divided.
 import fractions
 import itertools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from hybrid_jax.data.similar_names import similar_names
 from hybrid_jax.errors import escape, listed, plural
 
 # Purposes of a random order. Their orders must differ, or a subset would favor a fold.
@@ -170,14 +171,20 @@ def shared_groups(groups: Mapping[str, np.ndarray | None]) -> list[str]:
     ]
 
 
-def groups_note(count: int, where: str) -> str:
-    """Return the note on groups that were found.
+def groups_notes(groups: Collection[str], where: str) -> list[str]:
+    """Return notes on groups that were found, and on pairs that may be the same.
 
     Args:
-      count: number of groups.
+      groups: the names, each once.
       where: origin of the groups, such as a column.
     """
-    return f"{plural(count, 'group')} ({where}): images of one group are in one split"
+    count = plural(len(groups), "group")
+    notes = [f"{count} ({where}): images of one group are in one split"]
+    if pairs := similar_names(sorted(groups)):
+        notes.append(
+            f"groups that may be the same, and may be in two splits: {listed(pairs)}"
+        )
+    return notes
 
 
 def shared_groups_error(found: list[str]) -> str:

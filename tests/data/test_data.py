@@ -152,7 +152,12 @@ def test_any_prepared_tfds_set_is_read_with_the_splits_that_it_has(held, tmp_pat
     assert [*alone] == ["train", *(name for name in held if name == "test")]
     note = "20 images of the validation split left out (config.data.validation=0)"
     assert (note in alone.notes) == ("validation" in held)
+    names = splits.train.names
+    assert len(names) == len({*names}) == expected["train"]
     listed = tmp_path / "listed.txt"
+    listed.write_text("\n".join(names[::2]))  # names of tables are taken by lists
+    fewer = data.load(DataConfig("small", str(tmp_path), exclude=str(listed)))
+    assert not {*fewer.train.names} & {*names[::2]}
     listed.write_text(f"train/3\n{held[0]}/0\n")
     for validation in (0, 0.1):  # what is listed is there, though it may be unused
         data.load(

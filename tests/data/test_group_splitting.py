@@ -119,6 +119,23 @@ def test_a_column_keeps_people_together(column, tmp_path):
     assert "of 5 groups" in splits.notes[-1]
 
 
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["P1", "p1", "p 1"], ["'P1' and 'p 1'", "'P1' and 'p1'"]),
+        (["1", "1.0", "01", "10"], ["'01' and '1'", "'01' and '1.0'"]),
+        (["12345678901234567", "12345678901234568", "a", "A"], []),
+    ],
+)
+def test_groups_that_may_be_the_same_are_named(names, pairs, tmp_path):
+    rows = patients(tmp_path / "cells", people=len(names))
+    rows = [(*row[:2], names[int(row[2][1:])]) for row in rows]
+    table = write_table(tmp_path / "cells" / "t.csv", rows, "patient")
+    note = "groups that may be the same, and may be in two splits: "
+    found = [n for n in list_images(folder_config(table)).notes if "may be the" in n]
+    assert found == [note + ", ".join(pairs)][: len(pairs)]
+
+
 def test_an_expression_finds_groups_in_paths(tmp_path):
     place = tmp_path / "cells"
     table = write_table(tmp_path / "cells" / "t.csv", patients(place), "patient")

@@ -42,8 +42,8 @@ def read_table(
         )
     found = _entries(file, table, roles, exclusions, wanted)
     if found.group_column:
-        count = len({entry.group for entry in found.entries if not entry.excluded})
-        found.notes.append(subsets.groups_note(count, f"column {found.group_column}"))
+        names = {entry.group for entry in found.entries if not entry.excluded}
+        found.notes.extend(subsets.groups_notes(names, f"column {found.group_column}"))
     return found
 
 

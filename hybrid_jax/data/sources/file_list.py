@@ -18,6 +18,7 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import subsets
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
+from hybrid_jax.data.similar_names import similar_names
 from hybrid_jax.data.sources.class_folders import (
     Entry,
     FolderContents,
@@ -202,8 +203,8 @@ def _read_entries(config: DataConfig, wanted: Container[str]) -> FolderContents:
         )
     if group:
         entries = with_groups(entries, group, root)
-        count = len({entry.group for entry in entries if not entry.excluded})
-        notes.append(subsets.groups_note(count, f"config.data.group={group}"))
+        names = {entry.group for entry in entries if not entry.excluded}
+        notes += subsets.groups_notes(names, f"config.data.group={group}")
     return found._replace(entries=entries, notes=notes)
 
 
@@ -212,21 +213,6 @@ def labeled_files(entries: Sequence[Entry], labels: np.ndarray) -> LabeledFiles:
     groups = np.array([entry.group for entry in entries], object)
     paths = [entry.path for entry in entries]
     return LabeledFiles(paths, labels, groups if any(groups) else None)
-
-
-def similar_names(classes: Sequence[str]) -> list[str]:
-    """Find classes whose names differ only in case, spaces or underscores.
-
-    Names of one letter are ignored: alphabets have both cases.
-    """
-    first: dict[str, str] = {}
-    found = []
-    for name in classes:
-        plain = "".join(name.casefold().replace("_", " ").split())
-        other = first.setdefault(plain, name)
-        if other != name and len(plain) > 1:
-            found.append(f"{other!r} and {name!r}")
-    return found
 
 
 def suggestion(name: str, classes: Sequence[str]) -> str:

@@ -115,7 +115,7 @@ class TfdsSource:
             source = self.builder.as_data_source(
                 split, decoders={"image": tfds.decode.SkipDecoding()}
             )
-        return TfdsRecords(source, self._title(split), place)
+        return TfdsRecords(source, split, place)
 
     def _choose_form(self) -> PixelFormat:
         height, width, channels = self.builder.info.features["image"].shape
@@ -196,8 +196,8 @@ class TfdsSource:
 class TfdsRecords:
     """The encoded images of a split; can be pickled."""
 
-    def __init__(self, source: Any, title: str, place: Path):
-        self.source, self._title, self._place = source, title, place
+    def __init__(self, source: Any, split: str, place: Path):
+        self.source, self._split, self._place = source, split, place
 
     def __len__(self) -> int:
         return len(self.source)
@@ -208,7 +208,8 @@ class TfdsRecords:
             return [record["image"] for record in self.source.__getitems__(rows)]
 
     def name(self, row: int) -> str:
-        return f"image {row} of {self._title}"
+        """Return the name of an image, as `config.data.exclude` takes it."""
+        return f"{self._split}/{row}"
 
 
 @contextlib.contextmanager
