@@ -81,7 +81,7 @@ def warn(notes: Iterable[str]) -> None:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, cut to 200 characters."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def elide(value: object) -> str:

@@ -58,6 +58,21 @@ def check_folder(name: str, path: str | os.PathLike) -> None:
     check_local(name, os.fspath(path))
 
 
+def as_texts(name: str, paths: Iterable[str | os.PathLike]) -> list[str]:
+    """Return several paths as text.
+
+    Args:
+      name: name of the argument.
+      paths: the paths; one alone would be taken for its characters.
+
+    Raises:
+      UserError: they are one path.
+    """
+    if isinstance(paths, str | os.PathLike):
+        raise UserError(f"{name}={os.fspath(paths)!r} is one path: give a list of them")
+    return [os.fspath(path) for path in paths]
+
+
 def check_given_once(folders: Iterable[str | os.PathLike]) -> None:
     """Refuse runs of which two are one, also under another path.
 

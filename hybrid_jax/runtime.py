@@ -59,7 +59,7 @@ def check_device() -> None:
         asked = os.environ.get("JAX_PLATFORMS", "")
         raise UserError(
             f"jax finds no device for JAX_PLATFORMS={escape(asked)} "
-            f"({first_line(error) or type(error).__name__}): unset that variable, or "
+            f"({first_line(error)}): unset that variable, or "
             "install the extra gpu or tpu of hybrid_jax"
         ) from None
 

@@ -17,7 +17,7 @@ from hybrid_jax.data.memory_budget import SHARE
 from hybrid_jax.engine.compile import Program, compiler_threads
 from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.engine.programs import training_program
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.models.cost import cost
 from hybrid_jax.ops.backend import compiling_for
 from hybrid_jax.profiling.flops import count_step_flops
@@ -129,8 +129,7 @@ def _compile_what_fits(
             half = config.train.batch_size // 2 // least * least
             if not half:
                 raise UserError(
-                    f"not even a step of {least} images fits: "
-                    f"{str(error).splitlines()[0]}"
+                    f"not even a step of {least} images fits: {first_line(error)}"
                 ) from None
             evaluated = max(min(config.train.eval_batch_size // 2, half), 1)
             halves = {"train.batch_size": half, "train.eval_batch_size": evaluated}

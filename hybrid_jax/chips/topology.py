@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hybrid_jax.chips.specs import CHIPS, Chip
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.extras import import_extra
 
 # Otherwise libtpu asks Google's servers which machine it is on, and waits for them.
@@ -115,8 +115,9 @@ def describe_devices(target: Target) -> list[Any]:
             platform=chip.platform, **_description(target)
         )
     except Exception as error:  # compilers and versions raise many kinds
-        reason = str(error).strip().splitlines()[0] if str(error) else repr(error)
-        raise UserError(f"--target={target} cannot be compiled for: {reason}") from None
+        raise UserError(
+            f"--target={target} cannot be compiled for: {first_line(error)}"
+        ) from None
     return list(described.devices) if target.topology else [described.devices[0]]
 
 

@@ -19,12 +19,11 @@ Train a model with --config=FILE:MODEL.
 Exit code: 0, or 2 for an error that you can fix.
 """
 
-from pathlib import Path
-
 from hybrid_jax.cli.common import Call, Command
 from hybrid_jax.cli.options import IMAGE_SIZE, SWITCH, TEXT, Option, integer
 from hybrid_jax.errors import UserError
 from hybrid_jax.models.registry import MODELS, list_models, unknown_model
+from hybrid_jax.paths import expand_user
 
 OPTIONS = (
     Option("image-size", IMAGE_SIZE),
@@ -70,7 +69,7 @@ def answer(name: str, values: dict) -> str:
         if name or about_one:
             what = about_one[0] if about_one else "the name"
             raise UserError(f"{flag} is for the tables of all models: leave out {what}")
-        return catalog.tables() if write is None else catalog.write(Path(write))
+        return catalog.tables() if write is None else catalog.write(expand_user(write))
     if name in MODELS:
         return _summary(name, values)
     found = list_models(name) or list_models(f"*{name}*")

@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-PROCESS_BITS = 10  # of the processes that a command starts on a machine
-
 
 class Kind(NamedTuple):
     """The values that a flag accepts.

@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_jax.cli.common import Call, Command
-from hybrid_jax.cli.options import PROCESS_BITS, TEXT, Option, integer, one_of
+from hybrid_jax.cli.options import TEXT, Option, integer, one_of
+from hybrid_jax.config.rules import PROCESS_BITS
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.paths import expand_user
 from hybrid_jax.studies.variants import ABLATIONS

@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_jax.cli.common import Call, Command
-from hybrid_jax.cli.options import PROCESS_BITS, TEXT, Option, integer, one_of
+from hybrid_jax.cli.options import TEXT, Option, integer, one_of
+from hybrid_jax.config.rules import PROCESS_BITS
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import expand_user
 

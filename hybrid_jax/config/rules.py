@@ -14,7 +14,7 @@ from PIL import ImageColor
 
 from hybrid_jax.paths import LOCAL_ONLY, is_local
 
-PROCESS_BITS = 10  # of the processes that a run starts on a machine
+PROCESS_BITS = 10  # of the processes that a run or a command starts on a machine
 SIDE_BITS = 15  # of the sides of images; more would not fit into any memory
 
 

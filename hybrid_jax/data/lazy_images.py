@@ -5,7 +5,6 @@
 
 import dataclasses
 import functools
-import os
 import stat
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from rich.progress import Progress, TextColumn
 
+from hybrid_jax.data.cores import usable_cores
 from hybrid_jax.data.image_io import Unreadable, decode, read_info
 from hybrid_jax.data.pixel_format import (
     ImageInfo,
@@ -180,7 +180,7 @@ def parallel_map(
     name = TextColumn("{task.description}", markup=False)  # a title may hold [red]
     columns = name, *Progress.get_default_columns()[1:]
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(usable_cores()) as pool,
         Progress(*columns, transient=True, disable=hidden) as progress,
     ):
         results = pool.map(work, slices)

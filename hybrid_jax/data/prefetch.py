@@ -14,6 +14,7 @@ import numpy as np
 from absl import flags
 
 from hybrid_jax.data import Split
+from hybrid_jax.data.cores import usable_cores
 
 PREFETCH_BATCHES = 2  # batches, for each thread or process
 MAX_THREADS = 16  # more threads wait for each other
@@ -47,7 +48,7 @@ class PrefetchedBatches:
 
         batches = grain.MapDataset.range(step, 2**31).map(self._rows.__getitem__)
         if not self._workers:
-            threads = min(os.cpu_count() or 1, MAX_THREADS)
+            threads = min(usable_cores(), MAX_THREADS)
             budget = PREFETCH_BYTES // self._rows.batch_bytes(step)
             prefetch = max(min(PREFETCH_BATCHES * threads, budget), 1)
             read_options = grain.ReadOptions(threads, prefetch_buffer_size=prefetch)

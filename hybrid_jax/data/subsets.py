@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from hybrid_jax.data.similar_names import similar_names
+from hybrid_jax.data.names import similar_names
 from hybrid_jax.errors import escape, listed, plural
 
 # Purposes of a random order. Their orders must differ, or a subset would favor a fold.

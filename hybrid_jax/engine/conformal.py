@@ -89,8 +89,9 @@ class Conformal:
           temperature: divides scores.
 
         Raises:
-          UserError: as `least_probability`.
+          UserError: as `least_probability`, or scores are of other classes.
         """
+        self._check_classes(scores)
         least = self.least_probability(coverage, temperature)
         probabilities = _probabilities(scores, temperature)
         included = probabilities >= least
@@ -112,11 +113,23 @@ class Conformal:
 
         Args:
           scores: `[N, C]`, from `Run.scores`.
+
+        Raises:
+          UserError: scores are of other classes.
         """
+        self._check_classes(scores)
         images = len(self.labels)
         nearest = _nearest(np.asarray(scores, np.float64), self._points)
         as_far = images - np.searchsorted(self._sorted_distances, nearest)
         return (1 + as_far) / (1 + images)
+
+    def _check_classes(self, scores: np.ndarray) -> None:
+        classes = self.scores.shape[1]
+        if np.ndim(scores) != 2 or np.shape(scores)[1] != classes:
+            raise UserError(
+                f"scores have the shape {np.shape(scores)}, but (images, {classes}) is "
+                "needed: give what Run.scores returns"
+            )
 
     @functools.cached_property
     def _points(self) -> np.ndarray:
@@ -146,8 +159,10 @@ def _nearest(
         if is_same:
             rows = np.arange(len(part))
             squared[rows, first + rows] = np.inf
-        found[first : first + CHUNK] = squared.min(1)
-    return np.sqrt(np.maximum(found, 0))
+        # `squared` is rounded: equal points must have a distance of exactly 0.
+        nearest = others[squared.argmin(1)]
+        found[first : first + CHUNK] = np.linalg.norm(part - nearest, axis=1)
+    return found
 
 
 def largest_coverage(images: int) -> float:

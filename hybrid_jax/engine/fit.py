@@ -135,7 +135,8 @@ def _resolve(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Co
     """Return the resolved config; given arrays become its data set."""
     if isinstance(config, (str, os.PathLike)):
         config = load_config(os.fspath(config), {})
-    resolved = resolve(config)
+    # A `Config` was resolved before, be it by the run that continues here.
+    resolved = resolve(config, is_stored=isinstance(config, Config))
     if splits is not None and not isinstance(splits, data.Splits):
         left_out = {name: FIELDS[name].default for name in OF_FOLDERS}
         resolved = resolved.replace({"data.name": IN_MEMORY} | left_out)

@@ -155,12 +155,12 @@ def is_beyond(row: dict, step: int, evaluated: bool) -> bool:
     return row["step"] > step or (is_validation and not evaluated) or "weights" in row
 
 
-def image_grid(images: np.ndarray, most: int = 64) -> np.ndarray:
+def image_grid(images: np.ndarray) -> np.ndarray:
     """Arrange images `[N, H, W, C]`, values 0 to 255, in rows of one uint8 picture.
 
     The lines between them are of a gray that neither dark nor bright images have.
     """
-    images = np.clip(images[:most], 0, 255).astype(np.uint8)
+    images = np.clip(images, 0, 255).astype(np.uint8)
     count, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(count))
     rows = -(-count // columns)

@@ -353,6 +353,8 @@ def _open(path: Path | None, resume: bool) -> Iterator[TextIO]:
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
+        if error.filename not in (None, str(path)):  # of another file
+            raise
         way_out = "mend that, and continue with --resume" if path.exists() else ""
         said = ": ".join(filter(None, [error.strerror, way_out]))
         raise UserError(f"--output={escape(path)}: {said}") from None

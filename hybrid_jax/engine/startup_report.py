@@ -7,7 +7,7 @@ from clu import parameter_overview
 from hybrid_jax.augment import augment
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data import Split
-from hybrid_jax.data.sampler import TrainingOrder
+from hybrid_jax.data.dataset import images_of_split
 from hybrid_jax.engine.compile import Program, compiler_threads
 from hybrid_jax.engine.console import Reporter
 from hybrid_jax.engine.experiment import Experiment
@@ -31,8 +31,7 @@ def report_startup(console: Reporter, experiment: Experiment) -> None:
     config, splits, plan = experiment.config, experiment.splits, experiment.plan
     model, params = experiment.task.model, experiment.shapes.params
     counts = [
-        f"{len(split):,} {'training' if name == 'train' else name} images"
-        for name, split in splits.items()
+        f"{len(split):,} {images_of_split(name)}" for name, split in splits.items()
     ]
     storage = "stored on" if splits.train.resident else "streamed to"
     console.say(
@@ -112,10 +111,7 @@ def augmented_images(experiment: Experiment) -> np.ndarray:
     """
     config, task = experiment.config, experiment.task
     train, classes = experiment.splits.train, len(experiment.splits.classes)
-    order = TrainingOrder(
-        train.labels, config.train.batch_size, config.seed, config.train.sampling
-    )
-    rows = order(0)[:IMAGES_SHOWN]
+    rows = experiment.training_order()(0)[:IMAGES_SHOWN]
     images = augmented_rows(config, train, rows, task.image_size, classes)
     grid = image_grid(images)
     scale = max(1, PICTURE_SIDE // max(grid.shape))

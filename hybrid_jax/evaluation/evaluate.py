@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from hybrid_jax.evaluation.measures import names_for
 from hybrid_jax.evaluation.per_class import ClassResult, per_class
 from hybrid_jax.evaluation.prediction_sets import SetQuality, judge_sets
 from hybrid_jax.evaluation.predictions import Predictions, average
-from hybrid_jax.paths import check_given_once, expand_user
+from hybrid_jax.paths import as_texts, check_given_once, expand_user
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,16 +135,16 @@ class Evaluation:
 
 
 def evaluate(
-    workdir: str,
+    workdir: str | os.PathLike,
     config: Config | None = None,
     changed: dict[str, Any] | None = None,
     checkpoint: str | int | None = None,
     images: Images = Images(),
     views: bool = False,
-    ensemble: Sequence[str] = (),
-    versus: Sequence[str] = (),
+    ensemble: Sequence[str | os.PathLike] = (),
+    versus: Sequence[str | os.PathLike] = (),
     coverage: float | None = None,
-    output: str = "",
+    output: str | os.PathLike = "",
 ) -> Evaluation:
     """Evaluate a checkpoint of a run, and print the results.
 
@@ -172,6 +173,8 @@ def evaluate(
         are given twice; there are no sets at this coverage; or the folder for tables
         cannot be written.
     """
+    workdir, output = os.fspath(workdir), os.fspath(output)
+    ensemble, versus = as_texts("ensemble", ensemble), as_texts("versus", versus)
     check_given_once([workdir, *ensemble])
     check_given_once(versus)
     if _places([workdir, *ensemble]) == _places(versus):

@@ -215,7 +215,10 @@ def read_csv(path: Path) -> OutOfFold:
         has not written it.
     """
     with path.open(encoding="utf-8", newline="") as file:
-        header, *lines = csv.reader(file)
+        try:
+            header, *lines = csv.reader(file)
+        except csv.Error as error:
+            raise ValueError(f"{path}: {error}") from None
     if tuple(header[: len(COLUMNS)]) != COLUMNS:
         raise ValueError(f"{path} has other columns")
     columns = dict(zip(class_columns(COLUMNS, COLUMNS), COLUMNS, strict=True))

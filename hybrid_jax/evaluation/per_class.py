@@ -60,7 +60,7 @@ def per_class(predictions: Predictions, names: tuple[str, ...]) -> list[ClassRes
     if predictions.groups is not None:
         draws = _shares(*resampled_sums(counts, predictions.groups))
     right, support, predicted = np.split(counts.sum(0), 3)
-    chosen = predictions.log_probabilities.argmax(1)
+    chosen = predictions.predicted
     ranks = stats.rankdata(predictions.log_probabilities, axis=0)
     rows = []
     for i, name in enumerate(names):

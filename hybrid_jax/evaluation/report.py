@@ -170,19 +170,18 @@ def compared(comparison: Comparison) -> str:
 
 
 def write(found: "Evaluation", folder: Path) -> None:
-    """Write `evaluation.json`, tables and figures to an empty folder, or nothing.
+    """Write `evaluation.json`, tables and figures to a folder, all of them or none.
 
     Raises:
       UserError: the folder cannot be written.
     """
     folder = expand_user(folder)
     try:
-        _write(found, folder)
-    except BaseException as error:
-        for path in folder.iterdir():
-            path.unlink()
-        if not isinstance(error, OSError):
-            raise
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
+            _write(found, Path(scratch))
+            for path in Path(scratch).iterdir():
+                path.replace(folder / path.name)
+    except OSError as error:
         raise UserError(f"--output={escape(folder)}: {error.strerror}") from None
 
 

@@ -96,7 +96,7 @@ def _convert_and_tell(
         _convert(program, path, texts)
         error = ""
     except Exception as raised:  # jax2onnx raises many kinds
-        error = first_line(raised) or type(raised).__name__
+        error = first_line(raised)
     with contextlib.suppress(BrokenPipeError):  # the parent was killed
         sender.send(error)
 

@@ -11,8 +11,7 @@ import numpy as np
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.dataset import images_of_split
 from hybrid_jax.data.image_io import FORMATS, SUFFIXES
-from hybrid_jax.data.similar_names import similar_names
-from hybrid_jax.data.sources.file_list import suggestion
+from hybrid_jax.data.names import similar_names, suggestion
 from hybrid_jax.data.subsets import shared_groups
 from hybrid_jax.errors import plural
 from hybrid_jax.inspection import near_duplicates

@@ -13,6 +13,7 @@ from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.inspection.checks import Finding
 from hybrid_jax.inspection.near_duplicates import SAME, Pair
 from hybrid_jax.inspection.scan import ScannedImages
+from hybrid_jax.paths import replacing
 from hybrid_jax.sheets import (
     BACKGROUND,
     GAP,
@@ -89,7 +90,8 @@ def write(folder: Path, images: ScannedImages, findings: list[Finding]) -> list[
     else:  # remove that of an earlier inspection
         (folder / "duplicates.png").unlink(missing_ok=True)
     for name, picture in pictures.items():
-        picture.save(folder / name, optimize=True)
+        with replacing(folder / name) as scratch:
+            picture.save(scratch, "PNG", optimize=True)
     return [*pictures]
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import LETTERS, MODELS, HybridRow, PerStage, ViTRow
+from hybrid_jax.paths import replacing
 
 START, END = "<!-- models -->", "<!-- /models -->"
 
@@ -118,7 +119,8 @@ def write(path: Path) -> str:
     _, end, after = rest.partition(END.encode())
     if not end:
         raise UserError(f"{path} has no {START} followed by {END}: add both")
-    path.write_bytes(before + f"{START}\n{tables()}\n{END}".encode() + after)
+    with replacing(path) as scratch:
+        scratch.write_bytes(before + f"{START}\n{tables()}\n{END}".encode() + after)
     return f"{len(MODELS)} models in {path}"
 
 

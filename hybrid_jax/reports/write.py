@@ -1,6 +1,7 @@
 """Write a page about runs."""
 
 import functools
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,13 +17,15 @@ from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, escape, first_line
 from hybrid_jax.evaluation import mislabeled
-from hybrid_jax.paths import check_given_once, expand_user
+from hybrid_jax.paths import as_texts, check_given_once, expand_user
 from hybrid_jax.reports import comparison
 from hybrid_jax.reports.gather import RunReport, gather
 
 
 def write_report(
-    workdirs: Sequence[str], output: str, changed: dict[str, Any] | None = None
+    workdirs: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    changed: dict[str, Any] | None = None,
 ) -> None:
     """Write a page about runs; nothing is written to their folders.
 
@@ -35,7 +38,7 @@ def write_report(
     Raises:
       UserError: a folder holds no run, or one is given twice.
     """
-    runs = _open(workdirs, changed or {})
+    runs = _open(as_texts("workdirs", workdirs), changed or {})
     with Reporter() as console:
         with console.busy("writing the report"):
             size, notes = _write(runs, expand_user(output))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from hybrid_jax.engine.console import Screen, duration
+from hybrid_jax.engine.console import Screen, duration, percent
 from hybrid_jax.engine.intervals import in_words
 from hybrid_jax.errors import escape, listed
 from hybrid_jax.sweeps import table
@@ -134,7 +134,7 @@ def search_progress(store: "Store", trials: int) -> WorkProgress:
         best = next((row.mean for row in ended if row.mean is not None), None)
         return Status(
             {row.number: _line(row) for row in sorted(ended, key=lambda r: r.number)},
-            "" if best is None else f"{100 * best:.2f} %",
+            "" if best is None else percent(best),
             _running(store),
         )
 
@@ -147,7 +147,7 @@ def _running(store: "Store") -> str:
     for trial in store.study.get_trials(deepcopy=False):
         if not trial.state.is_finished() and trial.intermediate_values:
             step, worth = max(trial.intermediate_values.items())
-            told.append(f"trial {trial.number}: {100 * worth:.2f} % ({step})")
+            told.append(f"trial {trial.number}: {percent(worth)} ({step})")
     return listed(told, 2)
 
 

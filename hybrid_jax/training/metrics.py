@@ -29,15 +29,14 @@ class Predictions(NamedTuple):
 
     Attributes:
       logits: float32 `[B, C]`.
-      probabilities: float32 `[B, C]`, as the loss computes them from logits.
-      log_probabilities: float32 `[B, C]`, their natural logarithms.
+      log_probabilities: float32 `[B, C]`, natural logarithms of the probabilities that
+        the loss computes from logits.
       labels: int32 `[B]`; of mixed images, the class with the largest share.
       loss: float32 `[B]`, nats.
       mask: float32 `[B]`, 0 for padding and 1 for images.
     """
 
     logits: jax.Array
-    probabilities: jax.Array
     log_probabilities: jax.Array
     labels: jax.Array
     loss: jax.Array
@@ -194,7 +193,6 @@ def training_sums(
     """
     batch = Predictions(
         logits=logits,
-        probabilities=LOSSES[config.name].probabilities(logits),
         log_probabilities=LOSSES[config.name].log_probabilities(logits),
         labels=shares.argmax(-1),
         loss=loss,
@@ -218,7 +216,6 @@ def evaluation_sums(
     loss = compute_loss(logits, targets, config)
     batch = Predictions(
         logits=logits,
-        probabilities=LOSSES[config.name].probabilities(logits),
         log_probabilities=LOSSES[config.name].log_probabilities(logits),
         labels=labels,
         loss=loss,
@@ -237,7 +234,6 @@ def zeros(classes: int, *, training: bool, steps: tuple[int, ...] = ()) -> Sums:
     """
     empty = Predictions(
         logits=jnp.zeros((1, classes)),
-        probabilities=jnp.zeros((1, classes)),
         log_probabilities=jnp.zeros((1, classes)),
         labels=jnp.zeros(1, jnp.int32),
         loss=jnp.zeros(1),

@@ -69,6 +69,22 @@ def test_typicality_is_the_p_value_of_full_conformal_prediction():
     assert np.median(found[30:]) == 1 / 701
 
 
+@pytest.mark.parametrize("classes", [3, 10, 100])
+def test_an_image_that_validation_has_twice_is_as_typical_as_can_be(classes):
+    """Its distance is 0, without rounding, as is that of its twins."""
+    scores = np.repeat(draw(np.random.default_rng(3), 100, classes)[0], 2, axis=0)
+    conformal = Conformal(scores, np.zeros(200, int))
+    np.testing.assert_array_equal(conformal.typicality(scores[::2]), 1)
+
+
+def test_scores_of_other_classes_are_refused():
+    conformal = Conformal(*draw(np.random.default_rng(4), 39))
+    for scores in (np.zeros((2, 7)), np.zeros(5)):
+        for judge in (conformal.typicality, lambda x: conformal.sets(x, 0.8)):
+            with pytest.raises(UserError, match=r"\(images, 5\) is needed"):
+                judge(scores)
+
+
 def test_few_images_like_those_of_validation_are_untypical():
     """As few as stated; fewer, since nearest neighbors are often mutual."""
     rng, draws, found = np.random.default_rng(1), 2000, []

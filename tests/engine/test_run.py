@@ -74,7 +74,7 @@ def test_a_row_that_the_run_was_trained_with_is_missed_by_name(finished, monkeyp
 
 
 def test_a_run_with_a_field_that_is_refused_today_is_read(finished, tmp_path):
-    """Earlier versions trained with it, and it had no effect."""
+    """Earlier versions trained with it, and it had no effect. It continues, too."""
     other = shutil.copytree(finished / "run", tmp_path / "run")
     config = json.loads((other / "config.json").read_text())
     config["augment"]["magnitude"] = 20
@@ -82,6 +82,11 @@ def test_a_run_with_a_field_that_is_refused_today_is_read(finished, tmp_path):
     images = np.zeros((1, 16, 16), np.uint8)
     expected = hybrid_jax.load_run(finished / "run").predict(images)
     np.testing.assert_array_equal(hybrid_jax.load_run(other).predict(images), expected)
+    (other / "results.json").unlink()
+    places = {"path": finished / "elsewhere", "dir": tmp_path}
+    places = [f"--config.data.{name}={place}" for name, place in places.items()]
+    assert main(["hybrid-jax", f"--workdir={other}", *places]) == 0
+    assert (other / "results.json").exists()
 
 
 def test_files_and_arrays_are_predicted_alike(finished):

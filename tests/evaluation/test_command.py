@@ -20,6 +20,7 @@ from hybrid_jax import plots
 from hybrid_jax.data import Split
 from hybrid_jax.engine import temperature
 from hybrid_jax.errors import UserError
+from hybrid_jax.evaluation import report
 from hybrid_jax.evaluation.calibration import fit_temperature
 from hybrid_jax.evaluation.evaluate import Images, default_split
 from hybrid_jax.evaluation.evaluate import evaluate as evaluate_here
@@ -97,6 +98,36 @@ def test_all_that_is_printed_is_written(runs, tmp_path):
     )
     assert again.returncode == 2
     assert "is not empty" in again.stderr
+
+
+def test_what_others_wrote_meanwhile_is_kept(runs, tmp_path, monkeypatch):
+    """Where a disk is full, or a figure cannot be drawn."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    found = evaluate_here(runs / "0")
+    for error in (OSError(28, "No space left on device"), RuntimeError("broken")):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(report.figures, "draw", fail)
+        with pytest.raises((UserError, RuntimeError), match=r"No space left|broken"):
+            report.write(found, tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "sub"]
+
+
+def test_paths_are_taken_like_text(runs, tmp_path):
+    out = tmp_path / "out"
+    found = evaluate_here(runs / "0", versus=[runs / "1"], output=out)
+    assert found.comparison[0] == str(runs / "1") and (out / "classes.csv").exists()
+    for name in ("versus", "ensemble"):
+        with pytest.raises(UserError, match=f"{name}='.*' is one path: give a list"):
+            evaluate_here(runs / "0", **{name: str(runs / "1")})
+    page = tmp_path / "page.html"
+    hybrid_jax.write_report([runs / "0", runs / "1"], page)
+    assert str(runs / "1") in page.read_text(encoding="utf-8")
+    with pytest.raises(UserError, match=r"workdirs='.*' is one path: give a list"):
+        hybrid_jax.write_report(str(runs / "0"), tmp_path / "other.html")
 
 
 def test_runs_together_and_against_each_other(runs, tmp_path):

@@ -37,3 +37,11 @@ def test_a_table_is_read_as_it_was_written(tmp_path, has_groups):
     with pytest.raises(ValueError, match="other columns"):
         (tmp_path / "b.csv").write_text("image,class,predicted,fold,group\na,b,b,1,\n")
         read_csv(tmp_path / "b.csv")
+
+
+def test_a_table_that_lost_a_quotation_mark_is_read_as_damaged(tmp_path):
+    header = "path,label,predicted,fold,group,a,b\n"
+    rows = '"x,a,a,1,,0.5,0.5\n' + "y,a,a,1,,0.5,0.5\n" * 10_000
+    (tmp_path / "a.csv").write_text(header + rows)
+    with pytest.raises(ValueError, match="field larger than field limit"):
+        read_csv(tmp_path / "a.csv")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hybrid_jax.data.sources.file_list import class_name
+from hybrid_jax.data.names import class_name
 from hybrid_jax.errors import UserError, closest, elide, listed, plural
 
 

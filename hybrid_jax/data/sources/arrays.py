@@ -11,6 +11,7 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import subsets
 from hybrid_jax.data.dataset import SPLITS, Split, Splits
 from hybrid_jax.data.image_io import convert_array
+from hybrid_jax.data.names import sort_key
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
 from hybrid_jax.data.sources.array_checks import (
     check_groups,
@@ -213,8 +214,8 @@ def encode_classes(
             f"labels are {kinds_found}: give all as numbers, or all as text"
         )
     values = np.unique(np.concatenate([np.unique(split) for split in labels.values()]))
-    if kinds["train"] == "text" and all(str(v).isdecimal() for v in values):
-        values = np.array(sorted(values, key=lambda v: (int(v), v)))
+    if kinds["train"] == "text":
+        values = np.array(sorted(values, key=sort_key(values)))
     classes = tuple(map(label_name, values))
     order = np.argsort(values)
     return classes, {

@@ -8,9 +8,9 @@ FILE.csv with the columns path and label         and split or group, where there
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import subsets
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import Exclusions
-from hybrid_jax.data.similar_names import similar_names
+from hybrid_jax.data.names import class_name, similar_names, sort_key, suggestion
 from hybrid_jax.data.sources.class_folders import (
     Entry,
     FolderContents,
@@ -29,7 +29,7 @@ from hybrid_jax.data.sources.folder_listing import others_note
 from hybrid_jax.data.sources.repeated_files import refuse_repeated
 from hybrid_jax.data.splitting import one_sided_error
 from hybrid_jax.data.subsets import stratified_holdout
-from hybrid_jax.errors import UserError, closest, escape, listed, plural
+from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.paths import expand_user
 
 
@@ -213,33 +213,6 @@ def labeled_files(entries: Sequence[Entry], labels: np.ndarray) -> LabeledFiles:
     groups = np.array([entry.group for entry in entries], object)
     paths = [entry.path for entry in entries]
     return LabeledFiles(paths, labels, groups if any(groups) else None)
-
-
-def suggestion(name: str, classes: Sequence[str]) -> str:
-    """Return `", did you mean 'Cats'?"` for a misspelled class, or nothing.
-
-    Args:
-      name: a class found in one split only.
-      classes: classes found in the other split only, where the right name would be.
-    """
-    others = [str(c) for c in classes if c != name]
-    same = next((c for c in others if c.lower() == name.lower()), None)
-    return f", did you mean {same!r}?" if same else closest(name, others)
-
-
-def class_name(name: str) -> str:
-    """Return a class name for display, normalized to one Unicode form.
-
-    Bytes that are not UTF-8 are escaped.
-    """
-    return escape(unicodedata.normalize("NFC", name))
-
-
-def sort_key(names: Iterable[str]) -> Callable[[str], Any]:
-    """Return a sort key: by number where all names are numbers, else by text."""
-    if all(name.isdecimal() for name in names):
-        return lambda name: (int(name), name)
-    return str
 
 
 def _numbered(entries: Sequence[Entry]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hybrid_jax.data.cores import usable_cores
 from hybrid_jax.data.dataset import LazySplit, Split
 from hybrid_jax.data.image_io import Unreadable, decode_with_peak, read_head
 from hybrid_jax.data.lazy_images import (
@@ -195,7 +196,7 @@ def decode_batches(records: Records, form: PixelFormat, size: int) -> Iterator[B
     form = with_canvas(form)
     starts = iter(range(0, len(records), size))
     waiting: collections.deque[tuple[range, list[Future]]] = collections.deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
 
         def submit() -> None:
             if (start := next(starts, None)) is not None:

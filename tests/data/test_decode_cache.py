@@ -1,0 +1,49 @@
+"""Decoded pixels on disk, and the cores that decode them."""
+
+import os
+
+import numpy as np
+import pytest
+
+from hybrid_jax.data.cores import usable_cores
+from hybrid_jax.data.decode_cache import decoded
+
+PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3, 1)
+
+
+class Encoded:
+    """Images that another run has decoded to the folder meanwhile."""
+
+    shape = PIXELS.shape
+
+    def __init__(self, folder):
+        self.folder, self.count = folder, 0
+
+    def decode_all(self, title, out=None):
+        self.count += 1
+        if self.count == 1:
+            decoded(self, self.folder, title)
+        if out is None:
+            return PIXELS
+        out[:] = PIXELS
+        return out
+
+
+def test_of_two_runs_that_decode_at_once_both_take_the_same_file(tmp_path):
+    encoded = Encoded(tmp_path / "kept" / "decoded")
+    found = decoded(encoded, encoded.folder, "images")
+    np.testing.assert_array_equal(found, PIXELS)
+    assert isinstance(found, np.memmap)
+    assert encoded.count == 2  # each once
+    assert [path.name for path in encoded.folder.parent.iterdir()] == ["decoded"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_cores_that_are_kept_away_are_not_counted():
+    before = os.sched_getaffinity(0)
+    assert usable_cores() == len(before)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
