@@ -9,7 +9,7 @@ Other images are in one folder per class, or listed in a table.
 
   --workdir=DIR          folder of the run [runs/FILE or runs/FILE-MODEL]
   --checkpoint=WHICH     best, last, a step; all or A,B takes the mean [tested]
-  --split=NAME           train, validation or test [test]
+  --split=NAME           train, validation or test [test, else validation]
   --data=PATH            folder or table (.csv) of other images
   --on-error=skip        leave out and count images that cannot be read [stop]
   --views                average over the run's own symmetry, such as flips
