@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from PIL import ImageColor
-
 from hybrid_jax.paths import LOCAL_ONLY, is_local
 
 PROCESS_BITS = 10  # of the processes that a run or a command starts on a machine
@@ -103,6 +101,8 @@ def _is_pattern(text: str) -> bool:
 
 
 def _is_color(text: str) -> bool:
+    from PIL import ImageColor  # which the help of commands does not need
+
     try:
         ImageColor.getrgb(text)
     except ValueError:
