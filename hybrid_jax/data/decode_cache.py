@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +24,29 @@ from hybrid_jax.paths import replacing
 FILE = "images.npy"
 SCRATCH = ".decoding-"  # begins the names of folders that are being written
 ABANDONED_SECONDS = 3600.0  # without a write
+MAX_OLD_CACHES = 3  # caches of other sizes, seeds or shares; older ones are deleted
 
 
-def decoded(encoded: LazyImages, folder: Path, title: str) -> np.ndarray:
-    """Return all pixels of a split, uint8 `[N, H, W, C]`, decoded once to `folder`.
+def decoded(
+    encoded: LazyImages, place: Path, split: str, key: str, title: str
+) -> np.ndarray:
+    """Return all pixels of a split, uint8 `[N, H, W, C]`, decoded once to a folder.
 
     Where the disk is full or read-only, each run decodes the images again.
+
+    Args:
+      encoded: the images.
+      place: where the folder lies, beside those of other sizes and splits.
+      split: name of the split.
+      key: stands for the files, their decoder, and how they are decoded.
+      title: title of the progress bar.
 
     Raises:
       UserError: the cache is damaged, or an image cannot be read.
     """
+    shape = "x".join(map(str, encoded.shape[1:]))
+    folder = place / f"decoded-{split}-{shape}-{key}"
+    _remove_old(place.glob(f"decoded-{split}-*"), folder)
     if not folder.is_dir():
         try:
             _decode_to(folder, encoded, title)
@@ -70,6 +84,20 @@ def _decode_to(folder: Path, encoded: LazyImages, title: str) -> None:
         os.rename(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_old(caches: Iterable[Path], folder: Path) -> None:
+    """Remove all caches but the folder's and the newest others."""
+    others = sorted({*caches} - {folder}, key=_age)
+    for old in others[MAX_OLD_CACHES:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _age(folder: Path) -> float:
+    try:
+        return -folder.stat().st_mtime
+    except OSError:  # another run deleted it
+        return 0.0
 
 
 def _remove_abandoned(folder: Path) -> None:

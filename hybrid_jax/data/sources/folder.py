@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,7 +34,6 @@ if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import DataConfig
 
 MAX_NAMED = 20  # skipped images that a note names
-MAX_OLD_CACHES = 3  # caches of other seeds or shares; older ones are deleted
 
 
 class FileState(NamedTuple):
@@ -87,18 +85,12 @@ class FolderSource:
         return LazyImages(Files(paths), self.form, np.arange(len(paths)), sizes)
 
     def decoded(self, split: str) -> np.ndarray:
-        """Return all pixels of a split, uint8 `[N, H, W, C]`; delete old caches."""
+        """Return all pixels of a split, uint8 `[N, H, W, C]`."""
         paths = self._files[split].paths
         state = [f"{path} {self._file_states[path]}" for path in paths]
         digest = _digest([self.form.cache_key, *state])[:16]
-        shape = "x".join(map(str, (*self.form.size, self.form.channels)))
-        name = f"decoded-{split}-{shape}-{self.form.fit}"
-        others = [p for p in self._cache.glob(f"{name}-*") if p.name[-16:] != digest]
-        newest = sorted(others, key=_age)[:MAX_OLD_CACHES]
-        for old in {*others} - {*newest}:
-            shutil.rmtree(old, ignore_errors=True)
-        folder = self._cache / f"{name}-{digest}"
-        return decoded(self.images(split), folder, f"{self._title} {split}")
+        key, title = f"{self.form.fit}-{digest}", f"{self._title} {split}"
+        return decoded(self.images(split), self._cache, split, key, title)
 
     @property
     def fingerprint(self) -> str:
@@ -230,13 +222,6 @@ def _digest(lines: Iterable[str]) -> str:
     # File names need not be UTF-8.
     content = "\n".join(lines).encode(errors="surrogateescape")
     return hashlib.sha256(content).hexdigest()
-
-
-def _age(folder: Path) -> float:
-    try:
-        return -folder.stat().st_mtime
-    except OSError:  # another run deleted it
-        return 0.0
 
 
 def _file_state(path: Path) -> FileState:

@@ -75,7 +75,10 @@ class TfdsSource:
 
     def decoded(self, split: str) -> np.ndarray:
         """Return all pixels of a split, uint8 `[N, H, W, C]`."""
-        return decoded(self.images(split), self._folder(split), self._title(split))
+        place = user_path(self.builder.data_path)
+        state = f"{self.form.cache_key} {self._records_state(split)}"
+        key = hashlib.sha256(state.encode()).hexdigest()[:8]
+        return decoded(self.images(split), place, split, key, self._title(split))
 
     def labels(self, split: str) -> np.ndarray:
         """Return labels int32 `[N]`, in the order of the images."""
@@ -179,15 +182,6 @@ class TfdsSource:
             f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats
         ]
         return "\n".join([READER_VERSION, " ".join(ImageInfo._fields), *file_states])
-
-    def _folder(self, split: str) -> Path:
-        form = self.form
-        shape = "x".join(map(str, (*form.size, form.channels)))
-        digest = hashlib.sha256(
-            f"{form.cache_key} {self._records_state(split)}".encode()
-        ).hexdigest()[:8]
-        name = f"decoded-{split}-{shape}-{digest}"
-        return user_path(self.builder.data_path) / name
 
     def _title(self, split: str) -> str:
         return f"{self.builder.name} {split}"

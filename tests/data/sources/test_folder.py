@@ -9,6 +9,7 @@ from PIL import Image
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.decode_cache import MAX_OLD_CACHES
 from hybrid_jax.data.sources import folder
 from hybrid_jax.data.sources.file_list import list_images
 from hybrid_jax.errors import UserError
@@ -339,7 +340,7 @@ def test_a_second_load_looks_at_new_files_only(place, tmp_path, monkeypatch):
     for seed in range(6):
         _ = load(place, tmp_path, split_seed=seed).train.images
     kept = [p for p in (tmp_path / "kept").rglob("decoded-train*") if p.is_dir()]
-    assert len(kept) == 1 + folder.MAX_OLD_CACHES  # the older ones are gone
+    assert len(kept) == 1 + MAX_OLD_CACHES  # the older ones are gone
 
 
 def test_files_that_changed_have_another_fingerprint(place, tmp_path):
