@@ -5,7 +5,8 @@ from functools import partial
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+from hybrid_jax.engine.console import facts_grid
 
 SHOWN_KINDS = 8
 MUCH_PADDING = 0.05  # of the bytes that are moved
@@ -33,10 +34,7 @@ def print_report(console: Console, numbers: dict) -> None:
 
 def _print_program(console: Console, title: str, program: dict) -> None:
     console.print(f"\n{title}, {program['batch_size']:,} images a step")
-    facts = Table.grid(padding=(0, 2))
-    for name, value in _facts(program):
-        facts.add_row(Text(name, style="bold"), Text(value))
-    console.print(facts)
+    console.print(facts_grid(_facts(program)))
     total = program["bytes"] or 1
     console.print(_bytes_table("part", program["parts"], total))
     console.print(_bytes_table("kind", program["kinds"][:SHOWN_KINDS], total))

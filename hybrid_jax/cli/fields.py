@@ -22,6 +22,7 @@ import textwrap
 from typing import Any
 
 from hybrid_jax.cli.common import Call, Command
+from hybrid_jax.config.field import as_typed
 from hybrid_jax.errors import UserError
 
 COLUMNS = 80
@@ -79,18 +80,11 @@ def format_field(name: str, value: Any) -> str:
     field = FIELDS[name]
     lines = [field.meaning, f"allowed: {field.rule.words}"]
     if value != field.default:
-        lines.append(f"default: {_typed(field.default) or 'empty'}")
+        lines.append(f"default: {as_typed(field.default) or 'empty'}")
     wrap = textwrap.TextWrapper(
         COLUMNS, initial_indent="    ", subsequent_indent="      "
     )
-    return "\n".join([f"--config.{name}={_typed(value)}", *map(wrap.fill, lines)])
-
-
-def _typed(value: Any) -> str:
-    """Return a value as a user types it behind `=`."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return "\n".join([f"--config.{name}={as_typed(value)}", *map(wrap.fill, lines)])
 
 
 COMMAND = Command(__doc__.strip(), run, "nothing was written")

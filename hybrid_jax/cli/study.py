@@ -103,6 +103,7 @@ class Asked(NamedTuple):
     def benchmark_flags(self, config: "Config") -> list[str]:
         """Return the flags that turn the experiment's file into a config."""
         from hybrid_jax.config.effects import ignores_strides
+        from hybrid_jax.config.field import as_typed
         from hybrid_jax.config.files import load_config
         from hybrid_jax.config.resolve import flatten
 
@@ -110,7 +111,7 @@ class Asked(NamedTuple):
         changed = {name: x for name, x in values.items() if x != own[name]}
         if ignores_strides(values):  # they are for the other models of the study
             changed.pop("model.strides", None)
-        flags = [f"--config.{name}={value}" for name, value in changed.items()]
+        flags = [f"--config.{name}={as_typed(x)}" for name, x in changed.items()]
         return [f"--config={self.experiment}", *flags]
 
 

@@ -69,3 +69,10 @@ def fields_of(group: Any, above: str = "") -> dict[str, Field]:
         else:
             found |= fields_of(member.default, f"{name}.")
     return found
+
+
+def as_typed(value: Any) -> str:
+    """Return a value as the command line takes it: `60,80`, `true`, or nothing."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +231,14 @@ class _LateLine:
 
     def cancel(self) -> None:
         self._timer.cancel()
+
+
+def facts_grid(facts: Iterable[tuple[str, str]]) -> Table:
+    """Return a grid of names in bold, each with its value."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        grid.add_row(Text(name, style="bold"), Text(value))
+    return grid
 
 
 def duration(seconds: float) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from hybrid_jax.engine.model_spec import model_from_spec
 from hybrid_jax.engine.run_weights import read_weights
 from hybrid_jax.errors import UserError, closest
-from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS
 from hybrid_jax.models.strides import Size
 from hybrid_jax.paths import check_absent, check_local, expand_user
@@ -71,11 +71,7 @@ def convert_weights(
 
 def _create_model(spec: dict[str, Any]) -> tuple[Model, dict[str, tuple[int, ...]]]:
     """Return a model and the shapes of its variables."""
-    fields = {key: value for key, value in spec.items() if key != "channels"}
-    try:
-        model = create_model(**fields)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"cannot create a model from {fields}: {error}") from None
+    model = model_from_spec(spec)
     images = jax.ShapeDtypeStruct((1, *model.image_size, spec["channels"]), np.float32)
     return model, shapes_of(jax.eval_shape(model.init, jax.random.key(0), images))
 

@@ -12,10 +12,10 @@ from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.derived_run import with_views
 from hybrid_jax.engine.experiment import with_statistics
 from hybrid_jax.engine.lost_images import refuse_in_memory
+from hybrid_jax.engine.model_spec import model_from_spec
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, warn
-from hybrid_jax.models import create_model
 from hybrid_jax.training.step import Network
 
 
@@ -124,11 +124,7 @@ def network_from_spec(
     Raises:
       UserError: no model has such arguments.
     """
-    fields = {name: value for name, value in spec.items() if name != "channels"}
-    try:
-        model = create_model(**fields, dtype=jnp.dtype(dtype))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"cannot create a model from {fields}: {error}") from None
+    model = model_from_spec(spec, dtype)
     return Network(
         model=model,
         image_size=model.image_size,

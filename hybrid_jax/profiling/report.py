@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hybrid_jax.engine.console import facts_grid
+
 
 def print_report(console: Console, numbers: dict) -> None:
     """Print all numbers of `measure_experiment`."""
@@ -35,10 +37,7 @@ def print_report(console: Console, numbers: dict) -> None:
             str(rate["steps_per_call"]),
         )
     console.print(rates)
-    facts = Table.grid(padding=(0, 2))
-    for name, value in _facts(numbers):
-        facts.add_row(Text(name, style="bold"), Text(value))
-    console.print(facts)
+    console.print(facts_grid(_facts(numbers)))
     if "profile" in numbers:
         _print_profile(console, numbers["profile"])
 

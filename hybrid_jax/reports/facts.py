@@ -3,6 +3,7 @@
 import statistics
 from typing import Any, NamedTuple
 
+from hybrid_jax.config.field import as_typed
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.data.dataset import SPLITS, images_of_split
 from hybrid_jax.engine.console import duration
@@ -32,10 +33,8 @@ class FieldRow(NamedTuple):
 
 
 def value_in_words(value: Any) -> str:
-    """Return the value of a field as the command line takes it."""
-    if isinstance(value, (tuple, list)):
-        return ",".join(map(str, value)) or "(empty)"
-    return str(value).lower() if isinstance(value, bool) else str(value) or "(empty)"
+    """Return the value of a field as the command line takes it, or `(empty)`."""
+    return as_typed(value) or "(empty)"
 
 
 def fields(config: Config) -> tuple[list[FieldRow], list[FieldRow]]:

@@ -1,0 +1,26 @@
+"""The network that a run's `model.json`, or a file of weights, describes."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from hybrid_jax.errors import UserError
+from hybrid_jax.models import create_model
+from hybrid_jax.weights.timm_models import Model
+
+
+def model_from_spec(spec: dict[str, Any], dtype: str = "float32") -> Model:
+    """Return a network.
+
+    Args:
+      spec: arguments of `create_model`, and `channels` of the images.
+      dtype: number type of its computations.
+
+    Raises:
+      UserError: no model has such arguments.
+    """
+    fields = {name: value for name, value in spec.items() if name != "channels"}
+    try:
+        return create_model(**fields, dtype=jnp.dtype(dtype))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"cannot create a model from {fields}: {error}") from None
