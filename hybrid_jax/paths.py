@@ -87,6 +87,27 @@ def check_given_once(folders: Iterable[str | os.PathLike]) -> None:
         places.add(place)
 
 
+def nearest_existing(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that exists."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def check_parent(path: Path, flag: str) -> None:
+    """Refuse to write to a folder that does not exist.
+
+    Args:
+      path: the file or folder to write.
+      flag: what stands before the path on the command line, such as `--output=`.
+
+    Raises:
+      UserError: the folder above it does not exist.
+    """
+    if not path.parent.is_dir():
+        raise UserError(
+            f"{flag}{escape(path)} lies in a folder that does not exist: make it"
+        )
+
+
 def check_absent(path: Path, flag: str = "") -> None:
     """Refuse to write over a file or folder that exists, or over a link.
 

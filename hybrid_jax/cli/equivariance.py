@@ -117,10 +117,10 @@ def _output(values: dict[str, typing.Any], workdirs: list[str]) -> Path:
       UserError: the folder cannot be written, or is not empty.
     """
     from hybrid_jax.cli.workdirs import next_free_workdir
-    from hybrid_jax.evaluation.report import check_folder
+    from hybrid_jax.evaluation.report import check_empty_folder
 
     if values["output"]:
-        check_folder(values["output"])
+        check_empty_folder(values["output"])
         return expand_user(values["output"])
     name = values["model"] or os.path.basename(workdirs[0].rstrip(os.sep))
     default = os.path.join(FOLDER, name)

@@ -3,7 +3,7 @@
 import os
 
 from hybrid_jax.errors import UserError, escape
-from hybrid_jax.paths import check_local, expand_user
+from hybrid_jax.paths import check_local, check_parent, expand_user, nearest_existing
 
 
 def check_output(flag: str, target: str, way_out: str = "or remove it") -> None:
@@ -27,8 +27,7 @@ def check_output(flag: str, target: str, way_out: str = "or remove it") -> None:
         raise UserError(f"{shown} is a folder: give a file in it")
     if path.exists() and way_out:
         raise UserError(f"{shown} exists: give another name, {way_out}")
-    if not path.parent.is_dir():
-        raise UserError(f"{shown} lies in a folder that does not exist: make it")
+    check_parent(path, f"{flag}=")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UserError(
             f"{shown} lies in a folder that is read-only to you: give another"
@@ -50,7 +49,7 @@ def check_output_folder(flag: str, target: str) -> None:
     if not target:
         return
     path, shown = expand_user(target).absolute(), f"{flag}={escape(target)}"
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    there = nearest_existing(path)
     if not there.is_dir():
         raise UserError(f"{shown}: {escape(there)} is a file: give a folder")
     if not os.access(there, os.W_OK | os.X_OK):

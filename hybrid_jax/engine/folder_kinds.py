@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hybrid_jax.engine.json_files import read_json
 from hybrid_jax.errors import UserError
+from hybrid_jax.paths import nearest_existing
 
 # The file that marks what a folder holds.
 MARKS = {"run": "config.json", "sweep": "sweep.json", "study": "study.json"}
@@ -37,7 +38,7 @@ def check_free(folder: Path, purpose: str) -> None:
     Raises:
       UserError: names what is there.
     """
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = nearest_existing(folder)
     if not there.is_dir():
         within = "" if there == folder else f": {there}"
         raise UserError(f"--workdir={folder}{within} is a file; give a folder")

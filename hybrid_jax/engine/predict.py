@@ -27,7 +27,7 @@ from hybrid_jax.engine.prediction_rows import (
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, escape, plural
-from hybrid_jax.paths import check_given_once, expand_user
+from hybrid_jax.paths import check_given_once, check_parent, expand_user
 
 # How much the probabilities of one network may differ between devices and batches, on
 # average over the images that it is least sure of. GPUs multiply float32 in TF32.
@@ -314,11 +314,9 @@ def _check_output(output: str, resume: bool) -> Path | None:
             raise UserError("--resume continues a file: give --output=FILE")
         return None
     path = expand_user(output)
-    if path.is_dir() or not path.parent.is_dir():
-        problem = (
-            "is a folder" if path.is_dir() else "lies in a folder that does not exist"
-        )
-        raise UserError(f"--output={escape(path)} {problem}: give a file to write")
+    if path.is_dir():
+        raise UserError(f"--output={escape(path)} is a folder: give a file to write")
+    check_parent(path, "--output=")
     if path.suffix not in FORMATS:
         raise UserError(f"--output={escape(path)} must end with {' or '.join(FORMATS)}")
     if path.exists() and not resume:

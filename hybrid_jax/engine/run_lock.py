@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hybrid_jax.errors import UserError
+from hybrid_jax.paths import nearest_existing
 
 FILE = ".lock"
 
@@ -26,7 +27,7 @@ class RunLock:
         Raises:
           UserError: names what is read-only.
         """
-        there = next(p for p in (self._folder, *self._folder.parents) if p.exists())
+        there = nearest_existing(self._folder)
         effective = os.access in os.supports_effective_ids
         may = os.access(there, os.W_OK | os.X_OK, effective_ids=effective)
         if there.is_dir() and not may:

@@ -180,7 +180,7 @@ def evaluate(
     if _places([workdir, *ensemble]) == _places(versus):
         raise UserError("--versus names the same runs again: give others to compare")
     if output:
-        report.check_folder(output)
+        report.check_empty_folder(output)
     folder = RunFolder(workdir)
     if config is not None:
         resumed, _ = folder.resume(set_up_process(folder.own_dtype(config)))

@@ -21,7 +21,7 @@ from hybrid_jax.evaluation.per_class import ClassResult
 from hybrid_jax.evaluation.prediction_sets import SetQuality
 from hybrid_jax.evaluation.predictions import Predictions, confusion_matrix
 from hybrid_jax.evaluation.selective import Answered
-from hybrid_jax.paths import check_local, expand_user
+from hybrid_jax.paths import check_local, check_parent, expand_user
 from hybrid_jax.runtime import source_version
 
 if typing.TYPE_CHECKING:
@@ -35,7 +35,7 @@ SHOWN_CLASSES = 20  # on the screen; classes.csv has all
 LEFT_OUT = ("specificity", "AUC", "F1", "95 % interval")
 
 
-def check_folder(output: str) -> None:
+def check_empty_folder(output: str) -> None:
     """Refuse a folder that is no place for results, before a run is opened.
 
     Raises:
@@ -50,10 +50,7 @@ def check_folder(output: str) -> None:
         raise UserError(
             f"--output={escape(path)} is not empty: give a new folder, or empty it"
         )
-    if not path.parent.is_dir():
-        raise UserError(
-            f"--output={escape(path)} lies in a folder that does not exist: make it"
-        )
+    check_parent(path, "--output=")
 
 
 def make_folder(folder: Path) -> None:

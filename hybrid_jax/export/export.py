@@ -16,7 +16,7 @@ from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError, escape, megabytes
 from hybrid_jax.export.check import expect, largest_difference
 from hybrid_jax.export.formats import Format, find_format
-from hybrid_jax.paths import check_absent, check_local, expand_user
+from hybrid_jax.paths import check_absent, check_local, check_parent, expand_user
 
 
 def export_run(
@@ -96,10 +96,7 @@ def _check_target(target: Path, row: Format) -> None:
             f"--output={escape(target)} does not end with {row.suffix}: name such a "
             "file"
         )
-    if not target.parent.is_dir():
-        raise UserError(
-            f"--output={escape(target)} lies in a folder that does not exist: make it"
-        )
+    check_parent(target, "--output=")
 
 
 @contextlib.contextmanager

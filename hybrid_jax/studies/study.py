@@ -16,7 +16,7 @@ from hybrid_jax.studies.results import UNVARIED, Part, Results
 from hybrid_jax.studies.scaling import SCALING
 from hybrid_jax.studies.stability import STABILITY
 from hybrid_jax.sweeps.claims import waiting_lock
-from hybrid_jax.sweeps.folders import check_data, check_folder
+from hybrid_jax.sweeps.folders import check_data, check_workdir
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, load_splits, read_outcome, share_done
 from hybrid_jax.sweeps.search import check_seeds
@@ -145,7 +145,7 @@ def keep(study: Study, folder: Path) -> None:
       UserError: the folder holds something else, or results of other images.
     """
     first = next(iter(study.configs.values()))
-    check_folder(folder, "study", first.data)
+    check_workdir(folder, "study", first.data)
     identity = load_splits(first.data).identity
     with waiting_lock(folder):
         if not (folder / FILE).exists():

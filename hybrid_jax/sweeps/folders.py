@@ -9,7 +9,7 @@ from hybrid_jax.engine.folder_kinds import check_free
 from hybrid_jax.errors import UserError, elide
 
 
-def check_folder(folder: Path, purpose: str, config: DataConfig) -> None:
+def check_workdir(folder: Path, purpose: str, config: DataConfig) -> None:
     """Refuse a folder that holds something else, a file, or a folder among the images.
 
     Args:

@@ -15,7 +15,7 @@ from hybrid_jax.engine.folder_kinds import MARKS
 from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
-from hybrid_jax.sweeps.folders import check_data, check_folder
+from hybrid_jax.sweeps.folders import check_data, check_workdir
 from hybrid_jax.sweeps.runs import load_splits
 from hybrid_jax.sweeps.space import MOST_POINTS, SWEEP, Dimension, parse_space
 
@@ -204,7 +204,7 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
     """
     path = folder / FILE
     asked = {"schema": SCHEMA, "storage": storage} | search.to_json()
-    check_folder(folder, "sweep", search.config.data)
+    check_workdir(folder, "sweep", search.config.data)
     # The test split stays unread while a search chooses.
     seen = dataclasses.replace(search.config.data, test=False)
     identity = load_splits(seen).identity
