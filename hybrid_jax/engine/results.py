@@ -1,5 +1,6 @@
 """Print the results of a run as a table, and say which split chose the weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def report(
       experiment: the run's experiment.
       path: the run's folder, or None.
     """
-    rows = {"tested weights": explain_weights(found, experiment)}
+    rows = {"tested weights": f"step {found['checkpoint']:,}, {chosen_by(found)}"}
     for split in ("validation", "test"):
         if split in found:
             rows |= metric_rows(split, found[split])
@@ -38,14 +39,13 @@ def report(
     console.table(f"{config.model.name} on {experiment.splits.name}", rows)
 
 
-def explain_weights(found: dict, experiment: Experiment) -> str:
-    """Return in words which weights were tested, and why."""
-    step = f"step {found['checkpoint']:,}"
-    if found["weights"] == "best":
-        return f"{step}, the best on validation"
-    if "validation" in found:
-        return f"{step}, the last (train.checkpoint=last)"
-    return f"{step}, the last: no validation split chose"
+def chosen_by(results: Mapping[str, Any]) -> str:
+    """Return in words what chose the weights that a run has tested."""
+    if results.get("weights") == "best":
+        return "the best on validation"
+    if "validation" in results:
+        return "the last (train.checkpoint=last)"
+    return "the last, since there was no validation split"
 
 
 def metric_rows(split: str, values: dict[str, Any]) -> dict[str, str]:

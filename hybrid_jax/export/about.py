@@ -3,6 +3,7 @@
 import importlib.metadata
 from typing import Any
 
+from hybrid_jax.engine.results import chosen_by
 from hybrid_jax.engine.run import Run
 from hybrid_jax.export.program import input_shape
 
@@ -98,12 +99,3 @@ def tested(run: Run) -> dict[str, Any] | None:
             if split in results
         },
     }
-
-
-def chosen_by(results: dict[str, Any]) -> str:
-    """Return in words what chose a tested checkpoint."""
-    if results.get("weights") == "best":
-        return "the best on validation"
-    if "validation" in results:
-        return "the last of training"
-    return "the last of training, since there was no validation split"

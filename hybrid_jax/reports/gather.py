@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_jax.engine.json_files import read_json
+from hybrid_jax.engine.results import chosen_by
 from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.engine.stored_data import GROUPS
@@ -192,13 +193,8 @@ def _stored_accuracy(run: Run, data: dict[str, Any]) -> tuple[Estimate | None, s
 
 def _weights(run: Run) -> str:
     """Say which weights the numbers are of, and what chose them."""
-    chosen = run.own_results.get("weights", "")
-    step = run.weights_in_words
-    if not run.own_results:
-        return f"weights of {step}"
-    if chosen == "best":
-        return f"weights of {step}, the best on the validation split"
-    return f"weights of {step}, the {chosen or 'chosen'} ones"
+    weights = f"weights of {run.weights_in_words}"
+    return f"{weights}, {chosen_by(run.own_results)}" if run.own_results else weights
 
 
 def _add_evaluation(report: RunReport) -> None:
