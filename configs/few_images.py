@@ -9,7 +9,7 @@ The network is a wide residual network with attention behind it. astroformer_pic
 half the time on a CPU, and was five points less accurate on CIFAR-10.
 
 The length is given in steps, since with equal epochs small subsets would train for too
-few steps. Muon replaces AdamW, and weight decay is stronger than in the other
+few steps. The optimizer is Muon, and weight decay is stronger than in the other
 experiments. TrivialAugment changes every image by one random operation, and mixup
 blends pairs of them.
 

@@ -16,8 +16,10 @@ First inspect the images, for leaks, damaged files and typos in class names:
     hybrid-jax inspect --config=configs/folder.py \\
         --config.data.path=cells --config.data.image_size=64,64
 
-The recipe suits a few thousand images. Set `--config.augment.symmetry=rotation` if your
-images have no upright direction, such as those of microscopes and telescopes.
+The recipe suits a few thousand images. Its optimizer is Muon. TrivialAugment changes
+every image by one random operation, such as a turn or another contrast. Set
+`--config.augment.symmetry=rotation` if your images have no upright direction, such as
+those of microscopes and telescopes.
 """
 
 from hybrid_jax.config import default
@@ -31,16 +33,17 @@ def get_config(model: str = "astroformer_nano"):
     config.model.drop_path = 0.1
 
     config.augment.symmetry = "flip"
+    config.augment.policy = "trivial_augment"
     config.augment.fill = "reflect"  # where turns, shears and shifts leave the image
     config.augment.mixup = 0.2
 
     config.loss.name = "softmax"
     config.loss.label_smoothing = 0.1
-    config.optim.name = "adamw"
-    config.optim.learning_rate = 1e-3
+    config.optim.name = "muon"
+    config.optim.learning_rate = 5e-3
     config.optim.schedule = "cosine"
     config.optim.warmup_epochs = 5.0
-    config.optim.weight_decay = 0.05
+    config.optim.weight_decay = 0.1
     config.optim.clip_norm = 1.0
     config.optim.ema_decay = 0.999
     config.train.epochs = 100

@@ -360,7 +360,8 @@ def test_strides_that_a_model_would_pass_over_are_refused_on_the_command_line(
     ],
 )
 def test_a_fill_that_nobody_would_see_is_refused_on_the_command_line(fields, is_seen):
-    words = ["--config=folder", "--config.augment.fill=edge"]
+    words = ["--config=folder", "--config.augment.policy=none"]
+    words += ["--config.augment.fill=edge"]
     words += [f"--config.augment.{field}" for field in fields]
     seen = contextlib.nullcontext()
     if not is_seen:
