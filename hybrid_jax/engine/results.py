@@ -45,7 +45,7 @@ def chosen_by(results: Mapping[str, Any]) -> str:
         return "the best on validation"
     if "validation" in results:
         return "the last (train.checkpoint=last)"
-    return "the last, since there was no validation split"
+    return "the last, without a validation split"
 
 
 def metric_rows(split: str, values: dict[str, Any]) -> dict[str, str]:

@@ -154,7 +154,7 @@ def test_without_validation_all_images_are_trained_on_and_the_last_weights_count
     run = hybrid_jax.fit(small(data__validation=0), arrays)
     said = capsys.readouterr().out
     assert "no validation split (config.data.validation=0)" in said
-    assert "the last: no validation split chose" in said
+    assert "the last, without a validation split" in said
     assert "200 training images, 360 test images" in said
     assert run.results["weights"] == "last"
     assert run.results["checkpoint"] == run.results["step"]

@@ -90,7 +90,6 @@ def test_sums_over_no_images_change_nothing(split, training):
     logits, labels = map(jnp.asarray, split)
     batch = metrics.Predictions(
         logits=logits,
-        probabilities=logits,
         log_probabilities=logits,
         labels=labels,
         loss=jnp.ones(50),
