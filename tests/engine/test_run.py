@@ -89,6 +89,14 @@ def test_a_run_with_a_field_that_is_refused_today_is_read(finished, tmp_path):
     assert (other / "results.json").exists()
 
 
+@pytest.mark.parametrize("name", ["other.png", None])
+def test_an_error_of_another_file_is_not_blamed_on_the_output(name, tmp_path):
+    expected, words = (OSError, "other.png") if name else (UserError, "--output=")
+    opened = predict._open(tmp_path / "a.csv", resume=False)
+    with pytest.raises(expected, match=words), opened:
+        raise OSError(24, "Too many open files", name)
+
+
 def test_files_and_arrays_are_predicted_alike(finished):
     run = hybrid_jax.load_run(finished / "run")
     paths = sorted((finished / "others").rglob("*.png"))
