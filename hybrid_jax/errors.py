@@ -39,13 +39,35 @@ class ConfigMismatch(UserError):
       epochs_differ: whether the number of epochs differs.
     """
 
-    def __init__(self, what: str, way_out: str, epochs_differ: bool) -> None:
-        super().__init__(f"{what}. {way_out}")
-        self.what, self.epochs_differ = what, epochs_differ
+    def __init__(
+        self,
+        workdir: os.PathLike,
+        differing: Sequence[str],
+        more: str = "",
+        epochs_differ: bool = False,
+    ) -> None:
+        """Compose the error message.
+
+        Args:
+          workdir: the folder of the run.
+          differing: the fields that differ, in words.
+          more: a further way out than another workdir, or the same config.
+          epochs_differ: see the attribute.
+        """
+        self.what = (
+            f"--workdir={workdir} holds a run of another config: {'; '.join(differing)}"
+        )
+        self.epochs_differ = epochs_differ
+        super().__init__(f"{self.what}. Give another workdir, or that config{more}")
 
 
 class OutOfMemory(UserError):
     """A config that needs more memory than the device has."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether a runtime error of JAX says that a device is out of memory."""
+    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 @contextlib.contextmanager
@@ -60,7 +82,7 @@ def report_out_of_memory() -> Iterator[None]:
     try:
         yield
     except JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
             "the device is out of memory: lower config.train.batch_size or "

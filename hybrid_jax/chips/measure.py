@@ -17,14 +17,12 @@ from hybrid_jax.data.memory_budget import SHARE
 from hybrid_jax.engine.compile import Program, compiler_threads
 from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.engine.programs import training_program
-from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.errors import UserError, first_line, is_out_of_memory
 from hybrid_jax.models.cost import cost
 from hybrid_jax.ops.backend import compiling_for
 from hybrid_jax.profiling.flops import count_step_flops
 from hybrid_jax.profiling.hlo import parse_program
 from hybrid_jax.runtime import PlannedMemory, planned_memory
-
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 SHOWN_OPERATIONS = 40
 
@@ -122,7 +120,7 @@ def _compile_what_fits(
         try:
             return experiment, _compile(experiment)
         except jax.errors.JaxRuntimeError as error:
-            if OUT_OF_MEMORY not in str(error):
+            if not is_out_of_memory(error):
                 raise
             config = experiment.config
             least = experiment.devices.count * config.optim.accumulate

@@ -27,6 +27,7 @@ from hybrid_jax.config.schema import (
 from hybrid_jax.data import Splits
 from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.engine.compile import MAX_CACHED_PROGRAMS, Program
+from hybrid_jax.engine.fault_injection import check_fault
 from hybrid_jax.engine.programs import (
     Evaluator,
     Trainer,
@@ -163,6 +164,7 @@ class Experiment:
         check_augmentation(self.config, self.splits.channels)
         check_kernels(self.devices, self.task)
         check_lookahead(self.config, self.plan)
+        check_fault(self.config.debug.inject, self.plan.total_steps)
         if self.config.freeze:
             _ = self.initialize
 

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 
 from hybrid_jax.data.sampler import TrainingOrder
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, plural
 from hybrid_jax.training.step import Task
 
 
@@ -35,6 +35,28 @@ class Diverged(UserError):
         super().__init__(f"{self.what}: {way_out}")
 
 
+def check_fault(text: str, steps: int) -> None:
+    """Refuse a fault that comes with a batch after the run's last step.
+
+    Args:
+      text: value of `config.debug.inject`.
+      steps: number of steps of the run.
+
+    Raises:
+      UserError: names the field.
+    """
+    if text and _batch(text) > steps:
+        raise UserError(
+            f"config.debug.inject={text}: the run has only {plural(steps, 'step')}, so "
+            "this fault would never come: give a smaller number"
+        )
+
+
+def _batch(text: str) -> int:
+    """Return the number of a fault's batch, counted from 1."""
+    return int(text.partition("@")[2])
+
+
 class Fault:
     """A fault that comes with one batch, from `config.debug.inject`.
 
@@ -49,8 +71,8 @@ class Fault:
           text: value of the field; empty injects nothing.
           order: which batch comes at which step.
         """
-        self._kind, _, number = text.partition("@")
-        self._batch = int(number) - 1 if text else None
+        self._kind = text.partition("@")[0]
+        self._batch = _batch(text) - 1 if text else None
         self._order = order
 
     def limit_steps(self, step: int, count: int) -> int:

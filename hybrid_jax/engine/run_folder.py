@@ -143,10 +143,7 @@ class RunFolder:
             f"--config.init_from={self.path}"
         )
         raise ConfigMismatch(
-            f"--workdir={self.path} holds a run of another config: "
-            f"{'; '.join(differing)}",
-            f"Give another workdir, or that config{more if longer else ''}",
-            epochs_differ=longer,
+            self.path, differing, more if longer else "", epochs_differ=longer
         )
 
     def load_splits(self, config: Config) -> tuple[Config, Splits]:

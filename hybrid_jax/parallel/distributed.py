@@ -23,7 +23,13 @@ import jax
 import numpy as np
 
 from hybrid_jax import runtime
-from hybrid_jax.errors import ProcessDied, UserError, elide, first_line
+from hybrid_jax.errors import (
+    ProcessDied,
+    UserError,
+    elide,
+    first_line,
+    is_out_of_memory,
+)
 
 TIMEOUT = 300  # seconds to find each other, since imports take a while
 POLL_SECONDS = 2  # between checks whether another process has failed
@@ -178,7 +184,7 @@ class Hosts:
         except (ProcessFailed, ProcessDied):  # the process that failed tells the others
             raise
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" in str(error):
+            if is_out_of_memory(error):
                 self._report_failure(error)
                 raise
             with contextlib.suppress(jax.errors.JaxRuntimeError):

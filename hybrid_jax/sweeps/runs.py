@@ -223,9 +223,4 @@ def _check_config(folder: RunFolder, config: Config) -> None:
     failure = folder.path / FAILURE
     theirs = _config_of(failure) if failure.exists() else folder.read_config()
     if differing := stored.differences(theirs, config):
-        raise ConfigMismatch(
-            f"--workdir={folder.path} holds a run of another config: "
-            f"{'; '.join(differing)}",
-            "Give another workdir, or that config",
-            epochs_differ=False,
-        )
+        raise ConfigMismatch(folder.path, differing)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hybrid_jax.data.sampler import TrainingOrder
-from hybrid_jax.engine.fault_injection import Fault
+from hybrid_jax.engine.fault_injection import Fault, check_fault
+from hybrid_jax.errors import UserError
 
 
 class Task:
@@ -48,6 +49,13 @@ def test_a_signal_comes_with_its_batch(order, monkeypatch):
     fault = Fault("term@4", order)
     assert fault.apply(task, 2) is fault.apply(task, 3) is task
     assert sent == [signal.SIGTERM]
+
+
+def test_a_fault_after_the_last_step_is_refused():
+    for text in "", "nan@20", "term@1":
+        check_fault(text, steps=20)
+    with pytest.raises(UserError, match=r"inject=nan@21: the run has only 20 steps"):
+        check_fault("nan@21", steps=20)
 
 
 def test_no_fault_is_put_in_unasked(order):
