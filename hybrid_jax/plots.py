@@ -93,11 +93,17 @@ def _fit_for_page(svg: str, name: str, alt: str) -> str:
     """Return an SVG document as an element with unique ids and the page's colors."""
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r"(font: [\w. ]*?[\d.]+px) [^;\"]*", r"\1 system-ui, sans-serif", svg)
-    svg = svg.replace(INK, "currentColor")
-    for number, color in enumerate(map(str.lower, COLORS), 1):
-        svg = svg.replace(color, f"var(--series-{number}, {color})")
+
+    def rewrite(tag: re.Match) -> str:
+        text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag[0])
+        family = "system-ui, sans-serif"
+        text = re.sub(r"(font: [\w. ]*?[\d.]+px) [^;\"]*", rf"\1 {family}", text)
+        text = text.replace(INK, "currentColor")
+        for number, color in enumerate(map(str.lower, COLORS), 1):
+            text = text.replace(color, f"var(--series-{number}, {color})")
+        return text
+
+    svg = re.sub(r"<[^>]*>", rewrite, svg)  # words that are shown stay as they are
     label = html.escape(alt)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 

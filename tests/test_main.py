@@ -11,6 +11,7 @@ import pytest
 
 from hybrid_jax.cli import common, evaluate, flags, system_errors
 from hybrid_jax.config import resolve as configs
+from hybrid_jax.config.field import as_typed
 from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
@@ -244,6 +245,8 @@ def test_config_files_that_are_wrong_are_named_with_the_line(
         (["--config.freeze=^(stem|head)/"], "freeze", ("^(stem|head)/",)),
         (["--config.freeze=('stem', 'head')"], "freeze", ("stem", "head")),
         (["--config.freeze=4"], "freeze", ("4",)),
+        ([f"--config.freeze={as_typed(('a{1,2}', 'b'))}"], "freeze", ("a{1,2}", "b")),
+        ([f"--config.freeze={as_typed(('4',))}"], "freeze", ("4",)),
         (["--config.model.stack="], "model.stack", ""),
         (["--config.data.dir", "=a b"], "data.dir", "=a b"),
         (["--config.optim.learning_rate=1"], "optim.learning_rate", 1.0),

@@ -23,6 +23,7 @@ from hybrid_jax.ops.backend import compiling_for
 from hybrid_jax.profiling.flops import count_step_flops
 from hybrid_jax.profiling.hlo import parse_program
 from hybrid_jax.runtime import PlannedMemory, planned_memory
+from hybrid_jax.training.optimizers import gradients_per_step
 
 SHOWN_OPERATIONS = 40
 
@@ -144,7 +145,11 @@ def _compile(experiment: Experiment) -> dict[str, Compiled]:
         train.compile(threads)
         evaluator = experiment.evaluator(threads)
         flops = count_step_flops(
-            task, experiment.shapes, order.batch_size, splits.channels
+            task,
+            experiment.shapes,
+            order.batch_size,
+            splits.channels,
+            gradients_per_step(experiment.config.optim),
         )
         found = {"train": _read(train, order.batch_size, flops)}
         if evaluator is not None:

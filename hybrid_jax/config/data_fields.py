@@ -116,8 +116,8 @@ class DataConfig:
     loader: str = field(
         "auto",
         rules.one_of("auto", "resident", "stream"),
-        "resident keeps all images on the device, stream decodes them during training; "
-        "auto chooses by their size",
+        "resident decodes all images once and keeps those for training on the device, "
+        "stream decodes them during training; auto chooses by their size",
         free=True,
     )
     workers: int = field(

@@ -13,8 +13,8 @@ class Field(NamedTuple):
       default: value if nobody sets the field.
       rule: the allowed values.
       meaning: description in words, with units.
-      free: whether the field may change when a run is resumed, since no result depends
-        on it.
+      free: whether the field may change when a run is resumed, since the batches and
+        the updates of a step do not depend on it.
       local: whether the field is about the machine, so that the hosts of one run may
         have different values.
       types: allowed types of the value.
@@ -72,7 +72,12 @@ def fields_of(group: Any, above: str = "") -> dict[str, Field]:
 
 
 def as_typed(value: Any) -> str:
-    """Return a value as the command line takes it: `60,80`, `true`, or nothing."""
+    """Return a value as the command line takes it: `60,80`, `true`, or nothing.
+
+    Texts are quoted, since a comma may be part of one: `('stem', 'stage1')`.
+    """
     if isinstance(value, (tuple, list)):
+        if any(isinstance(item, str) for item in value):
+            return str(tuple(value))
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -193,7 +193,7 @@ class TrainConfig:
     max_skips: int = field(
         3,
         rules.whole_number(1),
-        "for non_finite=skip: how often a run goes back, at most",
+        "for non_finite=skip: how often a run goes back after each start, at most",
         free=True,
     )
     keep: int = field(

@@ -34,8 +34,8 @@ def images_of_split(name: str) -> str:
 class Split:
     """Images uint8 `[N, H, W, C]`, as an array or `LazyImages`, and their labels.
 
-    An array is `resident`: it goes to the device whole. Lazy images are decoded and
-    streamed batch by batch.
+    An array is `resident`: to train on it, it goes to the device whole. Lazy images are
+    decoded and streamed batch by batch.
     """
 
     images: "np.ndarray | LazyImages"
@@ -59,7 +59,7 @@ class Split:
 
     @property
     def resident(self) -> bool:
-        """Whether the images are an array, which goes to the device whole."""
+        """Whether the images are an array, and not decoded batch by batch."""
         return isinstance(self.images, np.ndarray)
 
     @property

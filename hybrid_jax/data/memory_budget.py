@@ -16,7 +16,9 @@ UNLIMITED = 2**62  # cgroups v1 writes larger numbers for no limit
 
 
 def is_resident(loader: str, splits: Iterable[LazyImages]) -> bool:
-    """Return whether all images of the splits go to the device whole.
+    """Return whether all images are decoded once, and stay in memory.
+
+    Then training images lie on the device, and others in the host's memory.
 
     Args:
       loader: value of `config.data.loader`.

@@ -149,8 +149,11 @@ def _nearest(
     Args:
       points: `[N, C]`.
       others: `[n, C]`.
-      is_same: whether `others` are `points`; then each point leaves itself out.
+      is_same: whether `others` are `points`; then each point leaves itself out, and one
+        that is alone is infinitely far.
     """
+    if is_same and len(points) == 1:
+        return np.array([np.inf])
     found = np.empty(len(points))
     for first in range(0, len(points), CHUNK):
         part = points[first : first + CHUNK]

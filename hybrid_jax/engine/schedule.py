@@ -48,7 +48,8 @@ class Plan:
 
     def step_of(self, epoch: float) -> int:
         """Return the number of steps that complete `epoch` passes over the split."""
-        return -int(-epoch * self.images // self.batch_size)
+        steps = epoch * self.images / self.batch_size
+        return math.ceil(round(steps, 6))  # 2.2 * 450 is 990.0000000000001
 
     def epoch_of(self, step: int) -> float:
         """Return the passes over the split after a step."""

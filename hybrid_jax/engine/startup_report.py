@@ -38,6 +38,11 @@ def report_startup(console: Reporter, experiment: Experiment) -> None:
         f"{splits.name}: {', '.join(counts)}, {len(splits.classes)} classes, "
         f"{storage} the device"
     )
+    if config.data.workers and splits.train.resident:
+        console.say(
+            f"config.data.workers={config.data.workers} has no effect: these images "
+            "are decoded once, in threads"
+        )
     for note in splits.notes:
         console.say(note)
     if splits.validation is None:

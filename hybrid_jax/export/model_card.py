@@ -52,7 +52,7 @@ def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
       temperature: divides the logits.
     """
     height, width = run.network.image_size
-    data, gray = escape(run.config.data.title), run.form.channels == 1
+    data, gray = code(run.config.data.title), run.form.channels == 1
     parts = [
         FRONT,
         f"# {run.config.model.name}, trained on {data}\n",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hybrid_jax.ops.derivatives import define_derivatives
+from hybrid_jax.ops.precision import at_least_float32
 
 
 def gelu_reference(x: jax.Array) -> jax.Array:
@@ -18,8 +19,15 @@ def gelu_reference(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def gelu(x: jax.Array) -> jax.Array:
-    """Compute `gelu_reference`, with its own derivatives."""
-    return x * _cdf(x)
+    """Compute `gelu_reference`, with its own derivatives.
+
+    Nothing is rounded to bfloat16 in between, where `_cdf` would cancel below -2.
+    """
+    return _forward(x)[0]
+
+
+def _widened(x: jax.Array) -> jax.Array:
+    return x.astype(at_least_float32(x.dtype))
 
 
 def _cdf(x: jax.Array) -> jax.Array:
@@ -27,12 +35,14 @@ def _cdf(x: jax.Array) -> jax.Array:
 
 
 def _forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return x * _cdf(x), x
+    wide = _widened(x)
+    return (wide * _cdf(wide)).astype(x.dtype), x
 
 
 def _tangent(x: jax.Array, dx: jax.Array) -> jax.Array:
-    density = jnp.exp(-0.5 * x * x) * (2 * jnp.pi) ** -0.5
-    return dx * (_cdf(x) + x * density)
+    wide = _widened(x)
+    density = jnp.exp(-0.5 * wide * wide) * (2 * jnp.pi) ** -0.5
+    return (_widened(dx) * (_cdf(wide) + wide * density)).astype(x.dtype)
 
 
 def _backward(x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:

@@ -20,9 +20,9 @@ from hybrid_jax.training.step import Task
 
 
 def count_step_flops(
-    task: Task, state: TrainState, batch_size: int, channels: int
+    task: Task, state: TrainState, batch_size: int, channels: int, gradients: int
 ) -> int:
-    """Count the FLOPs of the network and its gradient for one batch.
+    """Count the FLOPs of the network and its gradients for one batch.
 
     The count is the same on every platform. It leaves out augmentation, optimizer, and
     all that is neither a matrix product nor a convolution.
@@ -32,6 +32,7 @@ def count_step_flops(
       state: shapes of a training state.
       batch_size: images of a step.
       channels: channels of an image.
+      gradients: how often a step computes the gradient, see `gradients_per_step`.
     """
     model = task.model.clone(remat="none")
 
@@ -50,7 +51,8 @@ def count_step_flops(
         return logits.sum()  # a loss adds no matrix products
 
     images = jax.ShapeDtypeStruct((batch_size, *task.image_size, channels), jnp.float32)
-    return count_flops(jax.grad(logit_sum), state.params, state.batch_stats, images)
+    args = state.params, state.batch_stats, images
+    return gradients * count_flops(jax.grad(logit_sum), *args)
 
 
 def count_flops(function: Callable, *shapes: Any) -> int:

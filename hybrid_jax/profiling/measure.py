@@ -22,6 +22,7 @@ from hybrid_jax.profiling.flops import count_step_flops
 from hybrid_jax.profiling.memory import measure_memory
 from hybrid_jax.profiling.trace import profile_steps
 from hybrid_jax.training.multi_step import SECONDS_A_CALL
+from hybrid_jax.training.optimizers import gradients_per_step
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
@@ -175,7 +176,11 @@ def measure_training(
     devices = 1 if is_shared else experiment.devices.count
     peak_per_second = peak.per_second * devices
     flops = count_step_flops(
-        training.task, experiment.shapes, batch_size, experiment.splits.channels
+        training.task,
+        experiment.shapes,
+        batch_size,
+        experiment.splits.channels,
+        gradients_per_step(experiment.config.optim),
     )
     achieved = flops / (throughput["ms_per_step"] / 1e3)
     return {

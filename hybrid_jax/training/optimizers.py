@@ -63,8 +63,8 @@ def lamb(
 ) -> optax.GradientTransformation:
     """Return LAMB (You et al. 2020): Adam scaled by each weight's trust ratio.
 
-    Only weights have a trust ratio, as in timm. Vectors could not have one, since those
-    of a block share an array.
+    Only weights have a trust ratio, as in timm; here they have it without a decay, too.
+    Vectors could not have one, since those of a block share an array.
     """
     return optax.chain(
         optax.scale_by_adam(eps=1e-6),
@@ -169,6 +169,11 @@ def create_optimizer(
             optimizer, _ascent(config.sam_rho), opaque_mode=True
         )
     return optimizer
+
+
+def gradients_per_step(config: OptimConfig) -> int:
+    """Return how often a step computes the gradient of its batch; SAM does so twice."""
+    return 2 if config.sam_rho else 1
 
 
 def create_of_rates(

@@ -29,14 +29,19 @@ class Lengths(NamedTuple):
 
 
 def cosine(config: OptimConfig, lengths: Lengths) -> optax.Schedule:
-    """Rise linearly from 0 to the peak, then fall as a cosine to 0 at the last step."""
+    """Rise linearly from 0 to the peak, then fall as a cosine.
+
+    The rate would be 0 at the step after the last one.
+    """
     return optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, lengths.warmup, lengths.total
     )
 
 
 def one_cycle(config: OptimConfig, lengths: Lengths) -> optax.Schedule:
-    """Rise from a 25th of the peak as a cosine, then fall to a 250,000th of it.
+    """Rise from a 25th of the peak as a cosine, then fall towards a 250,000th of it.
+
+    The rate would be that small at the step after the last one.
 
     Source: Smith & Topin 2017, Super-Convergence, in the form of PyTorch's
     `OneCycleLR`, whose rise is not a straight line from 0. The rise is the warm-up.

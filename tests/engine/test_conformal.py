@@ -77,6 +77,12 @@ def test_an_image_that_validation_has_twice_is_as_typical_as_can_be(classes):
     np.testing.assert_array_equal(conformal.typicality(scores[::2]), 1)
 
 
+def test_one_validation_image_tells_nothing_of_others():
+    scores = draw(np.random.default_rng(5), 9)[0]
+    conformal = Conformal(scores[:1], np.zeros(1, int))
+    np.testing.assert_array_equal(conformal.typicality(scores), 1)
+
+
 def test_scores_of_other_classes_are_refused():
     conformal = Conformal(*draw(np.random.default_rng(4), 39))
     for scores in (np.zeros((2, 7)), np.zeros(5)):

@@ -71,7 +71,8 @@ def test_scikit_learns_digits_in_a_few_lines():
 
 def test_arrays_give_the_numbers_of_the_command(arrays, fitted, tmp_path, capsys):
     workdir = tmp_path / "run"
-    assert main(["hybrid-jax", *flags(), f"--workdir={workdir}"]) == 0
+    words = [*flags(), "--config.data.workers=2", f"--workdir={workdir}"]
+    assert main(["hybrid-jax", *words]) == 0
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     assert without_times(map(json.loads, lines)) == without_times(fitted.history)
     loaded = hybrid_jax.load_run(workdir)
@@ -86,7 +87,9 @@ def test_arrays_give_the_numbers_of_the_command(arrays, fitted, tmp_path, capsys
     assert "temperature" not in tested  # validation alone chooses it
     del again["temperature"]
     assert again == pytest.approx({name: tested[name] for name in again})
-    assert "20 validation images" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "20 validation images" in said
+    assert "config.data.workers=2 has no effect" in said
 
 
 def test_one_run_leaves_the_next_alone(arrays, fitted):

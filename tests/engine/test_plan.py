@@ -34,6 +34,22 @@ def evaluations(plan: Plan) -> list[int]:
     return [step for step in range(plan.total_steps + 1) if plan.is_evaluated(step)]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "images", "batch_size", "steps"),
+    [
+        (2.2, 45_000, 100, 990),
+        (1.1, 100, 10, 11),
+        (1.11, 100, 10, 12),
+        (3, 101, 10, 31),
+    ],
+)
+def test_steps_complete_the_epochs_and_no_more(epochs, images, batch_size, steps):
+    train = dataclasses.replace(
+        config().train, steps=0, epochs=epochs, batch_size=batch_size
+    )
+    assert Plan(train, images).total_steps == steps
+
+
 @pytest.mark.parametrize("fields", [{"steps": 2**30}, {"steps": 0, "epochs": 2**30}])
 def test_a_run_of_too_many_steps_is_refused(fields):
     train = dataclasses.replace(config().train, **fields)

@@ -205,6 +205,8 @@ def test_hub_is_loaded_by_timm(trained, images):
     assert "| accuracy |" in card
     assert "top-5" not in card  # of two classes
     assert str(trained) not in card
+    title = load_run(trained / "run").config.data.title
+    assert f"Trained on {model_card.code(title)}." in card
 
 
 @pytest.mark.parametrize(

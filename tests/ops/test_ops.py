@@ -210,6 +210,19 @@ def test_gelu(dtype):
     assert_equal(ours, theirs, dtype)
 
 
+def test_gelu_keeps_its_negative_tail_in_bfloat16():
+    """Each value and derivative is that of float32, rounded once."""
+    x = jnp.linspace(-4, -1, 301, dtype=jnp.bfloat16)
+    wide = x.astype(jnp.float32)
+    exact = gelu_reference(wide)
+    np.testing.assert_allclose(
+        gelu(x).astype(jnp.float32), exact, rtol=2**-8, atol=1e-6
+    )
+    slopes = jax.vmap(jax.grad(gelu))(x).astype(jnp.float32)
+    exact = jax.vmap(jax.grad(gelu_reference))(wide)
+    np.testing.assert_allclose(slopes, exact, rtol=2**-8, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("activation", [gelu, jax.nn.silu, jax.nn.relu, lambda x: x])
 @pytest.mark.parametrize("shape", [(4, 6, 5, 3), (32, 3)])
