@@ -367,11 +367,17 @@ def test_folders_are_loaded_with_their_labels(fitted, images, tmp_path):
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("classes", ["a"], "4 outputs with 1 class names"),
-        ("classes", ["a", "b", "c", "d", "e"], "4 outputs with 5 class names"),
+        ("classes", ["a"], "1 different class name for 4 logits"),
+        ("classes", ["a", "b", "c", "d", "e"], "5 different class names for 4 logits"),
         ("pixels.mean", [0.0, 0.0], "statistics of other than 1 channels"),
         ("pixels.channels", 3, "statistics of other than 1 channels"),
-        ("pixels.size", [0, 16], "images without pixels"),
+        ("pixels.size", [0, 16], "size is (0, 16)"),
+        ("config", None, "holds no readable classifier"),
+        ("config", [], "holds no readable classifier"),
+        ("results", "x", "holds no readable classifier"),
+        ("results", {"test": []}, "holds no readable classifier"),
+        ("checkpoint", [], "holds no readable classifier"),
+        ("schema", 99, "layout 99"),
         ("config.loss.name", "nope", "config.loss.name=nope"),
         ("config.parallel.devices", "4", "config.parallel.devices='4'"),
     ],
@@ -403,8 +409,9 @@ def change_saved(folder, path, value):
     for group in groups:
         inside = inside[group]
     inside[last] = value
-    if path == "classes":
-        of_weights = of_weights | {path: value}
+    for whole in (about, of_weights):
+        if path in whole:
+            whole[path] = value
     (folder / ABOUT).write_text(json.dumps(about))
     metadata |= {f"hybrid_jax.{n}": json.dumps(v) for n, v in of_weights.items()}
     save_file(arrays, folder / WEIGHTS, metadata=metadata)

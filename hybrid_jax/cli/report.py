@@ -55,7 +55,9 @@ def run(call: Call) -> None:
     from hybrid_jax.reports.write import write_report
 
     with on_device():
-        write_report(parsed.positional, output, parsed.changed)
+        write_report(
+            parsed.positional, output, parsed.changed, parsed.values["overwrite"]
+        )
 
 
 def _check_page(output: str, overwrite: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hybrid_jax.config import rules
 from hybrid_jax.config.resolve import flatten
 from hybrid_jax.config.schema import FIELDS, Config
-from hybrid_jax.errors import UserError, listed
+from hybrid_jax.errors import UserError, elide, listed
 from hybrid_jax.paths import expand_user
 
 SCHEMA = 3  # version of the configs that are written today
@@ -17,6 +17,24 @@ MOVED = {  # since schema 3
     "optim.label_smoothing": "loss.label_smoothing",
     "optim.class_weights": "loss.class_weights",
 }
+
+
+def check_schema(found: Any, where: object) -> int:
+    """Return the version of a stored layout, if this program can read it.
+
+    Args:
+      found: the version as it was read.
+      where: folder that holds it.
+
+    Raises:
+      UserError: the version is newer than this program, or is none.
+    """
+    if type(found) is not int or found > SCHEMA:
+        raise UserError(
+            f"{where} holds a run of layout {elide(found)}, and this version "
+            f"of hybrid_jax reads up to {SCHEMA}: update hybrid_jax"
+        )
+    return found
 
 
 def read(stored: dict[str, Any], schema: int, where: object) -> Config:
@@ -31,9 +49,14 @@ def read(stored: dict[str, Any], schema: int, where: object) -> Config:
       where: folder that holds them.
 
     Raises:
-      UserError: the stored config has a field that a later version has added.
+      UserError: the stored config names no model, or has a field that a later version
+        has added.
     """
     values = flatten(stored)
+    if "model.name" not in values:
+        raise UserError(
+            f"the config of {where} names no model: restore it, or give another workdir"
+        )
     if schema < WITH_VALIDATION:
         # `data.fold` was an earlier name of `data.validation`. Without a fold, runs
         # trained on all images and used the last weights.

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
+from hybrid_jax.config.schema import FIELDS
 from hybrid_jax.errors import UserError, listed, plural
 
 CANVAS_SCALE = 2  # largest side of a stored array, relative to the network's input
@@ -86,10 +87,37 @@ class PixelFormat:
 
     @classmethod
     def from_json(cls, values: dict[str, typing.Any]) -> "PixelFormat":
-        """Create a pixel format from the result of `to_json`."""
-        tuples = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
-        return cls(**values | tuples)
+        """Create a pixel format from the result of `to_json`, which may be damaged.
 
+        Raises:
+          TypeError, ValueError: a field is missing, unknown, or has a wrong value.
+        """
+        tuples = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
+        form = cls(**values | tuples)
+        for name, holds in STORED.items():
+            if not holds(value := getattr(form, name)):
+                raise ValueError(f"{name} is {value!r}")
+        return form
+
+
+def _is_size(value: object) -> bool:
+    """Return whether a value is a tuple of height and width, at least 1."""
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(type(side) is int and side > 0 for side in value)
+    )
+
+
+# What a stored field may be.
+STORED: dict[str, typing.Callable[[typing.Any], bool]] = {
+    "size": _is_size,
+    "channels": lambda value: type(value) is int and value in (1, 3),
+    "bits": lambda value: type(value) is int and (value == 0 or 8 <= value <= 16),
+    "fit": FIELDS["data.fit"].rule.holds,
+    "background": FIELDS["data.background"].rule.holds,
+    "target": lambda value: value is None or _is_size(value),
+}
 
 # Quantile of the 16-bit images' highest levels that sets the depth, unless an image has
 # more than a few levels above: one broken pixel of a camera must not darken all images.

@@ -53,10 +53,11 @@ class CheckpointReader:
         self._checked: set[int] = set()  # steps whose files were all read
         self.steps: list[int]
         self.notes: list[str]
-        self.steps, self.notes = self.hosts.broadcast(self._scan)
+        self._damage: dict[int, str]  # what is wrong with each step that is not intact
+        self.steps, self.notes, self._damage = self.hosts.broadcast(self._scan)
 
-    def _scan(self) -> tuple[list[int], list[str]]:
-        """Return the intact steps in ascending order, and the notes."""
+    def _scan(self) -> tuple[list[int], list[str], dict[int, str]]:
+        """Return the intact steps in ascending order, the notes, and the damage."""
         names = (path.name for path in self.folder.glob("*"))
         intact: list[int] = []
         damage: dict[int, str] = {}
@@ -78,7 +79,8 @@ class CheckpointReader:
                 f"no checkpoint of {self.folder} is intact ({each}): restore one, or "
                 "give another workdir"
             )
-        return intact, notes + [self._skip(*item) for item in damage.items()]
+        notes += [self._skip(*item) for item in damage.items()]
+        return intact, notes, damage
 
     def _repair(self, step: int, thorough: bool) -> tuple[str, str]:
         """Return what is wrong with a step and what was repaired; both may be empty."""
@@ -160,12 +162,18 @@ class CheckpointReader:
             )
         if checkpoint == "all":
             raise UserError("checkpoint all takes every checkpoint: give it alone")
-        if not checkpoint.isdecimal() or int(checkpoint) not in self.steps:
+        step = int(checkpoint) if checkpoint.isdecimal() else -1
+        if problem := self._damage.get(step):
+            raise UserError(
+                f"checkpoint {self._path(step)} is damaged ({problem}): restore it, or "
+                f"give another ({saved})"
+            )
+        if step not in self.steps:
             raise UserError(
                 f"checkpoint {checkpoint} is not in {self.folder}: give best, last, a "
                 f"step, or all ({saved})"
             )
-        return int(checkpoint)
+        return step
 
     def restore(self, step: int, like: TrainState, devices: Devices) -> TrainState:
         """Return the training state of a step, whatever devices it was saved from.

@@ -89,9 +89,10 @@ class Conformal:
           temperature: divides scores.
 
         Raises:
-          UserError: as `least_probability`, or scores are of other classes.
+          UserError: as `least_probability`, or scores are of other classes, NaN
+            or infinite.
         """
-        self._check_classes(scores)
+        self._check_scores(scores)
         least = self.least_probability(coverage, temperature)
         probabilities = _probabilities(scores, temperature)
         included = probabilities >= least
@@ -115,20 +116,26 @@ class Conformal:
           scores: `[N, C]`, from `Run.scores`.
 
         Raises:
-          UserError: scores are of other classes.
+          UserError: scores are of other classes, NaN or infinite.
         """
-        self._check_classes(scores)
+        self._check_scores(scores)
         images = len(self.labels)
         nearest = _nearest(np.asarray(scores, np.float64), self._points)
         as_far = images - np.searchsorted(self._sorted_distances, nearest)
         return (1 + as_far) / (1 + images)
 
-    def _check_classes(self, scores: np.ndarray) -> None:
+    def _check_scores(self, scores: np.ndarray) -> None:
         classes = self.scores.shape[1]
         if np.ndim(scores) != 2 or np.shape(scores)[1] != classes:
             raise UserError(
                 f"scores have the shape {np.shape(scores)}, but (images, {classes}) is "
                 "needed: give what Run.scores returns"
+            )
+        bad = np.flatnonzero(~(np.asarray(scores) < np.inf).all(1))
+        if len(bad):
+            raise UserError(
+                f"the scores of {plural(len(bad), 'image')} are NaN or infinite, first "
+                f"those of image {bad[0]:,}, counted from 0: leave them out"
             )
 
     @functools.cached_property

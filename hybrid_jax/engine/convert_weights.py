@@ -57,7 +57,7 @@ def convert_weights(
         raise UserError(f"{source} is of {spec['name']}, not of --model={name}")
     if image_size:
         spec = {**spec, "image_size": image_size}
-    model, shapes = _create_model(spec)
+    model, shapes = _create_model(spec, weights.path)
     adapted = fit_weights(model, weights, shapes)
     arrays, notes = adapted.arrays, list[str]()
     if to == "timm":
@@ -69,9 +69,11 @@ def convert_weights(
     return [*adapted.notes, done, *notes]
 
 
-def _create_model(spec: dict[str, Any]) -> tuple[Model, dict[str, tuple[int, ...]]]:
+def _create_model(
+    spec: dict[str, Any], where: object
+) -> tuple[Model, dict[str, tuple[int, ...]]]:
     """Return a model and the shapes of its variables."""
-    model = model_from_spec(spec)
+    model = model_from_spec(spec, where)
     images = jax.ShapeDtypeStruct((1, *model.image_size, spec["channels"]), np.float32)
     return model, shapes_of(jax.eval_shape(model.init, jax.random.key(0), images))
 

@@ -44,7 +44,16 @@ def load_run(
       UserError: the folder holds no run or no such checkpoint, it cannot be read, the
         run has no such views, or `JAX_PLATFORMS` names a device that is not there.
     """
+    if not isinstance(workdir, str | os.PathLike):
+        raise UserError(f"workdir={workdir!r} is no path: give the folder of a run")
+    if not isinstance(views, bool):
+        raise UserError(f"views={views!r} is not allowed: give True or False")
     if isinstance(checkpoint, list | tuple):  # a tuple, as `Run.checkpoint` may be
+        if not checkpoint:
+            raise UserError(
+                f"checkpoint={checkpoint!r} is empty: leave it out to take the one "
+                "that was tested"
+            )
         checkpoint = ",".join(map(str, checkpoint))
     run = open_run(
         RunFolder(workdir),
@@ -87,7 +96,7 @@ def open_run(
     steps = folder.choose(saved, checkpoint)
     spec, form = folder.read_model(), folder.read_form()
     network = network_from_spec(
-        spec, dtype=config.dtype, fit=config.data.fit, loss=config.loss
+        spec, folder.model, dtype=config.dtype, fit=config.data.fit, loss=config.loss
     )
 
     results = folder.read_results()
@@ -103,7 +112,7 @@ def open_run(
     run = Run(
         config=config,
         network=with_statistics(network, folder.read_statistics(spec["channels"])),
-        classes=folder.read_classes() or (),
+        classes=folder.read_classes(spec["num_classes"]),
         form=form,
         checkpoint=steps,
         variables=functools.partial(saved.load_variables, steps),
@@ -117,14 +126,21 @@ def open_run(
 
 
 def network_from_spec(
-    spec: dict[str, Any], *, dtype: str, fit: str, loss: LossConfig
+    spec: dict[str, Any], where: object, *, dtype: str, fit: str, loss: LossConfig
 ) -> Network:
-    """Build the network that `model.json` describes; `with_statistics` completes it.
+    """Build the network that a file describes; `with_statistics` completes it.
+
+    Args:
+      spec: see `model_from_spec`.
+      where: the file.
+      dtype: number type of the network's computations.
+      fit: how images of another size become those of the network.
+      loss: of the run; says how logits become probabilities.
 
     Raises:
       UserError: no model has such arguments.
     """
-    model = model_from_spec(spec, dtype)
+    model = model_from_spec(spec, where, dtype)
     return Network(
         model=model,
         image_size=model.image_size,

@@ -9,11 +9,14 @@ from hybrid_jax.models import create_model
 from hybrid_jax.weights.timm_models import Model
 
 
-def model_from_spec(spec: dict[str, Any], dtype: str = "float32") -> Model:
+def model_from_spec(
+    spec: dict[str, Any], where: object, dtype: str = "float32"
+) -> Model:
     """Return a network.
 
     Args:
       spec: arguments of `create_model`, and `channels` of the images.
+      where: the file that describes the network, for errors.
       dtype: number type of its computations.
 
     Raises:
@@ -23,4 +26,7 @@ def model_from_spec(spec: dict[str, Any], dtype: str = "float32") -> Model:
     try:
         return create_model(**fields, dtype=jnp.dtype(dtype))
     except (ValueError, TypeError) as error:
-        raise UserError(f"cannot create a model from {fields}: {error}") from None
+        raise UserError(
+            f"{where} describes no model of this program ({error}): restore it, or "
+            "update hybrid_jax"
+        ) from None

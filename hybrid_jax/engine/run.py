@@ -312,6 +312,12 @@ class Run:
         Raises:
           UserError: there are no such images, or some have a class unknown to the run.
         """
+        return self.open_named_images(path, split, on_error)[1]
+
+    def open_named_images(
+        self, path: str | os.PathLike, split: str, on_error: str
+    ) -> tuple[str, data.Split]:
+        """Return the split's name, empty if there are no splits, and `open_images`."""
         found = new_images.load_labeled(
             os.fspath(path),
             self.form,
@@ -322,7 +328,7 @@ class Run:
         )
         seen = seen_notes(found.paths, self.config.data, lambda: self.splits)
         self.notes += (*found.notes, *seen)
-        return found.split
+        return found.split_name, found.split
 
     def get_split(self, name: str) -> data.Split:
         """Return one of the run's splits; the test split also if it was left unread.

@@ -35,8 +35,8 @@ from hybrid_jax.engine import checkpoint_manifest, folder_kinds, stored_data
 from hybrid_jax.engine.json_files import read_json, read_lines, write_json
 from hybrid_jax.engine.lost_images import load_again
 from hybrid_jax.engine.run_lock import RunLock
-from hybrid_jax.engine.stored_data import STATISTICS
-from hybrid_jax.errors import ConfigMismatch, UserError, elide
+from hybrid_jax.engine.stored_results import read_results
+from hybrid_jax.errors import ConfigMismatch, UserError
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.paths import check_folder, expand_user
 
@@ -198,13 +198,7 @@ class RunFolder:
         Raises:
           UserError: none are stored for so many channels.
         """
-        try:
-            return stored_data.statistics(read_json(self.data), channels)
-        except (KeyError, TypeError, ValueError):
-            raise UserError(
-                f"{self.data} has no {STATISTICS} of {channels} channels: restore it, "
-                "or give another workdir"
-            ) from None
+        return stored_data.read_statistics(self.data, channels)
 
     def has_checkpoints(self) -> bool:
         """Return whether a run has saved a checkpoint."""
@@ -217,13 +211,7 @@ class RunFolder:
         Raises:
           UserError: the version is newer than this program.
         """
-        found = read_json(self.config).get(VERSION, 1)
-        if type(found) is not int or found > stored.SCHEMA:
-            raise UserError(
-                f"{self.path} holds a run of layout {elide(found)}, and this version "
-                f"of hybrid_jax reads up to {stored.SCHEMA}: update hybrid_jax"
-            )
-        return found
+        return stored.check_schema(read_json(self.config).get(VERSION, 1), self.path)
 
     @property
     def _is_older(self) -> bool:
@@ -268,9 +256,16 @@ class RunFolder:
         """Read the arguments of `create_model`, and `channels`."""
         return read_json(self.model)
 
-    def read_classes(self) -> list[str] | None:
-        """Read the class names in the order of the logits; None if not written yet."""
-        return read_json(self.data).get("classes") if self.data.exists() else None
+    def read_classes(self, outputs: int) -> tuple[str, ...]:
+        """Read the class names in the order of a network's logits.
+
+        Args:
+          outputs: how many logits the network has.
+
+        Raises:
+          UserError: the names cannot be read, or there is not one for each logit.
+        """
+        return stored_data.read_classes(self.data, outputs)
 
     def read_form(self) -> PixelFormat:
         """Read the pixel format in which the run's images are decoded.
@@ -281,22 +276,14 @@ class RunFolder:
         Raises:
           UserError: the format cannot be read.
         """
-        try:
-            return stored_data.form(read_json(self.data), self.read_config().data)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{self.data} does not say how images are decoded ({error}): restore "
-                "it, or give another workdir"
-            ) from None
+        return stored_data.read_form(self.data, self.read_config().data)
 
-    def read_pixels(self, channels: int) -> dict | None:
-        """Read how images are decoded and normalized; None if not written yet.
+    def read_pixels(self, channels: int) -> dict:
+        """Read how images are decoded and normalized.
 
         Returns:
           The entries of a `PixelFormat`, and `mean` and `deviation` of each channel.
         """
-        if not self.data.exists():
-            return None
         mean, std = self.read_statistics(channels)
         statistics = {"mean": mean.tolist(), "deviation": std.tolist()}
         return self.read_form().to_json() | statistics
@@ -307,8 +294,7 @@ class RunFolder:
         Raises:
           UserError: the file is damaged; says how to write it again.
         """
-        again = f"delete it: `hybrid-jax train --workdir={self.path}` writes it again"
-        return read_json(self.results, again) if self.results.exists() else None
+        return read_results(self.results) if self.results.exists() else None
 
     def choose(
         self, saved: "CheckpointReader", checkpoint: str | int | None
@@ -328,8 +314,9 @@ class RunFolder:
         return saved.find_steps(checkpoint, validated)
 
     def read_history(self) -> list[dict]:
-        """Read all lines of metrics, in their order."""
-        return read_lines(self.metrics)
+        """Read all lines of metrics, in their order; skip damaged ones."""
+        rows = read_lines(self.metrics)
+        return [row for row in rows if {"split", "step"} <= row.keys()]
 
     def create(self, config: Config, model: dict, micro_batches: int = 0) -> None:
         """Create the folder, and write the config and the model of the run.

@@ -15,7 +15,6 @@ from hybrid_jax.errors import UserError, plural
 from hybrid_jax.paths import expand_user
 from hybrid_jax.weights.files import (
     Weights,
-    check_class_names,
     check_spec,
     fit_weights,
     merge_arrays,
@@ -111,8 +110,11 @@ def _read_run(path: Path, checkpoint: str) -> Weights:
     }
     try:
         spec = check_spec(folder.read_model())
-        classes = check_class_names(folder.read_classes())
-        pixels = folder.read_pixels(spec["channels"])
     except ValueError as error:
         raise UserError(f"{path} holds no run of hybrid_jax: {error}") from None
+    if not folder.data.exists():
+        lost = f"{folder.data} is missing: class names and pixel format are left out"
+        return Weights(path, arrays, spec, [*saved.notes, lost])
+    classes = folder.read_classes(spec["num_classes"])
+    pixels = folder.read_pixels(spec["channels"])
     return Weights(path, arrays, spec, saved.notes, classes, pixels)

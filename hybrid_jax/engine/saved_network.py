@@ -23,6 +23,7 @@ from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.engine.load_run import network_from_spec
 from hybrid_jax.engine.lost_images import no_splits
 from hybrid_jax.engine.run import Run
+from hybrid_jax.engine.stored_results import unreadable_entry
 from hybrid_jax.errors import UserError
 from hybrid_jax.training.step import Network
 from hybrid_jax.weights.files import (
@@ -102,25 +103,32 @@ def load_network(folder: Path) -> Run:
     about = read_json(folder / ABOUT)
     try:
         assert weights.spec and weights.pixels and weights.classes
-        config = stored.read(about["config"], about[SCHEMA], folder)
+        schema = stored.check_schema(about[SCHEMA], folder)
+        config = stored.read(about["config"], schema, folder)
         pixels = dict(weights.pixels)
         statistics = (
             np.array(pixels.pop("mean"), np.float32),
             np.array(pixels.pop("deviation"), np.float32),
         )
         form = PixelFormat.from_json(pixels)
-        _check_counts(weights, form, statistics)
+        _check_channels(weights, form, statistics)
         steps, results = about["checkpoint"], about["results"]
         checkpoint = tuple(map(int, steps)) if isinstance(steps, list) else int(steps)
+        if checkpoint == () or (results and unreadable_entry(dict(results))):
+            raise ValueError("results of no checkpoint")
         history = [*about["history"]]
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder} holds no readable classifier ({error!r}): save it again"
         ) from None
     stored.check_rows(config, str(folder))
     config = resolve(config, is_stored=True)
     network = network_from_spec(
-        weights.spec, dtype=config.dtype, fit=config.data.fit, loss=config.loss
+        weights.spec,
+        folder / WEIGHTS,
+        dtype=config.dtype,
+        fit=config.data.fit,
+        loss=config.loss,
     )
     return Run(
         config=config,
@@ -135,22 +143,18 @@ def load_network(folder: Path) -> Run:
     )
 
 
-def _check_counts(
+def _check_channels(
     weights: Weights, form: PixelFormat, statistics: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """Check that a network has its classes and channels, and its images have pixels.
+    """Check that images have the channels that the network takes.
 
     Raises:
       AssertionError, KeyError, TypeError, ValueError: names what is wrong.
     """
-    assert weights.spec and weights.classes
-    outputs, channels = weights.spec["num_classes"], weights.spec["channels"]
-    if len(weights.classes) != outputs:
-        raise ValueError(f"{outputs} outputs with {len(weights.classes)} class names")
+    assert weights.spec
+    channels = weights.spec["channels"]
     if {channels} != {form.channels, *(len(array) for array in statistics)}:
         raise ValueError(f"statistics of other than {channels} channels")
-    if min(*form.size, *(form.target or ())) < 1:
-        raise ValueError("images without pixels")
 
 
 def _variables(weights: Weights, network: Network) -> dict[str, Any]:

@@ -4,7 +4,9 @@ In the older layout, data.json did not say how images are decoded, and the split
 chose the best weights was called the test split.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,13 @@ import numpy as np
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Splits
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.errors import elide
+from hybrid_jax.engine.json_files import read_json
+from hybrid_jax.errors import UserError, elide, first_line
+from hybrid_jax.weights.files import check_class_names
 
 # Names of entries; the last has the number of groups of each split that has some.
 STATISTICS, PIXELS, GROUPS = "mean and deviation", "pixels", "groups"
+CLASSES = "classes"
 LEVELS = 1.0  # most by which these may differ, of 255; decoders differ by far less
 
 
@@ -40,35 +45,71 @@ def described(splits: Splits, known: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def statistics(stored: dict[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation float32 `[C]`, levels 0 to 255.
+def read_statistics(path: Path, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read mean and deviation float32 `[C]`, levels 0 to 255.
 
     Raises:
-      KeyError, TypeError, ValueError: none are stored for so many channels.
+      UserError: none are stored for so many channels.
     """
-    mean, std = np.asarray(stored[STATISTICS], np.float32).reshape(2, channels)
+    with _restored(path, f"has no {STATISTICS} of {channels} channels"):
+        stored = np.asarray(read_json(path)[STATISTICS], np.float32)
+        mean, std = stored.reshape(2, channels)
     return mean, std
 
 
-def form(stored: dict[str, Any], config: DataConfig) -> PixelFormat:
-    """Return the pixel format; in the older layout, the bit depth is unknown.
+def read_classes(path: Path, outputs: int) -> tuple[str, ...]:
+    """Read the class names in the order of a network's logits.
+
+    Raises:
+      UserError: there is not one name for each of so many logits.
+    """
+    with _restored(path, "does not name the classes of the network"):
+        return check_class_names(read_json(path)[CLASSES], outputs)
+
+
+def read_form(path: Path, config: DataConfig) -> PixelFormat:
+    """Read the pixel format; in the older layout, the bit depth is unknown.
 
     Args:
-      stored: entries of data.json.
+      path: of data.json.
       config: data config of the run.
 
     Raises:
-      KeyError, TypeError, ValueError: the entries do not describe a format.
+      UserError: the entries do not describe a format.
     """
+    with _restored(path, "does not say how images are decoded"):
+        return _form(read_json(path), config)
+
+
+@contextlib.contextmanager
+def _restored(path: Path, lacks: str) -> Iterator[None]:
+    """Ask to restore a file whose entries have wrong types or values.
+
+    Raises:
+      UserError: what the file lacks.
+    """
+    try:
+        yield
+    except UserError:  # it says itself what the file lacks
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} {lacks} ({first_line(error)}): restore it, or give another workdir"
+        ) from None
+
+
+def _form(stored: dict[str, Any], config: DataConfig) -> PixelFormat:
     if is_described(stored):
         return PixelFormat.from_json(stored[PIXELS])
     height, width, channels = stored["height, width and channels"]
-    return PixelFormat(
-        size=(height, width),
-        channels=channels,
-        bits=0,
-        fit=config.fit,
-        background=config.background,
+    return PixelFormat.from_json(
+        {
+            "size": [height, width],
+            "channels": channels,
+            "bits": 0,
+            "fit": config.fit,
+            "background": config.background,
+        }
     )
 
 

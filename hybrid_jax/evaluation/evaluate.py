@@ -55,7 +55,7 @@ class Images:
             and there are only training images.
         """
         if self.path:
-            return self.split, run.open_images(self.path, self.split, self.on_error)
+            return run.open_named_images(self.path, self.split, self.on_error)
         split = self.split or default_split(run)
         if split == "train" and not self.split:
             raise UserError(

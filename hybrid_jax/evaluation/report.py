@@ -11,6 +11,7 @@ from hybrid_jax.csv_text import csv_text
 from hybrid_jax.engine.console import Reporter, percent
 from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.engine.prediction_rows import class_columns
+from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.evaluation import figures, selective
 from hybrid_jax.evaluation.bootstrap import Estimate
@@ -46,9 +47,10 @@ def check_empty_folder(output: str) -> None:
     path = expand_user(output)
     if path.exists() and not path.is_dir():
         raise UserError(f"--output={escape(path)} is a file: give a folder")
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and (entry := next(path.iterdir(), None)):
         raise UserError(
-            f"--output={escape(path)} is not empty: give a new folder, or empty it"
+            f"--output={escape(path)} is not empty (it holds {escape(entry.name)}): "
+            "give a new folder, or empty it"
         )
     check_parent(path, "--output=")
 
@@ -174,7 +176,10 @@ def write(found: "Evaluation", folder: Path) -> None:
     """
     folder = expand_user(folder)
     try:
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
+        with (
+            Interruption(),  # so that a signal leaves nothing
+            tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch,
+        ):
             _write(found, Path(scratch))
             for path in Path(scratch).iterdir():
                 path.replace(folder / path.name)

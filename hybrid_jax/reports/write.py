@@ -17,7 +17,13 @@ from hybrid_jax.engine.run import Run
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, escape, first_line
 from hybrid_jax.evaluation import mislabeled
-from hybrid_jax.paths import as_texts, check_given_once, expand_user
+from hybrid_jax.paths import (
+    as_texts,
+    check_absent,
+    check_given_once,
+    check_parent,
+    expand_user,
+)
 from hybrid_jax.reports import comparison
 from hybrid_jax.reports.gather import RunReport, gather
 
@@ -26,6 +32,7 @@ def write_report(
     workdirs: Sequence[str | os.PathLike],
     output: str | os.PathLike,
     changed: dict[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a page about runs; nothing is written to their folders.
 
@@ -34,14 +41,22 @@ def write_report(
       output: file to write.
       changed: values that replace those of the stored configs, by field name, such as
         the path of the data. Fields that change results are refused.
+      overwrite: replace a file that exists.
 
     Raises:
-      UserError: a folder holds no run, or one is given twice.
+      UserError: there is no run, a folder holds none, one is given twice, or the page
+        exists or cannot be written.
     """
-    runs = _open(as_texts("workdirs", workdirs), changed or {})
+    names, page = as_texts("workdirs", workdirs), expand_user(output)
+    if not names:
+        raise UserError("workdirs is empty: give the folder of at least one run")
+    check_parent(page, "output=")
+    if not overwrite and (page.is_file() or page.is_dir()):  # and no device
+        check_absent(page, "output=")
+    runs = _open(names, changed or {})
     with Reporter() as console:
         with console.busy("writing the report"):
-            size, notes = _write(runs, expand_user(output))
+            size, notes = _write(runs, page)
         for note in notes:
             console.say(note)
         console.say(f"Written: {output} ({size})")

@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from hybrid_jax.errors import UserError, elide, first_line
+from hybrid_jax.errors import UserError, elide, first_line, plural
 from hybrid_jax.extras import import_extra
 from hybrid_jax.models.choices import CHOICES
 from hybrid_jax.models.registry import MODELS
@@ -232,11 +232,14 @@ def _read_safetensors(path: Path) -> Weights:
                 )
             arrays = {_bare(name): file.get_tensor(name) for name in names}
         known = {key: json.loads(metadata.get(key, "null")) for key in KEYS}
+        spec = check_spec(known[SPEC]) if SPEC in metadata else None
+        outputs = spec.get("num_classes") if spec else None
+        has_names = known[CLASSES] is not None
         return Weights(
             path,
             to_float32(path, arrays),
-            spec=check_spec(known[SPEC]) if SPEC in metadata else None,
-            classes=check_class_names(known[CLASSES]),
+            spec=spec,
+            classes=check_class_names(known[CLASSES], outputs) if has_names else None,
             pixels=known[PIXELS],
         )
     except (
@@ -354,14 +357,23 @@ SPEC_FIELDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def check_class_names(classes: Any) -> tuple[str, ...] | None:
-    """Return stored class names, checked; None where there are none.
+def check_class_names(classes: Any, outputs: int | None) -> tuple[str, ...]:
+    """Return stored class names, checked.
+
+    Args:
+      classes: what was stored.
+      outputs: how many logits the network has; None if unknown.
 
     Raises:
-      ValueError: the names are not a list of strings.
+      ValueError: the names are not a list of different strings, one for each logit.
     """
-    if classes is None:
-        return None
     if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
-        raise ValueError("its metadata lists no class names")
+        raise ValueError("the class names are no list of texts")
+    count = len({*classes})
+    if count < len(classes) or (outputs is not None and count != outputs):
+        logits = "" if outputs is None else f" for {plural(outputs, 'logit')}"
+        raise ValueError(
+            f"there are {plural(count, 'different class name')}{logits}: "
+            f"{elide(classes)}"
+        )
     return tuple(classes)

@@ -195,7 +195,7 @@ def test_the_first_free_number_is_taken(tmp_path, monkeypatch):
     ids=str,
 )
 def test_a_new_run_is_started_by_the_users_own_command(arguments, anew, tmp_path):
-    error = ConfigMismatch("w holds a run of another config: a", "Give another", True)
+    error = ConfigMismatch(Path("w"), ["a"], epochs_differ=True)
     call = Call(("x",), "", arguments)
     told = str(workdirs.with_commands(error, call, "w", ["--process=1"]))
     resume, new, longer = re.findall("`(.+?)`", told)

@@ -77,6 +77,16 @@ def test_an_image_that_validation_has_twice_is_as_typical_as_can_be(classes):
     np.testing.assert_array_equal(conformal.typicality(scores[::2]), 1)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_are_refused(value):
+    conformal = Conformal(*draw(np.random.default_rng(6), 39))
+    scores = np.zeros((3, 5))
+    scores[1, 2] = value
+    for judge in (conformal.typicality, lambda x: conformal.sets(x, 0.8)):
+        with pytest.raises(UserError, match="of 1 image are NaN or infinite, first"):
+            judge(scores)
+
+
 def test_one_validation_image_tells_nothing_of_others():
     scores = draw(np.random.default_rng(5), 9)[0]
     conformal = Conformal(scores[:1], np.zeros(1, int))

@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import warnings
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ import hybrid_jax
 from hybrid_jax import plots
 from hybrid_jax.data import Split
 from hybrid_jax.engine import temperature
+from hybrid_jax.engine.signals import Interrupted
 from hybrid_jax.errors import UserError
 from hybrid_jax.evaluation import report
 from hybrid_jax.evaluation.calibration import fit_temperature
@@ -97,7 +100,7 @@ def test_all_that_is_printed_is_written(runs, tmp_path):
         "evaluate", f"--workdir={runs / '0'}", f"--output={tmp_path / 'out'}"
     )
     assert again.returncode == 2
-    assert "is not empty" in again.stderr
+    assert "is not empty (it holds " in again.stderr
 
 
 def test_what_others_wrote_meanwhile_is_kept(runs, tmp_path, monkeypatch):
@@ -116,6 +119,17 @@ def test_what_others_wrote_meanwhile_is_kept(runs, tmp_path, monkeypatch):
         assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "sub"]
 
 
+def test_a_signal_while_tables_are_written_leaves_nothing(runs, tmp_path, monkeypatch):
+    """So the same command can be given again."""
+    found = evaluate_here(runs / "0")
+    monkeypatch.setattr(
+        report.figures, "draw", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        report.write(found, tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_paths_are_taken_like_text(runs, tmp_path):
     out = tmp_path / "out"
     found = evaluate_here(runs / "0", versus=[runs / "1"], output=out)
@@ -128,6 +142,19 @@ def test_paths_are_taken_like_text(runs, tmp_path):
     assert str(runs / "1") in page.read_text(encoding="utf-8")
     with pytest.raises(UserError, match=r"workdirs='.*' is one path: give a list"):
         hybrid_jax.write_report(str(runs / "0"), tmp_path / "other.html")
+
+
+def test_a_page_replaces_nothing_unasked(runs, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    for output, said in [(page, "exists"), (tmp_path / "no" / "x.html", "make it")]:
+        with pytest.raises(UserError, match=said):
+            hybrid_jax.write_report([runs / "0"], output)
+    assert page.read_text() == "mine"
+    with pytest.raises(UserError, match="workdirs is empty"):
+        hybrid_jax.write_report([], tmp_path / "other.html")
+    hybrid_jax.write_report([runs / "0"], page, overwrite=True)
+    assert "<svg" in page.read_text(encoding="utf-8")
 
 
 def test_runs_together_and_against_each_other(runs, tmp_path):

@@ -116,7 +116,8 @@ def read_folder_split(root: Path, split: str) -> FolderContents:
     role, notes = requested_split(root, tuple(roles), split)
     walk.add_classes(roles[role] if role else root, role)
     found = walk.found()
-    return found._replace(notes=[*notes, *found.notes])
+    splits = (role,) if role else ()
+    return found._replace(notes=[*notes, *found.notes], splits=splits)
 
 
 def requested_split(

@@ -62,7 +62,8 @@ def read_table_split(file: Path, split: str) -> FolderContents:
     roles = split_roles(file, table)
     role, notes = requested_split(file, tuple(dict.fromkeys(roles.values())), split)
     found = _entries(file, table, roles, Exclusions(), {role})
-    return found._replace(notes=[*notes, *found.notes])
+    splits = (role,) if role else ()
+    return found._replace(notes=[*notes, *found.notes], splits=splits)
 
 
 def split_roles(file: Path, table: csv_reader.Table) -> dict[str, str]:

@@ -57,11 +57,19 @@ PREFETCH_BATCHES = 2  # batches that are decoded ahead
 
 
 class LabeledImages(NamedTuple):
-    """Images with labels: the split, the file of each image, and notes."""
+    """Images with labels.
+
+    Attributes:
+      split: the images.
+      paths: the file of each image.
+      notes: messages on what was left out.
+      split_name: `train`, `validation` or `test`; empty where there are no splits.
+    """
 
     split: Split
     paths: list[Path]
     notes: tuple[str, ...]
+    split_name: str
 
 
 class Batch(NamedTuple):
@@ -160,7 +168,8 @@ def load_labeled(
     fields = files.labels, images.extents, files.groups
     title = escape(root.name)
     split_images = _split(images, fields, tuple(classes), loader, title)
-    return LabeledImages(split_images, files.paths, all_notes)
+    name = found.splits[0] if found.splits else ""
+    return LabeledImages(split_images, files.paths, all_notes, name)
 
 
 def label_images(
