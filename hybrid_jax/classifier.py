@@ -20,11 +20,6 @@ from sklearn.utils.validation import check_is_fitted
 from hybrid_jax.config.estimator import PARAMETERS, choose_config, input_errors
 from hybrid_jax.config.resolve import to_config_dict
 from hybrid_jax.config.schema import Config, DataConfig
-from hybrid_jax.data.sources.array_checks import (
-    check_groups,
-    check_labels,
-    encode_labels,
-)
 from hybrid_jax.data.sources.estimator_inputs import (
     LABELS,
     as_column,
@@ -36,6 +31,11 @@ from hybrid_jax.data.sources.estimator_inputs import (
     labels_to_json,
 )
 from hybrid_jax.data.sources.given_images import as_new_images
+from hybrid_jax.data.sources.label_checks import (
+    check_groups,
+    check_labels,
+    encode_labels,
+)
 from hybrid_jax.data.sources.listed_files import ListedFiles
 from hybrid_jax.engine.fit import fit
 from hybrid_jax.engine.json_files import read_json, write_json

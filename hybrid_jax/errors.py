@@ -123,6 +123,16 @@ def _escaped(surrogate: re.Match) -> str:
     return f"\\x{byte:02x}" if 0x80 <= byte < 0x100 else f"\\u{code:x}"
 
 
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape as text, such as `[28, 28, 1]`."""
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def at(name: str) -> str:
+    """Return what a message about something begins with: its name, if it has one."""
+    return f"{name}: " if name else ""
+
+
 def plural(count: int, noun: str) -> str:
     """Return a count with its noun: `1 image`, `2,000 images`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

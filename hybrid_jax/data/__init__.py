@@ -78,8 +78,10 @@ def load_source(source: Source, config: DataConfig) -> Splits:
       UserError: the images cannot be split as `config` asks.
     """
     from hybrid_jax.data.memory_budget import is_resident
+    from hybrid_jax.data.sources.arrays import check_classes
 
     labels = {split: source.labels(split) for split in source.splits}
+    check_classes(source.classes, labels)
     groups = {split: source.groups(split) for split in source.splits}
     parts, notes = make_splits(
         labels, source.classes, config, groups["train"], source.unused

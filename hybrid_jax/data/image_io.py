@@ -264,7 +264,7 @@ def _lost_end(image: Image.Image, content: bytes) -> str:
     written = content.rstrip(b"\0")
     zeros = len(content) - len(written)
     is_whole = image.format in ("JPEG", "MPO") and written.endswith(b"\xff\xd9")
-    if image.format not in ("JPEG", "MPO", "WEBP") or zeros < ZEROS or is_whole:
+    if image.format not in ("JPEG", "MPO", "WEBP", "AVIF") or zeros < ZEROS or is_whole:
         return ""
     return f"its last {zeros:,} bytes are zeros: copy or download it again"
 

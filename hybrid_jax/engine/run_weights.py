@@ -8,7 +8,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from hybrid_jax import runtime
-from hybrid_jax.data.sources.array_checks import check_labels
+from hybrid_jax.data.sources.label_checks import check_labels
 from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, plural

@@ -239,7 +239,37 @@ def test_a_set_without_a_test_split_is_refused(tmp_path):
 
 def test_a_split_without_labels_is_refused(tmp_path):
     write_small_builder(tmp_path, [20] * 4, labels=(-1, -1))
-    with pytest.raises(UserError, match="train split of small has no labeled images"):
+    with pytest.raises(UserError, match="has 4 of 4 images without a label"):
+        data.load(DataConfig("small", str(tmp_path), validation=0))
+
+
+def test_one_missing_label_is_counted(tmp_path):
+    write_small_builder(tmp_path, [20] * 4, labels=(0, -1))
+    with pytest.raises(UserError, match="train split of small has 2 of 4 images wi"):
+        data.load(DataConfig("small", str(tmp_path), validation=0))
+
+
+def test_a_set_of_one_class_is_refused(tmp_path):
+    write_small_builder(tmp_path, [20] * 4, labels=(1, 1))
+    with pytest.raises(UserError, match="train: all labels are 'dog': two classes"):
+        data.load(DataConfig("small", str(tmp_path), validation=0))
+
+
+def test_a_class_that_is_only_tested_is_refused(tmp_path):
+    write_small_builder(tmp_path, [20] * 4)
+    config = DataConfig("small", str(tmp_path), validation=0)
+    data.load(config)
+    (cache,) = (tmp_path / "small" / "1.0.0").glob("label-train-*.npy")
+    np.save(cache, np.zeros(4, np.int32))
+    with pytest.raises(UserError, match="all labels are 'cat'"):
+        data.load(config)
+
+
+def test_labels_without_names_are_named_as_damage(tmp_path):
+    """Where the file of class names was cut."""
+    write_small_builder(tmp_path, [20] * 4)
+    (tmp_path / "small" / "1.0.0" / "label.labels.txt").write_text("cat\n")
+    with pytest.raises(UserError, match=r"it has 1 class name, and labels up to 1\)"):
         data.load(DataConfig("small", str(tmp_path), validation=0))
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_jax import data
 from hybrid_jax.config import resolve as configs
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources.class_folders import check_outside
@@ -43,6 +44,13 @@ def test_only_what_would_become_a_class_is_refused(tmp_path, layout, below, refu
     write(folder / "more" / "augmented.png", 3)
     after = find_images(folder_config(place)).train.paths
     assert (before != after) is refused
+
+
+def test_files_of_decoded_images_do_not_lie_among_the_images(tmp_path):
+    place = write_folder(tmp_path / "cells")
+    with pytest.raises(UserError, match=r"^config\.data\.dir=.+ lies among the images"):
+        data.load(folder_config(place, dir=str(place / "digit 1")))
+    assert not [*place.rglob("folders")]
 
 
 def test_links_lead_into_the_images_too_and_a_table_s_folder_holds_anything(tmp_path):

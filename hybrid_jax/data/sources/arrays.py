@@ -13,15 +13,10 @@ from hybrid_jax.data.dataset import SPLITS, Split, Splits
 from hybrid_jax.data.image_io import convert_array
 from hybrid_jax.data.names import sort_key
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
-from hybrid_jax.data.sources.array_checks import (
-    check_groups,
-    check_images,
-    check_labels,
-    label_name,
-    shape_text,
-)
+from hybrid_jax.data.sources.image_checks import check_images
+from hybrid_jax.data.sources.label_checks import check_groups, check_labels, label_name
 from hybrid_jax.data.splitting import left_out_note, make_splits, notes_on, used_splits
-from hybrid_jax.errors import UserError, closest, elide, listed, plural
+from hybrid_jax.errors import UserError, closest, elide, listed, plural, shape_text
 
 
 class ArraySplit(NamedTuple):
@@ -202,8 +197,14 @@ def encode_classes(
       Class names, and labels int32 `[N]` of each split.
 
     Raises:
-      UserError: some splits have numbers, and others text.
+      UserError: some splits have numbers, and others text, or values of another kind.
     """
+    for name, split in labels.items():
+        if split.dtype.kind == "O":
+            raise UserError(
+                f"{name}: labels are of the type {type(split[0]).__name__}: give "
+                "numbers or text"
+            )
     kinds = {
         name: "text" if split.dtype.kind == "U" else "numbers"
         for name, split in labels.items()
@@ -234,9 +235,10 @@ def check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> No
     Raises:
       UserError: there is one class only, or a class has no training image.
     """
-    if len(classes) < 2:
-        raise UserError(f"train: all labels are {classes[0]!r}: two classes are needed")
     counts = np.bincount(labels["train"], minlength=len(classes))
+    if (counts > 0).sum() == 1:
+        only = classes[int(counts.argmax())]
+        raise UserError(f"train: all labels are {only!r}: two classes are needed")
     for name, split in labels.items():
         if not counts[split].all():
             absent = np.unique(split[counts[split] == 0])

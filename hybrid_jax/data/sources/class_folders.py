@@ -4,7 +4,6 @@ DIR/train/<class>/*  beside  DIR/val/<class>/*  or  DIR/test/<class>/*,  or both
 DIR/<class>/*                                    split later, by a share of each class
 """
 
-import collections
 from collections.abc import Container, Sequence
 from itertools import filterfalse
 from pathlib import Path
@@ -23,10 +22,12 @@ from hybrid_jax.data.sources.folder_listing import (
     is_image,
     is_system_folder,
     list_below,
+    system_folders_note,
     upward_links_note,
     visible_entries,
     visible_files,
 )
+from hybrid_jax.data.sources.misplaced_splits import refuse_misplaced_splits
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import expand_user
 
@@ -80,6 +81,7 @@ def read_folder(
     walk = _Walk(root, exclusions)
     roles = _roles(walk)
     if not roles:
+        refuse_misplaced_splits(root, walk.folders(root), walk.folders, _has_images)
         walk.add_classes(root, "")
         return walk.found()
     if "train" not in roles or len(roles) < 2:
@@ -188,12 +190,7 @@ class _Walk:
 
     def found(self) -> FolderContents:
         """Return the collected images and notes."""
-        if self._system_folders:
-            names = collections.Counter(
-                escape(path.name) for path in self._system_folders
-            )
-            named = ", ".join(f"{n:,} {name}" for name, n in sorted(names.items()))
-            self.notes.append(f"folders of file servers or systems left out: {named}")
+        self.notes += system_folders_note(self._system_folders)
         self.notes += upward_links_note(self._upward_links)
         return FolderContents(
             self._entries, self.notes, self._empty, others=self._others
@@ -338,8 +335,12 @@ def _roles(walk: _Walk) -> dict[str, Path]:
 
 def _holds_images_alone(walk: _Walk, folder: Path) -> bool:
     """Return whether images lie in a folder, and none in its subfolders."""
-    inside = any(map(is_image, visible_files(folder)))
-    return inside and not any(map(walk.has_images, walk.folders(folder)))
+    return _has_images(folder) and not any(map(walk.has_images, walk.folders(folder)))
+
+
+def _has_images(folder: Path) -> bool:
+    """Return whether images lie in a folder itself."""
+    return any(map(is_image, visible_files(folder)))
 
 
 def _lacks_a_split(root: Path, roles: dict[str, Path]) -> UserError:

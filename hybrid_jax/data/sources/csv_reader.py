@@ -167,7 +167,7 @@ def _parsed(file: Path, text: str, separator: str) -> list[tuple[int, list[str]]
     Cells have no spaces around them.
 
     Raises:
-      UserError: a quotation mark is missing.
+      UserError: a quotation mark is missing, or pairs with that of a later row.
     """
     lines = csv.reader(
         io.StringIO(text, newline=""),
@@ -175,9 +175,16 @@ def _parsed(file: Path, text: str, separator: str) -> list[tuple[int, list[str]]
         skipinitialspace=True,
         strict=True,
     )
-    rows, begin = [], 1
+    rows, begin = list[tuple[int, list[str]]](), 1
     try:
         for cells in lines:
+            columns = len(rows[0][1]) if rows else len(cells)
+            if any(_holds_rows(cell, separator, columns) for cell in cells):
+                raise UserError(
+                    f"{escape(file)}, lines {begin} to {lines.line_num}: one pair of "
+                    "quotation marks holds several rows: remove or double the mark "
+                    "that does not belong there"
+                )
             if len(cells) > 1 or "".join(cells).strip():
                 rows.append((begin, [cell.strip() for cell in cells]))
             begin = lines.line_num + 1
@@ -187,6 +194,12 @@ def _parsed(file: Path, text: str, separator: str) -> list[tuple[int, list[str]]
             "missing?"
         ) from None
     return rows
+
+
+def _holds_rows(cell: str, separator: str, columns: int) -> bool:
+    """Return whether a later line of a cell has the separators of a whole row."""
+    _, *later = cell.splitlines() or [""]
+    return any(line.count(separator) >= columns - 1 for line in later)
 
 
 def _filled(

@@ -1,7 +1,7 @@
 """Inputs of an estimator: images or paths of images, and labels of any kind."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,10 @@ import numpy as np
 from PIL import Image
 
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data.sources.array_checks import (
-    check_images,
-    check_labels,
-    refuse_masked_images,
-    refuse_masked_labels,
-)
 from hybrid_jax.data.sources.arrays import encode_classes
 from hybrid_jax.data.sources.found_files import one_path_error
+from hybrid_jax.data.sources.image_checks import check_images, refuse_masked_images
+from hybrid_jax.data.sources.label_checks import check_labels, refuse_masked_labels
 from hybrid_jax.data.splitting import make_splits
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.paths import expand_user
@@ -129,6 +125,11 @@ def paths_or_images(X: Any, name: str) -> tuple[list[Path], Any]:
         raise UserError(
             f"{name} is a table ({type(X).__name__}): give its column of paths, such "
             f"as {name}['path'], or an array of images [N, height, width]"
+        )
+    if isinstance(X, Mapping | Set):
+        raise UserError(
+            f"{name} is a {type(X).__name__}, whose order is not that of the labels: "
+            "give a list"
         )
     if hasattr(X, "dtype"):
         refuse_masked_images(X, name)

@@ -25,6 +25,7 @@ from hybrid_jax.data.lazy_images import (
     scan_images,
 )
 from hybrid_jax.data.pixel_format import ImageInfo, choose_pixel_format, depth_notes
+from hybrid_jax.data.sources.class_folders import check_outside
 from hybrid_jax.data.sources.file_list import FileSplits, LabeledFiles, list_images
 from hybrid_jax.data.splitting import check_test_fraction, used_splits
 from hybrid_jax.errors import UserError, escape, listed, plural
@@ -60,6 +61,8 @@ class FolderSource:
         self.unused: dict[str, int] = {}
         self._root = expand_user(path)
         self._title = escape(self._root.name) or path
+        if config.dir:
+            check_outside("config.data.dir", Path(config.dir), config)
         self._cache = _cache_folder(path, config.dir)
         infos = self._scan(listed.splits)
         _refuse_unreadable(listed, infos, config.on_error)

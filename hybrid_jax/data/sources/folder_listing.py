@@ -126,6 +126,13 @@ def is_system_folder(name: str) -> bool:
     return name.casefold() in SYSTEM_FOLDERS
 
 
+def system_folders_note(folders: Iterable[Path]) -> tuple[str, ...]:
+    """Return the note on folders of file servers and systems; empty without any."""
+    names = collections.Counter(escape(path.name) for path in folders)
+    named = ", ".join(f"{n:,} {name}" for name, n in sorted(names.items()))
+    return (f"folders of file servers or systems left out: {named}",) if named else ()
+
+
 def upward_links_note(links: Iterable[Path]) -> tuple[str, ...]:
     """Return the note on links to a folder above; empty if there are none."""
     names = [escape(link) for link in sorted(links)]

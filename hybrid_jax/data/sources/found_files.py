@@ -9,6 +9,7 @@ from pathlib import Path
 from hybrid_jax.data.sources.folder_listing import (
     list_below,
     others_note,
+    system_folders_note,
     upward_links_note,
 )
 from hybrid_jax.errors import UserError, elide, escape, listed, plural
@@ -81,7 +82,7 @@ def one_path_error(path: str | os.PathLike, name: str) -> UserError:
 
 
 def left_out_notes(paths: Sequence[str | os.PathLike]) -> tuple[str, ...]:
-    """Return notes on what `find_files` leaves out: files, links, repeated images.
+    """Return notes on what `find_files` leaves out: files, folders, repeated images.
 
     Args:
       paths: the arguments of `find_files`.
@@ -94,6 +95,7 @@ def left_out_notes(paths: Sequence[str | os.PathLike]) -> tuple[str, ...]:
     counts = collections.Counter(_find_all(paths))
     return (
         *others_note([*{file: None for each in listings for file in each.others}]),
+        *system_folders_note({f for each in listings for f in each.system_folders}),
         *upward_links_note({link for each in listings for link in each.upward_links}),
         *_repeated_note([path for path, count in counts.items() if count > 1]),
     )

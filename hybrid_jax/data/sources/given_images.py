@@ -12,8 +12,8 @@ from PIL import Image
 from hybrid_jax.data.image_io import Unreadable, encode_image, encode_png
 from hybrid_jax.data.lazy_images import Files
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.data.sources.array_checks import check_images, refuse_masked_images
 from hybrid_jax.data.sources.estimator_inputs import paths_or_images
+from hybrid_jax.data.sources.image_checks import check_images, refuse_masked_images
 from hybrid_jax.errors import UserError
 
 

@@ -34,7 +34,7 @@ from hybrid_jax.data.pixel_format import (
     depth_notes,
 )
 from hybrid_jax.data.splitting import left_out_note, used_splits
-from hybrid_jax.errors import UserError, closest, escape, first_line
+from hybrid_jax.errors import UserError, closest, escape, first_line, plural
 from hybrid_jax.paths import expand_user, library_path, user_path, with_user_paths
 
 if typing.TYPE_CHECKING:
@@ -88,19 +88,37 @@ class TfdsSource:
         with contextlib.suppress(OSError, ValueError, EOFError):
             labels = np.load(path, allow_pickle=False)
             if len(labels) == len(source):  # else writing was interrupted
-                return labels
+                return self._checked(labels, split)
         labels = np.empty(len(source), np.int32)
         for start in range(0, len(source), BLOCK):
             rows = range(start, min(start + BLOCK, len(source)))
             with _told_if_damaged(path.parent):
-                records = source.__getitems__(rows)
-            labels[start : start + len(rows)] = [r[self.label] for r in records]
-        if not len(labels) or labels.min() < 0:
-            raise UserError(
-                f"the {split} split of {self.builder.name} has no labeled images"
-            )
+                found = [record[self.label] for record in source.__getitems__(rows)]
+                labels[start : start + len(rows)] = found
+        self._checked(labels, split)
         with contextlib.suppress(OSError):  # a read-only disk only costs time
             np.save(path, labels, allow_pickle=False)
+        return labels
+
+    def _checked(self, labels: np.ndarray, split: str) -> np.ndarray:
+        """Return labels, if each image has one.
+
+        Raises:
+          UserError: there are none, some are missing, or they have no names.
+        """
+        missing, classes = int((labels < 0).sum()), len(self.classes)
+        if not len(labels) or missing:
+            which = f"{missing:,} of {plural(len(labels), 'image')} without a label"
+            raise UserError(
+                f"the {split} split of {self.builder.name} has {which}: prepare the "
+                "data set again, with labeled images alone"
+            )
+        if labels.max() >= classes:
+            raise UserError(
+                f"{escape(user_path(self.builder.data_path))} is damaged (it has "
+                f"{plural(classes, 'class name')}, and labels up to {labels.max()}): "
+                "delete it, and prepare or copy it again"
+            )
         return labels
 
     def groups(self, split: str) -> None:

@@ -1,5 +1,7 @@
 """Data sets that are handed over as arrays."""
 
+import enum
+import io
 import json
 import unicodedata
 import warnings
@@ -11,13 +13,10 @@ from PIL import Image
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.data.sources.array_checks import (
-    check_images,
-    check_labels,
-    encode_labels,
-)
 from hybrid_jax.data.sources.arrays import to_pixel_format
 from hybrid_jax.data.sources.estimator_inputs import as_column, as_images, find_classes
+from hybrid_jax.data.sources.image_checks import check_images
+from hybrid_jax.data.sources.label_checks import check_labels, encode_labels
 from hybrid_jax.errors import UserError
 from tests.data.files import digit
 
@@ -459,3 +458,53 @@ def test_one_image_is_told_from_rows_of_pixels_by_its_size():
     assert said.index(rows) < said.index(one)
     assert said.startswith("mine: images are [40, 64]")
     assert one not in _said(lambda: check_images(IMAGES[0], "mine"))  # to train on
+
+
+def test_labels_in_bytes_of_another_encoding_stay_apart():
+    labels = np.array([b"\xe9", b"\xe8"] * 20)
+    assert len(made(labels=labels).classes) == 2
+    assert len(find_classes(labels)) == 2
+    groups = np.array([b"%c" % (0xE0 + row // 4) for row in range(40)])
+    found = made(IMAGES, LABELS, groups, validation=0.25)
+    assert len(np.unique(found.train.groups)) + len(
+        np.unique(found.validation.groups)
+    ) == len(np.unique(groups))
+
+
+def test_numbers_with_and_without_a_sign_name_the_same_classes():
+    others = {"test": (IMAGES[:4], LABELS[:4].astype(np.uint64))}
+    assert made(others=others).classes == ("0", "1", "2", "3")
+    assert "2**63 and more" in refusal(labels=LABELS.astype(np.uint64) + 2**63)
+
+
+def test_labels_that_have_no_order_are_refused():
+    kind = enum.Enum("kind", "a b")
+    said = refusal(labels=[*kind] * 20)
+    assert said == "train: labels are of the type kind: give numbers or text"
+
+
+@pytest.mark.parametrize("kind", [set, dict.fromkeys])
+def test_images_without_an_order_are_refused(kind):
+    with pytest.raises(UserError, match="whose order is not that of the labels"):
+        as_images(kind(["0.png", "1.png"]))
+
+
+def opened(format, **options):
+    """An image of Pillow as it is opened from a file."""
+    content = io.BytesIO()
+    Image.fromarray(IMAGES[0]).save(content, format, **options)
+    return Image.open(content)
+
+
+def test_images_of_pillow_keep_all_that_their_files_say():
+    exif = Image.Exif()
+    exif[0x112] = 3
+    pages = [Image.fromarray(IMAGES[1])]
+    for image, why in (
+        (opened("PNG", exif=exif), "which an EXIF tag turns"),
+        (opened("PNG", transparency=0), "which is partly transparent"),
+        (opened("TIFF", save_all=True, append_images=pages), "which has 2 pages"),
+    ):
+        with pytest.raises(UserError, match=f"such as image 1, .*{why}: give the pat"):
+            as_images([Image.fromarray(IMAGES[0]), image])
+    np.testing.assert_array_equal(as_images([opened("PNG")])[..., 0], IMAGES[:1])

@@ -45,6 +45,44 @@ def refused(place, wanted=SPLITS, **options):
 TWO = ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ("a/train/1.png", "a/test/2.png", "b/train/1.png", "b/Val/2.png"),
+            r"splits inside its classes (a/test, a/train): put classes inside splits",
+        ),
+        (
+            ("train_images/a/1.png", "train_images/b/1.png", "test-images/a/1.png"),
+            "has the folders test-images and train_images, which would be classes",
+        ),
+    ],
+    ids=["in classes", "other names"],
+)
+def test_splits_that_would_be_lost_are_refused(names, said, place):
+    lay_out(place, *names)
+    assert said in refused(place)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a/train/1.png", "a/2.png", "a/3.png", "b/train/1.png", "b/train/2.png"),
+        (
+            "model train/1.png",
+            "model train/2.png",
+            "test tube/1.png",
+            "test tube/2.png",
+        ),
+        ("cat/train/1.png", "cat/test/1.png", "dog/1.png", "dog/2.png"),
+    ],
+    ids=["no other split", "names of things", "in one class"],
+)
+def test_classes_that_only_sound_like_splits_stay_classes(names, place):
+    lay_out(place, *names)
+    assert len(classes_and_notes(place)[0]) == 2
+
+
 def dead_links(place):
     (place / "bird").mkdir()
     for row in range(3):

@@ -175,6 +175,23 @@ def test_columns_that_contradict_what_is_used_are_refused(lines, message, table)
     assert message in str(error.value)
 
 
+def test_rows_inside_a_pair_of_quotation_marks_are_not_lost(table):
+    """A mark that is open pairs with the next one, some rows below."""
+    comments = ['"blurred', "sharp", 'diameter 5"', "sharp"]
+    rows = [f"{n}.png,{'ab'[n % 2]},{comment}" for n, comment in enumerate(comments)]
+    table.write_text("\n".join(["path,label,comment", *rows]))
+    with pytest.raises(UserError, match="lines 2 to 4: one pair of quotation marks"):
+        csv_reader.read(table, ("path", "label"))
+    table.write_text('path\n"0.png\n1.png\n2.png"\n')
+    with pytest.raises(UserError, match="lines 2 to 4: one pair of quotation marks"):
+        csv_reader.read(table, ("path",))
+    table.write_text('path,label,comment\n0.png,a,"blurred,\nat the edge"\n1.png,b,\n')
+    assert [row.line for row in csv_reader.read(table, ("path", "label")).rows] == [
+        2,
+        4,
+    ]
+
+
 @pytest.mark.parametrize("predicted", ["predicted", "class"])
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_predictions_are_no_labels(predicted, separator, table):

@@ -1,6 +1,7 @@
 """Other images in the form of a run: with labels, and without."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -217,6 +218,11 @@ def test_files_are_found_by_name_folder_and_pattern(tmp_path):
     (up := place / "up").symlink_to("..")
     assert left_out_notes([place])[1:] == (f"1 link to a folder above left out: {up}",)
     up.unlink()
+    write(place / "@eaDir" / "thumb.png", 1)
+    assert left_out_notes([place])[1:] == (
+        "folders of file servers or systems left out: 1 @eaDir",
+    )
+    shutil.rmtree(place / "@eaDir")
     assert find_files([files[3], place, str(place / "*" / "*.png")]) == [
         files[3],
         *files[:3],
