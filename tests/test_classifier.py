@@ -367,8 +367,12 @@ def test_folders_are_loaded_with_their_labels(fitted, images, tmp_path):
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("classes", ["a"], "1 different class name for 4 logits"),
-        ("classes", ["a", "b", "c", "d", "e"], "5 different class names for 4 logits"),
+        ("classes", ["a"], "1 different class name given for 4 logits"),
+        (
+            "classes",
+            [*"abcde"],
+            "5 different class names given for 4 logits",
+        ),
         ("pixels.mean", [0.0, 0.0], "statistics of other than 1 channels"),
         ("pixels.channels", 3, "statistics of other than 1 channels"),
         ("pixels.size", [0, 16], "size is (0, 16)"),
@@ -391,8 +395,9 @@ def test_a_network_whose_files_disagree_is_refused(path, value, said, fitted, tm
 
 def test_class_names_stand_for_labels_that_cannot_be_read(fitted, tmp_path):
     fitted.save(tmp_path)
-    change_saved(tmp_path, "labels.values", [{"x": 1}, 2, 3, 4])
-    assert Classifier.load(tmp_path).classes_.tolist() == sorted(NAMES)
+    for values in ([{"x": 1}, 2, 3, 4], [1, 2, 3]):
+        change_saved(tmp_path, "labels.values", values)
+        assert Classifier.load(tmp_path).classes_.tolist() == sorted(NAMES)
 
 
 def change_saved(folder, path, value):

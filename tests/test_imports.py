@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "reports": SCHEMA
     | {"augment", "data", "engine", "evaluation", "models", "sweeps", "training"},
     "profiling": SCHEMA | {"data", "engine", "models", "ops", "training"},
-    "chips": SCHEMA | {"data", "engine", "models", "ops", "profiling", "training"},
+    "chips": SCHEMA | {"data", "engine", "models", "ops", "profiling"},
     "sweeps": {"config", "data", "engine"},
     "studies": {"config", "data", "engine", "models", "sweeps"},
     "classifier": SCHEMA | {"config", "data", "engine", "models", "studies", "weights"},

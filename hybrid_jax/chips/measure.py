@@ -23,7 +23,6 @@ from hybrid_jax.ops.backend import compiling_for
 from hybrid_jax.profiling.flops import count_step_flops
 from hybrid_jax.profiling.hlo import parse_program
 from hybrid_jax.runtime import PlannedMemory, planned_memory
-from hybrid_jax.training.optimizers import gradients_per_step
 
 SHOWN_OPERATIONS = 40
 
@@ -149,7 +148,7 @@ def _compile(experiment: Experiment) -> dict[str, Compiled]:
             experiment.shapes,
             order.batch_size,
             splits.channels,
-            gradients_per_step(experiment.config.optim),
+            experiment.config.optim,
         )
         found = {"train": _read(train, order.batch_size, flops)}
         if evaluator is not None:

@@ -29,7 +29,7 @@ def check_schema(found: Any, where: object) -> int:
     Raises:
       UserError: the version is newer than this program, or is none.
     """
-    if type(found) is not int or found > SCHEMA:
+    if type(found) is not int or not 1 <= found <= SCHEMA:
         raise UserError(
             f"{where} holds a run of layout {elide(found)}, and this version "
             f"of hybrid_jax reads up to {SCHEMA}: update hybrid_jax"

@@ -78,14 +78,18 @@ def load_source(source: Source, config: DataConfig) -> Splits:
       UserError: the images cannot be split as `config` asks.
     """
     from hybrid_jax.data.memory_budget import is_resident
-    from hybrid_jax.data.sources.arrays import check_classes
+    from hybrid_jax.data.sources.label_checks import check_classes
 
     labels = {split: source.labels(split) for split in source.splits}
-    check_classes(source.classes, labels)
     groups = {split: source.groups(split) for split in source.splits}
     parts, notes = make_splits(
         labels, source.classes, config, groups["train"], source.unused
     )
+    used_labels = {  # of validation images too, which are training images here
+        split: np.concatenate([labels[s][r] for s, r in parts.values() if s == split])
+        for split, _ in parts.values()
+    }
+    check_classes(source.classes, used_labels)
     encoded = {split: source.images(split) for split in source.splits}
     used = {name: encoded[split].take(rows) for name, (split, rows) in parts.items()}
     resident = is_resident(config.loader, used.values())

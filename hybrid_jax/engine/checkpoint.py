@@ -54,9 +54,10 @@ class CheckpointReader:
         self.steps: list[int]
         self.notes: list[str]
         self._damage: dict[int, str]  # what is wrong with each step that is not intact
-        self.steps, self.notes, self._damage = self.hosts.broadcast(self._scan)
+        self.steps, self.notes, damage = self.hosts.broadcast(self._scan)
+        self._damage = dict(damage)
 
-    def _scan(self) -> tuple[list[int], list[str], dict[int, str]]:
+    def _scan(self) -> tuple[list[int], list[str], list[tuple[int, str]]]:
         """Return the intact steps in ascending order, the notes, and the damage."""
         names = (path.name for path in self.folder.glob("*"))
         intact: list[int] = []
@@ -80,7 +81,7 @@ class CheckpointReader:
                 "give another workdir"
             )
         notes += [self._skip(*item) for item in damage.items()]
-        return intact, notes, damage
+        return intact, notes, [*damage.items()]
 
     def _repair(self, step: int, thorough: bool) -> tuple[str, str]:
         """Return what is wrong with a step and what was repaired; both may be empty."""

@@ -90,7 +90,7 @@ class Conformal:
 
         Raises:
           UserError: as `least_probability`, or scores are of other classes, NaN
-            or infinite.
+            or +inf.
         """
         self._check_scores(scores)
         least = self.least_probability(coverage, temperature)
@@ -118,20 +118,29 @@ class Conformal:
         Raises:
           UserError: scores are of other classes, NaN or infinite.
         """
-        self._check_scores(scores)
+        self._check_scores(scores, least=-np.inf)
         images = len(self.labels)
         nearest = _nearest(np.asarray(scores, np.float64), self._points)
         as_far = images - np.searchsorted(self._sorted_distances, nearest)
         return (1 + as_far) / (1 + images)
 
-    def _check_scores(self, scores: np.ndarray) -> None:
+    def _check_scores(self, scores: np.ndarray, least: float | None = None) -> None:
+        """Refuse scores of other classes, and those that are not below infinity.
+
+        Args:
+          scores: `[N, C]`.
+          least: scores must be above it; None allows any.
+        """
         classes = self.scores.shape[1]
         if np.ndim(scores) != 2 or np.shape(scores)[1] != classes:
             raise UserError(
                 f"scores have the shape {np.shape(scores)}, but (images, {classes}) is "
                 "needed: give what Run.scores returns"
             )
-        bad = np.flatnonzero(~(np.asarray(scores) < np.inf).all(1))
+        is_good = np.asarray(scores) < np.inf
+        if least is not None:
+            is_good &= np.asarray(scores) > least
+        bad = np.flatnonzero(~is_good.all(1))
         if len(bad):
             raise UserError(
                 f"the scores of {plural(len(bad), 'image')} are NaN or infinite, first "

@@ -1,6 +1,7 @@
 """Convert weights between this project and timm, or the released Astroformer."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -57,7 +58,7 @@ def convert_weights(
         raise UserError(f"{source} is of {spec['name']}, not of --model={name}")
     if image_size:
         spec = {**spec, "image_size": image_size}
-    model, shapes = _create_model(spec, weights.path)
+    model, shapes = _create_model(spec, weights.path, image_size)
     adapted = fit_weights(model, weights, shapes)
     arrays, notes = adapted.arrays, list[str]()
     if to == "timm":
@@ -70,10 +71,14 @@ def convert_weights(
 
 
 def _create_model(
-    spec: dict[str, Any], where: object
+    spec: dict[str, Any], path: Path, image_size: Size | None
 ) -> tuple[Model, dict[str, tuple[int, ...]]]:
     """Return a model and the shapes of its variables."""
-    model = model_from_spec(spec, where)
+    if image_size:
+        where = f"--image-size={','.join(map(str, image_size))}"
+        model = model_from_spec(spec, where, way_out="give another")
+    else:
+        model = model_from_spec(spec, path)
     images = jax.ShapeDtypeStruct((1, *model.image_size, spec["channels"]), np.float32)
     return model, shapes_of(jax.eval_shape(model.init, jax.random.key(0), images))
 

@@ -5,6 +5,7 @@ import math
 import jax
 import numpy as np
 
+from hybrid_jax.config.field import as_typed
 from hybrid_jax.config.schema import Config, TrainConfig
 from hybrid_jax.config.suggestions import shorter_warmup, warmup_field
 from hybrid_jax.errors import UserError, plural
@@ -114,11 +115,11 @@ def schedule_lengths(config: Config, plan: Plan) -> schedules.Lengths:
     decays = tuple(plan.step_of(epoch) for epoch in optim.decay_epochs)
     for epoch, step in zip(optim.decay_epochs, decays, strict=True):
         if not warmup < step < plan.total_steps:
+            given = f"config.optim.decay_epochs={as_typed(optim.decay_epochs)}"
             raise UserError(
-                f"config.optim.decay_epochs={optim.decay_epochs!r} has {epoch}, but "
-                f"the learning rate can fall only between epoch "
-                f"{plan.epoch_of(warmup):g}, where warm-up ends, and {plan.epochs:g}, "
-                "where the run ends"
+                f"{given} has {epoch}, but the learning rate can fall only between "
+                f"epoch {plan.epoch_of(warmup):g}, where warm-up ends, and "
+                f"{plan.epochs:g}, where the run ends"
             )
     return schedules.Lengths(warmup, plan.total_steps, decays)
 

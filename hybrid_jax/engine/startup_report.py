@@ -41,7 +41,7 @@ def report_startup(console: Reporter, experiment: Experiment) -> None:
     if config.data.workers and splits.train.resident:
         console.say(
             f"config.data.workers={config.data.workers} has no effect: these images "
-            "are decoded once, in threads"
+            "are in memory"
         )
     for note in splits.notes:
         console.say(note)

@@ -53,6 +53,8 @@ def read_statistics(path: Path, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """
     with _restored(path, f"has no {STATISTICS} of {channels} channels"):
         stored = np.asarray(read_json(path)[STATISTICS], np.float32)
+        if not np.isfinite(stored).all():
+            raise ValueError("some are not finite")
         mean, std = stored.reshape(2, channels)
     return mean, std
 

@@ -41,14 +41,14 @@ def _is_number(value: Any) -> bool:
 
 
 def _are_metrics(value: Any) -> bool:
-    """Return whether a value is a dict of numbers, with the accuracy of each class."""
+    """Return whether a value is a dict of metrics: each a number or one a class."""
     if not isinstance(value, dict) or not {"accuracy", "class_accuracy"} <= {*value}:
         return False
-    classes = value["class_accuracy"]
-    others = (x for name, x in value.items() if name != "class_accuracy")
+    lists = [metric for metric in value.values() if isinstance(metric, list)]
+    others = [metric for metric in value.values() if not isinstance(metric, list)]
     return (
-        isinstance(classes, list)
-        and all(x is None or _is_number(x) for x in classes)
+        isinstance(value["class_accuracy"], list)
+        and all(x is None or _is_number(x) for found in lists for x in found)
         and all(map(_is_number, others))
     )
 

@@ -177,12 +177,13 @@ def write(found: "Evaluation", folder: Path) -> None:
     folder = expand_user(folder)
     try:
         with (
-            Interruption(),  # so that a signal leaves nothing
+            Interruption() as interruption,  # so that a signal leaves nothing
             tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch,
         ):
             _write(found, Path(scratch))
-            for path in Path(scratch).iterdir():
-                path.replace(folder / path.name)
+            with interruption.deferred():
+                for path in Path(scratch).iterdir():
+                    path.replace(folder / path.name)
     except OSError as error:
         raise UserError(f"--output={escape(folder)}: {error.strerror}") from None
 

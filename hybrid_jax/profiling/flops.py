@@ -11,16 +11,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hybrid_jax.config.schema import OptimConfig
 from hybrid_jax.models.cost import macs_by_part
 from hybrid_jax.ops.backend import reference_implementations
 from hybrid_jax.training.freezing import stop_frozen_gradients
+from hybrid_jax.training.optimizers import gradients_per_step
 from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
 
 def count_step_flops(
-    task: Task, state: TrainState, batch_size: int, channels: int, gradients: int
+    task: Task, state: TrainState, batch_size: int, channels: int, optim: OptimConfig
 ) -> int:
     """Count the FLOPs of the network and its gradients for one batch.
 
@@ -32,7 +34,7 @@ def count_step_flops(
       state: shapes of a training state.
       batch_size: images of a step.
       channels: channels of an image.
-      gradients: how often a step computes the gradient, see `gradients_per_step`.
+      optim: says how often a step computes the gradient.
     """
     model = task.model.clone(remat="none")
 
@@ -52,7 +54,7 @@ def count_step_flops(
 
     images = jax.ShapeDtypeStruct((batch_size, *task.image_size, channels), jnp.float32)
     args = state.params, state.batch_stats, images
-    return gradients * count_flops(jax.grad(logit_sum), *args)
+    return gradients_per_step(optim) * count_flops(jax.grad(logit_sum), *args)
 
 
 def count_flops(function: Callable, *shapes: Any) -> int:

@@ -22,7 +22,6 @@ from hybrid_jax.profiling.flops import count_step_flops
 from hybrid_jax.profiling.memory import measure_memory
 from hybrid_jax.profiling.trace import profile_steps
 from hybrid_jax.training.multi_step import SECONDS_A_CALL
-from hybrid_jax.training.optimizers import gradients_per_step
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task
 
@@ -180,7 +179,7 @@ def measure_training(
         experiment.shapes,
         batch_size,
         experiment.splits.channels,
-        gradients_per_step(experiment.config.optim),
+        experiment.config.optim,
     )
     achieved = flops / (throughput["ms_per_step"] / 1e3)
     return {

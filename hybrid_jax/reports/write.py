@@ -19,7 +19,6 @@ from hybrid_jax.errors import UserError, escape, first_line
 from hybrid_jax.evaluation import mislabeled
 from hybrid_jax.paths import (
     as_texts,
-    check_absent,
     check_given_once,
     check_parent,
     expand_user,
@@ -51,8 +50,12 @@ def write_report(
     if not names:
         raise UserError("workdirs is empty: give the folder of at least one run")
     check_parent(page, "output=")
-    if not overwrite and (page.is_file() or page.is_dir()):  # and no device
-        check_absent(page, "output=")
+    if page.is_dir():
+        raise UserError(f"output={escape(page)} is a folder: give a file in it")
+    if page.is_file() and not overwrite:  # a device may be written to
+        raise UserError(
+            f"output={escape(page)} exists: give another name, or overwrite=True"
+        )
     runs = _open(names, changed or {})
     with Reporter() as console:
         with console.busy("writing the report"):

@@ -373,7 +373,6 @@ def check_class_names(classes: Any, outputs: int | None) -> tuple[str, ...]:
     if count < len(classes) or (outputs is not None and count != outputs):
         logits = "" if outputs is None else f" for {plural(outputs, 'logit')}"
         raise ValueError(
-            f"there are {plural(count, 'different class name')}{logits}: "
-            f"{elide(classes)}"
+            f"{plural(count, 'different class name')} given{logits}: {elide(classes)}"
         )
     return tuple(classes)

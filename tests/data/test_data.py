@@ -1,5 +1,6 @@
 """Data sets by name: the real ones, and what can go wrong."""
 
+import dataclasses
 import gzip
 import io
 import os
@@ -256,13 +257,20 @@ def test_a_set_of_one_class_is_refused(tmp_path):
 
 
 def test_a_class_that_is_only_tested_is_refused(tmp_path):
+    """Unless `config.data.exclude` leaves its images out."""
     write_small_builder(tmp_path, [20] * 4)
     config = DataConfig("small", str(tmp_path), validation=0)
     data.load(config)
-    (cache,) = (tmp_path / "small" / "1.0.0").glob("label-train-*.npy")
-    np.save(cache, np.zeros(4, np.int32))
-    with pytest.raises(UserError, match="all labels are 'cat'"):
+    place = tmp_path / "small" / "1.0.0"
+    (place / "label.labels.txt").write_text("cat\ndog\nfox\n")
+    (cache,) = place.glob("label-test-*.npy")
+    np.save(cache, np.array([0, 1, 2, 1], np.int32))
+    with pytest.raises(UserError, match="test: train lacks 1 of its classes: 'fox'"):
         data.load(config)
+    (tmp_path / "out.txt").write_text("test/2\n")
+    exclude = str(tmp_path / "out.txt")
+    splits = data.load(dataclasses.replace(config, exclude=exclude))
+    assert splits.test.labels.tolist() == [0, 1, 1]
 
 
 def test_labels_without_names_are_named_as_damage(tmp_path):

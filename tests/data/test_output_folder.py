@@ -51,6 +51,9 @@ def test_files_of_decoded_images_do_not_lie_among_the_images(tmp_path):
     with pytest.raises(UserError, match=r"^config\.data\.dir=.+ lies among the images"):
         data.load(folder_config(place, dir=str(place / "digit 1")))
     assert not [*place.rglob("folders")]
+    for part in "train", "test":
+        write_folder(tmp_path / "split" / part)
+    data.load(folder_config(tmp_path / "split", dir=str(tmp_path / "split")))
 
 
 def test_links_lead_into_the_images_too_and_a_table_s_folder_holds_anything(tmp_path):

@@ -85,6 +85,10 @@ def test_scores_that_are_no_numbers_are_refused(value):
     for judge in (conformal.typicality, lambda x: conformal.sets(x, 0.8)):
         with pytest.raises(UserError, match="of 1 image are NaN or infinite, first"):
             judge(scores)
+    scores[1, 2] = -np.inf  # the logarithm of 0
+    assert conformal.sets(scores, 0.8).shape == (3, 5)
+    with pytest.raises(UserError, match="NaN or infinite"):
+        conformal.typicality(scores)
 
 
 def test_one_validation_image_tells_nothing_of_others():

@@ -38,8 +38,8 @@ def change(path, name, value):
 
 TEN = list("0123456789")
 DATA = [
-    ("classes", TEN[:9], "9 different class names for 10 logits"),
-    ("classes", [*TEN, "x"], "11 different class names for 10 logits"),
+    ("classes", TEN[:9], "9 different class names given for 10 logits"),
+    ("classes", [*TEN, "x"], "11 different class names given for 10 logits"),
     ("classes", [*TEN[:9], "0"], "9 different class names"),
     ("classes", [], "0 different class names"),
     ("classes", "0123456789", "no list of texts"),
@@ -57,6 +57,7 @@ DATA = [
     ("pixels.fit", "zz", "fit is 'zz'"),
     ("pixels.background", "nocolor", "background is 'nocolor'"),
     ("mean and deviation", "x", "has no mean and deviation of 1 channels"),
+    ("mean and deviation", [1.0, float("nan")], "has no mean and deviation"),
 ]
 
 
@@ -73,6 +74,7 @@ RESULTS = [
     *(("validation", value) for value in (None, {"class_accuracy": []})),
     ("test.accuracy", "x"),
     ("test.class_accuracy", 0.5),
+    ("test.of_mine", [0.5, "x"]),
     ("step", "x"),
     ("seconds", None),
     ("weights", "worst"),
@@ -88,6 +90,11 @@ def test_results_of_wrong_types_are_refused(copy, name, value, capsys):
         hybrid_jax.load_run(copy)
     assert main(["hybrid-jax", "train", f"--workdir={copy}"]) == 2
     assert "unreadable entry" in capsys.readouterr().err
+
+
+def test_a_metric_of_mine_may_be_one_a_class(copy):
+    change(copy / "results.json", "test.of_mine", [0.5, None])
+    assert hybrid_jax.load_run(copy).results["test"]["of_mine"] == [0.5, None]
 
 
 @pytest.mark.parametrize(

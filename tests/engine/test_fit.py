@@ -89,7 +89,7 @@ def test_arrays_give_the_numbers_of_the_command(arrays, fitted, tmp_path, capsys
     assert again == pytest.approx({name: tested[name] for name in again})
     said = capsys.readouterr().out
     assert "20 validation images" in said
-    assert "config.data.workers=2 has no effect" in said
+    assert "config.data.workers=2 has no effect: these images are in memory" in said
 
 
 def test_one_run_leaves_the_next_alone(arrays, fitted):

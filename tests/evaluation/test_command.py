@@ -147,7 +147,11 @@ def test_paths_are_taken_like_text(runs, tmp_path):
 def test_a_page_replaces_nothing_unasked(runs, tmp_path):
     page = tmp_path / "page.html"
     page.write_text("mine")
-    for output, said in [(page, "exists"), (tmp_path / "no" / "x.html", "make it")]:
+    for output, said in [
+        (page, "exists: give another name, or overwrite=True"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "x.html", "make it"),
+    ]:
         with pytest.raises(UserError, match=said):
             hybrid_jax.write_report([runs / "0"], output)
     assert page.read_text() == "mine"

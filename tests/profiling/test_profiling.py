@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 from jax.profiler import ProfileData
 
-from hybrid_jax.config.training_fields import OptimConfig
+from hybrid_jax.config.schema import OptimConfig
 from hybrid_jax.engine.programs import initialization_program
 from hybrid_jax.main import main
 from hybrid_jax.models import create_model
@@ -22,7 +22,6 @@ from hybrid_jax.profiling.data_sheets import data_sheet_flops
 from hybrid_jax.profiling.flops import count_flops, count_step_flops
 from hybrid_jax.profiling.hlo import Instruction, parse_instructions
 from hybrid_jax.profiling.trace import Event, exclusive_times, read_events
-from hybrid_jax.training.optimizers import gradients_per_step
 from tests.training.test_step import make_task
 
 CONFIG = f"--config={Path(__file__).parents[2] / 'configs' / 'digits.py'}"
@@ -125,14 +124,14 @@ def test_flops_do_not_depend_on_scan_and_remat(scan):
     """Recomputation in the backward pass is no work of the model."""
     model = create_model("astroformer_pico", 5, 32, depths=(1, 1, 4, 1))
 
-    def counted(model, gradients):
+    def counted(model, **optim):
         task = make_task().replace(model=model, image_size=model.image_size)
         shapes = initialization_program(create_devices(count=1), task, 1).shapes
-        return count_step_flops(task, shapes, 2, 1, gradients)
+        return count_step_flops(task, shapes, 2, 1, OptimConfig(**optim))
 
-    plain = counted(model, 1)
-    assert counted(model.clone(scan=scan, remat="full"), 1) == plain
-    assert counted(model, gradients_per_step(OptimConfig(sam_rho=0.05))) == 2 * plain
+    plain = counted(model)
+    assert counted(model.clone(scan=scan, remat="full")) == plain
+    assert counted(model, sam_rho=0.05) == 2 * plain
 
 
 def test_flops_of_a_dense_layer_and_convolutions():

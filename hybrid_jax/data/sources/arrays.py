@@ -11,12 +11,16 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import subsets
 from hybrid_jax.data.dataset import SPLITS, Split, Splits
 from hybrid_jax.data.image_io import convert_array
-from hybrid_jax.data.names import sort_key
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
 from hybrid_jax.data.sources.image_checks import check_images
-from hybrid_jax.data.sources.label_checks import check_groups, check_labels, label_name
+from hybrid_jax.data.sources.label_checks import (
+    check_classes,
+    check_groups,
+    check_labels,
+    encode_classes,
+)
 from hybrid_jax.data.splitting import left_out_note, make_splits, notes_on, used_splits
-from hybrid_jax.errors import UserError, closest, elide, listed, plural, shape_text
+from hybrid_jax.errors import UserError, closest, plural, shape_text
 
 
 class ArraySplit(NamedTuple):
@@ -182,70 +186,6 @@ def _check_shapes(arrays: dict[str, ArraySplit]) -> None:
             raise UserError(
                 f"{name}: images are {shape_text(shape)}, and those of train are "
                 f"{shape_text(shapes['train'])}: bring them to one size"
-            )
-
-
-def encode_classes(
-    labels: dict[str, np.ndarray],
-) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Return the names of all classes, and labels of each split as indices into them.
-
-    Args:
-      labels: labels of each split, `[N]`, numbers or text.
-
-    Returns:
-      Class names, and labels int32 `[N]` of each split.
-
-    Raises:
-      UserError: some splits have numbers, and others text, or values of another kind.
-    """
-    for name, split in labels.items():
-        if split.dtype.kind == "O":
-            raise UserError(
-                f"{name}: labels are of the type {type(split[0]).__name__}: give "
-                "numbers or text"
-            )
-    kinds = {
-        name: "text" if split.dtype.kind == "U" else "numbers"
-        for name, split in labels.items()
-    }
-    if len({*kinds.values()}) > 1:
-        kinds_found = ", ".join(f"{kind} in {name}" for name, kind in kinds.items())
-        raise UserError(
-            f"labels are {kinds_found}: give all as numbers, or all as text"
-        )
-    values = np.unique(np.concatenate([np.unique(split) for split in labels.values()]))
-    if kinds["train"] == "text":
-        values = np.array(sorted(values, key=sort_key(values)))
-    classes = tuple(map(label_name, values))
-    order = np.argsort(values)
-    return classes, {
-        name: order[np.searchsorted(values, split, sorter=order)].astype(np.int32)
-        for name, split in labels.items()
-    }
-
-
-def check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> None:
-    """Refuse labels of a single class, and classes without a training image.
-
-    Args:
-      classes: class names, in the order of the labels.
-      labels: int32 `[N]` of each split.
-
-    Raises:
-      UserError: there is one class only, or a class has no training image.
-    """
-    counts = np.bincount(labels["train"], minlength=len(classes))
-    if (counts > 0).sum() == 1:
-        only = classes[int(counts.argmax())]
-        raise UserError(f"train: all labels are {only!r}: two classes are needed")
-    for name, split in labels.items():
-        if not counts[split].all():
-            absent = np.unique(split[counts[split] == 0])
-            missing = [repr(elide(classes[label])) for label in absent]
-            raise UserError(
-                f"{name}: train lacks {len(missing)} of its classes: {listed(missing)};"
-                " add images of them to train, or leave them out"
             )
 
 

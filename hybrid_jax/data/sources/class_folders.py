@@ -81,7 +81,7 @@ def read_folder(
     walk = _Walk(root, exclusions)
     roles = _roles(walk)
     if not roles:
-        refuse_misplaced_splits(root, walk.folders(root), walk.folders, _has_images)
+        refuse_misplaced_splits(root, walk.folders(root))
         walk.add_classes(root, "")
         return walk.found()
     if "train" not in roles or len(roles) < 2:
@@ -116,6 +116,8 @@ def read_folder_split(root: Path, split: str) -> FolderContents:
     walk = _Walk(root, Exclusions())
     roles = _roles(walk)
     role, notes = requested_split(root, tuple(roles), split)
+    if not roles:
+        refuse_misplaced_splits(root, walk.folders(root))
     walk.add_classes(roles[role] if role else root, role)
     found = walk.found()
     splits = (role,) if role else ()
@@ -335,12 +337,8 @@ def _roles(walk: _Walk) -> dict[str, Path]:
 
 def _holds_images_alone(walk: _Walk, folder: Path) -> bool:
     """Return whether images lie in a folder, and none in its subfolders."""
-    return _has_images(folder) and not any(map(walk.has_images, walk.folders(folder)))
-
-
-def _has_images(folder: Path) -> bool:
-    """Return whether images lie in a folder itself."""
-    return any(map(is_image, visible_files(folder)))
+    inside = any(map(is_image, visible_files(folder)))
+    return inside and not any(map(walk.has_images, walk.folders(folder)))
 
 
 def _lacks_a_split(root: Path, roles: dict[str, Path]) -> UserError:

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from hybrid_jax.data.sources.folder_listing import IMAGE_SUFFIXES
 from hybrid_jax.errors import UserError, escape
 
 SUFFIXES = (".csv", ".tsv")
+IMAGES = tuple(IMAGE_SUFFIXES)
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?\r?\n', re.IGNORECASE)  # of Excel
 COLUMNS = {
@@ -178,8 +180,7 @@ def _parsed(file: Path, text: str, separator: str) -> list[tuple[int, list[str]]
     rows, begin = list[tuple[int, list[str]]](), 1
     try:
         for cells in lines:
-            columns = len(rows[0][1]) if rows else len(cells)
-            if any(_holds_rows(cell, separator, columns) for cell in cells):
+            if any(_names_images(cell, separator) for cell in cells):
                 raise UserError(
                     f"{escape(file)}, lines {begin} to {lines.line_num}: one pair of "
                     "quotation marks holds several rows: remove or double the mark "
@@ -196,10 +197,12 @@ def _parsed(file: Path, text: str, separator: str) -> list[tuple[int, list[str]]
     return rows
 
 
-def _holds_rows(cell: str, separator: str, columns: int) -> bool:
-    """Return whether a later line of a cell has the separators of a whole row."""
-    _, *later = cell.splitlines() or [""]
-    return any(line.count(separator) >= columns - 1 for line in later)
+def _names_images(cell: str, separator: str) -> bool:
+    """Return whether a cell of several lines names an image, as a row does."""
+    if "\n" not in cell and "\r" not in cell:
+        return False
+    parts = re.split(f"[{separator}\\r\\n]", cell)
+    return any(part.strip(' "').lower().endswith(IMAGES) for part in parts)
 
 
 def _filled(

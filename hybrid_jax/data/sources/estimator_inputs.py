@@ -1,7 +1,7 @@
 """Inputs of an estimator: images or paths of images, and labels of any kind."""
 
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, MappingView, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,17 @@ import numpy as np
 from PIL import Image
 
 from hybrid_jax.config.schema import DataConfig
-from hybrid_jax.data.sources.arrays import encode_classes
 from hybrid_jax.data.sources.found_files import one_path_error
-from hybrid_jax.data.sources.image_checks import check_images, refuse_masked_images
-from hybrid_jax.data.sources.label_checks import check_labels, refuse_masked_labels
+from hybrid_jax.data.sources.image_checks import (
+    as_array,
+    check_images,
+    refuse_masked_images,
+)
+from hybrid_jax.data.sources.label_checks import (
+    check_labels,
+    encode_classes,
+    refuse_masked_labels,
+)
 from hybrid_jax.data.splitting import make_splits
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.paths import expand_user
@@ -126,14 +133,13 @@ def paths_or_images(X: Any, name: str) -> tuple[list[Path], Any]:
             f"{name} is a table ({type(X).__name__}): give its column of paths, such "
             f"as {name}['path'], or an array of images [N, height, width]"
         )
-    if isinstance(X, Mapping | Set):
+    if isinstance(X, Mapping | Set) and not isinstance(X, MappingView):
         raise UserError(
-            f"{name} is a {type(X).__name__}, whose order is not that of the labels: "
-            "give a list"
+            f"{name} is a {type(X).__name__}, which has no fixed order: give a list"
         )
     if hasattr(X, "dtype"):
         refuse_masked_images(X, name)
-        X = np.asarray(X)
+        X = as_array(X, f"{name} is")
         if X.dtype.kind not in "OUT":
             return [], X
     try:
@@ -181,6 +187,7 @@ def labels_from_json(stored: Any, names: Sequence[str]) -> np.ndarray:
       names: names of the classes.
     """
     try:
-        return np.unique(np.array(stored["values"], dtype=stored["dtype"]))
+        found = np.unique(np.array(stored["values"], dtype=stored["dtype"]))
     except (KeyError, TypeError, ValueError):
         return np.unique(np.array(names))
+    return found if len(found) == len(names) else np.unique(np.array(names))

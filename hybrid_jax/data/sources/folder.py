@@ -35,6 +35,7 @@ if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import DataConfig
 
 MAX_NAMED = 20  # skipped images that a note names
+FOLDERS = "folders"  # of decoded images, in `config.data.dir`
 
 
 class FileState(NamedTuple):
@@ -56,13 +57,14 @@ class FolderSource:
             may not be skipped. Splits that the user holds out are never shortened.
         """
         path = config.path
+        if config.dir:
+            place = expand_user(config.dir) / FOLDERS
+            check_outside("config.data.dir", place, config)
         listed = _listed(config)
         self.classes, self.splits = listed.classes, tuple(listed.splits)
         self.unused: dict[str, int] = {}
         self._root = expand_user(path)
         self._title = escape(self._root.name) or path
-        if config.dir:
-            check_outside("config.data.dir", Path(config.dir), config)
         self._cache = _cache_folder(path, config.dir)
         infos = self._scan(listed.splits)
         _refuse_unreadable(listed, infos, config.on_error)
@@ -218,7 +220,7 @@ def _cache_folder(path: str, dir: str) -> Path:
     beginning = os.fsdecode(os.fsencode(Path(resolved).name)[:100])
     name = f"{beginning}-{_digest([resolved])[:12]}"
     root = expand_user(dir) if dir else platformdirs.user_cache_path("hybrid_jax")
-    return root / "folders" / name
+    return root / FOLDERS / name
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -13,7 +13,11 @@ from hybrid_jax.data.image_io import Unreadable, encode_image, encode_png
 from hybrid_jax.data.lazy_images import Files
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources.estimator_inputs import paths_or_images
-from hybrid_jax.data.sources.image_checks import check_images, refuse_masked_images
+from hybrid_jax.data.sources.image_checks import (
+    as_array,
+    check_images,
+    refuse_masked_images,
+)
 from hybrid_jax.errors import UserError
 
 
@@ -82,7 +86,7 @@ def _as_picture(image: Any, row: int) -> np.ndarray | Image.Image:
     if isinstance(image, Image.Image):
         return image
     try:
-        return np.asarray(image)
+        return as_array(image, f"image {row:,}, counted from 0, is")
     except ValueError:  # lists of several lengths
         raise UserError(
             f"image {row:,}, counted from 0, is no array: give uint8 [h, w] or "

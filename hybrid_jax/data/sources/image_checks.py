@@ -1,5 +1,6 @@
 """Checks of images that are passed as arrays."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -38,21 +39,35 @@ def check_images(
     refuse_masked_images(images, name)
     _check_modes(images, name)
     try:
-        images = np.asarray(images)
+        images = as_array(images, f"{at(name)}images are")
     except ValueError:
         raise UserError(
             f"{at(name)}images have several sizes: bring them to one, or use a "
             "folder (configs/folder.py)"
         ) from None
-    except (RuntimeError, TypeError) as error:  # such as a tensor with gradients
-        reason = first_line(error)
-        raise UserError(f"{at(name)}images are no array: {reason}") from None
     _check_type(images, name)
     _check_rank(images, name, size)
     images = images[..., None] if images.ndim == 3 else images
     if not len(images):
         raise UserError(f"{at(name)}there is no image in it")
     return images
+
+
+def as_array(values: Any, name: str) -> np.ndarray:
+    """Return values of another library as an array.
+
+    Args:
+      values: array-like.
+      name: what they are in errors, followed by a verb.
+
+    Raises:
+      ValueError: they are lists of several lengths.
+      UserError: they cannot be read, such as a tensor of PyTorch with gradients.
+    """
+    try:
+        return np.asarray(values)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"{name} no array: {first_line(error)}") from None
 
 
 def refuse_masked_images(images: Any, name: str) -> None:
@@ -97,22 +112,26 @@ def _check_modes(images: Any, name: str) -> None:
             "needed: image.convert('RGB')"
         )
     hidden = {row: why for row, each in pictures.items() if (why := _hidden(each))}
-    for row, why in hidden.items():
+    for row, (reason, way_out) in hidden.items():
         raise UserError(
             f"{at(name)}{plural(len(hidden), 'image')} of Pillow would lose something,"
-            f" such as image {row:,}, counted from 0, which {why}: give the paths of "
-            "the files, or arrays"
+            f" such as image {row:,}, counted from 0, which {reason}: {way_out}, or "
+            "give the paths of the files"
         )
 
 
-def _hidden(image: Image.Image) -> str:
-    """Return in words what the pixels of an image of Pillow do not show, or nothing."""
+def _hidden(image: Image.Image) -> tuple[str, str] | None:
+    """Return what the pixels of an image of Pillow do not show, and the way out."""
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        return "an EXIF tag turns"
+        return "an EXIF tag turns", "turn it: ImageOps.exif_transpose(image)"
+    if image.format is None or image.format == "MPO":  # converted, or with previews
+        return None
     if "transparency" in image.info:
-        return "is partly transparent"
-    pages = getattr(image, "n_frames", 1)
-    return f"has {pages} pages" if pages > 1 and image.format != "MPO" else ""
+        return "has a transparent level", "convert it: image.convert('RGB')"
+    with contextlib.suppress(ValueError):  # its file is closed
+        if (pages := getattr(image, "n_frames", 1)) > 1:
+            return f"has {pages} pages", "convert one: image.convert('RGB')"
+    return None
 
 
 def _items(values: Any) -> Iterable[Any]:

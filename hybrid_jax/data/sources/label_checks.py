@@ -1,13 +1,13 @@
 """Checks of labels and groups that are passed as arrays."""
 
-import os
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
 from typing import Any
 
 import numpy as np
 
-from hybrid_jax.data.names import class_name
-from hybrid_jax.errors import UserError, at, closest, listed, plural, shape_text
+from hybrid_jax.data.names import class_name, sort_key
+from hybrid_jax.data.sources.image_checks import as_array
+from hybrid_jax.errors import UserError, at, closest, elide, listed, plural, shape_text
 
 
 def encode_labels(labels: Any, classes: Sequence[str], name: str) -> np.ndarray:
@@ -71,22 +71,7 @@ def check_labels(labels: Any, name: str, noun: str = "label") -> np.ndarray:
         found, inverse = np.unique(array, return_inverse=True)
         _refuse_nul(found, name, noun)
         return np.array([*map(label_name, found)], str)[inverse]
-    if array.dtype.kind == "u":
-        return _signed(array, name, noun)
     return _whole_numbers(array, name, noun) if array.dtype.kind == "f" else array
-
-
-def _signed(array: np.ndarray, name: str, noun: str) -> np.ndarray:
-    """Return whole numbers without a sign as int64, since NumPy joins both as floats.
-
-    Raises:
-      UserError: some are too large.
-    """
-    if len(array) and array.max() > np.iinfo(np.int64).max:
-        raise UserError(
-            f"{at(name)}{noun}s of 2**63 and more cannot be read: give them as text"
-        )
-    return array.astype(np.int64)
 
 
 def _whole_numbers(array: np.ndarray, name: str, noun: str) -> np.ndarray:
@@ -109,7 +94,8 @@ def _whole_numbers(array: np.ndarray, name: str, noun: str) -> np.ndarray:
 def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
     """Convert labels to an array; NumPy would turn numbers among text into text."""
     is_table = hasattr(labels, "columns")
-    if is_table or isinstance(labels, Mapping | Set):
+    is_unordered = isinstance(labels, Mapping | Set)
+    if is_table or (is_unordered and not isinstance(labels, MappingView)):
         one_column = f"one column; for one-hot {noun}s, {noun}s.to_numpy().argmax(1)"
         raise UserError(
             f"{at(name)}{noun}s are a {type(labels).__name__}, and one per image is "
@@ -123,7 +109,7 @@ def _to_array(labels: Any, name: str, noun: str) -> np.ndarray:
                 f"{at(name)}{noun}s are {type(labels).__name__}, and a list or an "
                 "array is needed"
             ) from None
-    array = np.asarray(labels)
+    array = as_array(labels, f"{at(name)}{noun}s are")
     _refuse_missing(array, name, noun)
     if array.dtype.kind != "O":
         return array
@@ -228,4 +214,83 @@ def _kind(value: Any) -> str:
 
 def label_name(value: Any) -> str:
     """Return the name of a class, formed like the names of class folders."""
-    return class_name(os.fsdecode(value) if isinstance(value, bytes) else str(value))
+    is_bytes = isinstance(value, bytes)
+    text = value.decode(errors="surrogateescape") if is_bytes else str(value)
+    return class_name(text)
+
+
+def encode_classes(
+    labels: dict[str, np.ndarray],
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Return the names of all classes, and labels of each split as indices into them.
+
+    Args:
+      labels: labels of each split, `[N]`, numbers or text.
+
+    Returns:
+      Class names, and labels int32 `[N]` of each split.
+
+    Raises:
+      UserError: some splits have numbers, and others text; or values have no order.
+    """
+    labels = {name: _signed(split) for name, split in labels.items()}
+    kinds = {
+        name: "text" if split.dtype.kind == "U" else "numbers"
+        for name, split in labels.items()
+    }
+    if len({*kinds.values()}) > 1:
+        kinds_found = ", ".join(f"{kind} in {name}" for name, kind in kinds.items())
+        raise UserError(
+            f"labels are {kinds_found}: give all as numbers, or all as text"
+        )
+    try:
+        distinct = [np.unique(split) for split in labels.values()]
+        values = np.unique(np.concatenate(distinct))
+    except TypeError:
+        kind = type(labels["train"][0]).__name__
+        raise UserError(
+            f"labels of the type {kind} have no order: give numbers or text"
+        ) from None
+    if kinds["train"] == "text":
+        values = np.array(sorted(values, key=sort_key(values)))
+    classes = tuple(map(label_name, values))
+    order = np.argsort(values)
+    return classes, {
+        name: order[np.searchsorted(values, split, sorter=order)].astype(np.int32)
+        for name, split in labels.items()
+    }
+
+
+def check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> None:
+    """Refuse labels of a single class, and classes without a training image.
+
+    Args:
+      classes: class names, in the order of the labels.
+      labels: int32 `[N]` of each split.
+
+    Raises:
+      UserError: there is one class only, or a class has no training image.
+    """
+    counts = np.bincount(labels["train"], minlength=len(classes))
+    if (counts > 0).sum() == 1:
+        only = classes[int(counts.argmax())]
+        raise UserError(f"train: all labels are {only!r}: two classes are needed")
+    for name, split in labels.items():
+        if not counts[split].all():
+            absent = np.unique(split[counts[split] == 0])
+            missing = [repr(elide(classes[label])) for label in absent]
+            raise UserError(
+                f"{name}: train lacks {len(missing)} of its classes: {listed(missing)};"
+                " add images of them to train, or leave them out"
+            )
+
+
+def _signed(array: np.ndarray) -> np.ndarray:
+    """Return whole numbers without a sign so that others can join them exactly.
+
+    NumPy joins int64 and uint64 as floats.
+    """
+    if array.dtype.kind != "u":
+        return array
+    is_small = not len(array) or array.max() <= np.iinfo(np.int64).max
+    return array.astype(np.int64 if is_small else object)

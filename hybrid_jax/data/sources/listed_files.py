@@ -19,12 +19,15 @@ from hybrid_jax.data.lazy_images import (
     scan_images,
 )
 from hybrid_jax.data.pixel_format import ImageInfo, choose_pixel_format, depth_notes
-from hybrid_jax.data.sources.arrays import check_classes, encode_classes
 from hybrid_jax.data.sources.class_folders import Entry
 from hybrid_jax.data.sources.estimator_inputs import count_trained
 from hybrid_jax.data.sources.file_list import draws_validation, with_groups
 from hybrid_jax.data.sources.folder import skipped_note
-from hybrid_jax.data.sources.label_checks import check_labels
+from hybrid_jax.data.sources.label_checks import (
+    check_classes,
+    check_labels,
+    encode_classes,
+)
 from hybrid_jax.data.sources.repeated_files import refuse_repeated
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import expand_user

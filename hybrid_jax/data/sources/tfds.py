@@ -107,11 +107,13 @@ class TfdsSource:
           UserError: there are none, some are missing, or they have no names.
         """
         missing, classes = int((labels < 0).sum()), len(self.classes)
-        if not len(labels) or missing:
-            which = f"{missing:,} of {plural(len(labels), 'image')} without a label"
+        where = f"the {split} split of {self.builder.name}"
+        if not len(labels):
+            raise UserError(f"{where} is empty: prepare the data set again")
+        if missing:
             raise UserError(
-                f"the {split} split of {self.builder.name} has {which}: prepare the "
-                "data set again, with labeled images alone"
+                f"{where} has {missing:,} of {plural(len(labels), 'image')} without a "
+                "label: give another data set, or prepare one of labeled images alone"
             )
         if labels.max() >= classes:
             raise UserError(

@@ -1,5 +1,6 @@
 """Data sets that are handed over as arrays."""
 
+import datetime
 import enum
 import io
 import json
@@ -8,7 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
@@ -474,19 +475,34 @@ def test_labels_in_bytes_of_another_encoding_stay_apart():
 def test_numbers_with_and_without_a_sign_name_the_same_classes():
     others = {"test": (IMAGES[:4], LABELS[:4].astype(np.uint64))}
     assert made(others=others).classes == ("0", "1", "2", "3")
-    assert "2**63 and more" in refusal(labels=LABELS.astype(np.uint64) + 2**63)
+    large = np.where(LABELS < 2, LABELS.astype(np.uint64), np.uint64(2**63) + 1)
+    test = (IMAGES[:2], np.array([1, 0]))
+    assert made(labels=large, others={"test": test}).classes == (
+        "0",
+        "1",
+        f"{2**63 + 1}",
+    )
+    made(IMAGES, LABELS, np.uint64(2**63) + np.arange(40, dtype=np.uint64))
 
 
 def test_labels_that_have_no_order_are_refused():
     kind = enum.Enum("kind", "a b")
     said = refusal(labels=[*kind] * 20)
-    assert said == "train: labels are of the type kind: give numbers or text"
+    assert said == "labels of the type kind have no order: give numbers or text"
+    days = [datetime.date(2026, 11, 1 + row % 4) for row in range(40)]
+    assert made(labels=days).classes == tuple(f"2026-11-0{n}" for n in range(1, 5))
 
 
 @pytest.mark.parametrize("kind", [set, dict.fromkeys])
 def test_images_without_an_order_are_refused(kind):
-    with pytest.raises(UserError, match="whose order is not that of the labels"):
+    with pytest.raises(UserError, match="which has no fixed order: give a list"):
         as_images(kind(["0.png", "1.png"]))
+
+
+def test_views_of_dictionaries_are_ordered():
+    labels = {f"{n}.png": n for n in range(40)}
+    assert [path.name for path in as_images(labels.keys())] == [*labels]
+    assert check_labels(labels.values(), "y").tolist() == [*labels.values()]
 
 
 def opened(format, **options):
@@ -496,15 +512,41 @@ def opened(format, **options):
     return Image.open(content)
 
 
-def test_images_of_pillow_keep_all_that_their_files_say():
+def test_images_of_pillow_keep_all_that_their_files_say(tmp_path):
     exif = Image.Exif()
     exif[0x112] = 3
     pages = [Image.fromarray(IMAGES[1])]
+    tiff = opened("TIFF", save_all=True, append_images=pages)
     for image, why in (
-        (opened("PNG", exif=exif), "which an EXIF tag turns"),
-        (opened("PNG", transparency=0), "which is partly transparent"),
-        (opened("TIFF", save_all=True, append_images=pages), "which has 2 pages"),
+        (opened("PNG", exif=exif), r"which an EXIF tag turns: turn it: ImageOps\.exif"),
+        (opened("PNG", transparency=0), "which has a transparent level: convert it"),
+        (tiff, "which has 2 pages: convert one"),
     ):
-        with pytest.raises(UserError, match=f"such as image 1, .*{why}: give the pat"):
+        with pytest.raises(UserError, match=f"such as image 1, .*{why}.* the paths"):
             as_images([Image.fromarray(IMAGES[0]), image])
     np.testing.assert_array_equal(as_images([opened("PNG")])[..., 0], IMAGES[:1])
+    turned = ImageOps.exif_transpose(opened("PNG", exif=exif))
+    plain = [opened("PNG", transparency=0).convert("RGB"), tiff.convert("RGB"), turned]
+    assert all(len(as_images([image])) == 1 for image in plain)
+    Image.fromarray(IMAGES[0]).save(
+        tmp_path / "1.tif", save_all=True, append_images=pages
+    )
+    with Image.open(tmp_path / "1.tif") as closed:
+        closed.load()
+    assert len(as_images([closed])) == 1
+
+
+class Tensor:
+    """A tensor of PyTorch with gradients, as far as NumPy sees it."""
+
+    dtype, shape, ndim = "float32", (40, 8, 8), 3
+
+    def __array__(self, *_, **__):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
+def test_tensors_that_cannot_be_read_say_why():
+    for said in (refusal(Tensor()), refusal(labels=Tensor())):
+        assert "are no array: Can't call numpy() on Tensor that requires grad." in said
+    with pytest.raises(UserError, match="X is no array: Can't call"):
+        as_images(Tensor())

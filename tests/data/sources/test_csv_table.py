@@ -185,11 +185,16 @@ def test_rows_inside_a_pair_of_quotation_marks_are_not_lost(table):
     table.write_text('path\n"0.png\n1.png\n2.png"\n')
     with pytest.raises(UserError, match="lines 2 to 4: one pair of quotation marks"):
         csv_reader.read(table, ("path",))
-    table.write_text('path,label,comment\n0.png,a,"blurred,\nat the edge"\n1.png,b,\n')
-    assert [row.line for row in csv_reader.read(table, ("path", "label")).rows] == [
-        2,
-        4,
-    ]
+    table.write_text('path,comment,label\n0.png,"blurred,a\n1.png,5",b\n')
+    with pytest.raises(UserError, match="lines 2 to 3: one pair of quotation marks"):
+        csv_reader.read(table, ("path", "label"))
+
+
+def test_a_comment_may_have_several_lines(table):
+    comment = '"blurred,\nat the edge, left, dark\r\n; see below"'
+    table.write_text(f"path,label,comment\n0.png,a,{comment}\n1.png,b,\n", newline="")
+    rows = csv_reader.read(table, ("path", "label")).rows
+    assert [row.line for row in rows] == [2, 5]
 
 
 @pytest.mark.parametrize("predicted", ["predicted", "class"])
