@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,24 +121,51 @@ def run_baselines(
         for name, split in splits.items()
     }
     _check_classes(splits)
-    groups = splits.train.groups
-    if "validation" in splits:
-        chosen_on = f"{len(splits['validation']):,} validation images"
-    else:
-        chosen_on = f"{_count_folds(splits.train.labels, groups)}-fold cross-validation"
-        if groups is not None:
-            chosen_on += ", with each group in one fold"
+    folds = [*_folds(parts, seed)]
+    used = [fold for fold in folds if len({*fold[0].labels.tolist()}) > 1]
+    if not used:
+        raise UserError(
+            "without a validation split, no fold of the training images has two "
+            "classes to train on: give a validation split, or images of more groups"
+        )
     return Report(
         splits.name,
         {name: len(split) for name, split in splits.items()},
         size,
-        chosen_on,
+        _chosen_on(parts, folds, used),
         "training and validation images"
         if "validation" in splits
         else "all training images",
         splits.notes,
-        [_run(name, parts, seed, report) for name in methods],
+        [_run(name, parts, used, seed, report) for name in methods],
     )
+
+
+def _chosen_on(
+    parts: Mapping[str, Part],
+    folds: Sequence[tuple[Part, Part]],
+    used: Sequence[tuple[Part, Part]],
+) -> str:
+    """Say in words which images choose parameters.
+
+    Args:
+      parts: the images of each split.
+      folds: images to train on and to validate on, in each fold.
+      used: the folds that have two classes to train on.
+    """
+    if "validation" in parts:
+        return f"{len(parts['validation'].labels):,} validation images"
+    text = f"{len(folds)}-fold cross-validation"
+    if parts["train"].groups is not None:
+        text += ", with each group in one fold"
+    if left_out := len(folds) - len(used):
+        validated = sum(len(held.labels) for _, held in used)
+        text += (
+            f"; {plural(left_out, 'fold')} left out, with a single class to train on, "
+            f"so that {validated:,} of {plural(len(parts['train'].labels), 'image')} "
+            "are validated"
+        )
+    return text
 
 
 def _check_classes(splits: Splits) -> None:
@@ -165,6 +192,7 @@ def _check_classes(splits: Splits) -> None:
 def _run(
     name: str,
     parts: dict[str, Part],
+    folds: list[tuple[Part, Part]],
     seed: int,
     report: Callable[[str], Any],
 ) -> Result:
@@ -174,12 +202,6 @@ def _run(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         report(f"{baseline.title}: choosing parameters")
-        folds = [fold for fold in _folds(parts, seed) if len({*fold[0].labels}) > 1]
-        if not folds:
-            raise UserError(
-                "without a validation split, no fold of the training images has two "
-                "classes to train on: give a validation split, or images of more groups"
-            )
         parameters, validation_accuracy = _choose(baseline, folds, seed, notes)
         report(f"{baseline.title}: training and testing")
         train = parts["train"]

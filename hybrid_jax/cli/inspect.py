@@ -39,8 +39,8 @@ def run(call: Call) -> int:
 
     Raises:
       UserError: the data set or the run does not exist, or the output lies among the
-        images, or would replace a list of copies that the user edited or leaves out, or
-        see `check_device`.
+        images, or would replace files of the user's own, or a list of copies that the
+        user edited or leaves out, or see `check_device`.
     """
     # Imported here, so that help is instant and mistakes are found before jax loads.
     from hybrid_jax.cli import flags
@@ -64,7 +64,7 @@ def run(call: Call) -> int:
     found = find(options)
     folder = expand_user(output or f"inspect-{found.title}")
     check_outside("--output", folder, options)
-    report.check_copies_are_kept(folder, options.exclude)
+    report.check_replaceable(folder, options.exclude)
     runtime.check_device()
     folder.mkdir(parents=True, exist_ok=True)
     inspection = Inspection(scan(found, options), options, workdir)
@@ -72,8 +72,9 @@ def run(call: Call) -> int:
     summary = report.summarize(inspection)
     console = Screen()
     report.show(console, inspection, summary, findings)
-    written = contact_sheet.write(folder, inspection.images, findings)
-    written += report.write(folder, inspection, summary, findings)
+    # The report comes first: it marks the folder as that of an inspection.
+    written = report.write(folder, inspection, summary, findings)
+    written += contact_sheet.write(folder, inspection.images, findings)
     names = ", ".join(written)
     console.print(f"\nwrote {names} into {folder}", soft_wrap=True)
     console.print(report.verdict(findings), soft_wrap=True)

@@ -130,6 +130,7 @@ def parse(words: list[str]) -> Arguments:
         texts,
         **{name: values[name] for name in ("sampler", "pruner", "seeds", "folds")},
     )
+    _refuse_overruled(search, texts, parsed.changed)
     _check_effects(search, texts, parsed.changed)
     if values["retrain"]:
         check_seeds({"seed": search.config.seed}, values["retrain"], "retrain")
@@ -151,6 +152,31 @@ def parse(words: list[str]) -> Arguments:
             *(f"--config.{name}={text}" for name, text in typed.items()),
         ],
     )
+
+
+def _refuse_overruled(
+    search: "Search", texts: dict[str, str], changed: dict[str, Any]
+) -> None:
+    """Refuse fields of the command line that every trial sets itself.
+
+    Args:
+      search: the search.
+      texts: the range or choices of each varied field, as typed.
+      changed: the fields that the command line sets, by name.
+
+    Raises:
+      UserError: names the first such field.
+    """
+    from hybrid_jax.sweeps.space import SWEEP
+
+    flags = {name: f"--{SWEEP}{name}={text}" for name, text in texts.items()}
+    if search.folds:
+        flags["data.validation"] = f"--folds={search.folds}"
+    for name in flags.keys() & changed.keys():
+        raise UserError(
+            f"--config.{name}={changed[name]} means nothing beside {flags[name]}: "
+            "leave it out"
+        )
 
 
 def _check_effects(
@@ -249,7 +275,11 @@ def _show(
         progress.say("One run a trial tells nothing of the spread: see --seeds")
     progress.say(f"All trials: {folder / table.CSV}")
     if not winner.is_complete:
-        raise UserError(f"no trial is complete: {winner.result.error or 'see above'}")
+        error = winner.result.error or "see above"
+        raise UserError(
+            f"no trial is complete: {error}; a sweep keeps its trials, so give another "
+            "--workdir with it"
+        )
     what = f"The winner, trial {winner.number}" if search.space else "To train one run"
     progress.say(f"{what}: {line}")
     if arguments.retrain:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 
 from hybrid_jax.errors import UserError
@@ -72,6 +73,27 @@ def read_json(path: Path, way_out: str = "restore it, or give another workdir") 
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): {way_out}") from None
     return content
+
+
+def check_entries(
+    path: Path, content: dict, kinds: Mapping[str, type | tuple[type, ...]]
+) -> None:
+    """Refuse entries of wrong types.
+
+    Args:
+      path: of the file.
+      content: what was read from it.
+      kinds: the allowed types of entries, by name; entries that are missing are right.
+
+    Raises:
+      UserError: names the file and the first wrong entry.
+    """
+    for name, kind in kinds.items():
+        if name in content and not isinstance(content[name], kind):
+            raise UserError(
+                f"{path} has an unreadable entry {name!r}: restore it, or give another "
+                "workdir"
+            )
 
 
 def read_lines(path: Path) -> list[dict]:

@@ -5,8 +5,8 @@ The runs of two folds share training images, so the interval over folds is appro
 cross-validation).
 """
 
-import contextlib
 import dataclasses
+import hashlib
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from hybrid_jax.engine.intervals import in_words, interval, mean, share_interval
 from hybrid_jax.engine.json_files import read_json, write_json
-from hybrid_jax.errors import UserError, plural
+from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.evaluation import mislabeled, out_of_fold
 from hybrid_jax.evaluation.bootstrap import Estimate, estimate
 from hybrid_jax.evaluation.measures import MEASURES, measure, names_for
@@ -28,6 +28,7 @@ if typing.TYPE_CHECKING:
     from rich.table import Table
 
 JSON = "out_of_fold.json"
+DIGEST = "out_of_fold_sha256"  # there: of the table as it was written
 
 
 class Console(typing.Protocol):
@@ -75,16 +76,18 @@ def report(
       console: prints.
 
     Raises:
-      UserError: nothing can be predicted.
+      UserError: nothing can be predicted, or the table there was changed.
     """
     found = _read(folder, runs, about)
     if found is None:
         found = out_of_fold.predict(runs, console.say)
         for name in (mislabeled.CSV, mislabeled.PNG):  # written for other runs
             (folder / name).unlink(missing_ok=True)
-        out_of_fold.write_csv(found, folder / out_of_fold.CSV)
+        (folder / JSON).unlink(missing_ok=True)  # it describes the table
+        out_of_fold.write_csv(found, table := folder / out_of_fold.CSV)
         judged = judge(found)
-        write_json(folder / JSON, _as_json(found, judged, about, runs))
+        digest = {DIGEST: _digest(table.read_bytes())}
+        write_json(folder / JSON, _as_json(found, judged, about, runs) | digest)
     else:
         judged = judge(found)
     for note in (*found.data_notes, *found.notes):
@@ -114,14 +117,31 @@ def judge(found: OutOfFold) -> dict[str, Judged]:
 def _read(
     folder: Path, runs: Mapping[Path, int], about: dict[str, Any]
 ) -> OutOfFold | None:
-    """Read predictions of these runs; None unless they are complete."""
-    with contextlib.suppress(UserError, OSError, ValueError, LookupError):
-        known = read_json(folder / JSON)
-        found = out_of_fold.read_csv(folder / out_of_fold.CSV)
-        expected = _identity(about, runs) | {"images": len(found), "missing": []}
-        if all(known.get(name) == value for name, value in expected.items()):
-            return dataclasses.replace(found, data_notes=tuple(known["data"]))
-    return None
+    """Read predictions of these runs; None unless they are complete.
+
+    Raises:
+      UserError: the table is not as it was written: it may be the user's work by now.
+    """
+    table = folder / out_of_fold.CSV
+    try:
+        known, content = read_json(folder / JSON), table.read_bytes()
+        found = out_of_fold.read_csv(table)
+        notes = tuple(map(str, known["data"]))
+    except (UserError, OSError, ValueError, LookupError, TypeError):
+        return None
+    if known.get(DIGEST, _digest(content)) != _digest(content):
+        raise UserError(
+            f"{escape(table)} was changed since it was written: move it elsewhere, so "
+            "that it can be written again"
+        )
+    expected = _identity(about, runs) | {"images": len(found), "missing": []}
+    if any(known.get(name) != value for name, value in expected.items()):
+        return None
+    return dataclasses.replace(found, data_notes=notes)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _identity(about: dict[str, Any], runs: Mapping[Path, int]) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class Layout(NamedTuple):
         return self.label + sum(self.count(s) * self.row + 2 * GAP for s in splits)
 
 
+FILES = SHEET, PAIRS = "contact_sheet.png", "duplicates.png"
 # By the most classes that a layout has room for; the first that suffices is used.
 LAYOUTS = {
     12: Layout(cell=104, train=8, held_out=3),
@@ -84,11 +85,11 @@ def write(folder: Path, images: ScannedImages, findings: list[Finding]) -> list[
         for item in finding.items
         if item.pair
     ]
-    pictures = {"contact_sheet.png": contact_sheet(images)}
+    pictures = {SHEET: contact_sheet(images)}
     if pairs:
-        pictures["duplicates.png"] = duplicates(images, pairs)
+        pictures[PAIRS] = duplicates(images, pairs)
     else:  # remove that of an earlier inspection
-        (folder / "duplicates.png").unlink(missing_ok=True)
+        (folder / PAIRS).unlink(missing_ok=True)
     for name, picture in pictures.items():
         with replacing(folder / name) as scratch:
             picture.save(scratch, "PNG", optimize=True)

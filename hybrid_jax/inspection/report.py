@@ -16,8 +16,9 @@ from rich.text import Text
 from hybrid_jax.csv_text import csv_text
 from hybrid_jax.data.lazy_images import LazyImages
 from hybrid_jax.data.pixel_format import choose_pixel_format, depth_notes
-from hybrid_jax.engine.json_files import write_whole
+from hybrid_jax.engine.json_files import read_json, write_whole
 from hybrid_jax.errors import UserError, escape
+from hybrid_jax.inspection import contact_sheet
 from hybrid_jax.inspection.checks import NOTICE, SPOILS, Finding, Inspection, Item
 from hybrid_jax.inspection.near_duplicates import BY_FEATURES, Copies, Pair
 from hybrid_jax.inspection.scan import ScannedImages, count_ignored_files
@@ -30,6 +31,7 @@ MAX_ITEMS = 5  # of a finding on the screen; the others are in report.json
 TITLES = {SPOILS: "This would spoil results", NOTICE: "Worth knowing"}
 
 REPORT_FILE, COPIES_FILE = "report.json", "near_copies.csv"
+FILES = (REPORT_FILE, COPIES_FILE, *contact_sheet.FILES)  # that are replaced
 DIGEST = "near_copies_sha256"  # in the report: the table as it was written
 COLUMNS = [
     "likeness",
@@ -66,17 +68,23 @@ def summarize(inspection: Inspection) -> dict[str, Any]:
     }
 
 
-def check_copies_are_kept(folder: Path, exclude: str) -> None:
-    """Refuse an output folder whose table of copies is the user's own work.
+def check_replaceable(folder: Path, exclude: str) -> None:
+    """Refuse an output folder that holds files of the user's own.
 
     Args:
       folder: output folder; it need not exist.
       exclude: `config.data.exclude`.
 
     Raises:
-      UserError: the table there is the list of images to leave out, or is not as the
-        last inspection wrote it.
+      UserError: no inspection wrote its files, or the table of copies is the list of
+        images to leave out, or is not as the last inspection wrote it.
     """
+    there = [name for name in FILES if (folder / name).exists()]
+    if there and not _is_of_inspection(folder / REPORT_FILE):
+        raise UserError(
+            f"--output={escape(folder)} holds {', '.join(there)}, but no inspection "
+            "that wrote it: give another folder"
+        )
     table, in_use, reason = folder / COPIES_FILE, expand_user(exclude), ""
     if not table.exists():
         return
@@ -89,6 +97,14 @@ def check_copies_are_kept(folder: Path, exclude: str) -> None:
             f"{escape(table)} {reason}, and would be replaced: give another --output, "
             "or move it elsewhere"
         )
+
+
+def _is_of_inspection(report: Path) -> bool:
+    """Return whether a file is the report of an inspection."""
+    try:
+        return {"summary", "spoiled", "findings"} <= {*read_json(report)}
+    except UserError:
+        return False
 
 
 def write(

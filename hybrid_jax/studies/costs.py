@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_jax.config.schema import FIELDS, Config
-from hybrid_jax.engine.json_files import read_json, write_json
+from hybrid_jax.engine.json_files import check_entries, read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import replacing
 from hybrid_jax.sweeps.claims import waiting_lock
@@ -158,7 +158,10 @@ def read_cost(path: Path) -> Cost:
       UserError: the file is damaged.
     """
     found = read_json(path)
+    check_entries(path, found, {"memory": dict, "train": dict})
     memory: dict[str, Any] = found["memory"]
+    check_entries(path, memory, {"planned_bytes": (dict, type(None))})
+    check_entries(path, found["train"], {"ms_per_step": (int, float)})
     planned, size, owner = memory["planned_bytes"], memory["peak_bytes"], DEVICE
     if memory["of"] == "process" and planned:
         # Most memory of a process belongs to Python and the compiler.

@@ -15,7 +15,7 @@ from hybrid_jax.studies.costs import MEASURES, few_digits
 from hybrid_jax.studies.results import UNVARIED, Part, Results
 from hybrid_jax.studies.study import Study
 from hybrid_jax.sweeps.progress import Status, WorkProgress
-from hybrid_jax.sweeps.runs import Outcome
+from hybrid_jax.sweeps.runs import REFUSED, Outcome
 
 if typing.TYPE_CHECKING:
     from rich.table import Table
@@ -106,9 +106,12 @@ def _by_model(results: Results, title: str) -> "Table":
 
 def _cell(results: Results, model: str, value: float) -> str:
     found = [*results.accuracies(model, value).values()]
-    missing = len([*results.at(model, value)]) - len(found)
+    states = [results.outcomes[part].state for part in results.at(model, value)]
+    refused = states.count(REFUSED)
+    counts = {"failed": len(states) - len(found) - refused, "refused": refused}
+    missing = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     text = in_words(found) if found else "-"
-    return f"{text} ({missing} failed)" if missing else text
+    return f"{text} ({missing})" if missing else text
 
 
 def _costs(results: Results, model: str) -> dict[str, float | None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hybrid_jax.config.schema import Config
 from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.engine.folder_kinds import MARKS
-from hybrid_jax.engine.json_files import read_json, write_json
+from hybrid_jax.engine.json_files import check_entries, read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.studies import ablation, costs
 from hybrid_jax.studies.kind import Kind, with_seed
@@ -151,6 +151,7 @@ def keep(study: Study, folder: Path) -> None:
         if not (folder / FILE).exists():
             write_json(folder / FILE, {"study": study.kind.name, "data": identity})
         kept = read_json(folder / FILE)
+    check_entries(folder / FILE, kept, {"data": dict})
     if kept["study"] != study.kind.name:
         raise UserError(
             f"--workdir={folder} holds a study {kept['study']}: give another folder "

@@ -4,8 +4,10 @@ import typing
 import warnings
 from pathlib import Path
 
-from hybrid_jax.errors import first_line
+from hybrid_jax.errors import first_line, plural
 from hybrid_jax.paths import replacing
+from hybrid_jax.sweeps.runs import COMPLETE
+from hybrid_jax.sweeps.trial import PRUNED, RESULT
 
 if typing.TYPE_CHECKING:
     from optuna import Study
@@ -22,8 +24,11 @@ FIGURES = {
 def draw(study: "Study", folder: Path) -> list[str]:
     """Draw each figure into the folder of a search.
 
+    Trials that failed are left out, since they have no accuracy.
+
     Returns:
-      A note for each figure that cannot be drawn, such as for a single trial.
+      A note on these trials, and one for each figure that cannot be drawn, such as for
+      a single trial.
     """
     import matplotlib
 
@@ -31,12 +36,15 @@ def draw(study: "Study", folder: Path) -> list[str]:
     import matplotlib.pyplot as plt
     from optuna.visualization import matplotlib as plots
 
+    shown, failed = _without_failures(study)
     notes = []
+    if failed:
+        notes.append(f"figures leave out {plural(failed, 'trial')} that failed")
     for name, function in FIGURES.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna calls these functions experimental
             try:
-                getattr(plots, function)(study, target_name=MEASURE)
+                getattr(plots, function)(shown, target_name=MEASURE)
             except (ValueError, RuntimeError) as error:
                 notes.append(f"{name} is left out: {first_line(error)}")
                 continue
@@ -46,3 +54,24 @@ def draw(study: "Study", folder: Path) -> list[str]:
         with replacing(folder / name) as scratch:
             figures[-1].savefig(scratch, dpi=150, bbox_inches="tight", format="png")
     return notes
+
+
+def _without_failures(study: "Study") -> tuple["Study", int]:
+    """Return a study of the other trials, and the number of those that failed.
+
+    In the storage, a failure counts as the worst accuracy, so that samplers avoid it.
+    """
+    import optuna
+
+    trials = study.get_trials(deepcopy=False)
+    states = [trial.user_attrs.get(RESULT, {}).get("state") for trial in trials]
+    kept = [
+        trial
+        for trial, state in zip(trials, states, strict=True)
+        if state in (None, COMPLETE, PRUNED)
+    ]
+    found = optuna.create_study(
+        directions=study.directions, study_name=study.study_name
+    )
+    found.add_trials(kept)
+    return found, len(trials) - len(kept)

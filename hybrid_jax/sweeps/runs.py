@@ -18,7 +18,7 @@ from hybrid_jax.data.memory_budget import device_memory
 from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.engine.fault_injection import Diverged
 from hybrid_jax.engine.fit import fit
-from hybrid_jax.engine.json_files import read_json, write_json
+from hybrid_jax.engine.json_files import check_entries, read_json, write_json
 from hybrid_jax.engine.recorder import Callback
 from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import (
@@ -40,6 +40,13 @@ FAILURES: dict[type[UserError], str] = {
     OutOfMemory: OUT_OF_MEMORY,
 }
 FAILURE = "failure.json"  # in the folder of a run that failed
+OF_FAILURE: dict[str, type | tuple[type, ...]] = {  # types of its entries
+    "state": str,
+    "step": int,
+    "seconds": (int, float),
+    "error": str,
+    "config": dict,
+}
 MEMORY = "device memory"  # there: that of the device on which it failed, in bytes
 
 
@@ -128,6 +135,7 @@ def read_outcome(workdir: str | os.PathLike) -> Outcome | None:
     failure = folder.path / FAILURE
     if failure.exists():
         found = read_json(failure)
+        check_entries(failure, found, OF_FAILURE)
         return Outcome(**{name: found[name] for name in Outcome._fields})
     results = folder.read_results()
     if results is None:

@@ -12,7 +12,7 @@ from hybrid_jax.config import stored
 from hybrid_jax.config.effects import check_changed
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.engine.folder_kinds import MARKS
-from hybrid_jax.engine.json_files import read_json, write_json
+from hybrid_jax.engine.json_files import check_entries, read_json, write_json
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.folders import check_data, check_workdir
@@ -215,6 +215,7 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
             about = {"study": _name(asked, search.config, folder), "data": identity}
             write_json(path, asked | about | {"config": stored.nested(search.config)})
         theirs = read_json(path)
+    check_entries(path, theirs, {"data": dict, "config": dict})
     differing = [
         f"{name} is {theirs.get(name)!r} there and {value!r} here"
         for name, value in asked.items()

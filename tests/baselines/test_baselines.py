@@ -256,3 +256,24 @@ def test_images_of_one_class_are_refused(photographs):
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+def test_folds_without_two_classes_to_train_on_are_named(tmp_path):
+    """All of B is of the group p1; the fold that holds it out trains on A alone."""
+    rng = np.random.default_rng(0)
+    parts = [("train", "A", "p1 p2 p3", 6), ("train", "B", "p1", 8)]
+    parts += [("test", "A", "q1", 5), ("test", "B", "q2", 5)]
+    rows = ["path,label,group,split"]
+    for split, label, groups, count in parts:
+        for group in groups.split():
+            for _ in range(count):
+                name = f"{len(rows)}.png"
+                pixels = rng.integers(256, size=(16, 16), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / name)
+                rows.append(f"{name},{label},{group},{split}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    config = DataConfig("folder", path=str(tmp_path / "t.csv"), validation=0)
+    assert run_baselines(config, 0, ["knn"]).chosen_on == (
+        "3-fold cross-validation, with each group in one fold; 1 fold left out, with a "
+        "single class to train on, so that 12 of 26 images are validated"
+    )

@@ -392,5 +392,5 @@ def test_the_command_itself(place, tmp_path):
         [*run, *args], cwd=tmp_path, env=env, capture_output=True, text=True
     )
     assert (out.returncode, out.stderr) == (0, "")
-    assert re.search("wrote contact_sheet.png, .*report.json into inspect-", out.stdout)
+    assert re.search("wrote .*report.json, contact_sheet.png into inspect-", out.stdout)
     assert (tmp_path / "inspect-cells" / "contact_sheet.png").exists()

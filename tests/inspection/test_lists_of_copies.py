@@ -59,6 +59,20 @@ def test_a_list_that_was_edited_is_not_replaced(inspect, table):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["duplicates.png", "contact_sheet.png", "report.json"])
+def test_files_that_no_inspection_wrote_are_not_replaced(name, inspect, table):
+    for path in table.parent.iterdir():
+        path.unlink()
+    mine = table.parent / name
+    mine.write_text("{}")
+    code, error = inspect()
+    assert (code, mine.read_text()) == (2, "{}")
+    assert (
+        f"holds {name}, but no inspection that wrote it: give another folder" in error
+    )
+    assert [*table.parent.iterdir()] == [mine]
+
+
 @pytest.mark.parametrize("written", ["report.json", "near_copies.csv"])
 def test_an_interrupted_inspection_can_be_repeated(
     written, inspect, table, monkeypatch

@@ -10,7 +10,7 @@ from scipy import optimize
 from hybrid_jax.config import default
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.errors import UserError
-from hybrid_jax.studies import comparison, figures, low_data, stability
+from hybrid_jax.studies import comparison, figures, low_data, report, stability
 from hybrid_jax.studies.power_law import fit_power_law
 from hybrid_jax.studies.results import Part, Results
 from hybrid_jax.sweeps.runs import COMPLETE, DIVERGED, REFUSED, Outcome
@@ -185,6 +185,8 @@ def test_a_refused_run_tells_nothing_of_its_rate(tmp_path):
     assert lines[-1] == "c: 1 run was refused, and left out: too large a seed"
     stability.draw(found, configs, tmp_path / "drawn")
     assert (tmp_path / "drawn.png").exists()
+    assert report._cell(found, "b", 3) == "- (1 refused)"
+    assert report._cell(found, "a", 3).endswith("% (1 refused)")
 
 
 def test_a_figure_without_a_run_that_learned_says_so(tmp_path):

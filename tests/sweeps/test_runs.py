@@ -1,15 +1,20 @@
 """One run in one folder: its end is kept, and nothing is run twice."""
 
+import json
+
+import matplotlib.pyplot as plt
+import optuna
 import pytest
 
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.engine import memory_fit
-from hybrid_jax.errors import ConfigMismatch
-from hybrid_jax.sweeps import runs
+from hybrid_jax.errors import ConfigMismatch, UserError
+from hybrid_jax.sweeps import figures, runs
 from hybrid_jax.sweeps.claims import claim
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import InUse, read_outcome, run_config
+from hybrid_jax.sweeps.trial import RESULT, Result
 from tests.commands import ROOT
 
 TINY = str(ROOT / "tests" / "sweeps" / "tiny.py")
@@ -96,3 +101,40 @@ def test_what_another_worker_holds_is_left_to_it(tmp_path):
             run_config(config(), tmp_path / "a")
     with claim(tmp_path / "a") as is_mine:
         assert is_mine
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("state", 3), ("seconds", "x"), ("config", None), ("step", None), ("error", 5)],
+    ids=str,
+)
+def test_a_failure_of_wrong_types_is_named(name, value, tmp_path):
+    config_of = config(data__test=False, freeze=("nowhere",))
+    run_config(config_of, tmp_path)
+    path = tmp_path / "failure.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(UserError, match=rf"failure\.json has an unreadable .*'{name}'"):
+        run_config(config_of, tmp_path)
+
+
+def trial(state, value):
+    return optuna.trial.create_trial(
+        params={"rate": value},
+        distributions={"rate": optuna.distributions.FloatDistribution(0.0, 1.0)},
+        value=value if state == "complete" else 0.0,
+        user_attrs={RESULT: Result(state, [value], 1.0)._asdict()},
+    )
+
+
+def test_figures_leave_out_trials_that_failed(tmp_path, monkeypatch):
+    """In the storage, they have the worst accuracy, which nobody measured."""
+    study = optuna.create_study(direction="maximize")
+    states = ("complete", "diverged", "complete", "refused")
+    study.add_trials([trial(s, 0.5 + n / 10) for n, s in enumerate(states)])
+    drawn = []
+    plot = "optuna.visualization.matplotlib.plot_slice"
+    monkeypatch.setattr(plot, lambda study, **_: drawn.append(study) or plt.figure())
+    notes = figures.draw(study, tmp_path)
+    assert "figures leave out 2 trials that failed" in notes
+    assert [t.value for t in drawn[0].trials] == [0.5, 0.7]
+    assert (tmp_path / "slices.png").exists()

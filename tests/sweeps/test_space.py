@@ -78,6 +78,14 @@ def test_ranges_and_choices(name, text, dimension):
         (["--sweep.data.validation=0.1,0.2", "--folds=3"], "give one of them"),
         (["--sweep.train.epochs=6,7", "--config.data.validation=0"], "to choose by"),
         (["--sweep.train.epochs=6,7", "--folds=1"], "leaves nothing to train on"),
+        (
+            ["--sweep.train.epochs=6,7", "--config.train.epochs=8"],
+            "--config.train.epochs=8 means nothing beside --sweep.train.epochs=6,7",
+        ),
+        (
+            ["--sweep.train.epochs=6,7", "--folds=3", "--config.data.validation=0.2"],
+            "--config.data.validation=0.2 means nothing beside --folds=3: leave it out",
+        ),
         (["--sweep.optim.momentum=0:0.9", "--sampler=grid"], "a grid takes choices"),
         (["--sweep.train.epochs=6,7", "--sampler=tpa"], "one of tpe, random, grid"),
         (["--sweep.train.epochs=6,7", "--workdir=gs://b/s"], "mount a bucket"),
