@@ -130,7 +130,6 @@ def parse(words: list[str]) -> Arguments:
         texts,
         **{name: values[name] for name in ("sampler", "pruner", "seeds", "folds")},
     )
-    _refuse_overruled(search, texts, parsed.changed)
     _check_effects(search, texts, parsed.changed)
     if values["retrain"]:
         check_seeds({"seed": search.config.seed}, values["retrain"], "retrain")
@@ -154,35 +153,10 @@ def parse(words: list[str]) -> Arguments:
     )
 
 
-def _refuse_overruled(
-    search: "Search", texts: dict[str, str], changed: dict[str, Any]
-) -> None:
-    """Refuse fields of the command line that every trial sets itself.
-
-    Args:
-      search: the search.
-      texts: the range or choices of each varied field, as typed.
-      changed: the fields that the command line sets, by name.
-
-    Raises:
-      UserError: names the first such field.
-    """
-    from hybrid_jax.sweeps.space import SWEEP
-
-    flags = {name: f"--{SWEEP}{name}={text}" for name, text in texts.items()}
-    if search.folds:
-        flags["data.validation"] = f"--folds={search.folds}"
-    for name in flags.keys() & changed.keys():
-        raise UserError(
-            f"--config.{name}={changed[name]} means nothing beside {flags[name]}: "
-            "leave it out"
-        )
-
-
 def _check_effects(
     search: "Search", texts: dict[str, str], changed: dict[str, Any]
 ) -> None:
-    """Refuse a field that has no effect in any trial.
+    """Refuse a field that has no effect in any trial, or that each trial sets itself.
 
     Args:
       search: the search.
@@ -195,10 +169,17 @@ def _check_effects(
     from hybrid_jax.config.effects import IN_STEPS, check_varied
     from hybrid_jax.sweeps.space import SWEEP
 
+    varied = {name: f"--{SWEEP}{name}={text}" for name, text in texts.items()}
+    folds = {"data.validation": f"--folds={search.folds}"} if search.folds else {}
+    for name, flag in (varied | folds).items():
+        if name in changed:
+            raise UserError(
+                f"--config.{name}={changed[name]} means nothing beside {flag}: leave "
+                "it out"
+            )
     lengths = {name: changed[name] for name in IN_STEPS.values() if name in changed}
     flags = {name: f"--config.{name}={value}" for name, value in lengths.items()}
-    flags |= {name: f"--{SWEEP}{name}={text}" for name, text in texts.items()}
-    check_varied(flags, {d.name: d.ends for d in search.space}, search.config)
+    check_varied(flags | varied, {d.name: d.ends for d in search.space}, search.config)
 
 
 def _count_trials(search: "Search", asked: int) -> tuple[int, str]:
