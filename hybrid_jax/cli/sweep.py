@@ -142,7 +142,10 @@ def parse(words: list[str]) -> Arguments:
         search=search,
         folder=expand_user(workdirs.resolve_workdir(workdir, None)),
         trials=trials,
-        notes=[*filter(None, (note, note_on_images(search.space)))],
+        notes=[
+            *filter(None, (note, note_on_images(search.space))),
+            *_overruled_notes(texts, search.folds, parsed.changed),
+        ],
         workers=values["workers"],
         storage=values["storage"],
         retrain=values["retrain"],
@@ -153,10 +156,34 @@ def parse(words: list[str]) -> Arguments:
     )
 
 
+def _overruled_notes(
+    texts: dict[str, str], folds: int, changed: dict[str, Any]
+) -> list[str]:
+    """Return a note for each field of the command line that trials set themselves.
+
+    Args:
+      texts: the range or choices of each varied field, as typed.
+      folds: number of folds, which set `data.validation`; 0 for none.
+      changed: the fields that the command line sets, by name.
+    """
+    from hybrid_jax.config.field import as_typed
+    from hybrid_jax.sweeps.space import SWEEP
+
+    flags = {name: f"--{SWEEP}{name}={text}" for name, text in texts.items()}
+    if folds:
+        flags["data.validation"] = f"--folds={folds}"
+    return [
+        f"--config.{name}={as_typed(changed[name])} serves the checks before the first "
+        f"trial alone: trials take {flag}"
+        for name, flag in flags.items()
+        if name in changed
+    ]
+
+
 def _check_effects(
     search: "Search", texts: dict[str, str], changed: dict[str, Any]
 ) -> None:
-    """Refuse a field that has no effect in any trial, or that each trial sets itself.
+    """Refuse a field that has no effect in any trial.
 
     Args:
       search: the search.
@@ -169,17 +196,10 @@ def _check_effects(
     from hybrid_jax.config.effects import IN_STEPS, check_varied
     from hybrid_jax.sweeps.space import SWEEP
 
-    varied = {name: f"--{SWEEP}{name}={text}" for name, text in texts.items()}
-    folds = {"data.validation": f"--folds={search.folds}"} if search.folds else {}
-    for name, flag in (varied | folds).items():
-        if name in changed:
-            raise UserError(
-                f"--config.{name}={changed[name]} means nothing beside {flag}: leave "
-                "it out"
-            )
     lengths = {name: changed[name] for name in IN_STEPS.values() if name in changed}
     flags = {name: f"--config.{name}={value}" for name, value in lengths.items()}
-    check_varied(flags | varied, {d.name: d.ends for d in search.space}, search.config)
+    flags |= {name: f"--{SWEEP}{name}={text}" for name, text in texts.items()}
+    check_varied(flags, {d.name: d.ends for d in search.space}, search.config)
 
 
 def _count_trials(search: "Search", asked: int) -> tuple[int, str]:
@@ -258,8 +278,8 @@ def _show(
     if not winner.is_complete:
         error = winner.result.error or "see above"
         raise UserError(
-            f"no trial is complete: {error}; a sweep keeps its trials, so give another "
-            "--workdir with it"
+            f"no trial is complete: {error}. To try again after a change, give another "
+            "--workdir, since this one keeps these trials"
         )
     what = f"The winner, trial {winner.number}" if search.space else "To train one run"
     progress.say(f"{what}: {line}")
@@ -281,7 +301,7 @@ def _winners_command(call: Call, arguments: Arguments, winner: "Row") -> str:
 
     # The winner may count in steps what the command line gives in epochs, or be a model
     # that passes over strides.
-    unused = {o for d, o in IN_STEPS.items() if winner.params.get(d)}
+    unused = {o for d, o in IN_STEPS.items() if winner.params.get(d)} | {*winner.params}
     if ignores_strides(arguments.search.config.flat() | winner.params):
         unused.add("model.strides")
     start = tuple(f"--config.{name}=" for name in unused)

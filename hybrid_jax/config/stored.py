@@ -30,9 +30,11 @@ def check_schema(found: Any, where: object) -> int:
       UserError: the version is newer than this program, or is none.
     """
     if type(found) is not int or not 1 <= found <= SCHEMA:
+        is_newer = type(found) is int and found > SCHEMA
         raise UserError(
-            f"{where} holds a run of layout {elide(found)}, and this version "
-            f"of hybrid_jax reads up to {SCHEMA}: update hybrid_jax"
+            f"{where} holds a run of layout {elide(repr(found))}, and this version "
+            f"of hybrid_jax reads 1 to {SCHEMA}: "
+            + ("update hybrid_jax" if is_newer else "restore its config")
         )
     return found
 

@@ -75,21 +75,20 @@ def load_source(source: Source, config: DataConfig) -> Splits:
     """Split the images of a source; pixels are decoded when they are used.
 
     Raises:
-      UserError: the images cannot be split as `config` asks.
+      UserError: the images cannot be split as `config` asks, there is one class only,
+        or a class has no training image.
     """
+    from hybrid_jax.data.exclusions import exclude_rows
     from hybrid_jax.data.memory_budget import is_resident
     from hybrid_jax.data.sources.label_checks import check_classes
 
     labels = {split: source.labels(split) for split in source.splits}
     groups = {split: source.groups(split) for split in source.splits}
+    rows, _ = exclude_rows(labels, source.classes, config, source.unused)
+    check_classes(source.classes, {name: labels[name][rows[name]] for name in rows})
     parts, notes = make_splits(
         labels, source.classes, config, groups["train"], source.unused
     )
-    used_labels = {  # of validation images too, which are training images here
-        split: np.concatenate([labels[s][r] for s, r in parts.values() if s == split])
-        for split, _ in parts.values()
-    }
-    check_classes(source.classes, used_labels)
     encoded = {split: source.images(split) for split in source.splits}
     used = {name: encoded[split].take(rows) for name, (split, rows) in parts.items()}
     resident = is_resident(config.loader, used.values())

@@ -140,7 +140,8 @@ class Conformal:
         is_good = np.asarray(scores) < np.inf
         if least is not None:
             is_good &= np.asarray(scores) > least
-        bad = np.flatnonzero(~is_good.all(1))
+        has_any = np.max(scores, axis=1, initial=-np.inf) > -np.inf
+        bad = np.flatnonzero(~(is_good.all(1) & has_any))
         if len(bad):
             raise UserError(
                 f"the scores of {plural(len(bad), 'image')} are NaN or infinite, first "

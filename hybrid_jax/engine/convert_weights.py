@@ -74,11 +74,11 @@ def _create_model(
     spec: dict[str, Any], path: Path, image_size: Size | None
 ) -> tuple[Model, dict[str, tuple[int, ...]]]:
     """Return a model and the shapes of its variables."""
+    fields = {name: x for name, x in spec.items() if name != "image_size"}
+    model = model_from_spec(fields if image_size else spec, path)
     if image_size:
         where = f"--image-size={','.join(map(str, image_size))}"
         model = model_from_spec(spec, where, way_out="give another")
-    else:
-        model = model_from_spec(spec, path)
     images = jax.ShapeDtypeStruct((1, *model.image_size, spec["channels"]), np.float32)
     return model, shapes_of(jax.eval_shape(model.init, jax.random.key(0), images))
 

@@ -83,7 +83,7 @@ def check_entries(
     Args:
       path: of the file.
       content: what was read from it.
-      kinds: the allowed types of entries, by name; entries that are missing are right.
+      kinds: the allowed types of entries, by name; who asks for a missing one is told.
 
     Raises:
       UserError: names the file and the first wrong entry.

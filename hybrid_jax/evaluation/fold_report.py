@@ -125,15 +125,18 @@ def _read(
     table = folder / out_of_fold.CSV
     try:
         known, content = read_json(folder / JSON), table.read_bytes()
-        found = out_of_fold.read_csv(table)
-        notes = tuple(map(str, known["data"]))
-    except (UserError, OSError, ValueError, LookupError, TypeError):
+    except (UserError, OSError):
         return None
     if known.get(DIGEST, _digest(content)) != _digest(content):
         raise UserError(
             f"{escape(table)} was changed since it was written: move it elsewhere, so "
             "that it can be written again"
         )
+    try:
+        found = out_of_fold.read_csv(table)
+        notes = tuple(map(str, known["data"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
     expected = _identity(about, runs) | {"images": len(found), "missing": []}
     if any(known.get(name) != value for name, value in expected.items()):
         return None

@@ -82,8 +82,8 @@ def check_replaceable(folder: Path, exclude: str) -> None:
     there = [name for name in FILES if (folder / name).exists()]
     if there and not _is_of_inspection(folder / REPORT_FILE):
         raise UserError(
-            f"--output={escape(folder)} holds {', '.join(there)}, but no inspection "
-            "that wrote it: give another folder"
+            f"--output={escape(folder)} holds {', '.join(there)}, and no "
+            f"{REPORT_FILE} of an inspection: give another folder"
         )
     table, in_use, reason = folder / COPIES_FILE, expand_user(exclude), ""
     if not table.exists():

@@ -160,7 +160,9 @@ def read_cost(path: Path) -> Cost:
     found = read_json(path)
     check_entries(path, found, {"memory": dict, "train": dict})
     memory: dict[str, Any] = found["memory"]
-    check_entries(path, memory, {"planned_bytes": (dict, type(None))})
+    check_entries(path, found, {"parameters": int, "macs": (int, float)})
+    sizes = {"planned_bytes": (dict, type(None)), "peak_bytes": (int, type(None))}
+    check_entries(path, memory, sizes)
     check_entries(path, found["train"], {"ms_per_step": (int, float)})
     planned, size, owner = memory["planned_bytes"], memory["peak_bytes"], DEVICE
     if memory["of"] == "process" and planned:

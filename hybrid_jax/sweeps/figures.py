@@ -57,21 +57,22 @@ def draw(study: "Study", folder: Path) -> list[str]:
 
 
 def _without_failures(study: "Study") -> tuple["Study", int]:
-    """Return a study of the other trials, and the number of those that failed.
+    """Return a study without the values of failed trials, and how many failed.
 
     In the storage, a failure counts as the worst accuracy, so that samplers avoid it.
+    All trials keep their numbers.
     """
     import optuna
 
-    trials = study.get_trials(deepcopy=False)
-    states = [trial.user_attrs.get(RESULT, {}).get("state") for trial in trials]
-    kept = [
-        trial
-        for trial, state in zip(trials, states, strict=True)
-        if state in (None, COMPLETE, PRUNED)
-    ]
-    found = optuna.create_study(
-        directions=study.directions, study_name=study.study_name
-    )
-    found.add_trials(kept)
-    return found, len(trials) - len(kept)
+    found, failed = optuna.create_study(directions=study.directions), 0
+    for trial in study.get_trials(deepcopy=False):
+        state = trial.user_attrs.get(RESULT, {}).get("state", COMPLETE)
+        if state not in (COMPLETE, PRUNED):
+            failed += 1
+            trial = optuna.trial.create_trial(
+                state=optuna.trial.TrialState.FAIL,
+                params=trial.params,
+                distributions=trial.distributions,
+            )
+        found.add_trial(trial)
+    return found, failed

@@ -88,6 +88,8 @@ def test_scores_that_are_no_numbers_are_refused(value):
     scores[1, 2] = -np.inf  # the logarithm of 0
     assert conformal.sets(scores, 0.8).shape == (3, 5)
     with pytest.raises(UserError, match="NaN or infinite"):
+        conformal.sets(np.full((1, 5), -np.inf), 0.8)
+    with pytest.raises(UserError, match="NaN or infinite"):
         conformal.typicality(scores)
 
 

@@ -44,9 +44,12 @@ def evaluations(plan: Plan) -> list[int]:
     ],
 )
 def test_steps_complete_the_epochs_and_no_more(epochs, images, batch_size, steps):
-    """Those of warm-up and of decays, which may end within an epoch."""
+    """A warm-up and a decay may end within an epoch, a run may not."""
     train = dataclasses.replace(config().train, steps=10**6, batch_size=batch_size)
     assert Plan(train, images).step_of(epochs) == steps
+    if epochs == int(epochs):
+        whole = dataclasses.replace(train, steps=0, epochs=int(epochs))
+        assert Plan(whole, images).total_steps == steps
 
 
 @pytest.mark.parametrize("fields", [{"steps": 2**30}, {"steps": 0, "epochs": 2**30}])

@@ -67,9 +67,7 @@ def test_files_that_no_inspection_wrote_are_not_replaced(name, inspect, table):
     mine.write_text("{}")
     code, error = inspect()
     assert (code, mine.read_text()) == (2, "{}")
-    assert (
-        f"holds {name}, but no inspection that wrote it: give another folder" in error
-    )
+    assert f"holds {name}, and no report.json of an inspection: give" in error
     assert [*table.parent.iterdir()] == [mine]
 
 

@@ -187,15 +187,15 @@ def test_what_is_complete_is_not_predicted_again_and_what_is_lost_is_named(
     whole = table.read_text(encoding="utf-8")
     header, first, *rest = whole.splitlines(keepends=True)
     cells = first.split(",")
-    cells[1] = next(name for name in CLASSES if name != cells[1])
-    table.write_text("".join([header, ",".join(cells), *rest]), encoding="utf-8")
-    with pytest.raises(UserError, match=r"out_of_fold\.csv was changed since it was"):
-        fold_report.report(copy, runs_of(copy), about, Lines())
-    assert cells[1] in table.read_text(encoding="utf-8").splitlines()[1]
-    table.write_text(whole, encoding="utf-8")
-    # Half of a file is as good as none.
-    half = (copy / "out_of_fold.csv").read_text(encoding="utf-8")[:-900]
-    (copy / "out_of_fold.csv").write_text(half, encoding="utf-8")
+    other = next(name for name in CLASSES if name != cells[1])
+    corrected = "".join([header, first.replace(cells[1], other), *rest])
+    unknown = "".join([header, first.replace(cells[1], "unclear"), *rest])
+    for changed in (corrected, unknown, whole.replace(",", ";"), whole[:-900]):
+        table.write_text(changed, encoding="utf-8")
+        with pytest.raises(UserError, match=r"out_of_fold\.csv was changed since it w"):
+            fold_report.report(copy, runs_of(copy), about, Lines())
+        assert table.read_text(encoding="utf-8") == changed
+    table.unlink()
     for seed in range(SEEDS):
         shutil.rmtree(copy / "trials" / "0000" / f"fold-2-seed-{seed}")
     console = Lines()

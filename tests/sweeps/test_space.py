@@ -78,14 +78,6 @@ def test_ranges_and_choices(name, text, dimension):
         (["--sweep.data.validation=0.1,0.2", "--folds=3"], "give one of them"),
         (["--sweep.train.epochs=6,7", "--config.data.validation=0"], "to choose by"),
         (["--sweep.train.epochs=6,7", "--folds=1"], "leaves nothing to train on"),
-        (
-            ["--sweep.train.epochs=6,7", "--config.train.epochs=8"],
-            "--config.train.epochs=8 means nothing beside --sweep.train.epochs=6,7",
-        ),
-        (
-            ["--sweep.train.epochs=6,7", "--folds=3", "--config.data.validation=0.2"],
-            "--config.data.validation=0.2 means nothing beside --folds=3: leave it out",
-        ),
         (["--sweep.optim.momentum=0:0.9", "--sampler=grid"], "a grid takes choices"),
         (["--sweep.train.epochs=6,7", "--sampler=tpa"], "one of tpe, random, grid"),
         (["--sweep.train.epochs=6,7", "--workdir=gs://b/s"], "mount a bucket"),
@@ -267,3 +259,21 @@ def test_the_test_split_is_no_part_of_any_trial():
     assert not any(config.data.test for config in parts.values())
     tried = {(c.data.validation, c.seed, c.train.epochs) for c in parts.values()}
     assert tried == {(f"{k}/3", seed, 7) for k in (1, 2, 3) for seed in (5, 6)}
+
+
+def test_a_field_that_trials_set_themselves_is_named():
+    """It is not refused: the config without trials must be right, too."""
+    notes = parse(
+        [
+            DIGITS,
+            "--sweep.train.batch_size=10,20",
+            "--config.train.batch_size=40",
+            "--config.data.validation=0.2",
+            "--folds=3",
+        ]
+    ).notes
+    checks = "serves the checks before the first trial alone: trials take"
+    assert notes[-2:] == [
+        f"--config.train.batch_size=40 {checks} --sweep.train.batch_size=10,20",
+        f"--config.data.validation=0.2 {checks} --folds=3",
+    ]

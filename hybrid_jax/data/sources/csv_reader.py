@@ -180,7 +180,8 @@ def _parsed(file: Path, text: str, separator: str) -> list[tuple[int, list[str]]
     rows, begin = list[tuple[int, list[str]]](), 1
     try:
         for cells in lines:
-            if any(_names_images(cell, separator) for cell in cells):
+            columns = len(rows[0][1] if rows else cells)
+            if any(_holds_rows(cell, separator, columns) for cell in cells):
                 raise UserError(
                     f"{escape(file)}, lines {begin} to {lines.line_num}: one pair of "
                     "quotation marks holds several rows: remove or double the mark "
@@ -197,12 +198,15 @@ def _parsed(file: Path, text: str, separator: str) -> list[tuple[int, list[str]]
     return rows
 
 
-def _names_images(cell: str, separator: str) -> bool:
-    """Return whether a cell of several lines names an image, as a row does."""
+def _holds_rows(cell: str, separator: str, columns: int) -> bool:
+    """Return whether a later line of a cell looks like a row that names an image."""
     if "\n" not in cell and "\r" not in cell:
         return False
-    parts = re.split(f"[{separator}\\r\\n]", cell)
-    return any(part.strip(' "').lower().endswith(IMAGES) for part in parts)
+    for line in re.split("[\r\n]+", cell.strip())[1:]:
+        parts = [part.strip(' "').lower() for part in line.split(separator)]
+        if (len(parts) > 1 or columns == 1) and any(p.endswith(IMAGES) for p in parts):
+            return True
+    return False
 
 
 def _filled(

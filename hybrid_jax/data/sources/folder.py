@@ -57,10 +57,10 @@ class FolderSource:
             may not be skipped. Splits that the user holds out are never shortened.
         """
         path = config.path
+        listed = _listed(config)
         if config.dir:
             place = expand_user(config.dir) / FOLDERS
             check_outside("config.data.dir", place, config)
-        listed = _listed(config)
         self.classes, self.splits = listed.classes, tuple(listed.splits)
         self.unused: dict[str, int] = {}
         self._root = expand_user(path)

@@ -4,7 +4,7 @@ import collections
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from hybrid_jax.data.image_io import SUFFIXES, UNSUPPORTED_SUFFIXES
 from hybrid_jax.errors import UserError, escape, listed, plural
@@ -99,7 +99,7 @@ def visible_files(root: Path) -> list[Path]:
     return [entry for entry in visible_entries(root) if not entry.is_dir()]
 
 
-def refuse_unlisted(error: OSError) -> None:
+def refuse_unlisted(error: OSError) -> NoReturn:
     """Raise a `UserError` for a folder that cannot be listed."""
     raise UserError(
         f"{escape(error.filename)} cannot be listed ({error.strerror}): make it "

@@ -116,7 +116,7 @@ def _check_modes(images: Any, name: str) -> None:
         raise UserError(
             f"{at(name)}{plural(len(hidden), 'image')} of Pillow would lose something,"
             f" such as image {row:,}, counted from 0, which {reason}: {way_out}, or "
-            "give the paths of the files"
+            "give arrays, or the paths of the files"
         )
 
 

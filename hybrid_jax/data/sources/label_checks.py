@@ -233,16 +233,13 @@ def encode_classes(
     Raises:
       UserError: some splits have numbers, and others text; or values have no order.
     """
-    labels = {name: _signed(split) for name, split in labels.items()}
-    kinds = {
-        name: "text" if split.dtype.kind == "U" else "numbers"
-        for name, split in labels.items()
-    }
+    kinds = {name: _values_in_words(split) for name, split in labels.items()}
     if len({*kinds.values()}) > 1:
         kinds_found = ", ".join(f"{kind} in {name}" for name, kind in kinds.items())
         raise UserError(
             f"labels are {kinds_found}: give all as numbers, or all as text"
         )
+    labels = {name: _signed(split) for name, split in labels.items()}
     try:
         distinct = [np.unique(split) for split in labels.values()]
         values = np.unique(np.concatenate(distinct))
@@ -283,6 +280,13 @@ def check_classes(classes: tuple[str, ...], labels: dict[str, np.ndarray]) -> No
                 f"{name}: train lacks {len(missing)} of its classes: {listed(missing)};"
                 " add images of them to train, or leave them out"
             )
+
+
+def _values_in_words(array: np.ndarray) -> str:
+    """Return what labels are in words: `text`, `numbers`, or the name of their type."""
+    if array.dtype.kind in "OMm" and len(array) and not isinstance(array[0], int):
+        return type(array[0]).__name__
+    return "text" if array.dtype.kind == "U" else "numbers"
 
 
 def _signed(array: np.ndarray) -> np.ndarray:

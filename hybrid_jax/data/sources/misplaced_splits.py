@@ -1,13 +1,17 @@
 """Refuse folders that look like the user's splits, but lie where classes belong."""
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hybrid_jax.data.dataset import SPLITS
-from hybrid_jax.data.image_io import SUFFIXES
-from hybrid_jax.data.sources.folder_listing import is_system_folder
+from hybrid_jax.data.sources.folder_listing import (
+    IMAGE_SUFFIXES,
+    is_system_folder,
+    refuse_unlisted,
+)
 from hybrid_jax.errors import UserError, escape
 
 
@@ -49,11 +53,21 @@ def refuse_misplaced_splits(root: Path, classes: Sequence[Path]) -> None:
 
 def _folders_in(folder: Path) -> tuple[list[str], bool]:
     """Return the folders in a folder, and whether images lie beside them."""
-    with os.scandir(folder) as found:
-        entries = [entry for entry in found if not entry.name.startswith(".")]
-    folders = [entry.name for entry in entries if entry.is_dir()]
+    try:
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if not entry.name.startswith(".")]
+    except OSError as error:
+        refuse_unlisted(error)
+    folders = [entry.name for entry in entries if _is_folder(entry)]
     names = sorted(name for name in folders if not is_system_folder(name))
-    return names, any(Path(e.name).suffix.lower() in SUFFIXES for e in entries)
+    suffixes = {Path(entry.name).suffix.lower() for entry in entries}
+    return names, not suffixes.isdisjoint(IMAGE_SUFFIXES)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    with contextlib.suppress(OSError):  # of a link that leads to itself
+        return entry.is_dir()
+    return False
 
 
 def _are_splits(names: Iterable[str], words: Callable[[str], set[str]]) -> bool:

@@ -191,10 +191,13 @@ def test_rows_inside_a_pair_of_quotation_marks_are_not_lost(table):
 
 
 def test_a_comment_may_have_several_lines(table):
-    comment = '"blurred,\nat the edge, left, dark\r\n; see below"'
-    table.write_text(f"path,label,comment\n0.png,a,{comment}\n1.png,b,\n", newline="")
+    comment = '"blurred,\nat the edge, left, dark\r\n; copy of 7.png"'
+    table.write_text(
+        f'path,label,comment\n0.png,a,{comment}\n"1.png\n",b,\n2.png,b,\n', newline=""
+    )
     rows = csv_reader.read(table, ("path", "label")).rows
-    assert [row.line for row in rows] == [2, 5]
+    assert [row.line for row in rows] == [2, 5, 7]
+    assert [row.cells["path"] for row in rows] == ["0.png", "1.png", "2.png"]
 
 
 @pytest.mark.parametrize("predicted", ["predicted", "class"])
