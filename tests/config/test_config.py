@@ -162,9 +162,10 @@ def test_a_config_is_frozen_and_changes_into_another_one():
 
 
 def test_a_config_that_was_stored_before_fields_moved_means_the_same():
+    model = {"model": {"name": Config().model.name}}
     optim = {"label_smoothing": 0.2, "class_weights": "balanced", "clip_norm": 0.0}
     config = stored.read(
-        {"seed": 3, "optim": optim, "data": {"validation": 0}}, 2, "runs/a"
+        model | {"seed": 3, "optim": optim, "data": {"validation": 0}}, 2, "runs/a"
     )
     assert config == Config.from_flat(
         {
@@ -179,10 +180,11 @@ def test_a_config_that_was_stored_before_fields_moved_means_the_same():
     assert stored.read(stored.nested(config), stored.SCHEMA, "runs/a") == config
     # A run keeps its layout.
     assert stored.read(stored.nested(config), 2, "runs/a") == config
-    assert stored.read({"data": {"fold": "2/5"}}, 1, "runs/a").data.validation == "2/5"
-    assert stored.read({}, 1, "runs/a").data.validation == 0
+    folded = model | {"data": {"fold": "2/5"}}
+    assert stored.read(folded, 1, "runs/a").data.validation == "2/5"
+    assert stored.read(model, 1, "runs/a").data.validation == 0
     with pytest.raises(UserError, match=r"runs/a has config\.optim\.qqq.*: update"):
-        stored.read({"optim": {"qqq": 1}}, 2, "runs/a")
+        stored.read(model | {"optim": {"qqq": 1}}, 2, "runs/a")
 
 
 def test_default_is_valid_and_survives_flattening():
