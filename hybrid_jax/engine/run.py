@@ -318,13 +318,9 @@ class Run:
         self, path: str | os.PathLike, split: str, on_error: str
     ) -> tuple[str, data.Split]:
         """Return the split's name, empty if there are no splits, and `open_images`."""
+        group = self.config.data.group
         found = new_images.load_labeled(
-            os.fspath(path),
-            self.form,
-            self.classes,
-            split=split,
-            on_error=on_error,
-            group=self.config.data.group,
+            os.fspath(path), self.form, self.classes, split, on_error, group=group
         )
         seen = seen_notes(found.paths, self.config.data, lambda: self.splits)
         self.notes += (*found.notes, *seen)

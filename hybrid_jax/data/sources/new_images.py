@@ -168,8 +168,7 @@ def load_labeled(
     fields = files.labels, images.extents, files.groups
     title = escape(root.name)
     split_images = _split(images, fields, tuple(classes), loader, title)
-    name = found.splits[0] if found.splits else ""
-    return LabeledImages(split_images, files.paths, all_notes, name)
+    return LabeledImages(split_images, files.paths, all_notes, "".join(found.splits))
 
 
 def label_images(
