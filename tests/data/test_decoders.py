@@ -19,6 +19,7 @@ from tests.data.files import digit, encoded
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 20, 30
+AVIF = features.check("avif")
 COLOR = Image.fromarray(RNG.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
 GRAY = COLOR.convert("L")
 SMOOTH = digit(3, 64).convert("RGB")
@@ -391,6 +392,11 @@ def test_zeros_behind_the_end_of_a_photograph_are_padding():
         (tiff([], 8, samples=2, extra=0), "2 bands, of which only 1 would be read"),
         (jpeg(SMOOTH)[:600].ljust(1500, b"\0"), "its last 900 bytes are zeros"),
         (encoded(COLOR, "WEBP")[:-70] + bytes(70), "its last 70 bytes are zeros"),
+        pytest.param(
+            encoded(COLOR, "AVIF")[:-70] + bytes(70) if AVIF else b"",
+            "its last 70 bytes are zeros",
+            marks=pytest.mark.skipif(not AVIF, reason="this Pillow reads no AVIF"),
+        ),
         (png(DEEP_ALPHA, 16, 4), "16-bit gray with transparency"),
         (png(levels(16, 3), 16, 2, bytes(6)), "16-bit color with a transparent color"),
         (encoded(Image.fromarray(np.full((4, 4), -5, "i4")), "TIFF"), "beyond 0 to"),
