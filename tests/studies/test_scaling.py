@@ -235,6 +235,17 @@ def test_a_model_is_measured_in_a_process_of_its_own(tmp_path, digits, monkeypat
     assert costs.read_cost(tmp_path / "cost.json").conditions == (
         f"24 images in float32 on 1 x {measured['device']}"
     )
+    memory, train = measured["memory"], measured["train"]
+    for name, changed in {
+        "memory": {"memory": 5},
+        "macs": {"macs": "x"},
+        "planned_bytes": {"memory": memory | {"planned_bytes": 5}},
+        "peak_bytes": {"memory": memory | {"peak_bytes": "x"}},
+        "ms_per_step": {"train": train | {"ms_per_step": None}},
+    }.items():
+        (tmp_path / "cost.json").write_text(json.dumps(measured | changed))
+        with pytest.raises(UserError, match=f"cost.json has an unreadable .*'{name}'"):
+            costs.read_cost(tmp_path / "cost.json")
 
 
 def test_a_scaling_study_measures_trains_and_draws_once(

@@ -97,7 +97,8 @@ def test_an_experiment_without_a_model_of_its_own_is_studied(tmp_path, digits):
     run = hybrid_jax(*words, f"--workdir={tmp_path / 's'}")
     assert run.returncode == 0, run.stderr
     assert len(rows_of(tmp_path / "s")) == 1
-    asked = parse([*words[1:3], "--models=tiny,tiny_4"])
+    frozen = "--config.freeze=('stem', 'stage[12]')"
+    asked = parse([*words[1:3], "--models=tiny,tiny_4", frozen])
     for config in asked.study.configs.values():  # so that its cost can be measured
         benchmark = flags.parse(asked.benchmark_flags(config), (), takes_config=True)
         assert flags.required_config(benchmark) == config
