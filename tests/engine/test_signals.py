@@ -43,14 +43,17 @@ def ignored():
         signal.signal(number, handler)
 
 
+# It waits in short parts: a signal that comes just before a system call that blocks is
+# handled after the call only, and `signal.pause` waits forever.
 IN_A_TERMINAL = """
-import signal, sys
+import sys, time
 from hybrid_jax.engine.signals import Interrupted, Interruption
 
 try:
     with Interruption():
         print("ready", flush=True)
-        signal.pause()
+        while True:
+            time.sleep(0.01)
 except Interrupted as error:
     print("saving", flush=True)
     print(error, file=sys.stderr, flush=True)
