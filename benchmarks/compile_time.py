@@ -102,9 +102,9 @@ def compile_only(model: str) -> tuple[float, ...]:
     from contenders import Case
     from contenders import ours as make
 
-    from hybrid_jax.engine.compile import Program, compiler_threads
-    from hybrid_jax.engine.programs import initialization_program
     from hybrid_jax.parallel.mesh import create_devices
+    from hybrid_jax.programs.compile import Program, compiler_threads
+    from hybrid_jax.programs.programs import initialization_program
     from hybrid_jax.training import multi_step
     from hybrid_jax.training.step import Task
 

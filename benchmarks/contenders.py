@@ -100,9 +100,9 @@ def train_ours(case: Case, steps: int | None = None, **options: Any) -> Measure:
     import jax
     import numpy as np
 
-    from hybrid_jax.engine.compile import compiler_threads
-    from hybrid_jax.engine.programs import initialization_program, training_program
     from hybrid_jax.parallel.mesh import create_devices
+    from hybrid_jax.programs.compile import compiler_threads
+    from hybrid_jax.programs.programs import initialization_program, training_program
 
     task, loader = ours(case, **options)
     devices = create_devices(count=1)
@@ -130,7 +130,7 @@ def infer_ours(case: Case) -> Measure:
     import jax.numpy as jnp
 
     from hybrid_jax import runtime
-    from hybrid_jax.engine.compile import Program, compiler_threads
+    from hybrid_jax.programs.compile import Program, compiler_threads
 
     task, _ = ours(case)
     images = jax.random.normal(jax.random.key(0), (case.batch, *task.image_size, 3))

@@ -12,7 +12,7 @@ from hybrid_jax.config.schema import FIELDS
 from hybrid_jax.main import COMMANDS, load_command
 
 # Classes that public functions return; users do not create them.
-RETURNED = ("hybrid_jax.engine.run.Run",)
+RETURNED = ("hybrid_jax.runs.run.Run",)
 
 # What a class shows; scikit-learn adds methods that route metadata.
 MEMBERS = """\

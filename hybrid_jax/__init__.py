@@ -20,9 +20,9 @@ _HOMES = {
     "evaluate": "hybrid_jax.evaluation.evaluate",
     "extract_features": "hybrid_jax.models.features",
     "fit": "hybrid_jax.engine.fit",
-    "load_run": "hybrid_jax.engine.load_run",
+    "load_run": "hybrid_jax.runs.load_run",
     "list_models": "hybrid_jax.models",
-    "load_weights": "hybrid_jax.engine.run_weights",
+    "load_weights": "hybrid_jax.runs.weights",
     "summary": "hybrid_jax.models.summary",
     "write_report": "hybrid_jax.reports.write",
 }

@@ -38,18 +38,18 @@ from hybrid_jax.data.sources.label_checks import (
 )
 from hybrid_jax.data.sources.listed_files import ListedFiles
 from hybrid_jax.engine.fit import fit
-from hybrid_jax.engine.json_files import read_json, write_json
-from hybrid_jax.engine.load_run import load_run
-from hybrid_jax.engine.run import Run
-from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.engine.saved_network import (
+from hybrid_jax.errors import InvalidInput, UserError, escape
+from hybrid_jax.json_files import read_json, write_json
+from hybrid_jax.paths import check_folder, expand_user
+from hybrid_jax.runs.folder import RunFolder
+from hybrid_jax.runs.load_run import load_run
+from hybrid_jax.runs.run import Run
+from hybrid_jax.runs.saved_network import (
     ABOUT,
     WEIGHTS,
     load_network,
     save_network,
 )
-from hybrid_jax.errors import InvalidInput, UserError, escape
-from hybrid_jax.paths import check_folder, expand_user
 from hybrid_jax.weights.repository import find_pretrained
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ No XLA flag is set here. Guides recommend Triton's matrix products, autotuning a
 command buffers for one GPU, but these are XLA's defaults by now. The latency-hiding
 scheduler moves collectives, which a single device does not have. On a CPU, neither a
 lower `xla_backend_optimization_level` nor `xla_llvm_disable_expensive_passes` shortens
-the compilation of a training step; the settings that do are in `engine.compile` and
+the compilation of a training step; the settings that do are in `programs.compile` and
 `cli.common`.
 """
 

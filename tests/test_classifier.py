@@ -35,10 +35,10 @@ from hybrid_jax import Classifier
 from hybrid_jax.augment.affine import SYMMETRIES
 from hybrid_jax.config.resolve import default
 from hybrid_jax.data.sources.estimator_inputs import count_trained
-from hybrid_jax.engine import compile as compiling
-from hybrid_jax.engine.saved_network import ABOUT, WEIGHTS
 from hybrid_jax.errors import UserError
-from tests.engine.experiments import small
+from hybrid_jax.programs import compile as compiling
+from hybrid_jax.runs.saved_network import ABOUT, WEIGHTS
+from tests.experiments import small
 
 NAMES = np.array(["seven", "one", "drei", "zero"], object)  # in no order
 

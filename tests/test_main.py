@@ -13,9 +13,9 @@ from hybrid_jax.cli import common, evaluate, flags, system_errors
 from hybrid_jax.config import resolve as configs
 from hybrid_jax.config.field import as_typed
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
+from hybrid_jax.runs.folder import RunFolder
 
 DIGITS = str(Path(__file__).parents[1] / "configs" / "digits.py")
 
@@ -435,7 +435,7 @@ def test_whatever_computes_names_a_platform_that_is_not_here(tmp_path):
     ]
     say = (
         "import sys, hybrid_jax as h, numpy as np\n"
-        "from hybrid_jax.engine.saved_network import load_network\n"
+        "from hybrid_jax.runs.saved_network import load_network\n"
         "from hybrid_jax.main import main\n"
         "for line in sys.argv[1:]: assert main(['', *line.split()]) == 2, line\n"
         "images = np.zeros((20, 8, 8), 'u1'), np.arange(20) % 2\n"

@@ -10,9 +10,9 @@ import pytest
 
 from hybrid_jax import paths
 from hybrid_jax.config import resolve as configs
-from hybrid_jax.engine.convert_weights import convert_weights
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import replaced_name, replacing
+from hybrid_jax.runs.convert_weights import convert_weights
 
 ODD = "a[1] *?'\"%#{}\\é $x " + os.fsdecode(b"caf\xe9") + " end."
 

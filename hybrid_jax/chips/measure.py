@@ -14,14 +14,14 @@ from hybrid_jax.chips.traffic import COLLECTIVES, Kernel, count_kernels
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data.loader import create_loader
 from hybrid_jax.data.memory_budget import SHARE
-from hybrid_jax.engine.compile import Program, compiler_threads
-from hybrid_jax.engine.experiment import Experiment, set_up_process
-from hybrid_jax.engine.programs import training_program
 from hybrid_jax.errors import UserError, first_line, is_out_of_memory
 from hybrid_jax.models.cost import cost
 from hybrid_jax.ops.backend import compiling_for
 from hybrid_jax.profiling.flops import count_step_flops
 from hybrid_jax.profiling.hlo import parse_program
+from hybrid_jax.programs.compile import Program, compiler_threads
+from hybrid_jax.programs.experiment import Experiment, set_up_process
+from hybrid_jax.programs.programs import training_program
 from hybrid_jax.runtime import PlannedMemory, planned_memory
 
 SHOWN_OPERATIONS = 40

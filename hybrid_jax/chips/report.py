@@ -6,7 +6,7 @@ from functools import partial
 from rich.console import Console
 from rich.table import Table
 
-from hybrid_jax.engine.console import facts_grid
+from hybrid_jax.console import facts_grid
 
 SHOWN_KINDS = 8
 MUCH_PADDING = 0.05  # of the bytes that are moved

@@ -56,7 +56,7 @@ def run(call: Call) -> None:
     from hybrid_jax.baselines import report
     from hybrid_jax.baselines.methods import BASELINES
     from hybrid_jax.baselines.run import run_baselines
-    from hybrid_jax.engine.console import Screen, busy
+    from hybrid_jax.console import Screen, busy
 
     methods = _methods(values["methods"], BASELINES)
     runtime.check_device()

@@ -65,7 +65,7 @@ def run(call: Call) -> None:
         )
     check_output("--json", file)
     check_output_folder("--profile", profile)
-    from hybrid_jax.engine.console import Screen
+    from hybrid_jax.console import Screen
 
     # With --json=-, standard output must hold nothing but the JSON.
     console = Screen(stderr=file == "-")
@@ -79,7 +79,7 @@ def run(call: Call) -> None:
 def _measure(
     console: "Console", config: "Config", seconds: float, profile: str
 ) -> dict:
-    from hybrid_jax.engine.console import busy
+    from hybrid_jax.console import busy
     from hybrid_jax.profiling.measure import measure_experiment
     from hybrid_jax.profiling.report import print_report
 
@@ -95,7 +95,7 @@ def _compile_for(console: "Console", config: "Config", target: Target) -> dict:
     prepare_process(target)
     from hybrid_jax.chips.measure import measure_target
     from hybrid_jax.chips.report import print_report
-    from hybrid_jax.engine.console import busy
+    from hybrid_jax.console import busy
 
     with busy(console, "loading data") as say:
         numbers = measure_target(config, target, say)

@@ -46,7 +46,7 @@ def run(call: Call) -> None:
     if len(files) < 2:
         missing = "target" if files else "source"
         raise UserError(f"the {missing} is missing: give source and target")
-    from hybrid_jax.engine.convert_weights import convert_weights
+    from hybrid_jax.runs.convert_weights import convert_weights
 
     lines = convert_weights(
         source=files[0],

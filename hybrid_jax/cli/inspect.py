@@ -55,8 +55,8 @@ def run(call: Call) -> int:
             f"--workdir={workdir} holds no run: give a trained run, or leave it out"
         )
     from hybrid_jax import runtime
+    from hybrid_jax.console import Screen
     from hybrid_jax.data.sources.class_folders import check_outside
-    from hybrid_jax.engine.console import Screen
     from hybrid_jax.inspection import contact_sheet, report
     from hybrid_jax.inspection.checks import SPOILS, Inspection, run_checks
     from hybrid_jax.inspection.scan import find, scan

@@ -60,7 +60,7 @@ def check_output_folder(flag: str, target: str) -> None:
 
 def write_output(target: str, text: str) -> None:
     """Write a text that ends with a newline to a target; see `check_output`."""
-    from hybrid_jax.engine.json_files import write_whole
+    from hybrid_jax.json_files import write_whole
 
     if target == "-":
         print(text, end="", flush=True)

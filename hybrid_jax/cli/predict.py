@@ -65,7 +65,7 @@ def run(call: Call) -> int:
     for name in ("workdir", "output"):
         check_local(f"--{name}", values[name])
     from hybrid_jax.data.sources.found_files import left_out_notes
-    from hybrid_jax.engine.predict import predict
+    from hybrid_jax.prediction.predict import predict
 
     images = _read_list(parsed.positional)
     with on_device():

@@ -64,7 +64,7 @@ def run(call: Call) -> None:
     # Imported here, so that help is instant and mistakes are found before jax loads.
     asked = parse(call.arguments)
     study, folder, workers = asked.study, asked.folder, asked.workers
-    from hybrid_jax.engine.console import Screen, busy
+    from hybrid_jax.console import Screen, busy
     from hybrid_jax.studies.report import study_progress
     from hybrid_jax.studies.study import keep
     from hybrid_jax.sweeps.workers import share_work

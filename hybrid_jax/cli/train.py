@@ -33,9 +33,9 @@ from hybrid_jax.errors import ConfigMismatch, UserError, report_out_of_memory
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import Config
-    from hybrid_jax.engine.run import Run
-    from hybrid_jax.engine.run_folder import RunFolder
     from hybrid_jax.parallel.distributed import Hosts
+    from hybrid_jax.runs.folder import RunFolder
+    from hybrid_jax.runs.run import Run
 
 LAST_PORT = 65535
 OPTIONS = (
@@ -76,7 +76,7 @@ def run(call: Call) -> None:
     from hybrid_jax.cli import workdirs
 
     arguments = parse(call.arguments)
-    from hybrid_jax.engine.run_folder import RunFolder
+    from hybrid_jax.runs.folder import RunFolder
 
     config, workdir = arguments.config, arguments.workdir
     if config is None:

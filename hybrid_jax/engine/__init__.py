@@ -1,1 +1,1 @@
-"""Host code: it runs training steps over splits, and writes the files of a run."""
+"""Train a network: run steps over splits, log metrics, save, evaluate, and stop."""

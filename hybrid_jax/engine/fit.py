@@ -13,38 +13,39 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid_jax import data, runtime
+from hybrid_jax.checkpoints.reader import is_evaluated
+from hybrid_jax.checkpoints.writer import CheckpointWriter
 from hybrid_jax.config.data_fields import IN_MEMORY, OF_FOLDERS
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.console import Reporter
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.data.sources.class_folders import check_outside
-from hybrid_jax.engine import results, startup_report, validation_scores
-from hybrid_jax.engine.checkpoint import is_evaluated
-from hybrid_jax.engine.checkpoint_writer import CheckpointWriter
-from hybrid_jax.engine.compile import compiler_threads
-from hybrid_jax.engine.console import Reporter
-from hybrid_jax.engine.experiment import (
+from hybrid_jax.engine import startup_report
+from hybrid_jax.engine.in_memory import InMemoryCheckpoints, InMemoryStorage
+from hybrid_jax.engine.loop import SKIPPED, Loop
+from hybrid_jax.engine.metric_writers import MemoryWriter, Writers
+from hybrid_jax.engine.recorder import Callback, Recorder
+from hybrid_jax.engine.signals import Interruption
+from hybrid_jax.errors import UserError, megabytes
+from hybrid_jax.json_files import write_whole
+from hybrid_jax.parallel.distributed import Hosts, this_process
+from hybrid_jax.programs.compile import compiler_threads
+from hybrid_jax.programs.experiment import (
     Experiment,
     set_up_process,
     shared_settings,
     with_statistics,
 )
-from hybrid_jax.engine.in_memory import InMemoryCheckpoints, InMemoryStorage
-from hybrid_jax.engine.json_files import write_whole
-from hybrid_jax.engine.loop import SKIPPED, Loop
-from hybrid_jax.engine.lost_images import refuse_in_memory
-from hybrid_jax.engine.memory_fit import fit_trainer
-from hybrid_jax.engine.metric_writers import MemoryWriter, Writers
-from hybrid_jax.engine.programs import Evaluator, Trainer
-from hybrid_jax.engine.recorder import Callback, Recorder
-from hybrid_jax.engine.run import Run
-from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.engine.run_weights import read_weights
-from hybrid_jax.engine.signals import Interruption
-from hybrid_jax.engine.storage import CheckpointStore, MetricWriter, RunStorage
-from hybrid_jax.errors import UserError, megabytes
-from hybrid_jax.parallel.distributed import Hosts, this_process
+from hybrid_jax.programs.memory_fit import fit_trainer
+from hybrid_jax.programs.programs import Evaluator, Trainer
+from hybrid_jax.runs import results, validation_scores
+from hybrid_jax.runs.folder import RunFolder
+from hybrid_jax.runs.lost_images import refuse_in_memory
+from hybrid_jax.runs.run import Run
+from hybrid_jax.runs.storage import CheckpointStore, MetricWriter, RunStorage
+from hybrid_jax.runs.weights import read_weights
 from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.weights.files import fit_weights, merge_arrays, shapes_of

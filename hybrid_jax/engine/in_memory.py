@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from hybrid_jax import data
+from hybrid_jax.checkpoints.reader import best_checkpoint
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data import Splits
-from hybrid_jax.engine.checkpoint import best_checkpoint
 from hybrid_jax.parallel.mesh import Devices
 from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import TrainState

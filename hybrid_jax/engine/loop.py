@@ -12,16 +12,16 @@ import jax
 import numpy as np
 
 from hybrid_jax import data
+from hybrid_jax.checkpoints.reader import best_checkpoint, is_evaluated
 from hybrid_jax.config.suggestions import warmup_field
-from hybrid_jax.engine.checkpoint import best_checkpoint, is_evaluated
-from hybrid_jax.engine.console import Reporter, percent
-from hybrid_jax.engine.experiment import Experiment
-from hybrid_jax.engine.fault_injection import Diverged
+from hybrid_jax.console import Reporter, percent
 from hybrid_jax.engine.metric_window import Window, Windows
-from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.engine.recorder import Recorder
 from hybrid_jax.engine.signals import Interrupted, Interruption, wait_until_ready
-from hybrid_jax.engine.storage import CheckpointStore
+from hybrid_jax.programs.experiment import Experiment
+from hybrid_jax.programs.fault_injection import Diverged
+from hybrid_jax.programs.programs import Evaluator, Trainer
+from hybrid_jax.runs.storage import CheckpointStore
 from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hybrid_jax.engine.programs import Trainer
+from hybrid_jax.programs.programs import Trainer
 from hybrid_jax.training import metrics
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid_jax.engine.json_files import write_whole
-from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import escape
+from hybrid_jax.json_files import write_whole
+from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.training.metrics import scalars
 
 ABOUT = ("split", "step", "epoch", "weights")  # in a row, besides its metrics

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from hybrid_jax.engine.storage import MetricWriter
+from hybrid_jax.runs.storage import MetricWriter
 
 # Receives each row of metrics; returns True to end the run after the row's evaluation.
 Callback = Callable[[dict], bool | None]

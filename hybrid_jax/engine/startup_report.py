@@ -6,13 +6,13 @@ from clu import parameter_overview
 
 from hybrid_jax.augment import augment
 from hybrid_jax.config.schema import Config
+from hybrid_jax.console import Reporter
 from hybrid_jax.data import Split
 from hybrid_jax.data.dataset import images_of_split
-from hybrid_jax.engine.compile import Program, compiler_threads
-from hybrid_jax.engine.console import Reporter
-from hybrid_jax.engine.experiment import Experiment
 from hybrid_jax.engine.metric_writers import image_grid
-from hybrid_jax.engine.programs import Trainer
+from hybrid_jax.programs.compile import Program, compiler_threads
+from hybrid_jax.programs.experiment import Experiment
+from hybrid_jax.programs.programs import Trainer
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import freezing
 from hybrid_jax.training.packed_params import unpack

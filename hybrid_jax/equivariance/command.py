@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hybrid_jax.engine.console import Reporter
+from hybrid_jax.console import Reporter
 from hybrid_jax.equivariance import networks, report
 from hybrid_jax.equivariance.measure import Settings, costs, measure
 from hybrid_jax.errors import UserError

@@ -11,16 +11,16 @@ import numpy as np
 
 from hybrid_jax.augment import normalize, to_float
 from hybrid_jax.config.schema import FIELDS
-from hybrid_jax.engine.inference import batch_size_for, read_batches
-from hybrid_jax.engine.json_files import read_json
-from hybrid_jax.engine.load_run import open_run
-from hybrid_jax.engine.run import Run
-from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.equivariance.agreement import Batch
 from hybrid_jax.equivariance.measures import Forward, Scores
 from hybrid_jax.errors import UserError
 from hybrid_jax.evaluation.evaluate import default_split
+from hybrid_jax.json_files import read_json
 from hybrid_jax.models import create_model
+from hybrid_jax.programs.inference import batch_size_for, read_batches
+from hybrid_jax.runs.folder import RunFolder
+from hybrid_jax.runs.load_run import open_run
+from hybrid_jax.runs.run import Run
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training.losses import LOSSES, exclusive_scores
 

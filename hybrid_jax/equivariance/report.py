@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 
 from flax.traverse_util import flatten_dict
 
+from hybrid_jax.console import Reporter
 from hybrid_jax.csv_text import csv_of_dicts
-from hybrid_jax.engine.console import Reporter
-from hybrid_jax.engine.intervals import in_words, interval, mean
-from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.equivariance.agreement import (
     ANY,
     CONSISTENCY,
@@ -25,6 +23,8 @@ from hybrid_jax.equivariance.measures import LOGITS
 from hybrid_jax.equivariance.networks import TRAINED
 from hybrid_jax.equivariance.shifts import MIRRORED, TURNED
 from hybrid_jax.errors import escape, plural
+from hybrid_jax.intervals import in_words, interval, mean
+from hybrid_jax.json_files import write_json, write_whole
 from hybrid_jax.plots import COLORS, saved_axes
 from hybrid_jax.runtime import source_version
 

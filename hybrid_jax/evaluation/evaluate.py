@@ -11,15 +11,10 @@ from typing import Any
 import numpy as np
 
 from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.console import Reporter
 from hybrid_jax.data import Split
 from hybrid_jax.data.lazy_images import UnreadableImages
 from hybrid_jax.data.sources.class_folders import check_outside
-from hybrid_jax.engine.console import Reporter
-from hybrid_jax.engine.ensemble import open_member
-from hybrid_jax.engine.experiment import set_up_process
-from hybrid_jax.engine.load_run import open_run
-from hybrid_jax.engine.run import Run
-from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.evaluation import report
 from hybrid_jax.evaluation.bootstrap import Estimate, estimate
@@ -30,6 +25,11 @@ from hybrid_jax.evaluation.per_class import ClassResult, per_class
 from hybrid_jax.evaluation.prediction_sets import SetQuality, judge_sets
 from hybrid_jax.evaluation.predictions import Predictions, average
 from hybrid_jax.paths import as_texts, check_given_once, expand_user
+from hybrid_jax.prediction.ensemble import open_member
+from hybrid_jax.programs.experiment import set_up_process
+from hybrid_jax.runs.folder import RunFolder
+from hybrid_jax.runs.load_run import open_run
+from hybrid_jax.runs.run import Run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hybrid_jax.engine.intervals import in_words, interval, mean, share_interval
-from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.evaluation import mislabeled, out_of_fold
 from hybrid_jax.evaluation.bootstrap import Estimate, estimate
@@ -21,6 +19,8 @@ from hybrid_jax.evaluation.measures import MEASURES, measure, names_for
 from hybrid_jax.evaluation.out_of_fold import OutOfFold
 from hybrid_jax.evaluation.report import count_groups, number
 from hybrid_jax.evaluation.report import interval as interval_in_words
+from hybrid_jax.intervals import in_words, interval, mean, share_interval
+from hybrid_jax.json_files import read_json, write_json
 from hybrid_jax.paths import replacing
 from hybrid_jax.runtime import source_version
 

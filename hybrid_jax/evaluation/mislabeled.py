@@ -14,14 +14,14 @@ import numpy as np
 from PIL import Image
 
 from hybrid_jax import sheets
+from hybrid_jax.console import percent
 from hybrid_jax.csv_text import csv_text
-from hybrid_jax.engine.console import percent
-from hybrid_jax.engine.json_files import write_whole
 from hybrid_jax.errors import UserError, first_line, listed, plural
 from hybrid_jax.evaluation.measures import measure
 from hybrid_jax.evaluation.out_of_fold import OutOfFold
 from hybrid_jax.evaluation.predictions import Predictions
 from hybrid_jax.extras import import_extra
+from hybrid_jax.json_files import write_whole
 
 PURPOSE = "a list of labels to check"
 CAUTION = "The more mistakes the model makes, the more of these labels are right"

@@ -15,12 +15,12 @@ import numpy as np
 
 from hybrid_jax.csv_text import csv_text
 from hybrid_jax.data import Split, Splits
-from hybrid_jax.engine.json_files import write_whole
-from hybrid_jax.engine.load_run import open_run
-from hybrid_jax.engine.prediction_rows import class_columns
-from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import UserError, escape, first_line, listed, plural
 from hybrid_jax.evaluation.predictions import Predictions, average
+from hybrid_jax.json_files import write_whole
+from hybrid_jax.prediction.rows import class_columns
+from hybrid_jax.runs.folder import RunFolder
+from hybrid_jax.runs.load_run import open_run
 
 CSV = "out_of_fold.csv"
 COLUMNS = ("path", "label", "predicted", "fold", "group")

@@ -3,9 +3,9 @@
 import importlib.metadata
 from typing import Any
 
-from hybrid_jax.engine.results import chosen_by
-from hybrid_jax.engine.run import Run
 from hybrid_jax.export.program import input_shape
+from hybrid_jax.runs.results import chosen_by
+from hybrid_jax.runs.run import Run
 
 # How an image of another size is resized to height h and width w, by the row of
 # `image_io.FITS`: in words, and as an expression of Pillow.

@@ -9,13 +9,13 @@ import numpy as np
 from hybrid_jax import data
 from hybrid_jax.augment.affine import resize_to_fit
 from hybrid_jax.config.data_fields import IN_MEMORY
-from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, first_line, plural
 from hybrid_jax.export.program import (
     full_precision,
     in_float32,
     input_shape,
 )
+from hybrid_jax.runs.run import Run
 
 # Of probabilities. Another order of summation in float32 changes them by a tenth of it.
 TOLERANCE = 1e-5

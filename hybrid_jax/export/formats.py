@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.export import hub, onnx, stablehlo
 from hybrid_jax.export.check import Reader
+from hybrid_jax.runs.run import Run
 
 
 class Format(NamedTuple):

@@ -16,15 +16,15 @@ from flax.traverse_util import flatten_dict
 from hybrid_jax.augment import to_float
 from hybrid_jax.config import stored
 from hybrid_jax.data.sources.estimator_inputs import LABELS
-from hybrid_jax.engine.json_files import read_json, write_json
-from hybrid_jax.engine.run import Run
-from hybrid_jax.engine.saved_network import ABOUT, WEIGHTS, write_about, write_weights
 from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.export.check import Reader
 from hybrid_jax.export.model_card import PROBABILITIES, model_card
 from hybrid_jax.export.program import in_float32
+from hybrid_jax.json_files import read_json, write_json
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.paths import library_path
+from hybrid_jax.runs.run import Run
+from hybrid_jax.runs.saved_network import ABOUT, WEIGHTS, write_about, write_weights
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.weights.files import (
     fit_weights,

@@ -3,10 +3,10 @@
 import re
 from typing import Any
 
-from hybrid_jax.engine.console import percent
-from hybrid_jax.engine.run import Run
+from hybrid_jax.console import percent
 from hybrid_jax.errors import escape
 from hybrid_jax.export.about import FITS, tested
+from hybrid_jax.runs.run import Run
 from hybrid_jax.training.metrics import with_titles
 
 FRONT = """---

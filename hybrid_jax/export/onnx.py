@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError, first_line
 from hybrid_jax.export.about import describe
 from hybrid_jax.export.check import Reader
 from hybrid_jax.export.program import Program, create_program, plain_operations
 from hybrid_jax.extras import import_extra
+from hybrid_jax.runs.run import Run
 
 OPSET = 18  # onnxruntime runs it since version 1.14 (2023)
 PACKAGES = ("jax2onnx", "onnx", "onnxruntime")

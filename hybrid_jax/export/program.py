@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrid_jax.engine.derived_run import with_network
-from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import UserError
 from hybrid_jax.ops.backend import reference_implementations
+from hybrid_jax.runs.derived_run import with_network
+from hybrid_jax.runs.run import Run
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.step import Network, compute_logits
 

@@ -9,11 +9,11 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from hybrid_jax.engine.json_files import write_json
-from hybrid_jax.engine.run import Run
 from hybrid_jax.export.about import describe
 from hybrid_jax.export.check import Reader
 from hybrid_jax.export.program import create_program, plain_operations
+from hybrid_jax.json_files import write_json
+from hybrid_jax.runs.run import Run
 
 PROGRAM, ABOUT = "model.stablehlo", "model.json"
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -1,4 +1,4 @@
 """Inspection of a data set before training: counts, problems and pictures.
 
-Only `features` imports models and the engine, when a run is given.
+Only `features` imports models and runs, when a run is given.
 """

@@ -55,7 +55,7 @@ class Inspection:
             exact.within_split + near.within_split,
         )
         if self.run:
-            # Only here, since it imports models and the engine.
+            # Only here, since it imports models and runs.
             from hybrid_jax.inspection import features
 
             known = {

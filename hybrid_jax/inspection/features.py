@@ -14,8 +14,6 @@ import numpy as np
 
 from hybrid_jax.augment import normalize, to_float
 from hybrid_jax.data.lazy_images import LazyImages, parallel_map
-from hybrid_jax.engine.load_run import open_run
-from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import escape
 from hybrid_jax.inspection.candidates import CANDIDATES
 from hybrid_jax.inspection.near_duplicates import (
@@ -26,6 +24,8 @@ from hybrid_jax.inspection.near_duplicates import (
 )
 from hybrid_jax.inspection.scan import ScannedImages
 from hybrid_jax.models.features import extract_features
+from hybrid_jax.runs.folder import RunFolder
+from hybrid_jax.runs.load_run import open_run
 
 BLOCK = 128
 

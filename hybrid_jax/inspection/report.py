@@ -16,12 +16,12 @@ from rich.text import Text
 from hybrid_jax.csv_text import csv_text
 from hybrid_jax.data.lazy_images import LazyImages
 from hybrid_jax.data.pixel_format import choose_pixel_format, depth_notes
-from hybrid_jax.engine.json_files import read_json, write_whole
 from hybrid_jax.errors import UserError, escape
 from hybrid_jax.inspection import contact_sheet
 from hybrid_jax.inspection.checks import NOTICE, SPOILS, Finding, Inspection, Item
 from hybrid_jax.inspection.near_duplicates import BY_FEATURES, Copies, Pair
 from hybrid_jax.inspection.scan import ScannedImages, count_ignored_files
+from hybrid_jax.json_files import read_json, write_whole
 from hybrid_jax.paths import expand_user
 
 # Of more than MAX_CLASSES classes, the table has the largest and the smallest.

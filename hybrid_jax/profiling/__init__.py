@@ -1,4 +1,4 @@
 """Measure the speed of an experiment: its throughput, and where the time goes.
 
-It runs the programs of `engine` as a run does, and writes to no workdir.
+It calls the programs of a run (`programs`), and writes to no workdir.
 """

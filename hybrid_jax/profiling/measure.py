@@ -12,15 +12,15 @@ import numpy as np
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.compile import compiler_threads
-from hybrid_jax.engine.experiment import Experiment, set_up_process, with_statistics
-from hybrid_jax.engine.memory_fit import fit_trainer
-from hybrid_jax.engine.programs import Evaluator, Trainer
 from hybrid_jax.models.cost import cost
 from hybrid_jax.profiling.device_peak import peak_flops
 from hybrid_jax.profiling.flops import count_step_flops
 from hybrid_jax.profiling.memory import measure_memory
 from hybrid_jax.profiling.trace import profile_steps
+from hybrid_jax.programs.compile import compiler_threads
+from hybrid_jax.programs.experiment import Experiment, set_up_process, with_statistics
+from hybrid_jax.programs.memory_fit import fit_trainer
+from hybrid_jax.programs.programs import Evaluator, Trainer
 from hybrid_jax.training.multi_step import SECONDS_A_CALL
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Task

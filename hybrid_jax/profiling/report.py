@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hybrid_jax.engine.console import facts_grid
+from hybrid_jax.console import facts_grid
 
 
 def print_report(console: Console, numbers: dict) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from hybrid_jax.config.schema import FIELDS
-from hybrid_jax.engine.intervals import in_words
 from hybrid_jax.evaluation.comparison import compare
 from hybrid_jax.evaluation.evaluate import Evaluation
 from hybrid_jax.evaluation.report import compared
+from hybrid_jax.intervals import in_words
 from hybrid_jax.reports.facts import HASHES, value_in_words
 from hybrid_jax.reports.gather import RunReport
 

@@ -3,7 +3,7 @@
 import typing
 from collections.abc import Sequence
 
-from hybrid_jax.engine.checkpoint import Steps
+from hybrid_jax.checkpoints.reader import Steps
 from hybrid_jax.plots import COLORS, inline_svg
 
 if typing.TYPE_CHECKING:

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from hybrid_jax.config.field import as_typed
 from hybrid_jax.config.schema import FIELDS, Config
+from hybrid_jax.console import duration
 from hybrid_jax.data.dataset import SPLITS, images_of_split
-from hybrid_jax.engine.console import duration
-from hybrid_jax.engine.run import Run
 from hybrid_jax.errors import plural
 from hybrid_jax.models.cost import Cost
 from hybrid_jax.models.strides import format_size
+from hybrid_jax.runs.run import Run
 
 # Titles of the entries of `data.json` that tell data apart, wherever they lie.
 HASHES = {name: f"SHA-256 of {name}" for name in ("labels", "files")}

@@ -5,11 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hybrid_jax.engine.json_files import read_json
-from hybrid_jax.engine.results import chosen_by
-from hybrid_jax.engine.run import Run
-from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.engine.stored_data import GROUPS
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.evaluation import figures, mislabeled
 from hybrid_jax.evaluation.bootstrap import Estimate, proportion
@@ -24,9 +19,14 @@ from hybrid_jax.evaluation.report import (
     number,
 )
 from hybrid_jax.evaluation.report import share as share_in_words
+from hybrid_jax.json_files import read_json
 from hybrid_jax.models.cost import cost
 from hybrid_jax.reports import facts, pictures
 from hybrid_jax.reports.curves import learning_curves
+from hybrid_jax.runs.folder import RunFolder
+from hybrid_jax.runs.results import chosen_by
+from hybrid_jax.runs.run import Run
+from hybrid_jax.runs.stored_data import GROUPS
 
 CURVES = (
     "Training values may be worse than those of other images, because they are "

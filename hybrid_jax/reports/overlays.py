@@ -19,9 +19,9 @@ import numpy as np
 
 from hybrid_jax.augment import normalize, to_float
 from hybrid_jax.data import Split
-from hybrid_jax.engine.run import Run
 from hybrid_jax.models.rollout import attention_rollout
 from hybrid_jax.models.strides import Size
+from hybrid_jax.runs.run import Run
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.packed_params import unpack

@@ -10,13 +10,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hybrid_jax import runtime
-from hybrid_jax.engine.console import Reporter
-from hybrid_jax.engine.json_files import write_whole
-from hybrid_jax.engine.load_run import open_run
-from hybrid_jax.engine.run import Run
-from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.console import Reporter
 from hybrid_jax.errors import UserError, escape, first_line
 from hybrid_jax.evaluation import mislabeled
+from hybrid_jax.json_files import write_whole
 from hybrid_jax.paths import (
     as_texts,
     check_given_once,
@@ -25,6 +22,9 @@ from hybrid_jax.paths import (
 )
 from hybrid_jax.reports import comparison
 from hybrid_jax.reports.gather import RunReport, gather
+from hybrid_jax.runs.folder import RunFolder
+from hybrid_jax.runs.load_run import open_run
+from hybrid_jax.runs.run import Run
 
 
 def write_report(

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from hybrid_jax.engine.intervals import interval, mean
 from hybrid_jax.errors import plural
+from hybrid_jax.intervals import interval, mean
 from hybrid_jax.studies.results import UNVARIED, Results
 
 DIGITS = 9  # of shares; others are errors of rounding, which would seem to scatter

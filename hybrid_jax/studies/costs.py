@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_jax.config.schema import FIELDS, Config
-from hybrid_jax.engine.json_files import check_entries, read_json, write_json
 from hybrid_jax.errors import UserError
+from hybrid_jax.json_files import check_entries, read_json, write_json
 from hybrid_jax.paths import replacing
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.workers import run_workers

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybrid_jax.engine.intervals import mean, share_interval
+from hybrid_jax.intervals import mean, share_interval
 from hybrid_jax.plots import COLORS, saved_axes
 from hybrid_jax.studies.results import Results
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.console import percent
-from hybrid_jax.engine.intervals import mean
+from hybrid_jax.console import percent
 from hybrid_jax.errors import UserError, plural
+from hybrid_jax.intervals import mean
 from hybrid_jax.studies import comparison, figures
 from hybrid_jax.studies.kind import Axis, Configs, Kind, with_seed
 from hybrid_jax.studies.power_law import PowerLaw, fit_power_law

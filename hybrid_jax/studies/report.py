@@ -4,11 +4,11 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from hybrid_jax.console import duration, percent
 from hybrid_jax.csv_text import csv_of_dicts
-from hybrid_jax.engine.console import duration, percent
-from hybrid_jax.engine.intervals import in_words, mean, share_interval
-from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.errors import listed
+from hybrid_jax.intervals import in_words, mean, share_interval
+from hybrid_jax.json_files import write_json, write_whole
 from hybrid_jax.runtime import source_version
 from hybrid_jax.studies import comparison
 from hybrid_jax.studies.costs import MEASURES, few_digits

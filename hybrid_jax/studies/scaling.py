@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.intervals import mean
 from hybrid_jax.errors import plural
+from hybrid_jax.intervals import mean
 from hybrid_jax.models.registry import family_of
 from hybrid_jax.plots import saved_axes
 from hybrid_jax.studies import comparison, costs, figures

@@ -10,9 +10,9 @@ import numpy as np
 from scipy import stats
 
 from hybrid_jax.config.schema import Config, DataConfig
-from hybrid_jax.engine.console import percent
-from hybrid_jax.engine.intervals import mean
+from hybrid_jax.console import percent
 from hybrid_jax.errors import UserError, plural
+from hybrid_jax.intervals import mean
 from hybrid_jax.studies import figures
 from hybrid_jax.studies.kind import Axis, Configs, Kind, with_seed
 from hybrid_jax.studies.results import Part, Results

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.experiment import Experiment, set_up_process
-from hybrid_jax.engine.folder_kinds import MARKS
-from hybrid_jax.engine.json_files import check_entries, read_json, write_json
 from hybrid_jax.errors import UserError
+from hybrid_jax.json_files import check_entries, read_json, write_json
+from hybrid_jax.programs.experiment import Experiment, set_up_process
+from hybrid_jax.runs.folder_kinds import MARKS
 from hybrid_jax.studies import ablation, costs
 from hybrid_jax.studies.kind import Kind, with_seed
 from hybrid_jax.studies.low_data import LOW_DATA

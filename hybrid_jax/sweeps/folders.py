@@ -5,8 +5,8 @@ from typing import Any
 
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources.class_folders import check_outside
-from hybrid_jax.engine.folder_kinds import check_free
 from hybrid_jax.errors import UserError, elide
+from hybrid_jax.runs.folder_kinds import check_free
 
 
 def check_workdir(folder: Path, purpose: str, config: DataConfig) -> None:

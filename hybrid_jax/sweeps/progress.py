@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from hybrid_jax.engine.console import Screen, duration, percent
-from hybrid_jax.engine.intervals import in_words
+from hybrid_jax.console import Screen, duration, percent
 from hybrid_jax.errors import escape, listed
+from hybrid_jax.intervals import in_words
 from hybrid_jax.sweeps import table
 from hybrid_jax.sweeps.table import Row
 

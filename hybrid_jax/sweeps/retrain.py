@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from hybrid_jax import intervals
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine import intervals
-from hybrid_jax.engine.json_files import read_json, write_json
 from hybrid_jax.errors import plural
+from hybrid_jax.json_files import read_json, write_json
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, read_outcome
 from hybrid_jax.sweeps.search import Search, seeds_of

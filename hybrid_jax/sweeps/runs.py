@@ -15,18 +15,18 @@ from hybrid_jax.config import stored
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import FIELDS, Config, DataConfig
 from hybrid_jax.data.memory_budget import device_memory
-from hybrid_jax.engine.experiment import Experiment, set_up_process
-from hybrid_jax.engine.fault_injection import Diverged
 from hybrid_jax.engine.fit import fit
-from hybrid_jax.engine.json_files import check_entries, read_json, write_json
 from hybrid_jax.engine.recorder import Callback
-from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import (
     ConfigMismatch,
     OutOfMemory,
     UserError,
     report_out_of_memory,
 )
+from hybrid_jax.json_files import check_entries, read_json, write_json
+from hybrid_jax.programs.experiment import Experiment, set_up_process
+from hybrid_jax.programs.fault_injection import Diverged
+from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.runtime import release_unused_memory
 from hybrid_jax.sweeps.claims import claim
 

@@ -11,9 +11,9 @@ from typing import Any
 from hybrid_jax.config import stored
 from hybrid_jax.config.effects import check_changed
 from hybrid_jax.config.schema import FIELDS, Config
-from hybrid_jax.engine.folder_kinds import MARKS
-from hybrid_jax.engine.json_files import check_entries, read_json, write_json
 from hybrid_jax.errors import UserError
+from hybrid_jax.json_files import check_entries, read_json, write_json
+from hybrid_jax.runs.folder_kinds import MARKS
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.folders import check_data, check_workdir
 from hybrid_jax.sweeps.runs import load_splits

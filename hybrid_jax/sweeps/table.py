@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hybrid_jax.console import duration
 from hybrid_jax.csv_text import csv_text
-from hybrid_jax.engine.console import duration
-from hybrid_jax.engine.intervals import in_words, share_interval
-from hybrid_jax.engine.json_files import write_json, write_whole
 from hybrid_jax.errors import plural
+from hybrid_jax.intervals import in_words, share_interval
+from hybrid_jax.json_files import write_json, write_whole
 from hybrid_jax.runtime import source_version
 from hybrid_jax.sweeps.runs import COMPLETE
 from hybrid_jax.sweeps.search import Search

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hybrid_jax.checkpoints.reader import best_checkpoint
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.checkpoint import best_checkpoint
-from hybrid_jax.engine.intervals import mean
-from hybrid_jax.engine.run_folder import RunFolder
-from hybrid_jax.engine.schedule import Plan
+from hybrid_jax.intervals import mean
+from hybrid_jax.programs.schedule import Plan
+from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.sweeps.runs import COMPLETE, Outcome, load_splits, run_config
 
 METRIC = "accuracy"  # on validation images, by which trials are chosen

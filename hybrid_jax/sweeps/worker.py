@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.sweeps import samplers, table
 from hybrid_jax.sweeps.claims import Heartbeats, try_claim
 from hybrid_jax.sweeps.runs import REFUSED, free_memory

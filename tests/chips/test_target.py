@@ -16,10 +16,10 @@ from hybrid_jax.chips.topology import describe_devices, parse_target
 from hybrid_jax.cli import benchmark
 from hybrid_jax.cli.common import XLA_FLAGS
 from hybrid_jax.config.resolve import resolve
-from hybrid_jax.engine.experiment import Experiment, set_up_process
 from hybrid_jax.errors import UserError
+from hybrid_jax.programs.experiment import Experiment, set_up_process
 from tests.commands import hybrid_jax
-from tests.engine.experiments import small
+from tests.experiments import small
 
 FSDP = ["--config.parallel.devices=2", "--config.parallel.fsdp=2"]
 CONFIG = (

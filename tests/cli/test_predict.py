@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from hybrid_jax.engine import predict
 from hybrid_jax.main import main
+from hybrid_jax.prediction import predict
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from hybrid_jax.cli import evaluate, train, workdirs
 from hybrid_jax.cli.common import Call
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.errors import ConfigMismatch, UserError
 from hybrid_jax.main import main
+from hybrid_jax.runs.folder import RunFolder
 from tests.sweeps.conftest import no_tiny_model  # noqa: F401
 
 CONFIGS = Path(__file__).parents[2] / "configs"

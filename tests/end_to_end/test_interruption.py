@@ -17,8 +17,8 @@ import jax
 import numpy as np
 import pytest
 
+from hybrid_jax.checkpoints.reader import CheckpointReader, is_evaluated
 from hybrid_jax.engine import loop, signals
-from hybrid_jax.engine.checkpoint import CheckpointReader, is_evaluated
 from tests.commands import hybrid_jax
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_jax.engine.checkpoint import CheckpointReader
+from hybrid_jax.checkpoints.reader import CheckpointReader
 from hybrid_jax.errors import escape
 from hybrid_jax.paths import LINKS
 

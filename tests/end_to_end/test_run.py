@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hybrid_jax.engine.checkpoint import CheckpointReader
-from hybrid_jax.engine.run_folder import RunFolder
+from hybrid_jax.checkpoints.reader import CheckpointReader
+from hybrid_jax.runs.folder import RunFolder
 from tests.commands import hybrid_jax
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.engine.signals import Interrupted
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
-from tests.engine.experiments import SMALL, STEPS, flags, small
+from tests.experiments import SMALL, STEPS, flags, small
 
 TIMES = {"seconds", "images_per_second"}
 

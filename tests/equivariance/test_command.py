@@ -13,7 +13,7 @@ from hybrid_jax.equivariance import networks, report
 from hybrid_jax.equivariance.measure import Measured, Settings
 from tests import small_hybrid
 from tests.commands import hybrid_jax as command
-from tests.engine.experiments import flags
+from tests.experiments import flags
 
 
 @pytest.fixture(scope="module")

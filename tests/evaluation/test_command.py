@@ -20,7 +20,6 @@ from sklearn.datasets import load_digits
 import hybrid_jax
 from hybrid_jax import plots
 from hybrid_jax.data import Split
-from hybrid_jax.engine import temperature
 from hybrid_jax.engine.signals import Interrupted
 from hybrid_jax.errors import UserError
 from hybrid_jax.evaluation import report
@@ -30,8 +29,9 @@ from hybrid_jax.evaluation.evaluate import evaluate as evaluate_here
 from hybrid_jax.evaluation.predictions import Predictions
 from hybrid_jax.plots import saved_axes
 from hybrid_jax.reports import write
+from hybrid_jax.runs import temperature
 from tests.commands import hybrid_jax as command
-from tests.engine.experiments import flags
+from tests.experiments import flags
 
 
 @pytest.fixture(scope="module")

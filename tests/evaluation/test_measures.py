@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
-from hybrid_jax.engine.console import Reporter
+from hybrid_jax.console import Reporter
 from hybrid_jax.evaluation import bootstrap, report, selective
 from hybrid_jax.evaluation.calibration import fit_temperature, reliability
 from hybrid_jax.evaluation.comparison import compare

@@ -15,11 +15,11 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from hybrid_jax.classifier import Classifier
-from hybrid_jax.engine.load_run import load_run
 from hybrid_jax.errors import UserError
 from hybrid_jax.export import hub, model_card, onnx, stablehlo
 from hybrid_jax.export.formats import FORMATS
 from hybrid_jax.export.program import create_program
+from hybrid_jax.runs.load_run import load_run
 from hybrid_jax.weights.files import read_file
 from tests import hub_server, small_hybrid
 from tests.commands import hybrid_jax

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_jax.checkpoints.reader import CheckpointReader
 from hybrid_jax.cli.train import parse
-from hybrid_jax.engine.checkpoint import CheckpointReader
 from hybrid_jax.errors import ProcessDied, UserError
 from hybrid_jax.parallel import distributed
 from tests.commands import hybrid_jax

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid_jax.engine.checkpoint import CheckpointReader
+from hybrid_jax.checkpoints.reader import CheckpointReader
 from hybrid_jax.main import main
 from tests import small_hybrid
 from tests.parallel.runs import KINDS, LEFT_OUT, RESUMED, STEPS, STOP, environment

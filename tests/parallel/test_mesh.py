@@ -8,12 +8,12 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from hybrid_jax.config.schema import Config
-from hybrid_jax.engine.experiment import create_run_devices
-from hybrid_jax.engine.programs import initialization_program
 from hybrid_jax.errors import UserError
 from hybrid_jax.ops.backend import compiling_for
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Jit, Pmap, create_devices
+from hybrid_jax.programs.experiment import create_run_devices
+from hybrid_jax.programs.programs import initialization_program
 from tests.training.test_step import make_task
 
 

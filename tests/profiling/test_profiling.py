@@ -13,7 +13,6 @@ import pytest
 from jax.profiler import ProfileData
 
 from hybrid_jax.config.schema import OptimConfig
-from hybrid_jax.engine.programs import initialization_program
 from hybrid_jax.main import main
 from hybrid_jax.models import create_model
 from hybrid_jax.models.cost import cost
@@ -22,6 +21,7 @@ from hybrid_jax.profiling.data_sheets import data_sheet_flops
 from hybrid_jax.profiling.flops import count_flops, count_step_flops
 from hybrid_jax.profiling.hlo import Instruction, parse_instructions
 from hybrid_jax.profiling.trace import Event, exclusive_times, read_events
+from hybrid_jax.programs.programs import initialization_program
 from tests.training.test_step import make_task
 
 CONFIG = f"--config={Path(__file__).parents[2] / 'configs' / 'digits.py'}"

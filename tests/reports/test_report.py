@@ -18,7 +18,6 @@ import hybrid_jax
 from hybrid_jax.cli import train
 from hybrid_jax.config import default
 from hybrid_jax.config.resolve import resolve
-from hybrid_jax.engine.run_folder import RunFolder
 from hybrid_jax.evaluation import mislabeled
 from hybrid_jax.evaluation.bootstrap import Estimate
 from hybrid_jax.evaluation.evaluate import evaluate_run
@@ -26,8 +25,9 @@ from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.reports import facts, overlays, pictures, write
 from hybrid_jax.reports.comparison import differing_fields, over_seeds
 from hybrid_jax.reports.curves import learning_curves, points
+from hybrid_jax.runs.folder import RunFolder
 from tests.commands import hybrid_jax as command
-from tests.engine.experiments import flags
+from tests.experiments import flags
 
 CLASSES = ("<b>zero</b>", "$one_$", 'two "&" <script>x</script>')
 VOID = {"meta", "link", "img", "br"}

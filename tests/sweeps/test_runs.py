@@ -8,8 +8,8 @@ import pytest
 
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
-from hybrid_jax.engine import memory_fit
 from hybrid_jax.errors import ConfigMismatch, UserError
+from hybrid_jax.programs import memory_fit
 from hybrid_jax.sweeps import figures, runs
 from hybrid_jax.sweeps.claims import claim
 from hybrid_jax.sweeps.parts import work_through

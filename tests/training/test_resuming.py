@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hybrid_jax.engine.checkpoint import CheckpointReader
+from hybrid_jax.checkpoints.reader import CheckpointReader
 from hybrid_jax.engine.fit import fit
-from tests.engine.experiments import small
+from tests.experiments import small
 
 
 # Its programs take minutes to compile.

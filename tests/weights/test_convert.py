@@ -7,9 +7,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
-from hybrid_jax.engine.run_weights import read_weights
 from hybrid_jax.main import main
 from hybrid_jax.models import create_model
+from hybrid_jax.runs.weights import read_weights
 from hybrid_jax.weights import timm_names
 from hybrid_jax.weights.files import write_file
 from tests.timm_oracle import import_timm, pair, random_images, to_torch

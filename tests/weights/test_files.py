@@ -10,9 +10,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
-from hybrid_jax.engine.run_weights import load_weights, read_weights
 from hybrid_jax.errors import UserError
 from hybrid_jax.models import create_model
+from hybrid_jax.runs.weights import load_weights, read_weights
 from hybrid_jax.weights import timm_models
 from hybrid_jax.weights.files import shapes_of, write_file
 from tests.timm_oracle import import_timm, pair, random_images, random_variables

@@ -6,8 +6,8 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import csv_reader
 from hybrid_jax.data.sources.file_list import list_images
 from hybrid_jax.data.sources.new_images import load_labeled
-from hybrid_jax.engine.prediction_rows import Asked, CsvRows
 from hybrid_jax.errors import UserError
+from hybrid_jax.prediction.rows import Asked, CsvRows
 from tests.data.files import folder_config, write
 
 FORM = PixelFormat((24, 24), 1)

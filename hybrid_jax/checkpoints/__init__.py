@@ -1,0 +1,1 @@
+"""Write training states to disk, and read those that are complete."""

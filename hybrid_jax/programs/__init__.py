@@ -1,0 +1,1 @@
+"""Build and compile the programs of a run for its devices, and call them."""
