@@ -50,6 +50,7 @@ setup(
     # What we import ourselves is named here, even where another package brings it.
     install_requires=[
         "absl-py",
+        "array_record",  # counts the records that TFDS reads
         "clu>=0.0.12",
         "etils[epath]",
         "filelock",  # one run a workdir; jax bounds its compilation cache with it

@@ -15,7 +15,8 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.dataset import LazySplit, Split, Splits
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources.arrays import from_arrays
-from hybrid_jax.data.splitting import make_splits, notes_on
+from hybrid_jax.data.split_notes import notes_on
+from hybrid_jax.data.splitting import make_splits
 from hybrid_jax.errors import plural
 from hybrid_jax.paths import expand_user
 
@@ -157,6 +158,6 @@ def is_at_hand(config: DataConfig) -> bool:
     """
     if config.name == "folder":
         return bool(config.path) and expand_user(config.path).exists()
-    from hybrid_jax.data.sources.tfds import is_prepared
+    from hybrid_jax.data.sources.tfds_builder import is_prepared
 
     return is_prepared(config.name, config.dir)

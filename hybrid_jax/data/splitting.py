@@ -84,14 +84,6 @@ def check_test_fraction(
         )
 
 
-def left_out_note(count: int) -> str:
-    """Return the note on a validation split that is not used."""
-    return (
-        f"{plural(count, 'image')} of the validation split left out "
-        "(config.data.validation=0)"
-    )
-
-
 def make_splits(
     labels: Mapping[str, np.ndarray],
     classes: Sequence[str],
@@ -220,31 +212,6 @@ def _follow_protocol(
         for name, chosen in selected.items()
         if chosen.any()
     }, (note,)
-
-
-def notes_on(
-    labels: Mapping[str, np.ndarray], classes: Sequence[str], config: DataConfig
-) -> tuple[str, ...]:
-    """Return notes on what is missing: a test split, or trained classes in a split.
-
-    Args:
-      labels: int32 `[N]` of each split.
-      classes: class names, in the order of the labels.
-      config: data set configuration.
-    """
-    notes = []
-    if "test" not in labels and config.test:
-        notes.append("no test split: the data have none, and nothing is held out")
-    is_trained = np.bincount(labels["train"], minlength=len(classes)) > 0
-    for name, split_labels in labels.items():
-        is_present = np.bincount(split_labels, minlength=len(classes)) > 0
-        absent = np.flatnonzero(is_trained & ~is_present).tolist()
-        if absent:
-            notes.append(
-                f"the {name} split lacks {len(absent)} of {len(classes)} classes: "
-                + listed([repr(classes[label]) for label in absent])
-            )
-    return tuple(notes)
 
 
 def _validation(

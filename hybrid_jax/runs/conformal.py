@@ -24,8 +24,8 @@ import math
 
 import numpy as np
 
-from hybrid_jax.runs.temperature import check as check_temperature
 from hybrid_jax.errors import UserError, plural
+from hybrid_jax.runs.temperature import check as check_temperature
 
 CHUNK = 512  # images whose distances are computed at a time, to bound memory
 

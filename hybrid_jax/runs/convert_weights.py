@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from hybrid_jax.runs.model_spec import model_from_spec
-from hybrid_jax.runs.weights import read_weights
 from hybrid_jax.errors import UserError, closest
 from hybrid_jax.models.registry import MODELS
 from hybrid_jax.models.strides import Size
 from hybrid_jax.paths import check_absent, check_local, expand_user
+from hybrid_jax.runs.model_spec import model_from_spec
+from hybrid_jax.runs.weights import read_weights
 from hybrid_jax.weights import timm_models, timm_names
 from hybrid_jax.weights.files import Weights, fit_weights, shapes_of, write_file
 from hybrid_jax.weights.timm_models import Arrays, Model

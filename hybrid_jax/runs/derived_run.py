@@ -1,7 +1,7 @@
 """Derive a run from another one: the same weights and images in another network."""
 
-from hybrid_jax.runs.run import Run
 from hybrid_jax.errors import UserError
+from hybrid_jax.runs.run import Run
 from hybrid_jax.training.step import Network
 
 

@@ -25,21 +25,21 @@ from pathlib import Path
 import numpy as np
 
 from hybrid_jax import data, runtime
+from hybrid_jax.checkpoints import manifest
 from hybrid_jax.config import effects, stored
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.config.schema import FIELDS, Config
 from hybrid_jax.config.suggestions import unknown_field
 from hybrid_jax.data import Splits
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.checkpoints import manifest
-from hybrid_jax.runs import folder_kinds, stored_data
-from hybrid_jax.json_files import read_json, read_lines, write_json
-from hybrid_jax.runs.lost_images import load_again
-from hybrid_jax.runs.lock import RunLock
-from hybrid_jax.runs.stored_results import read_results
 from hybrid_jax.errors import ConfigMismatch, UserError
+from hybrid_jax.json_files import read_json, read_lines, write_json
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.paths import check_folder, expand_user
+from hybrid_jax.runs import folder_kinds, stored_data
+from hybrid_jax.runs.lock import RunLock
+from hybrid_jax.runs.lost_images import load_again
+from hybrid_jax.runs.stored_results import read_results
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.checkpoints.reader import CheckpointReader, Steps

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from hybrid_jax.json_files import read_json
 from hybrid_jax.errors import UserError
+from hybrid_jax.json_files import read_json
 from hybrid_jax.paths import nearest_existing
 
 # The file that marks what a folder holds.

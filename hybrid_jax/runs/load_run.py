@@ -7,15 +7,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from hybrid_jax import data, runtime
-from hybrid_jax.config.schema import LossConfig
 from hybrid_jax.checkpoints.reader import CheckpointReader
-from hybrid_jax.runs.derived_run import with_views
+from hybrid_jax.config.schema import LossConfig
+from hybrid_jax.errors import UserError, warn
 from hybrid_jax.programs.experiment import with_statistics
+from hybrid_jax.runs.derived_run import with_views
+from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.runs.lost_images import refuse_in_memory
 from hybrid_jax.runs.model_spec import model_from_spec
 from hybrid_jax.runs.run import Run
-from hybrid_jax.runs.folder import RunFolder
-from hybrid_jax.errors import UserError, warn
 from hybrid_jax.training.step import Network
 
 

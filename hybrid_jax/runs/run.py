@@ -16,25 +16,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybrid_jax import data
+from hybrid_jax.checkpoints.reader import Steps, steps_in_words
 from hybrid_jax.config.schema import Config
+from hybrid_jax.console import percent
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import found_files, new_images
 from hybrid_jax.data.sources.arrays import to_pixel_format
 from hybrid_jax.data.sources.given_images import Files, Pictures, as_new_images
-from hybrid_jax.runs import temperature, validation_scores
-from hybrid_jax.checkpoints.reader import Steps, steps_in_words
-from hybrid_jax.runs.conformal import Conformal
-from hybrid_jax.console import percent
+from hybrid_jax.errors import UserError, closest, escape
 from hybrid_jax.programs.experiment import Experiment, with_statistics
-from hybrid_jax.runs.given_split import given_split
 from hybrid_jax.programs.inference import Inference, batch_size_for
+from hybrid_jax.runs import temperature, validation_scores
+from hybrid_jax.runs.conformal import Conformal
+from hybrid_jax.runs.given_split import given_split
 from hybrid_jax.runs.lost_images import no_splits
 from hybrid_jax.runs.prediction import Prediction
 from hybrid_jax.runs.seen_images import seen_notes
 from hybrid_jax.runs.storage import RunStorage
 from hybrid_jax.runs.temperature import check as check_temperature
 from hybrid_jax.runs.unread_test import with_test_split
-from hybrid_jax.errors import UserError, closest, escape
 from hybrid_jax.training import metrics
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.training.step import Network

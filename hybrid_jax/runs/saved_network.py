@@ -18,13 +18,13 @@ from hybrid_jax import runtime
 from hybrid_jax.config import stored
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.programs.experiment import model_spec, with_statistics
+from hybrid_jax.errors import UserError
 from hybrid_jax.json_files import read_json, write_json
+from hybrid_jax.programs.experiment import model_spec, with_statistics
 from hybrid_jax.runs.load_run import network_from_spec
 from hybrid_jax.runs.lost_images import no_splits
 from hybrid_jax.runs.run import Run
 from hybrid_jax.runs.stored_results import unreadable_entry
-from hybrid_jax.errors import UserError
 from hybrid_jax.training.step import Network
 from hybrid_jax.weights.files import (
     Weights,

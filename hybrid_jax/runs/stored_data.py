@@ -14,8 +14,8 @@ import numpy as np
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import Splits
 from hybrid_jax.data.pixel_format import PixelFormat
-from hybrid_jax.json_files import read_json
 from hybrid_jax.errors import UserError, elide, first_line
+from hybrid_jax.json_files import read_json
 from hybrid_jax.weights.files import check_class_names
 
 # Names of entries; the last has the number of groups of each split that has some.

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hybrid_jax.json_files import read_json
 from hybrid_jax.errors import UserError
+from hybrid_jax.json_files import read_json
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_jax.json_files import read_json
 from hybrid_jax.errors import UserError, plural
+from hybrid_jax.json_files import read_json
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.runs.run import Run

@@ -5,8 +5,8 @@ import numpy as np
 from hybrid_jax import data
 from hybrid_jax.config.schema import Config
 from hybrid_jax.data import Splits
-from hybrid_jax.runs.lost_images import load_again, refuse_in_memory
 from hybrid_jax.errors import UserError
+from hybrid_jax.runs.lost_images import load_again, refuse_in_memory
 
 
 def with_test_split(splits: Splits, config: Config) -> Splits:

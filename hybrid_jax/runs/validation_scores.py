@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid_jax.runs.conformal import Conformal
 from hybrid_jax.errors import UserError, first_line, report_out_of_memory
 from hybrid_jax.paths import replacing
+from hybrid_jax.runs.conformal import Conformal
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.runs.run import Run

@@ -8,11 +8,11 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from hybrid_jax import runtime
-from hybrid_jax.data.sources.label_checks import check_labels
 from hybrid_jax.checkpoints.reader import CheckpointReader
-from hybrid_jax.runs.folder import RunFolder
+from hybrid_jax.data.sources.label_checks import check_labels
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.paths import expand_user
+from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.weights.files import (
     Weights,
     check_spec,

@@ -19,6 +19,7 @@ from hybrid_jax.data import lazy_images
 from hybrid_jax.data.builders import fashion_mnist
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.data.sources import tfds as tfds_source
+from hybrid_jax.data.sources import tfds_builder
 from hybrid_jax.errors import UserError, escape
 
 
@@ -62,7 +63,7 @@ def test_a_set_is_prepared_once_in_a_folder_of_any_name(tmp_path, monkeypatch, c
         in capsys.readouterr().err
     )
     pixels = first.train.images.copy()
-    monkeypatch.setattr(tfds_source, "_prepare", None)
+    monkeypatch.setattr(tfds_builder, "_prepare", None)
     again = data.load(DataConfig("digits", str(place), loader="stream", validation=0))
     np.testing.assert_array_equal(again.train.images[np.arange(1437)], pixels)
     (decoded,) = (place / "digits" / "1.0.0").glob("decoded-train-*")
@@ -100,12 +101,14 @@ def test_unknown_names_are_refused_with_the_valid_ones(tmp_path):
 
 
 def test_a_set_that_only_tensorflow_prepares_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_source.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tfds_builder.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"mnist is not in .*pip install tensorflow"):
         data.load(DataConfig("mnist", str(tmp_path), validation=0))
 
 
-def write_small_builder(folder, sizes, splits=("train", "test"), labels=(0, 1)):
+def write_small_builder(
+    folder, sizes, splits=("train", "test"), labels=(0, 1), names=("cat", "dog")
+):
     """A prepared TFDS set of random images, in the form that TFDS writes."""
     rng = np.random.default_rng(0)
     with tfds.core.registered.skip_registration():
@@ -118,7 +121,7 @@ def write_small_builder(folder, sizes, splits=("train", "test"), labels=(0, 1)):
             def _info(self):
                 features = {
                     "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+                    "label": tfds.features.ClassLabel(names=names),
                 }
                 return tfds.core.DatasetInfo(
                     builder=self, features=tfds.features.FeaturesDict(features)
@@ -166,6 +169,29 @@ def test_any_prepared_tfds_set_is_read_with_the_splits_that_it_has(held, tmp_pat
                 "small", str(tmp_path), validation=validation, exclude=str(listed)
             )
         )
+
+
+def test_a_class_without_any_image_and_other_splits_are_named(tmp_path):
+    splits = ("train", "test", "extra")
+    write_small_builder(tmp_path, [20] * 20, splits, names=("cat", "dog", "owl"))
+    notes = data.load(DataConfig("small", str(tmp_path))).notes
+    assert "1 of 3 classes has no image: 'owl'" in notes
+    assert "20 images of the split extra left out" in notes
+
+
+def test_class_names_that_are_lost_or_given_twice_are_not_passed_over(tmp_path):
+    write_small_builder(tmp_path, [20] * 20)
+    file = tmp_path / "small" / "1.0.0" / "label.labels.txt"
+    config = DataConfig("small", str(tmp_path))
+    assert not any("numbered" in note for note in data.load(config).notes)
+    file.write_text("cat\ncat\n")
+    with pytest.raises(UserError, match=r"is damaged \(it names two classes 'cat'\)"):
+        data.load(config)
+    file.unlink()
+    (note,) = (note for note in data.load(config).notes if "numbered" in note)
+    assert (
+        note == "classes are numbered: small has no names of them in label.labels.txt"
+    )
 
 
 def test_images_that_vary_in_size_are_scanned_once(tmp_path, monkeypatch):
@@ -336,6 +362,51 @@ def test_a_damaged_archive_is_named_and_nothing_is_left(small_fashion):
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz is damaged"):
         data.load(DataConfig("fashion_mnist", str(folder / "data"), validation=0))
     assert not list((folder / "data").glob("fashion_mnist/1.0.0/*.array_record*"))
+
+
+@pytest.mark.parametrize("debian", ["whole", "part", "damaged"])
+def test_a_users_own_archives_come_before_debians(
+    debian, small_fashion, server, monkeypatch
+):
+    folder, _ = small_fashion
+    kept = {name: (folder / name).read_bytes() for name in fashion_mnist.ARCHIVES}
+    manual, _ = publish(monkeypatch, small_fashion, server)
+    installed = folder / "installed"
+    installed.mkdir()
+    for name, content in [*kept.items()][: 2 if debian == "part" else 4]:
+        damaged = debian == "damaged"
+        (installed / name).write_bytes(content[:50] if damaged else content)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", installed)
+    config = DataConfig(
+        "fashion_mnist", str(folder / "data"), manual_dir=str(manual), validation=0
+    )
+    splits = data.load(config)
+    assert (len(splits.train), len(splits.test)) == (30, 20)
+
+
+def test_archives_that_are_no_files_are_named_with_a_way_out(tmp_path, monkeypatch):
+    manual = tmp_path / "downloads" / "manual"
+    archive = manual / "cifar-10-binary.tar.gz"
+    config, ours = DataConfig("cifar10", str(tmp_path), validation=0), os.access
+
+    def said():
+        with pytest.raises(UserError) as error:
+            data.load(config)
+        return str(error.value)
+
+    way_out = f"remove it, and put the published {archive.name} into {manual}"
+    archive.mkdir(parents=True)
+    assert said() == f"{archive} cannot be read (it is a folder): {way_out}"
+    archive.rmdir()
+    os.mkfifo(archive)
+    assert said() == f"{archive} cannot be read (it is no regular file): {way_out}"
+    archive.unlink()
+    archive.symlink_to("gone")
+    assert "cannot be read (it is a link to a missing file)" in said()
+    archive.unlink()
+    archive.write_bytes(b"")
+    monkeypatch.setattr(os, "access", lambda p, m: p != archive and ours(p, m))
+    assert said() == f"{archive} cannot be read (permission denied): {way_out}"
 
 
 @pytest.mark.skipif(

@@ -10,9 +10,9 @@ from scipy.spatial.distance import cdist
 from scipy.special import softmax
 
 import hybrid_jax
-from hybrid_jax.runs.conformal import Conformal, largest_coverage
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
+from hybrid_jax.runs.conformal import Conformal, largest_coverage
 from tests.experiments import flags
 from tests.runs.test_run import write_digits
 

@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 import hybrid_jax
-from hybrid_jax.runs import temperature
-from hybrid_jax.runs.convert_weights import convert_weights
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
+from hybrid_jax.runs import temperature
+from hybrid_jax.runs.convert_weights import convert_weights
 from tests.experiments import flags
 
 

@@ -15,15 +15,15 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hybrid_jax import data
+from hybrid_jax.checkpoints import manifest
 from hybrid_jax.cli.outputs import check_output
 from hybrid_jax.config.schema import Config, DataConfig
-from hybrid_jax.checkpoints import manifest
 from hybrid_jax.console import Reporter
-from hybrid_jax.json_files import read_json, write_whole
 from hybrid_jax.engine.metric_writers import Writers, drop_later, image_grid
-from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.errors import UserError
+from hybrid_jax.json_files import read_json, write_whole
 from hybrid_jax.paths import library_path
+from hybrid_jax.runs.folder import RunFolder
 
 
 def save_nothing(step):

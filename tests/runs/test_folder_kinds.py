@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from hybrid_jax.runs import folder_kinds
 from hybrid_jax.errors import UserError
+from hybrid_jax.runs import folder_kinds
 from tests.commands import hybrid_jax
 
 TRAIN = (

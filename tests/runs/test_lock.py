@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from hybrid_jax.runs.lock import FILE, RunLock
 from hybrid_jax.errors import UserError
+from hybrid_jax.runs.lock import FILE, RunLock
 
 
 def failing(code):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hybrid_jax.runs.lost_images import load_again
 from hybrid_jax.errors import UserError
+from hybrid_jax.runs.lost_images import load_again
 from tests.data.files import folder_config, write_folder
 
 

@@ -17,11 +17,11 @@ from sklearn.datasets import load_digits
 
 import hybrid_jax
 from hybrid_jax.config.stored import SCHEMA
-from hybrid_jax.prediction import predict
-from hybrid_jax.programs.inference import check_finite
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
 from hybrid_jax.models.registry import MODELS
+from hybrid_jax.prediction import predict
+from hybrid_jax.programs.inference import check_finite
 from tests.experiments import STEPS, flags, small
 
 CLASSES = ("no", "yes")

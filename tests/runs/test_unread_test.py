@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 import hybrid_jax
+from hybrid_jax.errors import UserError
 from hybrid_jax.runs.run import Run
 from hybrid_jax.runs.unread_test import with_test_split
-from hybrid_jax.errors import UserError
 from tests.experiments import small
 from tests.runs.test_run import write_digits
 

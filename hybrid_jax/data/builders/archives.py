@@ -5,6 +5,7 @@ Nevertheless, an archive with a member outside of its folder is refused as a who
 """
 
 import glob
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import requests
@@ -30,15 +31,11 @@ def fetch(
       UserError: an archive cannot be downloaded, or is not the published one.
     """
     urls = {info.filename: url for url, info in builder.url_infos.items()}
-    manual = Path(
-        getattr(builder, "manual_dir", "")
-        or user_path(builder.data_path).parents[1] / "downloads" / "manual"
-    )
-    way_out = f"put the published {', '.join(urls)} into {manual}"
-    if hint := getattr(builder, "HINT", ""):
-        way_out += f", or {hint}"
+    manual, way_out = manual_folder(builder), how_to_get(builder)
     for name, url in urls.items():
-        if not ((manual / name).exists() or _is_downloaded(dl_manager, builder, url)):
+        if os.path.lexists(manual / name):
+            _check_file(manual / name, way_out)
+        elif not _is_downloaded(dl_manager, builder, url):
             _check_reachable(builder.name, name, url, way_out)
     try:
         paths = dl_manager.download(urls)
@@ -51,6 +48,23 @@ def fetch(
             f"{builder.name}: the download failed ({_reason(error)}); {way_out}"
         ) from None
     return {name: Path(path) for name, path in paths.items()}
+
+
+def manual_folder(builder: tfds.core.DatasetBuilder) -> Path:
+    """Return the folder of archives that the user downloaded."""
+    return Path(
+        getattr(builder, "manual_dir", "")
+        or user_path(builder.data_path).parents[1] / "downloads" / "manual"
+    )
+
+
+def how_to_get(builder: tfds.core.DatasetBuilder) -> str:
+    """Return how a user gets the archives of a builder, without a network."""
+    names = ", ".join(info.filename for info in builder.url_infos.values())
+    hint = getattr(builder, "HINT", "")
+    return f"put the published {names} into {manual_folder(builder)}" + (
+        f", or {hint}" if hint else ""
+    )
 
 
 def check_member(archive: Path, name: str, regular: bool) -> None:
@@ -69,6 +83,25 @@ def check_member(archive: Path, name: str, regular: bool) -> None:
         raise UserError(f"{archive} is not safe: {name!r} lies outside of its folder")
     if not regular:
         raise UserError(f"{archive} is not safe: {name!r} is a link or device")
+
+
+def _check_file(path: Path, way_out: str) -> None:
+    """Refuse what is no file, or may not be read.
+
+    Raises:
+      UserError: it is one of these; a pipe, for example, would be read forever.
+    """
+    if path.is_dir():
+        reason = "it is a folder"
+    elif not path.exists():
+        reason = "it is a link to a missing file"
+    elif not path.is_file():
+        reason = "it is no regular file"
+    elif not os.access(path, os.R_OK):
+        reason = "permission denied"
+    else:
+        return
+    raise UserError(f"{path} cannot be read ({reason}): remove it, and {way_out}")
 
 
 def _is_downloaded(

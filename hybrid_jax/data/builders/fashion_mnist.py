@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid_jax.data.builders.archives import fetch
+from hybrid_jax.data.builders.archives import fetch, manual_folder
 from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
 from hybrid_jax.data.image_io import encode_png
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, first_line
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # dataset-fashion-mnist
@@ -71,6 +71,10 @@ ARCHIVES = {
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
 }
+REPLACE = (
+    "put the published four archives into the folder of config.data.manual_dir, which "
+    "come before those of Debian"
+)
 _CITATION = """\
 @article{xiao2017fashion,
   title={Fashion-{MNIST}: a Novel Image Dataset for Benchmarking Machine Learning
@@ -105,7 +109,10 @@ class FashionMnist(Builder):
         )
 
     def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
-        paths = debian_archives() or fetch(self, dl_manager)
+        manual = manual_folder(self)
+        is_given = all((manual / name).exists() for name in ARCHIVES)
+        paths = {} if is_given else debian_archives()
+        paths = paths or fetch(self, dl_manager)
         check_contents(paths)
         return {
             split: self._generate_examples(paths[images], paths[labels])
@@ -119,20 +126,24 @@ class FashionMnist(Builder):
 
 
 def debian_archives() -> dict[str, Path]:
-    """Return the four archives by name; empty without Debian's package."""
-    if not DEBIAN_FOLDER.is_dir():
-        return {}
-    return {name: DEBIAN_FOLDER / name for name in ARCHIVES}
+    """Return the four archives by name; empty unless Debian's package is complete."""
+    paths = {name: DEBIAN_FOLDER / name for name in ARCHIVES}
+    return paths if all(path.is_file() for path in paths.values()) else {}
 
 
 def check_contents(paths: dict[str, Path]) -> None:
-    """Refuse archives whose content is not Fashion-MNIST."""
+    """Refuse archives whose content is not Fashion-MNIST.
+
+    Args:
+      paths: the archives by name.
+
+    Raises:
+      UserError: an archive is damaged, or not the published one.
+    """
     for name, archive in ARCHIVES.items():
         digest = hashlib.sha256(_unzip(paths[name])).hexdigest()
         if digest != archive.content_sha256:
-            raise UserError(
-                f"{paths[name]} is damaged or not Fashion-MNIST: remove or replace it"
-            )
+            raise UserError(f"{paths[name]} is damaged or not Fashion-MNIST: {REPLACE}")
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -148,4 +159,5 @@ def _unzip(path: Path) -> bytes:
         with gzip.open(path) as file:
             return file.read()
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        reason = first_line(error)
+        raise UserError(f"{path} cannot be read ({reason}): {REPLACE}") from None

@@ -19,7 +19,8 @@ from hybrid_jax.data.sources.label_checks import (
     check_labels,
     encode_classes,
 )
-from hybrid_jax.data.splitting import left_out_note, make_splits, notes_on, used_splits
+from hybrid_jax.data.split_notes import left_out_note, notes_on
+from hybrid_jax.data.splitting import make_splits, used_splits
 from hybrid_jax.errors import UserError, closest, plural, shape_text
 
 

@@ -6,19 +6,14 @@ own.
 
 import contextlib
 import hashlib
-import importlib.util
-import io
-import sys
 import typing
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Any
 
-import filelock
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid_jax.data.builders import builder_class, builder_names
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.decode_cache import (
     READER_VERSION,
@@ -33,9 +28,16 @@ from hybrid_jax.data.pixel_format import (
     choose_pixel_format,
     depth_notes,
 )
-from hybrid_jax.data.splitting import left_out_note, used_splits
-from hybrid_jax.errors import UserError, closest, escape, first_line, plural
-from hybrid_jax.paths import expand_user, library_path, user_path, with_user_paths
+from hybrid_jax.data.sources.tfds_builder import open_builder
+from hybrid_jax.data.sources.tfds_records import (
+    TfdsRecords,
+    check_counts,
+    told_if_damaged,
+)
+from hybrid_jax.data.split_notes import left_out_note
+from hybrid_jax.data.splitting import used_splits
+from hybrid_jax.errors import UserError, closest, escape, plural
+from hybrid_jax.paths import user_path
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.config.schema import DataConfig
@@ -59,10 +61,11 @@ class TfdsSource:
         self.classes = class_names(self.builder, config.label)
         given = split_sizes(self.builder)
         self.splits = used_splits(given, config)
+        check_counts(self.builder, self.splits)
         self.unused = {n: size for n, size in given.items() if n not in self.splits}
-        others = [name for name in self.builder.info.splits if name not in given]
-        self.notes: tuple[str, ...] = (
-            *(f"the split {name} is left out" for name in others),
+        self.notes = (
+            *_name_notes(self.builder, config.label),
+            *_other_splits(self.builder, given),
             *map(left_out_note, self.unused.values()),
         )
         self.form = self._choose_form()
@@ -92,7 +95,7 @@ class TfdsSource:
         labels = np.empty(len(source), np.int32)
         for start in range(0, len(source), BLOCK):
             rows = range(start, min(start + BLOCK, len(source)))
-            with _told_if_damaged(path.parent):
+            with told_if_damaged(path.parent):
                 found = [record[self.label] for record in source.__getitems__(rows)]
                 labels[start : start + len(rows)] = found
         self._checked(labels, split)
@@ -126,19 +129,8 @@ class TfdsSource:
     def groups(self, split: str) -> None:
         """Return None: data sets of TFDS have no groups."""
 
-    def _records(self, split: str) -> "TfdsRecords":
-        if self.builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
-            raise UserError(
-                f"{user_path(self.builder.data_path)} holds "
-                f"{self.builder.info.file_format.value} files; prepare it again with "
-                "file_format=array_record"
-            )
-        place = user_path(self.builder.data_path)
-        with _told_if_damaged(place):
-            source = self.builder.as_data_source(
-                split, decoders={"image": tfds.decode.SkipDecoding()}
-            )
-        return TfdsRecords(source, split, place)
+    def _records(self, split: str) -> TfdsRecords:
+        return TfdsRecords(self.builder, split)
 
     def _choose_form(self) -> PixelFormat:
         height, width, channels = self.builder.info.features["image"].shape
@@ -196,7 +188,7 @@ class TfdsSource:
     def _records_state(self, split: str) -> str:
         """Return text that identifies the records of a split and how they are read."""
         files = [Path(path) for path in self.builder.info.splits[split].filepaths]
-        with _told_if_damaged(user_path(self.builder.data_path)):
+        with told_if_damaged(user_path(self.builder.data_path)):
             stats = [(path.name, path.stat()) for path in files]
         file_states = [
             f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats
@@ -205,88 +197,6 @@ class TfdsSource:
 
     def _title(self, split: str) -> str:
         return f"{self.builder.name} {split}"
-
-
-class TfdsRecords:
-    """The encoded images of a split; can be pickled."""
-
-    def __init__(self, source: Any, split: str, place: Path):
-        self.source, self._split, self._place = source, split, place
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(self, rows: Sequence[int]) -> list[bytes]:
-        # TFDS's sources have this method, which `Sequence` lacks.
-        with _told_if_damaged(self._place):
-            return [record["image"] for record in self.source.__getitems__(rows)]
-
-    def name(self, row: int) -> str:
-        """Return the name of an image, as `config.data.exclude` takes it."""
-        return f"{self._split}/{row}"
-
-
-@contextlib.contextmanager
-def _told_if_damaged(place: Path) -> Iterator[None]:
-    """Name the folder of a data set whose files cannot be read.
-
-    Raises:
-      UserError: in the place of whatever TFDS and its readers raise.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{escape(place)} is damaged ({first_line(error)}): delete it, and prepare "
-            "or copy it again"
-        ) from None
-
-
-def open_builder(
-    name: str, data_dir: str, manual_dir: str = ""
-) -> tfds.core.DatasetBuilder:
-    """Open a builder, and prepare its records on disk if needed.
-
-    Args:
-      name: name of the data set.
-      data_dir: folder of all data sets; empty for the default of TFDS.
-      manual_dir: folder of archives that the user downloaded; empty for the default.
-
-    Raises:
-      UserError: the data set does not exist, or cannot be prepared here.
-    """
-    builder, folder = _find_builder(name, data_dir)
-    if builder.is_prepared():
-        return builder
-    _prepare(builder, folder, manual_dir)
-    builder, _ = _find_builder(name, data_dir)  # which now knows its splits
-    if not builder.is_prepared():
-        place = user_path(builder.data_path)
-        raise UserError(f"{escape(place)} is incomplete: delete it")
-    return builder
-
-
-def is_prepared(name: str, data_dir: str) -> bool:
-    """Return whether a data set's records are on disk.
-
-    Raises:
-      UserError: the data set does not exist.
-    """
-    builder, _ = _find_builder(name, data_dir)
-    return bool(builder.is_prepared())
-
-
-def _find_builder(name: str, data_dir: str) -> tuple[tfds.core.DatasetBuilder, Path]:
-    """Return the builder of a data set, and the folder of all data sets."""
-    folder = library_path(expand_user(data_dir or tfds.core.constants.DATA_DIR))
-    if name in builder_names():
-        with _told_if_damaged(user_path(folder) / name):
-            builder = builder_class(name)(data_dir=folder, file_format="array_record")
-    else:
-        builder = _open_tfds(name, folder)
-    return builder, folder
 
 
 def class_names(
@@ -315,7 +225,39 @@ def class_names(
             f"{builder.name} has images of {image.shape[-1]} channels of "
             f"{np.dtype(image.np_dtype).name}: only 8-bit gray and color are read"
         )
-    return tuple(features[label].names)
+    names = tuple(features[label].names)
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(
+            f"{escape(user_path(builder.data_path))} is damaged (it names two classes "
+            f"{twice[0]!r}): delete it, and prepare or copy it again"
+        )
+    return names
+
+
+def _name_notes(builder: tfds.core.DatasetBuilder, label: str) -> tuple[str, ...]:
+    """Return a note if the data set has no class names; TFDS numbers such classes."""
+    feature = builder.info.features[label]
+    try:
+        text = Path(builder.data_path, f"{label}.labels.txt").read_text("utf-8")
+        named = text.split("\n")[: feature.num_classes] == feature.names
+    except (OSError, ValueError):
+        named = False
+    if named or feature.names != [*map(str, range(feature.num_classes))]:
+        return ()
+    return (
+        f"classes are numbered: {builder.name} has no names of them in "
+        f"{label}.labels.txt",
+    )
+
+
+def _other_splits(
+    builder: tfds.core.DatasetBuilder, given: Container[str]
+) -> Iterator[str]:
+    """Yield a note for each split that is neither trained on nor judged on."""
+    for name, info in builder.info.splits.items():
+        if name not in given:
+            images = plural(info.num_examples, "image")
+            yield f"{images} of the split {name} left out"
 
 
 def split_sizes(builder: tfds.core.DatasetBuilder) -> dict[str, int]:
@@ -332,67 +274,3 @@ def split_sizes(builder: tfds.core.DatasetBuilder) -> dict[str, int]:
             "train and test (or validation) are needed"
         )
     return sizes
-
-
-def _open_tfds(name: str, folder: Path) -> tfds.core.DatasetBuilder:
-    try:
-        return tfds.builder(name, data_dir=folder, file_format="array_record")
-    except tfds.core.registered.DatasetNotFoundError:
-        known = [*builder_names(), *tfds.list_builders(with_community_datasets=False)]
-        raise UserError(
-            f"config.data.name={name!r} is no data set{closest(name, known)}; "
-            f"valid: {', '.join(builder_names())}, folder (configs/folder.py), any "
-            "image classification set of TFDS, or one that TFDS prepared in "
-            f"{user_path(folder) / name}"
-        ) from None
-    except Exception as error:  # unknown versions, configurations and remote catalogs
-        raise UserError(
-            f"config.data.name={name!r} cannot be opened: {first_line(error)}"
-        ) from None
-
-
-def _prepare(
-    builder: tfds.core.DatasetBuilder, folder: Path, manual_dir: str = ""
-) -> None:
-    ours = builder.name in builder_names()
-    if not ours and importlib.util.find_spec("tensorflow") is None:
-        raise UserError(
-            f"{builder.name} is not in {user_path(builder.data_path)}. Put a copy "
-            "there that TFDS prepared with file_format=array_record, or install "
-            "TensorFlow, which TFDS needs to prepare this set (pip install tensorflow)"
-        )
-    place = user_path(builder.data_path)
-    # Print to stderr: standard output is for the results of a command.
-    line = f"preparing {builder.name} in {escape(place)}, once"
-    print(line, file=sys.stderr, flush=True)
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
-    manual = expand_user(manual_dir) if manual_dir else None
-    if manual and not manual.is_dir():
-        raise UserError(f"config.data.manual_dir={manual_dir!r} is no folder")
-    builder.manual_dir = manual
-    try:
-        # `folder` may be a link: create the folder that it refers to.
-        user_path(folder).mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(user_path(folder) / f".{builder.name}.lock")
-        # TFDS prints the same line, and refuses what another process has prepared.
-        with lock, contextlib.redirect_stdout(io.StringIO()):
-            if builder.is_prepared():
-                return
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(
-                    try_download_gcs=False, manual_dir=manual
-                ),
-                file_format="array_record",
-            )
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"{builder.name} cannot be written to {user_path(folder)}: "
-            f"{with_user_paths(str(error))}"
-        ) from None
-    except Exception as error:  # TFDS and its writers raise many kinds
-        raise UserError(
-            f"{builder.name} cannot be prepared: {first_line(error)}"
-        ) from None

@@ -8,7 +8,7 @@ import pytest
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import decode_cache
-from hybrid_jax.data.sources import tfds
+from hybrid_jax.data.sources import tfds, tfds_builder, tfds_records
 from hybrid_jax.errors import UserError
 
 
@@ -16,7 +16,7 @@ def test_processes_that_prepare_one_set_at_once_do_it_once(tmp_path, capsys):
     opened = []
 
     def prepare():
-        opened.append(tfds.open_builder("digits", str(tmp_path)))
+        opened.append(tfds_builder.open_builder("digits", str(tmp_path)))
 
     threads = [threading.Thread(target=prepare) for _ in range(3)]
     for thread in threads:
@@ -30,12 +30,21 @@ def test_processes_that_prepare_one_set_at_once_do_it_once(tmp_path, capsys):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
-    tfds.open_builder("digits", str(folder))
+    tfds_builder.open_builder("digits", str(folder))
     return folder
 
 
 def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def replace(old, new):
+    def change(path):
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -46,6 +55,17 @@ def cut(path):
         ("*train.array_record*", lambda path: path.unlink(), "is damaged"),
         ("dataset_info.json", cut, "is damaged"),
         ("dataset_info.json", lambda path: path.unlink(), "is incomplete: delete it"),
+        (
+            "dataset_info.json",
+            replace('"1437"', '"1000"'),
+            r"tells of 1,000 images of train, and the files hold 1,437\): delete it",
+        ),
+        ("dataset_info.json", replace('"360"', '"361"'), "361 images of test, .* 360"),
+        (
+            "dataset_info.json",
+            replace("array_record", "tfrecord"),
+            "holds tfrecord files; prepare it again with file_format=array_record",
+        ),
     ],
 )
 def test_damaged_records_are_named(pattern, damage, said, prepared, tmp_path):
@@ -55,6 +75,35 @@ def test_damaged_records_are_named(pattern, damage, said, prepared, tmp_path):
     (path,) = copied.rglob(pattern)
     damage(path)
     with pytest.raises(UserError, match=f"digits.* {said}"):
+        data.load(DataConfig(name="digits", dir=str(copied)))
+
+
+def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path):
+    left, other = (
+        tmp_path / "digits" / f"incomplete.AB12_{version}"
+        for version in ("1.0.0", "2.0.0")
+    )
+    for folder in (left, other):
+        folder.mkdir(parents=True)
+        (folder / "part").write_bytes(b"records")
+    tfds_builder.open_builder("digits", str(tmp_path))
+    assert not left.exists()
+    assert other.exists()
+
+
+@pytest.mark.parametrize("closed", ["dataset_info.json", "1.0.0", "digits"])
+def test_a_set_that_may_not_be_read_is_not_called_damaged(
+    closed, prepared, tmp_path, monkeypatch
+):
+    copied = shutil.copytree(prepared, tmp_path / "copied")
+    ours = os.access
+    monkeypatch.setattr(
+        tfds_records.os,
+        "access",
+        lambda path, mode: path.name != closed and ours(path, mode),
+    )
+    (copied / "digits" / "1.0.0" / "dataset_info.json").write_text("")
+    with pytest.raises(UserError, match=rf"{closed} cannot be read \(permission"):
         data.load(DataConfig(name="digits", dir=str(copied)))
 
 
