@@ -85,7 +85,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
       random_state: seed of initialization, data order and augmentation.
       workdir: folder of the run. Repeat the same call to resume an interrupted run.
         None keeps everything in memory.
-      verbose: whether progress is shown.
+      verbose: whether progress is shown. Without it, a warning names what is left out,
+        such as images that cannot be read.
 
     Attributes:
       classes_: sorted labels, in the order of the probabilities.

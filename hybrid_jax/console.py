@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from hybrid_jax.errors import escape
+from hybrid_jax.errors import escape, warn
 
 # Without a progress bar:
 SECONDS_BETWEEN_LINES = 30.0
@@ -72,15 +72,23 @@ class Reporter:
 
     On a terminal, the bar shows epoch, time left and the latest metrics. Elsewhere, a
     line shows them after each evaluation, and every `SECONDS_BETWEEN_LINES`.
+
+    Attributes:
+      notices: what was said of things that are left out, skipped or repaired.
     """
 
-    def __init__(self, log: Path | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self, log: Path | None = None, quiet: bool = False, warns: bool = False
+    ) -> None:
         """Open the log.
 
         Args:
           log: file to append to, or None.
           quiet: print nothing to the screen.
+          warns: warn of notices, since nobody would read them otherwise.
         """
+        self.notices: list[str] = []
+        self._warns = warns
         self._console = Screen(goes_on=True, soft_wrap=True, quiet=quiet)
         self._log = log.open("a", encoding="utf-8") if log else None
         self._bar: Progress | None = None
@@ -98,6 +106,13 @@ class Reporter:
         """Print a line to the screen and the log."""
         self._console.print(escape(text))
         self.note(text)
+
+    def notice(self, text: str) -> None:
+        """Print a line on something that is left out, skipped or repaired."""
+        self.say(text)
+        self.notices.append(text)
+        if self._warns:
+            warn([text])
 
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[None]:

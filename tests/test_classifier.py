@@ -253,7 +253,9 @@ def test_paths_are_read_like_arrays(fitted, images, tmp_path):
             call()
     skipping = untrained()
     skipping.config.data.on_error = "skip"
-    skipping.fit([*paths, tmp_path / "broken.png"], [*y, "one"])
+    with pytest.warns(UserWarning, match=r"1 image skipped, .*broken\.png"):
+        skipping.fit([*paths, tmp_path / "broken.png"], [*y, "one"])
+    assert any("1 image skipped" in note for note in skipping.run_.notes)
     np.testing.assert_array_equal(skipping.predict_proba(x), expected)
 
 

@@ -233,10 +233,12 @@ def _is_done(arguments: Arguments, store: "Store") -> bool:
     from hybrid_jax.sweeps.retrain import read_outcomes
     from hybrid_jax.sweeps.table import UNFINISHED, read_rows
 
-    states = [row.result.state for row in read_rows(store.study)]
-    tested = read_outcomes(arguments.folder, arguments.search, arguments.retrain)
-    is_searched = len(states) >= arguments.trials and UNFINISHED not in states
-    return is_searched and len(tested) == arguments.retrain
+    rows, count = read_rows(store.study), arguments.retrain
+    states = [row.result.state for row in rows]
+    if len(states) < arguments.trials or UNFINISHED in states:
+        return False
+    tested = read_outcomes(arguments.folder, arguments.search, rows[0], count)
+    return len(tested) == count
 
 
 def _work(arguments: Arguments, store: "Store", progress: "WorkProgress") -> None:
@@ -284,7 +286,7 @@ def _show(
     what = f"The winner, trial {winner.number}" if search.space else "To train one run"
     progress.say(f"{what}: {line}")
     if arguments.retrain:
-        outcomes = retrain.read_outcomes(folder, search, arguments.retrain)
+        outcomes = retrain.read_outcomes(folder, search, winner, arguments.retrain)
         for text in retrain.in_words(outcomes):
             progress.say(text)
     if search.space:

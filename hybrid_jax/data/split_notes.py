@@ -7,6 +7,8 @@ import numpy as np
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.errors import listed, plural
 
+NO_TEST = "no test split: the data have none, and nothing is held out"
+
 
 def left_out_note(count: int) -> str:
     """Return the note on a validation split that is not used."""
@@ -28,7 +30,7 @@ def notes_on(
     """
     notes = []
     if "test" not in labels and config.test:
-        notes.append("no test split: the data have none, and nothing is held out")
+        notes.append(NO_TEST)
     is_trained = np.bincount(labels["train"], minlength=len(classes)) > 0
     unseen = [repr(classes[label]) for label in np.flatnonzero(~is_trained).tolist()]
     if unseen:

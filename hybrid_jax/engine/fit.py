@@ -79,6 +79,7 @@ def fit(
         after the row's evaluation. Only the main process calls them.
       hosts: the processes that share the run; by default those of `jax.distributed`.
       verbose: whether progress is shown; the folder's `log.txt` has it in any case.
+        False turns what is left out or skipped into warnings.
 
     Returns:
       The run, with the weights that were tested.
@@ -101,7 +102,7 @@ def fit(
             hosts.fail_together(),  # here too, since closing what is above may wait
         ):
             for note in (*notes, *checkpoints.notes):
-                console.say(note)
+                console.notice(note)
             return Training(
                 config=resolved,
                 experiment=experiment,
@@ -128,8 +129,9 @@ def _create_storage(workdir: str | os.PathLike | None, hosts: Hosts) -> RunStora
 
 def _create_reporter(folder: RunStorage, hosts: Hosts, verbose: bool) -> Reporter:
     """Return what shows progress, which only the main process does."""
-    log = folder.log if hosts.is_main else None
-    return Reporter(log, quiet=not (hosts.is_main and verbose))
+    if not hosts.is_main:
+        return Reporter(quiet=True)
+    return Reporter(folder.log, quiet=not verbose, warns=not verbose)
 
 
 def _resolve(config: ConfigDict | Config | str | os.PathLike, splits: Any) -> Config:
@@ -242,7 +244,8 @@ class Training:
             )
         if not hosts.is_distributed:
             for note in validation_scores.keep(run, anew=is_new):
-                self.console.say(note)
+                self.console.notice(note)
+        run.notes += self.console.notices
         return run
 
     def _train(self, step: int, callbacks: Sequence[Callback]) -> tuple[dict, list]:
@@ -366,6 +369,6 @@ class Training:
         fitted = fit_weights(
             self.experiment.model, weights, shapes_of(variables), splits.classes
         )
-        notes = "".join(f"; {note}" for note in fitted.notes)
-        self.console.say(f"Starting from {weights.path}{notes}")
+        report = self.console.notice if fitted.notes else self.console.say
+        report("; ".join([f"Starting from {weights.path}", *fitted.notes]))
         return fitted.arrays

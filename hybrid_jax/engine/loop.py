@@ -261,7 +261,7 @@ class Loop:
         order.skipped += batches
         saved = self.checkpoints.metrics(step) if step else {}
         self.recorder.writer.rewind(step, is_evaluated(saved))
-        self.console.say(
+        self.console.notice(
             f"{diverged.what}: going back to step {step}, and leaving out batch "
             f"{' and '.join(str(batch + 1) for batch in batches)}"
         )

@@ -39,12 +39,12 @@ def report_startup(console: Reporter, experiment: Experiment) -> None:
         f"{storage} the device"
     )
     if config.data.workers and splits.train.resident:
-        console.say(
+        console.notice(
             f"config.data.workers={config.data.workers} has no effect: these images "
             "are in memory"
         )
     for note in splits.notes:
-        console.say(note)
+        (console.say if note in splits.expected else console.notice)(note)
     if splits.validation is None:
         console.say(
             "no validation split (config.data.validation=0): the last weights are "

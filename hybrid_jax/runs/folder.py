@@ -71,6 +71,7 @@ class RunFolder:
         self.report = self.path / "report.html"
         self.log = self.path / "log.txt"
         self._lock = RunLock(self.path)
+        self._is_mine = False  # locked, so that no other run can begin there
 
     def __enter__(self) -> "RunFolder":
         """Lock the folder, if it exists.
@@ -82,10 +83,12 @@ class RunFolder:
             self._lock.check_writable()
             if self.path.is_dir():
                 self._lock.acquire()
+                self._is_mine = True
         return self
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+        self._is_mine = False
 
     def resume(self, config: Config) -> tuple[Config, list[str]]:
         """Return the config with which the folder's run continues, if it holds one.
@@ -328,12 +331,19 @@ class RunFolder:
           micro_batches: number that was found to fit; 0 if none was searched for.
 
         Raises:
-          UserError: another run has locked the folder, or hosts do not share it.
+          UserError: another run has locked the folder, or began there after this one
+            had found no folder; or hosts do not share it.
         """
         with self._hosts.main_process_first():
             if self._hosts.is_main:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
+                if not self._is_mine and self._holds_run:
+                    raise UserError(
+                        f"--workdir={self.path}: another run began there at the same "
+                        "time: give another workdir"
+                    )
+                self._is_mine = True
                 if not self.has_checkpoints():  # results of an earlier run
                     for name in OF_ENDED_RUN:
                         (self.path / name).unlink(missing_ok=True)

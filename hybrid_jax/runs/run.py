@@ -53,7 +53,8 @@ class Run:
         this run averages over views; None if the run has not ended.
       history: rows of metrics, dicts with `split`, `step`, `epoch` and the metrics.
       workdir: the run's folder; None if there is none.
-      notes: sentences about what was skipped or repaired, such as a damaged checkpoint.
+      notes: sentences about what was left out, skipped or repaired, such as images that
+        cannot be read, or a damaged checkpoint.
     """
 
     def __init__(

@@ -95,7 +95,7 @@ def measure(
 
     Meanwhile, other workers of the folder wait. A model that cannot be measured, as one
     that is too large, is not tried again until its config changes or its file is
-    deleted.
+    deleted. One whose measurement was killed is tried again by the next command.
 
     Args:
       configs: configs by model.
@@ -118,8 +118,11 @@ def measure(
                     benchmark(words(config), scratch)
                     write_json(scratch, read_json(scratch) | {CONFIG: settings})
             except UserError as error:
-                write_json(path, {ERROR: str(error), CONFIG: settings})
-                say(f"{model} is not measured: {error}; delete {path} to try again")
+                if error.code == UserError.code:
+                    write_json(path, {ERROR: str(error), CONFIG: settings})
+                    say(f"{model} is not measured: {error}; delete {path} to try again")
+                else:  # a signal, or an error of this program: no fault of the config
+                    say(f"{model} is not measured: {error}")
                 continue
             say(f"{model}: {in_words(read_cost(path))}")
 

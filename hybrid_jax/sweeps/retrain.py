@@ -1,13 +1,11 @@
 """Train the winner of a search on all training images, and test it with each seed."""
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hybrid_jax import intervals
 from hybrid_jax.config.schema import Config
 from hybrid_jax.errors import plural
-from hybrid_jax.json_files import read_json, write_json
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, read_outcome
 from hybrid_jax.sweeps.search import Search, seeds_of
@@ -15,7 +13,7 @@ from hybrid_jax.sweeps.storage import Store
 from hybrid_jax.sweeps.table import Row
 from hybrid_jax.sweeps.trial import METRIC
 
-FOLDER, FILE = "winner", "winner.json"
+FOLDER = "winner-trial-"  # and the number of the trial
 
 
 def winner_config(search: Search, winner: Row) -> Config:
@@ -42,7 +40,8 @@ def retrain(
     Args:
       search: a search whose trials have ended.
       store: the storage of its trials.
-      folder: folder of the search; the runs are in `winner/seed-0` and so on.
+      folder: folder of the search; the runs are in `winner-trial-7/seed-0` and so on,
+        so that those of a trial that won before stay as they are.
       winner: the best trial.
       count: number of seeds.
       say: prints a line.
@@ -53,40 +52,34 @@ def retrain(
     Raises:
       UserError, Interrupted: like `runs.run_config`.
     """
-    base = winner_config(search, winner)
+    base, place = winner_config(search, winner), _folder(folder, winner.number)
     with store.exclusive():
-        if note := _set_other_winner_aside(folder, winner.number):
-            say(note)
+        others = () if place.exists() else sorted(folder.glob(f"{FOLDER}*"))
+        for other in others:
+            say(
+                f"trial {other.name.removeprefix(FOLDER)} won before, and its test "
+                f"results are in {other}: the test split is now used once more, for "
+                "another winner"
+            )
+        place.mkdir(exist_ok=True)
     parts = {
         f"seed-{seed}": base.replace({"seed": seed}) for seed in seeds_of(base, count)
     }
-    return work_through(parts, folder / FOLDER)
+    return work_through(parts, place)
 
 
-def read_outcomes(folder: Path, search: Search, count: int) -> dict[str, Outcome]:
+def read_outcomes(
+    folder: Path, search: Search, winner: Row, count: int
+) -> dict[str, Outcome]:
     """Read the outcomes of the winner's runs that have ended, by name."""
+    place = _folder(folder, winner.number)
     names = [f"seed-{seed}" for seed in seeds_of(search.config, count)]
-    found = {name: read_outcome(folder / FOLDER / name) for name in names}
+    found = {name: read_outcome(place / name) for name in names}
     return {name: outcome for name, outcome in found.items() if outcome}
 
 
-def _set_other_winner_aside(folder: Path, number: int) -> str:
-    """Rename the folder of an earlier winner; return a note, empty if there is none."""
-    path = folder / FOLDER
-    if (path / FILE).exists() and (before := read_json(path / FILE)["trial"]) != number:
-        aside = folder / f"{FOLDER}-trial-{before}"
-        if aside.exists():
-            aside = folder / f"{aside.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        path.rename(aside)
-        path.mkdir()
-        write_json(path / FILE, {"trial": number})
-        return (
-            f"trial {before} won before, and its test results are in {aside}: the test "
-            "split is now used a second time, for another winner"
-        )
-    path.mkdir(exist_ok=True)
-    write_json(path / FILE, {"trial": number})
-    return ""
+def _folder(folder: Path, number: int) -> Path:
+    return folder / f"{FOLDER}{number}"
 
 
 def in_words(outcomes: Mapping[str, Outcome]) -> list[str]:

@@ -234,6 +234,21 @@ def test_a_workdir_has_one_run_at_a_time_even_after_a_kill(tmp_path):
         pass
 
 
+def test_a_run_that_found_no_folder_does_not_continue_anothers(tmp_path):
+    ours, theirs = Config(), Config().replace({"seed": 5})
+    with RunFolder(tmp_path / "run") as late:
+        late.resume(ours)
+        with RunFolder(late.path) as early:
+            early.create(theirs, {})
+            early.create(theirs, {})  # again, with smaller micro-batches
+            save_nothing(early.checkpoints / "100")
+        with pytest.raises(UserError, match="another run began there at the same time"):
+            late.create(ours, {})
+    with RunFolder(late.path) as again:
+        again.resume(theirs)
+        again.create(theirs, {})
+
+
 def test_workdir_that_is_a_file_or_damaged(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="is a file"):

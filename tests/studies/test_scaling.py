@@ -22,6 +22,7 @@ from hybrid_jax.studies.costs import MEASURES, PARAMETERS, Cost
 from hybrid_jax.studies.pareto import front
 from hybrid_jax.studies.results import UNVARIED, Part, Results
 from hybrid_jax.sweeps.runs import COMPLETE, DIVERGED, Outcome
+from hybrid_jax.sweeps.workers import WorkerDied
 from tests.commands import ROOT, hybrid_jax
 
 EXPERIMENT = f"--config={ROOT / 'tests' / 'sweeps' / 'tiny.py'}"
@@ -211,7 +212,10 @@ def test_published_points_cost_what_our_network_of_that_name_costs(
         {"vit_femto": [0.5, 0.6], "vit_pico": [0.7, 0.7]}, {"vit_femto": 7e4}
     )
     lines = scaling.conclude(found, {"": config})
-    assert "vit_pico: its cost is not known, so it is in no figure" in lines
+    assert (
+        "vit_pico: its cost is not known, so it is in no figure; if it could not be "
+        "measured, vit_pico/cost.json says why"
+    ) in lines
     assert lines[-1] == (
         "Hollow points are published (A 2016; B 2020; C 2021) and not measured here"
     )
@@ -299,6 +303,19 @@ def test_a_model_that_cannot_be_measured_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(costs, "benchmark", None)  # not tried again, by any worker
     costs.measure({"a": config_of()}, tmp_path, lambda config: [], said.append)
     assert said == [line]
+
+
+def test_a_model_whose_measurement_was_killed_is_measured_again(tmp_path, monkeypatch):
+    def benchmark(flags, path):
+        raise WorkerDied("worker 1 was ended by SIGKILL")
+
+    said = []
+    monkeypatch.setattr(costs, "benchmark", benchmark)
+    for _ in range(2):
+        costs.measure({"a": config_of()}, tmp_path, lambda config: [], said.append)
+    again = "worker 1 was ended by SIGKILL: run the same command to resume"
+    assert said == [f"a is not measured: {again}"] * 2
+    assert not [*tmp_path.rglob("*cost.json*")]
 
 
 def test_a_model_is_measured_again_with_other_settings(tmp_path, monkeypatch):

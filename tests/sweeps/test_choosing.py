@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -10,6 +11,7 @@ from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.errors import UserError
+from hybrid_jax.json_files import write_json
 from hybrid_jax.main import main
 from hybrid_jax.sweeps import retrain, samplers, table, trial
 from hybrid_jax.sweeps.claims import Heartbeats
@@ -167,6 +169,30 @@ def test_a_worker_of_another_machine_is_dead_once_its_heartbeat_stops(
     monkeypatch.setattr(Heartbeats, "GRACE_SECONDS", 0.7)
     rows = searched(tmp_path, {}, {MACHINE: "another", BEAT: 5})
     assert [state for _, state, _ in rows] == ["complete", "complete"]
+
+
+def test_runs_of_a_trial_that_won_before_stay_its_own(tmp_path, monkeypatch, digits):
+    """A worker may still train them when another trial has become the winner."""
+    places, said = [], []
+    monkeypatch.setattr(retrain, "work_through", lambda parts, at: places.append(at))
+    search = create_search(resolve(load_config(TINY, {})), {"optim.clip_norm": "1,2"})
+    store, winners = Store(search, tmp_path), [0, 1, 1]
+    for number in winners:
+        row = SimpleNamespace(number=number, params={"optim.clip_norm": 1 + number})
+        retrain.retrain(search, store, tmp_path, row, 1, said.append)
+    assert places == [tmp_path / f"winner-trial-{number}" for number in winners]
+    (line,) = said
+    assert line.startswith(
+        f"trial 0 won before, and its test results are in {places[0]}"
+    )
+    run = places[0] / f"seed-{search.config.seed}"
+    run.mkdir(parents=True)
+    write_json(run / "failure.json", {**Outcome("diverged")._asdict(), "config": {}})
+    found = [
+        retrain.read_outcomes(tmp_path, search, SimpleNamespace(number=number), 1)
+        for number in (0, 1)
+    ]
+    assert [len(outcomes) for outcomes in found] == [1, 0]
 
 
 def test_halving_compares_trials_from_a_ninth_of_their_evaluations():

@@ -158,7 +158,7 @@ def test_a_diverged_trial_is_counted_and_the_winner_tested(tmp_path, digits):
     assert means == [(1, False), (0, True)]
     tested = []
     for seed in (0, 1):
-        run = folder / "winner" / f"seed-{seed}"
+        run = folder / "winner-trial-1" / f"seed-{seed}"
         tested.append(json.loads((run / "results.json").read_text())["test"])
         config = json.loads((run / "config.json").read_text())
         assert (config["data"]["validation"], config["seed"]) == (0, seed)
