@@ -236,6 +236,8 @@ def class_names(
 
 def _name_notes(builder: tfds.core.DatasetBuilder, label: str) -> tuple[str, ...]:
     """Return a note if the data set has no class names; TFDS numbers such classes."""
+    if not getattr(builder, "HAS_NAMES", True):
+        return ()
     feature = builder.info.features[label]
     try:
         text = Path(builder.data_path, f"{label}.labels.txt").read_text("utf-8")
