@@ -27,7 +27,7 @@ from hybrid_jax.checkpoints.reader import (
     copy_vectors,
     error_message,
 )
-from hybrid_jax.errors import UserError, megabytes
+from hybrid_jax.errors import UserError
 from hybrid_jax.json_files import write_whole
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.paths import library_path
@@ -192,9 +192,10 @@ class CheckpointWriter(CheckpointReader):
     def _write_error(self, step: int, size: int, reason: str) -> UserError:
         latest = self.latest()
         before = "nothing was saved" if latest is None else f"step {latest} is saved"
+        free = self._free_bytes() / 1e6
         return UserError(
             f"checkpoint {self._path(step)} cannot be written ({reason}): it takes "
-            f"{megabytes(size)}, and {megabytes(self._free_bytes())} are free; "
+            f"{size / 1e6:,.1f} MB, and {free:,.1f} MB are free; "
             f"{before} before it. Free space or fix the named cause, then run the same "
             "command to resume"
         )

@@ -46,7 +46,7 @@ def run(call: Call) -> None:
     from hybrid_jax.cli import flags
 
     parsed = flags.parse(call.arguments, OPTIONS, takes_config=True)
-    config, values = flags.required_config(parsed), parsed.values
+    config, values = flags.required_data(parsed, also=("seed",)), parsed.values
     for name in ("json", "csv"):
         check_output(f"--{name}", values[name])
     files = [expand_user(values[n]).resolve() for n in ("json", "csv") if values[n]]

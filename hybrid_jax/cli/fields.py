@@ -36,11 +36,12 @@ def run(call: Call) -> None:
     """
     # Imported here, so that help is instant.
     from hybrid_jax.cli.flags import CONFIG, parse
-    from hybrid_jax.config.resolve import default, flatten
+    from hybrid_jax.config.resolve import check_values, default, flatten
 
     parsed = parse(call.arguments, (CONFIG,), most=1)
     names = matching(*parsed.positional)
     values = flatten(parsed.config or default())
+    check_values(values)
     told = [format_field(name, values[name]) for name in names]
     print("\n\n".join(told), flush=True)
 

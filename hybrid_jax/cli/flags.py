@@ -117,6 +117,27 @@ def required_config(parsed: Parsed) -> Config:
     return resolve(parsed.config)
 
 
+def required_data(parsed: Parsed, also: Sequence[str] = ()) -> Config:
+    """Return the checked config of a command that uses its data alone.
+
+    Args:
+      parsed: the command line.
+      also: names of further fields that the command uses, such as `seed`.
+
+    Raises:
+      UserError: there is no `--config`, the config is wrong, or another field is
+        changed, which would have no effect.
+    """
+    for name in parsed.changed:
+        if not name.startswith("data.") and name not in also:
+            fields = " and ".join(["config.data", *(f"config.{n}" for n in also)])
+            raise UserError(
+                f"--config.{name} means nothing to this command, which uses "
+                f"{fields} alone: leave it out"
+            )
+    return required_config(parsed)
+
+
 def required_experiment(parsed: Parsed) -> str:
     """Return the value of `--config`, as it was typed.
 

@@ -46,7 +46,7 @@ def run(call: Call) -> int:
     from hybrid_jax.cli import flags
 
     parsed = flags.parse(call.arguments, OPTIONS, takes_config=True)
-    options = flags.required_config(parsed).data
+    options = flags.required_data(parsed).data
     output, workdir = parsed.values["output"], parsed.values["workdir"]
     check_output_folder("--output", output)
     check_local("--workdir", workdir)

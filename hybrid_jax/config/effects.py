@@ -56,6 +56,13 @@ EFFECTS = (
     ),
     Effect("model.name", _is_hybrid, ("model.patch_size",), "take a ViT"),
     Effect("data.name", _is_folder, ("data.label", "data.manual_dir"), ""),
+    Effect("data.name", lambda name: name == "digits", ("data.manual_dir",), ""),
+    Effect(
+        "model.strides",
+        lambda strides: {*strides} == {1},
+        ("model.downsample",),
+        "give a stride above 1",
+    ),
     Effect(
         "data.name",
         lambda name: not _is_folder(name),

@@ -82,13 +82,13 @@ def choose_config(
             f"steps={given['steps']} and epochs={given['epochs']} are two lengths of "
             "one run: leave one of them at None"
         )
-    if given["steps"] is not None and given["steps"] < 1:  # 0 would mean epochs
-        raise UserError(f"steps={given['steps']}: give a whole number above 0, or None")
     fields = {
         PARAMETERS[name]: _field_value(PARAMETERS[name], value)
         for name, value in given.items()
         if value is not None
     }
+    if isinstance(given["steps"], int) and given["steps"] < 1:  # 0 would mean epochs
+        raise UserError(f"steps={given['steps']}: give a whole number above 0, or None")
     fields |= {name: FIELDS[name].default for name in OF_FOLDERS}
     # First each value alone: the recipe's warm-up may be too long for a new length.
     resolve(Config().replace(fields | {"optim.warmup_epochs": 0.0}))

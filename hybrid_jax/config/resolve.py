@@ -85,18 +85,31 @@ def resolve(config: ConfigDict | Config, is_stored: bool = False) -> Config:
             "or change hybrid_jax.config.default()"
         )
     values = config.flat() if isinstance(config, Config) else flatten(config)
+    resolved = Config.from_flat(check_values(values))
+    _check_together(resolved)
+    if not is_stored:
+        check_effects(resolved)
+    return resolved
+
+
+def check_values(values: dict[str, Any]) -> dict[str, Any]:
+    """Check the value of each field by itself, and return plain values.
+
+    Args:
+      values: of all fields, by name.
+
+    Raises:
+      UserError: a field is unknown, missing, or has a value that is not allowed.
+    """
     for name in {**values, **FIELDS}:
         if name not in FIELDS:
             raise UserError(unknown_field(name))
         if name not in values:
             raise UserError(f"config.{name} is missing: start from config.default()")
-        values[name] = plain(values[name])
-        _check_field(name, values[name], FIELDS[name])
-    resolved = Config.from_flat(values)
-    _check_together(resolved)
-    if not is_stored:
-        check_effects(resolved)
-    return resolved
+    checked = {name: plain(value) for name, value in values.items()}
+    for name, value in checked.items():
+        _check_field(name, value, FIELDS[name])
+    return checked
 
 
 def plain(value: Any) -> Any:

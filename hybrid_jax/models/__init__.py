@@ -2,7 +2,9 @@
 
 import dataclasses
 import typing
+from collections.abc import Mapping, Sequence
 
+from hybrid_jax.errors import closest
 from hybrid_jax.models.choices import (
     CHOICES,
     check_choices,
@@ -12,6 +14,7 @@ from hybrid_jax.models.choices import (
 )
 from hybrid_jax.models.field_checks import checked
 from hybrid_jax.models.registry import (
+    LETTERS,
     MODELS,
     ViTRow,
     list_models,
@@ -70,12 +73,48 @@ def create_model(
     del fields["timm"]
     chosen = {name: fields.pop(name) for name in CHOICES if name in fields}
     check_choices(row, chosen)
+    _check_attention(name, fields.get("stack", ()), overrides)
     if "kernels" in fields:
         chosen["kernels"] = fields.pop("kernels")
     fields["block_config"] = dataclasses.replace(fields["block_config"], **chosen)
     return (
         _create_vit(**fields) if isinstance(row, ViTRow) else _create_hybrid(**fields)
     )
+
+
+def _check_attention(
+    name: str, stack: Sequence[str], overrides: Mapping[str, typing.Any]
+) -> None:
+    """Refuse forms of attention for a stack that has none.
+
+    Raises:
+      ValueError: names the form, and the model.
+    """
+    letters = "".join(stack)
+    if not letters or any(x not in LETTERS or LETTERS[x].attention for x in letters):
+        return  # unknown letters are refused where the blocks are made
+    usual = {"attention": ("pre",), "relative_bias": ("table", "torus")}
+    for field, values in usual.items():
+        if overrides.get(field, values[0]) not in values:
+            raise ValueError(
+                f"{field}={overrides[field]!r} means nothing to {name} with the stack "
+                f"{'-'.join(stack)}, which has no relative attention: leave it out"
+            )
+
+
+def _check_fields(network: type, fields: Mapping[str, typing.Any]) -> None:
+    """Refuse fields that a network does not have.
+
+    Raises:
+      ValueError: names the field, and similar ones.
+    """
+    known = {field.name for field in dataclasses.fields(network)} - {"parent", "name"}
+    for name in fields:
+        if name not in known:
+            raise ValueError(
+                f"{name} is no field of {network.__name__}{closest(name, known)}: give "
+                f"some of {', '.join(sorted(known))}"
+            )
 
 
 def _create_hybrid(
@@ -95,6 +134,7 @@ def _create_hybrid(
             f"a stack, {stages} depths and {1 + stages} strides, stem first"
         )
     check_strides(image_size, strides)
+    _check_fields(HybridNet, fields)
     check_torus(fields["block_config"], image_size, strides)
     model = HybridNet(stack=stack, image_size=image_size, strides=strides, **fields)
     check_heads(model.plan, model.stem_widths[-1], model.block_config)
@@ -105,6 +145,7 @@ def _create_hybrid(
 def _create_vit(image_size: Size, patch_size: int = 0, **fields: typing.Any) -> "ViT":
     from hybrid_jax.models.vit import ViT
 
+    _check_fields(ViT, fields)
     patch_size = patch_size or choose_patch(image_size)
     if not 0 < patch_size <= min(image_size):
         raise ValueError(

@@ -21,6 +21,8 @@ Shapes: n validation images, N other images, C classes.
 import dataclasses
 import functools
 import math
+import numbers
+from typing import Any
 
 import numpy as np
 
@@ -60,10 +62,8 @@ class Conformal:
             or the temperature is no finite number above 0.
         """
         images, most = len(self.labels), largest_coverage(len(self.labels))
-        if not 0 < coverage <= 1:
-            raise UserError(
-                f"coverage {coverage:g} is no share of images: give 0.9, say"
-            )
+        if not (isinstance(coverage, numbers.Real) and 0 < coverage <= 1):
+            raise UserError(f"coverage {coverage} is no share of images: give 0.9, say")
         # Rounding alone may put a product such as 100 * 0.07 above 7.
         rank = max(math.ceil((images + 1) * coverage - 1e-9), 1)
         if rank > images:
@@ -92,7 +92,7 @@ class Conformal:
           UserError: as `least_probability`, or scores are of other classes, NaN
             or +inf.
         """
-        self._check_scores(scores)
+        scores = self._checked(scores)
         least = self.least_probability(coverage, temperature)
         probabilities = _probabilities(scores, temperature)
         included = probabilities >= least
@@ -118,28 +118,36 @@ class Conformal:
         Raises:
           UserError: scores are of other classes, NaN or infinite.
         """
-        self._check_scores(scores, least=-np.inf)
+        scores = self._checked(scores, least=-np.inf)
         images = len(self.labels)
         nearest = _nearest(np.asarray(scores, np.float64), self._points)
         as_far = images - np.searchsorted(self._sorted_distances, nearest)
         return (1 + as_far) / (1 + images)
 
-    def _check_scores(self, scores: np.ndarray, least: float | None = None) -> None:
-        """Refuse scores of other classes, and those that are not below infinity.
+    def _checked(self, scores: Any, least: float | None = None) -> np.ndarray:
+        """Return scores as numbers with fractions.
+
+        Refuse scores of other classes, and those that are not below infinity.
 
         Args:
           scores: `[N, C]`.
           least: scores must be above it; None allows any.
         """
         classes = self.scores.shape[1]
+        try:
+            scores = np.asarray(scores) * np.float32(1)
+        except (TypeError, ValueError):
+            raise UserError(
+                "scores are no numbers: give what Run.scores returns"
+            ) from None
         if np.ndim(scores) != 2 or np.shape(scores)[1] != classes:
             raise UserError(
                 f"scores have the shape {np.shape(scores)}, but (images, {classes}) is "
                 "needed: give what Run.scores returns"
             )
-        is_good = np.asarray(scores) < np.inf
+        is_good = scores < np.inf
         if least is not None:
-            is_good &= np.asarray(scores) > least
+            is_good &= scores > least
         has_any = np.max(scores, axis=1, initial=-np.inf) > -np.inf
         bad = np.flatnonzero(~(is_good.all(1) & has_any))
         if len(bad):
@@ -147,6 +155,7 @@ class Conformal:
                 f"the scores of {plural(len(bad), 'image')} are NaN or infinite, first "
                 f"those of image {bad[0]:,}, counted from 0: leave them out"
             )
+        return scores
 
     @functools.cached_property
     def _points(self) -> np.ndarray:

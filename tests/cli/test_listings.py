@@ -83,6 +83,13 @@ def test_an_experiments_value_stands_before_the_default(said):
     assert default.strip() == "default: astroformer_nano"
 
 
+def test_a_value_that_no_run_would_take_is_refused(capsys):
+    assert main(["hybrid-jax", "fields", "--config=digits:nope", "model.name"]) == 2
+    told = capsys.readouterr()
+    assert "config.model.name='nope' is not allowed" in told.err
+    assert not told.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [

@@ -302,6 +302,12 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
         ({"data.name": "digits", "data.group": r"p\d"}, "means nothing to"),
         ({"data.name": "digits", "data.on_error": "skip"}, "means nothing to"),
         ({"data.loader": "resident", "data.workers": 4}, "take config.data.loader=str"),
+        ({"data.manual_dir": "archives"}, "means nothing to config.data.name='digits'"),
+        (
+            {"model.strides": (1, 1, 1, 1, 1), "model.downsample": "blur"},
+            "means nothing to config.model.strides=(1, 1, 1, 1, 1): leave it out, or "
+            "give a stride above 1",
+        ),
         ({"train.epochs": 5, "optim.warmup_epochs": 5.0}, "=0.5"),
         ({"train.steps": 50, "optim.warmup_steps": 50}, "such as --config.optim"),
         ({"augment.crop_padding": 2, "augment.crop_scale": 0.5}, "two ways to crop"),

@@ -50,6 +50,27 @@ def test_an_impossible_field_of_a_vit_is_named(name, value):
         create_model("vit_tiny", 10, 32, **{name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("astroformer_pico", {"patch_size": 4}, "patch_size is no field of HybridNet"),
+        ("astroformer_pico", {"stem_width": 4}, "did you mean 'stem_widths'?"),
+        ("vit_tiny", {"strides": (1, 1)}, "strides is no field of ViT: give some of"),
+        ("wrn_16_1", {"attention": "post"}, "means nothing to wrn_16_1 with the stack"),
+        (
+            "astroformer_pico",
+            {"stack": "CCCC", "relative_bias": "mlp"},
+            "stack C-C-C-C, which has no relative attention: leave it out",
+        ),
+    ],
+)
+def test_a_field_that_a_network_does_not_have_is_named(name, fields, said):
+    with pytest.raises(ValueError) as error:
+        create_model(name, 10, 32, **fields)
+    assert said in str(error.value)
+    create_model("wrn_16_1", 10, 32, attention="pre", relative_bias="torus")
+
+
 def test_what_is_allowed_is_what_is_there():
     assert ONE_OF["scan"] == (*SCAN,)
     assert ONE_OF["remat"] == (*REMAT,)

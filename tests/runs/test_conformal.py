@@ -93,6 +93,17 @@ def test_scores_that_are_no_numbers_are_refused(value):
         conformal.typicality(scores)
 
 
+def test_scores_of_any_numbers_are_judged_and_others_refused():
+    conformal = Conformal(*draw(np.random.default_rng(6), 39))
+    whole = np.array([[0, 1, 2, 3, 4], [4, 3, 2, 1, 0]])
+    for dtype in (int, np.uint64, np.float16, np.float32):
+        scores = whole.astype(dtype)
+        for judge in (conformal.typicality, lambda x: conformal.sets(x, 0.8)):
+            np.testing.assert_array_equal(judge(scores), judge(whole.astype(float)))
+            with pytest.raises(UserError, match="scores are no numbers"):
+                judge([["a", "b", "c", "d", "e"]])
+
+
 def test_one_validation_image_tells_nothing_of_others():
     scores = draw(np.random.default_rng(5), 9)[0]
     conformal = Conformal(scores[:1], np.zeros(1, int))
@@ -148,7 +159,7 @@ def test_ranks_are_not_moved_by_rounding(images, coverage, least):
     assert found == pytest.approx(softmax(scores, axis=1)[least, 1])
 
 
-@pytest.mark.parametrize("coverage", [0, -0.1, 1.1, 90, float("nan")])
+@pytest.mark.parametrize("coverage", [0, -0.1, 1.1, 90, float("nan"), "0.9", None])
 def test_coverages_that_are_no_shares_are_refused(coverage):
     with pytest.raises(UserError, match="is no share"):
         Conformal(*draw(np.random.default_rng(0), 9)).least_probability(coverage)

@@ -1,7 +1,7 @@
 """Inputs of an estimator: images or paths of images, and labels of any kind."""
 
 import os
-from collections.abc import Mapping, MappingView, Sequence, Set
+from collections.abc import Iterator, Mapping, MappingView, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def as_column(y: Any) -> Any:
     """
     if y is None:
         raise UserError("y is None: give the label of each image")
+    y = [*y] if isinstance(y, Iterator) else y  # which could be read only once
     refuse_masked_labels(y, "y")
     # Import on use: scikit-learn takes a second.
     from sklearn.utils import column_or_1d
