@@ -15,9 +15,8 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.dataset import LazySplit, Split, Splits
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources.arrays import from_arrays
-from hybrid_jax.data.split_notes import NO_TEST, notes_on
+from hybrid_jax.data.split_notes import NO_TEST, cropped_notes, notes_on
 from hybrid_jax.data.splitting import make_splits
-from hybrid_jax.errors import plural
 from hybrid_jax.paths import expand_user
 
 if typing.TYPE_CHECKING:
@@ -112,13 +111,7 @@ def load_source(source: Source, config: DataConfig) -> Splits:
             return LazySplit(images.shape, decode, *fields, images, source.classes)
         return Split(images, *fields, classes=source.classes)
 
-    if cropped := sum(images.cropped_count for images in used.values()):
-        verb = "has" if cropped == 1 else "have"
-        notes += (
-            f"{plural(cropped, 'image')} {verb} more than twice the aspect ratio of "
-            "config.data.image_size: their ends are left out; config.data.fit=pad "
-            "keeps them",
-        )
+    notes += cropped_notes(sum(images.cropped_count for images in used.values()))
     splits = {name: part(name) for name in parts}
     notes += notes_on(
         {name: part_labels.labels for name, part_labels in splits.items()},

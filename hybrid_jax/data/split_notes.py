@@ -18,6 +18,18 @@ def left_out_note(count: int) -> str:
     )
 
 
+def cropped_notes(count: int) -> tuple[str, ...]:
+    """Return a note on images of which the ends are left out, if there are any."""
+    if not count:
+        return ()
+    verb = "has" if count == 1 else "have"
+    return (
+        f"{plural(count, 'image')} {verb} more than twice the aspect ratio of "
+        "config.data.image_size: their ends are left out; config.data.fit=pad keeps "
+        "them",
+    )
+
+
 def notes_on(
     labels: Mapping[str, np.ndarray], classes: Sequence[str], config: DataConfig
 ) -> tuple[str, ...]:

@@ -78,8 +78,7 @@ def fit(
         `split`, `step`, `epoch` and the metrics. One that returns True ends the run
         after the row's evaluation. Only the main process calls them.
       hosts: the processes that share the run; by default those of `jax.distributed`.
-      verbose: whether progress is shown; the folder's `log.txt` has it in any case.
-        False turns what is left out or skipped into warnings.
+      verbose: whether to show progress, or only to warn of what is left out or skipped.
 
     Returns:
       The run, with the weights that were tested.
