@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
+from rich import filesize
 
 from hybrid_jax import library_logs
 from hybrid_jax.checkpoints import arrays, manifest
@@ -192,10 +193,10 @@ class CheckpointWriter(CheckpointReader):
     def _write_error(self, step: int, size: int, reason: str) -> UserError:
         latest = self.latest()
         before = "nothing was saved" if latest is None else f"step {latest} is saved"
-        free = self._free_bytes() / 1e6
+        takes, free = filesize.decimal(size), filesize.decimal(self._free_bytes())
         return UserError(
             f"checkpoint {self._path(step)} cannot be written ({reason}): it takes "
-            f"{size / 1e6:,.1f} MB, and {free:,.1f} MB are free; "
+            f"{takes}, and {free} are free; "
             f"{before} before it. Free space or fix the named cause, then run the same "
             "command to resume"
         )
