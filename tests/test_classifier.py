@@ -257,6 +257,10 @@ def test_paths_are_read_like_arrays(fitted, images, tmp_path):
         skipping.fit([*paths, tmp_path / "broken.png"], [*y, "one"])
     assert any("1 image skipped" in note for note in skipping.run_.notes)
     np.testing.assert_array_equal(skipping.predict_proba(x), expected)
+    listed = tmp_path / "listed.txt"
+    listed.write_text(f"{paths[0]}\n")
+    skipping.config.data.exclude = str(listed)
+    assert not skipping.fit(paths, y).run_.notes  # the recipe asks for it: no warning
 
 
 GROUPED = config_of({"data.name": "folder", "data.group": r"(patient\d+)"})

@@ -58,12 +58,6 @@ EFFECTS = (
     Effect("data.name", _is_folder, ("data.label", "data.manual_dir"), ""),
     Effect("data.name", lambda name: name == "digits", ("data.manual_dir",), ""),
     Effect(
-        "model.strides",
-        lambda strides: {*strides} == {1},
-        ("model.downsample",),
-        "give a stride above 1",
-    ),
-    Effect(
         "data.name",
         lambda name: not _is_folder(name),
         OF_FOLDERS,
@@ -259,6 +253,7 @@ def check_effects(config: Config) -> None:
     """
     _check_fields(FIELDS, config)
     _check_attention(config.model)
+    _check_downsample(config)
 
 
 def _check_fields(names: Container[str], config: Config) -> None:
@@ -275,6 +270,17 @@ def _check_fields(names: Container[str], config: Config) -> None:
 
 def _leave_out(way_out: str) -> str:
     return f"leave it out{f', or {way_out}' if way_out else ''}"
+
+
+def _check_downsample(config: Config) -> None:
+    """Refuse a form of downsampling for a network that never halves its maps."""
+    strides, form = config.model.strides, config.model.downsample
+    is_usual = form == FIELDS["model.downsample"].default
+    if {*strides} == {1} and not is_usual and not ignores_strides(config.flat()):
+        raise UserError(
+            f"config.model.downsample={form!r} means nothing to config.model.strides="
+            f"{strides!r}: leave it out, or give a stride above 1"
+        )
 
 
 def _check_attention(model: ModelConfig) -> None:

@@ -15,7 +15,7 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.dataset import LazySplit, Split, Splits
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources.arrays import from_arrays
-from hybrid_jax.data.split_notes import NO_TEST, cropped_notes, notes_on
+from hybrid_jax.data.split_notes import cropped_notes, notes_on
 from hybrid_jax.data.splitting import make_splits
 from hybrid_jax.paths import expand_user
 
@@ -89,7 +89,6 @@ def load_source(source: Source, config: DataConfig) -> Splits:
     parts, notes = make_splits(
         labels, source.classes, config, groups["train"], source.unused
     )
-    expected = (*notes, NO_TEST)
     encoded = {split: source.images(split) for split in source.splits}
     used = {name: encoded[split].take(rows) for name, (split, rows) in parts.items()}
     resident = is_resident(config.loader, used.values())
@@ -125,7 +124,6 @@ def load_source(source: Source, config: DataConfig) -> Splits:
         source.form,
         source.notes + notes,
         source.fingerprint,
-        expected,
     )
 
 

@@ -139,8 +139,8 @@ class Splits(Mapping):
       parts: the splits by name.
       classes: class names, in the order of the labels.
       form: pixel format of the images.
-      notes: messages for the user on what was skipped, set aside or left out.
-      expected: those of the notes that only say in numbers what the config asks for.
+      notes: messages for the user on what was skipped, set aside or left out; those
+        that only repeat the config in numbers are `split_notes.Expected`.
       fingerprint: hash of the user's own files; empty for published sets.
     """
 
@@ -150,7 +150,6 @@ class Splits(Mapping):
     form: PixelFormat
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
-    expected: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Split:
         return self.parts[name]

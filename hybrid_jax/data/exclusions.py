@@ -19,6 +19,7 @@ import numpy as np
 
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.sources import csv_reader
+from hybrid_jax.data.split_notes import Expected
 from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.paths import expand_user
 
@@ -104,9 +105,8 @@ class Exclusions:
             )
         if not self._file:
             return ()
-        return (
-            f"{plural(self.count, 'image')} left out, listed in {escape(self._file)}",
-        )
+        count = plural(self.count, "image")
+        return (Expected(f"{count} left out, listed in {escape(self._file)}"),)
 
 
 def exclude_rows(

@@ -7,12 +7,17 @@ import numpy as np
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.errors import listed, plural
 
-NO_TEST = "no test split: the data have none, and nothing is held out"
+
+class Expected(str):
+    """A note that only says in numbers what the config asks for."""
 
 
-def left_out_note(count: int) -> str:
+NO_TEST = Expected("no test split: the data have none, and nothing is held out")
+
+
+def left_out_note(count: int) -> Expected:
     """Return the note on a validation split that is not used."""
-    return (
+    return Expected(
         f"{plural(count, 'image')} of the validation split left out "
         "(config.data.validation=0)"
     )
@@ -40,7 +45,7 @@ def notes_on(
       classes: class names, in the order of the labels.
       config: data set configuration.
     """
-    notes = []
+    notes: list[str] = []
     if "test" not in labels and config.test:
         notes.append(NO_TEST)
     is_trained = np.bincount(labels["train"], minlength=len(classes)) > 0

@@ -14,6 +14,7 @@ from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import protocols, subsets
 from hybrid_jax.data.dataset import SPLITS
 from hybrid_jax.data.exclusions import exclude_rows
+from hybrid_jax.data.split_notes import Expected
 from hybrid_jax.errors import UserError, escape, listed, plural
 
 DEFAULT_VALIDATION = DataConfig.validation
@@ -110,7 +111,8 @@ def make_splits(
     rows, notes = exclude_rows(labels, classes, config, unused or {})
     if not config.test and "test" in rows:
         count = plural(len(rows.pop("test")), "image")
-        notes += (f"{count} of the test split left out (config.data.test=False)",)
+        note = Expected(f"{count} of the test split left out (config.data.test=False)")
+        notes += (note,)
     parts = {name: SplitRows(name, split_rows) for name, split_rows in rows.items()}
     used = rows["train"]
     train_labels = labels["train"][used]
@@ -148,7 +150,8 @@ def _draw_at_random(
     )
     notes: tuple[str, ...] = ()
     if len(chosen) < len(labels):
-        notes = (f"{len(chosen):,} of {len(labels):,} training images are used",)
+        used = f"{len(chosen):,} of {len(labels):,} training images are used"
+        notes = (Expected(used),)
     notes += _few_note(labels[chosen], classes, config)
     if not (needs_validation and config.validation):
         return {"train": chosen}, notes
@@ -156,7 +159,7 @@ def _draw_at_random(
     ranks = subsets.class_ranks(labels, config.split_seed, subsets.SUBSET)[chosen]
     groups = None if groups is None else groups[chosen]
     is_validation = _validation(labels[chosen], ranks, classes, config, groups)
-    notes += (_validation_note(is_validation, config, groups),)
+    notes += (Expected(_validation_note(is_validation, config, groups)),)
     return {
         "train": chosen[~is_validation],
         "validation": chosen[is_validation],
@@ -205,7 +208,7 @@ def _follow_protocol(
     if config.validation == DEFAULT_VALIDATION:
         share = protocols.PROTOCOLS[config.protocol].validation
         note += f"; config.data.validation={config.validation} stands for its {share:g}"
-    note += ")"
+    note = Expected(f"{note})")
     selected = {"train": is_train, "validation": is_validation}
     return {
         name: np.flatnonzero(chosen)

@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from hybrid_jax.data.names import similar_names
+from hybrid_jax.data.split_notes import Expected
 from hybrid_jax.errors import escape, listed, plural
 
 # Purposes of a random order. Their orders must differ, or a subset would favor a fold.
@@ -179,7 +180,9 @@ def groups_notes(groups: Collection[str], where: str) -> list[str]:
       where: origin of the groups, such as a column.
     """
     count = plural(len(groups), "group")
-    notes = [f"{count} ({where}): images of one group are in one split"]
+    notes: list[str] = [
+        Expected(f"{count} ({where}): images of one group are in one split")
+    ]
     if pairs := similar_names(sorted(groups)):
         notes.append(
             f"groups that may be the same, and may be in two splits: {listed(pairs)}"

@@ -229,6 +229,7 @@ class Training:
         if found and found["step"] == step:
             is_new = False
             self.console.say(f"{self.folder.path} is complete: nothing left to train")
+            startup_report.tell_notes(self.console, self.experiment.splits)
             history = self.folder.read_history()
         else:
             is_new = True

@@ -7,8 +7,9 @@ from clu import parameter_overview
 from hybrid_jax.augment import augment
 from hybrid_jax.config.schema import Config
 from hybrid_jax.console import Reporter
-from hybrid_jax.data import Split
+from hybrid_jax.data import Split, Splits
 from hybrid_jax.data.dataset import images_of_split
+from hybrid_jax.data.split_notes import Expected
 from hybrid_jax.engine.metric_writers import image_grid
 from hybrid_jax.programs.compile import Program, compiler_threads
 from hybrid_jax.programs.experiment import Experiment
@@ -43,8 +44,7 @@ def report_startup(console: Reporter, experiment: Experiment) -> None:
             f"config.data.workers={config.data.workers} has no effect: these images "
             "are in memory"
         )
-    for note in splits.notes:
-        (console.say if note in splits.expected else console.notice)(note)
+    tell_notes(console, splits)
     if splits.validation is None:
         console.say(
             "no validation split (config.data.validation=0): the last weights are "
@@ -70,6 +70,12 @@ def report_startup(console: Reporter, experiment: Experiment) -> None:
         jax.eval_shape(unpack, params), include_stats=False
     )
     console.note(f"parameters\n{overview}")
+
+
+def tell_notes(console: Reporter, splits: Splits) -> None:
+    """Print the notes on a data set, as notices if the config does not ask for them."""
+    for note in splits.notes:
+        (console.say if isinstance(note, Expected) else console.notice)(note)
 
 
 def _hardware(experiment: Experiment) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from hybrid_jax.errors import closest
 from hybrid_jax.models.choices import (
@@ -14,7 +14,6 @@ from hybrid_jax.models.choices import (
 )
 from hybrid_jax.models.field_checks import checked
 from hybrid_jax.models.registry import (
-    LETTERS,
     MODELS,
     ViTRow,
     list_models,
@@ -73,7 +72,6 @@ def create_model(
     del fields["timm"]
     chosen = {name: fields.pop(name) for name in CHOICES if name in fields}
     check_choices(row, chosen)
-    _check_attention(name, fields.get("stack", ()), overrides)
     if "kernels" in fields:
         chosen["kernels"] = fields.pop("kernels")
     fields["block_config"] = dataclasses.replace(fields["block_config"], **chosen)
@@ -82,35 +80,16 @@ def create_model(
     )
 
 
-def _check_attention(
-    name: str, stack: Sequence[str], overrides: Mapping[str, typing.Any]
-) -> None:
-    """Refuse forms of attention for a stack that has none.
-
-    Raises:
-      ValueError: names the form, and the model.
-    """
-    letters = "".join(stack)
-    if not letters or any(x not in LETTERS or LETTERS[x].attention for x in letters):
-        return  # unknown letters are refused where the blocks are made
-    usual = {"attention": ("pre",), "relative_bias": ("table", "torus")}
-    for field, values in usual.items():
-        if overrides.get(field, values[0]) not in values:
-            raise ValueError(
-                f"{field}={overrides[field]!r} means nothing to {name} with the stack "
-                f"{'-'.join(stack)}, which has no relative attention: leave it out"
-            )
-
-
 def _check_fields(network: type, fields: Mapping[str, typing.Any]) -> None:
     """Refuse fields that a network does not have.
 
     Raises:
       ValueError: names the field, and similar ones.
     """
-    known = {field.name for field in dataclasses.fields(network)} - {"parent", "name"}
+    own = {"parent", "name"}  # of every Flax module
+    known = {field.name for field in dataclasses.fields(network)} - own
     for name in fields:
-        if name not in known:
+        if name not in known | own:
             raise ValueError(
                 f"{name} is no field of {network.__name__}{closest(name, known)}: give "
                 f"some of {', '.join(sorted(known))}"

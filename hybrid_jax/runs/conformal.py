@@ -21,7 +21,6 @@ Shapes: n validation images, N other images, C classes.
 import dataclasses
 import functools
 import math
-import numbers
 from typing import Any
 
 import numpy as np
@@ -62,7 +61,11 @@ class Conformal:
             or the temperature is no finite number above 0.
         """
         images, most = len(self.labels), largest_coverage(len(self.labels))
-        if not (isinstance(coverage, numbers.Real) and 0 < coverage <= 1):
+        try:
+            is_share = not isinstance(coverage, str) and 0 < float(coverage) <= 1
+        except (TypeError, ValueError):
+            is_share = False
+        if not is_share:
             raise UserError(f"coverage {coverage} is no share of images: give 0.9, say")
         # Rounding alone may put a product such as 100 * 0.07 above 7.
         rank = max(math.ceil((images + 1) * coverage - 1e-9), 1)
@@ -134,6 +137,8 @@ class Conformal:
           least: scores must be above it; None allows any.
         """
         classes = self.scores.shape[1]
+        if isinstance(scores, np.ma.MaskedArray):
+            raise UserError("scores are masked: leave out the images that lack some")
         try:
             scores = np.asarray(scores) * np.float32(1)
         except (TypeError, ValueError):

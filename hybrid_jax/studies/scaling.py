@@ -49,8 +49,8 @@ def conclude(results: Results, configs: Configs) -> list[str]:
         lines += comparison.left_out(results, model)
         if model not in results.costs:
             lines.append(
-                f"{model}: its cost is not known, so it is in no figure; if it could "
-                f"not be measured, {model}/{costs.FILE} says why"
+                f"{model}: its cost is not known, so it is in no figure; "
+                f"{model}/{costs.FILE}, if there is one, says why"
             )
     for measure in MEASURES:
         if len(points := points_of(results, measure)) > 1:

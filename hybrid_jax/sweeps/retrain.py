@@ -6,6 +6,7 @@ from pathlib import Path
 from hybrid_jax import intervals
 from hybrid_jax.config.schema import Config
 from hybrid_jax.errors import plural
+from hybrid_jax.json_files import read_json
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, read_outcome
 from hybrid_jax.sweeps.search import Search, seeds_of
@@ -54,6 +55,7 @@ def retrain(
     """
     base, place = winner_config(search, winner), _folder(folder, winner.number)
     with store.exclusive():
+        _rename_older(folder)
         others = () if place.exists() else sorted(folder.glob(f"{FOLDER}*"))
         for other in others:
             say(
@@ -76,6 +78,15 @@ def read_outcomes(
     names = [f"seed-{seed}" for seed in seeds_of(search.config, count)]
     found = {name: read_outcome(place / name) for name in names}
     return {name: outcome for name, outcome in found.items() if outcome}
+
+
+def _rename_older(folder: Path) -> None:
+    """Rename the folder of runs of an earlier version, which had one for any winner."""
+    older = folder / "winner"
+    if (about := older / "winner.json").exists():
+        place = _folder(folder, read_json(about)["trial"])
+        if not place.exists():
+            older.rename(place)
 
 
 def _folder(folder: Path, number: int) -> Path:

@@ -102,6 +102,12 @@ def test_scores_of_any_numbers_are_judged_and_others_refused():
             np.testing.assert_array_equal(judge(scores), judge(whole.astype(float)))
             with pytest.raises(UserError, match="scores are no numbers"):
                 judge([["a", "b", "c", "d", "e"]])
+            with pytest.raises(UserError, match="scores are masked"):
+                judge(np.ma.masked_equal(scores, 4))
+    for coverage in (np.array(0.8), np.float32(0.8)):
+        np.testing.assert_array_equal(
+            conformal.sets(whole, coverage), conformal.sets(whole, 0.8)
+        )
 
 
 def test_one_validation_image_tells_nothing_of_others():

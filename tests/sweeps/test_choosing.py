@@ -185,6 +185,10 @@ def test_runs_of_a_trial_that_won_before_stay_its_own(tmp_path, monkeypatch, dig
     assert line.startswith(
         f"trial 0 won before, and its test results are in {places[0]}"
     )
+    older = places[0].rename(tmp_path / "winner")  # as an earlier version called it
+    write_json(older / "winner.json", {"trial": 0})
+    retrain.retrain(search, store, tmp_path, row, 1, said.append)
+    assert not older.exists()
     run = places[0] / f"seed-{search.config.seed}"
     run.mkdir(parents=True)
     write_json(run / "failure.json", {**Outcome("diverged")._asdict(), "config": {}})

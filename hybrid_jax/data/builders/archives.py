@@ -33,9 +33,11 @@ def fetch(
     urls = {info.filename: url for url, info in builder.url_infos.items()}
     manual, way_out = manual_folder(builder), how_to_get(builder)
     for name, url in urls.items():
-        if os.path.lexists(manual / name):
+        if (manual / name).exists():
             _check_file(manual / name, way_out)
         elif not _is_downloaded(dl_manager, builder, url):
+            if os.path.lexists(manual / name):
+                _check_file(manual / name, way_out)
             _check_reachable(builder.name, name, url, way_out)
     try:
         paths = dl_manager.download(urls)

@@ -14,13 +14,7 @@ class Builder(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]  # TFDS's types lack it
 ):
-    """A builder of labeled images that is not registered with TFDS.
-
-    Attributes:
-      HAS_NAMES: whether classes have names, and are not numbers by nature.
-    """
-
-    HAS_NAMES = True
+    """A builder of labeled images that is not registered with TFDS."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(skip_registration=True, **kwargs)

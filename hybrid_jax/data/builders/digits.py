@@ -23,7 +23,6 @@ class Digits(Builder):
     """8x8 gray images, 80% train and 20% test, stratified by class, seeded."""
 
     name = "digits"
-    HAS_NAMES = False
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Split 80/20, stratified, seed 0."}
     url_infos = None  # nothing is downloaded

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid_jax.data.builders.archives import fetch, manual_folder
+from hybrid_jax.data.builders.archives import fetch
 from hybrid_jax.data.builders.base import Builder, DownloadManager, Examples
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.errors import UserError, first_line
@@ -72,8 +72,8 @@ ARCHIVES = {
     ),
 }
 REPLACE = (
-    "put the published four archives into the folder of config.data.manual_dir, which "
-    "come before those of Debian"
+    "remove or replace it, or put the four published archives into another folder, and "
+    "give config.data.manual_dir"
 )
 _CITATION = """\
 @article{xiao2017fashion,
@@ -109,8 +109,8 @@ class FashionMnist(Builder):
         )
 
     def _split_generators(self, dl_manager: DownloadManager) -> dict[str, Examples]:
-        manual = manual_folder(self)
-        is_given = all((manual / name).exists() for name in ARCHIVES)
+        given = self.manual_dir  # set by config.data.manual_dir
+        is_given = given and all((given / name).exists() for name in ARCHIVES)
         paths = {} if is_given else debian_archives()
         paths = paths or fetch(self, dl_manager)
         check_contents(paths)

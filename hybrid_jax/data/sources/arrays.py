@@ -19,7 +19,7 @@ from hybrid_jax.data.sources.label_checks import (
     check_labels,
     encode_classes,
 )
-from hybrid_jax.data.split_notes import NO_TEST, left_out_note, notes_on
+from hybrid_jax.data.split_notes import left_out_note, notes_on
 from hybrid_jax.data.splitting import make_splits, used_splits
 from hybrid_jax.errors import UserError, closest, plural, shape_text
 
@@ -73,7 +73,6 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Spl
     ):
         raise UserError(subsets.shared_groups_error(found))
     parts, more = make_splits(labels, classes, config, arrays["train"].groups, unused)
-    expected = (*notes, *more, NO_TEST)
     form = _pixel_format(arrays["train"].images, config)
     parts_made = {}
     for name, (source, rows) in parts.items():
@@ -89,9 +88,7 @@ def from_arrays(splits: "Splits | Mapping[str, Any]", config: DataConfig) -> Spl
     more += notes_on(
         {name: split.labels for name, split in parts_made.items()}, classes, config
     )
-    return Splits(
-        "arrays", parts_made, classes, form, notes + more, fingerprint, expected
-    )
+    return Splits("arrays", parts_made, classes, form, notes + more, fingerprint)
 
 
 def to_pixel_format(

@@ -28,6 +28,7 @@ from hybrid_jax.data.sources.folder_listing import (
     visible_files,
 )
 from hybrid_jax.data.sources.misplaced_splits import refuse_misplaced_splits
+from hybrid_jax.data.split_notes import Expected
 from hybrid_jax.errors import UserError, escape, plural
 from hybrid_jax.paths import expand_user
 
@@ -96,9 +97,8 @@ def read_folder(
         if images := [*filterfalse(walk.is_excluded, walk.images(folder))]:
             count, name = plural(len(images), "image"), escape(folder.name)
             verb = "is" if len(used) == 1 else "are"
-            walk.notes.append(
-                f"{count} in {name} left out: only {used_names} {verb} used"
-            )
+            note = f"{count} in {name} left out: only {used_names} {verb} used"
+            walk.notes.append(Expected(note) if folder in roles.values() else note)
     walk.note_loose_images(root)
     return walk.found()._replace(splits=tuple(used))
 

@@ -14,6 +14,7 @@ from hybrid_jax.data.sources.class_folders import (
     FolderContents,
     requested_split,
 )
+from hybrid_jax.data.split_notes import Expected
 from hybrid_jax.errors import UserError, escape, listed, plural
 
 
@@ -192,8 +193,8 @@ def _entries(
             unused[split] += 1
     if missing:
         raise _missing_error(file, missing)
-    notes = [
-        f"{plural(count, 'image')} of the {split} split left out"
+    notes: list[str] = [
+        Expected(f"{plural(count, 'image')} of the {split} split left out")
         for split, count in unused.items()
         if count
     ]

@@ -27,6 +27,7 @@ from hybrid_jax.data.sources.class_folders import (
 from hybrid_jax.data.sources.csv_table import read_table
 from hybrid_jax.data.sources.folder_listing import others_note
 from hybrid_jax.data.sources.repeated_files import refuse_repeated
+from hybrid_jax.data.split_notes import Expected
 from hybrid_jax.data.splitting import one_sided_error
 from hybrid_jax.data.subsets import stratified_holdout
 from hybrid_jax.errors import UserError, escape, listed, plural
@@ -256,8 +257,10 @@ def _held_out_note(is_test: np.ndarray, groups: np.ndarray | None) -> tuple[str,
         return ()
     held_out_count, all_of = (len({*groups[rows]}) for rows in (is_test, slice(None)))
     return (
-        f"{is_test.sum():,} of {plural(len(is_test), 'image')}, {held_out_count:,} of "
-        f"{plural(all_of, 'group')}, are held out for testing",
+        Expected(
+            f"{is_test.sum():,} of {plural(len(is_test), 'image')}, "
+            f"{held_out_count:,} of {plural(all_of, 'group')}, are held out for testing"
+        ),
     )
 
 

@@ -235,8 +235,12 @@ def class_names(
 
 
 def _name_notes(builder: tfds.core.DatasetBuilder, label: str) -> tuple[str, ...]:
-    """Return a note if the data set has no class names; TFDS numbers such classes."""
-    if not getattr(builder, "HAS_NAMES", True):
+    """Return a note if the class names of a data set may be lost.
+
+    TFDS numbers classes that have no names. Only the code of a builder tells whether
+    they should have some, and a set that is read from its files alone has none.
+    """
+    if not isinstance(builder, tfds.core.read_only_builder.ReadOnlyBuilder):
         return ()
     feature = builder.info.features[label]
     try:

@@ -32,7 +32,7 @@ def open_builder(
     builder, folder = _find_builder(name, data_dir)
     if builder.is_prepared():
         return builder
-    check_readable(user_path(folder) / name)
+    check_readable(user_path(builder.data_path))
     _prepare(builder, folder, manual_dir)
     builder, _ = _find_builder(name, data_dir)  # which now knows its splits
     if not builder.is_prepared():
@@ -55,8 +55,9 @@ def _find_builder(name: str, data_dir: str) -> tuple[tfds.core.DatasetBuilder, P
     """Return the builder of a data set, and the folder of all data sets."""
     folder = library_path(expand_user(data_dir or tfds.core.constants.DATA_DIR))
     if name in builder_names():
-        with told_if_damaged(user_path(folder) / name):
-            builder = builder_class(name)(data_dir=folder, file_format="array_record")
+        found = builder_class(name)
+        with told_if_damaged(user_path(folder) / name / str(found.VERSION)):
+            builder = found(data_dir=folder, file_format="array_record")
     else:
         builder = _open_tfds(name, folder)
     return builder, folder

@@ -101,15 +101,28 @@ def told_if_damaged(place: Path) -> Iterator[None]:
 
 
 def check_readable(place: Path) -> None:
-    """Refuse a folder with an entry that this user may not read.
+    """Refuse a data set of which this user may not read a folder or a file.
+
+    Args:
+      place: folder of a version of the data set, such as `data/digits/1.0.0`.
 
     Raises:
       UserError: there is one; the message names it.
     """
-    for path in (place, *place.rglob("*")):
-        needed = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
-        if path.exists() and not os.access(path, needed):
-            raise UserError(
-                f"{escape(path)} cannot be read (permission denied): ask its owner for "
-                "read access"
-            )
+    for folder in (place.parents[1], place.parent, place):
+        _check_access(folder, os.R_OK | os.X_OK)
+    for pattern in ("*.json", "*.labels.txt", "*.array_record*"):  # no caches
+        for file in place.glob(pattern):
+            _check_access(file, os.R_OK)
+
+
+def _check_access(path: Path, mode: int) -> None:
+    try:
+        is_open = not path.exists() or os.access(path, mode)
+    except PermissionError:  # of a folder above it
+        is_open = False
+    if not is_open:
+        raise UserError(
+            f"{escape(path)} cannot be read (permission denied): ask its owner for "
+            "read access"
+        )

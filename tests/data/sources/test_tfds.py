@@ -91,9 +91,18 @@ def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path):
     assert other.exists()
 
 
-@pytest.mark.parametrize("closed", ["dataset_info.json", "1.0.0", "digits"])
+@pytest.mark.parametrize(
+    ("closed", "said"),
+    [
+        ("dataset_info.json", r"dataset_info.json cannot be read \(permission"),
+        ("1.0.0", r"1.0.0 cannot be read \(permission"),
+        ("digits", r"digits cannot be read \(permission"),
+        ("copied", r"copied cannot be read \(permission"),
+        (".decoding-xy", "is damaged"),  # where another user decodes now
+    ],
+)
 def test_a_set_that_may_not_be_read_is_not_called_damaged(
-    closed, prepared, tmp_path, monkeypatch
+    closed, said, prepared, tmp_path, monkeypatch
 ):
     copied = shutil.copytree(prepared, tmp_path / "copied")
     ours = os.access
@@ -102,8 +111,10 @@ def test_a_set_that_may_not_be_read_is_not_called_damaged(
         "access",
         lambda path, mode: path.name != closed and ours(path, mode),
     )
-    (copied / "digits" / "1.0.0" / "dataset_info.json").write_text("")
-    with pytest.raises(UserError, match=rf"{closed} cannot be read \(permission"):
+    place = copied / "digits" / "1.0.0"
+    (place / ".decoding-xy").mkdir()
+    (place / "dataset_info.json").write_text("")
+    with pytest.raises(UserError, match=said):
         data.load(DataConfig(name="digits", dir=str(copied)))
 
 
