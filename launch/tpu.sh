@@ -38,13 +38,17 @@
 # gcloud needs its key in the agent: ssh-add ~/.ssh/google_compute_engine
 #
 # Exit code of run, logs and babysit: that of the run, or 1 if it has none; 2 for an error
-# that you can fix. The machine stays, and costs, until you delete it:
+# that you can fix. The machine stays, and costs, until you delete it, with the same --name,
+# --zone, --project and --queued:
 #
-#   launch/tpu.sh babysit ... -- ... && launch/tpu.sh delete --yes
+#   launch/tpu.sh babysit --name=NAME --zone=ZONE ... -- ... &&
+#     launch/tpu.sh delete --name=NAME --zone=ZONE --yes
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 # shellcheck source=launch/common.sh
 source "$here/common.sh"
+# shellcheck source=launch/babysit.sh
+source "$here/babysit.sh"
 
 name=${TPU_NAME:-hybrid-jax} zone=${TPU_ZONE:-} project=${TPU_PROJECT:-}
 type=${TPU_TYPE:-v5litepod-8} version='' bucket=${TPU_BUCKET:-}
@@ -110,7 +114,26 @@ on_worker() {
 else bash hybrid_jax/source/launch/worker.sh $(quoted "$3" "$run" "${@:4}"); fi"
 }
 
-refuse="echo 'nothing is installed here: run launch/tpu.sh setup first' >&2; exit 2"
+# Usage: hint COMMAND. Print a command of this script for the same machine and run.
+hint() {
+  local line=("$0" "$1")
+  [[ $name == hybrid-jax && -z ${TPU_NAME:-} ]] || line+=("--name=$name")
+  line+=(${zone:+"--zone=$zone"} ${project:+"--project=$project"})
+  case $1 in
+    status | delete) line+=(${queued:+--queued}) ;;
+  esac
+  case $1 in
+    status | logs | stop) [[ $run == "$name" ]] || line+=("--run=$run") ;;
+  esac
+  quoted "${line[@]}"
+}
+
+# Print what a worker without setup runs instead of worker.sh.
+refuse() {
+  local why
+  why="nothing is installed here: run $(hint setup) first"
+  echo "echo $(quoted "$why") >&2; exit 2"
+}
 
 # --- the machine
 
@@ -132,7 +155,7 @@ queue() {
     case $left-$(meaning "$state") in
       *-ready) return ;;
       GONE-*) request ;;
-      *-lost | *-failed) fail "$name is $state: see $0 status, then $0 delete" ;;
+      *-lost | *-failed) fail "$name is $state: see $(hint status), then $(hint delete)" ;;
     esac
     sleep "$poll"
   done
@@ -193,10 +216,20 @@ delete() {
   fi
 }
 
+# A machine from queue would leave its request behind, which blocks the name.
+find_request() {
+  if [[ -z $queued && -n $(tpus tpu-vm describe "$name" \
+    "--format=value(queuedResource)" 2>/dev/null || true) ]]; then
+    queued=yes
+    say "$name comes from queue: its request is deleted, too"
+  fi
+}
+
 confirm() {
   local answer=''
   [[ -z $yes && -z $dry_run ]] || return 0
-  read -r -p "Type $name to delete the machine and its disk: " answer || true
+  read -r -p "Type $name to delete the machine${queued:+, its request} and its disk: " \
+    answer || true
   [[ $answer == "$name" ]] || die "nothing was deleted: type $name to confirm"
 }
 
@@ -217,15 +250,16 @@ setup() {
 }
 
 start() {
-  on_worker all "$refuse" start "$bucket" "${arguments[@]}"
+  on_worker all "$(refuse)" start "$bucket" "${arguments[@]}"
 }
 
 # Follow a log. The run continues if the connection breaks.
 follow() {
   local code=0
-  trap 'echo; say "the run continues: see $0 logs, or end it with $0 stop"; exit 130' INT
-  on_worker "$1" "$refuse" follow || code=$?
-  ((code != 255)) || fail "the connection broke and the run continues: see $0 logs"
+  trap 'echo; say "the run continues: see $(hint logs), or end it with $(hint stop)"
+    exit 130' INT
+  on_worker "$1" "$(refuse)" follow || code=$?
+  ((code != 255)) || fail "the connection broke and the run continues: see $(hint logs)"
   exit "$code"
 }
 
@@ -253,119 +287,6 @@ status() {
   [[ $(meaning "$state") != ready ]] || ask_workers
 }
 
-# --- babysit
-
-begun='' newest=-1 fruitless=0 halves=0
-
-babysit() {
-  [[ -n $bucket ]] ||
-    die "babysit needs --bucket=BUCKET: on a machine that is preempted, all that was" \
-      "trained is lost with its disk"
-  if [[ -n $dry_run ]]; then
-    dry_babysit
-    return
-  fi
-  while :; do
-    look_at_machine
-    case $(meaning "$state") in
-      ready) tend ;;
-      lost) renew ;;
-      failed) fail "$name is $state: see $0 status, then $0 delete" ;;
-    esac
-    sleep "$poll"
-  done
-}
-
-dry_babysit() {
-  look_at_machine
-  make
-  setup
-  start
-  look_at_run
-}
-
-make() {
-  if [[ -n $queued ]]; then request; else create; fi
-}
-
-# Replace a machine that is lost.
-renew() {
-  [[ $left == GONE ]] || delete || { count_failure "$name cannot be deleted" && return; }
-  if make 2>"$scratch/errors"; then
-    return
-  fi
-  cat "$scratch/errors" >&2
-  # If no machine is free, only waiting helps.
-  if grep -qiE 'capacity|RESOURCE_EXHAUSTED|stockout' "$scratch/errors"; then
-    say "no machine is free: trying again"
-  else
-    count_failure "$name cannot be created"
-  fi
-}
-
-# Start or watch the run on a machine that is ready.
-tend() {
-  look_at_run
-  progress
-  case $how in
-    bare) { setup && start && begun=yes; } || count_failure "setup did not succeed" ;;
-    absent) { start && begun=yes; } || count_failure "the run cannot be started" ;;
-    alive) begun=yes halves=0 ;;
-    some) reunite ;;
-    ended) judge ;;
-  esac
-}
-
-progress() {
-  if ((step > newest)); then
-    newest=$step fruitless=0
-    say "step $step is saved"
-  fi
-}
-
-# Stop the workers that wait in vain for one that has ended. They may be saving, so this
-# does not happen at once.
-reunite() {
-  halves=$((halves + 1))
-  if ((halves > 3)); then
-    on_worker all "$refuse" stop || true
-  fi
-}
-
-# React to the exit code of a run that has ended. A run that ended before this script began
-# is started again, since its command may be a new one.
-judge() {
-  case ${begun:-before}-$code in
-    before-*) { start && begun=yes; } || count_failure "the run cannot be started" ;;
-    yes-0)
-      say "$run is complete; $name stays, and costs, until you run $0 delete"
-      exit 0
-      ;;
-    yes-[23])
-      show_end || true
-      exit "$code"
-      ;;
-    *)
-      count_failure "$run ended with exit code $code"
-      start || true
-      ;;
-  esac
-}
-
-# Print what went wrong, and give up after too many failures.
-count_failure() {
-  fruitless=$((fruitless + 1))
-  say "$1"
-  if ((fruitless > attempts)); then
-    show_end || true
-    fail "$1 ($fruitless failures without a step saved in between): given up"
-  fi
-}
-
-show_end() {
-  on "$worker" "tail -n 50 hybrid_jax/runs/$(quoted "$run")/log"
-}
-
 parse "name zone project type version bucket run worker poll attempts" \
   "spot queued yes" "$@"
 check
@@ -375,7 +296,7 @@ case ${words[0]} in
   run) needs_arguments --config=FILE && start && follow 0 ;;
   babysit) needs_arguments --config=FILE && babysit ;;
   logs) follow "$worker" ;;
-  stop) on_worker all "$refuse" stop ;;
-  delete) confirm && delete ;;
+  stop) on_worker all "$(refuse)" stop ;;
+  delete) find_request && confirm && delete ;;
   *) die "${words[0]} is no command: see --help" ;;
 esac

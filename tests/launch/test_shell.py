@@ -26,7 +26,7 @@ def test_shellcheck_finds_nothing(script):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_are_strict(script):
     text = (ROOT / script).read_text()
-    if script != "launch/common.sh":  # which they source
+    if script not in ("launch/common.sh", "launch/babysit.sh"):  # which they source
         assert text.startswith("#!/usr/bin/env bash\n")
         assert "\nset -euo pipefail\n" in text
 

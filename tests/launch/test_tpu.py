@@ -176,10 +176,10 @@ def test_run_ends_with_the_exit_code_of_the_run(stage, code):
     assert done.returncode == code
 
 
-def following(stage):
+def following(stage, *options):
     """The command `run`, which follows the log, in a session to be interrupted."""
     return subprocess.Popen(
-        ["bash", LAUNCH / "tpu.sh", "run", "--", CONFIG],
+        ["bash", LAUNCH / "tpu.sh", "run", *options, "--", CONFIG],
         env=stage.env,
         cwd=stage.cwd,
         stdout=subprocess.PIPE,
@@ -191,14 +191,16 @@ def following(stage):
 def test_a_run_that_is_alive_is_not_started_again_and_outlives_ctrl_c(stage):
     stage.answers(runs="wait")
     stage.run("tpu.sh", "setup")
-    first = following(stage)
+    first = following(stage, "--zone=z-1")
     for line in first.stdout:
         if "hybrid-jax is here" in line:
             break
     os.killpg(first.pid, signal.SIGINT)
     rest, _ = first.communicate(timeout=120)
     assert first.returncode == 130
-    assert "the run continues" in rest
+    script = LAUNCH / "tpu.sh"
+    hints = f"{script} logs --zone=z-1, or end it with {script} stop --zone=z-1\n"
+    assert f"the run continues: see {hints}" in rest
 
     again = following(stage)
     assert "alive already: nothing was started" in again.stdout.readline()
@@ -371,18 +373,59 @@ def test_babysit_needs_a_bucket_and_says_why(stage):
     assert not stage.calls()
 
 
+def test_delete_finds_the_request_of_a_machine_from_queue(stage):
+    """The request would stay, and block the name."""
+    request = "projects/p/locations/z/queuedResources/hybrid-jax"
+    stage.answers(tpu_vm=request)
+    done = stage.run("tpu.sh", "delete", input="hybrid-jax\n")
+    assert done.returncode == 0, done.stderr
+    assert "hybrid-jax comes from queue: its request is deleted, too" in done.stdout
+    looked, deleted = [call[3:] for call in stage.calls()]
+    assert looked[1] == "describe" and "--format=value(queuedResource)" in looked
+    assert deleted[:2] == ["queued-resources", "delete"] and "--force" in deleted
+
+
+MACHINE = ("--name=a-1", "--zone=us x", "--project=p-1")
+HINTED = r"--name=a-1 --zone=us\ x --project=p-1"
+
+
+def test_hints_are_for_the_machine_and_the_run_that_were_named(stage):
+    script = LAUNCH / "tpu.sh"
+    options = (*MACHINE, "--run=r-1", "--queued")
+    told = f"{script} status {HINTED} --queued --run=r-1, then {script} delete {HINTED}"
+    for command in ("queue", "babysit"):
+        stage.answers(queued_resources="FAILED")
+        done = tpu(stage, command, "--bucket=b-1", *options, "--", CONFIG)
+        assert done.stderr.endswith(f"see {told} --queued\n"), done.stderr
+    refused(tpu(stage, "run", *options, "--", CONFIG), f"run {script} setup {HINTED} f")
+    stage.answers(ssh_fails="the connection was reset")
+    done = stage.run("tpu.sh", "logs", *options)
+    assert done.stderr.endswith(f"see {script} logs {HINTED} --run=r-1\n")
+    stage.answers(queued_resources="ACTIVE", tpu_vm="READY", runs="0")
+    done = tpu(stage, "babysit", "--bucket=b-1", *options, "--", CONFIG)
+    assert f"until you run {script} delete {HINTED} --queued\n" in done.stdout
+
+
+def test_hints_of_a_bare_machine_are_short(stage):
+    hint = f"run {LAUNCH / 'tpu.sh'} setup first"
+    assert refused(stage.run("tpu.sh", "run", "--", CONFIG), hint)
+    # The variable may be gone when the hint is followed.
+    done = stage.run("tpu.sh", "run", "--", CONFIG, env={"TPU_NAME": "b"})
+    assert refused(done, "setup --name=b first")
+
+
 @pytest.mark.parametrize("answer", ["", "no", "y", "Hybrid-jax", "hybrid-jax2"])
 def test_delete_without_the_name_deletes_nothing(stage, answer):
     done = stage.run("tpu.sh", "delete", input=f"{answer}\n")
     assert done.returncode == 2
     assert "nothing was deleted" in done.stderr
-    assert not stage.calls()
+    assert verbs(stage) == ["tpu-vm describe"]
 
 
 def test_delete_with_the_name_or_with_yes(stage):
     assert stage.run("tpu.sh", "delete", input="hybrid-jax\n").returncode == 0
     assert stage.run("tpu.sh", "delete", "--yes", "--queued").returncode == 0
-    assert [call[3:] for call in stage.calls()] == [
+    assert [call[3:] for call in stage.calls() if "describe" not in call] == [
         ["tpu-vm", "delete", "hybrid-jax", "--quiet"],
         ["queued-resources", "delete", "hybrid-jax", "--force", "--quiet"],
     ]

@@ -1,0 +1,115 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # tpu.sh sets the variables
+# The command babysit of tpu.sh, which reads this file: machines that are lost are
+# replaced, and runs that crashed are started again.
+
+begun='' newest=-1 fruitless=0 halves=0
+
+babysit() {
+  [[ -n $bucket ]] ||
+    die "babysit needs --bucket=BUCKET: on a machine that is preempted, all that was" \
+      "trained is lost with its disk"
+  if [[ -n $dry_run ]]; then
+    dry_babysit
+    return
+  fi
+  while :; do
+    look_at_machine
+    case $(meaning "$state") in
+      ready) tend ;;
+      lost) renew ;;
+      failed) fail "$name is $state: see $(hint status), then $(hint delete)" ;;
+    esac
+    sleep "$poll"
+  done
+}
+
+dry_babysit() {
+  look_at_machine
+  make
+  setup
+  start
+  look_at_run
+}
+
+make() {
+  if [[ -n $queued ]]; then request; else create; fi
+}
+
+# Replace a machine that is lost.
+renew() {
+  [[ $left == GONE ]] || delete || { count_failure "$name cannot be deleted" && return; }
+  if make 2>"$scratch/errors"; then
+    return
+  fi
+  cat "$scratch/errors" >&2
+  # If no machine is free, only waiting helps.
+  if grep -qiE 'capacity|RESOURCE_EXHAUSTED|stockout' "$scratch/errors"; then
+    say "no machine is free: trying again"
+  else
+    count_failure "$name cannot be created"
+  fi
+}
+
+# Start or watch the run on a machine that is ready.
+tend() {
+  look_at_run
+  progress
+  case $how in
+    bare) { setup && start && begun=yes; } || count_failure "setup did not succeed" ;;
+    absent) { start && begun=yes; } || count_failure "the run cannot be started" ;;
+    alive) begun=yes halves=0 ;;
+    some) reunite ;;
+    ended) judge ;;
+  esac
+}
+
+progress() {
+  if ((step > newest)); then
+    newest=$step fruitless=0
+    say "step $step is saved"
+  fi
+}
+
+# Stop the workers that wait in vain for one that has ended. They may be saving, so this
+# does not happen at once.
+reunite() {
+  halves=$((halves + 1))
+  if ((halves > 3)); then
+    on_worker all "$(refuse)" stop || true
+  fi
+}
+
+# React to the exit code of a run that has ended. A run that ended before this script began
+# is started again, since its command may be a new one.
+judge() {
+  case ${begun:-before}-$code in
+    before-*) { start && begun=yes; } || count_failure "the run cannot be started" ;;
+    yes-0)
+      say "$run is complete; $name stays, and costs, until you run $(hint delete)"
+      exit 0
+      ;;
+    yes-[23])
+      show_end || true
+      exit "$code"
+      ;;
+    *)
+      count_failure "$run ended with exit code $code"
+      start || true
+      ;;
+  esac
+}
+
+# Print what went wrong, and give up after too many failures.
+count_failure() {
+  fruitless=$((fruitless + 1))
+  say "$1"
+  if ((fruitless > attempts)); then
+    show_end || true
+    fail "$1 ($fruitless failures without a step saved in between): given up"
+  fi
+}
+
+show_end() {
+  on "$worker" "tail -n 50 hybrid_jax/runs/$(quoted "$run")/log"
+}
