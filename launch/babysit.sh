@@ -3,7 +3,7 @@
 # The command babysit of tpu.sh, which reads this file: machines that are lost are
 # replaced, and runs that crashed are started again.
 
-begun='' newest=-1 fruitless=0 halves=0
+begun='' saved_before=000000000. newest_before=none fruitless=0 halves=0
 
 babysit() {
   [[ -n $bucket ]] ||
@@ -64,11 +64,16 @@ tend() {
   esac
 }
 
+# Note a checkpoint or a result that is new, also one of a trial or of a study.
 progress() {
-  if ((step > newest)); then
-    newest=$step fruitless=0
-    say "step $step is saved"
+  [[ $saved > $saved_before ]] || return 0
+  saved_before=$saved fruitless=0
+  if [[ $newest != none && $newest != "$newest_before" ]]; then
+    say "$newest is saved"
+  else
+    say "results so far: $results"
   fi
+  newest_before=$newest
 }
 
 # Stop the workers that wait in vain for one that has ended. They may be saving, so this
@@ -106,7 +111,7 @@ count_failure() {
   say "$1"
   if ((fruitless > attempts)); then
     show_end || true
-    fail "$1 ($fruitless failures without a step saved in between): given up"
+    fail "$1 ($fruitless failures without a new checkpoint or result in between): given up"
   fi
 }
 

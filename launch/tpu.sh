@@ -28,7 +28,8 @@
 #   --queued           the machine comes from queue: for babysit, status and delete
 #   --worker=N         number of the worker whose log is shown [0]
 #   --poll=SECONDS     time between two checks [30]
-#   --attempts=N       failures in a row, without a step saved, that babysit accepts [3]
+#   --attempts=N       failures in a row that babysit accepts, without a new checkpoint or
+#                      result in between [3]
 #   --yes              delete without asking
 #   --dry-run          show the commands, and run nothing
 #   --help             show this text
@@ -268,13 +269,13 @@ ask_workers() {
   on_worker all "echo hybrid_jax bare" state
 }
 
-how='' code='' step=-1
+how='' code='' saved='' results=0 newest=none
 
-# Set how, code and step of the run, combined over all workers.
+# Set how, code and what is saved of the run, combined over all workers (workers.awk).
 look_at_run() {
   local before=$how lines
   if lines=$(ask_workers 2>"$scratch/errors"); then
-    read -r how code step < <(awk -f "$here/workers.awk" <<<"$lines")
+    read -r how code saved results newest < <(awk -f "$here/workers.awk" <<<"$lines")
   else
     how=unreachable
     [[ $how == "$before" ]] ||

@@ -109,15 +109,32 @@ keep() {
   mv "$folder/code.new" "$folder/code"
 }
 
-# Print "hybrid_jax absent", "hybrid_jax alive STEP" or "hybrid_jax ended CODE STEP". STEP
-# is that of the newest checkpoint.
+# Print "hybrid_jax absent", "hybrid_jax alive SAVED" or "hybrid_jax ended CODE SAVED".
 state() {
-  local step how
+  local how
   [[ -e $folder/lock ]] || { echo "hybrid_jax absent" && return; }
   if is_locked "$folder/lock"; then how=alive; else how="ended $(code)"; fi
-  step=$(find "$(<"$folder/workdir")/checkpoints" -maxdepth 1 -regex '.*/[0-9]+' \
-    -printf '%f\n' 2>/dev/null | sort -n | tail -n 1) || true
-  echo "hybrid_jax $how ${step:--1}"
+  echo "hybrid_jax $how $(saved)"
+}
+
+# Print what is saved in the workdir of a run, a sweep or a study: the number of files of
+# results, the time of the newest checkpoint, and its path. A sweep deletes checkpoints
+# of trials that have ended.
+saved() {
+  local found results newest
+  found=$(find_saved 2>/dev/null) || true
+  results=$(grep -c '^result$' <<<"$found") || true
+  newest=$(grep '^[0-9]' <<<"$found" | LC_ALL=C sort | tail -n 1) || true
+  newest=${newest:-never ./none}
+  echo "results=$results at=${newest%% *} newest=${newest#* ./}"
+}
+
+find_saved() {
+  [[ -s $folder/workdir ]] || return
+  cd "$(<"$folder/workdir")" || return
+  TZ=UTC0 find . -type d \( -name tensorboard -o -path '*/checkpoints/*/*' \) -prune -o \
+    -path '*/checkpoints/[0-9]*/manifest.json' -printf '%T+ %h\n' -o \
+    \( -name results.json -o -name failure.json -o -name cost.json \) -printf 'result\n'
 }
 
 # Print the exit code of a run that has ended; it is lost if the machine was switched off.

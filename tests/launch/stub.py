@@ -120,12 +120,22 @@ def findmnt(*args) -> int:
 
 
 def hybrid_jax(*args) -> int:
-    """Plays a line of `runs`: an exit code, or wait for SIGTERM; and a step to save."""
-    ends, _, step = (answer("runs") or "0").partition(" ")
+    """Plays a line of `runs`: an exit code, or wait for SIGTERM; and what to save.
+
+    That is a step, or the path of a checkpoint or of a file of results.
+    """
+    ends, _, saved = (answer("runs") or "0").partition(" ")
     with (HERE / "pids").open("a") as pids:
         pids.write(f"{os.getpid()}\n")
     workdir = next(Path(arg[10:]) for arg in args if arg.startswith("--workdir="))
-    (workdir / "checkpoints" / (step or "1")).mkdir(parents=True, exist_ok=True)
+    path = workdir / (saved if "/" in saved else f"checkpoints/{saved or 1}")
+    if not path.suffix:
+        path /= "manifest.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name == "results.json":  # a sweep deletes checkpoints of ended trials
+        shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)
+    if not path.exists():
+        path.write_text("{}")
     print("hybrid-jax is here", flush=True)
     if ends == "wait":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -1,6 +1,7 @@
 """launch/tpu.sh against a gcloud that plays machines, whose shells are real."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -207,7 +208,11 @@ def test_a_run_that_is_alive_is_not_started_again_and_outlives_ctrl_c(stage):
     refused(stage.run("tpu.sh", "setup"), "is alive: stop it first")
     assert (stage.folder / "worker-0" / "hybrid_jax" / "source" / "configs").exists()
     status = stage.run("tpu.sh", "status")
-    assert "hybrid_jax alive 1" in status.stdout
+    assert re.search(
+        r"^hybrid_jax alive results=0 at=20\S+ newest=checkpoints/1$",
+        status.stdout,
+        re.MULTILINE,
+    )
     stopped = stage.run("tpu.sh", "stop")
     assert "ended with exit code 143" in stopped.stdout
     assert again.wait(timeout=120) == 143
@@ -234,7 +239,7 @@ def test_babysit_makes_all_that_is_missing_and_ends_with_the_run(stage, babysit)
         "setup",
         "start",
     ]
-    assert "step 12 is saved" in done.stdout
+    assert "checkpoints/12 is saved" in done.stdout
     assert "hybrid-jax is complete" in done.stdout
 
 
@@ -341,6 +346,23 @@ def test_babysit_starts_again_as_long_as_there_is_progress(stage, babysit):
     done = babysit("--attempts=1")
     assert done.returncode == 0, done.stderr
     assert len(trained(stage)) == 6
+
+
+def test_babysit_sees_the_progress_of_a_sweep(stage, babysit):
+    """Its checkpoints are those of trials, and go when a trial has ended."""
+    trials = [f"trials/000{i}/seed-0" for i in range(3)]
+    saved = [f"{trials[0]}/checkpoints/9", f"{trials[0]}/results.json"]
+    saved += [f"{trials[1]}/checkpoints/2", f"{trials[2]}/failure.json"]
+    runs = ", ".join(f"143 {path}" for path in saved)
+    stage.answers(tpu_vm="READY", runs=f"{runs}, 1 {saved[-1]}")
+    done = babysit("--attempts=1")
+    assert done.returncode == 1
+    assert "(2 failures without a new checkpoint or result in between)" in done.stderr
+    assert len(trained(stage)) == 5
+    assert f"{saved[0]} is saved" in done.stdout
+    assert f"{saved[2]} is saved" in done.stdout
+    for results in (1, 2):
+        assert f"results so far: {results}\n" in done.stdout
 
 
 def test_babysit_gives_up_without_progress(stage, babysit):
