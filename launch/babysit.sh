@@ -58,9 +58,20 @@ tend() {
   case $how in
     bare) { setup && start && begun=yes; } || count_failure "setup did not succeed" ;;
     absent) { start && begun=yes; } || count_failure "the run cannot be started" ;;
-    alive) begun=yes halves=0 ;;
+    alive) halves=0 && { [[ -n $begun ]] || adopt; } ;;
     some) reunite ;;
     ended) judge ;;
+  esac
+}
+
+# Watch a run that was alive before this script began, if it is the one that is asked for.
+adopt() {
+  local status=0
+  on_worker 0 "$(refuse)" agree "$bucket" "${arguments[@]}" || status=$?
+  case $status in
+    0) begun=yes ;;
+    2) exit 2 ;; # and it has said why
+    *) count_failure "the run that is alive cannot be compared" ;;
   esac
 }
 

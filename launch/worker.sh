@@ -3,6 +3,7 @@
 #
 #   worker.sh setup RUN BUCKET           install ~/hybrid_jax/new
 #   worker.sh start RUN BUCKET [ARG ...] start hybrid-jax, unless the run is alive
+#   worker.sh agree RUN BUCKET [ARG ...] refuse a live run of another workdir or command
 #   worker.sh state RUN                  print the state of the run in one line
 #   worker.sh follow RUN                 show the log until the run ends; return its code
 #   worker.sh stop RUN                   let the run save its step, and wait for its end
@@ -72,20 +73,46 @@ is_locked() {
   [[ -e $1 ]] && ! flock --nonblock --shared "$1" true
 }
 
+# Usage: workdir_in BUCKET
+workdir_in() {
+  if [[ -n $1 ]]; then echo "$home/bucket/$run"; else echo "$home/workdirs/$run"; fi
+}
+
+command_line() {
+  printf '%q ' "$@"
+}
+
+# Refuse a live run that is not the one that is asked for: what it has trained may be lost
+# with the machine.
+agree() {
+  local workdir there arguments way_out="stop it first, or give another --run"
+  workdir=$(workdir_in "$1") there=$(<"$folder/workdir")
+  [[ $there == "$workdir" ]] || die "$run is alive in $there, not in $workdir: $way_out"
+  mount_bucket "$1" # which refuses another bucket
+  # Older versions have not written the arguments.
+  if [[ -e $folder/arguments ]]; then
+    arguments=$(<"$folder/arguments")
+    [[ $arguments == "$(command_line "${@:2}")" ]] ||
+      die "$run is alive with other arguments (${arguments% }): $way_out"
+  fi
+  echo "$run is alive already: nothing was started"
+}
+
 start() {
-  local bucket=$1 workdir=$home/workdirs/$run
+  local bucket=$1 workdir
+  workdir=$(workdir_in "$bucket")
   shift
   mount_bucket "$bucket"
-  [[ -z $bucket ]] || workdir=$home/bucket/$run
   mkdir -p "$folder"
   exec 9>"$folder/lock"
   # Wait a moment for other processes that only check the lock.
   if ! flock --timeout 1 9; then
-    echo "$run is alive already: nothing was started"
+    agree "$bucket" "$@"
     return
   fi
   rm -f "$folder/pid" "$folder/code"
   printf '%s\n' "$workdir" >"$folder/workdir"
+  command_line "$@" >"$folder/arguments"
   # A new session outlives the connection that starts it.
   setsid "$BASH" "$0" keep "$run" \
     "$home/venv/bin/hybrid-jax" "$@" "--workdir=$workdir" \

@@ -177,10 +177,10 @@ def test_run_ends_with_the_exit_code_of_the_run(stage, code):
     assert done.returncode == code
 
 
-def following(stage, *options):
+def following(stage, *options, command="run"):
     """The command `run`, which follows the log, in a session to be interrupted."""
     return subprocess.Popen(
-        ["bash", LAUNCH / "tpu.sh", "run", *options, "--", CONFIG],
+        ["bash", LAUNCH / "tpu.sh", command, *options, "--", CONFIG],
         env=stage.env,
         cwd=stage.cwd,
         stdout=subprocess.PIPE,
@@ -218,6 +218,54 @@ def test_a_run_that_is_alive_is_not_started_again_and_outlives_ctrl_c(stage):
     assert again.wait(timeout=120) == 143
     assert len(trained(stage)) == 1
     assert "is not alive" in stage.run("tpu.sh", "stop").stdout
+
+
+def started(stage, *options):
+    """Start a run that waits, and leave it alone."""
+    follower = following(stage, *options)
+    assert any("hybrid-jax is here" in line for line in follower.stdout)
+    os.killpg(follower.pid, signal.SIGINT)
+    follower.communicate(timeout=120)
+
+
+@pytest.mark.parametrize(
+    "options, arguments, told",
+    [
+        ((), [CONFIG], "hybrid_jax/workdirs/hybrid-jax, not in /"),
+        (("--bucket=b-2",), [CONFIG], "is the bucket b-2, not b-1"),
+        (("--bucket=b-1",), [CONFIG, "--x=a b"], f"with other arguments ({CONFIG}): "),
+    ],
+)
+def test_babysit_refuses_another_run_that_is_alive(stage, options, arguments, told):
+    """Outside the bucket, it would be lost with the machine."""
+    stage.answers(tpu_vm="READY", runs="wait")
+    stage.run("tpu.sh", "setup")
+    started(stage, *options)
+    done = tpu(stage, "babysit", "--bucket=b-1", "--", *arguments)
+    assert refused(done, told)
+    assert len(trained(stage)) == 1
+
+
+def test_babysit_watches_the_same_run_that_is_alive(stage):
+    stage.answers(tpu_vm="READY", runs="wait, 0 9")
+    stage.run("tpu.sh", "setup")
+    started(stage, "--bucket=b-1")
+    watching = following(stage, "--bucket=b-1", "--poll=0", command="babysit")
+    assert any("alive already" in line for line in watching.stdout)
+    assert len(trained(stage)) == 1
+    assert stage.run("tpu.sh", "stop").returncode == 0
+    rest, _ = watching.communicate(timeout=120)
+    assert watching.returncode == 0
+    assert "hybrid-jax is complete" in rest
+    assert len(trained(stage)) == 2
+
+
+def test_run_refuses_other_arguments_than_those_of_a_live_run(stage):
+    stage.answers(runs="wait")
+    stage.run("tpu.sh", "setup")
+    started(stage)
+    done = tpu(stage, "run", "--", CONFIG, "--two=\n2")
+    assert refused(done, f"with other arguments ({CONFIG})")
 
 
 def test_a_broken_connection_leaves_the_run_alone(stage):
