@@ -13,8 +13,8 @@ import importlib.util
 import itertools
 import json
 import os
-import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,8 +30,10 @@ from hybrid_jax.errors import (
     first_line,
     is_out_of_memory,
 )
+from hybrid_jax.parallel.rendezvous import meet
 
 TIMEOUT = 300  # seconds to find each other, since imports take a while
+SPARE_SECONDS = 30  # by which jax waits longer than we do
 POLL_SECONDS = 2  # between checks whether another process has failed
 EXIT_TIMEOUT = 20  # seconds for other processes to hear of a failure
 EXIT_SECONDS = 0.2  # that a process may take to exit once it has announced its exit
@@ -239,20 +241,25 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = 0) -> H
       This process among those of the run.
 
     Raises:
-      UserError: the other processes cannot be reached.
+      UserError: the other processes cannot be reached, or do not go together (see
+        `rendezvous.meet`).
     """
     if not coordinator and not _may_be_cluster():
         return Hosts()
     if coordinator or _is_cluster():
         print("waiting for the other processes of the run", file=sys.stderr, flush=True)
     if coordinator:
-        _check_coordinator(coordinator, process)
+        meet(coordinator, processes, process, TIMEOUT)
+    # jax aborts at its own timeout, which nothing can catch.
+    watchdog = threading.Timer(TIMEOUT, _give_up)
+    watchdog.daemon = True
+    watchdog.start()
     try:
         jax.distributed.initialize(
             coordinator_address=coordinator or None,
             num_processes=processes if coordinator else None,
             process_id=process if coordinator else None,
-            initialization_timeout=TIMEOUT,
+            initialization_timeout=TIMEOUT + SPARE_SECONDS,
             shutdown_timeout_seconds=30,
         )
     except (RuntimeError, ValueError, OSError) as error:
@@ -264,6 +271,8 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = 0) -> H
             f"{where} cannot be reached ({first_line(error)}): start all processes "
             f"within {TIMEOUT} s, and check that the port is open"
         ) from None
+    finally:
+        watchdog.cancel()
     return this_process()
 
 
@@ -306,32 +315,15 @@ def wait_for_exits() -> bool:
     return True
 
 
-def _check_coordinator(coordinator: str, process: int) -> None:
-    """Refuse an address at which jax would end the process without a clear message."""
-    host, port = coordinator.rsplit(":", 1)
-    if process == 0:
-        try:
-            socket.create_server(("", int(port))).close()
-        except (OSError, OverflowError) as error:
-            raise UserError(
-                f"--coordinator={coordinator}: port {port} cannot be opened ({error}); "
-                "give another port"
-            ) from None
-        return
-    end = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            address = host.strip("[]"), int(port)
-            socket.create_connection(address, timeout=TIMEOUT).close()
-            return
-        except (OSError, OverflowError) as error:
-            if time.monotonic() > end:
-                raise UserError(
-                    f"--coordinator={coordinator} cannot be reached ({error}): start "
-                    f"process 0 there within {TIMEOUT} s, and check that the port is "
-                    "open"
-                ) from None
-        time.sleep(POLL_SECONDS / 4)
+def _give_up() -> None:
+    """End this process with a message, before jax aborts it without one."""
+    print(
+        f"hybrid-jax: not all processes of the run came within {TIMEOUT} s: start all "
+        "of them at once, and look for one that has ended",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(UserError.code)
 
 
 def _may_be_cluster() -> bool:

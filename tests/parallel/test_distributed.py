@@ -225,6 +225,40 @@ def test_a_coordinator_that_is_not_there_is_told(monkeypatch):
         distributed.initialize("localhost:1", 2, 1)
 
 
+ALONE = """
+import sys
+from hybrid_jax.cli.common import guarded
+from hybrid_jax.parallel import distributed
+
+distributed.TIMEOUT = 2
+sys.exit(guarded(lambda: print(distributed.initialize())))
+"""
+
+
+def test_a_process_of_a_cluster_that_stays_alone_says_so():
+    """In an environment as srun makes it; jax would abort the process."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        job = free.getsockname()[1]  # jax makes a port from it
+    counts = ("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES")
+    slurm = {name: "2" for name in counts}
+    slurm |= {"SLURM_JOB_ID": str(job), "SLURM_STEP_NODELIST": "localhost"}
+    slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE],
+        cwd=ROOT,
+        env=environment(1) | slurm,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "hybrid-jax: not all processes of the run came within 2 s: start all of them "
+        "at once, and look for one that has ended"
+    )
+
+
 @pytest.mark.parametrize("port", [None, 99999])
 def test_a_port_that_cannot_be_had_is_told(port):
     with socket.socket() as other:
