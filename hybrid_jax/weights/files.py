@@ -1,15 +1,12 @@
 """Weights in files: safetensors and PyTorch checkpoints.
 
-No code in a file is ever run: safetensors holds arrays alone, and from a pickle only
-tensors and plain containers are read.
+No code in a file is ever run: safetensors holds arrays alone, and `pickles` reads only
+tensors and plain containers.
 """
 
-import argparse
 import json
 import os
-import pickle  # for its error alone
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +18,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from hybrid_jax.errors import UserError, elide, first_line, plural
-from hybrid_jax.extras import import_extra
 from hybrid_jax.models.choices import CHOICES
 from hybrid_jax.models.registry import MODELS
 from hybrid_jax.models.strides import as_size
@@ -29,11 +25,9 @@ from hybrid_jax.paths import expand_user, replacing
 from hybrid_jax.weights import timm_models, timm_names
 from hybrid_jax.weights.adapt import Adapted, Source, adapt_arrays
 from hybrid_jax.weights.float_arrays import to_float32
+from hybrid_jax.weights.pickles import PICKLES, read_pickle
 from hybrid_jax.weights.timm_models import Arrays, Model
 
-PICKLES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
-# Keys under which checkpoints hold a state dict; averages come first.
-STATE_DICTS = ("state_dict_ema", "model_ema", "state_dict", "model")
 COLLECTIONS = ("params", "batch_stats")
 # Keys of the metadata in this project's files.
 KEYS = SPEC, CLASSES, PIXELS = ("hybrid_jax", "hybrid_jax.classes", "hybrid_jax.pixels")
@@ -174,7 +168,8 @@ def read_file(path: str | os.PathLike) -> Weights:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLES:
-        return Weights(path, to_float32(path, _read_pickle(path)), None)
+        arrays = {_bare(name): array for name, array in read_pickle(path).items()}
+        return Weights(path, to_float32(path, arrays), None)
     raise UserError(
         f"{path} is not a file of weights: give a .safetensors, {', '.join(PICKLES)}, "
         "or the folder of a run"
@@ -252,66 +247,6 @@ def _read_safetensors(path: Path) -> Weights:
         raise UserError(
             f"{path} is damaged or not a safetensors file ({first_line(error)})"
         ) from None
-
-
-def _read_pickle(path: Path) -> Arrays:
-    torch = import_extra(
-        "torch",
-        extra="torch",
-        purpose=str(path),
-        alternative="convert the file to .safetensors where torch is installed",
-    )
-    try:
-        # timm's checkpoints also hold the arguments of its command, which are plain.
-        with (
-            warnings.catch_warnings(action="ignore"),
-            torch.serialization.safe_globals([argparse.Namespace]),
-        ):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        return {
-            _bare(name): np.asarray(
-                tensor.detach().float() if tensor.is_floating_point() else tensor
-            )
-            for name, tensor in _find_state_dict(content).items()
-        }
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error):
-            raise UserError(
-                f"{path} holds more than weights, and opening it could run code "
-                f"({_refused_global(error)}): it was not opened; use a .safetensors "
-                "file"
-            ) from None
-        raise UserError(f"{path} is damaged or not a PyTorch file") from None
-    except Exception as error:  # torch raises many kinds
-        what = first_line(error).split(". ")[0]
-        told = "" if what.isdigit() else f" ({what})"  # a code of pickle tells nothing
-        raise UserError(f"{path} is damaged or holds no weights{told}") from None
-
-
-def _refused_global(error: Exception) -> str:
-    """Return the part of PyTorch's message that names what a pickle would call."""
-    lines = (line.strip() for line in str(error).splitlines() if "GLOBAL" in line)
-    return next(lines).split(" Please use")[0].split(" was not an allowed")[0]
-
-
-def _find_state_dict(content: Any) -> dict[str, Any]:
-    """Return the tensors of a checkpoint by name.
-
-    Raises:
-      ValueError: it has none.
-    """
-    if not isinstance(content, dict):
-        raise ValueError("no state dict")
-    for candidate in (*map(content.get, STATE_DICTS), content):
-        found = candidate.items() if isinstance(candidate, dict) else ()
-        state = {
-            name: tensor
-            for name, tensor in found
-            if isinstance(name, str) and hasattr(tensor, "is_floating_point")
-        }
-        if state:
-            return state
-    raise ValueError("no state dict")
 
 
 def _bare(name: str) -> str:

@@ -192,6 +192,31 @@ def test_damaged_pickles_are_named(tmp_path):
         read_weights(path)
 
 
+def test_a_zip_with_other_bytes_than_were_saved_is_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = save_torch(tmp_path / "a.pth", {"a": torch.arange(1000.0)})
+    whole = path.read_bytes()
+    at = whole.index(np.arange(500, 510, dtype=np.float32).tobytes())
+    damaged = bytearray(whole)
+    damaged[at] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"a\.pth is damaged: the checksum") as error:
+        read_weights(path)
+    assert "\n" not in str(error.value)
+    path.write_bytes(whole)
+    np.testing.assert_array_equal(read_weights(path).arrays["a"], np.arange(1000))
+
+
+def test_a_zip_that_was_saved_without_checksums_is_read(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.serialization.set_crc32_options(compute_crc32=False)
+    try:
+        path = save_torch(tmp_path / "a.pth", {"a": torch.arange(9.0)})
+    finally:
+        torch.serialization.set_crc32_options(compute_crc32=True)
+    np.testing.assert_array_equal(read_weights(path).arrays["a"], np.arange(9))
+
+
 @pytest.mark.parametrize("kind", ["page", "pointer", "nothing", "integers"])
 def test_what_is_no_checkpoint_is_not_called_hostile(kind, tmp_path):
     torch = pytest.importorskip("torch")
