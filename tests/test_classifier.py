@@ -399,6 +399,24 @@ def test_a_network_whose_files_disagree_is_refused(path, value, said, fitted, tm
         Classifier.load(tmp_path)
 
 
+@pytest.mark.parametrize("what", ["classifier", "bias_table"])
+def test_saved_weights_that_would_have_to_be_changed_are_refused(
+    what, fitted, images, tmp_path
+):
+    fitted.save(tmp_path)
+    with safe_open(tmp_path / WEIGHTS, "np") as file:
+        metadata = file.metadata()
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for path in [path for path in arrays if what in path]:
+        cut = arrays[path][..., :3] if what == "classifier" else arrays[path][:3, :3]
+        arrays[path] = np.ascontiguousarray(cut)
+    save_file(arrays, tmp_path / WEIGHTS, metadata=metadata)
+    said = rf"{WEIGHTS} does not fit the network that it describes: params/\S*{what}"
+    with pytest.raises(UserError, match=said) as error:
+        Classifier.load(tmp_path).predict(images[0])
+    assert "\n" not in str(error.value)
+
+
 def test_class_names_stand_for_labels_that_cannot_be_read(fitted, tmp_path):
     fitted.save(tmp_path)
     for values in ([{"x": 1}, 2, 3, 4], [1, 2, 3]):

@@ -27,7 +27,7 @@ from hybrid_jax.runs.run import Run
 from hybrid_jax.runs.saved_network import ABOUT, WEIGHTS, write_about, write_weights
 from hybrid_jax.training.losses import LOSSES
 from hybrid_jax.weights.files import (
-    fit_weights,
+    fit_exactly,
     merge_arrays,
     read_file,
     shapes_of,
@@ -191,6 +191,6 @@ def _in_jax(folder: Path, run: Run) -> Callable[[np.ndarray], jax.Array]:
     """Return this project's network with the weights of the folder."""
     model = in_float32(run).model
     weights = read_file(folder / WEIGHTS)
-    adapted = fit_weights(model, weights, shapes_of(run.variables))
-    variables = merge_arrays(run.variables, adapted.arrays)
+    arrays = fit_exactly(model, weights, shapes_of(run.variables))
+    variables = merge_arrays(run.variables, arrays)
     return lambda images: model.apply(variables, images)

@@ -1,21 +1,30 @@
 """Convert weights between this project and timm, or the released Astroformer."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from hybrid_jax.errors import UserError, closest
+from hybrid_jax.errors import UserError, closest, plural
 from hybrid_jax.models.registry import MODELS
 from hybrid_jax.models.strides import Size
 from hybrid_jax.paths import check_absent, check_local, expand_user
 from hybrid_jax.runs.model_spec import model_from_spec
 from hybrid_jax.runs.weights import read_weights
 from hybrid_jax.weights import timm_models, timm_names
-from hybrid_jax.weights.files import Weights, fit_weights, shapes_of, write_file
+from hybrid_jax.weights.adapt import CLASSIFIER, POSITIONS, Adapted
+from hybrid_jax.weights.files import (
+    Weights,
+    fit_weights,
+    refuse_changes,
+    shapes_of,
+    write_file,
+)
 from hybrid_jax.weights.timm_models import Arrays, Model
+
+# Names of the classifier's bias: here, and in timm's hybrids and ViTs.
+BIASES = (f"{CLASSIFIER}bias", "head.fc.bias", "head.bias")
 
 
 def convert_weights(
@@ -41,8 +50,8 @@ def convert_weights(
       Lines of text that say what was done.
 
     Raises:
-      UserError: the source cannot be read or does not fit the model, timm has no such
-        model, or the target exists.
+      UserError: the source cannot be read or does not fit the model, or contradicts its
+        metadata; timm has no such model, or the target exists.
     """
     check_local("source", source)
     check_local("target", target)
@@ -56,18 +65,60 @@ def convert_weights(
     spec = weights.spec or _read_timm_spec(weights, name)
     if name and spec["name"] != name:
         raise UserError(f"{source} is of {spec['name']}, not of --model={name}")
+    spec = {**spec, "num_classes": _count_classes(spec, weights)}
     if image_size:
         spec = {**spec, "image_size": image_size}
     model, shapes = _create_model(spec, weights.path, image_size)
-    adapted = fit_weights(model, weights, shapes)
+    adapted = _fit(model, weights, shapes, resizes=image_size is not None)
     arrays, notes = adapted.arrays, list[str]()
     if to == "timm":
         arrays, notes = _convert_to_timm(model, spec["channels"], arrays, target)
     # timm ignores the metadata; with them, converting back needs no --model.
     write_file(target, arrays, spec, weights.classes, weights.pixels)
-    count = sum(math.prod(shapes[p]) for p in shapes if p.startswith("params/"))
+    count = sum(x.size for key, x in arrays.items() if not _is_statistic(key))
     done = f"{target}: {count:,} parameters, under the names of {to}"
     return [*adapted.notes, done, *notes]
+
+
+def _fit(
+    model: Model, weights: Weights, shapes: dict[str, tuple[int, ...]], resizes: bool
+) -> Adapted:
+    """Convert weights to a network; only what `resizes` asks for changes an array."""
+    adapted = fit_weights(model, weights, shapes)
+    changes = {
+        path: change
+        for path, change in adapted.changes.items()
+        if not (resizes and path.endswith(("/bias_table", POSITIONS)))
+    }
+    refuse_changes(weights.path, changes)
+    return adapted
+
+
+def _is_statistic(key: str) -> bool:
+    """Return whether an array, by its name here or in timm, is no parameter."""
+    return key.startswith("batch_stats/") or key.endswith(("_mean", "_var"))
+
+
+def _count_classes(spec: dict[str, Any], weights: Weights) -> int:
+    """Return of how many classes a network is, by its classifier.
+
+    Raises:
+      UserError: its metadata say another number, or neither tells it.
+    """
+    biases = [weights.arrays[key] for key in BIASES if key in weights.arrays]
+    if not biases and "num_classes" in spec:
+        return int(spec["num_classes"])  # what is missing is listed later
+    if not biases:
+        raise UserError(f"{weights.path} has no classifier: give whole weights")
+    count = biases[0].size
+    said = spec.get("num_classes", count), len(weights.classes or range(count))
+    for number in said:
+        if number != count:
+            raise UserError(
+                f"the classifier of {weights.path} has {plural(count, 'output')}, and "
+                f"its metadata say {number:,}: restore it, or write it again"
+            )
+    return count
 
 
 def _create_model(

@@ -28,7 +28,7 @@ from hybrid_jax.runs.stored_results import unreadable_entry
 from hybrid_jax.training.step import Network
 from hybrid_jax.weights.files import (
     Weights,
-    fit_weights,
+    fit_exactly,
     read_file,
     shapes_of,
     write_file,
@@ -161,10 +161,9 @@ def _variables(weights: Weights, network: Network) -> dict[str, Any]:
     """Return the variables of a network from its weights.
 
     Raises:
-      UserError: the weights are of another network.
+      UserError: the weights are of another network, or some fit it only after a change.
     """
     model: Any = network.model
     images = jax.ShapeDtypeStruct((1, *network.image_size, len(network.mean)), "f4")
     like = jax.eval_shape(model.init, jax.random.key(0), images)
-    arrays = fit_weights(model, weights, shapes_of(like)).arrays
-    return unflatten_dict(arrays, sep="/")
+    return unflatten_dict(fit_exactly(model, weights, shapes_of(like)), sep="/")

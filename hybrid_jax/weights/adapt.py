@@ -63,10 +63,12 @@ class Adapted(NamedTuple):
     Attributes:
       arrays: by path; a path that is missing keeps its initial value.
       notes: the changes that were needed, in words.
+      changes: in words, every array that was changed or left out, by path.
     """
 
     arrays: Arrays
     notes: list[str]
+    changes: dict[str, str]
 
 
 def adapt_arrays(
@@ -93,21 +95,22 @@ def adapt_arrays(
       ValueError: lists every missing, surplus and misshapen array.
     """
     adapted: dict[str, np.ndarray | None] = {}
-    notes, misshapen = [], []
+    notes, misshapen, changes = [], [], {}
     for path in [path for path in shapes if path in arrays]:
         array, shape = arrays[path], shapes[path]
+        given, needed = (source.shape(path, s) for s in (array.shape, shape))
+        differs = f"{source.name(path)} {given} instead of {needed}"
         try:
             if path.startswith(CLASSIFIER) and array.shape[:-1] == shape[:-1]:
                 note, adapted[path] = _adapt_classifier(array, shape, source, classes)
             else:
                 note, adapted[path] = _adapt_array(model, path, array, shape, source)
             notes += [note] if note and note not in notes else []
+            if note and array is not adapted[path]:
+                told = f"{source.name(path)}: {note}" if given == needed else differs
+                changes[path] = told
         except ValueError:
-            given, needed = (source.shape(path, s) for s in (array.shape, shape))
-            misshapen.append(
-                f"{source.name(path)} {given} instead of {needed}"
-                f"{_channels_in_words(path, array.shape, shape)}"
-            )
+            misshapen.append(differs + _channels_in_words(path, array.shape, shape))
     wrong = {
         "missing": [source.name(path) for path in shapes if path not in arrays],
         "surplus": [path for path in arrays if path not in shapes],
@@ -120,7 +123,8 @@ def adapt_arrays(
     ]
     if listed:
         raise ValueError("; ".join(listed))
-    return Adapted({p: a for p, a in adapted.items() if a is not None}, notes)
+    kept = {path: array for path, array in adapted.items() if array is not None}
+    return Adapted(kept, notes, changes)
 
 
 def _channels_in_words(path: str, given: Shape, needed: Shape) -> str:
@@ -235,9 +239,12 @@ def _adapt_table(
         table = resize_table(table, (2 * height - 1, 2 * width - 1, shape[-1]))
     if from_torus and not on_torus:
         notes.append("bias tables unfolded from a torus, exactly")
-    if on_torus and not from_torus:
+    if not on_torus:
+        return "; ".join(notes) or None, table
+    folded = fold_to_torus(table)
+    if not from_torus and not np.array_equal(unfold_torus(folded), table):
         notes.append("bias tables folded to a torus: offsets that meet are averaged")
-    return "; ".join(notes) or None, fold_to_torus(table) if on_torus else table
+    return "; ".join(notes) or None, folded
 
 
 def resize_positions(

@@ -30,11 +30,16 @@ def fold_to_torus(table: np.ndarray) -> np.ndarray:
     """Return the table of a torus, `[H, W, N]`, that is closest to one of a map.
 
     Offsets that coincide on the torus get their mean, each weighted by the number of
-    pairs of positions at that offset: the least-squares solution over all pairs.
+    pairs of positions at that offset: the least-squares solution over all pairs. Of a
+    table that `unfold_torus` returned, this is the table that it was given.
 
     Args:
       table: `[2H - 1, 2W - 1, N]`.
     """
+    height, width = ((n + 1) // 2 for n in table.shape[:2])
+    torus = table[height - 1 :, width - 1 :]  # offsets from 0
+    if np.array_equal(unfold_torus(torus), table):
+        return torus.astype(np.float32)
     for axis in (0, 1):
         length = (table.shape[axis] + 1) // 2
         pairs = length - np.abs(np.arange(1 - length, length))

@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from hybrid_jax.errors import UserError, elide, first_line, plural
+from hybrid_jax.errors import UserError, elide, first_line, listed, plural
 from hybrid_jax.models.choices import CHOICES
 from hybrid_jax.models.registry import MODELS
 from hybrid_jax.models.strides import as_size
@@ -102,6 +102,41 @@ def fit_weights(
         if value != getattr(model.block_config, name)
     ]
     return adapted._replace(notes=notes)
+
+
+def fit_exactly(
+    model: Model, weights: Weights, shapes: dict[str, tuple[int, ...]]
+) -> Arrays:
+    """Convert the weights of a file to a network that takes all of them as they are.
+
+    Args:
+      model: the network that the file describes.
+      weights: content of the file.
+      shapes: shapes of the network's variables, by path.
+
+    Raises:
+      UserError: see `fit_weights`; or an array would be changed or left out.
+    """
+    adapted = fit_weights(model, weights, shapes)
+    refuse_changes(weights.path, adapted.changes)
+    return adapted.arrays
+
+
+def refuse_changes(path: Path, changes: dict[str, str]) -> None:
+    """Refuse a file whose arrays a network takes only after a change.
+
+    Args:
+      path: the file.
+      changes: see `Adapted`.
+
+    Raises:
+      UserError: there is a change.
+    """
+    if changes:
+        raise UserError(
+            f"{path} does not fit the network that it describes: "
+            f"{listed([*changes.values()])}: restore it, or write it again"
+        )
 
 
 def _choices(model: Model, weights: Weights) -> dict[str, str]:

@@ -12,7 +12,14 @@ from hybrid_jax.models import create_model
 from hybrid_jax.runs.weights import read_weights
 from hybrid_jax.weights import timm_names
 from hybrid_jax.weights.files import write_file
-from tests.timm_oracle import import_timm, pair, random_images, to_torch
+from tests.timm_oracle import (
+    import_timm,
+    pair,
+    random_arrays,
+    random_images,
+    shapes_of,
+    to_torch,
+)
 
 
 def convert(arguments):
@@ -125,6 +132,103 @@ def test_the_command_takes_images_that_are_no_squares(tmp_path, capsys):
 
 def without_channels(spec):
     return {key: value for key, value in spec.items() if key != "channels"}
+
+
+def vit(image_size=16):
+    """A small ViT's arrays, and what a file says of it."""
+    spec = {"name": "vit_tiny", "depth": 1, "patch_size": 4, "image_size": image_size}
+    spec |= {"num_classes": 5}
+    arrays = random_arrays(shapes_of(create_model(**spec)))
+    return arrays, spec | {"channels": 3}
+
+
+KERNEL, BIAS = "params/head/classifier/kernel", "params/head/classifier/bias"
+
+
+@pytest.mark.parametrize(
+    ("cut", "said"),
+    [
+        ((KERNEL, BIAS), "has 3 outputs, and its metadata say 5: restore it"),
+        ((KERNEL,), "describes: params/head/classifier/kernel (192, 3) instead of"),
+        ((BIAS,), "has 3 outputs, and its metadata say 5: restore it"),
+    ],
+)
+@pytest.mark.parametrize("flags", [[], ["--image-size=32"]])
+def test_a_classifier_that_does_not_fit_is_never_left_out(
+    cut, said, flags, tmp_path, capsys
+):
+    arrays, spec = vit()
+    cut_arrays = {path: arrays[path][..., :3] for path in cut}
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    write_file(source, arrays | cut_arrays, spec)
+    assert convert([str(source), str(target), *flags]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "a.safetensors" in err
+    assert err.count("\n") == 1
+    assert not target.exists()
+
+
+def test_what_metadata_do_not_say_of_the_classes_the_classifier_does(tmp_path, capsys):
+    arrays, spec = vit()
+    del spec["num_classes"]
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    write_file(source, arrays, spec)
+    command = [str(source), str(target), "--to=hybrid_jax"]
+    assert convert(command) == 0
+    weights = read_weights(target)
+    assert weights.spec["num_classes"] == 5
+    assert weights.arrays.keys() == arrays.keys()
+    count = sum(array.size for array in weights.arrays.values())
+    assert f"{count:,} parameters" in capsys.readouterr().out
+
+    target.unlink()
+    write_file(source, arrays, spec, classes=["a", "b"])
+    assert convert(command) == 2
+    assert "has 5 outputs, and its metadata say 2" in capsys.readouterr().err
+    rest = {path: array for path, array in arrays.items() if path != BIAS}
+    write_file(source, rest, spec)
+    assert convert(command) == 2
+    assert "has no classifier: give whole weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("params/position_embedding", "position_embedding (10, 192) instead of (17,"),
+        ("params/patch_embedding/kernel", "kernel (48, 192) instead of (16, 192)"),
+    ],
+)
+def test_arrays_that_contradict_the_metadata_are_refused(path, said, tmp_path, capsys):
+    arrays, spec = vit()
+    if path.endswith("position_embedding"):
+        spec["image_size"], arrays = 16, vit(12)[0]
+    else:
+        spec["channels"] = 1
+    write_file(tmp_path / "a.safetensors", arrays, spec)
+    command = [f"{tmp_path}/a.safetensors", f"{tmp_path}/b.safetensors"]
+    assert convert(command) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_a_network_on_a_torus_comes_back_as_it_was(tmp_path, capsys):
+    spec = {"name": "astroformer_pico", "image_size": 64, "num_classes": 3}
+    spec |= {"strides": (2, 2, 2, 2, 2), "relative_bias": "torus"}
+    arrays = random_arrays(shapes_of(create_model(**spec)))
+    files = [str(tmp_path / f"{n}.safetensors") for n in range(3)]
+    write_file(files[0], arrays, spec | {"channels": 3})
+    assert convert(files[:2]) == 0
+    state = read_weights(files[1]).arrays
+    written = sum(
+        x.size for key, x in state.items() if not re.search("running_(mean|var)$", key)
+    )
+    assert f"{written:,} parameters" in capsys.readouterr().out
+    assert convert(files[1:]) == 0
+    assert "folded" not in capsys.readouterr().out
+    back = read_weights(files[2]).arrays
+    for path, array in arrays.items():
+        np.testing.assert_array_equal(back[path], array)
 
 
 def test_the_command_resizes(tmp_path, capsys):
