@@ -110,7 +110,7 @@ def adapt_arrays(
                 told = f"{source.name(path)}: {note}" if given == needed else differs
                 changes[path] = told
         except ValueError:
-            misshapen.append(differs + _channels_in_words(path, array.shape, shape))
+            misshapen.append(differs + _reason(path, array.shape, shape))
     wrong = {
         "missing": [source.name(path) for path in shapes if path not in arrays],
         "surplus": [path for path in arrays if path not in shapes],
@@ -127,8 +127,13 @@ def adapt_arrays(
     return Adapted(kept, notes, changes)
 
 
-def _channels_in_words(path: str, given: Shape, needed: Shape) -> str:
-    """Return of how many channels a first kernel is, if that is why it does not fit."""
+def _reason(path: str, given: Shape, needed: Shape) -> str:
+    """Return why a first kernel or a table of timm does not fit; empty for others."""
+    if path.endswith("/bias_table") and len(given) == 2 < len(needed):
+        return (
+            f" ({plural(given[0], 'offset')} do not fit the image size in the file; "
+            "without one, only square maps and the network's are taken)"
+        )
     alike = len(given) == len(needed) == 4 and given[:2] == needed[:2]
     if path not in STEMS or not alike or given[-1] != needed[-1]:
         return ""

@@ -20,7 +20,8 @@ from safetensors.numpy import save_file
 from hybrid_jax.errors import UserError, elide, first_line, listed, plural
 from hybrid_jax.models.choices import CHOICES
 from hybrid_jax.models.registry import MODELS
-from hybrid_jax.models.strides import as_size
+from hybrid_jax.models.strides import Size, as_size, choose_strides, map_sizes
+from hybrid_jax.models.vit import ViT
 from hybrid_jax.paths import expand_user, replacing
 from hybrid_jax.weights import timm_models, timm_names
 from hybrid_jax.weights.adapt import Adapted, Source, adapt_arrays
@@ -31,6 +32,11 @@ from hybrid_jax.weights.timm_models import Arrays, Model
 COLLECTIONS = ("params", "batch_stats")
 # Keys of the metadata in this project's files.
 KEYS = SPEC, CLASSES, PIXELS = ("hybrid_jax", "hybrid_jax.classes", "hybrid_jax.pixels")
+
+OBLONG = (
+    "the file does not tell its image size: its bias tables, of no square maps, are "
+    "taken for those of the network's maps"
+)
 
 
 class Weights(NamedTuple):
@@ -84,9 +90,13 @@ def fit_weights(
         classes=weights.classes,
         on_torus=weights.is_native and theirs.get("relative_bias") == "torus",
     )
+    guessed = []
     try:
         if not weights.is_native:
-            arrays, leaves = timm_names.from_timm(model, arrays, shapes)
+            maps = _maps(model, weights.spec)
+            if maps is None and timm_names.has_oblong_tables(arrays):
+                guessed = [OBLONG]
+            arrays, leaves = timm_names.from_timm(model, arrays, shapes, maps)
             source = source._replace(leaves=leaves)
         adapted = adapt_arrays(model, arrays, shapes, source, classes)
     except ValueError as error:
@@ -95,7 +105,7 @@ def fit_weights(
         raise UserError(
             f"{weights.path} {whose} not fit the network: {error}"
         ) from None
-    notes = [*weights.notes, *adapted.notes, *_strides_note(model, weights)]
+    notes = [*weights.notes, *guessed, *adapted.notes, *_strides_note(model, weights)]
     notes += [
         f"{name} is {value} there and {getattr(model.block_config, name)} here"
         for name, value in theirs.items()
@@ -161,6 +171,20 @@ def _patch_grid(spec: dict[str, Any] | None) -> tuple[int, int] | None:
     return -(-height // spec["patch_size"]), -(-width // spec["patch_size"])
 
 
+def _maps(model: Model, spec: dict[str, Any] | None) -> list[Size] | None:
+    """Return the maps after each stride of a file's hybrid; None if they are unknown.
+
+    Args:
+      model: the network that its weights go to, of as many stages.
+      spec: what the file says of its network.
+    """
+    if isinstance(model, ViT) or not (spec and spec.get("image_size")):
+        return None
+    size, stages = as_size(spec["image_size"]), len(model.stack)
+    strides = tuple(spec.get("strides") or choose_strides(size, stages))
+    return map_sizes(size, strides) if len(strides) == 1 + stages else None
+
+
 def _strides_note(model: Model, weights: Weights) -> list[str]:
     """Note that the network in the file has other strides, where both are known."""
     theirs = (weights.spec or {}).get("strides")
@@ -203,8 +227,8 @@ def read_file(path: str | os.PathLike) -> Weights:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLES:
-        arrays = {_bare(name): array for name, array in read_pickle(path).items()}
-        return Weights(path, to_float32(path, arrays), None)
+        arrays, notes = read_pickle(path)
+        return Weights(path, to_float32(path, _bare(path, arrays)), None, notes)
     raise UserError(
         f"{path} is not a file of weights: give a .safetensors, {', '.join(PICKLES)}, "
         "or the folder of a run"
@@ -260,7 +284,7 @@ def _read_safetensors(path: Path) -> Weights:
                     f"{path} holds numbers in float8, which cannot be read: convert it "
                     "to float16 or float32"
                 )
-            arrays = {_bare(name): file.get_tensor(name) for name in names}
+            arrays = _bare(path, {name: file.get_tensor(name) for name in names})
         known = {key: json.loads(metadata.get(key, "null")) for key in KEYS}
         spec = check_spec(known[SPEC]) if SPEC in metadata else None
         outputs = spec.get("num_classes") if spec else None
@@ -284,9 +308,21 @@ def _read_safetensors(path: Path) -> Weights:
         ) from None
 
 
-def _bare(name: str) -> str:
-    """Return the name of an array without what PyTorch's wrappers put before it."""
-    return re.sub(r"^((module|_orig_mod)\.)+", "", name)
+def _bare(path: Path, arrays: Arrays) -> Arrays:
+    """Return arrays by their names without what PyTorch's wrappers put before them.
+
+    Raises:
+      UserError: two arrays of the file would have one name.
+    """
+    names: dict[str, str] = {}
+    for name in arrays:
+        other = names.setdefault(re.sub(r"^((module|_orig_mod)\.)+", "", name), name)
+        if other != name:
+            raise UserError(
+                f"{path} holds both {other} and {name}, which are one array behind "
+                "what PyTorch's wrappers put before names: remove one"
+            )
+    return {bare: arrays[name] for bare, name in names.items()}
 
 
 def check_spec(spec: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_jax.errors import UserError, elide, first_line
+from hybrid_jax.errors import UserError, elide, first_line, listed
 from hybrid_jax.extras import import_extra
 from hybrid_jax.weights.timm_models import Arrays
 
@@ -22,8 +22,11 @@ STATE_DICTS = ("state_dict_ema", "model_ema", "state_dict", "model")
 ZIP = b"PK\x03\x04"  # first bytes of what `torch.save` writes
 
 
-def read_pickle(path: Path) -> Arrays:
+def read_pickle(path: Path) -> tuple[Arrays, list[str]]:
     """Read the tensors of a checkpoint, by their names there.
+
+    Returns:
+      The arrays, and notes that name the state dicts that were left out.
 
     Raises:
       UserError: the file is damaged, or holds more than weights, or none; or PyTorch is
@@ -43,12 +46,14 @@ def read_pickle(path: Path) -> Arrays:
             torch.serialization.safe_globals([argparse.Namespace]),
         ):
             content = torch.load(path, map_location="cpu", weights_only=True)
-        return {
+        state, notes = _find_state_dict(content)
+        arrays = {
             name: np.asarray(
                 tensor.detach().float() if tensor.is_floating_point() else tensor
             )
-            for name, tensor in _find_state_dict(content).items()
+            for name, tensor in state.items()
         }
+        return arrays, notes
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):
             raise UserError(
@@ -95,21 +100,31 @@ def _refused_global(error: Exception) -> str:
     return next(lines).split(" Please use")[0].split(" was not an allowed")[0]
 
 
-def _find_state_dict(content: Any) -> dict[str, Any]:
-    """Return the tensors of a checkpoint by name.
+def _find_state_dict(content: Any) -> tuple[dict[str, Any], list[str]]:
+    """Return the tensors of a checkpoint by name, and notes on those left out.
 
     Raises:
       ValueError: it has none.
     """
     if not isinstance(content, dict):
         raise ValueError("no state dict")
-    for candidate in (*map(content.get, STATE_DICTS), content):
-        found = candidate.items() if isinstance(candidate, dict) else ()
-        state = {
-            name: tensor
-            for name, tensor in found
-            if isinstance(name, str) and hasattr(tensor, "is_floating_point")
-        }
-        if state:
-            return state
-    raise ValueError("no state dict")
+    states = {key: tensors for key, x in content.items() if (tensors := _tensors(x))}
+    own = _tensors(content)
+    taken = next((key for key in STATE_DICTS if key in states), None)
+    if taken is None and not own:
+        raise ValueError("no state dict")
+    others = [repr(elide(key)) for key in states if key != taken]
+    notes = []
+    if others:
+        first = "the tensors outside" if taken is None else f"{taken!r} of the file"
+        notes = [f"took {first}, and left out {listed(others)}"]
+    return (own if taken is None else states[taken]), notes
+
+
+def _tensors(content: Any) -> dict[str, Any]:
+    """Return the tensors among the values of a dictionary, by name."""
+    return {
+        name: tensor
+        for name, tensor in (content.items() if isinstance(content, dict) else ())
+        if isinstance(name, str) and hasattr(tensor, "is_floating_point")
+    }

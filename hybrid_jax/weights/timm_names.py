@@ -6,12 +6,13 @@ kernels are `[..., in, out]`, a bias table is `[2H - 1, 2W - 1, heads]` over the
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from hybrid_jax.models.registry import LETTERS
+from hybrid_jax.models.strides import Size
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.weights.bias_tables import unfold_torus
 from hybrid_jax.weights.timm_models import (
@@ -122,7 +123,8 @@ POINTWISE = Layout(
     lambda x: x.T[:, :, None, None], lambda x, _: x.reshape(x.shape[:2]).T
 )
 TABLE = Layout(
-    lambda x: x.reshape(-1, x.shape[-1]), lambda x, shape: _unflatten_table(x, shape)
+    lambda x: x.reshape(-1, x.shape[-1]),
+    lambda x, shape: x.reshape(*shape[:2], x.shape[-1]),
 )
 # TensorFlow's offsets are j - i.
 TENSORFLOW_TABLE = Layout(
@@ -133,17 +135,6 @@ TOKENS = Layout(
     lambda x: x.reshape(1, -1, x.shape[-1]),
     lambda x, shape: x.reshape((-1, x.shape[-1])[-len(shape) :]),
 )
-
-
-def _unflatten_table(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Reshape `[rows, heads]` to `shape`, or to a square if the rows do not fit it."""
-    rows, heads = table.shape
-    if rows == shape[0] * shape[1]:
-        return table.reshape(*shape[:2], heads)
-    side = math.isqrt(rows)
-    if side * side != rows or side % 2 == 0:
-        raise ValueError(f"{rows} offsets do not form a square table")
-    return table.reshape(side, side, heads)
 
 
 def _patch_layout(side: int) -> Layout:
@@ -275,7 +266,10 @@ def to_timm(model: Model, arrays: Arrays) -> Arrays:
 
 
 def from_timm(
-    model: Model, state: Arrays, shapes: dict[str, tuple[int, ...]]
+    model: Model,
+    state: Arrays,
+    shapes: dict[str, tuple[int, ...]],
+    maps: Sequence[Size] | None = None,
 ) -> tuple[Arrays, dict[str, Leaf]]:
     """Convert a state dict of timm to arrays of a model, whether or not they fit.
 
@@ -283,6 +277,8 @@ def from_timm(
       model: the network.
       state: the state dict.
       shapes: shapes of the model's variables, by path.
+      maps: sizes of the maps after each stride of the network that the state dict is
+        of. None takes maps for square, or else for as large as the model's.
 
     Returns:
       The arrays by path, or by timm's name if the model does not have them; and timm's
@@ -296,7 +292,49 @@ def from_timm(
             continue
         array = rest.pop(key)
         try:
-            arrays[path] = layout.from_timm(array, shapes[path])
+            shape = shapes[path]
+            if path.endswith("/bias_table"):
+                shape = _table_shape(model, path, array, maps)
+            arrays[path] = layout.from_timm(array, shape)
         except (ValueError, IndexError):
             arrays[path] = array  # of wrong dimensions, to be reported unchanged
     return arrays | rest, leaves
+
+
+def _table_shape(
+    model: Model, path: str, table: np.ndarray, maps: Sequence[Size] | None
+) -> tuple[int, ...]:
+    """Return the shape of a bias table here, in the network that it comes from.
+
+    Args:
+      model: the network that it goes to.
+      path: of the table.
+      table: as timm has it.
+      maps: see `from_timm`.
+    """
+    block = path.split("/")[1]
+    (stage,) = (
+        b.stage if LETTERS[b.letter].attention == "map" else -1  # of windows
+        for b in model.plan
+        if block == f"stage{b.stage}_block{b.number}"
+    )
+    height, width = model.map_sizes[stage] if maps is None else maps[stage]
+    if maps is None and (side := _square_side(table)):
+        height = width = (side + 1) // 2
+    if model.block_config.relative_bias == "torus":
+        return height, width, table.shape[-1]
+    return 2 * height - 1, 2 * width - 1, table.shape[-1]
+
+
+def _square_side(table: np.ndarray) -> int:
+    """Return how many offsets a square table of timm has on a side; 0 for others."""
+    side = math.isqrt(len(table))
+    return side if side * side == len(table) and side % 2 else 0
+
+
+def has_oblong_tables(state: Arrays) -> bool:
+    """Return whether bias tables of timm are of maps that cannot be square."""
+    return any(
+        key.endswith("bias_table") and table.ndim == 2 and not _square_side(table)
+        for key, table in state.items()
+    )

@@ -2,14 +2,17 @@
 
 import re
 
+import jax
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
+from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
 from hybrid_jax.models import create_model
-from hybrid_jax.runs.weights import read_weights
+from hybrid_jax.runs.convert_weights import convert_weights
+from hybrid_jax.runs.weights import load_weights, read_weights
 from hybrid_jax.weights import timm_names
 from hybrid_jax.weights.files import write_file
 from tests.timm_oracle import (
@@ -210,6 +213,80 @@ def test_arrays_that_contradict_the_metadata_are_refused(path, said, tmp_path, c
     assert convert(command) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "b.safetensors").exists()
+
+
+OBLONG = {"strides": (2, 2, 2, 2, 2), "num_classes": 3, "image_size": (64, 128)}
+
+
+def write_oblong(folder, name="astroformer_pico", of_run=True, **fields):
+    """Write a file of each set of names for a network whose maps are no squares."""
+    spec = {"name": name} | OBLONG | fields
+    model = create_model(**spec)
+    arrays = random_arrays(shapes_of(model))
+    spec = spec | {"channels": 3} if of_run else None
+    files = folder / "native.safetensors", folder / "timm.safetensors"
+    for path, kept in zip(
+        files, (arrays, timm_names.to_timm(model, arrays)), strict=True
+    ):
+        write_file(path, kept, spec)
+    return files
+
+
+@pytest.mark.parametrize("size", ["128x64", "64x64"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"relative_bias": "torus"},
+        {"name": "maxvit_tiny", "stack": "C-C-M-M"},
+        {"name": "coatnet_0"},
+    ],
+    ids=str,
+)
+def test_tables_of_oblong_maps_are_the_same_under_both_names(fields, size, tmp_path):
+    if "name" in fields:
+        fields = fields | {"widths": (32,) * 4, "depths": (1,) * 4}
+        fields |= {"stem_widths": (8, 8)}
+    native, timm = write_oblong(tmp_path, **fields)
+    found = []
+    for path in (native, timm):
+        target = tmp_path / f"of_{path.name}"
+        side = tuple(map(int, size.split("x")))
+        notes = convert_weights(str(path), str(target), None, side, "hybrid_jax")
+        told = [note.split("; ")[0] for note in notes[:-1]]  # of a torus, as a table
+        found.append((read_weights(target).arrays, told))
+    (expected, told), (arrays, said) = found
+    assert told == said
+    assert arrays.keys() == expected.keys()
+    for path, array in expected.items():
+        np.testing.assert_allclose(arrays[path], array, atol=1e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("size", [(128, 64), (64, 64)])
+def test_tables_of_oblong_maps_are_loaded_the_same(size, tmp_path):
+    model = create_model("astroformer_pico", **OBLONG | {"image_size": size})
+    variables = unflatten_dict(random_arrays(shapes_of(model), seed=1), sep="/")
+    native, timm = (
+        load_weights(model, variables, path) for path in write_oblong(tmp_path)
+    )
+    assert native[1] == timm[1]
+    assert "bias tables resized: 2x4 to " in native[1][0]
+    jax.tree.map(np.testing.assert_array_equal, native[0], timm[0])
+
+
+def test_oblong_tables_of_an_unknown_size_are_told_or_refused(tmp_path):
+    _, path = write_oblong(tmp_path, of_run=False)
+    for size in ((64, 128), (128, 64)):  # nothing tells which of them is right
+        model = create_model("astroformer_pico", **OBLONG | {"image_size": size})
+        variables = unflatten_dict(random_arrays(shapes_of(model), seed=1), sep="/")
+        _, notes = load_weights(model, variables, path)
+        assert notes[0].startswith("the file does not tell its image size: its bias")
+    model = create_model("astroformer_pico", **OBLONG | {"image_size": 64})
+    variables = unflatten_dict(random_arrays(shapes_of(model), seed=1), sep="/")
+    said = r"21 offsets do not fit the image size in the file; without one"
+    with pytest.raises(UserError, match=said) as error:
+        load_weights(model, variables, path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_network_on_a_torus_comes_back_as_it_was(tmp_path, capsys):

@@ -116,8 +116,10 @@ def test_pytorchs_files_come_here(wrapped, tmp_path):
         "an average": {"state_dict": other, "state_dict_ema": state},
     }[wrapped]
     path = save_torch(tmp_path / "a.pth", content)
-    loaded, _ = load_weights(model, jax.tree.map(np.zeros_like, variables), path)
+    loaded, notes = load_weights(model, jax.tree.map(np.zeros_like, variables), path)
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    told = "took 'state_dict_ema' of the file, and left out 'state_dict'"
+    assert (told in notes) == (wrapped == "an average")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -287,6 +289,44 @@ def test_names_of_wrappers_are_left_out(before, tmp_path):
     save_file({f"{before}a.module.b": np.ones(3)}, tmp_path / "a.safetensors")
     for name in ("a.pth", "a.safetensors"):
         assert [*read_weights(tmp_path / name).arrays] == ["a.module.b"]
+
+
+def test_two_names_of_one_array_are_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    names = ("a.b", "module.a.b")
+    save_torch(tmp_path / "a.pth", {name: torch.ones(3) for name in names})
+    save_file({name: np.ones(3) for name in names}, tmp_path / "a.safetensors")
+    for name in ("a.pth", "a.safetensors"):
+        said = rf"{name} holds both (module\.)?a\.b and (module\.)?a\.b, which are one"
+        with pytest.raises(UserError, match=said) as error:
+            read_weights(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "taken", "note"),
+    [
+        ("model model_ema", "model_ema", "'model_ema' of the file, and left out 'mod"),
+        ("state_dict ema_state_dict", "state_dict", "and left out 'ema_state_dict'"),
+        ("swa state_dict other", "state_dict", "and left out 'swa', 'other'"),
+        ("model", "model", ""),
+        ("other", "", "took the tensors outside, and left out 'other'"),
+    ],
+)
+def test_which_weights_of_several_were_taken_is_told(content, taken, note, tmp_path):
+    torch = pytest.importorskip("torch")
+    saved = {
+        name: {"a": torch.full((3,), float(n))}
+        for n, name in enumerate(content.split())
+    }
+    values = {name: state["a"].numpy() for name, state in saved.items()}
+    if not taken:
+        saved["a"] = torch.full((3,), 9.0)
+    saved["optimizer"] = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []}
+    weights = read_weights(save_torch(tmp_path / "a.pth", saved | {"epoch": 3}))
+    np.testing.assert_array_equal(weights.arrays["a"], values.get(taken, [9, 9, 9]))
+    assert len(weights.notes) == bool(note)
+    assert note in "".join(weights.notes)
 
 
 @pytest.mark.parametrize(

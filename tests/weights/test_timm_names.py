@@ -181,5 +181,5 @@ def test_a_table_that_is_no_squares_is_not_taken_for_one():
     square = create_model(
         "coatnet_0", 10, 64, strides=timm_models.TIMM_STRIDES, **SMALL
     )
-    others, _ = timm_names.from_timm(model, state, shapes_of(square))
+    others, _ = timm_names.from_timm(square, state, shapes_of(square))
     assert others[key].shape == (21, 4)  # as it was, to be refused
