@@ -8,22 +8,42 @@ from hybrid_jax.runs.results import chosen_by
 from hybrid_jax.runs.run import Run
 
 # How an image of another size is resized to height h and width w, by the row of
-# `image_io.FITS`: in words, and as an expression of Pillow.
+# `image_io.FITS`: in words, and as an expression of Pillow, of a method of resizing.
 FITS = {
     "crop": (
-        "resize the largest centered part that has the shape h x w, bicubically",
-        "PIL.ImageOps.fit(image, (w, h), PIL.Image.Resampling.BICUBIC)",
+        "resize the largest centered part that has the shape h x w, {adverb}",
+        "PIL.ImageOps.fit(image, (w, h), PIL.Image.Resampling.{constant})",
     ),
     "pad": (
-        "resize the whole image so that it fits into h x w, bicubically, and fill the "
+        "resize the whole image so that it fits into h x w, {adverb}, and fill the "
         "rest with black, the image in the center",
-        "PIL.ImageOps.pad(image, (w, h), PIL.Image.Resampling.BICUBIC)",
+        "PIL.ImageOps.pad(image, (w, h), PIL.Image.Resampling.{constant})",
     ),
     "stretch": (
-        "resize the whole image to h x w, bicubically, whatever its shape",
-        "image.resize((w, h), PIL.Image.Resampling.BICUBIC)",
+        "resize the whole image to h x w, {adverb}, whatever its shape",
+        "image.resize((w, h), PIL.Image.Resampling.{constant})",
     ),
 }
+ADVERBS = {"bicubic": "bicubically", "bilinear": "bilinearly"}
+
+
+def resizing(run: Run) -> str:
+    """Return how images reach the size of the network: `bicubic` or `bilinear`.
+
+    Pillow resizes them bicubically as they are read. Where that is not to the network's
+    size, the device resizes them bilinearly.
+    """
+    is_read_so = run.form.target is None and run.form.size == tuple(
+        run.network.image_size
+    )
+    return "bicubic" if is_read_so else "bilinear"
+
+
+def fit_in_words(fit: str, method: str) -> tuple[str, str]:
+    """Return a row of `FITS` for a method of resizing, such as `bicubic`."""
+    words, pillow = FITS[fit]
+    words = words.format(adverb=ADVERBS[method])
+    return words, pillow.format(constant=method.upper())
 
 
 def describe(run: Run, temperature: float) -> dict[str, Any]:
@@ -52,7 +72,7 @@ def describe(run: Run, temperature: float) -> dict[str, Any]:
 
 def _images(run: Run) -> dict[str, Any]:
     height, width, channels = input_shape(run)
-    words, pillow = FITS[run.form.fit]
+    words, pillow = fit_in_words(run.form.fit, "bicubic")
     exact = run.form.target is None
     return {
         "height": height,

@@ -17,6 +17,7 @@ from hybrid_jax.augment import to_float
 from hybrid_jax.config import stored
 from hybrid_jax.data.sources.estimator_inputs import LABELS
 from hybrid_jax.errors import UserError, first_line
+from hybrid_jax.export.about import resizing
 from hybrid_jax.export.check import Reader
 from hybrid_jax.export.model_card import PROBABILITIES, model_card
 from hybrid_jax.export.program import in_float32
@@ -98,8 +99,6 @@ def _config(run: Run) -> dict[str, Any]:
     architecture, arguments = _timm_arguments(run)
     height, width = run.network.image_size
     is_vit = isinstance(run.model, ViT)
-    # Otherwise hybrid_jax resizes images once more before the network, bilinearly.
-    stays = run.form.target is None and run.form.size == (height, width)
     mean, std = (
         np.asarray(x, float) / 255 for x in (run.network.mean, run.network.std)
     )
@@ -113,7 +112,7 @@ def _config(run: Run) -> dict[str, Any]:
             "input_size": [run.form.channels, height, width],
             "fixed_input_size": True,
             "pool_size": None,
-            "interpolation": "bicubic" if stays else "bilinear",
+            "interpolation": resizing(run),
             "crop_pct": 1.0,
             "crop_mode": CROP_MODES[run.form.fit],
             "mean": mean.tolist(),

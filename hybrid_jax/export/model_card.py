@@ -5,7 +5,7 @@ from typing import Any
 
 from hybrid_jax.console import percent
 from hybrid_jax.errors import escape
-from hybrid_jax.export.about import FITS, tested
+from hybrid_jax.export.about import ADVERBS, fit_in_words, tested
 from hybrid_jax.runs.run import Run
 from hybrid_jax.training.metrics import with_titles
 
@@ -32,8 +32,7 @@ network = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
 config = timm.data.resolve_model_data_config(network)
 transform = timm.data.create_transform(**config, is_training=False)
 image = PIL.ImageOps.exif_transpose(PIL.Image.open("image.png")).convert("{mode}")
-w, h = {width}, {height}
-image = {resized}  # so that the transform need not
+{resized}  # so that the transform need not
 with torch.no_grad():
     logits = network(transform(image)[None])
 probabilities = {probabilities}[0]
@@ -52,6 +51,7 @@ def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
       temperature: divides the logits.
     """
     height, width = run.network.image_size
+    words, resized = _resized(run, config["pretrained_cfg"]["interpolation"])
     data, gray = code(run.config.data.title), run.form.channels == 1
     parts = [
         FRONT,
@@ -65,20 +65,39 @@ def model_card(run: Run, config: dict[str, Any], temperature: float) -> str:
         f"Trained on {data}. Images are {'gray' if gray else 'RGB'}, "
         f"{height}x{width} px (height x width); "
         f"images of another size are converted as follows (`{run.form.fit}`): "
-        f"{FITS[run.form.fit][0]}.\n",
+        f"{words}.\n",
         "Classes: " + ", ".join(map(code, run.classes)) + ".\n",
         "## Limits\n",
-        _limits(run, temperature),
+        _limits(run, config, temperature),
         "## Use\n",
         USE.format(
             mode="L" if gray else "RGB",
-            height=height,
-            width=width,
-            resized=FITS[run.form.fit][1],
+            resized=resized,
             probabilities=PROBABILITIES[run.network.loss.name],
         ),
     ]
     return "\n".join(parts)
+
+
+def _resized(run: Run, method: str) -> tuple[str, str]:
+    """Return how an image gets the network's size: in words, and as lines of Python.
+
+    Args:
+      run: the run.
+      method: how images reach the size of the network, see `about.resizing`.
+    """
+    height, width = run.network.image_size
+    if method == "bicubic" or run.form.target is not None:
+        words, pillow = fit_in_words(run.form.fit, method)
+        return words, f"w, h = {width}, {height}\nimage = {pillow}"
+    # The data set has images of another size, to which new ones are brought first.
+    h, w = run.form.size
+    words, pillow = fit_in_words(run.form.fit, "bicubic")
+    last = f"image.resize(({width}, {height}), PIL.Image.Resampling.{method.upper()})"
+    return (
+        f"{words}, where h x w is {h}x{w}, and then to {height}x{width}, "
+        f"{ADVERBS[method]}"
+    ), f"w, h = {w}, {h}\nimage = {pillow}\nimage = {last}"
 
 
 def _metrics_table(run: Run) -> str:
@@ -105,7 +124,13 @@ def _number(value: Any, row: Any) -> str:
     return percent(value) if row.is_share else f"{value:.4f}"
 
 
-def _limits(run: Run, temperature: float) -> str:
+def _limits(run: Run, config: dict[str, Any], temperature: float) -> str:
+    agree = "agree to 1e-5"
+    if config["pretrained_cfg"]["interpolation"] != "bicubic":
+        agree = (
+            "nearly agree, as hybrid_jax resizes in two steps, and does not round to "
+            "whole levels after the second"
+        )
     lines = [
         f"It knows only these {len(run.classes)} classes: an image of anything else "
         "gets one of their names, perhaps with a high probability.",
@@ -117,7 +142,7 @@ def _limits(run: Run, temperature: float) -> str:
         "the classifier include the division.",
         "timm's own transform resizes images differently from hybrid_jax, and fills "
         "borders with the mean color. So bring images to the right size first, as "
-        "below: probabilities then agree to 1e-5.",
+        f"below: probabilities then {agree}.",
         f"The run saw transparent pixels over {run.form.background}. Images of 16 bits "
         "must be brought to 8 bits first; Pillow's `convert` would cut their levels.",
     ]

@@ -210,6 +210,39 @@ def test_hub_is_loaded_by_timm(trained, images):
 
 
 @pytest.mark.parametrize(
+    ("size", "target", "method", "off"),
+    [
+        (SIZE, None, "bicubic", 1e-5),
+        ((32, 24), None, "bilinear", 5e-3),
+        ((96, 72), None, "bilinear", 5e-3),
+        ((128, 96), SIZE, "bilinear", 2e-2),
+    ],
+)
+def test_a_card_resizes_as_the_run_does(trained, size, target, method, off, tmp_path):
+    run = load_run(trained / "run")
+    run.form = dataclasses.replace(run.form, size=size, target=target)
+    config = hub._config(run)
+    assert config["pretrained_cfg"]["interpolation"] == method
+    card = model_card.model_card(run, config, 1.0)
+    assert ("bilinearly" in card) == (method == "bilinear")
+    assert ("probabilities then nearly agree" in card) == (method == "bilinear")
+    assert ("probabilities then agree to 1e-5" in card) == (method == "bicubic")
+
+    file = tmp_path / "new.png"
+    Image.fromarray(load_sample_images().images[0][:150, :200]).save(file)
+    lines = card.partition("```python")[2].splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("image = "))
+    last = lines.index("with torch.no_grad():")
+    scope = {}
+    code = [line.replace("image.png", str(file)) for line in lines[first:last]]
+    exec("\n".join(["import PIL.Image, PIL.ImageOps", *code]), scope)  # noqa: S102
+    found = run.predict(np.asarray(scope["image"])[None])
+    assert scope["image"].size == SIZE[::-1]
+    (expected,) = run.predict_files([file])
+    np.testing.assert_allclose(found[0], expected.probabilities, atol=off)
+
+
+@pytest.mark.parametrize(
     ("name", "written"),
     [
         ("a b", "`a b`"),
