@@ -258,7 +258,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 )
             run = load_network(folder) if is_saved else load_run(folder, checkpoint)
             about = read_json(folder / ABOUT) if (folder / ABOUT).exists() else {}
-            classes = labels_from_json(about.get(LABELS), run.classes)
+            classes = labels_from_json(about.get(LABELS), run.classes, folder / ABOUT)
             found = cls(
                 config=to_config_dict(run.config.flat()), random_state=run.config.seed
             )

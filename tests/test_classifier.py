@@ -77,6 +77,12 @@ def fitted(images, tmp_path_factory):
     return untrained(workdir=workdir).fit(x, NAMES[y])
 
 
+@pytest.fixture(scope="module")
+def numbered(images):
+    """One trained on numbers."""
+    return untrained(steps=3).fit(*images)
+
+
 def test_parameters_are_kept_as_they_are_given():
     classifier = untrained(learning_rate=3e-3)
     assert classifier.get_params()["learning_rate"] == 3e-3
@@ -417,11 +423,38 @@ def test_saved_weights_that_would_have_to_be_changed_are_refused(
     assert "\n" not in str(error.value)
 
 
-def test_class_names_stand_for_labels_that_cannot_be_read(fitted, tmp_path):
-    fitted.save(tmp_path)
-    for values in ([{"x": 1}, 2, 3, 4], [1, 2, 3]):
-        change_saved(tmp_path, "labels.values", values)
-        assert Classifier.load(tmp_path).classes_.tolist() == sorted(NAMES)
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("labels.values", [{"x": 1}, 2, 3, 4], "("),
+        ("labels.values", [1, 2, 3], "3 different labels for 4 classes"),
+        ("labels.values", [0, 1, 1, 2], "3 different labels for 4 classes"),
+        ("labels.values", [0, 1, 2, 9], "1 unknown label"),
+        ("labels.values", ["0", "1", "2", "3"], "of another type than it says"),
+        ("labels.dtype", "<U21", "of another type than it says"),
+        ("labels.dtype", "nope", "("),
+        ("labels.dtype", None, "of another type than it says"),
+        ("labels", [0, 1, 2, 3], "("),
+        ("labels", {}, "values"),
+        ("labels", 5, "("),
+    ],
+    ids=str,
+)
+def test_labels_that_cannot_be_read_are_refused(path, value, said, numbered, tmp_path):
+    numbered.save(tmp_path)
+    change_saved(tmp_path, path, value)
+    with pytest.raises(ValueError, match="has an unreadable entry 'labels'") as error:
+        Classifier.load(tmp_path)
+    assert said in str(error.value)
+    assert str(tmp_path / ABOUT) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_class_names_stand_for_labels_that_are_missing(numbered, tmp_path):
+    numbered.save(tmp_path)
+    assert Classifier.load(tmp_path).classes_.tolist() == [0, 1, 2, 3]
+    change_saved(tmp_path, "labels", None)
+    assert Classifier.load(tmp_path).classes_.tolist() == ["0", "1", "2", "3"]
 
 
 def change_saved(folder, path, value):

@@ -1,5 +1,6 @@
 """Inputs of an estimator: images or paths of images, and labels of any kind."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, MappingView, Sequence, Set
 from pathlib import Path
@@ -18,10 +19,11 @@ from hybrid_jax.data.sources.image_checks import (
 from hybrid_jax.data.sources.label_checks import (
     check_labels,
     encode_classes,
+    encode_labels,
     refuse_masked_labels,
 )
 from hybrid_jax.data.splitting import make_splits
-from hybrid_jax.errors import UserError, plural
+from hybrid_jax.errors import UserError, escape, first_line, plural
 from hybrid_jax.paths import expand_user
 
 LABELS = "labels"  # key of the labels of the classes in a JSON file
@@ -180,15 +182,36 @@ def labels_to_json(classes: np.ndarray) -> dict[str, Any]:
     return {"dtype": "object" if is_object else classes.dtype.str, "values": values}
 
 
-def labels_from_json(stored: Any, names: Sequence[str]) -> np.ndarray:
+def labels_from_json(
+    stored: Any, names: Sequence[str], where: os.PathLike
+) -> np.ndarray:
     """Return the sorted labels that `labels_to_json` stored, or else the sorted names.
 
     Args:
       stored: result of `labels_to_json`; None for a network of another program.
       names: names of the classes.
+      where: the file, for errors.
+
+    Raises:
+      UserError: the labels are damaged, or not one for each class.
     """
-    try:
-        found = np.unique(np.array(stored["values"], dtype=stored["dtype"]))
-    except (KeyError, TypeError, ValueError):
+    if stored is None:
         return np.unique(np.array(names))
-    return found if len(found) == len(names) else np.unique(np.array(names))
+    try:
+        values, dtype = stored["values"], stored["dtype"]
+        labels = np.array(values, dtype=dtype)
+        if not isinstance(dtype, str) or json.dumps(labels.tolist()) != json.dumps(
+            values
+        ):
+            raise ValueError("its values are of another type than it says")
+        found = np.unique(labels)
+        if labels.ndim != 1 or not len(found) == len(values) == len(names):
+            what = plural(len(found), "different label")
+            raise ValueError(f"{what} for {len(names)} classes")
+        encode_labels(found, names, "")
+    except (KeyError, TypeError, ValueError, OverflowError, UserError) as error:
+        raise UserError(
+            f"{escape(where)} has an unreadable entry {LABELS!r} "
+            f"({first_line(error)}): restore it, or save the classifier again"
+        ) from None
+    return found
