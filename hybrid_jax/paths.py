@@ -43,18 +43,36 @@ def check_local(name: str, path: str) -> None:
         raise UserError(f"{name}={path} is not allowed: {LOCAL_ONLY}")
 
 
+def check_given(
+    name: str, path: str | os.PathLike, what: str = "give a folder"
+) -> None:
+    """Refuse what is no path, and an empty one, which would be the current folder.
+
+    Args:
+      name: name of the flag or argument, such as `--workdir`.
+      path: the path as the user wrote it.
+      what: what to give, for the message.
+
+    Raises:
+      UserError: it is neither text nor a path, or it is empty.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{name}={path!r} is no path: {what}")
+    if not os.fspath(path):
+        raise UserError(f"{name} is empty: {what}")
+
+
 def check_folder(name: str, path: str | os.PathLike) -> None:
-    """Refuse an empty path, which would be the current folder, and remote ones.
+    """Refuse what `check_given` does, and paths that are not on this machine.
 
     Args:
       name: name of the flag or argument, such as `--workdir`.
       path: the path as the user wrote it.
 
     Raises:
-      UserError: the path is empty or remote.
+      UserError: the path is none, or empty, or remote.
     """
-    if not os.fspath(path):
-        raise UserError(f"{name} is empty: give a folder")
+    check_given(name, path)
     check_local(name, os.fspath(path))
 
 

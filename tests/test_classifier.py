@@ -523,6 +523,23 @@ def test_labels_are_kept_where_training_diverges(images, tmp_path):
     assert Classifier.load(tmp_path / "run").classes_.tolist() == [*range(4)]
 
 
+@pytest.mark.parametrize(
+    ("load", "source", "said"),
+    [
+        (Classifier.load, None, "workdir=None is no path: give a folder"),
+        (Classifier.load, 5, "workdir=5 is no path: give a folder"),
+        (Classifier.load, "", "workdir is empty: give a folder"),
+        (Classifier.from_pretrained, 5, "source=5 is no path: give a folder, or a rep"),
+        (Classifier.from_pretrained, None, "source=None is no path: give a folder, or"),
+        (Classifier.from_pretrained, "", "source is empty: give a folder, or a repos"),
+    ],
+)
+def test_what_is_no_path_is_named(load, source, said):
+    with pytest.raises(ValueError, match=f"^{said}") as error:
+        load(source)
+    assert isinstance(error.value, UserError)
+
+
 def test_histories_are_drawn(fitted):
     matplotlib.use("agg")
     import matplotlib.pyplot as plt

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from hybrid_jax.errors import UserError, closest, plural
+from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS
 from hybrid_jax.models.strides import Size
-from hybrid_jax.paths import check_absent, check_local, expand_user
+from hybrid_jax.paths import check_absent, check_given, check_local, expand_user
 from hybrid_jax.runs.model_spec import model_from_spec
 from hybrid_jax.runs.weights import read_weights
 from hybrid_jax.weights import timm_models, timm_names
@@ -53,6 +54,7 @@ def convert_weights(
       UserError: the source cannot be read or does not fit the model, or contradicts its
         metadata; timm has no such model, or the target exists.
     """
+    check_given("source", source, "give a file of weights, or the folder of a run")
     check_local("source", source)
     check_local("target", target)
     if not target.endswith(".safetensors"):
@@ -142,6 +144,14 @@ def _read_timm_spec(weights: Weights, name: str | None) -> dict[str, Any]:
             f"--model={name or ''} is no model{hint}: {weights.path} does not name "
             "its model; `hybrid-jax models` lists all names"
         )
+    try:
+        if not weights.is_native:
+            timm_models.timm_arguments(create_model(name))
+    except ValueError as error:
+        raise UserError(
+            f"{weights.path} has timm's names, but timm has no {name} ({error}): give "
+            "the --model= that the file is of"
+        ) from None
     try:
         return timm_models.spec_from_timm(name, weights.arrays)
     except KeyError as error:

@@ -11,7 +11,7 @@ from hybrid_jax import runtime
 from hybrid_jax.checkpoints.reader import CheckpointReader
 from hybrid_jax.data.sources.label_checks import check_labels
 from hybrid_jax.errors import UserError, plural
-from hybrid_jax.paths import expand_user
+from hybrid_jax.paths import check_given, expand_user
 from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.weights.files import (
     Weights,
@@ -81,10 +81,11 @@ def read_weights(path: str | os.PathLike, checkpoint: str = "") -> Weights:
         run has not ended, the best, or else the last.
 
     Raises:
-      UserError: there is no such file or checkpoint, it is damaged, it holds more than
-        weights, or see `check_device`.
+      UserError: `path` is none, there is no such file or checkpoint, it is damaged, it
+        holds more than weights, or see `check_device`.
     """
     runtime.check_device()
+    check_given("path", path, "give a file of weights, or the folder of a run")
     path = expand_user(path)
     if path.is_dir():
         return _read_run(path, checkpoint)

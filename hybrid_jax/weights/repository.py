@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hybrid_jax.errors import UserError, escape, first_line
 from hybrid_jax.extras import import_extra
-from hybrid_jax.paths import expand_user
+from hybrid_jax.paths import check_given, expand_user
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -23,8 +23,10 @@ def find_pretrained(
       files: names of the files to download, all of one commit.
 
     Raises:
-      UserError: there is no such folder or repository, or the hub cannot be reached.
+      UserError: `source` is no path, there is no such folder or repository, or the hub
+        cannot be reached.
     """
+    check_given("source", source, "give a folder, or a repository such as user/name")
     folder = expand_user(source)
     if folder.is_dir():
         if revision is not None:

@@ -81,6 +81,7 @@ def test_the_command_converts_there_and_back(tmp_path, capsys):
         (["none.pth", "a.safetensors"], "there are no weights at none.pth"),
         (["none.pth", "a.npz"], "does not end with .safetensors"),
         (["a.safetensors", "./a.safetensors"], "is the source"),
+        (["", "a.safetensors"], "source is empty: give a file of weights, or the fold"),
         (["none.pth"], "the target is missing"),
         (
             ["a.pth", "a.safetensors", "--image-size=0"],
@@ -260,6 +261,16 @@ def test_tables_of_oblong_maps_are_the_same_under_both_names(fields, size, tmp_p
     assert arrays.keys() == expected.keys()
     for path, array in expected.items():
         np.testing.assert_allclose(arrays[path], array, atol=1e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("name", ["wrn_16_1", "sasa_pico"])
+def test_a_model_that_timm_lacks_is_not_called_damaged(name, tmp_path, capsys):
+    _, timm = write_oblong(tmp_path, of_run=False)
+    command = [str(timm), str(tmp_path / "a.safetensors"), f"--model={name}"]
+    assert convert(command) == 2
+    err = capsys.readouterr().err
+    assert f"timm.safetensors has timm's names, but timm has no {name} (timm has" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("size", [(128, 64), (64, 64)])

@@ -183,6 +183,13 @@ def test_homes_of_unknown_users_are_named(model):
         write_file(path, {})
 
 
+@pytest.mark.parametrize("path", [None, 5, b"x", ""])
+def test_what_is_no_path_is_named(model, path):
+    said = "is empty: give a file" if path == "" else "is no path: give a file of weig"
+    with pytest.raises(UserError, match=f"^path.*{said}"):
+        load_weights(model, {}, path)
+
+
 def test_damaged_pickles_are_named(tmp_path):
     torch = pytest.importorskip("torch")
     path = save_torch(tmp_path / "a.pth", {"a": torch.ones(3)})
