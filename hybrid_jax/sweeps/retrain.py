@@ -6,7 +6,7 @@ from pathlib import Path
 from hybrid_jax import intervals
 from hybrid_jax.config.schema import Config
 from hybrid_jax.errors import plural
-from hybrid_jax.json_files import read_json
+from hybrid_jax.json_files import check_entries, read_json
 from hybrid_jax.sweeps.parts import work_through
 from hybrid_jax.sweeps.runs import Outcome, read_outcome
 from hybrid_jax.sweeps.search import Search, seeds_of
@@ -84,7 +84,9 @@ def _rename_older(folder: Path) -> None:
     """Rename the folder of runs of an earlier version, which had one for any winner."""
     older = folder / "winner"
     if (about := older / "winner.json").exists():
-        place = _folder(folder, read_json(about)["trial"])
+        found = read_json(about)
+        check_entries(about, found, {"trial": int})
+        place = _folder(folder, found["trial"])
         if not place.exists():
             older.rename(place)
 

@@ -186,6 +186,9 @@ def test_runs_of_a_trial_that_won_before_stay_its_own(tmp_path, monkeypatch, dig
         f"trial 0 won before, and its test results are in {places[0]}"
     )
     older = places[0].rename(tmp_path / "winner")  # as an earlier version called it
+    write_json(older / "winner.json", {"trial": "0"})
+    with pytest.raises(UserError, match=r"winner.json has an unreadable .*'trial'"):
+        retrain.retrain(search, store, tmp_path, row, 1, said.append)
     write_json(older / "winner.json", {"trial": 0})
     retrain.retrain(search, store, tmp_path, row, 1, said.append)
     assert not older.exists()

@@ -51,7 +51,7 @@ class TfdsRecords:
 
 
 def check_counts(builder: tfds.core.DatasetBuilder, splits: Iterable[str]) -> None:
-    """Refuse files that hold more or fewer records than the metadata say.
+    """Refuse a file that holds more or fewer records than the metadata say.
 
     TFDS reads as many records of each file as `dataset_info.json` says, and would leave
     out the others.
@@ -62,13 +62,14 @@ def check_counts(builder: tfds.core.DatasetBuilder, splits: Iterable[str]) -> No
     place = user_path(builder.data_path)
     for split in splits:
         info = builder.info.splits[split]
-        with told_if_damaged(place):
-            found = len(ArrayRecordDataSource([*map(str, info.filepaths)]))
-            if found != info.num_examples:
-                raise ValueError(
-                    f"dataset_info.json tells of {info.num_examples:,} images of "
-                    f"{split}, and the files hold {found:,}"
-                )
+        for path, told in zip(info.filepaths, info.shard_lengths, strict=True):
+            with told_if_damaged(place):
+                found = len(ArrayRecordDataSource(str(path)))
+                if found != told:
+                    raise ValueError(
+                        f"dataset_info.json tells of {told:,} images in {path.name}, "
+                        f"which holds {found:,}"
+                    )
 
 
 def other_format(place: Path, file_format: str) -> str:

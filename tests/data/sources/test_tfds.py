@@ -58,9 +58,13 @@ def replace(old, new):
         (
             "dataset_info.json",
             replace('"1437"', '"1000"'),
-            r"tells of 1,000 images of train, and the files hold 1,437\): delete it",
+            r"tells of 1,000 images in digits-train\.\S+, which holds 1,437\): delete",
         ),
-        ("dataset_info.json", replace('"360"', '"361"'), "361 images of test, .* 360"),
+        (
+            "dataset_info.json",
+            replace('"360"', '"361"'),
+            r"361 images in digits-test\.\S+, .* 360",
+        ),
         (
             "dataset_info.json",
             replace("array_record", "tfrecord"),
