@@ -50,7 +50,7 @@ show_help() {
 # Usage: parse VALUES FLAGS ARGUMENT...
 # Set a variable for each option: --dry-run sets dry_run to yes.
 parse() {
-  local values=" $1 " flags=" $2 dry-run " option
+  local values=" $1 " flags=" $2 dry-run " given=" " option
   shift 2
   while (($#)); do
     option=${1%%=*}
@@ -70,6 +70,8 @@ parse() {
         set -- "$1=$2" "${@:3}"
       fi
       [[ $1 == *=?* ]] || die "--$option needs a value: see --help"
+      [[ $given != *" $option "* ]] || die "--$option is given twice: give it once"
+      given+="$option "
       printf -v "${option//-/_}" %s "${1#*=}"
     else
       other "$1"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_jax.cli import common, evaluate, flags, system_errors
+from hybrid_jax.cli.options import SWITCH, Option
 from hybrid_jax.config import resolve as configs
 from hybrid_jax.config.field import as_typed
 from hybrid_jax.config.schema import Config
@@ -268,6 +269,26 @@ def test_fields_are_set_from_the_command_line(arguments, field, value, by, tmp_p
     assert found.pop(field) == value
     left = configs.flatten(flags.parse([file], (), takes_config=True).config)
     assert {name: left[name] for name in found} == found
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (["--config.seed=1", "--config.seed", "2"], ["config.seed is given 2 times"]),
+        (["--config=a", "--config=b", "-config=c"], ["config is given 3 times"]),
+        (["--restart", "--norestart"], ["restart is given 2 times"]),
+        (["--config.seed=1", "--", "--config.seed=2"], []),
+        (["--flagfile=FILE", "--config.seed=2"], []),
+        (["--flagfile=FILE"], []),
+    ],
+    ids=str,
+)
+def test_values_that_are_left_out_are_told(words, lines, tmp_path, capsys):
+    (tmp_path / "flags").write_text("--config.seed=3\n--config.seed=4\n")
+    words = [word.replace("FILE", f"{tmp_path}/flags") for word in words]
+    flags.parse(words, [Option("restart", SWITCH, False)], takes_config=True, most=1)
+    said = [f"hybrid-jax: --{line}; the last value counts" for line in lines]
+    assert capsys.readouterr().err.splitlines() == said
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "benchmark", "inspect"])

@@ -61,6 +61,11 @@ class Command(NamedTuple):
     computes: bool = False
 
 
+def print_line(text: str) -> None:
+    """Print what the program says of a call, on standard error."""
+    print(escape(f"hybrid-jax: {text}"), file=sys.stderr)
+
+
 def is_config(word: str) -> bool:
     """Return whether a word looks like a config file, with or without a model."""
     return word.partition(":")[0].endswith(".py")
@@ -236,5 +241,5 @@ def _escaped_output() -> Iterator[None]:
 
 
 def _print_error(text: str, code: int) -> int:
-    print(escape(f"hybrid-jax: {text}"), file=sys.stderr)
+    print_line(text)
     return code

@@ -1,6 +1,7 @@
 """Parse a command line: `--name=value`, and `--config.FIELD=value` for fields."""
 
 import argparse
+import collections
 import dataclasses
 import difflib
 import functools
@@ -14,7 +15,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from hybrid_jax.cli.common import is_config
+from hybrid_jax.cli.common import is_config, print_line
 from hybrid_jax.cli.options import TEXT, Kind, Option, one_of
 from hybrid_jax.config.effects import check_changed
 from hybrid_jax.config.files import SUCH_AS, load_config
@@ -91,6 +92,7 @@ def parse(
                     )
             name = word.lstrip("-").partition("=")[0]
             raise UserError(_unknown(name, options, takes_config))
+    _tell_repeated([_spell_out(word, switches) for word in arguments], options)
     positional = others + words[end + 1 :]
     if len(positional) > most:
         stray = positional[most]
@@ -160,6 +162,7 @@ def split_mode(arguments: list[str]) -> tuple[str, list[str]]:
       UserError: `--mode` is neither `train` nor `eval`.
     """
     words = [_spell_out(word, ()) for word in _expand_flagfiles(arguments)]
+    _tell_repeated(words, [MODE])
     found, others = _read(words, [MODE])
     if "mode" not in found:
         return MODES[MODE.default], arguments  # as the user typed them
@@ -190,6 +193,21 @@ def _read(
     except argparse.ArgumentError as error:
         raise UserError(f"{error.argument_name} has no value (see --help)") from None
     return vars(found), others
+
+
+def _tell_repeated(words: list[str], options: Sequence[Option]) -> None:
+    """Say which flags were typed twice, since all values but the last are left out.
+
+    What is typed may change a flag of a flagfile without a word.
+    """
+    typed = words[: words.index("--")] if "--" in words else words
+    counts = collections.Counter(word.partition("=")[0] for word in typed)
+    for option in options:
+        if counts[f"--{option.name}"] > 1:
+            print_line(
+                f"--{option.name} is given {counts[f'--{option.name}']} times; "
+                "the last value counts"
+            )
 
 
 def _read_value(option: Option, text: str) -> Any:

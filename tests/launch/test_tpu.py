@@ -530,6 +530,7 @@ def test_dry_run_shows_lines_that_a_shell_can_read_and_runs_none(stage, command)
         (("create", "-x"), ["unknown option -x"]),
         (("create", "--spot=yes"), ["unknown option --spot=yes"]),
         (("create", "--name"), ["--name needs a value"]),
+        (("create", "--zone=a", "--zone", "b"), ["--zone is given twice"]),
         (("create", "--name="), ["--name needs a value"]),
         (("create", "--name", "--spot"), ["--name needs a value"]),
         (("create", "--name=a b"), ["no name of a machine"]),
