@@ -311,6 +311,15 @@ def test_workdir_that_is_a_file(tmp_path, capsys):
     assert path.read_text() == "keep"
 
 
+def test_an_array_that_exceeds_the_memory_is_one_line(tmp_path, capsys):
+    size = "--config.data.image_size=20000,20000"  # relative positions of 10**13 pairs
+    code, out = run(capsys, f"--config={DIGITS}", size, f"--workdir={tmp_path}/w")
+    assert code == 2
+    assert "this computer has too little memory (Unable to allocate" in out.err
+    assert "lower config.data.image_size or config.train.batch_size" in out.err
+    assert "Traceback" not in out.err
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_what_is_said_can_be_printed_in_any_encoding(encoding):
     say = (

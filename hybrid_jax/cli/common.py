@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hybrid_jax import library_logs
 from hybrid_jax.cli import system_errors
-from hybrid_jax.errors import UserError, escape, report_out_of_memory
+from hybrid_jax.errors import UserError, escape, first_line, report_out_of_memory
 from hybrid_jax.interrupts import end_at_once_while_importing, repeat_dropped
 from hybrid_jax.paths import remove_links
 
@@ -203,6 +203,13 @@ def guarded(run: Callable[[], int | None], after_interruption: str = RESUME) -> 
             return 141
         except OSError as error:
             return _print_error(system_errors.in_words(error), 2)
+        except MemoryError as error:
+            return _print_error(
+                f"this computer has too little memory ({first_line(error)}): lower "
+                "config.data.image_size or config.train.batch_size, or use a smaller "
+                "model or fewer images",
+                2,
+            )
         except KeyboardInterrupt as error:
             code = getattr(error, "code", 130)  # `Interrupted` has its own code
             text = f"{str(error) or 'interrupted'}; {after_interruption}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hybrid_jax.config import rules
 from hybrid_jax.config.field import field
+from hybrid_jax.models.strides import SIDE_BITS
 
 IN_MEMORY = "arrays"  # `data.name` of images that are passed as arrays
 # Fields of folders that say nothing of images in memory.
@@ -142,7 +143,7 @@ class AugmentConfig:
 
     crop_padding: int = field(
         0,
-        rules.whole_number(0, rules.SIDE_BITS),
+        rules.whole_number(0, SIDE_BITS),
         "width of a border that is added before a random crop, in pixels of the "
         "stored image, which may be larger than image_size; not used with crop_scale",
     )

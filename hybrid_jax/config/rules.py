@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from hybrid_jax.models.strides import SIDE_BITS
 from hybrid_jax.paths import LOCAL_ONLY, is_local
 
 PROCESS_BITS = 10  # of the processes that a run or a command starts on a machine
-SIDE_BITS = 15  # of the sides of images; more would not fit into any memory
 
 
 class Rule(NamedTuple):

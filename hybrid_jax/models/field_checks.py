@@ -7,10 +7,18 @@ from collections.abc import Mapping, Set
 
 from hybrid_jax.models.registry import PerStage, parse_stack
 
-# Fields that are one whole number, and the least that each may be.
-LEAST = {"head_hidden": 0, "patch_size": 0, "width": 1, "depth": 1, "num_classes": 1}
-# Fields that are a whole number for each stage, or for each part of a stage.
-STAGES = ("widths", "depths", "strides", "stem_widths")
+WIDEST, DEEPEST = 2**15, 1000  # beyond any network, so that none builds for hours
+# Fields that are one whole number, with the least and the most that each may be.
+WHOLE = {
+    "head_hidden": (0, WIDEST),
+    "patch_size": (0, WIDEST),
+    "width": (1, WIDEST),
+    "depth": (1, DEEPEST),
+    "num_classes": (1, 2**24),
+}
+# Fields that are a whole number from 1 for each stage, or for each part of a stage,
+# with the most that each may be.
+STAGES = {"widths": WIDEST, "depths": DEEPEST, "strides": WIDEST, "stem_widths": WIDEST}
 RATES = ("drop_path", "dropout")
 ONE_OF = {
     "scan": ("auto", "on", "off"),
@@ -26,10 +34,10 @@ def checked(fields: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
       ValueError: names a field with an impossible value.
     """
     found = dict(fields)
-    for name in filter(fields.__contains__, LEAST):
-        found[name] = _whole(name, fields[name], LEAST[name])
+    for name in filter(fields.__contains__, WHOLE):
+        found[name] = _whole(name, fields[name], *WHOLE[name])
     for name in filter(fields.__contains__, STAGES):
-        found[name] = _per_stage(name, fields[name])
+        found[name] = _per_stage(name, fields[name], STAGES[name])
     for name in filter(fields.__contains__, RATES):
         _check_rate(name, fields[name])
     for name in filter(fields.__contains__, ONE_OF):
@@ -46,26 +54,28 @@ def checked(fields: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
     return found
 
 
-def _whole(name: str, value: typing.Any, least: int) -> int:
+def _whole(name: str, value: typing.Any, least: int, most: int) -> int:
     is_whole = isinstance(value, typing.SupportsIndex) and not isinstance(value, bool)
-    if not is_whole or operator.index(value) < least:
-        raise ValueError(f"{name}={value!r}: give a whole number from {least}")
+    if not is_whole or not least <= operator.index(value) <= most:
+        raise ValueError(
+            f"{name}={value!r}: give a whole number from {least} to {most:,}"
+        )
     return operator.index(value)
 
 
-def _per_stage(name: str, values: typing.Any) -> PerStage:
+def _per_stage(name: str, values: typing.Any, most: int) -> PerStage:
     """Return whole numbers from 1 as a tuple, with a tuple for a stage of parts."""
     try:
         return tuple(
-            _whole(name, value, 1)
+            _whole(name, value, 1, most)
             if isinstance(value, typing.SupportsIndex)
-            else tuple(_whole(name, part, 1) for part in _sequence(value))
+            else tuple(_whole(name, part, 1, most) for part in _sequence(value))
             for value in _sequence(values)
         )
     except (TypeError, ValueError):
         raise ValueError(
-            f"{name}={values!r}: give a whole number from 1 for each stage, such as "
-            "(1, 2, 2)"
+            f"{name}={values!r}: give a whole number from 1 to {most:,} for each "
+            "stage, such as (1, 2, 2)"
         ) from None
 
 

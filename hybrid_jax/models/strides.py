@@ -13,6 +13,7 @@ import typing
 from collections.abc import Iterable
 
 SMALLEST_IMAGE = 16
+SIDE_BITS = 15  # of the sides of images; more would not fit into any memory
 SMALLEST_MAP = 4
 HEAD_DIM = 32  # channels of an attention head, in every hybrid of the family
 LARGEST_PATCH = 16
@@ -60,7 +61,7 @@ def as_size(image_size: int | Size) -> Size:
     """Convert `224` to `(224, 224)`; return a pair as it is.
 
     Raises:
-      ValueError: it is neither a whole number above 0 nor two of them.
+      ValueError: it is neither a whole number from 1 to below 2**15 nor two of them.
     """
     try:
         if isinstance(image_size, typing.SupportsIndex):
@@ -69,9 +70,10 @@ def as_size(image_size: int | Size) -> Size:
             height, width = map(operator.index, image_size)
     except (TypeError, ValueError):
         height = width = 0
-    if min(height, width) < 1:
+    if not 0 < min(height, width) <= max(height, width) < 2**SIDE_BITS:
         raise ValueError(
-            f"image_size={image_size!r}: give a side in pixels, or (height, width)"
+            f"image_size={image_size!r}: give a side in pixels, or (height, width), "
+            f"below 2**{SIDE_BITS}"
         )
     return height, width
 

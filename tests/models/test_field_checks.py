@@ -7,7 +7,9 @@ from hybrid_jax.models import create_model
 from hybrid_jax.models.field_checks import ONE_OF
 from hybrid_jax.models.scan_blocks import REMAT, SCAN
 
-STAGES = "give a whole number from 1 for each stage"
+STAGES = "give a whole number from 1 to 1,000 for each stage"
+
+WIDTHS = "give a whole number from 1 to 32,768 for each stage"
 
 
 @pytest.mark.parametrize(
@@ -22,9 +24,11 @@ STAGES = "give a whole number from 1 for each stage"
         ("depths", (True, 1, 2, 1), STAGES),
         ("depths", {1: 1, 2: 2, 3: 3, 4: 4}, STAGES),
         ("depths", (1, 1), "depths (1, 1) and strides (1, 1, 2, 2, 2) do not fit 4"),
-        ("widths", (16, 32, (64, 0), 128), STAGES),
-        ("strides", (1, 1, 2, 2, "2"), STAGES),
-        ("stem_widths", 16, STAGES),
+        ("depths", (1, 1, 10**6, 1), STAGES),
+        ("widths", (16, 32, (64, 0), 128), WIDTHS),
+        ("widths", (16, 32, 64, 2**40), WIDTHS),
+        ("strides", (1, 1, 2, 2, "2"), WIDTHS),
+        ("stem_widths", 16, WIDTHS),
         ("stem_widths", (), "stem_widths=(): give one or two"),
         ("stack", 3, "stack=3: give letters"),
         ("stack", b"CCCT", "give letters"),

@@ -326,6 +326,7 @@ def test_forward_mode_of_a_network(train):
         (-1, 32, "num_classes=-1: give"),
         (2.5, 32, "num_classes=2.5: give"),
         (True, 32, "num_classes=True: give"),
+        (10, 10**9, r"image_size=1000000000: .*, below 2\*\*15"),
         (10, 32.5, r"image_size=32.5: give a side in pixels, or \(height, width\)"),
         (10, (32, 32, 3), r"image_size=\(32, 32, 3\): give"),
         (10, 0, "image_size=0: give"),
