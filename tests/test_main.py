@@ -181,7 +181,7 @@ def test_evaluation_refuses_fields_that_the_run_was_trained_with(tmp_path):
 def test_a_field_without_effect_is_not_changed_in_a_run(field, value, stored, tmp_path):
     folder = RunFolder(tmp_path)
     folder.create(Config().replace(stored), {})
-    with pytest.raises(UserError, match=rf"config\.{field}=.* means nothing "):
+    with pytest.raises(UserError, match=rf"config\.{field}=.* has no effect "):
         folder.config_with({field: value})
 
 

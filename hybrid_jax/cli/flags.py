@@ -134,7 +134,7 @@ def required_data(parsed: Parsed, also: Sequence[str] = ()) -> Config:
         if not name.startswith("data.") and name not in also:
             fields = " and ".join(["config.data", *(f"config.{n}" for n in also)])
             raise UserError(
-                f"--config.{name} means nothing to this command, which uses "
+                f"--config.{name} has no effect on this command, which uses "
                 f"{fields} alone: leave it out"
             )
     return required_config(parsed)

@@ -240,7 +240,7 @@ def _refuse_overruled(parsed: "Parsed", study: "Study", own: "Config") -> None:
                 continue
             if typed[name] != used[name]:
                 raise UserError(
-                    f"--config.{name}={typed[name]} means nothing to a study "
+                    f"--config.{name}={typed[name]} has no effect on a study "
                     f"{study.kind.name}, which takes {used[name]!r}: leave it out"
                 )
 

@@ -164,13 +164,13 @@ def check_changed(changed: Mapping[str, Any], values: Mapping[str, Any]) -> None
     for deciding, other in IN_STEPS.items():
         if other in changed and values.get(deciding):
             raise UserError(
-                f"--config.{other}={changed[other]} means nothing here, since "
+                f"--config.{other}={changed[other]} has no effect here, since "
                 f"config.{deciding}={values[deciding]}: leave it out, or add "
                 f"--config.{deciding}=0"
             )
     if "augment.fill" in changed and not _leaves_images(values):
         raise UserError(
-            f"--config.augment.fill={changed['augment.fill']} means nothing here, "
+            f"--config.augment.fill={changed['augment.fill']} has no effect here, "
             "since no augmentation leaves the image: leave it out, or take "
             "config.augment.crop_padding, symmetry=rotation or a policy"
         )
@@ -183,7 +183,7 @@ def check_changed(changed: Mapping[str, Any], values: Mapping[str, Any]) -> None
             else f"give {1 + len(row.depths)}, as many as its own {row.strides}"
         )
         raise UserError(
-            f"--config.model.strides={','.join(map(str, strides))} means nothing to "
+            f"--config.model.strides={','.join(map(str, strides))} has no effect with "
             f"config.model.name={name!r}: leave it out, or {way_out}"
         )
 
@@ -234,14 +234,14 @@ def check_varied(
             if all(map(holds, values[deciding])):
                 known = f"config.{deciding}={values[deciding][0]!r}"
                 raise UserError(
-                    f"{flags[name]} means nothing to {flags.get(deciding, known)}: "
+                    f"{flags[name]} has no effect with {flags.get(deciding, known)}: "
                     f"{_leave_out(way_out)}"
                 )
     models = [*itertools.product(values["model.name"], values["model.stack"])]
     if not any(_is_hybrid(name) and attends(name, stack) for name, stack in models):
         for name in filter(flags.__contains__, OF_ATTENTION):
             raise UserError(
-                f"{flags[name]} means nothing to a model that has {NO_ATTENTION}"
+                f"{flags[name]} has no effect on a model that has {NO_ATTENTION}"
             )
 
 
@@ -263,7 +263,7 @@ def _check_fields(names: Container[str], config: Config) -> None:
         for name in filter(names.__contains__, others):
             if holds(values[deciding]) and values[name] != FIELDS[name].default:
                 raise UserError(
-                    f"config.{name}={values[name]!r} means nothing to "
+                    f"config.{name}={values[name]!r} has no effect with "
                     f"config.{deciding}={values[deciding]!r}: {_leave_out(way_out)}"
                 )
 
@@ -278,7 +278,7 @@ def _check_downsample(config: Config) -> None:
     is_usual = form == FIELDS["model.downsample"].default
     if {*strides} == {1} and not is_usual and not ignores_strides(config.flat()):
         raise UserError(
-            f"config.model.downsample={form!r} means nothing to config.model.strides="
+            f"config.model.downsample={form!r} has no effect with config.model.strides="
             f"{strides!r}: leave it out, or give a stride above 1"
         )
 
@@ -296,6 +296,6 @@ def _check_attention(model: ModelConfig) -> None:
         value = getattr(model, name.removeprefix("model."))
         if value not in (FIELDS[name].default, also.get(name)):
             raise UserError(
-                f"config.{name}={value!r} means nothing to {model.name}{stack}, "
+                f"config.{name}={value!r} has no effect on {model.name}{stack}, "
                 f"which has {NO_ATTENTION}"
             )

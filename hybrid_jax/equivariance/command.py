@@ -105,7 +105,7 @@ def check_fields(fields: dict[str, Any]) -> dict[str, Any]:
             found[leaf] = value
         else:
             raise UserError(
-                f"--config.{name} means nothing to a model without a run: give fields "
+                f"--config.{name} has no effect on a model without a run: give fields "
                 "of config.model and config.data.image_size"
             )
     return found

@@ -237,10 +237,10 @@ def test_the_command_prints_and_writes_a_table(tmp_path):
         (["--methods"], "--methods"),
         (
             ["--config.augment.mixup=0.9"],
-            "--config.augment.mixup means nothing to this command, which uses "
+            "--config.augment.mixup has no effect on this command, which uses "
             "config.data and config.seed alone: leave it out",
         ),
-        (["--config.train.epochs=3"], "--config.train.epochs means nothing to this"),
+        (["--config.train.epochs=3"], "--config.train.epochs has no effect on this"),
         (["--config.data.per_class=1", "--config.data.validation=0"], "to choose"),
     ],
 )

@@ -267,7 +267,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
     ("changes", "said"),
     [
         ({"train.batch_size": 10, "optim.accumulate": 3}, "does not divide"),
-        ({"data.path": "cells"}, "means nothing to config.data.name='digits'"),
+        ({"data.path": "cells"}, "has no effect with config.data.name='digits'"),
         (
             {"train.sampling": "balanced", "loss.class_weights": "balanced"},
             "each of both balances the classes",
@@ -277,10 +277,10 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
             "take config.augment.policy=rand_augment",
         ),
         ({"train.max_skips": 9}, "take config.train.non_finite=skip"),
-        ({"init_checkpoint": "best"}, "means nothing to config.init_from=''"),
+        ({"init_checkpoint": "best"}, "has no effect with config.init_from=''"),
         (
             {"model.relative_bias": "none", "model.attention": "post"},
-            "means nothing to config.model.relative_bias='none'",
+            "has no effect with config.model.relative_bias='none'",
         ),
         (
             {"model.stack": "CCCC", "model.attention": "post"},
@@ -288,24 +288,27 @@ def test_a_wrong_value_is_named_with_what_is_allowed(field, value, said):
         ),
         (
             {"model.name": "wrn_16_4", "model.relative_bias": "mlp"},
-            "means nothing to wrn_16_4, which has no relative attention",
+            "has no effect on wrn_16_4, which has no relative attention",
         ),
         (
             {"data.name": "digits", "data.test_fraction": 0.5},
-            "means nothing to config.data.name='digits'",
+            "has no effect with config.data.name='digits'",
         ),
         (
             {"model.name": "wrn_16_4", "model.attention": "post"},
-            "means nothing to wrn_16_4, which has no relative attention",
+            "has no effect on wrn_16_4, which has no relative attention",
         ),
-        ({"data.name": "folder", "data.label": "coarse_label"}, "means nothing to"),
-        ({"data.name": "digits", "data.group": r"p\d"}, "means nothing to"),
-        ({"data.name": "digits", "data.on_error": "skip"}, "means nothing to"),
+        ({"data.name": "folder", "data.label": "coarse_label"}, "has no effect with"),
+        ({"data.name": "digits", "data.group": r"p\d"}, "has no effect with"),
+        ({"data.name": "digits", "data.on_error": "skip"}, "has no effect with"),
         ({"data.loader": "resident", "data.workers": 4}, "take config.data.loader=str"),
-        ({"data.manual_dir": "archives"}, "means nothing to config.data.name='digits'"),
+        (
+            {"data.manual_dir": "archives"},
+            "has no effect with config.data.name='digits'",
+        ),
         (
             {"model.strides": (1, 1, 1, 1, 1), "model.downsample": "blur"},
-            "means nothing to config.model.strides=(1, 1, 1, 1, 1): leave it out, or "
+            "has no effect with config.model.strides=(1, 1, 1, 1, 1): leave it out, or "
             "give a stride above 1",
         ),
         ({"train.epochs": 5, "optim.warmup_epochs": 5.0}, "=0.5"),
@@ -332,7 +335,7 @@ def test_lengths_that_the_config_counts_in_steps_are_refused_on_the_command_line
     }
     for deciding, other in pairs.items():
         words = ["--config=few_images", f"--config.{other}=3"]
-        with pytest.raises(UserError, match=f"{other}=3.* means nothing .*{deciding}="):
+        with pytest.raises(UserError, match=f"{other}=3.* has no effect .*{deciding}="):
             _ = flags.parse(words, (), takes_config=True).config
         words.append(f"--config.{deciding}=0")
         config = flags.parse(words, (), takes_config=True).config
@@ -353,7 +356,7 @@ def test_strides_that_a_model_would_pass_over_are_refused_on_the_command_line(
     words.append(f"--config.model.strides={strides}")
     with pytest.raises(UserError) as error:
         _ = flags.parse(words, (), takes_config=True).config
-    assert f"--config.model.strides={strides} means nothing to" in str(error.value)
+    assert f"--config.model.strides={strides} has no effect with" in str(error.value)
     assert way_out in str(error.value)
 
 
@@ -373,7 +376,7 @@ def test_a_fill_that_nobody_would_see_is_refused_on_the_command_line(fields, is_
     words += [f"--config.augment.{field}" for field in fields]
     seen = contextlib.nullcontext()
     if not is_seen:
-        seen = pytest.raises(UserError, match="fill=edge means nothing here, since no")
+        seen = pytest.raises(UserError, match="fill=edge has no effect here, since no")
     with seen:
         assert flags.parse(words, (), takes_config=True).config.augment.fill == "edge"
 

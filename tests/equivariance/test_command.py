@@ -166,7 +166,7 @@ def test_how_many_images_are_shifted_everywhere(size, asked, count):
         (["--model=astroformer_pico", "--config=digits"], "--config is of no use here"),
         (
             ["--model=astroformer_pico", "--config.optim.learning_rate=1"],
-            "--config.optim.learning_rate means nothing to a model",
+            "--config.optim.learning_rate has no effect on a model",
         ),
         (["--model=astroformer_pico", "--config.data.image_size=8,8"], "8"),
         (["--workdir=nowhere"], "holds no run"),

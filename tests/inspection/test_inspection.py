@@ -352,7 +352,7 @@ def test_a_share_for_validation_stays_with_the_training_images(place, inspect):
         ([], "config.data.path is missing"),
         (["--config.data.pth=x"], "did you mean config.data.path?"),
         (["--workdir=x"], "workdir"),
-        (["--config.seed=1"], "means nothing to this command, which uses config.data "),
+        (["--config.seed=1"], "has no effect on this command, which uses config.data "),
         (["stray"], "stray argument 'stray'"),
     ],
     ids=str,

@@ -144,15 +144,15 @@ def test_variants_of_one_model_are_trained_and_compared(
         ),
         (
             ["--of=attention"],
-            "variant post: config.model.attention='post' means nothing",
+            "variant post: config.model.attention='post' has no effect",
         ),
         (
             ["--of=layout", "--config=digits", "--config.model.stack=C-C-T-T"],
-            "--config.model.stack=C-C-T-T means nothing to a study ablation-layout",
+            "--config.model.stack=C-C-T-T has no effect on a study ablation-layout",
         ),
         (
             ["--of=shifts", "--config=digits", "--config.model.downsample=aps"],
-            "--config.model.downsample=aps means nothing to a study ablation-shifts",
+            "--config.model.downsample=aps has no effect on a study ablation-shifts",
         ),
         (["--of=attention", "--config=digits:vit_tiny"], "take a hybrid"),
         (

@@ -390,7 +390,7 @@ def get_config(model="tiny"):
         ),
         (
             ["--config.data.test=false"],
-            "--config.data.test=False means nothing to a study scaling",
+            "--config.data.test=False has no effect on a study scaling",
         ),
     ],
 )

@@ -172,7 +172,7 @@ def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
         ),
         (
             ["low-data", *SHORT[1:], "--config.data.per_class=20", "--per-class=5"],
-            "--config.data.per_class=20 means nothing to a study low-data",
+            "--config.data.per_class=20 has no effect on a study low-data",
         ),
         (
             ["low-data", *SHORT[1:], "--per-class=5,2000"],

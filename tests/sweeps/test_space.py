@@ -98,42 +98,42 @@ def test_mistakes(flags, told):
     [
         (
             ["--sweep.train.epochs=10,20", "--config.train.steps=2"],
-            "--sweep.train.epochs=10,20 means nothing to config.train.steps=2: leave "
+            "--sweep.train.epochs=10,20 has no effect with config.train.steps=2: leave "
             "it out, or take config.train.steps=0",
         ),
         (
             ["--sweep.optim.warmup_epochs=1:3", "--config.optim.warmup_steps=5"],
-            "warmup_epochs=1:3 means nothing to config.optim.warmup_steps=5",
+            "warmup_epochs=1:3 has no effect with config.optim.warmup_steps=5",
         ),
         (
             ["--sweep.train.epochs=10,20", "--sweep.train.steps=2:5"],
-            "epochs=10,20 means nothing to --sweep.train.steps=2:5",
+            "epochs=10,20 has no effect with --sweep.train.steps=2:5",
         ),
         (
             ["--config.train.epochs=10", "--sweep.train.steps=2,5"],
-            "--config.train.epochs=10 means nothing to --sweep.train.steps=2,5",
+            "--config.train.epochs=10 has no effect with --sweep.train.steps=2,5",
         ),
         (
             ["--sweep.optim.momentum=0:0.9"],
-            "means nothing to config.optim.name='adamw': leave it out, or take "
+            "has no effect with config.optim.name='adamw': leave it out, or take "
             "config.optim.name=sgd",
         ),
         (
             ["--sweep.optim.momentum=0:0.9", "--sweep.optim.name=adamw,lamb"],
-            "means nothing to --sweep.optim.name=adamw,lamb",
+            "has no effect with --sweep.optim.name=adamw,lamb",
         ),
         (["--sweep.augment.magnitude=5,9"], "config.augment.policy="),
         (["--sweep.model.patch_size=4,8"], "config.model.name='astroformer_pico'"),
         (
             ["--sweep.model.strides=2,1,1,2,1;", "--config.model.name=vit_tiny"],
-            "means nothing to config.model.name='vit_tiny'",
+            "has no effect with config.model.name='vit_tiny'",
         ),
         (
             [
                 "--sweep.model.relative_bias=,torus",
                 "--sweep.model.name=wrn_16_1,vit_tiny",
             ],
-            "--sweep.model.relative_bias=,torus means nothing to a model that has no "
+            "--sweep.model.relative_bias=,torus has no effect on a model that has no "
             "relative attention",
         ),
     ],
@@ -165,7 +165,7 @@ def test_a_trial_whose_epochs_mean_nothing_is_refused():
     search = parse([DIGITS, *flags]).search
     assert not search.why_refused({"train.epochs": 10, "train.steps": 0})
     why = search.why_refused({"train.epochs": 10, "train.steps": 5})
-    assert why.startswith("--config.train.epochs=10 means nothing here, since config.t")
+    assert why.startswith("--config.train.epochs=10 has no effect here, since config.t")
 
 
 def test_the_winners_command_gives_no_epochs_beside_its_steps():

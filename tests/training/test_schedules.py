@@ -96,9 +96,12 @@ def test_one_cycle_rises_and_falls_as_pytorch_says(warmup, total):
         ),
         (
             {"decay_epochs": (9,)},
-            "decay_epochs=.* means nothing to .*schedule='cosine'",
+            "decay_epochs=.* has no effect with .*schedule='cosine'",
         ),
-        ({"momentum": 0.5}, "momentum=0.5 means nothing to config.optim.name='adamw'"),
+        (
+            {"momentum": 0.5},
+            "momentum=0.5 has no effect with config.optim.name='adamw'",
+        ),
     ],
 )
 def test_schedules_that_cannot_be_are_refused(fields, message):
