@@ -108,6 +108,8 @@ setup(
     },
     entry_points={"console_scripts": ["hybrid-jax = hybrid_jax.main:main"]},
     classifiers=[
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",

@@ -78,8 +78,12 @@ class _OneLineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record's first line, unless it is ignored or was printed before."""
+        try:
+            text = record.getMessage()
+        except Exception:  # the library's arguments do not fit its message
+            text = str(record.msg)
         # Several packages share a logger.
-        self._print(_package(record.pathname) or record.name, record.getMessage())
+        self._print(_package(record.pathname) or record.name, text)
 
     def show(
         self,
@@ -93,10 +97,10 @@ class _OneLineHandler(logging.Handler):
         self._print(_package(filename), str(message))
 
     def _print(self, library: str, text: str) -> None:
-        text = re.sub(r"^(\[[^]]*\] ?)+", "", with_user_paths(text))
+        text = re.sub(r"^(\[[^]]*\] ?)+", "", with_user_paths(text)).strip()
         if not text or _is_ignored(text):
             return
-        first = text.strip().splitlines()[0]
+        first = text.splitlines()[0]
         line = f"{library}: {first[:300]}" if library else first
         if line not in self._printed:
             self._printed.add(line)

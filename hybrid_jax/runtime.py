@@ -13,6 +13,7 @@ import gc
 import hashlib
 import os
 import platform
+import resource
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -142,12 +143,6 @@ def release_unused_memory() -> None:
 
 
 def _process_peak_bytes() -> int:
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

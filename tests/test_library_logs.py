@@ -28,12 +28,20 @@ def test_a_warning_is_printed_once_in_a_line_with_its_library(capsys):
         log_from("/usr/lib/python3/dist-packages/jax.py", "slow", name="jax._src.x")
         log_from("/home/me/own.py", "mine", name="own", level=logging.ERROR)
         log_from(ORBAX, "of no matter", level=logging.INFO)
+        log_from(ORBAX, "[process=0] \n")
+        warnings.warn("  ", stacklevel=1)
 
     assert guarded(run) == 0
     assert capsys.readouterr().err == (
         "hybrid-jax: orbax: Skipping merge: x\nhybrid-jax: jax: slow\n"
         "hybrid-jax: own: mine\n"
     )
+
+
+def test_a_message_that_a_library_formats_wrongly_does_not_end_the_command(capsys):
+    record = logging.LogRecord("absl", 30, ORBAX, 1, "kept %d of", ("three",), None)
+    library_logs._OneLineHandler().emit(record)  # pytest's own handler would raise
+    assert capsys.readouterr().err == "hybrid-jax: orbax: kept %d of\n"
 
 
 def test_warnings_of_python_are_printed_in_the_same_way(capsys):

@@ -30,7 +30,7 @@ def check_output(flag: str, target: str, way_out: str = "or remove it") -> None:
     check_parent(path, f"{flag}=")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UserError(
-            f"{shown} lies in a folder that is read-only to you: give another"
+            f"{shown} lies in a folder that you may not write to: give another"
         )
 
 
@@ -54,7 +54,7 @@ def check_output_folder(flag: str, target: str) -> None:
         raise UserError(f"{shown}: {escape(there)} is a file: give a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(
-            f"{shown} lies in a folder that is read-only to you: give another"
+            f"{shown} lies in a folder that you may not write to: give another"
         )
 
 

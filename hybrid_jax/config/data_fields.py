@@ -63,8 +63,8 @@ class DataConfig:
     on_error: str = field(
         "stop",
         rules.one_of("stop", "skip"),
-        "at an unreadable image, stop ends with an error and skip leaves it out; one "
-        "in your own validation or test split always stops",
+        "at an unreadable image, stop ends with an error and skip leaves it out; in a "
+        "validation or test split that you made, it always ends with an error",
     )
     exclude: str = field(
         "",

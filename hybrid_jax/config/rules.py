@@ -146,7 +146,9 @@ NOT_NEGATIVE = Rule(
     f"0, or a number from {LEAST:g} to {MOST:g}", lambda v: v == 0 or POSITIVE.holds(v)
 )
 JITTER = Rule("a number from 0 to 10", lambda v: 0 <= v <= 10)
-ALPHA = Rule("a number from 0 to 1000", lambda v: 0 <= v <= 1000)
+ALPHA = Rule(
+    f"0, or a number from {LEAST:g} to 1000", lambda v: v == 0 or LEAST <= v <= 1000
+)
 MAGNITUDE = Rule("a whole number from 0 to 30", lambda v: 0 <= v <= 30)
 COLOR = Rule("a color such as white, gray or #ff8800", _is_color)
 VALIDATION = Rule(

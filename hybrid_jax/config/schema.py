@@ -59,7 +59,8 @@ class ModelConfig:
     drop_path: float = field(
         0.0,
         rules.RATE,
-        "stochastic depth: drop rate of the last of several blocks; it rises from 0",
+        "stochastic depth: drop rate of the last block; from the first block on, the "
+        "rate rises evenly from 0 to it",
     )
     dropout: float = field(0.0, rules.RATE, "dropout rate before the classifier")
 

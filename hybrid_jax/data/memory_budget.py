@@ -61,13 +61,13 @@ def _cgroup_limit(process: Path = Path("/proc/self")) -> float:
 
 def _cgroup_folders(process: Path) -> list[Path]:
     """Return the folders of a process's cgroups and of all their parents."""
-    lines = (line.split(":", 2) for line in _read_text(process / "cgroup").splitlines())
+    lines = (line.split(":", 2) for line in _read_lines(process / "cgroup"))
     paths = {controllers: path for _, controllers, path in lines}
     folders = []
-    for line in _read_text(process / "mountinfo").splitlines():
+    for line in _read_lines(process / "mountinfo"):
         mount_fields, _, mount_info = line.partition(" - ")
         kind, _, config = (*mount_info.split(" ", 2), "", "")[:3]
-        root, mount_point = map(_unescaped, mount_fields.split()[3:5])
+        root, mount_point = map(_unescaped, mount_fields.split(" ")[3:5])
         if kind == "cgroup2":
             path = paths.get("")
         elif kind == "cgroup" and "memory" in config.split(","):
@@ -88,8 +88,13 @@ def _unescaped(path: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), path)
 
 
+def _read_lines(path: Path) -> list[str]:
+    """Return the lines of a file, in which names may hold any other line break."""
+    return [line for line in _read_text(path).split("\n") if line]
+
+
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text("utf-8", errors="surrogateescape").strip()
     except OSError:
         return ""

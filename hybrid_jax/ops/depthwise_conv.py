@@ -95,11 +95,12 @@ define_derivatives(depthwise_shifted, _forward, _tangent, _backward)
 def depthwise_fusible(
     x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "symmetric"
 ) -> jax.Array:
-    """Compute `depthwise_reference` as nine products, and its gradients by convolution.
+    """Compute `depthwise_reference` as nine products; by convolution in training.
 
     A GPU's convolution is a library call that reads and writes memory. XLA can fuse
-    products into the kernels before and after them. For gradients, XLA would keep
-    intermediates of the products in memory, in float32.
+    products into the kernels before and after them. In a derivative, XLA would keep
+    intermediates of the products in memory, in float32, so both the value and the
+    gradients are convolutions there.
     """
     height, width = (-(-n // stride) for n in x.shape[1:3])
     x_padded = pad_map(x, stride, padding=padding)

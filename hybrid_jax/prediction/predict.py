@@ -286,8 +286,8 @@ def _unchecked(target: Path, count: int, done: Written, what: str) -> UserError:
     least = min(CHECKED, done.predicted)
     return UserError(
         f"--output={escape(target)} has {plural(done.predicted, 'prediction')}, and "
-        f"the images of {count:,} {what}, so it cannot be checked that the same "
-        f"network wrote it: give at least {least} of its images, too, or another file"
+        f"the images of {count:,} {what}: to check that the same network wrote it, "
+        f"give at least {least} of its images, too; or give another file"
     )
 
 

@@ -29,6 +29,7 @@ from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS, passes_strides_over
+from hybrid_jax.models.strides import format_size
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.ops.backend import target_devices
 from hybrid_jax.parallel.distributed import Hosts
@@ -161,7 +162,7 @@ class Experiment:
           UserError: devices, images, network, kernels, schedule and augmentation do not
             fit together, or `freeze` does not fit the network.
         """
-        check_augmentation(self.config, self.splits.channels)
+        check_augmentation(self.config, self.splits)
         check_kernels(self.devices, self.task)
         check_lookahead(self.config, self.plan)
         check_fault(self.config.debug.inject, self.plan.total_steps)
@@ -353,14 +354,21 @@ def _changed_fields(config: ModelConfig) -> dict[str, typing.Any]:
     return changed
 
 
-def check_augmentation(config: Config, channels: int) -> None:
-    """Refuse augmentation that changes no image of this data set.
+def check_augmentation(config: Config, splits: Splits) -> None:
+    """Refuse augmentation that changes no image of this data set, or leaves nothing.
 
     Raises:
       UserError: names the field.
     """
     augment = config.augment
-    if augment.hue_jitter and channels == 1:
+    height, width = splits.train.shape[1:3]
+    if augment.crop_padding >= min(height, width):
+        raise UserError(
+            f"config.augment.crop_padding={augment.crop_padding} moves images of "
+            f"{format_size((height, width))} px out of sight: give less than "
+            f"{min(height, width)}"
+        )
+    if augment.hue_jitter and splits.channels == 1:
         raise UserError(
             f"config.augment.hue_jitter={augment.hue_jitter} changes no gray image: "
             "leave it out"

@@ -32,8 +32,8 @@ class RunLock:
         may = os.access(there, os.W_OK | os.X_OK, effective_ids=effective)
         if there.is_dir() and not may:
             raise UserError(
-                f"--workdir={self._folder} cannot be written to: {there} is read-only "
-                "to you; give a folder of yours"
+                f"--workdir={self._folder} cannot be written to: you may not write to "
+                f"{there}; give a folder of yours"
             )
 
     def acquire(self) -> None:

@@ -14,7 +14,7 @@ def frozen_mask(params: Any, patterns: tuple[str, ...]) -> Any:
     Args:
       params: a tree of parameters, with paths such as `stem/conv1/kernel`. Vectors that
         are packed together have no path of their own: none of them is frozen, since
-        frozen ones are packed apart.
+        frozen ones are not packed.
       patterns: regular expressions.
     """
 

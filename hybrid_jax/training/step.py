@@ -62,7 +62,7 @@ class Task(Network, kw_only=True):
 
     Attributes:
       create_optimizer: creates the optimizer from `rates`.
-      rates: peak learning rate and weight decay of the optimizer.
+      rates: learning rate of each step, and weight decay, of the optimizer.
       augmentation: of training batches.
       ema_decay: of the moving averages; 0 keeps none.
       accumulate: number of micro-batches per step.

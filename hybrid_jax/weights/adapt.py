@@ -132,7 +132,7 @@ def _reason(path: str, given: Shape, needed: Shape) -> str:
     if path.endswith("/bias_table") and len(given) == 2 < len(needed):
         return (
             f" ({plural(given[0], 'offset')} do not fit the image size in the file; "
-            "without one, only square maps and the network's are taken)"
+            "if it names none, tables of square maps and of the network's can be used)"
         )
     alike = len(given) == len(needed) == 4 and given[:2] == needed[:2]
     if path not in STEMS or not alike or given[-1] != needed[-1]:

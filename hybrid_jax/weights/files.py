@@ -34,8 +34,8 @@ COLLECTIONS = ("params", "batch_stats")
 KEYS = SPEC, CLASSES, PIXELS = ("hybrid_jax", "hybrid_jax.classes", "hybrid_jax.pixels")
 
 OBLONG = (
-    "the file does not tell its image size: its bias tables, of no square maps, are "
-    "taken for those of the network's maps"
+    "the file does not tell its image size, and its bias tables do not belong to "
+    "square maps: they are read as those of the network's maps"
 )
 
 
@@ -309,7 +309,7 @@ def _read_safetensors(path: Path) -> Weights:
 
 
 def _bare(path: Path, arrays: Arrays) -> Arrays:
-    """Return arrays by their names without what PyTorch's wrappers put before them.
+    """Return arrays by their names, without the prefixes of PyTorch's wrappers.
 
     Raises:
       UserError: two arrays of the file would have one name.

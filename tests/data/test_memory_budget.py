@@ -101,6 +101,18 @@ def test_the_tightest_of_all_groups_around_counts(
     assert allowed(cgroup, mounts, limits) == (least or math.inf)
 
 
+def test_names_of_mounts_may_hold_any_character(tmp_path):
+    group = tmp_path / "fs"
+    group.mkdir()
+    (group / "memory.max").write_text("3000\n")
+    (tmp_path / "cgroup").write_text("0::/\n")
+    other = "31 23 8:1 / /media/a\x0cb\x85\u2028 rw - ext4 /dev/sdb1 rw"
+    own = V2.format(root="/", place=group, name="fs")
+    lines = [other.encode(), b"32 23 8:2 / /media/caf\xe9 rw - ext4 x rw", own.encode()]
+    (tmp_path / "mountinfo").write_bytes(b"\n".join(lines))
+    assert memory_budget._cgroup_limit(tmp_path) == 3000
+
+
 def test_without_cgroups_there_is_no_limit(tmp_path):
     assert memory_budget._cgroup_limit(tmp_path / "nowhere") == math.inf
 

@@ -278,7 +278,7 @@ def test_a_workdir_that_cannot_be_written_to_is_told_at_once(name):
         )
         assert ended.returncode == 2
         assert ended.stderr == (
-            f"hybrid-jax: --workdir={workdir} cannot be written to: {folder} is "
-            "read-only to you; give a folder of yours\n"
+            f"hybrid-jax: --workdir={workdir} cannot be written to: you may not write "
+            f"to {folder}; give a folder of yours\n"
         )
         assert not os.listdir(folder)

@@ -3,12 +3,14 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import hybrid_jax
+from hybrid_jax.cli.equivariance import _output
 from hybrid_jax.equivariance import networks, report
 from hybrid_jax.equivariance.measure import Measured, Settings
 from tests import small_hybrid
@@ -50,6 +52,15 @@ def test_adaptive_strides_are_exact_in_double_precision(tmp_path):
     assert f"{row['cost']['parameters']:,}" in ran.stdout
     assert (folder / "equivariance.png").stat().st_size > 1000
     assert "<svg" in (folder / "equivariance.svg").read_text()
+
+
+def test_the_folder_of_results_has_the_name_of_the_run(tmp_path, monkeypatch):
+    inside = tmp_path / "cells" / "checkpoints"
+    inside.mkdir(parents=True)
+    values = {"output": "", "model": ""}
+    for place, workdir in ((inside, ".."), (inside.parent, "."), (tmp_path, "cells/")):
+        monkeypatch.chdir(place)
+        assert _output(values, [workdir]) == Path("equivariance/cells")
 
 
 def test_runs_that_differ_in_seeds_are_a_row(run, tmp_path):

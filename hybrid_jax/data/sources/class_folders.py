@@ -298,9 +298,8 @@ class _Walk:
         where = escape(folder.relative_to(self.root))
         if excluded:
             return (
-                f"class folder {where!r} has no image but those that "
-                "config.data.exclude lists: to leave out the class, list "
-                f"{where}"
+                f"class folder {where!r} has only images that config.data.exclude "
+                f"lists: to leave out the whole class, list {where}"
             )
         contents = counts_text(count_by_suffix(others))
         detail = f", but {contents}" if contents else ""

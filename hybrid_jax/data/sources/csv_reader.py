@@ -126,7 +126,12 @@ def _lacks_a_column(
     file: Path, name: str, header: Sequence[str], separator: str
 ) -> UserError:
     """Return the error for a table without a column that is needed."""
-    found = ", ".join(repr(escape(cell)) for cell in header) or "of nothing"
+    found = ", ".join(repr(escape(cell)) for cell in header)
+    if not found:
+        return UserError(
+            f"{escape(file)} is empty: give a table with a column "
+            f"{' or '.join(COLUMNS[name])}"
+        )
     return UserError(
         f"{escape(file)}, read as separated by {SEPARATORS[separator]}, has the "
         f"columns {found}, and none is called {' or '.join(COLUMNS[name])}"

@@ -247,8 +247,8 @@ def _held_out(
     if not (moved := int((is_test != drawn[is_kept]).sum())):
         return is_test, ()
     return is_test, (
-        f"{plural(moved, 'image')} moved between training and testing, where "
-        "config.data.exclude leaves a class none of the one or the other",
+        f"{plural(moved, 'image')} moved between training and testing, since "
+        "config.data.exclude would leave a class without images of one of them",
     )
 
 

@@ -143,7 +143,7 @@ def test_a_table_of_paths_and_labels(place, tmp_path):
     [
         ("path,kind\n", "has the columns 'path', 'kind', and none is called label"),
         ("path,label\n", "has no rows"),
-        ("", "has the columns of nothing"),
+        ("", "is empty: give a table with a column path or"),
         ("path,label\n1.png,\n", "line 2: a path, a label"),
         ("path,label,split\n1.png,a,later\n", "no split in its column split, but 'la"),
         ("path,label,split\n1.png,a,train\n", "needs rows of train and of"),
