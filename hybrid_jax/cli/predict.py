@@ -68,6 +68,7 @@ def run(call: Call) -> int:
     from hybrid_jax.prediction.predict import predict
 
     images = _read_list(parsed.positional)
+    notes = left_out_notes(images, written=values["output"])
     with on_device():
         unreadable = predict(
             workdir=values["workdir"],
@@ -83,22 +84,26 @@ def run(call: Call) -> int:
             ensemble=workdirs.split_workdirs("ensemble", values["ensemble"]),
             batch_size=values["batch-size"],
         )
-    for note in left_out_notes(images):
+    for note in notes:
         print(note, file=sys.stderr)
     return int(unreadable > 0)
 
 
 def _read_list(images: list[str]) -> list[str]:
-    """Return the images, with `-` replaced by the lines of standard input.
+    """Return the images, with `-` replaced by the names in standard input.
+
+    One name stands on each line, or ends with a zero byte as `find -print0` writes it.
 
     Raises:
-      UserError: standard input has no lines.
+      UserError: standard input has no names.
     """
     if "-" not in images:
         return images
     text = os.fsdecode(sys.stdin.buffer.read())  # file names need not be UTF-8
     # Names may hold other characters that `str.splitlines` splits at.
     lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+    if "\0" in text:
+        lines = [name for name in text.split("\0") if name]
     if not lines:
         raise UserError("standard input names no image: give one on each line")
     return [name for image in images for name in (lines if image == "-" else [image])]

@@ -72,8 +72,8 @@ def describe(run: Run, temperature: float) -> dict[str, Any]:
 
 def _images(run: Run) -> dict[str, Any]:
     height, width, channels = input_shape(run)
-    words, pillow = fit_in_words(run.form.fit, "bicubic")
     exact = run.form.target is None
+    words, pillow = fit_in_words(run.form.fit, "bicubic" if exact else "bilinear")
     return {
         "height": height,
         "width": width,
@@ -84,8 +84,7 @@ def _images(run: Run) -> dict[str, Any]:
             "how": words,
             "pillow": pillow,
             "as_hybrid_jax_does": exact
-            or "nearly: it reduces large images to twice the size first, and resizes "
-            "the rest bilinearly",
+            or "nearly: it reduces large images to twice the size first",
         },
         "before": {
             "orientation": "as EXIF says: PIL.ImageOps.exif_transpose(image)",

@@ -33,10 +33,12 @@ def open_member(first: Run, workdir: str, changed: dict[str, Any] | None = None)
     """
     run = open_run(RunFolder(workdir), None, changed or {})
     if run.classes != first.classes:
-        raise UserError(
-            f"{workdir} was trained on other classes than {first.workdir}: give runs "
-            "of one data set"
+        difference = (
+            f"has the classes of {first.workdir} in another order"
+            if sorted(run.classes) == sorted(first.classes)
+            else f"was trained on other classes than {first.workdir}"
         )
+        raise UserError(f"{workdir} {difference}: give runs of one data set")
     if first.has_views and run.config.augment.symmetry == "none":
         run.notes.append(f"{workdir} has no views (augment.symmetry=none)")
         return run

@@ -1,5 +1,6 @@
 """Predict the classes of image files with a trained run, and write a row for each."""
 
+import collections
 import contextlib
 import fcntl
 import itertools
@@ -79,6 +80,7 @@ def predict(
     divisor = temperature.require(run) if calibrated else 1.0
     rows = FORMATS[target.suffix if target else ".csv"](run.classes, top, asked)
     paths = found_files.find_files(images)
+    _check_names(paths)
     judge = Judge(runs, asked, divisor)
     _print_notes(runs, calibrated)
     with _open(target, resume) as file:
@@ -147,6 +149,20 @@ def _write(
         unreadable += bool(prediction.error)
         tally.add(prediction.path, prediction.differences)
     return _Counts(unreadable, tally)
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    """Refuse two files that would have one name in the table.
+
+    Raises:
+      UserError: a byte of one name is written as the text that another name holds.
+    """
+    for name, count in collections.Counter(map(escape, paths)).items():
+        if count > 1:
+            raise UserError(
+                f"{count} files would be written as {name}, since a name holds a byte "
+                "that is no UTF-8: rename one of them"
+            )
 
 
 def _report(

@@ -7,6 +7,7 @@ trainer = experiment.trainer(threads)           # programs, compiled in threads
 
 import dataclasses
 import functools
+import math
 import typing
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -297,7 +298,12 @@ def create_run_devices(
     """
     kind, count, fsdp = config.kind, config.devices, config.fsdp
     there = len(target_devices())
-    if count > there or (hosts.is_distributed and count not in (0, there)):
+    if hosts.is_distributed and count not in (0, there):
+        raise UserError(
+            f"config.parallel.devices={count}, but a run of several processes uses all "
+            f"their {there} devices: give 0, or start other processes"
+        )
+    if count > there:
         raise UserError(
             f"config.parallel.devices={count}, but there "
             f"{'is' if there == 1 else 'are'} {plural(there, 'device')}: give 0 to use "
@@ -311,7 +317,9 @@ def create_run_devices(
         )
     if count % fsdp:
         raise UserError(
-            f"config.parallel.fsdp={fsdp} does not divide the {plural(count, 'device')}"
+            f"config.parallel.fsdp={fsdp} does not divide the "
+            f"{plural(count, 'device')}: give --config.parallel.fsdp="
+            f"{math.gcd(count, fsdp)}"
         )
     multiple = count * micro_batches
     if batch_size % multiple:
@@ -319,7 +327,12 @@ def create_run_devices(
         times = f" times {micro_batches} micro-batches" if micro_batches > 1 else ""
         fewer = (n for n in range(count, 0, -1) if not batch_size % (n * micro_batches))
         fits = next((n for n in fewer if not n % fsdp), 0)
-        ways = [f"give config.parallel.devices={fits}"] if fits else []
+        way = (
+            f"start processes with {plural(fits, 'device')} in all"
+            if hosts.is_distributed
+            else f"give config.parallel.devices={fits}"
+        )
+        ways = [way] if fits else []
         raise UserError(
             f"config.train.batch_size={batch_size} is no multiple of {count} devices"
             f"{times}: {', or '.join([*ways, f'take {nearest} in a new run'])}"

@@ -13,7 +13,7 @@ from hybrid_jax.data import Split
 from hybrid_jax.data.loader import Loader, Stream, create_loader, pad_rows
 from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
 from hybrid_jax.errors import UserError
-from hybrid_jax.ops.backend import target_backend
+from hybrid_jax.ops.backend import is_compiling_for_chips, target_backend
 from hybrid_jax.parallel.mesh import Devices, Pmap
 from hybrid_jax.programs.compile import Program, compiler_threads
 from hybrid_jax.programs.fault_injection import Fault
@@ -99,9 +99,10 @@ def check_kernels(devices: Devices, task: Task) -> None:
     if target_backend() != "gpu":
         raise UserError(f"{field} needs a GPU, not a {target_backend()}: leave it out")
     if devices.count > 1 and not isinstance(devices, Pmap):
+        pmap = "" if is_compiling_for_chips() else "config.parallel.kind=pmap, or "
         raise UserError(
             f"{field} cannot divide a batch among {devices.count} GPUs by jit: give "
-            "config.parallel.kind=pmap, or config.parallel.devices=1"
+            f"{pmap}config.parallel.devices=1"
         )
 
 

@@ -33,6 +33,16 @@ def test_names_on_standard_input_end_at_line_feeds_alone(asked, tmp_path, monkey
     assert asked == [str(path) for path in names]
 
 
+def test_names_on_standard_input_may_end_with_zero_bytes(asked, tmp_path, monkeypatch):
+    for name in ("a\nb.png", "[c].png"):
+        (tmp_path / name).touch()
+    names = [f"{tmp_path}/a\nb.png", f"{tmp_path}/[c].png"]  # as of `find -print0`
+    given = "".join(f"{name}\0" for name in names).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    assert main(["hybrid-jax", "predict", "--workdir=w", "-"]) == 0
+    assert asked == names
+
+
 def test_files_that_are_no_images_are_counted_once(asked, tmp_path, capsys):
     for name in ("1.png", "2", "3.jpg_large", ".hidden"):
         (tmp_path / name).touch()

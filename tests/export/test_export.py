@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_images
 
 from hybrid_jax.classifier import Classifier
 from hybrid_jax.errors import UserError
-from hybrid_jax.export import hub, model_card, onnx, stablehlo
+from hybrid_jax.export import about, hub, model_card, onnx, stablehlo
 from hybrid_jax.export.formats import FORMATS
 from hybrid_jax.export.program import create_program
 from hybrid_jax.runs.load_run import load_run
@@ -227,6 +227,10 @@ def test_a_card_resizes_as_the_run_does(trained, size, target, method, off, tmp_
     assert ("bilinearly" in card) == (method == "bilinear")
     assert ("probabilities then nearly agree" in card) == (method == "bilinear")
     assert ("probabilities then agree to 1e-5" in card) == (method == "bicubic")
+    inside = about._images(run)["images_of_another_size"]
+    is_exact = inside["as_hybrid_jax_does"] is True
+    assert is_exact == (target is None)
+    assert ("BILINEAR" in inside["pillow"]) == ("bilinear" in inside["how"]) != is_exact
 
     file = tmp_path / "new.png"
     Image.fromarray(load_sample_images().images[0][:150, :200]).save(file)

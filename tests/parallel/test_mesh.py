@@ -97,7 +97,11 @@ def devices_of(hosts=None, **fields):
     ("fields", "message"),
     [
         ({"parallel_devices": 99}, "config.parallel.devices=99, but there are 8 dev"),
-        ({"parallel_fsdp": 3}, "config.parallel.fsdp=3 does not divide the 8 devices"),
+        (
+            {"parallel_fsdp": 6},
+            "config.parallel.fsdp=6 does not divide the 8 devices: give "
+            "--config.parallel.fsdp=2",
+        ),
         (
             {"parallel_kind": "pmap", "parallel_fsdp": 2},
             "config.parallel.fsdp=2 is not possible with pmap",
@@ -125,6 +129,14 @@ def test_what_devices_cannot_share_is_refused(fields, message):
 def test_hosts_use_all_devices():
     with (
         compiling_for(8 * jax.devices()[:1]),
-        pytest.raises(UserError, match="8 devices: give 0 to use all"),
+        pytest.raises(UserError, match="uses all their 8 devices: give 0, or start"),
     ):
         devices_of(Hosts(0, 2), parallel_devices=4)
+
+
+def test_hosts_are_not_told_to_use_some_of_their_devices():
+    with (
+        compiling_for(8 * jax.devices()[:1]),
+        pytest.raises(UserError, match=": start processes with 5 devices in all, or"),
+    ):
+        devices_of(Hosts(0, 2), train_batch_size=100)

@@ -4,6 +4,7 @@ import csv
 import gc
 import io
 import json
+import os
 import shutil
 import warnings
 import weakref
@@ -95,6 +96,14 @@ def test_an_error_of_another_file_is_not_blamed_on_the_output(name, tmp_path):
     opened = predict._open(tmp_path / "a.csv", resume=False)
     with pytest.raises(expected, match=words), opened:
         raise OSError(24, "Too many open files", name)
+
+
+def test_files_that_would_share_a_name_in_the_table_are_refused(tmp_path):
+    names = b"caf\xe9.png", b"caf\\xe9.png", b"other.png"
+    paths = [tmp_path / os.fsdecode(name) for name in names]
+    predict._check_names([paths[0], paths[2]])
+    with pytest.raises(UserError, match=r"2 files would be .*caf\\xe9.png, since"):
+        predict._check_names(paths)
 
 
 def test_files_and_arrays_are_predicted_alike(finished):

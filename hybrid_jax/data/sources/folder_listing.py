@@ -57,14 +57,16 @@ def list_below(folder: Path) -> Listing:
         folder, followlinks=True, onerror=refuse_unlisted
     ):
         real = os.path.realpath(folder_path)
+        if real in visited:
+            folders[:] = []
+            continue
+        visited.add(real)
         visible = [f for f in folders if f[0] != "." and not is_system_folder(f)]
         system_folders |= {Path(folder_path, f) for f in folders if is_system_folder(f)}
         links = {f for f in visible if _leads_to(Path(folder_path, f), above)}
         upward_links |= {Path(folder_path, f) for f in links}
-        folders[:] = [] if real in visited else sorted({*visible} - links)
-        if real not in visited:
-            files += [Path(folder_path, name) for name in names]
-        visited.add(real)
+        folders[:] = sorted({*visible} - links)
+        files += [Path(folder_path, name) for name in names]
     images = [file for file in sorted(files) if is_image(file)]
     others = sorted({*files}.difference(images))
     return Listing(images, others, system_folders, upward_links)

@@ -1,6 +1,7 @@
 """Find image files by paths, folders or patterns, for predictions."""
 
 import collections
+import fnmatch
 import glob
 import os
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,8 @@ from hybrid_jax.data.sources.folder_listing import (
 )
 from hybrid_jax.errors import UserError, elide, escape, listed, plural
 from hybrid_jax.paths import check_local, expand_user
+
+ANY = "**"  # the part of a pattern that stands for any folders
 
 
 def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
@@ -81,20 +84,28 @@ def one_path_error(path: str | os.PathLike, name: str) -> UserError:
     return UserError(f"{name} is one path, {elide(given)!r}: {way_out}")
 
 
-def left_out_notes(paths: Sequence[str | os.PathLike]) -> tuple[str, ...]:
+def left_out_notes(
+    paths: Sequence[str | os.PathLike], written: str | os.PathLike = ""
+) -> tuple[str, ...]:
     """Return notes on what `find_files` leaves out: files, folders, repeated images.
 
     Args:
       paths: the arguments of `find_files`.
+      written: a file that the program writes, which may be there from before.
 
     Raises:
       UserError: a path does not exist, or a folder cannot be listed.
     """
     folders = [path for given in paths for path in _matches(given) if path.is_dir()]
     listings = [list_below(path) for path in folders]
+    others = {file for each in listings for file in each.others}
+    if written:
+        others = {file for file in others if not _is_same_file(file, written)}
+    bases = {base for given in paths for base in _recursive_bases(expand_user(given))}
+    listings += [list_below(base) for base in bases]
     counts = collections.Counter(_find_all(paths))
     return (
-        *others_note([*{file: None for each in listings for file in each.others}]),
+        *others_note(sorted(others)),
         *system_folders_note({f for each in listings for f in each.system_folders}),
         *upward_links_note({link for each in listings for link in each.upward_links}),
         *_repeated_note([path for path, count in counts.items() if count > 1]),
@@ -124,7 +135,47 @@ def _matches(given: str | os.PathLike) -> list[Path]:
         return [path]
     if not glob.has_magic(os.fspath(given)):
         raise UserError(f"{escape(given)} does not exist")
-    matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-    if not matches:
+    matches = _below(path) if ANY in path.parts else map(Path, glob.glob(str(path)))
+    if not (matches := sorted(matches)):
         raise UserError(f"{escape(given)} matches no file")
     return matches
+
+
+def _below(pattern: Path) -> Iterable[Path]:
+    """Return the files and folders of a pattern that holds `**`.
+
+    The rules of `list_below` hold for links. `glob` would follow a link to a folder
+    above again and again.
+    """
+    rest = pattern.parts[pattern.parts.index(ANY) :]
+    for base in _recursive_bases(pattern):
+        if {*rest} == {ANY}:
+            yield base
+            continue
+        listing = list_below(base)
+        inside = {file.relative_to(base) for file in listing.images + listing.others}
+        folders = {folder for file in inside for folder in file.parents[:-1]}
+        yield from (base / path for path in inside | folders if _fits(path.parts, rest))
+
+
+def _recursive_bases(pattern: Path) -> list[Path]:
+    """Return the folders before the first `**` of a pattern; none without it."""
+    if ANY not in pattern.parts or os.path.lexists(pattern):
+        return []
+    before = Path(*pattern.parts[: pattern.parts.index(ANY)])
+    return [path for path in map(Path, glob.glob(str(before))) if path.is_dir()]
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether the parts of a path fit those of a pattern."""
+    if not pattern or not parts:
+        return not parts and {*pattern} <= {ANY}
+    if pattern[0] == ANY:
+        return _fits(parts, pattern[1:]) or _fits(parts[1:], pattern)
+    is_hidden = parts[0][0] == "." != pattern[0][0]
+    fits = not is_hidden and fnmatch.fnmatchcase(parts[0], pattern[0])
+    return fits and _fits(parts[1:], pattern[1:])
+
+
+def _is_same_file(path: Path, other: str | os.PathLike) -> bool:
+    return os.path.realpath(path) == os.path.realpath(expand_user(other))

@@ -434,7 +434,9 @@ def test_a_class_of_which_all_images_are_listed_is_named(place, tmp_path):
     lay_out(place, *TWO, "bird/1.png")
     listed = tmp_path / "listed.txt"
     listed.write_text("bird/1.png")
-    assert "to leave out the class, list bird" in refused(place, exclude=str(listed))
+    assert "to leave out the whole class, list bird" in refused(
+        place, exclude=str(listed)
+    )
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,18 @@ def test_files_are_found_by_name_folder_and_pattern(tmp_path):
     ]
     assert find_files([str(tmp_path / "**" / "*.png")]) == sorted([*files, odd])
     assert find_files([str(odd)]) == [odd]  # no pattern, since it is there
+    for up in (place / "up", tmp_path / "self"):
+        up.symlink_to("..")  # glob would follow them again and again
+    everything = str(tmp_path / "**" / "*.png")
+    assert find_files([everything]) == sorted([*files, odd])
+    assert left_out_notes([everything]) == (
+        f"1 link to a folder above left out: {tmp_path / 'self'}",
+    )
+    write(place / ".hidden.png", 1)
+    assert find_files([str(tmp_path / "**")]) == sorted([*files, odd])
+    assert find_files([str(tmp_path / "**" / "digit*")]) == files
+    (place / "written.csv").touch()
+    assert len(left_out_notes([place], written=place / "written.csv")) == 2
     (tmp_path / "empty").mkdir()
     for given, said in (
         ("nowhere.png", "does not exist"),
