@@ -84,7 +84,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
       init_from: weights to start from: a `.safetensors` file, or a run's folder.
       random_state: seed of initialization, data order and augmentation.
       workdir: folder of the run. Repeat the same call to resume an interrupted run.
-        None keeps everything in memory.
+        None keeps everything in memory, as cross-validation and searches need it.
       verbose: whether progress is shown. Without it, a warning names what is left out,
         such as images that cannot be read.
 

@@ -15,6 +15,17 @@ from types import FrameType
 REPEAT_AFTER = 0.05  # seconds, by when the callback has ended
 
 
+class Process:
+    """This process.
+
+    Attributes:
+      runs_one_command: whether it may be ended at once; otherwise it belongs to
+        somebody who called this package, such as a notebook.
+    """
+
+    runs_one_command = False
+
+
 @contextlib.contextmanager
 def repeat_dropped(
     kind: type[KeyboardInterrupt], find_number: Callable[[], int]

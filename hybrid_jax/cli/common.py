@@ -14,7 +14,11 @@ from typing import NamedTuple
 from hybrid_jax import library_logs
 from hybrid_jax.cli import system_errors
 from hybrid_jax.errors import UserError, escape, first_line, report_out_of_memory
-from hybrid_jax.interrupts import end_at_once_while_importing, repeat_dropped
+from hybrid_jax.interrupts import (
+    Process,
+    end_at_once_while_importing,
+    repeat_dropped,
+)
 from hybrid_jax.paths import remove_links
 
 HELP = {"--help", "-h", "-?", "--helpfull", "--helpshort", "-help"}
@@ -123,6 +127,7 @@ def execute(command: Command, call: Call, owns_process: bool) -> int:
     if owns_process and command.computes:
         restart_with_settings()
     if owns_process:
+        Process.runs_one_command = True
         end_at_once_while_importing(lambda: _end_interrupted(command))
     code = guarded(lambda: command.run(call), command.after_interruption)
     if owns_process and code:

@@ -1,8 +1,8 @@
 """Signals that end a run early: SIGTERM of a scheduler, SIGINT of Ctrl-C, SIGHUP.
 
 After the first signal, the run saves its step and ends. A second signal ends the
-process at once. If there are several hosts, all save the same step, whichever of them
-receives the signal.
+process at once, or in a notebook the run, without saving. If there are several hosts,
+all save the same step, whichever of them receives the signal.
 
 A signal that is ignored when the run starts stays ignored. That is how `nohup` keeps
 SIGHUP from a run, and how a shell script keeps SIGINT from its background processes.
@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from hybrid_jax.interrupts import repeat_dropped
+from hybrid_jax.interrupts import Process, repeat_dropped
 from hybrid_jax.parallel.distributed import Hosts
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -96,6 +96,8 @@ class Interruption:
             if not self._deferring:
                 self.check()
         elif now - self._received > REPEAT_SECONDS:
+            if not Process.runs_one_command:
+                raise Interrupted(number)
             os._exit(128 + number)
 
     def _drop(self) -> int:

@@ -182,6 +182,7 @@ def test_what_a_callback_dropped_can_be_held_or_checked_for():
 def test_a_second_signal_ends_the_process(monkeypatch):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(interrupts.Process, "runs_one_command", True)
     with Interruption() as run, run.deferred():
         send()
         send()  # as GNU timeout does
@@ -190,6 +191,15 @@ def test_a_second_signal_ends_the_process(monkeypatch):
         send(signal.SIGINT)
         assert codes == [130]
         run.handled = True
+
+
+def test_a_second_signal_ends_the_run_alone_in_a_process_of_others(monkeypatch):
+    monkeypatch.setattr(os, "_exit", pytest.fail)
+    monkeypatch.setattr(signals, "REPEAT_SECONDS", -1.0)
+    assert not interrupts.Process.runs_one_command
+    with pytest.raises(KeyboardInterrupt), Interruption() as run, run.deferred():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_other_threads_have_no_signals():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,21 @@ def test_fields_are_those_of_a_form(stored):
     [fields] = [cell for cell in stored["cells"] if cell["id"] == "fields"]
     assert all("# @param" in line for line in fields["source"])
     assert fields["source"][0].startswith('repository = ""')
+
+
+def test_images_are_found_again_when_the_cells_run_again(stored, tmp_path, monkeypatch):
+    [cell] = [cell for cell in stored["cells"] if cell["id"] == "installation"]
+    source = re.sub(r"(?m)^( *)[!%].*", r"\1pass", "".join(cell["source"]))
+    for folder in ("cells", "repository/configs"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "repository/configs/digits.py").touch()
+    monkeypatch.chdir(tmp_path)
+    scope = {"repository": ""}
+    for _ in range(2):
+        scope["images"] = "cells"
+        exec(source, scope)  # noqa: S102
+        assert scope["images"] == str(tmp_path / "cells")
+        assert Path.cwd() == tmp_path / "repository"
 
 
 def test_it_runs(tmp_path):

@@ -5,10 +5,11 @@ DIR/<class>/*                                    split by a seeded share of each
 FILE.csv with the columns path and label         and split or group, where there are any
 """
 
+import collections
 import os
 import re
 import unicodedata
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,6 +136,7 @@ def find_images(config: DataConfig, wanted: Container[str] = SPLITS) -> FileSpli
     notes = (
         *found.notes,
         *(f"classes {pair} may be the same" for pair in similar_names(classes)),
+        *_joined_notes(kept),
     )
     is_held_out = not found.splits and config.test_fraction > 0
     if found.splits:
@@ -222,6 +224,19 @@ def _numbered(entries: Sequence[Entry]) -> tuple[tuple[str, ...], np.ndarray]:
     classes = tuple(sorted({*names}, key=sort_key(names)))
     numbers = {name: number for number, name in enumerate(classes)}
     return classes, np.array([numbers[name] for name in names], np.int32)
+
+
+def _joined_notes(entries: Sequence[Entry]) -> Iterator[str]:
+    """Return notes on classes whose name is written in several Unicode forms."""
+    forms = collections.defaultdict[str, set[str]](set)
+    for label in {entry.label for entry in entries}:
+        forms[class_name(label)].add(label)
+    for name, labels in forms.items():
+        if len(labels) > 1:
+            yield (
+                f"class {name!r} joins {len(labels)} names that look alike, and differ "
+                "in their Unicode form"
+            )
 
 
 def _held_out(

@@ -261,6 +261,18 @@ def test_names_of_one_class_are_called_alike(place):
     )
 
 
+def test_classes_of_two_unicode_forms_are_joined_with_a_note(place):
+    forms = "caf\u00e9", "cafe\u0301"
+    lay_out(place, *(f"{form}/{row}{form}.png" for form in forms for row in (1, 2)))
+    lay_out(place, *TWO)
+    classes, notes = classes_and_notes(place)
+    assert classes == (forms[0], "cat", "dog")
+    assert notes == (
+        f"class {forms[0]!r} joins 2 names that look alike, and differ in their "
+        "Unicode form",
+    )
+
+
 def test_names_that_are_not_utf8_are_escaped(place, tmp_path):
     name = os.fsdecode(b"caf\xe9")
     lay_out(place, *(f"{name}/{row}{name}.png" for row in range(2)), *TWO)
