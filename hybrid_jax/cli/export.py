@@ -4,7 +4,7 @@
   hybrid-jax export --workdir=runs/cells --format=hub --output=cells_timm
 
 stablehlo and onnx are programs from uint8 images [N, height, width, channels]
-to probabilities [N, classes], for N >= 1. They include the normalization. hub is
+to probabilities [N, classes], N from 1. They include the normalization. hub is
 a model for timm, if timm has that model. The result is read back and compared
 with the run, on images of its data or random ones. It is deleted if it differs
 by more than 1e-5.

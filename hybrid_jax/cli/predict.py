@@ -68,7 +68,6 @@ def run(call: Call) -> int:
     from hybrid_jax.prediction.predict import predict
 
     images = _read_list(parsed.positional)
-    notes = left_out_notes(images, written=values["output"])
     with on_device():
         unreadable = predict(
             workdir=values["workdir"],
@@ -84,7 +83,7 @@ def run(call: Call) -> int:
             ensemble=workdirs.split_workdirs("ensemble", values["ensemble"]),
             batch_size=values["batch-size"],
         )
-    for note in notes:
+    for note in left_out_notes(images, written=values["output"]):
         print(note, file=sys.stderr)
     return int(unreadable > 0)
 
