@@ -256,7 +256,7 @@ def test_a_folder_in_which_nothing_can_be_made_is_told():
         )
         assert ended.returncode == 2
         assert ended.stderr == (
-            "hybrid-jax: --workdir=runs/digits cannot be written to: . is read-only to "
-            "you; give a folder of yours\n"
+            "hybrid-jax: --workdir=runs/digits cannot be written to: you may not "
+            "write to .; give a folder of yours\n"
         )
         assert not os.listdir(folder)
