@@ -212,7 +212,8 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
         # Without a trial, the search has not begun, and may still change.
         is_new = not (path.exists() and (folder / TRIALS).exists())
         if is_new:
-            about = {"study": _name(asked, search.config, folder), "data": identity}
+            name = _name(asked, search.config, identity, folder)
+            about = {"study": name, "data": identity}
             write_json(path, asked | about | {"config": stored.nested(search.config)})
         theirs = read_json(path)
     check_entries(path, theirs, {"data": dict, "config": dict})
@@ -232,15 +233,24 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
     return str(theirs["study"]), is_new
 
 
-def _name(asked: dict[str, Any], config: Config, folder: Path) -> str:
+def _name(
+    asked: dict[str, Any], config: Config, identity: dict[str, Any], folder: Path
+) -> str:
     """Return the name of a search in its storage, which ends in hexadecimal digits.
 
-    The name depends only on the settings. So workers find the same study even if a
-    shared file system shows them each other's files late.
+    The name depends on the settings, the images and the folder's last name. So workers
+    find the same study even if a shared file system shows them each other's files late,
+    and sweeps of other images in the same database have another name.
+
+    Args:
+      asked: the settings that tell searches apart.
+      config: the config that all trials share.
+      identity: `Splits.identity` of the images.
+      folder: folder of the search.
     """
     values = config.flat().items()
     common = {name: value for name, value in values if not FIELDS[name].local}
-    text = json.dumps([folder.absolute().name, asked, common])
+    text = json.dumps([folder.absolute().name, asked, common, identity])
     return f"hybrid_jax-{hashlib.sha256(os.fsencode(text)).hexdigest()}"
 
 

@@ -69,24 +69,48 @@ class Store:
             )
         if ended:
             (self._folder / FILE).unlink()
-            raise UserError(
-                f"--storage knows {trials} of this sweep, whose "
-                f"runs are not in --workdir={self._folder}: give the folder that they "
-                "are in, or a folder with another name to start anew"
-            )
+            raise self._elsewhere(trials)
+
+    def check_runs(self, number: int, folder: Path) -> None:
+        """Refuse a trial that another folder's worker has begun.
+
+        In SQLite, the storage is in the folder, so that missing runs were deleted.
+
+        Args:
+          number: of the trial.
+          folder: folder of the trial.
+
+        Raises:
+          UserError: the trial is in PostgreSQL, and its folder does not exist.
+        """
+        if self._is_shared and not folder.exists():
+            raise self._elsewhere(f"trial {number}")
+
+    def _elsewhere(self, trials: str) -> UserError:
+        return UserError(
+            f"--storage knows {trials} of this sweep, whose runs are not in "
+            f"--workdir={self._folder}: give the folder that they are in, or a folder "
+            "with another name to start anew"
+        )
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
         """Turn an error of the database into an error that a user can fix.
 
         Raises:
-          UserError: the database cannot be reached, or reports an error.
+          UserError: the database cannot be reached, or reports an error, or another
+            worker has ended this worker's trial.
         """
-        from optuna.exceptions import StorageInternalError
+        from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
             yield
+        except UpdateFinishedTrialError:
+            raise UserError(
+                "another worker has ended a trial that this one ran too, as if this "
+                "one had died: run the same command to resume"
+            ) from None
         except (SQLAlchemyError, StorageInternalError) as error:
             what = first_line(error.__cause__ or error)
             if self._is_shared:

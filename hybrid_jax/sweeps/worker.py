@@ -90,6 +90,9 @@ class Worker:
 
         Args:
           held: stack that holds the claim of the trial's folder.
+
+        Raises:
+          UserError: the runs of a dead worker's trial are in another folder.
         """
         from optuna.trial import Trial, TrialState
 
@@ -135,13 +138,19 @@ class Worker:
         """Claim a trial that no worker runs; return None if a worker runs it.
 
         Locks show the workers of this machine, and heartbeats those of other machines.
+
+        Raises:
+          UserError: the trial's runs are in another folder.
         """
         attributes = frozen.user_attrs
         silent = self._heartbeats.is_silent(frozen.number, attributes.get(BEAT))
         elsewhere = attributes.get(MACHINE, machine()) != machine()
         if elsewhere and not silent:
             return None
-        return try_claim(self.trial_folder(frozen.number))
+        folder = self.trial_folder(frozen.number)
+        if MACHINE in attributes:  # its worker had claimed its folder before
+            self.store.check_runs(frozen.number, folder)
+        return try_claim(folder)
 
     def _run(self, trial: "Trial", values: dict[str, Any]) -> None:
         """Run a trial, and store its result."""

@@ -1,0 +1,60 @@
+"""A storage that several sweeps share keeps them apart, and names what is elsewhere."""
+
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+
+from hybrid_jax.config.files import load_config
+from hybrid_jax.config.resolve import resolve
+from hybrid_jax.errors import UserError
+from hybrid_jax.sweeps import search as searches
+from hybrid_jax.sweeps.search import create_search, keep
+from hybrid_jax.sweeps.storage import Store
+from hybrid_jax.sweeps.worker import MACHINE, Worker, machine
+from tests.commands import ROOT
+
+TINY = str(ROOT / "tests" / "sweeps" / "tiny.py")
+
+
+@pytest.fixture
+def search():
+    return create_search(resolve(load_config(TINY, {})), {"optim.clip_norm": "1,2"})
+
+
+@pytest.fixture
+def shared(search, tmp_path, digits, monkeypatch):
+    """A storage that stands for one in PostgreSQL."""
+    store = Store(search, tmp_path / "s")
+    monkeypatch.setattr(store, "_is_shared", True)
+    return store
+
+
+def test_sweeps_of_other_images_have_other_names(search, tmp_path, monkeypatch):
+    """Also if their folders are called alike."""
+    names = []
+    for place in ("a", "b", "a"):
+        images = SimpleNamespace(identity={"files": place})
+        monkeypatch.setattr(searches, "load_splits", lambda config, of=images: of)
+        names.append(keep(search, tmp_path / place / "s", "study.sqlite3")[0])
+    assert names[0] == names[2] != names[1]
+
+
+def test_a_trial_of_another_folder_is_not_taken_over(search, shared, tmp_path):
+    trial = shared.study.ask()
+    trial.set_user_attr(MACHINE, machine())
+    worker = Worker(search, shared, tmp_path / "other", 2)
+    with contextlib.ExitStack() as held:
+        with pytest.raises(UserError, match=r"--storage knows trial 0 of this sweep, "):
+            worker._claim(held)
+        assert not (tmp_path / "other").exists()
+        worker.trial_folder(0).mkdir(parents=True)
+        assert worker._claim(held).number == 0
+
+
+def test_a_trial_that_another_worker_has_ended_ends_with_a_line(shared):
+    trial = shared.study.ask()
+    shared.study.tell(trial, 0.5)
+    ended = pytest.raises(UserError, match=r"another worker has ended a trial")
+    with ended, shared.errors():
+        trial.report(0.5, 1)
