@@ -1,5 +1,6 @@
 """Define a search by its config and space, and keep both in its folder."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -213,8 +214,9 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
         is_new = not (path.exists() and (folder / TRIALS).exists())
         if is_new:
             name = _name(asked, search.config, identity, folder)
-            about = {"study": name, "data": identity}
-            write_json(path, asked | about | {"config": stored.nested(search.config)})
+            about = {"data": identity, "config": stored.nested(search.config)}
+            ours = asked | {"study": name} | about
+            write_json(path, ours | {"study": _known_name(path, ours)})
         theirs = read_json(path)
     check_entries(path, theirs, {"data": dict, "config": dict})
     differing = [
@@ -231,6 +233,22 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
         )
     check_data(folder, theirs.get("data", identity), identity)
     return str(theirs["study"]), is_new
+
+
+def _known_name(path: Path, ours: dict[str, Any]) -> str:
+    """Return the name that a file gives to this search; else the search's own name.
+
+    The search's trials may be put back into the folder, and then need their name.
+
+    Args:
+      path: of the file, which need not exist.
+      ours: what the file holds for this search.
+    """
+    with contextlib.suppress(UserError):
+        theirs = read_json(path)
+        if {**theirs, "study": ours["study"]} == json.loads(json.dumps(ours)):
+            return str(theirs["study"])
+    return str(ours["study"])
 
 
 def _name(

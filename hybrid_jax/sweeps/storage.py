@@ -11,7 +11,7 @@ from hybrid_jax.errors import UserError, first_line, plural
 from hybrid_jax.extras import import_extra
 from hybrid_jax.sweeps import samplers
 from hybrid_jax.sweeps.claims import waiting_lock
-from hybrid_jax.sweeps.search import FILE, Search, keep
+from hybrid_jax.sweeps.search import Search, keep
 
 if typing.TYPE_CHECKING:
     from optuna import Study
@@ -68,7 +68,6 @@ class Store:
                 "gone: put them back, or delete this file to start anew"
             )
         if ended:
-            (self._folder / FILE).unlink()
             raise self._elsewhere(trials)
 
     def check_runs(self, number: int, folder: Path) -> None:

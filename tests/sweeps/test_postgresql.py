@@ -73,3 +73,6 @@ def test_a_worker_completes_what_another_began_that_was_killed(
     assert (
         "--storage knows 2 trials of this sweep, whose runs are not" in refused.stderr
     )
+    (tmp_path / "elsewhere" / "trials").rename(folder / "trials")
+    again = hybrid_jax("sweep", *words)
+    assert "2 trials: 2 complete" in again.stdout, again.stderr

@@ -58,3 +58,13 @@ def test_a_trial_that_another_worker_has_ended_ends_with_a_line(shared):
     ended = pytest.raises(UserError, match=r"another worker has ended a trial")
     with ended, shared.errors():
         trial.report(0.5, 1)
+
+
+def test_trials_put_back_are_known_again(search, shared, tmp_path, monkeypatch):
+    """Also those of an older version, which named the sweep in another way."""
+    shared.study.tell(shared.study.ask(), 0.5)
+    monkeypatch.setattr(searches, "_name", lambda *_: "another")
+    with pytest.raises(UserError, match="1 trial of this sweep, whose runs are gone"):
+        Store(search, tmp_path / "s")
+    (tmp_path / "s" / "trials").mkdir()
+    assert len(Store(search, tmp_path / "s").study.get_trials()) == 1
