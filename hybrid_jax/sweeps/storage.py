@@ -18,6 +18,7 @@ if typing.TYPE_CHECKING:
 
 SQLITE = "study.sqlite3"  # in the folder of a search
 BUSY_SECONDS = 60  # how long SQLite waits for another worker's turn
+SECRETS = ("password", "sslpassword")  # in the query of a URL
 URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?(://.+)", re.DOTALL)
 
 
@@ -149,8 +150,12 @@ def check_url(url: str) -> str:
     """Return the URL of a PostgreSQL database, with the psycopg driver in it.
 
     Raises:
-      UserError: the URL is for another database, or the driver is not installed.
+      UserError: the URL is for another database or cannot be read, or the driver is not
+        installed.
     """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     match = URL.fullmatch(url)
     if not match:
         raise UserError(
@@ -158,7 +163,15 @@ def check_url(url: str) -> str:
             "SQLite in the workdir, or give postgresql://USER@HOST/DATABASE"
         )
     import_extra("psycopg", extra="sweep", purpose="--storage=postgresql")
-    return f"postgresql+psycopg{match[1]}"
+    url = f"postgresql+psycopg{match[1]}"
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):
+        raise UserError(
+            f"--storage={_without_password(url)} has a host or a port that cannot be "
+            "read: give postgresql://USER@HOST:PORT/DATABASE"
+        ) from None
+    return url
 
 
 def _open(optuna: Any, folder: Path, url: str) -> Any:
@@ -178,9 +191,10 @@ def _without_password(url: str) -> str:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    with contextlib.suppress(ArgumentError):  # else it is not allowed, but shown
-        parsed = make_url(url)
-        bare = parsed.set(password="").difference_update_query(["password"])
+    # One that cannot be read is not allowed, but shown.
+    with contextlib.suppress(ArgumentError, ValueError):
+        bare = make_url(url).set(password="").difference_update_query(SECRETS)
         url = bare.render_as_string(hide_password=False)
+    url = re.sub(rf"(?<=[?&])(?:{'|'.join(SECRETS)})=[^&]*&?", "", url)
     # A password with an @ is taken for a part of the host.
     return re.sub(r"(?<=://)([^:@/]*)(?::.*|[^/?]*)@", r"\1@", url)

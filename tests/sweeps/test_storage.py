@@ -10,7 +10,7 @@ from hybrid_jax.config.resolve import resolve
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps import search as searches
 from hybrid_jax.sweeps.search import create_search, keep
-from hybrid_jax.sweeps.storage import Store
+from hybrid_jax.sweeps.storage import Store, check_url
 from hybrid_jax.sweeps.worker import MACHINE, Worker, machine
 from tests.commands import ROOT
 
@@ -68,3 +68,16 @@ def test_trials_put_back_are_known_again(search, shared, tmp_path, monkeypatch):
         Store(search, tmp_path / "s")
     (tmp_path / "s" / "trials").mkdir()
     assert len(Store(search, tmp_path / "s").study.get_trials()) == 1
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["h:port/d", "h:/d", "h1:1,h2:2/d", "[::1/d", "h:port/d?sslpassword=secret"],
+)
+def test_a_place_that_cannot_be_read_is_named(place):
+    with pytest.raises(UserError) as refused:
+        check_url(f"postgresql://u:secret@{place}")
+    told = f"--storage=postgresql+psycopg://u@{place.partition('?')[0]}"
+    assert str(refused.value).startswith(told)
+    assert "has a host or a port that cannot be read: give" in str(refused.value)
+    assert "secret" not in str(refused.value)
