@@ -50,8 +50,9 @@ def waiting_lock(folder: Path, name: str = ".lock") -> FileLock:
 class Heartbeats:
     """Detect dead workers on other machines, without comparing clocks.
 
-    A worker increments a count in its trial every `BEAT_SECONDS`. If another worker
-    sees the same count for `GRACE_SECONDS` by its own clock, the first worker is dead.
+    A worker increments a count in its trial every `BEAT_SECONDS`, and marks it as its
+    own, so that no two workers' counts are equal. If another worker sees the same count
+    for `GRACE_SECONDS` by its own clock, the first worker is dead.
     """
 
     BEAT_SECONDS, GRACE_SECONDS = 15.0, 120.0

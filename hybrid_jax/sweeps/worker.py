@@ -6,6 +6,7 @@ import platform
 import threading
 import time
 import typing
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,8 @@ class Worker:
         # Drawn while other workers wait, so that the sampler knows all earlier trials.
         for dimension in self.search.space:
             dimension.suggest(trial)
+        # A new count, or other workers would hear the dead one's silence go on.
+        trial.set_user_attr(BEAT, f"{uuid.uuid4().hex}-0")
         trial.set_user_attr(MACHINE, machine())
         return trial
 
@@ -209,13 +212,15 @@ class Worker:
     def _beating(self, trial: "Trial") -> Iterator[None]:
         """Store heartbeats in a trial while it runs; see `Heartbeats`."""
         ended = threading.Event()
+        of_claim = str(trial.user_attrs[BEAT]).partition("-")[0]
 
         def beat() -> None:
             count = 0
             while not ended.wait(Heartbeats.BEAT_SECONDS):
                 count += 1
+                now = f"{of_claim}-{count}"
                 with contextlib.suppress(Exception):  # the next heartbeat may succeed
-                    trial.storage.set_trial_user_attr(trial._trial_id, BEAT, count)
+                    trial.storage.set_trial_user_attr(trial._trial_id, BEAT, now)
 
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
         thread.start()
@@ -246,10 +251,14 @@ def trial_folder(folder: Path, number: int) -> Path:
 
 
 def machine() -> str:
-    """Return an identifier of this machine: its boot ID, or else its name."""
+    """Return an identifier of this machine: its boot ID, if it has one, and its name.
+
+    Containers of one host share the boot ID, but perhaps not the locks of a folder.
+    """
+    boot_id = ""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return platform.node()
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot_id}/{platform.node()}"
 
 
 def _progress(folder: Path, parts: typing.Iterable[str]) -> int:

@@ -1,7 +1,10 @@
 """Validation alone chooses: nothing about the test images can change a search."""
 
 import contextlib
+import itertools
+import platform
 import shutil
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +16,7 @@ from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.errors import UserError
 from hybrid_jax.json_files import write_json
 from hybrid_jax.main import main
-from hybrid_jax.sweeps import retrain, samplers, table, trial
+from hybrid_jax.sweeps import retrain, samplers, table, trial, worker
 from hybrid_jax.sweeps.claims import Heartbeats
 from hybrid_jax.sweeps.runs import Outcome
 from hybrid_jax.sweeps.search import create_search
@@ -169,6 +172,40 @@ def test_a_worker_of_another_machine_is_dead_once_its_heartbeat_stops(
     monkeypatch.setattr(Heartbeats, "GRACE_SECONDS", 0.7)
     rows = searched(tmp_path, {}, {MACHINE: "another", BEAT: 5})
     assert [state for _, state, _ in rows] == ["complete", "complete"]
+
+
+def test_a_trial_that_is_taken_over_has_a_heartbeat_at_once(
+    tmp_path, monkeypatch, digits
+):
+    """Else a third worker, which heard the same silence, would take it over too."""
+    monkeypatch.setattr(Heartbeats, "GRACE_SECONDS", 0.0)
+    names = map(str, itertools.count())
+    monkeypatch.setattr(worker, "machine", lambda: next(names))
+    # The locks exclude nobody.
+    monkeypatch.setattr(Worker, "trial_folder", lambda *_: tmp_path / next(names))
+    search = create_search(resolve(load_config(TINY, {})), {"optim.clip_norm": "1,2"})
+    store = Store(search, tmp_path)
+    store.study.ask().set_user_attr(MACHINE, "another")
+    workers, claims = [Worker(search, store, tmp_path, 1) for _ in range(2)], []
+    for each in [*workers, *workers]:  # the first time, both begin to listen
+        with contextlib.ExitStack() as held:
+            claims.append(each._claim(held))
+    assert [claim is not None for claim in claims] == [False, False, True, False]
+    monkeypatch.setattr(Heartbeats, "BEAT_SECONDS", 0.01)
+    first = now = claims[2].user_attrs[BEAT]
+    with workers[0]._beating(claims[2]):
+        while now == first:
+            time.sleep(0.01)
+            now = store.study.get_trials()[0].user_attrs[BEAT]
+    assert now.startswith(first.removesuffix("0"))
+
+
+def test_containers_of_one_host_are_machines_of_their_own(monkeypatch):
+    names = []
+    for name in ("a", "b"):
+        monkeypatch.setattr(platform, "node", lambda name=name: name)
+        names.append(machine())
+    assert names[0] != names[1]
 
 
 def test_runs_of_a_trial_that_won_before_stay_its_own(tmp_path, monkeypatch, digits):
