@@ -278,10 +278,9 @@ def _show(
         progress.say("One run a trial tells nothing of the spread: see --seeds")
     progress.say(f"All trials: {folder / table.CSV}")
     if not winner.is_complete:
-        error = winner.result.error or "see above"
         raise UserError(
-            f"no trial is complete: {error}. To try again after a change, give another "
-            "--workdir, since this one keeps these trials"
+            f"no trial is complete: {_why_incomplete(rows)}. To try again after a "
+            "change, give another --workdir, since this one keeps these trials"
         )
     what = f"The winner, trial {winner.number}" if search.space else "To train one run"
     progress.say(f"{what}: {line}")
@@ -295,6 +294,12 @@ def _show(
                 progress.say(note)
     if search.folds:
         _show_folds(search, folder, rows, progress)
+
+
+def _why_incomplete(rows: "list[Row]") -> str:
+    """Return why a trial failed; if none has failed, how all of them ended."""
+    errors = [row.result.error for row in rows if row.result.error]
+    return errors[0] if errors else f"all were {rows[0].result.state}"
 
 
 def _winners_command(call: Call, arguments: Arguments, winner: "Row") -> str:

@@ -3,6 +3,7 @@
 A sampler draws the values of a trial. A pruner ends trials that are unlikely to win.
 """
 
+import typing
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,10 @@ import numpy as np
 
 from hybrid_jax.extras import import_extra
 
+if typing.TYPE_CHECKING:
+    from optuna.trial import Trial
+
+RUNG = "completed_rung_"  # where Optuna keeps a trial's value at each rung of halving
 REDUCTION = 3  # of halving: one in three trials continues after each rung
 
 
@@ -58,6 +63,21 @@ def _halving(evaluations: int) -> Any:
 
 # Functions of the number of evaluations in the first run of a trial.
 PRUNERS: dict[str, Callable[[int], Any]] = {"none": _no_pruner, "halving": _halving}
+
+
+def lower_rungs(trial: "Trial", value: float) -> None:
+    """Replace the values by which halving compares other trials with a failed one.
+
+    Otherwise, a trial that was good before it diverged would end healthy trials.
+
+    Args:
+      trial: the trial, which has not ended.
+      value: the value that the trial has at each rung from now on.
+    """
+    known = trial.storage.get_trial(trial._trial_id).system_attrs
+    for key in known:
+        if key.startswith(RUNG):
+            trial.storage.set_trial_system_attr(trial._trial_id, key, value)
 
 
 def create_sampler(name: str, seed: int, number: int) -> Any:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.sweeps import samplers, table
 from hybrid_jax.sweeps.claims import Heartbeats, try_claim
-from hybrid_jax.sweeps.runs import REFUSED, free_memory
+from hybrid_jax.sweeps.runs import COMPLETE, REFUSED, free_memory
 from hybrid_jax.sweeps.search import TRIALS, Search
 from hybrid_jax.sweeps.storage import Store
 from hybrid_jax.sweeps.trial import (
@@ -199,6 +199,8 @@ class Worker:
             if result.state == PRUNED:
                 self.store.study.tell(trial, state=TrialState.PRUNED)
             else:  # a failure counts as the worst, so that the sampler avoids it
+                if result.state != COMPLETE:
+                    samplers.lower_rungs(trial, result.value)
                 self.store.study.tell(trial, result.value)
             table.write(self.folder, table.read_rows(self.store.study), self.search)
 

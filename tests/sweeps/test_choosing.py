@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from hybrid_jax.cli import sweep
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.data.image_io import encode_png
@@ -252,6 +253,31 @@ def test_halving_compares_trials_from_a_ninth_of_their_evaluations():
                 break
         ended.append(evaluation)
     assert ended == [27, 3, 3, 3, 3, 3]
+
+
+def test_a_trial_that_diverges_ends_no_healthy_one(tmp_path, monkeypatch, digits):
+    """Also if it was the best of all before."""
+
+    def run(parts, folder, report):
+        (config,) = parts.values()
+        failing = config.train.sampling == "uniform"
+        for evaluation in range(1, 9):
+            if report(evaluation, 0.9 if failing else 0.5):
+                return trial.Result("pruned", [], 1.0)
+        if failing:
+            return trial.Result("diverged", [], 1.0, "the loss is nan")
+        return trial.Result("complete", [0.5], 1.0)
+
+    monkeypatch.setattr(worker, "run_trial", run)
+    rows = searched(tmp_path, {"train.epochs": 8}, pruner="halving")
+    assert [(n, state) for n, state, _ in rows] == [(1, "complete"), (0, "diverged")]
+
+
+def test_why_no_trial_is_complete_is_said():
+    pruned = table.Row(0, {}, trial.Result("pruned", [], 0.0))
+    diverged = table.Row(1, {}, trial.Result("diverged", [], 0.0, "the loss is nan"))
+    assert sweep._why_incomplete([pruned, diverged]) == "the loss is nan"
+    assert sweep._why_incomplete([pruned]) == "all were pruned"
 
 
 def tried(monkeypatch, folder, accuracies, ends_at, seeds=1, **fields):
