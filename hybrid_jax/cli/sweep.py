@@ -173,8 +173,8 @@ def _overruled_notes(
     if folds:
         flags["data.validation"] = f"--folds={folds}"
     return [
-        f"--config.{name}={as_typed(changed[name])} serves the checks before the first "
-        f"trial alone: trials take {flag}"
+        f"--config.{name}={as_typed(changed[name])} is used only for the checks before "
+        f"the first trial; the trials use {flag}"
         for name, flag in flags.items()
         if name in changed
     ]

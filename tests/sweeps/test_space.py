@@ -272,7 +272,7 @@ def test_a_field_that_trials_set_themselves_is_named():
             "--folds=3",
         ]
     ).notes
-    checks = "serves the checks before the first trial alone: trials take"
+    checks = "is used only for the checks before the first trial; the trials use"
     assert notes[-2:] == [
         f"--config.train.batch_size=40 {checks} --sweep.train.batch_size=10,20",
         f"--config.data.validation=0.2 {checks} --folds=3",
