@@ -169,6 +169,25 @@ def split_mode(arguments: list[str]) -> tuple[str, list[str]]:
     return MODES[found["mode"]], others
 
 
+def with_value(words: list[str], name: str, value: object) -> list[str]:
+    """Return a command line in which a flag is typed once, with another value.
+
+    Args:
+      words: the command line.
+      name: of the flag, which takes a value.
+      value: its value, also if a flagfile has another.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    kept, left = [], iter(words[:end])
+    for word in left:
+        spelled = _spell_out(word, ())
+        if spelled == f"--{name}":
+            next(left, None)  # its value is a word of its own
+        elif not spelled.startswith(f"--{name}="):
+            kept.append(word)
+    return [*kept, f"--{name}={value}", *words[end:]]
+
+
 def _field_option(name: str) -> Option:
     """Return the flag of a field."""
     kind = Kind("", partial(parse_value, name))

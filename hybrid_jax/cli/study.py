@@ -64,6 +64,7 @@ def run(call: Call) -> None:
     # Imported here, so that help is instant and mistakes are found before jax loads.
     asked = parse(call.arguments)
     study, folder, workers = asked.study, asked.folder, asked.workers
+    from hybrid_jax.cli.flags import with_value
     from hybrid_jax.console import Screen, busy
     from hybrid_jax.studies.report import study_progress
     from hybrid_jax.studies.study import keep
@@ -77,7 +78,7 @@ def run(call: Call) -> None:
         study.measure(folder, asked.benchmark_flags, console.print)
     with study_progress(study, folder) as progress:
         if workers > 1:
-            words = ["study", *call.arguments]
+            words = ["study", *with_value(call.arguments, "workers", 1)]
             share_work(workers, words, progress, lambda: study.is_done(folder))
         else:
             study.check_models()

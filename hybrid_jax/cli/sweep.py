@@ -88,6 +88,7 @@ def run(call: Call) -> None:
     """
     # Imported here, so that help is instant and mistakes are found before jax loads.
     arguments = parse(call.arguments)
+    from hybrid_jax.cli.flags import with_value
     from hybrid_jax.sweeps.progress import search_progress
     from hybrid_jax.sweeps.storage import Store
     from hybrid_jax.sweeps.workers import share_work
@@ -100,7 +101,7 @@ def run(call: Call) -> None:
             if arguments.workers > 1:
                 share_work(
                     arguments.workers,
-                    ["sweep", *call.arguments],
+                    ["sweep", *with_value(call.arguments, "workers", 1)],
                     progress,
                     lambda: _is_done(arguments, store),
                 )

@@ -36,7 +36,7 @@ def run_workers(
 
     Args:
       count: number of processes.
-      command: subcommand and arguments, as typed; standard output is discarded.
+      command: subcommand and arguments; standard output is discarded.
       watch: called twice a second until the processes have ended.
 
     Raises:
@@ -76,7 +76,7 @@ def share_work(
 
     Args:
       count: number of processes.
-      command: subcommand and arguments, as typed.
+      command: subcommand and arguments of each, which ask for one worker.
       progress: shows the progress of the workers.
       is_done: returns whether all work is done.
 
@@ -85,7 +85,7 @@ def share_work(
       WorkerDied: a worker was killed, and its work is not complete.
     """
     try:
-        run_workers(count, [*command, "--workers=1"], progress.update)
+        run_workers(count, command, progress.update)
     except WorkerDied as error:
         if not is_done():
             raise
