@@ -7,7 +7,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hybrid_jax.config import stored
 from hybrid_jax.config.effects import check_changed
@@ -188,23 +188,34 @@ def check_seeds(firsts: dict[str, int], count: int, flag: str = "seeds") -> None
             )
 
 
-def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
+class Kept(NamedTuple):
+    """What the folder of a search says of its trials.
+
+    Attributes:
+      name: name of the search in its storage.
+      storage: the storage in which the search began, without a password.
+      is_new: whether the search has no trial in this folder.
+    """
+
+    name: str
+    storage: str
+    is_new: bool
+
+
+def keep(search: Search, folder: Path, storage: str) -> Kept:
     """Write a search to its folder, or check that the folder holds the same search.
 
     Args:
       search: the search that is asked for.
       folder: folder of the search; created if it does not exist.
-      storage: storage of the trials, without a password.
-
-    Returns:
-      The name of the search in its storage, and whether the search is new.
+      storage: storage of the trials, without a password; a database may move.
 
     Raises:
       UserError: the folder holds another search, or one of other images; names the
         differences.
     """
     path = folder / FILE
-    asked = {"schema": SCHEMA, "storage": storage} | search.to_json()
+    asked = {"schema": SCHEMA, "storage": _kind(storage)} | search.to_json()
     check_workdir(folder, "sweep", search.config.data)
     # The test split stays unread while a search chooses.
     seen = dataclasses.replace(search.config.data, test=False)
@@ -215,14 +226,16 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
         if is_new:
             name = _name(asked, search.config, identity, folder)
             about = {"data": identity, "config": stored.nested(search.config)}
-            ours = asked | {"study": name} | about
+            ours = asked | {"storage": storage, "study": name} | about
             write_json(path, ours | {"study": _known_name(path, ours)})
         theirs = read_json(path)
-    check_entries(path, theirs, {"data": dict, "config": dict})
+    check_entries(path, theirs, {"data": dict, "config": dict, "storage": str})
+    began = theirs["storage"]
+    known = {**theirs, "storage": _kind(began)}
     differing = [
-        f"{name} is {theirs.get(name)!r} there and {value!r} here"
+        f"{name} is {known.get(name)!r} there and {value!r} here"
         for name, value in asked.items()
-        if theirs.get(name) != value
+        if known.get(name) != value
     ]
     config = stored.read(theirs["config"], stored.SCHEMA, folder)
     differing += stored.differences(config, search.config)
@@ -232,7 +245,12 @@ def keep(search: Search, folder: Path, storage: str) -> tuple[str, bool]:
             "another workdir, or that sweep's settings"
         )
     check_data(folder, theirs.get("data", identity), identity)
-    return str(theirs["study"]), is_new
+    return Kept(str(theirs["study"]), began, is_new)
+
+
+def _kind(storage: str) -> str:
+    """Return `postgresql`, whichever the database, or SQLite's file."""
+    return storage.partition("+")[0]
 
 
 def _known_name(path: Path, ours: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from hybrid_jax.errors import UserError, first_line, plural
 from hybrid_jax.extras import import_extra
 from hybrid_jax.sweeps import samplers
 from hybrid_jax.sweeps.claims import waiting_lock
-from hybrid_jax.sweeps.search import Search, keep
+from hybrid_jax.sweeps.search import Kept, Search, keep
 
 if typing.TYPE_CHECKING:
     from optuna import Study
@@ -42,18 +42,35 @@ class Store:
         """
         self._folder, self._is_shared = folder, bool(url)
         optuna, url = samplers.optuna(), check_url(url) if url else ""
-        name, is_new = keep(search, folder, _without_password(url) or SQLITE)
+        kept = keep(search, folder, _without_password(url) or SQLITE)
         # Workers that start together would create the same tables at the same time.
         with self.errors(), waiting_lock(folder):
             self._storage = _open(optuna, folder, url)
+            if url and not kept.is_new:
+                self._refuse_other_database(kept)
             self.study: Study = optuna.create_study(
-                study_name=name,
+                study_name=kept.name,
                 storage=self._storage,
                 direction="maximize",
                 load_if_exists=True,
             )
-            if is_new:
+            if kept.is_new:
                 self._refuse_lost_trials()
+
+    def _refuse_other_database(self, kept: Kept) -> None:
+        """Refuse a database without the trials of the folder.
+
+        Raises:
+          UserError: it does not know the sweep.
+        """
+        try:
+            self._storage.get_study_id_from_name(kept.name)
+        except KeyError:
+            raise UserError(
+                f"--storage knows no trial of the sweep in --workdir={self._folder}, "
+                f"which began in {kept.storage}: give that database, or another "
+                "--workdir to start anew"
+            ) from None
 
     def _refuse_lost_trials(self) -> None:
         """Refuse a folder without the runs of the trials that have ended.

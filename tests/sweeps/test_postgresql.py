@@ -76,3 +76,6 @@ def test_a_worker_completes_what_another_began_that_was_killed(
     (tmp_path / "elsewhere" / "trials").rename(folder / "trials")
     again = hybrid_jax("sweep", *words)
     assert "2 trials: 2 complete" in again.stdout, again.stderr
+    moved = database.replace("/postgres?", "/template1?")  # as far as the folder knows
+    refused = hybrid_jax("sweep", *words, f"--storage={moved}")
+    assert "--storage knows no trial of the sweep in --workdir=" in refused.stderr

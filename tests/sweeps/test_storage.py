@@ -9,7 +9,7 @@ from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
 from hybrid_jax.errors import UserError
 from hybrid_jax.sweeps import search as searches
-from hybrid_jax.sweeps.search import create_search, keep
+from hybrid_jax.sweeps.search import Kept, create_search, keep
 from hybrid_jax.sweeps.storage import Store, check_url
 from hybrid_jax.sweeps.worker import MACHINE, Worker, machine
 from tests.commands import ROOT
@@ -36,7 +36,7 @@ def test_sweeps_of_other_images_have_other_names(search, tmp_path, monkeypatch):
     for place in ("a", "b", "a"):
         images = SimpleNamespace(identity={"files": place})
         monkeypatch.setattr(searches, "load_splits", lambda config, of=images: of)
-        names.append(keep(search, tmp_path / place / "s", "study.sqlite3")[0])
+        names.append(keep(search, tmp_path / place / "s", "study.sqlite3").name)
     assert names[0] == names[2] != names[1]
 
 
@@ -81,3 +81,25 @@ def test_a_place_that_cannot_be_read_is_named(place):
     assert str(refused.value).startswith(told)
     assert "has a host or a port that cannot be read: give" in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_a_database_may_move(search, tmp_path, digits):
+    """Its trials go with it, but not into SQLite."""
+    places = [f"postgresql+psycopg://u@{p}/d" for p in ("localhost", "127.0.0.1:5433")]
+    names = [keep(search, tmp_path / "a" / "s", place).name for place in places]
+    (tmp_path / "a" / "s" / "trials").mkdir()
+    kept = keep(search, tmp_path / "a" / "s", places[0])
+    assert (kept.name, kept.storage, kept.is_new) == (names[0], places[1], False)
+    assert names[0] == names[1]
+    with pytest.raises(UserError, match="storage is 'postgresql' there"):
+        keep(search, tmp_path / "a" / "s", "study.sqlite3")
+
+
+def test_a_database_without_the_trials_of_the_folder_is_named(search, shared, tmp_path):
+    place = "postgresql+psycopg://u@h/d"
+    with pytest.raises(UserError) as refused:
+        shared._refuse_other_database(Kept("another", place, is_new=False))
+    assert str(refused.value) == (
+        f"--storage knows no trial of the sweep in --workdir={tmp_path / 's'}, which "
+        f"began in {place}: give that database, or another --workdir to start anew"
+    )
