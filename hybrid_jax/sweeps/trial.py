@@ -9,7 +9,13 @@ from hybrid_jax.config.schema import Config
 from hybrid_jax.intervals import mean
 from hybrid_jax.programs.schedule import Plan
 from hybrid_jax.runs.folder import RunFolder
-from hybrid_jax.sweeps.runs import COMPLETE, Outcome, load_splits, run_config
+from hybrid_jax.sweeps.runs import (
+    COMPLETE,
+    Outcome,
+    load_splits,
+    read_outcome,
+    run_config,
+)
 
 METRIC = "accuracy"  # on validation images, by which trials are chosen
 WORST = 0.0  # value of a trial that failed
@@ -73,6 +79,33 @@ def run_trial(parts: Mapping[str, Config], folder: Path, report: Report) -> Resu
             if report(evaluations, mean(values)):
                 return Result(PRUNED, values, seconds)
     return Result(COMPLETE, values, seconds)
+
+
+def pruned_result(
+    parts: Mapping[str, Config], folder: Path, evaluations: int
+) -> Result:
+    """Return the result of a trial whose worker died when it had been pruned.
+
+    Args:
+      parts: configs by name.
+      folder: folder of the trial.
+      evaluations: the number of evaluations after which the trial was pruned.
+    """
+    values: list[float] = []
+    seconds, planned = 0.0, 0
+    for name, config in parts.items():
+        outcome = read_outcome(folder / name)
+        planned += evaluations_of(config)
+        if outcome and outcome.is_complete and planned <= evaluations:
+            values.append(validation_of(outcome))
+        seconds += outcome.seconds if outcome else _seconds_so_far(folder / name)
+    return Result(PRUNED, values, round(seconds, 2))
+
+
+def _seconds_so_far(workdir: Path) -> float:
+    """Return the time of a run that has not ended, up to its last evaluation."""
+    rows = RunFolder(workdir).read_history()
+    return max((row.get("seconds", 0.0) for row in rows), default=0.0)
 
 
 def validation_of(outcome: Outcome) -> float:

@@ -25,6 +25,7 @@ from hybrid_jax.sweeps.trial import (
     RESULT,
     Result,
     evaluations_of,
+    pruned_result,
     run_trial,
 )
 from hybrid_jax.sweeps.untried import draw_untried
@@ -161,7 +162,8 @@ class Worker:
         folder = self.trial_folder(trial.number)
         starts = [*trial.user_attrs.get(STARTS, []), _progress(folder, parts)]
         if ENDS in trial.user_attrs:  # its worker died just after that decision
-            result = Result(**trial.user_attrs[ENDS])
+            known = trial.storage.get_trial(trial._trial_id).intermediate_values
+            result = pruned_result(parts, folder, max(known, default=0))
         elif starts[-MOST_CRASHES - 1 : -1] == [starts[-1]] * MOST_CRASHES:
             what = (
                 f"{MOST_CRASHES} workers died at the same step, perhaps out of memory"
@@ -186,7 +188,7 @@ class Worker:
                 self.report()
             is_hopeless = bool(trial.should_prune())
             if is_hopeless:
-                trial.set_user_attr(ENDS, Result(PRUNED, [], 0.0)._asdict())
+                trial.set_user_attr(ENDS, PRUNED)
             return is_hopeless
 
         return report

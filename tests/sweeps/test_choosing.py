@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import platform
 import shutil
 import time
@@ -22,7 +23,7 @@ from hybrid_jax.sweeps.claims import Heartbeats
 from hybrid_jax.sweeps.runs import Outcome
 from hybrid_jax.sweeps.search import create_search
 from hybrid_jax.sweeps.storage import Store
-from hybrid_jax.sweeps.worker import BEAT, MACHINE, STARTS, Worker, machine
+from hybrid_jax.sweeps.worker import BEAT, ENDS, MACHINE, STARTS, Worker, machine
 from tests.commands import ROOT
 
 TINY = str(ROOT / "tests" / "sweeps" / "tiny.py")
@@ -139,6 +140,25 @@ def test_a_trial_that_ends_its_workers_is_given_up(tmp_path, digits):
         (1, "complete"),
         (0, "crashed"),
     ]
+
+
+def test_a_pruned_trial_whose_worker_died_keeps_its_runs(tmp_path, monkeypatch, digits):
+    first = Outcome("complete", validation={"accuracy": 0.5}, seconds=3.0)
+    ended = {"seed-0": first, "seed-1": first._replace(seconds=2.0), "seed-2": None}
+    monkeypatch.setattr(trial, "read_outcome", lambda folder: ended[folder.name])
+    monkeypatch.setattr(trial, "evaluations_of", lambda config: 4)
+    config = resolve(load_config(TINY, {}))
+    search = create_search(config, {"optim.clip_norm": "1,2"}, seeds=3)
+    store = Store(search, tmp_path)
+    asked = store.study.ask()
+    asked.report(0.5, 9)  # in the third run
+    row = {"split": "validation", "step": 7, "seconds": 1.25}
+    asked.set_user_attr(ENDS, trial.PRUNED)
+    (tmp_path / "trials/0000/seed-2").mkdir(parents=True)
+    (tmp_path / "trials/0000/seed-2/metrics.jsonl").write_text(json.dumps(row))
+    Worker(search, store, tmp_path, 1).run()
+    (found,) = table.read_rows(store.study)
+    assert found.result == trial.Result("pruned", [0.5, 0.5], 6.25)
 
 
 def test_trials_that_would_be_equal_are_refused_and_not_trained(tmp_path, digits):
