@@ -24,7 +24,7 @@ FIGURES = {
 def draw(study: "Study", folder: Path) -> list[str]:
     """Draw each figure into the folder of a search.
 
-    Trials that failed are left out, since they have no accuracy.
+    Trials that failed or were pruned are left out, since they have no accuracy.
 
     Returns:
       A note on these trials, and one for each figure that cannot be drawn, such as for
@@ -34,12 +34,19 @@ def draw(study: "Study", folder: Path) -> list[str]:
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
+    from optuna.trial import TrialState
     from optuna.visualization import matplotlib as plots
 
-    shown, failed = _without_failures(study)
-    notes = []
-    if failed:
-        notes.append(f"figures leave out {plural(failed, 'trial')} that failed")
+    shown = _without_failures(study)
+    trials = shown.get_trials(deepcopy=False)
+    counts = {
+        kind: sum(trial.state == state for trial in trials)
+        for kind, state in (("failed", TrialState.FAIL), ("pruned", TrialState.PRUNED))
+    }
+    left_out = [
+        plural(count, f"{kind} trial") for kind, count in counts.items() if count
+    ]
+    notes = [f"figures leave out {' and '.join(left_out)}"] if left_out else []
     for name, function in FIGURES.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna calls these functions experimental
@@ -56,23 +63,22 @@ def draw(study: "Study", folder: Path) -> list[str]:
     return notes
 
 
-def _without_failures(study: "Study") -> tuple["Study", int]:
-    """Return a study without the values of failed trials, and how many failed.
+def _without_failures(study: "Study") -> "Study":
+    """Return a study without the values of failed trials.
 
     In the storage, a failure counts as the worst accuracy, so that samplers avoid it.
     All trials keep their numbers.
     """
     import optuna
 
-    found, failed = optuna.create_study(directions=study.directions), 0
+    found = optuna.create_study(directions=study.directions)
     for trial in study.get_trials(deepcopy=False):
         state = trial.user_attrs.get(RESULT, {}).get("state", COMPLETE)
         if state not in (COMPLETE, PRUNED):
-            failed += 1
             trial = optuna.trial.create_trial(
                 state=optuna.trial.TrialState.FAIL,
                 params=trial.params,
                 distributions=trial.distributions,
             )
         found.add_trial(trial)
-    return found, failed
+    return found

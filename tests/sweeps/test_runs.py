@@ -5,6 +5,7 @@ import json
 import matplotlib.pyplot as plt
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
@@ -122,21 +123,22 @@ def trial(state, value):
     return optuna.trial.create_trial(
         params={"rate": value},
         distributions={"rate": optuna.distributions.FloatDistribution(0.0, 1.0)},
+        state=TrialState.PRUNED if state == "pruned" else TrialState.COMPLETE,
         value=value if state == "complete" else 0.0,
         user_attrs={RESULT: Result(state, [value], 1.0)._asdict()},
     )
 
 
-def test_figures_leave_out_trials_that_failed(tmp_path, monkeypatch):
-    """In the storage, they have the worst accuracy, which nobody measured."""
+def test_figures_leave_out_trials_that_have_no_accuracy(tmp_path, monkeypatch):
+    """In the storage, a failure has the worst accuracy, which nobody measured."""
     study = optuna.create_study(direction="maximize")
-    states = ("complete", "diverged", "complete", "refused")
+    states = ("complete", "diverged", "complete", "refused", "pruned")
     study.add_trials([trial(s, 0.5 + n / 10) for n, s in enumerate(states)])
     drawn = []
     plot = "optuna.visualization.matplotlib.plot_slice"
     monkeypatch.setattr(plot, lambda study, **_: drawn.append(study) or plt.figure())
     notes = figures.draw(study, tmp_path)
-    assert "figures leave out 2 trials that failed" in notes
-    done = drawn[0].get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    assert "figures leave out 2 failed trials and 1 pruned trial" in notes
+    done = drawn[0].get_trials(states=[TrialState.COMPLETE])
     assert [(each.number, each.value) for each in done] == [(0, 0.5), (2, 0.7)]
     assert (tmp_path / "slices.png").exists()
