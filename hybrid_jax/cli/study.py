@@ -19,7 +19,7 @@ to resume it, with more seeds to extend it, or elsewhere at once to help.
   --workers=N            number of processes on this machine [1]
   --flagfile=FILE        read more flags from a file, one on each line
 
-Exit code: 0; 2 for an error that you can fix; 143 or 130 after a signal.
+Exit code: 0; 2 for an error that you can fix; 143, 130 or 129 after a signal.
 """
 
 import math
@@ -163,9 +163,8 @@ def _kind(parsed: "Parsed") -> "Kind":
         )
     values = parsed.values
     if name == ABLATION and not values["of"]:
-        raise UserError(
-            f"ablation of what? Give --of={'|'.join(ABLATIONS)}, one of them"
-        )
+        flags = ", ".join(f"--of={what}" for what in ABLATIONS)
+        raise UserError(f"ablation needs one of {flags}")
     kind = KINDS[f"{ABLATION}-{values['of']}" if name == ABLATION else name]
     for flag in dict.fromkeys(flag for each in KINDS.values() for flag in each.flags):
         if values[flag] and flag not in kind.flags:

@@ -21,7 +21,7 @@ same command again to resume, or at the same time elsewhere to help.
   --retrain=N            train the winner on all images with N seeds; test it
   --flagfile=FILE        read more flags from a file, one on each line
 
-Exit code: 0; 2 for an error that you can fix; 143 or 130 after a signal.
+Exit code: 0; 2 for an error that you can fix; 143, 130 or 129 after a signal.
 """
 
 import os

@@ -21,7 +21,7 @@ processes find each other on TPU VMs and under Slurm. Elsewhere, add:
   --process=I              number of this process, from 0
 
 Exit code: 0; 2 for an error that you can fix; 3 if the loss is not finite; 4 if
-another process died; 143 after SIGTERM; 130 after Ctrl-C.
+another process died; 143 after SIGTERM; 130 after Ctrl-C; 129 after SIGHUP.
 """
 
 import re

@@ -139,7 +139,7 @@ def _next_point(results: Results, model: str, law: PowerLaw | None) -> str:
     rate = f"{law.exponent:z.3f} ({law.low:z.3f} to {law.high:z.3f})"
     text = f"{model}: error ~ images^-b with b = {rate}"
     if law.exponent <= 0:
-        return f"{text}; so more images have not helped"
+        return f"{text}; more images did not lower the error"
     if error < 2 * POINT:
         return f"{text}; less than two points of error are left at {images:g} {AXIS}"
     likely, least, most = law.images_for(error, images, error - POINT)

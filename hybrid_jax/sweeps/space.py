@@ -20,7 +20,7 @@ NUMBER = re.compile(r"[-+.\w]+")
 MOST_POINTS = 10_000  # of a grid
 SAME_IMAGES = "trials are compared on the same images and labels"
 CHOOSES = "it says how often the best checkpoint is chosen, not how a run is trained"
-RESCUES = "it only says what follows a loss that is not finite"
+RESCUES = "it only decides what happens after a loss that is not finite"
 # Fields that no search varies, and why. No other free field is varied either.
 FIXED = {
     "seed": "--seeds=N runs each trial with N seeds",

@@ -135,7 +135,10 @@ def test_variants_of_one_model_are_trained_and_compared(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "ablation of what? Give --of=layout|attention|blocks|shifts, one of them"),
+        (
+            [],
+            "ablation needs one of --of=layout, --of=attention, --of=blocks, --of",
+        ),
         (["--of=depth"], "--of=depth is not allowed: one of layout, attention, blocks"),
         (["--of=layout", "--models=tiny"], "--models is for another study than"),
         (

@@ -65,7 +65,9 @@ def test_images_that_do_not_help_promise_nothing(growth):
     assert law.images_for(0.3, 250, 0.2)[2] == math.inf
     curve = {n: [0.7, 0.7] for n in IMAGES}
     (line,) = low_data.conclude(results({"a": curve}), {})
-    assert line.endswith("b = 0.000 (0.000 to 0.000); so more images have not helped")
+    assert line.endswith(
+        "b = 0.000 (0.000 to 0.000); more images did not lower the error"
+    )
 
 
 def test_it_is_said_where_one_model_overtakes_another():
