@@ -1,16 +1,18 @@
 """Read and write JSON files; a reader never sees a half-written one."""
 
 import contextlib
-import functools
 import json
 import os
 import re
 import typing
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import replacing
+
+RESTORE = "restore it, or give another workdir"
 
 
 class MissingEntry(UserError, KeyError):
@@ -22,14 +24,12 @@ class MissingEntry(UserError, KeyError):
 class _Entries(dict):
     """Entries of an object in a JSON file; a missing one is the user's error."""
 
-    def __init__(self, path: Path, entries: dict) -> None:
+    def __init__(self, path: Path, way_out: str, entries: dict) -> None:
         super().__init__(entries)
-        self._path = path
+        self._path, self._way_out = path, way_out
 
     def __missing__(self, name: str) -> typing.NoReturn:
-        raise MissingEntry(
-            f"{self._path} has no entry {name!r}: restore it, or give another workdir"
-        )
+        raise MissingEntry(f"{self._path} has no entry {name!r}: {self._way_out}")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -54,7 +54,7 @@ def write_json(path: Path, content: dict) -> None:
     write_whole(path, text + "\n")
 
 
-def read_json(path: Path, way_out: str = "restore it, or give another workdir") -> dict:
+def read_json(path: Path, way_out: str = RESTORE) -> dict:
     """Read a JSON object, whose missing entries are errors that name the file.
 
     Args:
@@ -67,7 +67,7 @@ def read_json(path: Path, way_out: str = "restore it, or give another workdir") 
     """
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text, object_hook=functools.partial(_Entries, path))
+        content = json.loads(text, object_hook=partial(_Entries, path, way_out))
         if not isinstance(content, dict):
             raise ValueError("it holds no fields")
     except (OSError, ValueError) as error:
@@ -76,7 +76,10 @@ def read_json(path: Path, way_out: str = "restore it, or give another workdir") 
 
 
 def check_entries(
-    path: Path, content: dict, kinds: Mapping[str, type | tuple[type, ...]]
+    path: Path,
+    content: dict,
+    kinds: Mapping[str, type | tuple[type, ...]],
+    way_out: str = RESTORE,
 ) -> None:
     """Refuse entries of wrong types.
 
@@ -84,16 +87,14 @@ def check_entries(
       path: of the file.
       content: what was read from it.
       kinds: the allowed types of entries, by name; who asks for a missing one is told.
+      way_out: what a user may do about it.
 
     Raises:
       UserError: names the file and the first wrong entry.
     """
     for name, kind in kinds.items():
         if name in content and not isinstance(content[name], kind):
-            raise UserError(
-                f"{path} has an unreadable entry {name!r}: restore it, or give another "
-                "workdir"
-            )
+            raise UserError(f"{path} has an unreadable entry {name!r}: {way_out}")
 
 
 def read_lines(path: Path) -> list[dict]:

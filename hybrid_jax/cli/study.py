@@ -251,24 +251,27 @@ def _values(values: dict[str, typing.Any], kind: "Kind") -> tuple[float, ...]:
     Raises:
       UserError: a value is not a positive number, or is given twice.
     """
+    from hybrid_jax.studies.results import folder_name
+
     axis = kind.axis
     text = values[axis.flag] if axis else ""
     if not axis or not text:
         return kind.values
-    found: list[float] = []
+    found: dict[str, float] = {}  # by the name of the folder
     for word in text.split(","):
         try:
             value = int(word) if axis.whole else float(word)
-        except ValueError:
-            value = 0
-        if not 0 < value < math.inf or value in found:
+            name = folder_name(value)
+        except (ValueError, OverflowError):
+            value, name = 0, ""
+        if not 0 < value < math.inf or name in found:
             what = "whole numbers" if axis.whole else "numbers"
             raise UserError(
                 f"--{axis.flag}={text} is not allowed: give different {what} above 0, "
                 f"such as {','.join(f'{v:g}' for v in kind.values)}"
             )
-        found.append(value)
-    return tuple(sorted(found))
+        found[name] = value
+    return tuple(sorted(found.values()))
 
 
 def _show(study: "Study", folder: Path, progress: "WorkProgress") -> None:

@@ -41,7 +41,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _are_metrics(value: Any) -> bool:
-    """Return whether a value is a dict of metrics: each a number or one a class."""
+    """Return whether a value is a dict of metrics: each a number or one a class.
+
+    Accuracy is a share of 1.
+    """
     if not isinstance(value, dict) or not {"accuracy", "class_accuracy"} <= {*value}:
         return False
     lists = [metric for metric in value.values() if isinstance(metric, list)]
@@ -50,6 +53,8 @@ def _are_metrics(value: Any) -> bool:
         isinstance(value["class_accuracy"], list)
         and all(x is None or _is_number(x) for found in lists for x in found)
         and all(map(_is_number, others))
+        and _is_number(value["accuracy"])
+        and 0 <= value["accuracy"] <= 1
     )
 
 

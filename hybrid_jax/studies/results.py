@@ -11,6 +11,11 @@ from hybrid_jax.sweeps.trial import METRIC
 UNVARIED = 0.0  # the value of runs that differ only in model and seed
 
 
+def folder_name(value: float) -> str:
+    """Return the name of the folder of a value's runs."""
+    return f"{value:.15g}"
+
+
 class Part(NamedTuple):
     """One run of a study.
 
@@ -27,7 +32,7 @@ class Part(NamedTuple):
     @property
     def folder(self) -> str:
         """Return the path of the run's folder within the folder of the study."""
-        value = "" if self.value == UNVARIED else f"{self.value:.15g}/"
+        value = "" if self.value == UNVARIED else f"{folder_name(self.value)}/"
         return f"{self.model}/{value}seed-{self.seed}"
 
 

@@ -48,6 +48,7 @@ OF_FAILURE: dict[str, type | tuple[type, ...]] = {  # types of its entries
     "config": dict,
 }
 MEMORY = "device memory"  # there: that of the device on which it failed, in bytes
+TRY_AGAIN = "delete it to try the run again"
 
 
 class InUse(UserError):
@@ -134,8 +135,8 @@ def read_outcome(workdir: str | os.PathLike) -> Outcome | None:
     folder = RunFolder(workdir)
     failure = folder.path / FAILURE
     if failure.exists():
-        found = read_json(failure)
-        check_entries(failure, found, OF_FAILURE)
+        found = read_json(failure, TRY_AGAIN)
+        check_entries(failure, found, OF_FAILURE, TRY_AGAIN)
         return Outcome(**{name: found[name] for name in Outcome._fields})
     results = folder.read_results()
     if results is None:
@@ -219,7 +220,8 @@ def _is_tried_anew(folder: RunFolder, known: Outcome, config: Config) -> bool:
 
 
 def _config_of(failure: Path) -> Config:
-    return stored.read(read_json(failure)["config"], stored.SCHEMA, failure.parent)
+    theirs = read_json(failure, TRY_AGAIN)["config"]
+    return stored.read(theirs, stored.SCHEMA, failure.parent)
 
 
 def _check_config(folder: RunFolder, config: Config) -> None:

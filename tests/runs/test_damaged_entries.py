@@ -72,7 +72,7 @@ RESULTS = [
     *(("checkpoint", value) for value in (None, 1.5, -1, True, "best", [29], {})),
     *(("test", value) for value in ([], None, {"accuracy": "x"}, {"accuracy": 0.5})),
     *(("validation", value) for value in (None, {"class_accuracy": []})),
-    ("test.accuracy", "x"),
+    *(("test.accuracy", value) for value in ("x", 7, -0.5, float("nan"), [0.5])),
     ("test.class_accuracy", 0.5),
     ("test.of_mine", [0.5, "x"]),
     ("step", "x"),

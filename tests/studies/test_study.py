@@ -158,6 +158,8 @@ def test_rates_that_a_model_does_not_survive_are_counted(tmp_path, digits):
         (["low-data", "--rates=1"], "--rates is for another study than low-data"),
         (["stability", "--rates=0"], "--rates=0 is not allowed: give different"),
         (["stability", "--rates=1,inf"], "--rates=1,inf is not allowed"),
+        (["stability", "--rates=1,1.0000000000000002"], "give different numbers"),
+        (["low-data", f"--per-class={10**400}"], "give different whole numbers"),
         (["low-data", "--per-class=5,5"], "--per-class=5,5 is not allowed"),
         (["low-data", "--per-class=2.5"], "give different whole numbers above 0"),
         (["low-data", "--per-class=,"], "--per-class=, is not allowed"),

@@ -115,8 +115,13 @@ def test_a_failure_of_wrong_types_is_named(name, value, tmp_path):
     run_config(config_of, tmp_path)
     path = tmp_path / "failure.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    with pytest.raises(UserError, match=rf"failure\.json has an unreadable .*'{name}'"):
+    told = rf"failure\.json has an unreadable entry '{name}': delete it to try the run"
+    with pytest.raises(UserError, match=told):
         run_config(config_of, tmp_path)
+    for damaged, told in (("{", "cannot be read"), ("{}", "has no entry")):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match=f"{told} .*: delete it to try the run"):
+            run_config(config_of, tmp_path)
 
 
 def trial(state, value):
