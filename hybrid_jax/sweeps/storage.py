@@ -19,6 +19,12 @@ if typing.TYPE_CHECKING:
 SQLITE = "study.sqlite3"  # in the folder of a search
 BUSY_SECONDS = 60  # how long SQLite waits for another worker's turn
 SECRETS = ("password", "sslpassword")  # in the query of a URL
+# A host that vanishes frees its lock after a minute, not after two hours.
+KEEPALIVES = {
+    "tcp_keepalives_idle": 30,  # seconds
+    "tcp_keepalives_interval": 10,
+    "tcp_keepalives_count": 3,
+}
 URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?(://.+)", re.DOTALL)
 
 
@@ -151,6 +157,8 @@ class Store:
         # Some shared folders do not show locks to other machines; the database does.
         key = {"key": hash_of(self.study.study_name)}
         with self.errors(), self._storage.engine.connect() as connection:
+            for name, value in KEEPALIVES.items():
+                connection.execute(text(f"SET {name} = {value}"))
             connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
             try:
                 yield

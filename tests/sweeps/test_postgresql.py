@@ -3,12 +3,18 @@
 import csv
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event, text
 
+from hybrid_jax.config.files import load_config
+from hybrid_jax.config.resolve import resolve
+from hybrid_jax.sweeps.search import create_search
+from hybrid_jax.sweeps.storage import KEEPALIVES, Store
 from tests.commands import hybrid_jax
 from tests.sweeps.test_sweep import (
     FIELDS,
@@ -25,7 +31,7 @@ USER = {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}
 
 @pytest.fixture(scope="module")
 def database():
-    """The URL of a new database, which listens in its folder alone."""
+    """The URL of a new database, which listens in its folder and on this machine."""
     if BINARIES is None:
         pytest.skip("PostgreSQL is not installed")
     folder = tempfile.mkdtemp(prefix="hybrid_jax-postgresql-", dir="/tmp")
@@ -36,15 +42,32 @@ def database():
     def run(*words):
         subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL, **USER)
 
-    options = f"-k {folder} -c listen_addresses= -c fsync=off"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = f"-k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
     control = [str(BINARIES / "pg_ctl"), "-D", data, "-w"]
     run(str(BINARIES / "initdb"), "-D", data, "-U", "sweeper", "--no-sync")
     run(*control, "-o", options, "-l", f"{folder}/log", "start")
     try:
-        yield f"postgresql://sweeper@/postgres?host={folder}"
+        yield f"postgresql://sweeper@/postgres?host={folder}&port={port}"
     finally:
         run(*control, "-m", "immediate", "stop")
         shutil.rmtree(folder)
+
+
+def test_a_host_that_vanishes_does_not_keep_its_lock(database, tmp_path, digits):
+    """PostgreSQL notices it by TCP, which a socket in a folder has not."""
+    config = resolve(load_config(TINY[0].partition("=")[2], {}))
+    search = create_search(config, {"optim.clip_norm": "1,2"})
+    port = database.rpartition("=")[2]
+    url = f"postgresql://sweeper@127.0.0.1:{port}/postgres"
+    store = Store(search, tmp_path / "tcp", url)
+    held = []
+    event.listen(store._storage.engine, "engine_connect", held.append)
+    with store.exclusive():
+        told = [held[-1].execute(text(f"SHOW {name}")).scalar() for name in KEEPALIVES]
+    assert told == ["30", "10", "3"]
 
 
 def test_a_worker_completes_what_another_began_that_was_killed(
