@@ -95,7 +95,8 @@ def run(call: Call) -> None:
 
     store = Store(arguments.search, arguments.folder, arguments.storage)
     with store.errors():
-        with search_progress(store, arguments.trials) as progress:
+        search, folder = arguments.search, arguments.folder
+        with search_progress(search, store, folder, arguments.trials) as progress:
             for note in arguments.notes:
                 progress.say(note)
             if arguments.workers > 1:

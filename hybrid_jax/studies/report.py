@@ -4,18 +4,16 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from hybrid_jax.console import duration, percent
 from hybrid_jax.csv_text import csv_of_dicts
-from hybrid_jax.errors import listed
 from hybrid_jax.intervals import in_words, mean, share_interval
 from hybrid_jax.json_files import write_json, write_whole
 from hybrid_jax.runtime import source_version
 from hybrid_jax.studies import comparison
 from hybrid_jax.studies.costs import MEASURES, few_digits
-from hybrid_jax.studies.results import UNVARIED, Part, Results
+from hybrid_jax.studies.results import UNVARIED, Results
 from hybrid_jax.studies.study import Study
-from hybrid_jax.sweeps.progress import Status, WorkProgress
-from hybrid_jax.sweeps.runs import REFUSED, Outcome
+from hybrid_jax.sweeps.progress import WorkProgress, runs_progress
+from hybrid_jax.sweeps.runs import REFUSED
 
 if typing.TYPE_CHECKING:
     from rich.table import Table
@@ -25,29 +23,11 @@ CSV, MEANS, JSON = "results.csv", "means.csv", "results.json"
 
 def study_progress(study: Study, folder: Path) -> WorkProgress:
     """Return the progress of the runs of a study."""
-
-    def look() -> Status:
-        outcomes, running = study.read(folder).outcomes, study.running(folder)
-        shares = [
-            f"{study.describe(p)}: {100 * share:.0f} %" for p, share in running.items()
-        ]
-        return Status(
-            {part: _line(study, part, outcome) for part, outcome in outcomes.items()},
-            running=listed(shares, 2, "; "),
-            begun=sum(running.values()),
-        )
-
-    return WorkProgress("study", "runs", len(study.parts()), look)
-
-
-def _line(study: Study, part: Part, outcome: Outcome) -> str:
-    """Describe a run in one line."""
-    accuracy = Results({part: outcome}, study.kind.split).accuracy(part)
-    worth = outcome.state
-    if accuracy is not None:
-        worth = f"{study.kind.split} {percent(accuracy)}"
-    error = f" ({outcome.error})" if outcome.error else ""
-    return f"{study.describe(part)}: {worth}{error} in {duration(outcome.seconds)}"
+    parts = {
+        folder / part.folder: (study.describe(part), config)
+        for part, config in study.parts().items()
+    }
+    return runs_progress("study", parts, study.kind.split)
 
 
 def on_screen(study: Study, results: Results) -> "Table":

@@ -18,7 +18,7 @@ from hybrid_jax.studies.stability import STABILITY
 from hybrid_jax.sweeps.claims import waiting_lock
 from hybrid_jax.sweeps.folders import check_data, check_workdir
 from hybrid_jax.sweeps.parts import work_through
-from hybrid_jax.sweeps.runs import Outcome, load_splits, read_outcome, share_done
+from hybrid_jax.sweeps.runs import Outcome, load_splits, read_outcome
 from hybrid_jax.sweeps.search import check_seeds
 
 KINDS: dict[str, Kind] = {
@@ -120,15 +120,6 @@ class Study:
     def is_done(self, folder: Path) -> bool:
         """Return whether all runs have ended."""
         return len(self.read(folder).outcomes) == len(self.parts())
-
-    def running(self, folder: Path) -> dict[Part, float]:
-        """Return the share that is done of each run that has begun and not ended."""
-        shares = {
-            part: share_done(config, folder / part.folder)
-            for part, config in self.parts().items()
-            if not read_outcome(folder / part.folder)
-        }
-        return {part: share for part, share in shares.items() if share}
 
     def work(self, folder: Path, watch: Callable[[], None]) -> dict[str, Outcome]:
         """Train all runs, together with other workers; see `work_through`."""

@@ -3,15 +3,21 @@
 import time
 import typing
 from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from hybrid_jax.config.schema import Config
 from hybrid_jax.console import Screen, duration, percent
 from hybrid_jax.errors import escape, listed
 from hybrid_jax.intervals import in_words
 from hybrid_jax.sweeps import table
+from hybrid_jax.sweeps.runs import Outcome, read_outcome, share_done
+from hybrid_jax.sweeps.search import Search
 from hybrid_jax.sweeps.table import Row
+from hybrid_jax.sweeps.trial import METRIC
+from hybrid_jax.sweeps.worker import trial_folder
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.sweeps.storage import Store
@@ -125,8 +131,63 @@ class WorkProgress:
         return duration((time.monotonic() - self._started) / new * left)
 
 
-def search_progress(store: "Store", trials: int) -> WorkProgress:
-    """Return the progress of the trials of a search."""
+def runs_progress(
+    name: str, parts: Mapping[Path, tuple[str, Config]], split: str
+) -> WorkProgress:
+    """Return the progress of a fixed list of runs.
+
+    Args:
+      name: name of the whole, such as `study`.
+      parts: what each run is called, and its config, by its folder.
+      split: split whose accuracy is told, `test` or `validation`.
+    """
+
+    def look() -> Status:
+        outcomes = {path: read_outcome(path) for path in parts}
+        shares = [
+            (called, share_done(config, path))
+            for path, (called, config) in parts.items()
+            if not outcomes[path]
+        ]
+        running = [
+            f"{called}: {100 * share:.0f} %" for called, share in shares if share
+        ]
+        return Status(
+            {p: _run_line(parts[p][0], o, split) for p, o in outcomes.items() if o},
+            running=listed(running, 2, "; "),
+            begun=sum(share for _, share in shares),
+        )
+
+    return WorkProgress(name, "runs", len(parts), look)
+
+
+def _run_line(called: str, outcome: Outcome, split: str) -> str:
+    """Describe a run in one line."""
+    worth, measured = outcome.state, getattr(outcome, split)
+    if outcome.is_complete and measured:
+        worth = f"{split} {percent(measured[METRIC])}"
+    error = f" ({outcome.error})" if outcome.error else ""
+    return f"{called}: {worth}{error} in {duration(outcome.seconds)}"
+
+
+def search_progress(
+    search: Search, store: "Store", folder: Path, trials: int
+) -> WorkProgress:
+    """Return the progress of the trials of a search, or of the runs of the only one.
+
+    Args:
+      search: the search.
+      store: storage of its trials.
+      folder: folder of the search.
+      trials: number of trials.
+    """
+    if not search.space:
+        place = trial_folder(folder, 0)
+        parts = {
+            place / name: (name.replace("-seed", ", seed").replace("-", " "), config)
+            for name, config in search.parts({}).items()
+        }
+        return runs_progress("cross-validation", parts, "validation")
 
     def look() -> Status:
         rows = table.read_rows(store.study)

@@ -161,6 +161,10 @@ def test_measures_are_those_of_scikit_learn(folder, swept):
     assert f"{100 * np.mean(shares):.2f} % ({both})" in swept
     assert "the mean of 2 seeds" in swept
     assert "To train one run: " in swept
+    assert "Starting the cross-validation: 0 of 4 runs have ended" in swept
+    lines = [line for line in swept.splitlines() if line.startswith("fold ")]
+    assert lines[0].startswith("fold 1, seed 0: validation ")
+    assert [line.endswith(" left") for line in lines] == [True, True, True, False]
     assert "winner" not in swept  # nothing was searched
     assert "The same images chose the best step of each run" in swept
 
