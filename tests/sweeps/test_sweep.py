@@ -23,6 +23,12 @@ SETTINGS = ["--config.train.epochs=8", "--seeds=2"]
 PROGRAM = [sys.executable, "-m", "hybrid_jax.main", "sweep"]
 
 
+def replaced(words, *others):
+    """Words of a command line, whose flags others replace."""
+    names = {other.partition("=")[0] for other in others}
+    return [*(w for w in words if w.partition("=")[0] not in names), *others]
+
+
 def start(*words):
     return subprocess.Popen(
         [*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -138,7 +144,7 @@ def test_the_same_command_again_only_shows_and_another_is_refused(folder, swept)
         ("--sampler=tpe", "sampler is 'grid' there and 'tpe' here"),
         ("--seeds=3", "seeds is 2 there and 3 here"),
     ):
-        refused = hybrid_jax(*words, other)
+        refused = hybrid_jax(*replaced(words, other))
         assert refused.returncode == 2
         assert told in refused.stderr
         assert refused.stderr.count("\n") == 1
@@ -184,7 +190,8 @@ def test_mistakes_before_the_first_trial_cost_nothing(tmp_path):
         (["--config.data.name=digist"], "did you mean 'digits'?"),
         ([f"--workdir={tmp_path / 'file'}"], "is a file; give a folder"),
     ):
-        refused = hybrid_jax("sweep", *TINY, *FIELDS, workdir, *words)
+        given = replaced([*TINY, *FIELDS, workdir], *words)
+        refused = hybrid_jax("sweep", *given)
         assert refused.returncode == 2
         assert told in refused.stderr
         assert refused.stderr.count("\n") == 1
