@@ -5,7 +5,7 @@
         --workdir=runs/galaxy10-4
 
 300 epochs need an accelerator. This project has no result yet. Published:
-Astroformer-4 94.86 % (Dagli 2023), which no publication has reproduced.
+Astroformer-4 94.86 % (Dagli 2023). We know of no publication that reproduces it.
 """
 
 from hybrid_jax.config import default

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 
+import hybrid_jax
 from hybrid_jax.cli.common import (
     Call,
     Command,
@@ -54,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         print(usage(), file=sys.stderr)
         return 2
     first, *others = call.arguments
+    if first == "--version":
+        return guarded(lambda: print(f"hybrid-jax {hybrid_jax.__version__}"))
     if first in COMMANDS:
         return execute(
             load_command(first), Call(call.program, first, others), owns_process
@@ -81,7 +84,7 @@ def usage() -> str:
     commands = "\n".join(f"  {name:12} {what}" for name, what in COMMANDS.items())
     return (
         f"{__doc__}\nCommands:\n{commands}\n\n"
-        "Flags: `hybrid-jax COMMAND --help`. Same program: `python -m hybrid_jax.main`."
+        "Flags: `hybrid-jax COMMAND --help`. Version: `hybrid-jax --version`."
     )
 
 

@@ -45,7 +45,7 @@ class DataConfig:
         local=True,
     )
     label: str = field(
-        "label", rules.NAME, "label to learn, such as coarse_label of cifar100"
+        "label", rules.LABEL, "label to learn, such as coarse_label of cifar100"
     )
     image_size: tuple[int, ...] = field(
         (),

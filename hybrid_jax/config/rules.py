@@ -133,6 +133,10 @@ NAME = Rule(
     "a name such as digits, or a TFDS name such as imagenette/160px-v2",
     lambda v: bool(re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", v)),
 )
+LABEL = Rule(
+    "the name of a label, such as label or coarse_label",
+    lambda v: bool(re.fullmatch(r"\w+", v)),
+)
 SWITCH = Rule("true or false", lambda v: True)
 SEED = whole_number(0)
 RATE = Rule("a number from 0 to below 1", lambda v: 0 <= v < 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import hybrid_jax
 from hybrid_jax.cli import common
 from hybrid_jax.cli.common import Call
 from hybrid_jax.main import COMMANDS, load_command, main, usage
@@ -121,6 +122,11 @@ def test_nothing_asked_for_shows_help_and_is_no_success(said):
 def test_commands_by_name_and_by_flags(arguments, called, ran, said):
     assert said(*arguments)[0] == 0
     assert ran == [called]
+
+
+def test_the_version_is_told(capsys):
+    assert main(["hybrid-jax", "--version"]) == 0
+    assert capsys.readouterr().out == f"hybrid-jax {hybrid_jax.__version__}\n"
 
 
 def test_a_mode_may_stand_in_a_file(tmp_path, ran, said):
