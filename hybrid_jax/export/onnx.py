@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import signal
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -74,7 +75,14 @@ def _convert_apart(program: Program, path: Path, texts: dict[str, str]) -> str:
     process = spawn.Process(
         target=_convert_and_tell, args=(program, path, texts, sender), daemon=True
     )
-    process.start()
+    # The process inherits what is blocked, so that Ctrl-C is for this one alone. The
+    # first start of the tracker would end the blocking.
+    resource_tracker.ensure_running()
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     try:
         sender.close()
         return str(receiver.recv())
@@ -90,7 +98,6 @@ def _convert_and_tell(
     program: Program, path: Path, texts: dict[str, str], sender: Connection
 ) -> None:
     """Convert a program; send an error, or an empty text."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     jax.config.update("jax_platforms", "cpu")  # other devices are in use
     try:
         _convert(program, path, texts)

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from csv import DictReader
@@ -207,6 +208,16 @@ def test_hub_is_loaded_by_timm(trained, images):
     assert str(trained) not in card
     title = load_run(trained / "run").config.data.title
     assert f"Trained on {model_card.code(title)}." in card
+
+
+def tell_whether_ctrl_c_is_blocked(program, path, texts, sender):
+    sender.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def test_ctrl_c_is_for_the_command_alone_while_onnx_is_written(monkeypatch):
+    monkeypatch.setattr(onnx, "_convert_and_tell", tell_whether_ctrl_c_is_blocked)
+    assert onnx._convert_apart(None, None, {}) == "True"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.parametrize(
