@@ -122,7 +122,9 @@ def _output(values: dict[str, typing.Any], workdirs: list[str]) -> Path:
     if values["output"]:
         check_empty_folder(values["output"])
         return expand_user(values["output"])
-    name = values["model"] or expand_user(workdirs[0]).resolve().name
+    name = values["model"] or os.path.basename(
+        os.path.abspath(expand_user(workdirs[0]))
+    )
     default = os.path.join(FOLDER, name)
     if os.path.lexists(default):
         default = next_free_workdir(default)

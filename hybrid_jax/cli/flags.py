@@ -162,11 +162,13 @@ def split_mode(arguments: list[str]) -> tuple[str, list[str]]:
       UserError: `--mode` is neither `train` nor `eval`.
     """
     words = [_spell_out(word, ()) for word in _expand_flagfiles(arguments)]
-    _tell_repeated(words, [MODE])
+    typed = [_spell_out(word, ()) for word in arguments]
+    _tell_repeated(typed, [MODE])
     found, others = _read(words, [MODE])
     if "mode" not in found:
         return MODES[MODE.default], arguments  # as the user typed them
-    return MODES[found["mode"]], others
+    left = _without(typed, MODE.name)
+    return MODES[found["mode"]], others if left == typed else left
 
 
 def with_value(words: list[str], name: str, value: object) -> list[str]:
@@ -177,6 +179,13 @@ def with_value(words: list[str], name: str, value: object) -> list[str]:
       name: of the flag, which takes a value.
       value: its value, also if a flagfile has another.
     """
+    left = _without(words, name)
+    end = left.index("--") if "--" in left else len(left)
+    return [*left[:end], f"--{name}={value}", *left[end:]]
+
+
+def _without(words: list[str], name: str) -> list[str]:
+    """Return a command line without a flag that takes a value."""
     end = words.index("--") if "--" in words else len(words)
     kept, left = [], iter(words[:end])
     for word in left:
@@ -185,7 +194,7 @@ def with_value(words: list[str], name: str, value: object) -> list[str]:
             next(left, None)  # its value is a word of its own
         elif not spelled.startswith(f"--{name}="):
             kept.append(word)
-    return [*kept, f"--{name}={value}", *words[end:]]
+    return [*kept, *words[end:]]
 
 
 def _field_option(name: str) -> Option:

@@ -34,6 +34,7 @@ from hybrid_jax.parallel.distributed import Hosts, this_process
 from hybrid_jax.programs.compile import compiler_threads
 from hybrid_jax.programs.experiment import (
     Experiment,
+    check_crop,
     set_up_process,
     shared_settings,
     with_statistics,
@@ -191,6 +192,9 @@ def _create_experiment(
     experiment, count = Experiment(config, splits, hosts), 0
     if hosts.broadcast(folder.has_checkpoints):
         count = folder.read_micro_batches()
+    else:
+        height, width = splits.train.shape[1:3]
+        check_crop(config.augment, (height, width))
     experiment = experiment.with_micro_batches(count) if count else experiment
     experiment.check()
     folder.create(config, experiment.spec, count)

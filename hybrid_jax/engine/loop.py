@@ -299,7 +299,8 @@ class Loop:
 
     def _report(self, step: int, evaluated: str = "", own_line: bool = False) -> None:
         """Show the latest training metrics, followed by those of an evaluation."""
-        epoch = f"{self.plan.epoch_of(step):.1f}/{round(self.plan.epochs, 1):g}"
+        epochs = round(self.plan.epochs, 1) or self.plan.epochs
+        epoch = f"{self.plan.epoch_of(step):.1f}/{epochs:g}"
         self.console.metrics(step, epoch, self._line + evaluated, own_line)
 
     def _check_finite(self, loss: float, step: int, causes: range = range(0)) -> None:

@@ -1,8 +1,8 @@
 """Signals that end a run early: SIGTERM of a scheduler, SIGINT of Ctrl-C, SIGHUP.
 
 After the first signal, the run saves its step and ends. A second signal ends the
-process at once, or in a notebook the run, without saving. If there are several hosts,
-all save the same step, whichever of them receives the signal.
+process at once. Ctrl-C in a notebook or a script ends the run alone, without saving. If
+there are several hosts, all save the same step, whichever of them receives the signal.
 
 A signal that is ignored when the run starts stays ignored. That is how `nohup` keeps
 SIGHUP from a run, and how a shell script keeps SIGINT from its background processes.
@@ -96,7 +96,8 @@ class Interruption:
             if not self._deferring:
                 self.check()
         elif now - self._received > REPEAT_SECONDS:
-            if not Process.runs_one_command:
+            is_alone = Process.runs_one_command or self.hosts.is_distributed
+            if number == signal.SIGINT and not is_alone:
                 raise Interrupted(number)
             os._exit(128 + number)
 

@@ -20,6 +20,7 @@ import optax
 from hybrid_jax import runtime
 from hybrid_jax.config.schema import (
     FIELDS,
+    AugmentConfig,
     Config,
     ModelConfig,
     OptimConfig,
@@ -163,7 +164,7 @@ class Experiment:
           UserError: devices, images, network, kernels, schedule and augmentation do not
             fit together, or `freeze` does not fit the network.
         """
-        check_augmentation(self.config, self.splits)
+        check_augmentation(self.config, self.splits.channels)
         check_kernels(self.devices, self.task)
         check_lookahead(self.config, self.plan)
         check_fault(self.config.debug.inject, self.plan.total_steps)
@@ -367,21 +368,31 @@ def _changed_fields(config: ModelConfig) -> dict[str, typing.Any]:
     return changed
 
 
-def check_augmentation(config: Config, splits: Splits) -> None:
-    """Refuse augmentation that changes no image of this data set, or leaves nothing.
+def check_crop(augment: AugmentConfig, size: tuple[int, int]) -> None:
+    """Refuse a random crop of nothing but what lies outside of an image.
+
+    Args:
+      augment: the augmentation.
+      size: height and width of the stored images, or of the largest.
+
+    Raises:
+      UserError: names the field.
+    """
+    if augment.crop_padding >= min(size) and augment.fill != "reflect":
+        raise UserError(
+            f"config.augment.crop_padding={augment.crop_padding} moves images of "
+            f"{format_size(size)} px out of sight: give less than {min(size)}"
+        )
+
+
+def check_augmentation(config: Config, channels: int) -> None:
+    """Refuse augmentation that changes no image of this data set.
 
     Raises:
       UserError: names the field.
     """
     augment = config.augment
-    height, width = splits.train.shape[1:3]
-    if augment.crop_padding >= min(height, width):
-        raise UserError(
-            f"config.augment.crop_padding={augment.crop_padding} moves images of "
-            f"{format_size((height, width))} px out of sight: give less than "
-            f"{min(height, width)}"
-        )
-    if augment.hue_jitter and splits.channels == 1:
+    if augment.hue_jitter and channels == 1:
         raise UserError(
             f"config.augment.hue_jitter={augment.hue_jitter} changes no gray image: "
             "leave it out"

@@ -187,6 +187,9 @@ def search_progress(
             place / name: (name.replace("-seed", ", seed").replace("-", " "), config)
             for name, config in search.parts({}).items()
         }
+        if any(t.state.is_finished() for t in store.study.get_trials(deepcopy=False)):
+            # If a run failed, those after it will not begin.
+            parts = {path: part for path, part in parts.items() if read_outcome(path)}
         return runs_progress("cross-validation", parts, "validation")
 
     def look() -> Status:

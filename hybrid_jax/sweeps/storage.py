@@ -94,6 +94,11 @@ class Store:
         if ended:
             raise self._elsewhere(trials)
 
+    @property
+    def has_locks(self) -> bool:
+        """Whether all workers see the locks of the folder, as SQLite needs, too."""
+        return not self._is_shared
+
     def check_runs(self, number: int, folder: Path) -> None:
         """Refuse a trial that another folder's worker has begun.
 

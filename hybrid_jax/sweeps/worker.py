@@ -141,7 +141,8 @@ class Worker:
     def _take_over(self, frozen: "FrozenTrial") -> FileLock | None:
         """Claim a trial that no worker runs; return None if a worker runs it.
 
-        Locks show the workers of this machine, and heartbeats those of other machines.
+        Locks show the workers of this machine. Heartbeats show those of other machines,
+        unless locks do, too.
 
         Raises:
           UserError: the trial's runs are in another folder.
@@ -149,7 +150,7 @@ class Worker:
         attributes = frozen.user_attrs
         silent = self._heartbeats.is_silent(frozen.number, attributes.get(BEAT))
         elsewhere = attributes.get(MACHINE, machine()) != machine()
-        if elsewhere and not silent:
+        if elsewhere and not silent and not self.store.has_locks:
             return None
         folder = self.trial_folder(frozen.number)
         if MACHINE in attributes:  # its worker had claimed its folder before

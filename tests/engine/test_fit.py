@@ -298,7 +298,11 @@ def test_arrays_that_are_no_images_are_refused_in_one_line(arrays, change, said)
         ({}, "", "--workdir is empty"),
         ({"augment__hue_jitter": 0.5}, None, "hue_jitter=0.5 changes no gray image"),
         (
-            {"augment__crop_padding": 100, "augment__crop_scale": 0.0},
+            {
+                "augment__crop_padding": 100,
+                "augment__crop_scale": 0.0,
+                "augment__fill": "edge",
+            },
             None,
             "crop_padding=100 moves images of 8x8 px out of sight: give less than 8",
         ),

@@ -2,14 +2,17 @@
 
 import collections
 import fnmatch
+import functools
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hybrid_jax.data.sources.folder_listing import (
+    is_system_folder,
     list_below,
     others_note,
+    refuse_unlisted,
     system_folders_note,
     upward_links_note,
 )
@@ -101,13 +104,14 @@ def left_out_notes(
     others = {file for each in listings for file in each.others}
     if written:
         others = {file for file in others if not _is_same_file(file, written)}
-    bases = {base for given in paths for base in _recursive_bases(expand_user(given))}
-    listings += [list_below(base) for base in bases]
+    upward_links = {link for each in listings for link in each.upward_links}
+    for given in paths:
+        _below(expand_user(given), upward_links)
     counts = collections.Counter(_find_all(paths))
     return (
         *others_note(sorted(others)),
         *system_folders_note({f for each in listings for f in each.system_folders}),
-        *upward_links_note({link for each in listings for link in each.upward_links}),
+        *upward_links_note(upward_links),
         *_repeated_note([path for path, count in counts.items() if count > 1]),
     )
 
@@ -135,46 +139,82 @@ def _matches(given: str | os.PathLike) -> list[Path]:
         return [path]
     if not glob.has_magic(os.fspath(given)):
         raise UserError(f"{escape(given)} does not exist")
-    matches = _below(path) if ANY in path.parts else map(Path, glob.glob(str(path)))
+    is_recursive = ANY in path.parts
+    matches = _below(path, set()) if is_recursive else map(Path, glob.glob(str(path)))
     if not (matches := sorted(matches)):
         raise UserError(f"{escape(given)} matches no file")
     return matches
 
 
-def _below(pattern: Path) -> Iterable[Path]:
-    """Return the files and folders of a pattern that holds `**`.
+def _below(pattern: Path, upward_links: set[Path]) -> list[Path]:
+    """Return the files and folders that a pattern with `**` fits, each once, sorted.
 
-    The rules of `list_below` hold for links. `glob` would follow a link to a folder
-    above again and again.
+    `glob` would follow a link to a folder above again and again.
+
+    Args:
+      pattern: of a path; without `**`, nothing fits.
+      upward_links: links to a folder above are added, which are not followed.
+
+    Raises:
+      UserError: a folder cannot be listed.
     """
-    rest = pattern.parts[pattern.parts.index(ANY) :]
-    for base in _recursive_bases(pattern):
-        if {*rest} == {ANY}:
-            yield base
-            continue
-        listing = list_below(base)
-        inside = {file.relative_to(base) for file in listing.images + listing.others}
-        folders = {folder for file in inside for folder in file.parents[:-1]}
-        yield from (base / path for path in inside | folders if _fits(path.parts, rest))
-
-
-def _recursive_bases(pattern: Path) -> list[Path]:
-    """Return the folders before the first `**` of a pattern; none without it."""
     if ANY not in pattern.parts or os.path.lexists(pattern):
         return []
-    before = Path(*pattern.parts[: pattern.parts.index(ANY)])
-    return [path for path in map(Path, glob.glob(str(before))) if path.is_dir()]
+    start, real = pattern.parts.index(ANY), functools.cache(os.path.realpath)
+    found: dict[str, Path] = {}
+    for base in sorted(glob.glob(str(Path(*pattern.parts[:start])))):
+        here = Path(real(base))
+        above = frozenset(map(str, (here, *here.parents)))
+        fitting = _fitting(base, pattern.parts[start:], above, upward_links)
+        for path in sorted(map(Path, fitting)):
+            is_folder = path.is_dir()
+            place = real(path) if is_folder else f"{real(path.parent)}/{path.name}"
+            found.setdefault(place, path)
+    return sorted(found.values())
 
 
-def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Return whether the parts of a path fit those of a pattern."""
-    if not pattern or not parts:
-        return not parts and {*pattern} <= {ANY}
-    if pattern[0] == ANY:
-        return _fits(parts, pattern[1:]) or _fits(parts[1:], pattern)
-    is_hidden = parts[0][0] == "." != pattern[0][0]
-    fits = not is_hidden and fnmatch.fnmatchcase(parts[0], pattern[0])
-    return fits and _fits(parts[1:], pattern[1:])
+def _fitting(
+    folder: str, parts: Sequence[str], above: frozenset[str], upward_links: set[Path]
+) -> Iterator[str]:
+    """Return what lies in a folder and fits the parts of a pattern.
+
+    Args:
+      folder: its path.
+      parts: of the pattern, for paths relative to the folder.
+      above: real paths of the folder and of those above it.
+      upward_links: see `_below`.
+    """
+    first, *rest = parts
+    if first == ANY:
+        yield from _fitting(folder, rest, above, upward_links) if rest else [folder]
+        for entry in _entries(folder):
+            is_followed = entry.name[0] != "." and not is_system_folder(entry.name)
+            if is_followed and entry.is_dir():
+                real = os.path.realpath(entry.path)
+                if real in above:
+                    upward_links.add(Path(entry.path))
+                else:
+                    yield from _fitting(entry.path, parts, above | {real}, upward_links)
+        return
+    names = [first]
+    if glob.has_magic(first):
+        names = fnmatch.filter((entry.name for entry in _entries(folder)), first)
+        names = [name for name in names if name[0] != "." or first[0] == "."]
+    for name in names:
+        path = os.path.join(folder, name)
+        if not rest:
+            yield from [path] * os.path.lexists(path)
+        elif os.path.isdir(path):
+            yield from _fitting(path, rest, above, upward_links)
+
+
+def _entries(folder: str) -> list[os.DirEntry]:
+    try:
+        return list(os.scandir(folder))
+    except NotADirectoryError:
+        return []
+    except OSError as error:
+        refuse_unlisted(error)
 
 
 def _is_same_file(path: Path, other: str | os.PathLike) -> bool:

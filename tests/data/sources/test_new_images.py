@@ -234,8 +234,18 @@ def test_files_are_found_by_name_folder_and_pattern(tmp_path):
     everything = str(tmp_path / "**" / "*.png")
     assert find_files([everything]) == sorted([*files, odd])
     assert left_out_notes([everything]) == (
-        f"1 link to a folder above left out: {tmp_path / 'self'}",
+        f"2 links to a folder above left out: {place / 'up'}, {tmp_path / 'self'}",
     )
+    run2, hidden = tmp_path / "runs" / "run2", tmp_path / ".own"
+    for folder in (run2, hidden):
+        write(folder / "1.png", 1)
+    (tmp_path / "runs" / "latest").symlink_to("run2")
+    for pattern in ("**/run2/*.png", "runs/**/run*/1.png", "runs/**/run2"):
+        assert find_files([str(tmp_path / pattern)]) == [run2 / "1.png"]
+    linked = run2.with_name("latest") / "1.png"
+    assert find_files([str(tmp_path / "runs" / "**" / "*.png")]) == [linked]  # once
+    assert find_files([str(tmp_path / "**" / ".own" / "*.png")]) == [hidden / "1.png"]
+    shutil.rmtree(tmp_path / "runs")
     write(place / ".hidden.png", 1)
     assert find_files([str(tmp_path / "**")]) == sorted([*files, odd])
     assert find_files([str(tmp_path / "**" / "digit*")]) == files
