@@ -31,10 +31,10 @@ from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError, megabytes
 from hybrid_jax.json_files import write_whole
 from hybrid_jax.parallel.distributed import Hosts, this_process
+from hybrid_jax.programs.checks import check_crop
 from hybrid_jax.programs.compile import compiler_threads
 from hybrid_jax.programs.experiment import (
     Experiment,
-    check_crop,
     set_up_process,
     shared_settings,
     with_statistics,

@@ -20,7 +20,6 @@ import optax
 from hybrid_jax import runtime
 from hybrid_jax.config.schema import (
     FIELDS,
-    AugmentConfig,
     Config,
     ModelConfig,
     OptimConfig,
@@ -31,11 +30,11 @@ from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.models import create_model
 from hybrid_jax.models.registry import MODELS, passes_strides_over
-from hybrid_jax.models.strides import format_size
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.ops.backend import target_devices
 from hybrid_jax.parallel.distributed import Hosts
 from hybrid_jax.parallel.mesh import Devices, create_devices
+from hybrid_jax.programs.checks import check_augmentation, check_frozen
 from hybrid_jax.programs.compile import MAX_CACHED_PROGRAMS, Program
 from hybrid_jax.programs.fault_injection import check_fault
 from hybrid_jax.programs.programs import (
@@ -46,7 +45,6 @@ from hybrid_jax.programs.programs import (
 )
 from hybrid_jax.programs.schedule import Plan, check_lookahead, learning_rates
 from hybrid_jax.training import losses, optimizers
-from hybrid_jax.training.freezing import frozen_mask
 from hybrid_jax.training.state import TrainState
 from hybrid_jax.training.step import Network, Task
 from hybrid_jax.weights.timm_models import Model
@@ -366,57 +364,3 @@ def _changed_fields(config: ModelConfig) -> dict[str, typing.Any]:
     if passes_strides_over(MODELS[config.name], config.strides):
         changed.pop("strides", None)
     return changed
-
-
-def check_crop(augment: AugmentConfig, size: tuple[int, int]) -> None:
-    """Refuse a random crop of nothing but what lies outside of an image.
-
-    Args:
-      augment: the augmentation.
-      size: height and width of the stored images, or of the largest.
-
-    Raises:
-      UserError: names the field.
-    """
-    if augment.crop_padding >= min(size) and augment.fill != "reflect":
-        raise UserError(
-            f"config.augment.crop_padding={augment.crop_padding} moves images of "
-            f"{format_size(size)} px out of sight: give less than {min(size)}"
-        )
-
-
-def check_augmentation(config: Config, channels: int) -> None:
-    """Refuse augmentation that changes no image of this data set.
-
-    Raises:
-      UserError: names the field.
-    """
-    augment = config.augment
-    if augment.hue_jitter and channels == 1:
-        raise UserError(
-            f"config.augment.hue_jitter={augment.hue_jitter} changes no gray image: "
-            "leave it out"
-        )
-    mixing = {"mixup": augment.mixup, "cutmix": augment.cutmix}
-    for name, value in mixing.items():
-        if value and config.train.batch_size == 1:
-            raise UserError(
-                f"config.augment.{name}={value} mixes the images of a batch, and "
-                "config.train.batch_size=1: give 0, or a larger batch"
-            )
-
-
-def check_frozen(freeze: tuple[str, ...], params: dict) -> None:
-    """Refuse patterns that freeze nothing, or leave nothing to train.
-
-    Raises:
-      UserError: names the pattern and the parts of the network, or all patterns.
-    """
-    for pattern in freeze:
-        if not any(jax.tree.leaves(frozen_mask(params, (pattern,)))):
-            raise UserError(
-                f"config.freeze: no parameter path contains {pattern!r}; paths begin "
-                f"with {', '.join(params)}"
-            )
-    if all(jax.tree.leaves(frozen_mask(params, freeze))):
-        raise UserError(f"config.freeze={freeze} leaves no parameter to train")

@@ -19,7 +19,7 @@ from hybrid_jax.engine.fit import fit
 from hybrid_jax.errors import UserError
 from hybrid_jax.evaluation.evaluate import evaluate
 from hybrid_jax.models import create_model
-from hybrid_jax.programs.experiment import check_frozen
+from hybrid_jax.programs.checks import check_frozen
 from hybrid_jax.runs.weights import load_weights, read_weights
 from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import optimizers
