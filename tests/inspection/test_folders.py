@@ -30,8 +30,8 @@ def place(tmp_path):
 def inspect(place, tmp_path, capsys):
     """Runs the command; gives its exit code, what it prints, and its findings."""
 
-    def run(*args):
-        paths = (f"--config.data.path={place}", f"--output={tmp_path / 'out'}")
+    def run(*args, path=place):
+        paths = (f"--config.data.path={path}", f"--output={tmp_path / 'out'}")
         code = main(["hybrid-jax", "inspect", f"--config={CONFIG}", *paths, *args])
         said = capsys.readouterr()
         assert said.err == ""
@@ -126,7 +126,7 @@ def test_copies_that_are_found_can_be_left_out(place, inspect, tmp_path, monkeyp
     assert "1 image left out, listed in" in printed
     assert "ignored files" not in printed
     monkeypatch.chdir(place)
-    code, printed, _ = inspect("--config.data.path=.")
+    code, printed, _ = inspect(path=".")
     assert "ignored files" not in printed
 
 
@@ -142,7 +142,7 @@ def test_groups_in_two_splits_of_a_table_are_found(place, inspect):
     table.write_text(
         "\n".join(map(",".join, [("path", "label", "set", "patient"), *rows]))
     )
-    code, _, findings = inspect(f"--config.data.path={table}")
+    code, _, findings = inspect(path=table)
     assert code == 1
     assert [item["text"] for item in findings["groups in two splits"]] == [
         f"{rows[0][3]!r} in train and test"

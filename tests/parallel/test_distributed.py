@@ -194,7 +194,11 @@ def test_what_ends_one_ends_both(tmp_path):
     codes, last, _ = ended(start(tmp_path / "run", each=each))
     assert codes == [2, 2]
     why = f"--workdir={tmp_path / 'run'} is a file; give a folder"
-    assert last == [[f"hybrid-jax: {why}"], [f"hybrid-jax: host 0 has ended: {why}"]]
+    twice = "hybrid-jax: --workdir is given 2 times; the last value counts"
+    assert last == [
+        [f"hybrid-jax: {why}"],
+        [twice, f"hybrid-jax: host 0 has ended: {why}"],
+    ]
 
 
 def command(*more):

@@ -291,10 +291,10 @@ def test_oblong_tables_of_an_unknown_size_are_told_or_refused(tmp_path):
         model = create_model("astroformer_pico", **OBLONG | {"image_size": size})
         variables = unflatten_dict(random_arrays(shapes_of(model), seed=1), sep="/")
         _, notes = load_weights(model, variables, path)
-        assert notes[0].startswith("the file does not tell its image size: its bias")
+        assert notes[0].startswith("the file does not tell its image size, and its")
     model = create_model("astroformer_pico", **OBLONG | {"image_size": 64})
     variables = unflatten_dict(random_arrays(shapes_of(model), seed=1), sep="/")
-    said = r"21 offsets do not fit the image size in the file; without one"
+    said = r"21 offsets do not fit the image size in the file; if it names"
     with pytest.raises(UserError, match=said) as error:
         load_weights(model, variables, path)
     assert "\n" not in str(error.value)
