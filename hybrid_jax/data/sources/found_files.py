@@ -7,6 +7,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hybrid_jax.data.sources.folder_listing import (
     is_system_folder,
@@ -22,6 +23,18 @@ from hybrid_jax.paths import check_local, expand_user
 ANY = "**"  # the part of a pattern that stands for any folders
 
 
+class Skipped(NamedTuple):
+    """What a pattern with `**` does not look into.
+
+    Attributes:
+      system_folders: folders of file servers and systems.
+      upward_links: links to a folder above.
+    """
+
+    system_folders: set[Path]
+    upward_links: set[Path]
+
+
 def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     """Find image files by paths, folders or patterns.
 
@@ -31,19 +44,26 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     Raises:
       UserError: a path does not exist, or holds no image.
     """
-    found = _find_all(paths)
+    skipped = Skipped(set(), set())
+    found = _find_all((given, _matches(given, skipped)) for given in paths)
     if not found:
         raise UserError("no image is named: give files, folders or patterns")
     return [*dict.fromkeys(found)]
 
 
-def _find_all(paths: Iterable[str | os.PathLike]) -> list[Path]:
-    """Return the files of `find_files`, each as often as it is named."""
+def _find_all(
+    matches: Iterable[tuple[str | os.PathLike, Sequence[Path]]],
+) -> list[Path]:
+    """Return the files of `find_files`, each as often as it is named.
+
+    Args:
+      matches: each path or pattern, with the files and folders that it names.
+    """
     found: list[Path] = []
-    for given in paths:
+    for given, named in matches:
         files = [
             file
-            for path in _matches(given)
+            for path in named
             for file in (list_below(path).images if path.is_dir() else [path])
         ]
         if not files:
@@ -99,19 +119,21 @@ def left_out_notes(
     Raises:
       UserError: a path does not exist, or a folder cannot be listed.
     """
-    folders = [path for given in paths for path in _matches(given) if path.is_dir()]
+    skipped = Skipped(set(), set())
+    matches = [(given, _matches(given, skipped)) for given in paths]
+    folders = [path for _, named in matches for path in named if path.is_dir()]
     listings = [list_below(path) for path in folders]
     others = {file for each in listings for file in each.others}
     if written:
         others = {file for file in others if not _is_same_file(file, written)}
-    upward_links = {link for each in listings for link in each.upward_links}
-    for given in paths:
-        _below(expand_user(given), upward_links)
-    counts = collections.Counter(_find_all(paths))
+    for each in listings:
+        skipped.system_folders.update(each.system_folders)
+        skipped.upward_links.update(each.upward_links)
+    counts = collections.Counter(_find_all(matches))
     return (
         *others_note(sorted(others)),
-        *system_folders_note({f for each in listings for f in each.system_folders}),
-        *upward_links_note(upward_links),
+        *system_folders_note(skipped.system_folders),
+        *upward_links_note(skipped.upward_links),
         *_repeated_note([path for path, count in counts.items() if count > 1]),
     )
 
@@ -125,8 +147,12 @@ def _repeated_note(paths: Sequence[Path]) -> tuple[str, ...]:
     )
 
 
-def _matches(given: str | os.PathLike) -> list[Path]:
+def _matches(given: str | os.PathLike, skipped: Skipped) -> list[Path]:
     """Return the files and folders of a path or pattern.
+
+    Args:
+      given: the path or pattern.
+      skipped: takes what is not looked into.
 
     Raises:
       UserError: there are none.
@@ -140,32 +166,30 @@ def _matches(given: str | os.PathLike) -> list[Path]:
     if not glob.has_magic(os.fspath(given)):
         raise UserError(f"{escape(given)} does not exist")
     is_recursive = ANY in path.parts
-    matches = _below(path, set()) if is_recursive else map(Path, glob.glob(str(path)))
+    matches = _below(path, skipped) if is_recursive else map(Path, glob.glob(str(path)))
     if not (matches := sorted(matches)):
         raise UserError(f"{escape(given)} matches no file")
     return matches
 
 
-def _below(pattern: Path, upward_links: set[Path]) -> list[Path]:
+def _below(pattern: Path, skipped: Skipped) -> list[Path]:
     """Return the files and folders that a pattern with `**` fits, each once, sorted.
 
     `glob` would follow a link to a folder above again and again.
 
     Args:
-      pattern: of a path; without `**`, nothing fits.
-      upward_links: links to a folder above are added, which are not followed.
+      pattern: of a path.
+      skipped: takes what is not looked into.
 
     Raises:
       UserError: a folder cannot be listed.
     """
-    if ANY not in pattern.parts or os.path.lexists(pattern):
-        return []
     start, real = pattern.parts.index(ANY), functools.cache(os.path.realpath)
     found: dict[str, Path] = {}
     for base in sorted(glob.glob(str(Path(*pattern.parts[:start])))):
         here = Path(real(base))
         above = frozenset(map(str, (here, *here.parents)))
-        fitting = _fitting(base, pattern.parts[start:], above, upward_links)
+        fitting = _fitting(base, pattern.parts[start:], above, skipped)
         for path in sorted(map(Path, fitting)):
             is_folder = path.is_dir()
             place = real(path) if is_folder else f"{real(path.parent)}/{path.name}"
@@ -174,7 +198,7 @@ def _below(pattern: Path, upward_links: set[Path]) -> list[Path]:
 
 
 def _fitting(
-    folder: str, parts: Sequence[str], above: frozenset[str], upward_links: set[Path]
+    folder: str, parts: Sequence[str], above: frozenset[str], skipped: Skipped
 ) -> Iterator[str]:
     """Return what lies in a folder and fits the parts of a pattern.
 
@@ -182,19 +206,21 @@ def _fitting(
       folder: its path.
       parts: of the pattern, for paths relative to the folder.
       above: real paths of the folder and of those above it.
-      upward_links: see `_below`.
+      skipped: takes what is not looked into.
     """
     first, *rest = parts
     if first == ANY:
-        yield from _fitting(folder, rest, above, upward_links) if rest else [folder]
+        yield from _fitting(folder, rest, above, skipped) if rest else [folder]
         for entry in _entries(folder):
-            is_followed = entry.name[0] != "." and not is_system_folder(entry.name)
-            if is_followed and entry.is_dir():
-                real = os.path.realpath(entry.path)
-                if real in above:
-                    upward_links.add(Path(entry.path))
-                else:
-                    yield from _fitting(entry.path, parts, above | {real}, upward_links)
+            if entry.name[0] == "." or not entry.is_dir():
+                continue
+            real = os.path.realpath(entry.path)
+            if is_system_folder(entry.name):
+                skipped.system_folders.add(Path(real))
+            elif real in above:
+                skipped.upward_links.add(Path(entry.path))
+            else:
+                yield from _fitting(entry.path, parts, above | {real}, skipped)
         return
     names = [first]
     if glob.has_magic(first):
@@ -205,7 +231,7 @@ def _fitting(
         if not rest:
             yield from [path] * os.path.lexists(path)
         elif os.path.isdir(path):
-            yield from _fitting(path, rest, above, upward_links)
+            yield from _fitting(path, rest, above, skipped)
 
 
 def _entries(folder: str) -> list[os.DirEntry]:

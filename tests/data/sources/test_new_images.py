@@ -245,6 +245,9 @@ def test_files_are_found_by_name_folder_and_pattern(tmp_path):
     linked = run2.with_name("latest") / "1.png"
     assert find_files([str(tmp_path / "runs" / "**" / "*.png")]) == [linked]  # once
     assert find_files([str(tmp_path / "**" / ".own" / "*.png")]) == [hidden / "1.png"]
+    write(run2 / "@eaDir" / "1.png", 1)
+    *_, left = left_out_notes([str(tmp_path / "runs" / "**" / "*.png")])
+    assert left == "folders of file servers or systems left out: 1 @eaDir"
     shutil.rmtree(tmp_path / "runs")
     write(place / ".hidden.png", 1)
     assert find_files([str(tmp_path / "**")]) == sorted([*files, odd])
