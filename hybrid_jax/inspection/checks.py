@@ -245,6 +245,11 @@ def _blank(inspection: Inspection) -> Iterable[Item]:
         yield Item(images.caption(int(number)))
 
 
+def _refused(inspection: Inspection) -> Iterable[Item]:
+    if inspection.images.refusal:
+        yield Item(inspection.images.refusal)
+
+
 def _sizes(inspection: Inspection) -> Iterable[Item]:
     sizes = {(info.height, info.width) for info in inspection.images.infos}
     if len(sizes) > 1 and not inspection.config.image_size:
@@ -290,6 +295,12 @@ CHECKS = (
         NOTICE,
         _without("validation"),
         "the best weights are chosen without them",
+    ),
+    Check(
+        "splits that cannot be made",
+        NOTICE,
+        _refused,
+        "training will refuse the images as they are",
     ),
     Check(
         "groups in two splits",

@@ -24,6 +24,7 @@ from hybrid_jax.data.splitting import (
     check_test_fraction,
     make_splits,
 )
+from hybrid_jax.errors import UserError
 from hybrid_jax.inspection.fingerprints import Fingerprints, compute_fingerprints
 from hybrid_jax.paths import expand_user
 
@@ -81,6 +82,7 @@ class ScannedImages:
       fingerprints: fingerprints of the images.
       unreadable: images that cannot be read and are left out.
       notes: what was left out on purpose.
+      refusal: why training refuses to make these splits; empty if it makes them.
     """
 
     found: FoundImages
@@ -92,6 +94,7 @@ class ScannedImages:
     fingerprints: Fingerprints
     unreadable: list[UnreadableImage]
     notes: tuple[str, ...]
+    refusal: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -243,7 +246,7 @@ def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
     )
     labels = np.concatenate([*found.labels.values()])
     good = np.array([not info.error for info in infos])
-    parts, notes = _used_records(found, good, config)
+    parts, notes, refusal = _used_records(found, good, config)
     rows = np.concatenate(parts)
     images = ScannedImages(
         found,
@@ -255,6 +258,7 @@ def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
         Fingerprints(*(values[rows] for values in fingerprints)),
         [],
         found.notes + notes,
+        refusal,
     )
     everything = dataclasses.replace(images, rows=np.arange(len(records)))
     for row in np.flatnonzero(~good).tolist():
@@ -266,10 +270,11 @@ def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
 
 def _used_records(
     found: FoundImages, good: np.ndarray, config: DataConfig
-) -> tuple[list[np.ndarray], tuple[str, ...]]:
+) -> tuple[list[np.ndarray], tuple[str, ...], str]:
     """Return the numbers of the records of each split that are used, and notes.
 
-    Images held out for validation count as training images.
+    Images held out for validation count as training images. The last value is why
+    training refuses to hold them out; empty if it does not.
 
     Args:
       found: all images.
@@ -285,9 +290,16 @@ def _used_records(
     }
     all_labels = np.concatenate([*found.labels.values()])
     labels = {split: all_labels[rows] for split, rows in readable.items()}
-    config = dataclasses.replace(config, validation=0, test=True)
-    parts, notes = make_splits(labels, found.classes, config)
-    return [readable[part.source][part.rows] for part in parts.values()], notes
+    whole = dataclasses.replace(config, validation=0, test=True)
+    parts, notes = make_splits(labels, found.classes, whole)
+    rows = [readable[part.source][part.rows] for part in parts.values()]
+    groups = found.groups.get("train")
+    groups = None if groups is None else groups[good[: sizes[0]]]
+    try:
+        make_splits(labels, found.classes, config, groups)
+    except UserError as error:
+        return rows, notes, str(error)
+    return rows, notes, ""
 
 
 def lines_of_repeated(images: ScannedImages) -> dict[str, list[int]]:

@@ -235,6 +235,19 @@ def test_the_only_image_of_a_class_cannot_be_tested_on(tmp_path, inspect):
     assert found(report, "uneven classes") == [
         "'many' has 24 training images, 'lone' has 1"
     ]
+    (refusal,) = found(report, "splits that cannot be made")
+    assert "class 'lone' has 1 training image: two are needed" in refusal
+
+
+def test_folds_that_training_would_refuse(place, inspect):
+    path = f"--config.data.path={place}"
+    what = "splits that cannot be made"
+    _, printed, _ = inspect(path, "--config.data.validation=1/12")
+    assert what not in printed.out
+    _, printed, report = inspect(path, "--config.data.validation=1/13")
+    (refusal,) = found(report, what)
+    assert refusal.startswith("config.data.validation=1/13: class '0' has 12 training")
+    assert refusal in " ".join(printed.out.split())
 
 
 def test_what_is_worth_knowing_of_files(place, inspect):
