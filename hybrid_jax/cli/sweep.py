@@ -89,14 +89,12 @@ def run(call: Call) -> None:
     # Imported here, so that help is instant and mistakes are found before jax loads.
     arguments = parse(call.arguments)
     from hybrid_jax.cli.flags import with_value
-    from hybrid_jax.sweeps.progress import search_progress
     from hybrid_jax.sweeps.storage import Store
     from hybrid_jax.sweeps.workers import share_work
 
     store = Store(arguments.search, arguments.folder, arguments.storage)
     with store.errors():
-        search, folder = arguments.search, arguments.folder
-        with search_progress(search, store, folder, arguments.trials) as progress:
+        with _progress(arguments, store) as progress:
             for note in arguments.notes:
                 progress.say(note)
             if arguments.workers > 1:
@@ -230,6 +228,15 @@ def _count_trials(search: "Search", asked: int) -> tuple[int, str]:
     )
 
 
+def _progress(arguments: Arguments, store: "Store") -> "WorkProgress":
+    """Return the progress of all trials and all runs of the winner."""
+    from hybrid_jax.sweeps.progress import search_progress
+
+    search, folder = arguments.search, arguments.folder
+    trials, retrain = arguments.trials, arguments.retrain
+    return search_progress(search, store, folder, trials, retrain)
+
+
 def _is_done(arguments: Arguments, store: "Store") -> bool:
     """Return whether all trials and all runs of the winner have ended."""
     from hybrid_jax.sweeps.retrain import read_outcomes
@@ -255,8 +262,8 @@ def _work(arguments: Arguments, store: "Store", progress: "WorkProgress") -> Non
     if arguments.retrain and winner.is_complete:
         what = f"Training the winner, trial {winner.number}"
         progress.say(f"{what}, on all training images")
-        count, say = arguments.retrain, progress.say
-        retrain.retrain(search, store, folder, winner, count, say)
+        count, say, watch = arguments.retrain, progress.say, progress.update
+        retrain.retrain(search, store, folder, winner, count, say, watch)
 
 
 def _show(

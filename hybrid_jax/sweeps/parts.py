@@ -10,10 +10,15 @@ from collections.abc import Callable, Mapping
 
 from hybrid_jax.config.schema import Config
 from hybrid_jax.paths import expand_user
-from hybrid_jax.sweeps.runs import InUse, Outcome, free_memory, run_config
+from hybrid_jax.sweeps.runs import (
+    InUse,
+    Outcome,
+    every_few_seconds,
+    free_memory,
+    run_config,
+)
 
 POLL_SECONDS = 1.0  # between attempts to get a part
-WATCH_SECONDS = 5.0
 
 
 def work_through(
@@ -43,14 +48,7 @@ def work_through(
       UserError, Interrupted: like `run_config`; other parts are not affected.
     """
     outcomes: dict[str, Outcome] = {}
-    looked = time.monotonic()
-
-    def look(row: dict) -> None:
-        nonlocal looked
-        if time.monotonic() - looked > WATCH_SECONDS:  # a look reads many files
-            watch()
-            looked = time.monotonic()
-
+    look = every_few_seconds(watch)
     while len(outcomes) < len(parts):
         before = len(outcomes)
         for name, config in parts.items():

@@ -11,8 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from hybrid_jax.config.schema import Config
 from hybrid_jax.console import Screen, duration, percent
 from hybrid_jax.errors import escape, listed
-from hybrid_jax.intervals import in_words
+from hybrid_jax.intervals import in_words, mean
 from hybrid_jax.sweeps import table
+from hybrid_jax.sweeps.retrain import winner_folder, winner_parts
 from hybrid_jax.sweeps.runs import Outcome, read_outcome, share_done
 from hybrid_jax.sweeps.search import Search
 from hybrid_jax.sweeps.table import Row
@@ -22,6 +23,9 @@ from hybrid_jax.sweeps.worker import trial_folder
 if typing.TYPE_CHECKING:
     from hybrid_jax.sweeps.storage import Store
 
+
+# What each run is called, and its config, by its folder.
+NamedRuns = Mapping[Path, tuple[str, Config]]
 
 SECONDS_BETWEEN_LINES = 60.0  # on running pieces, without a bar
 
@@ -45,6 +49,10 @@ class Status(NamedTuple):
     def done(self) -> float:
         """Return how many pieces are done; a running piece counts by its share."""
         return len(self.ended) + self.begun
+
+    def followed_by(self, other: "Status") -> "Status":
+        """Return the progress of this work, which has ended, and of what follows it."""
+        return other._replace(ended={**self.ended, **other.ended}, best=self.best)
 
 
 class WorkProgress:
@@ -131,9 +139,7 @@ class WorkProgress:
         return duration((time.monotonic() - self._started) / new * left)
 
 
-def runs_progress(
-    name: str, parts: Mapping[Path, tuple[str, Config]], split: str
-) -> WorkProgress:
+def runs_progress(name: str, parts: NamedRuns, split: str) -> WorkProgress:
     """Return the progress of a fixed list of runs.
 
     Args:
@@ -141,24 +147,23 @@ def runs_progress(
       parts: what each run is called, and its config, by its folder.
       split: split whose accuracy is told, `test` or `validation`.
     """
+    return WorkProgress(name, "runs", len(parts), lambda: _status(parts, split))
 
-    def look() -> Status:
-        outcomes = {path: read_outcome(path) for path in parts}
-        shares = [
-            (called, share_done(config, path))
-            for path, (called, config) in parts.items()
-            if not outcomes[path]
-        ]
-        running = [
-            f"{called}: {100 * share:.0f} %" for called, share in shares if share
-        ]
-        return Status(
-            {p: _run_line(parts[p][0], o, split) for p, o in outcomes.items() if o},
-            running=listed(running, 2, "; "),
-            begun=sum(share for _, share in shares),
-        )
 
-    return WorkProgress(name, "runs", len(parts), look)
+def _status(parts: NamedRuns, split: str) -> Status:
+    """Return the progress of some runs; see `runs_progress`."""
+    outcomes = {path: read_outcome(path) for path in parts}
+    shares = [
+        (called, share_done(config, path))
+        for path, (called, config) in parts.items()
+        if not outcomes[path]
+    ]
+    running = [f"{called}: {100 * share:.0f} %" for called, share in shares if share]
+    return Status(
+        {p: _run_line(parts[p][0], o, split) for p, o in outcomes.items() if o},
+        running=listed(running, 2, "; "),
+        begun=sum(share for _, share in shares),
+    )
 
 
 def _run_line(called: str, outcome: Outcome, split: str) -> str:
@@ -171,48 +176,102 @@ def _run_line(called: str, outcome: Outcome, split: str) -> str:
 
 
 def search_progress(
-    search: Search, store: "Store", folder: Path, trials: int
+    search: Search, store: "Store", folder: Path, trials: int, retrain: int
 ) -> WorkProgress:
     """Return the progress of the trials of a search, or of the runs of the only one.
+
+    The runs of the winner follow its trials.
 
     Args:
       search: the search.
       store: storage of its trials.
       folder: folder of the search.
       trials: number of trials.
+      retrain: number of runs of the winner.
     """
-    if not search.space:
-        place = trial_folder(folder, 0)
-        parts = {
-            place / name: (name.replace("-seed", ", seed").replace("-", " "), config)
-            for name, config in search.parts({}).items()
-        }
-        if any(t.state.is_finished() for t in store.study.get_trials(deepcopy=False)):
-            # If a run failed, those after it will not begin.
-            parts = {path: part for path, part in parts.items() if read_outcome(path)}
-        return runs_progress("cross-validation", parts, "validation")
+    only = {} if search.space else _runs_of_only_trial(search, store, folder)
 
     def look() -> Status:
         rows = table.read_rows(store.study)
-        ended = [row for row in rows if row.result.state != table.UNFINISHED]
-        best = next((row.mean for row in ended if row.mean is not None), None)
-        return Status(
-            {row.number: _line(row) for row in sorted(ended, key=lambda r: r.number)},
-            "" if best is None else percent(best),
-            _running(store),
+        if search.space:
+            status = _status_of_trials(rows, *_running(search, store, folder))
+        else:
+            status = _status(only, "validation")
+        has_ended = all(row.result.state != table.UNFINISHED for row in rows)
+        if retrain and has_ended and len(rows) >= trials:
+            runs = _runs_of_winner(search, folder, rows[0], retrain)
+            status = status.followed_by(_status(runs, "test"))
+        return status
+
+    if not search.space:
+        total = len(only) + retrain
+        return WorkProgress("cross-validation", "runs", total, look)
+    pieces = "trials and runs of the winner" if retrain else "trials"
+    return WorkProgress("sweep", pieces, trials + retrain, look)
+
+
+def _runs_of_only_trial(search: Search, store: "Store", folder: Path) -> NamedRuns:
+    """Return the runs of a search that varies nothing."""
+    runs = {
+        trial_folder(folder, 0) / name: (
+            name.replace("-seed", ", seed").replace("-", " "),
+            config,
         )
+        for name, config in search.parts({}).items()
+    }
+    if any(t.state.is_finished() for t in store.study.get_trials(deepcopy=False)):
+        # If a run failed, those after it will not begin.
+        return {path: run for path, run in runs.items() if read_outcome(path)}
+    return runs
 
-    return WorkProgress("sweep", "trials", trials, look)
+
+def _runs_of_winner(search: Search, folder: Path, winner: Row, count: int) -> NamedRuns:
+    place = winner_folder(folder, winner.number)
+    return {
+        place / name: (f"winner, {name.replace('-', ' ')}", config)
+        for name, config in winner_parts(search, winner, count).items()
+    }
 
 
-def _running(store: "Store") -> str:
-    """Return the progress of the trials that are running, in words."""
-    told = []
+def _status_of_trials(rows: list[Row], running: str, begun: float) -> Status:
+    """Return the progress of trials.
+
+    Args:
+      rows: of all trials, the best first.
+      running: progress of those that are running, in words.
+      begun: sum of their shares that are done.
+    """
+    ended = [row for row in rows if row.result.state != table.UNFINISHED]
+    best = next((row.mean for row in ended if row.mean is not None), None)
+    return Status(
+        {row.number: _line(row) for row in sorted(ended, key=lambda r: r.number)},
+        "" if best is None else percent(best),
+        running,
+        begun,
+    )
+
+
+def _running(search: Search, store: "Store", folder: Path) -> tuple[str, float]:
+    """Return the progress of the running trials in words, and the sum of their shares.
+
+    The files of runs on other machines may not be here: their shares are unknown.
+    """
+    told, begun = [], 0.0
     for trial in store.study.get_trials(deepcopy=False):
-        if not trial.state.is_finished() and trial.intermediate_values:
-            step, worth = max(trial.intermediate_values.items())
-            told.append(f"trial {trial.number}: {percent(worth)} ({step})")
-    return listed(told, 2)
+        has_begun = all(d.name in trial.params for d in search.space)
+        if trial.state.is_finished() or not has_begun:
+            continue
+        place = trial_folder(folder, trial.number)
+        parts = search.parts(search.values_of(trial.params))
+        share = mean([share_done(config, place / n) for n, config in parts.items()])
+        words = [f"{100 * share:.0f} %"] if share else []
+        if trial.intermediate_values:
+            _, worth = max(trial.intermediate_values.items())
+            words.append(f"validation {percent(worth)}")
+        if words:
+            told.append(f"trial {trial.number}: {', '.join(words)}")
+        begun += share
+    return listed(told, 2, "; "), begun
 
 
 def _line(row: Row) -> str:

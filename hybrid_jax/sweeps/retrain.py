@@ -35,6 +35,7 @@ def retrain(
     winner: Row,
     count: int,
     say: Callable[[str], None],
+    watch: Callable[[], None] = lambda: None,
 ) -> dict[str, Outcome]:
     """Train the winner with several seeds, together with other workers.
 
@@ -46,6 +47,7 @@ def retrain(
       winner: the best trial.
       count: number of seeds.
       say: prints a line.
+      watch: called every few seconds, and after each run.
 
     Returns:
       The outcome of each run by name.
@@ -53,7 +55,7 @@ def retrain(
     Raises:
       UserError, Interrupted: like `runs.run_config`.
     """
-    base, place = winner_config(search, winner), _folder(folder, winner.number)
+    place = winner_folder(folder, winner.number)
     with store.exclusive():
         _rename_older(folder)
         others = () if place.exists() else sorted(folder.glob(f"{FOLDER}*"))
@@ -64,18 +66,23 @@ def retrain(
                 "another winner"
             )
         place.mkdir(exist_ok=True)
-    parts = {
-        f"seed-{seed}": base.replace({"seed": seed}) for seed in seeds_of(base, count)
-    }
-    return work_through(parts, place)
+    parts = winner_parts(search, winner, count)
+    return work_through(parts, place, lambda name, outcome: watch(), watch)
+
+
+def winner_parts(search: Search, winner: Row, count: int) -> dict[str, Config]:
+    """Return the configs of the winner's runs by name, a seed each."""
+    base = winner_config(search, winner)
+    seeds = seeds_of(base, count)
+    return {f"seed-{seed}": base.replace({"seed": seed}) for seed in seeds}
 
 
 def read_outcomes(
     folder: Path, search: Search, winner: Row, count: int
 ) -> dict[str, Outcome]:
     """Read the outcomes of the winner's runs that have ended, by name."""
-    place = _folder(folder, winner.number)
-    names = [f"seed-{seed}" for seed in seeds_of(search.config, count)]
+    place = winner_folder(folder, winner.number)
+    names = winner_parts(search, winner, count)
     found = {name: read_outcome(place / name) for name in names}
     return {name: outcome for name, outcome in found.items() if outcome}
 
@@ -86,12 +93,13 @@ def _rename_older(folder: Path) -> None:
     if (about := older / "winner.json").exists():
         found = read_json(about)
         check_entries(about, found, {"trial": int})
-        place = _folder(folder, found["trial"])
+        place = winner_folder(folder, found["trial"])
         if not place.exists():
             older.rename(place)
 
 
-def _folder(folder: Path, number: int) -> Path:
+def winner_folder(folder: Path, number: int) -> Path:
+    """Return the folder of the winner's runs, given the folder of its search."""
     return folder / f"{FOLDER}{number}"
 
 

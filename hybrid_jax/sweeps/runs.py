@@ -4,7 +4,7 @@ import functools
 import gc
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,7 @@ OF_FAILURE: dict[str, type | tuple[type, ...]] = {  # types of its entries
     "error": str,
     "config": dict,
 }
+WATCH_SECONDS = 5.0
 MEMORY = "device memory"  # there: that of the device on which it failed, in bytes
 TRY_AGAIN = "delete it to try the run again"
 
@@ -158,6 +159,19 @@ def share_done(config: Config, workdir: str | os.PathLike) -> float:
         return 0.0
     steps, train = row["step"], config.train
     return min(steps / train.steps if train.steps else row["epoch"] / train.epochs, 1.0)
+
+
+def every_few_seconds(watch: Callable[[], None]) -> Callback:
+    """Return a callback of runs that calls a function, which may read many files."""
+    looked = time.monotonic()
+
+    def look(row: dict) -> None:
+        nonlocal looked
+        if time.monotonic() - looked > WATCH_SECONDS:
+            watch()
+            looked = time.monotonic()
+
+    return look
 
 
 def _run(config: Config, folder: RunFolder, callbacks: Sequence[Callback]) -> Outcome:

@@ -1,11 +1,12 @@
 """Run a trial: one set of values, with every seed and on every fold."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_jax.checkpoints.reader import best_checkpoint
 from hybrid_jax.config.schema import Config
+from hybrid_jax.engine.recorder import Callback
 from hybrid_jax.intervals import mean
 from hybrid_jax.programs.schedule import Plan
 from hybrid_jax.runs.folder import RunFolder
@@ -49,13 +50,19 @@ class Result(NamedTuple):
         return sum(self.values) / len(self.values) if is_worth else WORST
 
 
-def run_trial(parts: Mapping[str, Config], folder: Path, report: Report) -> Result:
+def run_trial(
+    parts: Mapping[str, Config],
+    folder: Path,
+    report: Report,
+    callbacks: Sequence[Callback] = (),
+) -> Result:
     """Run the parts of a trial that have not ended, and return its result.
 
     Args:
       parts: configs by name; each has a validation split, and loads no test split.
       folder: folder of the trial; each part has a folder in it.
       report: see `Report`.
+      callbacks: further callbacks of each run, see `engine.fit.fit`.
 
     Raises:
       UserError, Interrupted: like `runs.run_config`; the trained steps are saved.
@@ -65,7 +72,7 @@ def run_trial(parts: Mapping[str, Config], folder: Path, report: Report) -> Resu
     for name, config in parts.items():
         left -= 1
         watched = _Watched(config, folder / name, values, evaluations, report, not left)
-        outcome = run_config(config, folder / name, [watched])
+        outcome = run_config(config, folder / name, [watched, *callbacks])
         seconds = round(seconds + outcome.seconds, 2)
         if watched.is_pruned:
             return Result(PRUNED, values, seconds)

@@ -16,7 +16,7 @@ from filelock import FileLock
 from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.sweeps import samplers, table
 from hybrid_jax.sweeps.claims import Heartbeats, try_claim
-from hybrid_jax.sweeps.runs import COMPLETE, REFUSED, free_memory
+from hybrid_jax.sweeps.runs import COMPLETE, REFUSED, every_few_seconds, free_memory
 from hybrid_jax.sweeps.search import TRIALS, Search
 from hybrid_jax.sweeps.storage import Store
 from hybrid_jax.sweeps.trial import (
@@ -48,7 +48,8 @@ class Worker:
       store: storage of the trials.
       folder: folder of the search.
       trials: number of trials.
-      report: called after each evaluation and each trial of this worker.
+      report: called after each evaluation and each trial of this worker, and every few
+        seconds.
     """
 
     search: Search
@@ -175,7 +176,8 @@ class Worker:
         else:
             trial.set_user_attr(STARTS, starts)
             with self._beating(trial), self._no_crash(trial, starts):
-                result = run_trial(parts, folder, self._reporter(trial))
+                watch = every_few_seconds(self.report)
+                result = run_trial(parts, folder, self._reporter(trial), [watch])
         self._tell(trial, result)
 
     def _reporter(self, trial: "Trial") -> Callable[[int, float], bool]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hybrid_jax.cli import flags
 from hybrid_jax.cli.study import parse
-from hybrid_jax.sweeps import parts, progress
+from hybrid_jax.sweeps import progress, runs
 from tests.commands import ROOT, hybrid_jax
 
 EXPERIMENT = f"--config={ROOT / 'tests' / 'sweeps' / 'tiny.py'}"
@@ -75,7 +75,7 @@ def test_its_table_figures_and_words_are_those_of_the_runs(studied):
 
 def test_a_study_without_a_terminal_says_how_far_it_is(tmp_path, digits, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    monkeypatch.setattr(parts, "WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "WATCH_SECONDS", 0.0)
     run = hybrid_jax(
         *CURVE, "--seeds=1", "--config.train.log_every=3", f"--workdir={tmp_path / 's'}"
     )

@@ -245,7 +245,9 @@ def test_containers_of_one_host_are_machines_of_their_own(monkeypatch):
 def test_runs_of_a_trial_that_won_before_stay_its_own(tmp_path, monkeypatch, digits):
     """A worker may still train them when another trial has become the winner."""
     places, said = [], []
-    monkeypatch.setattr(retrain, "work_through", lambda parts, at: places.append(at))
+    monkeypatch.setattr(
+        retrain, "work_through", lambda parts, at, *_: places.append(at)
+    )
     search = create_search(resolve(load_config(TINY, {})), {"optim.clip_norm": "1,2"})
     store, winners = Store(search, tmp_path), [0, 1, 1]
     for number in winners:
@@ -266,10 +268,10 @@ def test_runs_of_a_trial_that_won_before_stay_its_own(tmp_path, monkeypatch, dig
     run = places[0] / f"seed-{search.config.seed}"
     run.mkdir(parents=True)
     write_json(run / "failure.json", {**Outcome("diverged")._asdict(), "config": {}})
-    found = [
-        retrain.read_outcomes(tmp_path, search, SimpleNamespace(number=number), 1)
-        for number in (0, 1)
-    ]
+    found = []
+    for number in (0, 1):
+        row = SimpleNamespace(number=number, params={"optim.clip_norm": 1 + number})
+        found.append(retrain.read_outcomes(tmp_path, search, row, 1))
     assert [len(outcomes) for outcomes in found] == [1, 0]
 
 
@@ -291,7 +293,7 @@ def test_halving_compares_trials_from_a_ninth_of_their_evaluations():
 def test_a_trial_that_diverges_ends_no_healthy_one(tmp_path, monkeypatch, digits):
     """Also if it was the best of all before."""
 
-    def run(parts, folder, report):
+    def run(parts, folder, report, callbacks):
         (config,) = parts.values()
         failing = config.train.sampling == "uniform"
         for evaluation in range(1, 9):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from hybrid_jax.sweeps import progress, runs
 from tests.commands import ROOT, hybrid_jax
 
 TINY = [f"--config={ROOT / 'tests' / 'sweeps' / 'tiny.py'}"]
@@ -159,6 +161,7 @@ def test_a_diverged_trial_is_counted_and_the_winner_tested(tmp_path, digits):
     assert "trial 0: diverged (seed-0: the loss is nan at step" in told.stdout
     assert "2 trials: 1 complete, 1 diverged" in told.stdout
     assert "One run a trial tells nothing of the spread" in told.stdout
+    assert "0 of 4 trials and runs of the winner have ended" in told.stdout
     rows = json.loads((folder / "results.json").read_text())["trials"]
     means = [(row["trial"], row["mean"] is None) for row in rows]
     assert means == [(1, False), (0, True)]
@@ -166,10 +169,28 @@ def test_a_diverged_trial_is_counted_and_the_winner_tested(tmp_path, digits):
     for seed in (0, 1):
         run = folder / "winner-trial-1" / f"seed-{seed}"
         tested.append(json.loads((run / "results.json").read_text())["test"])
+        percent = f"{100 * tested[-1]['accuracy']:.2f} %"
+        assert f"winner, seed {seed}: test {percent} in " in told.stdout
         config = json.loads((run / "config.json").read_text())
         assert (config["data"]["validation"], config["seed"]) == (0, seed)
     mean = 50 * (tested[0]["accuracy"] + tested[1]["accuracy"])
     assert f"on all training images: {mean:.2f} % (" in told.stdout
+
+
+def test_a_sweep_without_a_terminal_says_how_far_it_is(tmp_path, digits, monkeypatch):
+    """Also before the first evaluation."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(runs, "WATCH_SECONDS", 0.0)
+    words = ["--sampler=grid", "--sweep.optim.clip_norm=1,2", "--retrain=1"]
+    schedule = ["--config.train.log_every=3", f"--workdir={tmp_path / 's'}"]
+    told = hybrid_jax("sweep", *TINY, *words, *schedule)
+    assert told.returncode == 0, told.stderr
+    first = re.search(r"^trial 0: (\d+) %  \d+:\d\d left", told.stdout, re.M)
+    assert first and 0 < int(first[1]) < 50
+    assert re.search(
+        r"^trial 1: \d+ %, validation [\d.]+ %  \S+ left", told.stdout, re.M
+    )
+    assert re.search(r"^winner, seed 0: \d+ %  \d+:\d\d left", told.stdout, re.M)
 
 
 def test_mistakes_before_the_first_trial_cost_nothing(tmp_path):
