@@ -124,13 +124,14 @@ class Program:
         start = time.perf_counter()
         self.trace_seconds = self.compile_seconds = 0.0
         self.from_disk_cache = False
-        self._executable: Future[jax.stages.Compiled] = Future()
+        self._executable: Future[jax.stages.Compiled] | None = None
         self._on_cpu = target_backend() == "cpu"  # `_compile` runs in another thread
         self._key = None if key is None else (key, _context(), _signature(shapes))
         found = PROGRAM_CACHE.get(self._key)
         self.reused = found is not None
         if found is not None:
             self.shapes, executable = found
+            self._executable = Future()
             self._executable.set_result(executable)
         else:
             self._traced = trace(*shapes)
@@ -138,8 +139,8 @@ class Program:
             self.trace_seconds = time.perf_counter() - start
 
     def compile(self, threads: Executor) -> "Program":
-        """Begin to compile the program in a thread, and return the program."""
-        if self.reused:
+        """Begin to compile the program in a thread, once, and return the program."""
+        if self._executable is not None:
             return self
         start = time.perf_counter()
         lowered = self._traced.lower()
@@ -148,7 +149,11 @@ class Program:
         return self
 
     def wait(self) -> jax.stages.Compiled:
-        """Wait for the compiler and return the executable."""
+        """Return the executable; compile it now if that has not begun."""
+        if self._executable is None:
+            with compiler_threads() as threads:
+                self.compile(threads)
+        assert self._executable is not None
         return self._executable.result()
 
     def __call__(self, *arguments: Any) -> Any:

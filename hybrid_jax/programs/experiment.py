@@ -26,6 +26,7 @@ from hybrid_jax.config.schema import (
     ParallelConfig,
 )
 from hybrid_jax.data import Splits
+from hybrid_jax.data.loader import create_loader
 from hybrid_jax.data.sampler import TrainingOrder
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.models import create_model
@@ -183,16 +184,30 @@ class Experiment:
             self.config.train.sampling,
         )
 
-    def trainer(self, threads: Executor) -> Trainer:
-        """Start to compile the training program, and load its images."""
+    def trainer(self, threads: Executor, before: Trainer | None = None) -> Trainer:
+        """Start to compile the training program, and load its images.
+
+        Args:
+          threads: executor from `compile.compiler_threads`.
+          before: trainer with other micro-batches, whose images are taken over, since
+            they may not fit on the devices twice.
+        """
+        order = before.order if before else self.training_order()
+        workers = self.config.data.workers
+        loader = (
+            before.loader
+            if before
+            else create_loader(
+                self.splits.train, order, order.batch_size, workers, self.devices
+            )
+        )
         return Trainer(
             threads,
             self.devices,
             self.task,
             self.shapes,
-            self.splits.train,
-            order=self.training_order(),
-            workers=self.config.data.workers,
+            loader,
+            order=order,
             fault=self.config.debug.inject,
         )
 

@@ -50,7 +50,7 @@ def fit_trainer(
     if count == experiment.config.optim.accumulate:
         return experiment, trainer
     experiment = experiment.with_micro_batches(count)
-    return experiment, experiment.trainer(threads)
+    return experiment, experiment.trainer(threads, trainer)
 
 
 def find_micro_batches(

@@ -43,26 +43,23 @@ class Trainer:
         devices: Devices,
         task: Task,
         state: TrainState,
-        split: Split,
+        loader: Loader,
         order: TrainingOrder,
-        workers: int = 0,
         fault: str = "",
     ):
-        """Trace the program, then load the split while `threads` compile.
+        """Trace the program, then load the images while `threads` compile.
 
         Args:
           threads: executor from `compile.compiler_threads`.
           devices: devices that share each batch.
           task: the constants of the steps; its arrays may be only shapes.
           state: shapes of a state, as placed on the devices.
-          split: the training split, put on the devices or streamed to them.
+          loader: brings the training split to the devices.
           order: order of its images.
-          workers: processes that decode a stream; 0 decodes in threads.
           fault: fault to inject, see `fault_injection`; empty injects none.
         """
-        self.order = order
+        self.order, self.loader = order, loader
         self._fault = Fault(fault, order)
-        self.loader = create_loader(split, order, order.batch_size, workers, devices)
         self.pace = multi_step.Pace(self.loader.steps)
         self.first = 0.0
         self.program = training_program(devices, task, state, self.loader)

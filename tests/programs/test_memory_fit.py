@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from hybrid_jax.config.schema import Config
+from hybrid_jax.data.loader import create_loader
 from hybrid_jax.data.memory_budget import device_memory
 from hybrid_jax.main import main
-from hybrid_jax.programs import memory_fit
+from hybrid_jax.programs import experiment, memory_fit
 from hybrid_jax.runs.folder import RunFolder
 from tests.small_hybrid import CONFIG
 
@@ -156,6 +157,24 @@ def test_a_run_takes_what_fits_and_keeps_to_it(monkeypatch, tmp_path, capsys):
     assert main(command) == 0
     assert "is complete" in capsys.readouterr().out
     assert folder.read_micro_batches() == 2
+
+
+def test_a_run_with_fewer_images_at_a_time_goes_back_to_its_start(
+    monkeypatch, tmp_path, capsys
+):
+    """Its initial state is needed again, and its images are loaded once."""
+    loaders = []
+
+    def create(*arguments):
+        loaders.append(create_loader(*arguments))
+        return loaders[-1]
+
+    monkeypatch.setattr(memory_fit, "device_memory", lambda: 12 * MB)
+    monkeypatch.setattr(experiment, "create_loader", create)
+    fault = ["--config.train.non_finite=skip", "--config.debug.inject=nan@2"]
+    assert main([*COMMAND, *fault, f"--workdir={tmp_path / 'run'}"]) == 0
+    assert "going back to step 0" in capsys.readouterr().out
+    assert len(loaders) == 1
 
 
 def test_few_images_at_a_time_are_told(monkeypatch, tmp_path, capsys):
