@@ -202,6 +202,7 @@ class Loop:
             self.chosen = state.evaluated
         if test is not None:
             tested = self._evaluate(self.chosen, test)
+            self._check_finite(tested["loss"], chosen)  # finite weights may overflow
             tested.pop("temperature")  # which validation alone may choose
             epoch = self.plan.epoch_of(chosen)
             self.recorder.record("test", chosen, epoch, tested, weights=weights)

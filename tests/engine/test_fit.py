@@ -216,6 +216,16 @@ def test_a_run_that_begins_anew_has_no_results_of_the_one_before(arrays, tmp_pat
     assert not (tmp_path / "results.json").exists()
 
 
+def test_a_loss_of_the_test_images_that_is_not_finite_is_no_result(arrays, tmp_path):
+    """Without validation images, finite weights are not tried before."""
+    one_step = {"train__epochs": 1, "train__batch_size": 200}
+    one_step |= {"optim__learning_rate": 1e25, "optim__warmup_epochs": 0.0}
+    config = small(data__validation=0, **one_step)
+    with pytest.raises(UserError, match="the loss is nan at step 1"):
+        hybrid_jax.fit(config, arrays, tmp_path)
+    assert not (tmp_path / "results.json").exists()
+
+
 def test_a_run_keeps_its_precision_on_another_machine(arrays, tmp_path):
     """Where `auto` would mean another one."""
     config = small(dtype="bfloat16", train__epochs=2, optim__ema_decay=0.0)
