@@ -189,6 +189,9 @@ class Loop:
           if they were evaluated; `test`, their metrics if there is a test split.
         """
         self._windows.finish()
+        if self._evaluator:  # pictures, too, are written before the writer is closed
+            with self.interruption.deferred(False):
+                self._evaluator.result()
         self.checkpoints.wait()
         last, state = self._windows.step, self._windows.state
         weights, chosen, about = self.interruption.hosts.broadcast(self._choose_weights)

@@ -75,7 +75,7 @@ class Writers:
           step: the last step whose rows are kept.
           evaluated: whether the row of its evaluation is kept too.
         """
-        self._workdir, self._opened = workdir, 0
+        self._workdir, self._opened, self._closed = workdir, 0, False
         self._open(step, evaluated)
 
     def _open(self, step: int, evaluated: bool) -> None:
@@ -86,12 +86,13 @@ class Writers:
             # Without a suffix, files of the same second have the same name.
             filename_suffix=f".{step}.{self._opened}",
         )
-        self._opened += 1
+        self._opened, self._closed = self._opened + 1, False
 
     def __enter__(self) -> "Writers":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed = True
         self._events.close()
 
     def rewind(self, step: int, evaluated: bool) -> None:
@@ -115,7 +116,12 @@ class Writers:
         self._events.flush()
 
     def images(self, name: str, grid: np.ndarray, step: int) -> None:
-        """Write a picture, uint8 `[H, W, C]`."""
+        """Write a picture, uint8 `[H, W, C]`, unless an interrupt has closed the files.
+
+        tensorboardX would open another file, and TensorBoard then drop all curves.
+        """
+        if self._closed:
+            return
         self._events.add_image(name, grid, step, dataformats="HWC")
 
     def hyperparameters(self, config: dict, results: dict[str, float]) -> None:

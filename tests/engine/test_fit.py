@@ -1,19 +1,24 @@
 """Training on arrays and on named data, with and without a folder."""
 
 import copy
+import errno
 import json
+import os
 import pickle
 import shutil
+import time
 
 import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import hybrid_jax
 from hybrid_jax import data
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.engine import startup_report
 from hybrid_jax.engine.signals import Interrupted
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
@@ -214,6 +219,30 @@ def test_a_run_that_begins_anew_has_no_results_of_the_one_before(arrays, tmp_pat
     with pytest.raises(UserError, match="the loss is nan"):
         hybrid_jax.fit(other, arrays, tmp_path)
     assert not (tmp_path / "results.json").exists()
+
+
+def test_a_run_without_evaluations_waits_for_its_pictures(tmp_path, monkeypatch):
+    """Or TensorBoard drops its curves, and nobody hears of errors."""
+
+    def late(experiment):
+        time.sleep(1.0)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    def full(experiment):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    lone = {"data__validation": 0, "data__test": False}
+    one_epoch = small(train__epochs=1, optim__warmup_epochs=0.0, **lone)
+    monkeypatch.setattr(startup_report, "augmented_images", late)
+    run = hybrid_jax.fit(one_epoch, workdir=tmp_path / "late", verbose=False)
+    events = EventAccumulator(str(tmp_path / "late" / "tensorboard"))
+    events.Reload()
+    shown = [event.step for event in events.Scalars("train/loss")]
+    assert shown == [row["step"] for row in run.history] != []
+    assert events.Tags()["images"] == ["train/augmented"]
+    monkeypatch.setattr(startup_report, "augmented_images", full)
+    with pytest.raises(OSError, match="No space left"):
+        hybrid_jax.fit(one_epoch, workdir=tmp_path / "full", verbose=False)
 
 
 def test_a_loss_of_the_test_images_that_is_not_finite_is_no_result(arrays, tmp_path):

@@ -307,6 +307,8 @@ def test_metrics_are_the_same_in_json_and_tensorboard_and_rewound(tmp_path):
     assert scalars == [(step, pytest.approx(loss)) for step, loss in expected]
     assert events.Images("train/augmented")[0].width == 4
     assert list((folder.tensorboard / "hparams").glob("events*"))
+    writers.images("late", np.zeros((4, 4, 3), np.uint8), 0)  # after an interrupt
+    assert read_scalars(folder.tensorboard, "train/loss")[0] == scalars
 
 
 @pytest.mark.parametrize(
