@@ -13,12 +13,13 @@ from PIL import Image
 
 from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.data.exclusions import exclude_rows
 from hybrid_jax.data.image_io import Unreadable, decode, read_info_and_image
 from hybrid_jax.data.lazy_images import Files, Records, parallel_map
 from hybrid_jax.data.pixel_format import ImageInfo, PixelFormat
 from hybrid_jax.data.sources import csv_reader
 from hybrid_jax.data.sources.file_list import find_images
-from hybrid_jax.data.sources.folder_listing import count_by_suffix
+from hybrid_jax.data.sources.folder_listing import count_by_suffix, list_below
 from hybrid_jax.data.splitting import (
     DEFAULT_VALIDATION,
     check_test_fraction,
@@ -246,7 +247,7 @@ def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
     )
     labels = np.concatenate([*found.labels.values()])
     good = np.array([not info.error for info in infos])
-    parts, notes, refusal = _used_records(found, good, config)
+    parts, excluded, notes, refusal = _used_records(found, good, config)
     rows = np.concatenate(parts)
     images = ScannedImages(
         found,
@@ -261,7 +262,7 @@ def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
         refusal,
     )
     everything = dataclasses.replace(images, rows=np.arange(len(records)))
-    for row in np.flatnonzero(~good).tolist():
+    for row in np.setdiff1d(np.flatnonzero(~good), excluded).tolist():
         split = images.splits[records.locate(row)[0]]
         name, reason = everything.name(row), infos[row].error
         images.unreadable.append(UnreadableImage(name, split, int(labels[row]), reason))
@@ -270,36 +271,45 @@ def scan(found: FoundImages, config: DataConfig) -> ScannedImages:
 
 def _used_records(
     found: FoundImages, good: np.ndarray, config: DataConfig
-) -> tuple[list[np.ndarray], tuple[str, ...], str]:
-    """Return the numbers of the records of each split that are used, and notes.
+) -> tuple[list[np.ndarray], np.ndarray, tuple[str, ...], str]:
+    """Choose the records that are used, as training does.
 
-    Images held out for validation count as training images. The last value is why
-    training refuses to hold them out; empty if it does not.
+    Images held out for validation count as training images.
 
     Args:
       found: all images.
       good: bool `[records]`, whether each can be read.
       config: of the data set.
+
+    Returns:
+      The numbers of the records of each split that are used; those of a prepared set
+      that the user leaves out; notes; and why training refuses to hold out validation
+      images, empty if it does not.
     """
     sizes = [len(records) for records in found.records.values()]
     begins = np.cumsum(sizes) - sizes
-    # Training leaves out unreadable images before it makes splits.
-    readable = {
-        split: begin + np.flatnonzero(good[begin : begin + size])
+    # Training leaves out unreadable files of a folder before it makes splits. The list
+    # of exclusions numbers all images of a prepared set.
+    numbered = good if config.name == "folder" else np.ones_like(good)
+    known = {
+        split: begin + np.flatnonzero(numbered[begin : begin + size])
         for split, begin, size in zip(found.records, begins, sizes, strict=True)
     }
     all_labels = np.concatenate([*found.labels.values()])
-    labels = {split: all_labels[rows] for split, rows in readable.items()}
+    labels = {split: all_labels[rows] for split, rows in known.items()}
+    kept, _ = exclude_rows(labels, found.classes, config, {})
+    excluded = [np.delete(known[split], rows) for split, rows in kept.items()]
     whole = dataclasses.replace(config, validation=0, test=True)
     parts, notes = make_splits(labels, found.classes, whole)
-    rows = [readable[part.source][part.rows] for part in parts.values()]
+    used = [known[part.source][part.rows] for part in parts.values()]
+    rows = [part[good[part]] for part in used]
     groups = found.groups.get("train")
-    groups = None if groups is None else groups[good[: sizes[0]]]
+    groups = None if groups is None else groups[numbered[: sizes[0]]]
     try:
         make_splits(labels, found.classes, config, groups)
     except UserError as error:
-        return rows, notes, str(error)
-    return rows, notes, ""
+        return rows, np.concatenate(excluded), notes, str(error)
+    return rows, np.concatenate(excluded), notes, ""
 
 
 def lines_of_repeated(images: ScannedImages) -> dict[str, list[int]]:
@@ -324,19 +334,18 @@ def lines_of_repeated(images: ScannedImages) -> dict[str, list[int]]:
 
 
 def count_ignored_files(found: FoundImages) -> collections.Counter:
-    """Count files below the user's folder, by suffix, that nobody named or listed."""
+    """Count files below the user's folder, by suffix, that nobody named or listed.
+
+    Hidden folders, and those of systems, are not looked into, as in training.
+    """
     if found.path is None or not found.path.is_dir():
         return collections.Counter()
     used = {
-        str(path)
+        path
         for files in found.records.values()
         if isinstance(files, Files)
         for path in files.paths
     }
-    used.update(map(str, found.excluded))
-    return count_by_suffix(
-        name
-        for folder, _, names in os.walk(found.path)
-        for name in names
-        if str(Path(folder, name)) not in used
-    )
+    listing = list_below(found.path)
+    files = {*listing.images, *listing.others}
+    return count_by_suffix(files - used - {*found.excluded})

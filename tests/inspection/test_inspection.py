@@ -14,6 +14,8 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from sklearn.datasets import load_digits
 
+from hybrid_jax.config.schema import DataConfig
+from hybrid_jax.inspection import scan
 from hybrid_jax.inspection.near_duplicates import POSSIBLE, SURE
 from hybrid_jax.main import main
 from tests.data.files import digit, encoded, write
@@ -248,6 +250,43 @@ def test_folds_that_training_would_refuse(place, inspect):
     (refusal,) = found(report, what)
     assert refusal.startswith("config.data.validation=1/13: class '0' has 12 training")
     assert refusal in " ".join(printed.out.split())
+
+
+def test_a_list_of_exclusions_numbers_unreadable_images_too(tmp_path, digits):
+    """Those of a prepared set, which has no files to skip."""
+
+    class Encoded(list):
+        def read(self, rows):
+            return [self[row] for row in rows]
+
+        def name(self, row):
+            return f"image {row}"
+
+    labels = np.array([0, 1] * 4, np.int32)
+    records = Encoded(encoded(digit(row), "PNG") for row in range(8))
+    records[2] = b"broken"
+    images = scan.FoundImages("x", ("a", "b"), {"train": records}, {"train": labels})
+    listed = tmp_path / "listed.txt"
+    for number, used, unreadable in (
+        (5, [0, 1, 3, 4, 6, 7], ["train/2"]),
+        (2, [0, 1, 3, 4, 5, 6, 7], []),
+    ):
+        listed.write_text(f"train/{number}")
+        config = DataConfig("digits", exclude=str(listed))
+        scanned = scan.scan(images, config)
+        assert scanned.rows.tolist() == used
+        assert [image.name for image in scanned.unreadable] == unreadable
+
+
+def test_ignored_files_are_those_that_training_looks_at(place, inspect):
+    for hidden in (".git", "@eaDir"):
+        write(place / hidden / "1.png", 1)
+        (place / hidden / "notes.txt").write_text("of a program")
+    elsewhere = (place / "train" / "2").rename(place.parent / "2")
+    (elsewhere / "notes.txt").write_text("of a person")
+    (place / "train" / "2").symlink_to(elsewhere)
+    _, printed, _ = inspect(f"--config.data.path={place}")
+    assert re.search(r"ignored files +1 \.txt *\n", printed.out)
 
 
 def test_what_is_worth_knowing_of_files(place, inspect):
