@@ -86,12 +86,12 @@ setup(
         # jax2onnx needs an orbax-checkpoint older than the newest, which we read too.
         "onnx": ["jax2onnx>=0.17.1", "onnx", "onnxruntime"],
         # Searches; psycopg is for workers on several machines.
-        "sweep": ["optuna>=4.5", "psycopg[binary]>=3.1"],
-        "hub": ["huggingface_hub"],  # Classifier.from_pretrained("user/name")
+        "sweep": ["optuna>=4.5", "psycopg[binary]>=3.1", "sqlalchemy"],
+        "hub": ["huggingface_hub>=2"],  # Classifier.from_pretrained("user/name")
         "docs": ["furo", "myst-parser", "sphinx>=8"],  # the site of docs/
         "test": [
             "h5py",
-            "huggingface_hub",
+            "huggingface_hub>=2",
             "hypothesis",
             "ipykernel",  # this and the next two run launch/colab.ipynb
             "markdown-it-py",  # finds the blocks of documents, to run them
@@ -103,6 +103,7 @@ setup(
             "pytest-xdist",
             "ruff",
             "setuptools>=68",  # builds what a test looks into
+            "sqlalchemy",
             "tensorboard",
         ],
     },
