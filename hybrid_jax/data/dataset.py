@@ -65,10 +65,14 @@ class Split:
     @property
     def names(self) -> list[str]:
         """The names of the images' files or records; numbers where there are none."""
-        encoded = self.encoded if self.resident else self.images
-        if encoded is None:
+        if (stored := self.stored) is None:
             return [*map(str, range(len(self)))]
-        return [encoded.records.name(row) for row in encoded.rows.tolist()]  # type: ignore[union-attr]
+        return [stored.records.name(row) for row in stored.rows.tolist()]
+
+    @property
+    def stored(self) -> "LazyImages | None":
+        """The images in their files or records; None where there are none."""
+        return self.encoded if self.resident else self.images  # type: ignore[return-value]
 
     def image(self, row: int) -> np.ndarray:
         """Return an image uint8 `[h, w, C]`, without the rest of its array.

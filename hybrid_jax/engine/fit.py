@@ -41,7 +41,7 @@ from hybrid_jax.programs.experiment import (
 )
 from hybrid_jax.programs.memory_fit import fit_trainer
 from hybrid_jax.programs.programs import Evaluator, Trainer
-from hybrid_jax.runs import results, validation_scores
+from hybrid_jax.runs import results, seen_images, validation_scores
 from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.runs.lost_images import refuse_in_memory
 from hybrid_jax.runs.run import Run
@@ -225,6 +225,7 @@ class Training:
     interruption: Interruption
     started: float
     _chosen: dict = dataclasses.field(default_factory=dict)
+    _digests: Future[None] | None = None
 
     def run(self, callbacks: Sequence[Callback]) -> Run:
         """Train to the end, unless the run is complete, and print the results."""
@@ -291,6 +292,8 @@ class Training:
                     restore=self._restore,
                 )
                 found = loop.run(state, step, saved)
+                if self._digests:
+                    self._digests.result()
                 self._chosen = {} if experiment.hosts.is_distributed else loop.chosen
                 tested = found.get("test") or found.get("validation") or {}
                 writer.hyperparameters(self.config.flat(), tested)
@@ -349,10 +352,16 @@ class Training:
         """Print how long the first step took; then create what it did not need."""
         seconds = time.perf_counter() - self.started
         self.console.say(startup_report.startup_times(trainer, seconds))
+        folder, splits = self.folder, self.experiment.splits
+        is_main = self.experiment.hosts.is_main
+        if isinstance(folder, RunFolder) and is_main and not folder.digests.exists():
+            init_from = self.config.init_from
+            self._digests = threads.submit(
+                seen_images.keep, folder.path, splits, init_from
+            )
 
         def make() -> Evaluator | None:
             evaluator = self.experiment.evaluator(threads)
-            folder, is_main = self.folder, self.experiment.hosts.is_main
             if not (isinstance(folder, RunFolder) and is_main):
                 return evaluator
             if not folder.augmented.exists():
@@ -369,6 +378,9 @@ class Training:
         if not config.init_from:
             return {}
         weights = read_weights(config.init_from, config.init_checkpoint)
+        if self.experiment.hosts.is_main:
+            for note in seen_images.notes_on_start(splits, config.init_from):
+                self.console.notice(note)
         variables = jax.eval_shape(unpack, self.experiment.shapes.variables)
         fitted = fit_weights(
             self.experiment.model, weights, shapes_of(variables), splits.classes

@@ -7,6 +7,7 @@ data.json        class names in the order of the labels, how many images, their 
 metrics.jsonl    one line of metrics per log interval and per evaluation
 environment.json versions, devices and peak memory of the last training
 results.json     the chosen checkpoint, with its validation and test metrics
+digests.npz      a digest of each image, by which copies are found
 validation.npz   the scores of the validation images by the tested weights
 classifier.json  the labels of the classes, if `Classifier` trained the run
 tensorboard/     the metrics for TensorBoard, with augmented images and the config
@@ -44,7 +45,13 @@ from hybrid_jax.runs.stored_results import read_results
 if typing.TYPE_CHECKING:
     from hybrid_jax.checkpoints.reader import CheckpointReader, Steps
 
-OF_ENDED_RUN = ("results.json", "report.html", "validation.npz", "classifier.json")
+OF_ENDED_RUN = (
+    "results.json",
+    "report.html",
+    "digests.npz",
+    "validation.npz",
+    "classifier.json",
+)
 VERSION, MICRO_BATCHES = "schema", "micro_batches"  # in config.json, beside the fields
 
 
@@ -68,6 +75,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.augmented = self.path / "augmented.png"
+        self.digests = self.path / "digests.npz"
         self.report = self.path / "report.html"
         self.log = self.path / "log.txt"
         self._lock = RunLock(self.path)

@@ -17,6 +17,7 @@ WRITTEN = {
         "metrics.jsonl",
         "environment.json",
         "results.json",
+        "digests.npz",
         "validation.npz",
         "classifier.json",
         "checkpoints",

@@ -31,7 +31,7 @@ from hybrid_jax.runs.conformal import Conformal
 from hybrid_jax.runs.given_split import given_split
 from hybrid_jax.runs.lost_images import no_splits
 from hybrid_jax.runs.prediction import Prediction
-from hybrid_jax.runs.seen_images import seen_notes
+from hybrid_jax.runs.seen_images import notes_on_given
 from hybrid_jax.runs.storage import RunStorage
 from hybrid_jax.runs.temperature import check as check_temperature
 from hybrid_jax.runs.unread_test import with_test_split
@@ -323,7 +323,10 @@ class Run:
         found = new_images.load_labeled(
             os.fspath(path), self.form, self.classes, split, on_error, group=group
         )
-        seen = seen_notes(found.paths, self.config.data, lambda: self.splits)
+        is_of_files = self.config.data.name == "folder"
+        seen = notes_on_given(
+            found.split, self.workdir, is_of_files, lambda: self.splits
+        )
         self.notes += (*found.notes, *seen)
         return found.split_name, found.split
 
