@@ -89,3 +89,16 @@ def test_hosts_share_a_batch_in_order(hosts, each):
     shares = [host_share(rows, host, hosts) for host in range(hosts)]
     assert {len(share) for share in shares} == {each}
     np.testing.assert_array_equal(np.concatenate(shares), rows)
+
+
+def test_a_seed_has_the_same_order_in_every_version():
+    """Otherwise a resumed run would see some images twice, and others never."""
+    labels = np.array([0, 0, 0, 0, 0, 1])
+    orders = {name: TrainingOrder(labels, 6, 3, name) for name in SAMPLINGS}
+    found = {
+        name: [order(t).tolist() for t in (0, 2)] for name, order in orders.items()
+    }
+    assert found == {
+        "uniform": [[2, 5, 4, 1, 3, 0], [4, 0, 1, 2, 3, 5]],
+        "balanced": [[4, 5, 5, 3, 5, 1], [5, 2, 0, 3, 5, 5]],
+    }

@@ -67,3 +67,18 @@ def test_a_seed_repeats_and_another_differs():
     once, again = (stratified_subset(labels, 0.1, 0, 5) for _ in range(2))
     np.testing.assert_array_equal(once, again)
     assert {*once} != {*stratified_subset(labels, 0.1, 0, 6)}
+
+
+def test_a_seed_draws_the_same_images_in_every_version():
+    """Otherwise older runs would be judged on images that they were trained on."""
+    labels = np.arange(16) % 2
+    drawn = {
+        "held out": np.flatnonzero(stratified_holdout(labels, 0.5, 3)),
+        "subset": stratified_subset(labels, 0.5, 0, 3),
+        "fold": np.flatnonzero(stratified_fold(labels, 1, 2, 3)),
+    }
+    assert {name: rows.tolist() for name, rows in drawn.items()} == {
+        "held out": [3, 4, 5, 6, 9, 11, 12, 14],
+        "subset": [0, 2, 5, 6, 7, 9, 13, 14],
+        "fold": [1, 3, 4, 6, 8, 9, 10, 15],
+    }
