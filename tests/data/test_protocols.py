@@ -62,6 +62,15 @@ def test_smaller_subsets_lie_inside_of_larger_ones():
     assert all(a < b for a, b in itertools.pairwise(selected))
 
 
+def test_splits_share_no_image_however_few_they_take():
+    few = [
+        ranks_of(load(validation=0, per_class=10, split_seed=n).train) for n in (1, 2)
+    ]
+    assert [ranks[1] for ranks in few] == [[*range(50, 60)], [*range(100, 110)]]
+    more = load(validation=0, per_class=60, split_seed=1)
+    assert ranks_of(more.train)[1] == [*range(60, 120)]
+
+
 def test_folds_cover_the_50_images_once():
     held_out = [ranks_of(load(validation=f"{k}/4").validation)[1] for k in range(1, 5)]
     assert sorted(itertools.chain(*held_out)) == [*range(50)]
