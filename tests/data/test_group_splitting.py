@@ -84,6 +84,26 @@ def test_parts_of_the_training_images_leak_no_group(seed, fraction, validation):
     assert notes[-1].endswith(f"{len({*of[held]})} of {whole} groups")
 
 
+def test_whole_groups_of_five_thousand_images_are_enough_to_validate_on():
+    labels, of = np.arange(8000) % 2, np.arange(8000) // 40
+    config = DataConfig("made", validation=0.75)
+    parts, notes = make_splits({"train": labels}, ("a", "b"), config, groups=of)
+    assert len(parts["validation"].rows) == pytest.approx(5000, rel=0.1)
+    assert "validation=0.75, at most 5,000)" in notes[-1]
+
+
+def test_images_that_are_left_out_change_no_group_of_the_others(tmp_path):
+    labels, of = np.arange(80) % 2, np.arange(80) // 4
+    left_out = range(0, 80, 9)
+    listed = tmp_path / "listed.txt"
+    listed.write_text("\n".join(f"train/{row}" for row in left_out))
+    config = DataConfig("made", validation=0.25, exclude=str(listed))
+    parts, _ = make_splits({"train": labels}, ("a", "b"), config, groups=of)
+    train, held = (parts[name].rows for name in ("train", "validation"))
+    assert sorted([*train, *held, *left_out]) == [*range(80)]
+    assert not {*of[train]} & {*of[held]}
+
+
 def patients(place, each=3, classes=2, people=6):
     """A table of images of people, several of each, and the folder of them."""
     rows = []
