@@ -17,6 +17,7 @@ from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import lazy_images
 from hybrid_jax.data.builders import fashion_mnist
+from hybrid_jax.data.channel_stats import channel_statistics
 from hybrid_jax.data.image_io import encode_png
 from hybrid_jax.data.sources import tfds as tfds_source
 from hybrid_jax.data.sources import tfds_builder
@@ -46,6 +47,13 @@ def test_statistics_are_those_of_the_training_pixels(digits):
     mean, std = digits.statistics
     np.testing.assert_allclose(mean, digits.train.images.mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(std, digits.train.images.std((0, 1, 2)), rtol=1e-5)
+
+
+def test_statistics_of_many_images_are_of_all_parts_of_them():
+    """Images are often in the order of their classes."""
+    levels = np.repeat(np.uint8([0, 200]), 10_000).reshape(-1, 1, 1, 1)
+    mean, std = channel_statistics(levels, "made")
+    np.testing.assert_allclose([*mean, *std], 100, atol=0.1)
 
 
 def test_the_second_load_reads_the_decoded_arrays(digits, monkeypatch):
