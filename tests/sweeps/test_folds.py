@@ -258,6 +258,15 @@ def test_a_list_of_labels_to_check_has_a_caution(mistakes, monkeypatch):
     assert title_y + 16 < caution_y < caution_y + 13 < first_y
 
 
+def test_a_low_score_says_that_a_label_is_wrong(monkeypatch):
+    monkeypatch.setattr(mislabeled, "_ranked", lambda *_: [1, 0])
+    scores = np.log([[0.4, 0.2, 0.4], [0.05, 0.9, 0.05]])
+    suspects, _ = mislabeled.find(Predictions(scores, np.array([2, 0])), CLASSES)
+    assert [each[:3] for each in suspects] == [(1, 0, 1), (0, 2, 0)]
+    numbers = [[*each[3:]] for each in suspects]
+    np.testing.assert_allclose(numbers, [[0.05, 0.9, 0.075], [0.4, 0.4, 0.5]])
+
+
 def test_labels_that_nothing_can_be_said_of_are_refused_in_a_line():
     pytest.importorskip("cleanlab", reason="pip install 'hybrid_jax[labels]'")
     rng = np.random.default_rng(0)
