@@ -118,6 +118,21 @@ def test_a_law_promises_no_point_that_is_not_there():
     assert line.endswith("less than two points of error are left at 500 images a class")
 
 
+def test_the_images_of_the_next_point_are_those_of_the_law():
+    errors = [0.5, 0.37, 0.33, 0.21, 0.19]
+    law = fit_power_law(IMAGES, errors)
+    likely, least, most = (
+        math.ceil(250 * (0.19 / 0.18) ** (1 / exponent))
+        for exponent in (law.exponent, law.high, law.low)
+    )
+    curve = {n: [1 - error] for n, error in zip(IMAGES, errors, strict=True)}
+    (line,) = low_data.conclude(results({"a": curve}), {})
+    assert line.endswith(
+        "one point more than the 81.00 % of 250 images a class would take about "
+        f"{likely:,} ({least:,} to {most:,})"
+    )
+
+
 def test_what_failed_is_told_with_the_curve():
     curve = {n: [1 - 0.8 * n**-0.25] * 2 for n in IMAGES}
     curve[25][1] = math.nan
@@ -166,6 +181,34 @@ def test_runs_that_diverge_or_learn_nothing_are_told_by_rate():
     assert fifth.startswith(
         "c: 1 of 1 runs failed (1 out of memory): 1 of 1 at 1 times"
     )
+
+
+def test_a_run_has_learned_if_it_beats_guessing_on_its_own_images(monkeypatch):
+    """Each seed has other validation images, and other shares of the classes."""
+
+    def load(data):
+        counts = [50, 50] if data.split_seed == 5 else [80, 20]
+        return {"validation": SimpleNamespace(labels=np.repeat([0, 1], counts))}
+
+    monkeypatch.setattr(stability, "load_splits", load)
+    config = default()
+    config.data.name, config.data.image_size = "digits", (18, 18)
+    config.data.split_seed = 5
+    found = results({"a": {1: [0.8, 0.8]}}, "validation")
+    failed = stability.failures(found, {"a": resolve(config)})
+    assert failed == {Part("a", 1, 1): "learned nothing"}
+
+
+@pytest.mark.parametrize("kind", [low_data.LOW_DATA, stability.STABILITY])
+def test_runs_of_a_study_are_trained_to_their_ends(kind):
+    config = default()
+    config.data.name, config.train.patience = "digits", 3
+    found = kind.configure(resolve(config), 2)
+    assert found.train.patience == 0
+    assert found.data.test == (kind is low_data.LOW_DATA)
+    if kind is stability.STABILITY:
+        assert found.train.checkpoint == "last"
+        assert found.optim.learning_rate == 2 * config.optim.learning_rate
 
 
 def test_a_refused_run_tells_nothing_of_its_rate(tmp_path):
