@@ -41,6 +41,17 @@ def test_a_table_is_read_as_it_was_written(tmp_path, has_groups):
         read_csv(tmp_path / "b.csv")
 
 
+def test_a_fold_has_its_own_images_with_their_groups():
+    scores = np.log(np.random.default_rng(0).dirichlet(np.ones(2), 4))
+    groups, labels = np.array(["p", "q", "p", "r"]), np.array([0, 1, 1, 0])
+    predictions, folds = Predictions(scores, labels, groups), np.array([2, 1, 2, 1])
+    found = OutOfFold(("a", "b"), [*"wxyz"], folds, predictions)
+    for fold, rows in zip(found.by_fold(), ([1, 3], [0, 2]), strict=True):
+        np.testing.assert_array_equal(fold.log_probabilities, scores[rows])
+        np.testing.assert_array_equal(fold.labels, labels[rows])
+        np.testing.assert_array_equal(fold.groups, groups[rows])
+
+
 def test_a_table_that_lost_a_quotation_mark_is_read_as_damaged(tmp_path):
     header = "path,label,predicted,fold,group,a,b\n"
     rows = '"x,a,a,1,,0.5,0.5\n' + "y,a,a,1,,0.5,0.5\n" * 100
