@@ -310,3 +310,51 @@ def test_an_ensemble_is_the_mean_of_probabilities(predictions):
     other = Predictions(simulated(seed=5).log_probabilities, predictions.labels)
     mean = (predictions.probabilities + other.probabilities) / 2
     np.testing.assert_allclose(average([predictions, other]).probabilities, mean)
+
+
+def test_comparisons_and_sizes_of_sets_draw_whole_groups():
+    """Ten copies of an image tell no more than one, if they are known for copies."""
+    one = simulated(100)
+    other = Predictions(simulated(100, seed=5).log_probabilities, one.labels)
+    copies = [
+        Predictions(
+            np.repeat(p.log_probabilities, 10, 0),
+            np.repeat(p.labels, 10),
+            np.repeat(np.arange(100), 10),
+        )
+        for p in (one, other)
+    ]
+
+    def width(found):
+        return found.high - found.low
+
+    expected = width(compare(one, other))
+    assert width(compare(*copies)) == pytest.approx(expected, rel=0.15)
+    sizes = [judge_sets(p, p.probabilities > 0.1, 0.9).size for p in (one, copies[0])]
+    assert width(sizes[1]) == pytest.approx(width(sizes[0]), rel=0.15)
+
+
+def test_each_share_of_each_class_has_its_own_interval():
+    """A bootstrap of groups of one image comes close to Wilson's intervals."""
+    labels = np.repeat(np.arange(3), 200)
+    draws = np.random.default_rng(0).random(600)
+    is_wrong = draws < np.array([0.05, 0.3, 0.6])[labels]
+    guess = np.where(is_wrong, (labels + 1) % 3, labels)
+    scores = np.log(np.eye(3)[guess] + 0.01)
+    alone, grouped = (
+        per_class(Predictions(scores, labels, groups), tuple("abc"))
+        for groups in (None, np.arange(600))
+    )
+    for ours, theirs in zip(grouped, alone, strict=True):
+        for name in ("recall", "precision", "specificity"):
+            expected = pytest.approx(tuple(getattr(theirs, name)), abs=0.02)
+            assert tuple(getattr(ours, name)) == expected
+
+
+def test_the_area_is_the_mean_risk_over_all_coverages():
+    """By hand: a quarter of the images at risk 1, half at 2/3, a quarter at 1/2."""
+    confidence = np.array([0.9, 0.7, 0.7, 0.6])
+    scores = np.log(np.stack([confidence, 1 - confidence], 1))
+    curve = selective.risk_coverage(Predictions(scores, np.array([1, 0, 1, 0])))
+    assert curve.coverage.tolist() == [0.25, 0.75, 1]
+    assert curve.area == pytest.approx(0.25 + 0.5 * 2 / 3 + 0.25 / 2)
