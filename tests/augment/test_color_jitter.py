@@ -30,3 +30,11 @@ def test_factors_are_uniform():
     assert levels.min() == pytest.approx(60, abs=2)
     assert levels.max() == pytest.approx(140, abs=2)
     assert levels.std() == pytest.approx(80 / 12**0.5, abs=1)
+
+
+def test_hues_turn_both_ways():
+    red = jnp.broadcast_to(jnp.float32([200, 0, 0]), (200, 2, 2, 3))
+    out = np.asarray(color_jitter(jax.random.key(0), red, 0.0, 0.1))[:, 0, 0]
+    # A tenth of the circle is six tenths of the way to yellow or magenta.
+    np.testing.assert_allclose(out[:, 1:].max(0), 120, atol=8)
+    assert (out[:, 1:] > 8).any(0).all()
