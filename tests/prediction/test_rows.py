@@ -1,6 +1,7 @@
 """Rows of predictions are read as they were written, whatever classes are called."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -106,3 +107,15 @@ def test_each_column_has_a_name_of_its_own(tmp_path):
         "probability of path",
         CLASSES[3],
     ]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_classes_of_a_set_are_ranked(kind):
+    rows = FORMATS[kind](("a", "b", "c"), 0, Asked(0.9))
+    prediction = Prediction("x.png", np.array([0.2, 0.3, 0.5]))
+    line = rows.format(prediction, Judgment(np.array([True, False, True])))
+    if kind == ".jsonl":
+        assert json.loads(line)["set"] == ["c", "a"]
+    else:
+        (cells,) = csv.DictReader([rows.header(), line])
+        assert (cells["set size at 0.9"], cells["set at 0.9"]) == ("2", '["c", "a"]')
