@@ -3,12 +3,14 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from hybrid_jax.augment import normalize, to_float
 from hybrid_jax.config.schema import AugmentConfig, LossConfig, OptimConfig
 from hybrid_jax.data import Split
 from hybrid_jax.data.loader import create_loader
@@ -16,7 +18,13 @@ from hybrid_jax.data.sampler import EvaluationOrder, TrainingOrder
 from hybrid_jax.training import losses, metrics, multi_step, optimizers, schedules
 from hybrid_jax.training.packed_params import unpack
 from hybrid_jax.training.state import create_state
-from hybrid_jax.training.step import Task, eval_step, train_step, training_batch
+from hybrid_jax.training.step import (
+    Network,
+    Task,
+    eval_step,
+    train_step,
+    training_batch,
+)
 from tests import small_hybrid
 
 CLASSES, BATCH = 3, 8
@@ -69,6 +77,18 @@ def adamw(learning_rate, **fields):
     config = OptimConfig(name="adamw", **fields)
     rate = optax.constant_schedule(learning_rate)
     return optimizers.create_optimizer(optimizers.adamw, rate, config)
+
+
+class Levels(nn.Module):
+    """A small network with statistics: logits from the means of rows and columns."""
+
+    num_classes: int = CLASSES
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        means = jnp.concatenate([images.mean((1, 3)), images.mean((2, 3))], -1)
+        normed = nn.BatchNorm(use_running_average=not train, name="norm")(means)
+        return nn.Dense(self.num_classes, name="head")(normed)
 
 
 @pytest.fixture(scope="module")
@@ -290,3 +310,50 @@ def test_schedule_rises_linearly_and_falls_as_a_cosine():
     assert float(rate(10)) == pytest.approx(1.0)
     assert float(rate(60)) == pytest.approx(0.5)
     assert float(rate(110)) == pytest.approx(0.0, abs=1e-7)
+
+
+def test_micro_batches_all_move_the_running_statistics(split):
+    images, labels = split[0][:BATCH], split[1][:BATCH]
+    task = dataclasses.replace(make_task(accumulate=2), model=Levels())
+    before = create_state(task.model, task.optimizer, 0, (16, 16, 1), False)
+    after, _ = single_step(task, before, images, labels)
+    variables = unpack(before.variables)
+    for part in (images[0::2], images[1::2]):
+        seen = (part - 127.0) / 64.0
+        _, updated = task.model.apply(
+            variables, seen, train=True, mutable=["batch_stats"]
+        )
+        variables |= updated
+    expected = variables["batch_stats"]
+    assert_trees_close(unpack(after.batch_stats), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_steps_see_of_an_image_what_its_fit_says(split, fit):
+    images, labels = split[0][:BATCH], split[1][:BATCH]
+    extents = np.int32([[16, 16], [8, 16], [16, 10], [12, 9]] * 2)
+    task = dataclasses.replace(make_task(fit=fit), model=Levels())
+    expected = normalize(to_float(images, (16, 16), extents, fit), 127.0, 64.0)
+    seen, _ = training_batch(task, jax.random.key(0), images, labels, extents)
+    np.testing.assert_allclose(seen, expected, atol=1e-4)
+
+    arrays = map(np.asarray, (images, labels, extents))
+    order = EvaluationOrder(BATCH, BATCH)
+    loader = create_loader(Split(*arrays), order, BATCH)
+    variables = task.model.init(jax.random.key(0), expected)
+    network, mask = task.network, np.ones((loader.steps, BATCH), np.float32)
+    found = jax.jit(
+        lambda *a: multi_step.eval_steps(network, loader, variables, loader.data, *a)
+    )(loader.chunk(0, 1), mask, 1)
+    logits = task.model.apply(variables, expected)
+    sums = metrics.evaluation_sums(logits, labels, mask[0], task.loss)
+    assert metrics.means(found)["loss"] == pytest.approx(
+        metrics.means(sums)["loss"], rel=1e-5
+    )
+
+
+def test_a_run_evaluates_the_network_that_it_trains():
+    task = make_task(fit="pad", loss=LossConfig(name="focal"))
+    for field in dataclasses.fields(Network):
+        if field.name != "views":  # of predictions alone
+            assert getattr(task.network, field.name) is getattr(task, field.name)
