@@ -275,6 +275,23 @@ def test_runs_of_a_trial_that_won_before_stay_its_own(tmp_path, monkeypatch, dig
     assert [len(outcomes) for outcomes in found] == [1, 0]
 
 
+def test_a_winner_is_trained_on_all_images_with_seeds_that_follow(
+    tmp_path, monkeypatch, digits
+):
+    monkeypatch.setattr(retrain, "work_through", lambda parts, at: parts)
+    config = resolve(load_config(TINY, {"seed": 7, "train.patience": 3}))
+    search = create_search(config, {"optim.clip_norm": "1,2"})
+    row = SimpleNamespace(number=0, params={"optim.clip_norm": 2})
+    parts = retrain.retrain(search, Store(search, tmp_path), tmp_path, row, 2, print)
+    assert {name: config.seed for name, config in parts.items()} == {
+        "seed-7": 7,
+        "seed-8": 8,
+    }
+    for config in parts.values():
+        assert (config.data.validation, config.data.test) == (0, True)
+        assert (config.optim.clip_norm, config.train.patience) == (2, 0)
+
+
 def test_halving_compares_trials_from_a_ninth_of_their_evaluations():
     study = samplers.optuna().create_study(
         direction="maximize", pruner=samplers.PRUNERS["halving"](27)
@@ -360,3 +377,13 @@ def test_a_trial_with_nothing_left_to_train_is_complete(tmp_path, monkeypatch, d
     assert tried(monkeypatch, tmp_path, accuracies, 5)[0] == "pruned"
     flat, patience = [0.5, 0.5, 0.5], {"train.patience": 2}
     assert tried(monkeypatch, tmp_path, flat, 3, **patience)[0] == "complete"
+
+
+def test_a_trial_is_judged_by_the_checkpoint_that_its_runs_keep(
+    tmp_path, monkeypatch, digits
+):
+    accuracies = [0.9, 0.5, 0.7, 0.6, 0.4, 0.3]
+    for checkpoint, expected in (("best", [0.9] * 5), ("last", accuracies[:5])):
+        fields = {"train.checkpoint": checkpoint}
+        _, asked = tried(monkeypatch, tmp_path / checkpoint, accuracies, 0, **fields)
+        assert [worth for _, worth in asked] == expected
