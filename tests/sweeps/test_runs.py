@@ -14,7 +14,7 @@ from hybrid_jax.programs import memory_fit
 from hybrid_jax.sweeps import figures, runs
 from hybrid_jax.sweeps.claims import claim
 from hybrid_jax.sweeps.parts import work_through
-from hybrid_jax.sweeps.runs import InUse, read_outcome, run_config
+from hybrid_jax.sweeps.runs import InUse, read_outcome, run_config, share_done
 from hybrid_jax.sweeps.trial import RESULT, Result
 from tests.commands import ROOT
 
@@ -42,6 +42,16 @@ def test_a_run_ends_once_and_is_read_from_then_on(
     assert run_config(tried, tmp_path / "a") == first
     with pytest.raises(ConfigMismatch, match=r"config\.seed is 0 there and 1 here"):
         run_config(config(data__test=False, seed=1), tmp_path / "a")
+
+
+def test_a_run_says_how_much_of_it_is_done(tmp_path):
+    assert share_done(config(), tmp_path) == 0
+    row = {"split": "train", "step": 5, "epoch": 2.0}
+    (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(row)}\n")
+    assert share_done(config(train__epochs=8), tmp_path) == 0.25
+    steps = resolve(load_config(TINY, {"train.steps": 50}))
+    assert share_done(steps, tmp_path) == 0.1
+    assert share_done(config(train__epochs=1), tmp_path) == 1
 
 
 def test_a_config_that_fails_has_an_outcome_too(tmp_path, monkeypatch):
