@@ -126,3 +126,19 @@ def test_evaluation_reports_the_loss_that_training_minimizes(split):
 def test_tables_leave_out_the_top_5_of_five_classes(classes, shown):
     found = metrics.with_titles({"accuracy", "top5"}, classes)
     assert [*found] == ["accuracy", "top5"][: 1 + shown]
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "focal"])
+def test_the_temperature_divides_what_the_loss_takes_for_scores(split, name):
+    logits, labels = split
+    found = metrics.evaluation_sums(
+        *map(jnp.asarray, split), jnp.ones(50), LossConfig(name=name)
+    )
+    scores = np.asarray(jax.nn.log_sigmoid(logits))
+
+    def loss_at(log_temperature):
+        scaled = jax.nn.log_softmax(scores / np.exp(log_temperature))
+        return -float(scaled[np.arange(50), labels].mean())
+
+    best = np.exp(minimize_scalar(loss_at, bounds=(-3, 3), method="bounded").x)
+    assert metrics.means(found)["temperature"] == pytest.approx(best, rel=5e-3)
