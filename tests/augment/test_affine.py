@@ -33,6 +33,13 @@ def test_crop_is_a_shift_with_black_coming_in():
     assert len(seen) > 15  # of 25 shifts, in 64 draws
 
 
+def test_crops_shift_as_far_one_way_as_the_other():
+    images = jnp.zeros((100, 5, 5, 1), jnp.uint8).at[:, 2, 2].set(255)
+    moved = np.asarray(warp(KEY, images, (5, 5), padding=1)).reshape(100, -1)
+    seen = {divmod(place, 5) for place in moved.argmax(1).tolist()}
+    assert seen == {(y, x) for y in (1, 2, 3) for x in (1, 2, 3)}
+
+
 @pytest.mark.parametrize("symmetry", ["none", "rotation"])
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("fill", ["edge", "reflect"])
