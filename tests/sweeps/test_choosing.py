@@ -292,6 +292,34 @@ def test_a_winner_is_trained_on_all_images_with_seeds_that_follow(
         assert (config.optim.clip_norm, config.train.patience) == (2, 0)
 
 
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_trials_of_one_seed_draw_different_values(name):
+    def drawn(number, seed=0):
+        sampler = samplers.create_sampler(name, seed, number)
+        study = samplers.optuna().create_study(sampler=sampler)
+        return study.ask().suggest_float("x", 0, 1)
+
+    values = [drawn(number) for number in range(4)]
+    assert values == [drawn(number) for number in range(4)]
+    assert len({*values, drawn(0, seed=1)}) == 5
+
+
+def test_trials_are_ranked_by_their_means_and_those_that_failed_come_last():
+    study = samplers.optuna().create_study(direction="maximize")
+    for state, values in (
+        ("pruned", [0.9]),
+        ("complete", [0.5, 0.7]),
+        ("diverged", []),
+        ("complete", [0.8, 0.6]),
+        ("complete", [0.6, 0.6]),
+    ):
+        started, result = study.ask(), trial.Result(state, values, 1.0)
+        started.set_user_attr(trial.RESULT, result._asdict())
+        study.tell(started, result.value)
+    study.ask()  # has not ended
+    assert [row.number for row in table.read_rows(study)] == [3, 1, 4, 0, 2, 5]
+
+
 def test_halving_compares_trials_from_a_ninth_of_their_evaluations():
     study = samplers.optuna().create_study(
         direction="maximize", pruner=samplers.PRUNERS["halving"](27)
