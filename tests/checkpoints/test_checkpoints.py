@@ -113,6 +113,15 @@ def test_a_checkpoint_returns_what_was_saved(two):
     assert restored.average is None
 
 
+def test_the_variables_to_evaluate_are_the_moving_averages(tmp_path):
+    average = {"params": {"kernel": jnp.ones((2, 3))}, "batch_stats": {}}
+    with CheckpointWriter(tmp_path, keep=2) as checkpoints:
+        averaged = state(2).replace(average=average)
+        checkpoints.save(2, averaged, {"accuracy": 0.5, "loss": 1.0})
+    found = CheckpointReader(tmp_path).load_variables(2)
+    np.testing.assert_array_equal(found["params"]["kernel"], np.ones((2, 3)))
+
+
 def flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
