@@ -278,7 +278,7 @@ def test_runs_of_a_trial_that_won_before_stay_its_own(tmp_path, monkeypatch, dig
 def test_a_winner_is_trained_on_all_images_with_seeds_that_follow(
     tmp_path, monkeypatch, digits
 ):
-    monkeypatch.setattr(retrain, "work_through", lambda parts, at: parts)
+    monkeypatch.setattr(retrain, "work_through", lambda parts, *_: parts)
     config = resolve(load_config(TINY, {"seed": 7, "train.patience": 3}))
     search = create_search(config, {"optim.clip_norm": "1,2"})
     row = SimpleNamespace(number=0, params={"optim.clip_norm": 2})
