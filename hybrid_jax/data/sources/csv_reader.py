@@ -34,6 +34,11 @@ COLUMNS = {
     ),
 }
 GROUP_WORDS = ("group", "patient", "subject", "slide")
+# Words in the names of columns that give groups, if their cells repeat.
+PLACES = re.compile(
+    r"(?<![a-z])(animal|camera|case|donor|field|individual|location|plate|plot|scan|"
+    r"session|site|specimen|station|tile|video|well)s?(?![a-z])"
+)
 
 
 class Row(NamedTuple):
@@ -62,7 +67,7 @@ class Table(NamedTuple):
     @property
     def other_groups(self) -> list[str]:
         """The names of other columns that look like groups."""
-        return [*filter(_looks_like_groups, self.others)]
+        return [n for n, cells in self.others.items() if _looks_like_groups(n, cells)]
 
     def others_called(self, column: str) -> dict[str, list[str]]:
         """Return cells of other columns that have a name of a row of `COLUMNS`."""
@@ -150,8 +155,11 @@ def _holds_predictions(header: Sequence[str]) -> bool:
     )
 
 
-def _looks_like_groups(name: str) -> bool:
-    return any(word in _plain(name) for word in GROUP_WORDS)
+def _looks_like_groups(name: str, cells: Sequence[str]) -> bool:
+    if any(word in _plain(name) for word in GROUP_WORDS):
+        return True
+    is_place = PLACES.search(name.casefold()) is not None
+    return is_place and 1 < len({*cells}) < len(cells)
 
 
 def _separator(file: Path, text: str, needed: Sequence[str]) -> str:

@@ -17,6 +17,22 @@ from hybrid_jax.data.sources.class_folders import (
 from hybrid_jax.data.split_notes import Expected
 from hybrid_jax.errors import UserError, escape, listed, plural
 
+UNPACK = "unpack it, and give the folder"
+IN_PYTHON = "read the arrays in Python, and train with hybrid_jax.fit or Classifier"
+# What to do with files that are often given in place of a folder or a table.
+OTHER_FILES = {
+    ".zip": UNPACK,
+    ".gz": UNPACK,
+    ".tar": UNPACK,
+    ".tgz": UNPACK,
+    ".npy": IN_PYTHON,
+    ".npz": IN_PYTHON,
+    ".h5": f"{IN_PYTHON}; for that of Galaxy10, see --config=galaxy10",
+    ".hdf5": IN_PYTHON,
+    ".xlsx": "save it as .csv",
+    ".txt": "save it as .csv, with the columns path and label",
+}
+
 
 def read_table(
     file: Path, exclusions: Exclusions, wanted: Container[str] = SPLITS
@@ -126,9 +142,10 @@ def _aliases() -> str:
 
 def _open_table(file: Path) -> csv_reader.Table:
     if file.suffix.lower() not in csv_reader.SUFFIXES:
+        way_out = OTHER_FILES.get(file.suffix.lower(), "")
         raise UserError(
             f"{escape(file)} is neither a folder nor a table whose name ends in "
-            f"{' or '.join(csv_reader.SUFFIXES)}"
+            f"{' or '.join(csv_reader.SUFFIXES)}{way_out and f': {way_out}'}"
         )
     table = csv_reader.read(file, needed=("path", "label"))
     if not table.rows:

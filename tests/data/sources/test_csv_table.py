@@ -109,10 +109,19 @@ def test_the_separator_is_told_where_a_column_is_missing(
     assert f"read as separated by {separator}, has the columns {columns}, and" in error
 
 
-@pytest.mark.parametrize("name", ["cells.zip", "cells.txt"])
-def test_a_file_that_is_no_table_is_told(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("cells.zip", ": unpack it, and give the folder"),
+        ("cells.NPZ", ": read the arrays in Python, and train with hybrid_jax.fit or "),
+        ("cells.h5", "for that of Galaxy10, see --config=galaxy10"),
+        ("cells.txt", ": save it as .csv, with the columns path and label"),
+        ("cells", ".csv or .tsv$"),
+    ],
+)
+def test_a_file_that_is_no_table_is_told(name, way_out, tmp_path):
     (tmp_path / name).write_text("path,label\n")
-    with pytest.raises(UserError, match="neither a folder nor a table"):
+    with pytest.raises(UserError, match=f"neither a folder nor a table .*{way_out}"):
         list_images(folder_config(str(tmp_path / name), 0.5, 0))
 
 
@@ -148,6 +157,11 @@ def test_columns_that_only_look_like_groups_are_named(table):
         "columns that give no groups: 'Slide'; they are those of 'patient'"
     )
     assert notes("path,label,stain,age") == ()
+    assert notes("path,label,field_id,website") == ()  # each image has its own
+    rows[1] = "1.png,a,1,3"
+    assert notes("path,label,field_id,website") == (
+        "columns that give no groups: 'field_id'; call one 'group' to use it",
+    )
 
 
 @pytest.mark.parametrize(
