@@ -52,7 +52,7 @@ def ours(
     Args:
       case: model, image size and batch size.
       batches: of random images.
-      augment: fields of `Augmentation`.
+      augment: fields of `AugmentConfig`.
       **overrides: fields of the model.
     """
     import jax

@@ -28,6 +28,8 @@ conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # A depthwise kernel's fan-out is its nine taps, whatever the number of channels.
 depthwise_init = nn.initializers.normal((2.0 / 9) ** 0.5)
 
+MOMENTUM = 0.9  # share of the running statistics that a batch keeps
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "none": lambda x: x,
     "gelu": gelu,
@@ -52,13 +54,11 @@ class BatchNorm(nn.Module):
       epsilon: added to the variance.
       activation: a key of `ACTIVATIONS`.
       dtype: of the result.
-      momentum: share of the running statistics that a batch keeps.
     """
 
     epsilon: float = 1e-5
     activation: str = "none"
     dtype: jnp.dtype = jnp.float32
-    momentum: float = 0.9
 
     @nn.compact
     def __call__(
@@ -92,7 +92,7 @@ class BatchNorm(nn.Module):
         y, *moments = operation(x, scale, bias, self.epsilon, activation)
         if not self.is_initializing():
             for running, new in zip((mean, variance), moments, strict=True):
-                step = (1 - self.momentum) * (new - running.value)
+                step = (1 - MOMENTUM) * (new - running.value)
                 running.value += step.astype(running.value.dtype)
         return y
 

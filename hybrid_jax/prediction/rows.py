@@ -87,7 +87,7 @@ class CsvRows:
 
     def __init__(self, classes: Sequence[str], top: int, asked: Asked):
         """Set up the columns; `top` is 0 for all classes in their order."""
-        self._classes, self._top, self._asked = classes, min(top, len(classes)), asked
+        self._classes, self._top = classes, min(top, len(classes))
         more = range(2, self._top + 1)
         ranked = [f"{name} {i}" for i in more for name in ("predicted", "probability")]
         judged = []

@@ -132,15 +132,14 @@ def doubtful(
     return pictures
 
 
-def encode(image: np.ndarray, side: int = SIDE) -> tuple[str, int, int]:
+def encode(image: np.ndarray) -> tuple[str, int, int]:
     """Return an image as a `data:` URI, with its width and height.
 
     Args:
-      image: uint8 `[h, w, C]`; it is shrunk if it is larger than `side`.
-      side: in pixels.
+      image: uint8 `[h, w, C]`; it is shrunk if it is larger than `SIDE`.
     """
     picture = as_picture(image)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     form = "PNG" if max(picture.size) <= LOSSLESS else "JPEG"
     content = io.BytesIO()
     picture.save(content, form, quality=88, optimize=True)

@@ -5,9 +5,10 @@ import typing
 from typing import Any
 
 from hybrid_jax import data
+from hybrid_jax.data.lazy_images import Files
 from hybrid_jax.data.sources import new_images
 from hybrid_jax.data.sources.arrays import to_pixel_format
-from hybrid_jax.data.sources.given_images import Files, Pictures, as_new_images
+from hybrid_jax.data.sources.given_images import Pictures, as_new_images
 from hybrid_jax.data.sources.label_checks import encode_labels
 from hybrid_jax.errors import UserError, escape, plural
 

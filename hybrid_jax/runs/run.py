@@ -19,10 +19,11 @@ from hybrid_jax import data
 from hybrid_jax.checkpoints.reader import Steps, steps_in_words
 from hybrid_jax.config.schema import Config
 from hybrid_jax.console import percent
+from hybrid_jax.data.lazy_images import Files
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import found_files, new_images
 from hybrid_jax.data.sources.arrays import to_pixel_format
-from hybrid_jax.data.sources.given_images import Files, Pictures, as_new_images
+from hybrid_jax.data.sources.given_images import Pictures, as_new_images
 from hybrid_jax.errors import UserError, closest, escape
 from hybrid_jax.programs.experiment import Experiment, with_statistics
 from hybrid_jax.programs.inference import Inference, batch_size_for

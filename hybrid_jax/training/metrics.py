@@ -54,7 +54,6 @@ class Metric(NamedTuple):
       title: name in tables; empty leaves the metric out of them.
       is_share: whether tables show it in percent.
       training: whether it is computed for training batches.
-      evaluation: whether it is computed for evaluated splits.
     """
 
     sums: Callable[[Predictions], jax.Array]
@@ -62,7 +61,6 @@ class Metric(NamedTuple):
     title: str = ""
     is_share: bool = True
     training: bool = False
-    evaluation: bool = True
 
 
 def _mean(sums: np.ndarray, images: float) -> float:
@@ -164,12 +162,8 @@ def with_titles(measured: Container[str], classes: int) -> dict[str, Metric]:
 
 
 def names(*, training: bool) -> tuple[str, ...]:
-    """Return the metrics of training, or those of an evaluation."""
-    return tuple(
-        name
-        for name, row in METRICS.items()
-        if (row.training if training else row.evaluation)
-    )
+    """Return the metrics of training, or those of an evaluation, which are all."""
+    return tuple(n for n, row in METRICS.items() if row.training or not training)
 
 
 def batch_sums(batch: Predictions, *, training: bool) -> Sums:

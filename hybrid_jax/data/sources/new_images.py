@@ -25,6 +25,7 @@ from hybrid_jax.data.lazy_images import (
     refuse_unreadable,
     scan_images,
 )
+from hybrid_jax.data.names import class_name, suggestion
 from hybrid_jax.data.pixel_format import (
     CANVAS_SCALE,
     ImageInfo,
@@ -39,12 +40,7 @@ from hybrid_jax.data.sources.class_folders import (
     read_folder_split,
 )
 from hybrid_jax.data.sources.csv_table import read_table_split
-from hybrid_jax.data.sources.file_list import (
-    class_name,
-    labeled_files,
-    suggestion,
-    with_groups,
-)
+from hybrid_jax.data.sources.file_list import labeled_files, with_groups
 from hybrid_jax.data.sources.folder import skipped_note
 from hybrid_jax.data.sources.folder_listing import (
     others_note,
