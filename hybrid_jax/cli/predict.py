@@ -29,7 +29,7 @@ import sys
 
 from hybrid_jax.cli.common import Call, Command, on_device
 from hybrid_jax.cli.options import SWITCH, TEXT, Option, integer, number
-from hybrid_jax.errors import UserError
+from hybrid_jax.errors import UserError, escape
 from hybrid_jax.paths import check_local
 
 OPTIONS = (
@@ -94,8 +94,13 @@ def _read_list(images: list[str]) -> list[str]:
     One name stands on each line, or ends with a zero byte as `find -print0` writes it.
 
     Raises:
-      UserError: standard input has no names.
+      UserError: standard input has no names, or the only name is that of a table.
     """
+    if len(images) == 1 and images[0].lower().endswith((".csv", ".tsv")):
+        raise UserError(
+            f"{escape(images[0])} is a table, and no image: give -, and write its "
+            "paths to standard input, one on each line"
+        )
     if "-" not in images:
         return images
     text = os.fsdecode(sys.stdin.buffer.read())  # file names need not be UTF-8

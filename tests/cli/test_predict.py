@@ -53,3 +53,11 @@ def test_files_that_are_no_images_are_counted_once(asked, tmp_path, capsys):
     others, repeated = said.err.splitlines()
     assert others == "2 other files left out: 1 without a suffix, 1 .jpg_large"
     assert repeated.startswith("1 image named more than once, with one row each: ")
+
+
+def test_a_table_in_the_place_of_images_gets_a_way_out(asked, tmp_path, capsys):
+    table = tmp_path / "objects.CSV"
+    table.write_text("objid,path\n1,a.png\n")
+    assert main(["hybrid-jax", "predict", "--workdir=w", str(table)]) == 2
+    assert f"{table} is a table, and no image: give -, and" in capsys.readouterr().err
+    assert asked == []
