@@ -14,6 +14,7 @@ from hybrid_jax.data.sources.class_folders import (
     FolderContents,
     requested_split,
 )
+from hybrid_jax.data.sources.folder_listing import IMAGE_SUFFIXES
 from hybrid_jax.data.split_notes import Expected
 from hybrid_jax.errors import UserError, escape, listed, plural
 
@@ -225,12 +226,24 @@ def _entries(
 def _missing_error(file: Path, missing: Sequence[tuple[int, str]]) -> UserError:
     """Return the error for files that do not exist, given by line and path."""
     names = [f"{escape(path)} (line {line})" for line, path in missing]
-    is_utf8 = all(_is_utf8(path) for _, path in missing)
     return UserError(
         f"{escape(file)} names files that do not exist ({len(missing)}; paths are "
         f"absolute, or relative to the table): {listed(names)}"
-        + ("" if is_utf8 else "; if names look wrong, save the table in UTF-8")
+        f"{_way_to_existing(file.parent, [path for _, path in missing])}"
     )
+
+
+def _way_to_existing(folder: Path, missing: Sequence[str]) -> str:
+    """Return how to write missing paths so that they exist; empty if unknown."""
+    if not all(map(_is_utf8, missing)):
+        return "; if names look wrong, save the table in UTF-8"
+    for path in missing:
+        if "\\" in path and (folder / path.replace("\\", "/")).exists():
+            return "; write / in place of \\"
+        for suffix in sorted(IMAGE_SUFFIXES):
+            if (folder / f"{path}{suffix}").exists():
+                return f"; add the suffix, such as {suffix}"
+    return ""
 
 
 def _unused_notes(table: csv_reader.Table) -> list[str]:

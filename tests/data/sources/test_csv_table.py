@@ -125,6 +125,19 @@ def test_a_file_that_is_no_table_is_told(name, way_out, tmp_path):
         list_images(folder_config(str(tmp_path / name), 0.5, 0))
 
 
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        (r"red\0.png", "(line 2); write / in place of \\"),
+        ("red/0", "(line 2); add the suffix, such as .png"),
+        ("red/1.png", "red/1.png (line 2)"),
+    ],
+)
+def test_paths_that_are_written_otherwise_get_a_way_out(name, way_out, table):
+    write(table.parent / "red" / "0.png", 0)
+    assert said(table, f"path,label\n{name},x\n").endswith(way_out)
+
+
 def test_columns_are_found_by_their_common_names(table):
     table.write_text("ID,Image,Target\n7,0.png,x\n")
     (row,) = csv_reader.read(table, ("path", "label")).rows
