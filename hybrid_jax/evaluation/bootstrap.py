@@ -23,7 +23,7 @@ Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 
 
 # The ends of an interval; None where there is none.
-Ends = tuple[float, float] | tuple[None, None]
+Ends = tuple[float | None, float | None]
 
 
 class Estimate(NamedTuple):
@@ -97,11 +97,39 @@ def accuracy_interval(right: np.ndarray, groups: np.ndarray | None) -> Ends:
       groups: group of each image, `[N]`, which a bootstrap draws; None takes the images
         as independent.
     """
+    (found,) = shares(right[:, None], np.ones((len(right), 1), bool), groups)
+    return found[1:]
+
+
+def shares(
+    hits: np.ndarray, among: np.ndarray, groups: np.ndarray | None
+) -> list[Estimate]:
+    """Return k shares of images with 95 % intervals; a share of no image is NaN.
+
+    Args:
+      hits: which images each share counts, bool `[N, k]`; all of them are in `among`.
+      among: which images each share is of, bool `[N, k]`.
+      groups: group of each image, `[N]`, which a bootstrap draws; None takes the images
+        as independent, so that the intervals are Wilson's.
+    """
+    images = among.sum(0)
+    values = np.divide(
+        hits.sum(0), images, out=np.full(len(images), np.nan), where=images > 0
+    )
     if groups is None:
-        return proportion(float(right.mean()), len(right))
-    sums, images = resampled_sums(right[:, None], groups)
-    units = count_units(len(right), groups)
-    return interval(sums[:, 0] / images, units, float(right.mean()))
+        return [
+            Estimate(share, *proportion(share, count)) if count else Estimate(share)
+            for share, count in zip(values.tolist(), images.tolist(), strict=True)
+        ]
+    number = np.unique(groups, return_inverse=True)[1]
+    sums, _ = resampled_sums(np.concatenate([hits, among], 1), number)
+    found = []
+    for i, share in enumerate(values.tolist()):
+        right, drawn = sums[:, i], sums[:, len(values) + i]
+        draws = right[drawn > 0] / drawn[drawn > 0]
+        units = count_units(int(images[i]), number[among[:, i]])
+        found.append(Estimate(share, *interval(draws, units, share)))
+    return found
 
 
 def interval(draws: np.ndarray, units: int, share: float | None = None) -> Ends:

@@ -10,7 +10,7 @@ import numpy as np
 from hybrid_jax.errors import escape
 from hybrid_jax.evaluation.calibration import Bin, reliability
 from hybrid_jax.evaluation.predictions import confusion_matrix
-from hybrid_jax.evaluation.selective import risk_coverage
+from hybrid_jax.evaluation.selective import risk_coverage, risks
 from hybrid_jax.plots import COLORS, inline_svg, saved_axes
 
 if typing.TYPE_CHECKING:
@@ -131,9 +131,11 @@ def _draw_coverage(rows: list["Axes"], found: "Evaluation") -> None:
     (axes,) = rows
     curve = risk_coverage(found.predictions)
     some = np.unique(np.linspace(0, len(curve.images) - 1, BAND_POINTS).astype(int))
-    ends = np.array([curve.point(row).risk_interval for row in some])
+    # None becomes NaN, which leaves a gap in the band.
+    band = np.array(risks(found.predictions, curve.confidence[some]), np.float64)
+    value, low, high = 100 * band.T
     axes.fill_between(
-        100 * curve.coverage[some], *(100 * ends.T), color=COLORS[0], alpha=0.15, lw=0
+        100 * curve.coverage[some], low, high, color=COLORS[0], alpha=0.15, lw=0
     )
     axes.plot(100 * curve.coverage, 100 * curve.risk, color=COLORS[0], lw=1.4)
     axes.set(
@@ -143,7 +145,7 @@ def _draw_coverage(rows: list["Axes"], found: "Evaluation") -> None:
     )
     # Intervals of the first few images reach far beyond all others.
     is_many = curve.images[some] >= min(MANY_IMAGES, curve.images[-1])
-    axes.set_ylim(0, 105 * ends[is_many, 1].max())
+    axes.set_ylim(0, 1.05 * np.fmax(value, high)[is_many].max() or 1.0)
 
 
 class Figure(NamedTuple):

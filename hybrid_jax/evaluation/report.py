@@ -91,7 +91,7 @@ def show(found: "Evaluation", console: Reporter) -> None:
     curve = selective.risk_coverage(found.predictions)
     for risk in (0.01, 0.05):
         if answered := curve.answered(risk):
-            console.say(_answered_in_words(risk, answered, len(found.predictions)))
+            console.say(_answered_in_words(risk, answered, found.predictions))
     if found.sets:
         console.say(_sets_in_words(found.sets))
     if found.comparison:
@@ -100,13 +100,18 @@ def show(found: "Evaluation", console: Reporter) -> None:
     console.print(_class_table(found, console.columns))
 
 
-def _answered_in_words(risk: float, answered: Answered, images: int) -> str:
-    low, high = answered.risk_interval
+def _answered_in_words(
+    risk: float, answered: Answered, predictions: Predictions
+) -> str:
+    ((_, low, high),) = selective.risks(predictions, [answered.confidence])
+    ends = ""
+    if low is not None and high is not None:
+        ends = f" ({100 * low:.1f} to {100 * high:.1f} %)"
     return (
         f"For at most {100 * risk:g} % errors, answer {answered.images:,} of "
-        f"{plural(images, 'image')}, those with a confidence of "
-        f"{answered.confidence:.3f} or more: {answered.errors:,} of them are wrong "
-        f"({100 * low:.1f} to {100 * high:.1f} %)"
+        f"{plural(len(predictions), 'image')}, those with a confidence of "
+        f"{answered.confidence:.3f} or more: {answered.errors:,} of them are wrong"
+        f"{ends}"
     )
 
 
@@ -164,7 +169,7 @@ def compared(comparison: Comparison) -> str:
     return (
         f"{100 * comparison.difference:+.2f} points{ends}; this one alone is right on "
         f"{plural(comparison.first_only, 'image')}, the other alone on "
-        f"{comparison.second_only:,}, McNemar p = {comparison.p_value:.3g}"
+        f"{comparison.second_only:,}, {comparison.test} p = {comparison.p_value:.3g}"
     )
 
 

@@ -4,11 +4,12 @@ Source: El-Yaniv & Wiener 2010, On the foundations of noise-free selective
 classification; Geifman et al. 2019 for the area under the curve.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from hybrid_jax.evaluation.bootstrap import proportion
+from hybrid_jax.evaluation.bootstrap import Estimate, shares
 from hybrid_jax.evaluation.predictions import Predictions
 
 RISKS = (0.01, 0.02, 0.05, 0.1)  # shares of errors that users may accept
@@ -28,11 +29,6 @@ class Answered(NamedTuple):
     coverage: float
     errors: int
     confidence: float
-
-    @property
-    def risk_interval(self) -> tuple[float, float]:
-        """The 95 % interval of the share of errors, as of independent images."""
-        return proportion(self.errors / self.images, self.images)
 
 
 class RiskCoverage(NamedTuple):
@@ -90,3 +86,17 @@ def risk_coverage(predictions: Predictions) -> RiskCoverage:
         errors=errors[is_last],
         confidence=confidence[is_last],
     )
+
+
+def risks(
+    predictions: Predictions, thresholds: Sequence[float] | np.ndarray
+) -> list[Estimate]:
+    """Return the risk at each threshold with its interval, see `bootstrap.shares`.
+
+    Args:
+      predictions: of at least one image.
+      thresholds: least confidences of answered images, `[k]`.
+    """
+    is_answered = predictions.confidence[:, None] >= np.asarray(thresholds)
+    is_wrong = is_answered & ~predictions.correct[:, None]
+    return shares(is_wrong, is_answered, predictions.groups)

@@ -183,6 +183,7 @@ def test_runs_together_and_against_each_other(runs, tmp_path):
     difference = (mean.argmax(1) == labels).mean() - second
     assert found["comparison"]["difference"] == pytest.approx(difference)
     assert found["comparison"]["low"] <= difference <= found["comparison"]["high"]
+    assert found["comparison"]["test"] == "sign-flip test over groups"
 
 
 def test_weights_of_several_checkpoints_are_averaged(runs, capsys):

@@ -278,7 +278,7 @@ def test_errors_that_are_left_are_counted(predictions):
     assert answered.coverage == pytest.approx(sure.mean())
     assert answered.errors == (~predictions.correct[sure]).sum()
     assert answered.errors / answered.images <= 0.1
-    low, high = answered.risk_interval
+    low, high = selective.risks(predictions, [answered.confidence])[0][1:]
     assert low < answered.errors / answered.images < high
     assert curve.risk[-1] == pytest.approx(1 - measure(predictions, "accuracy"))
     assert curve.coverage[-1] == 1
