@@ -51,7 +51,8 @@ def given_split(run: "Run", images: Any, labels: Any = None) -> data.Split:
             "for each"
         )
     if isinstance(images, Files | Pictures):
-        return new_images.label_images(images, labels, run.form, run.classes)
+        loader = run.config.data.loader
+        return new_images.label_images(images, labels, run.form, run.classes, loader)
     images, extents = to_pixel_format(images, new_images.with_canvas(run.form))
     return data.Split(images, labels, extents, classes=run.classes)
 

@@ -320,11 +320,10 @@ class Run:
         self, path: str | os.PathLike, split: str, on_error: str
     ) -> tuple[str, data.Split]:
         """Return the split's name, empty if there are no splits, and `open_images`."""
-        group = self.config.data.group
-        found = new_images.load_labeled(
-            os.fspath(path), self.form, self.classes, split, on_error, group=group
-        )
-        is_of_files = self.config.data.name == "folder"
+        place, own = os.fspath(path), self.config.data
+        how = on_error, own.loader, own.group
+        found = new_images.load_labeled(place, self.form, self.classes, split, *how)
+        is_of_files = own.name == "folder"
         seen = notes_on_given(
             found.split, self.workdir, is_of_files, lambda: self.splits
         )

@@ -23,6 +23,7 @@ from hybrid_jax.main import main
 from hybrid_jax.models.registry import MODELS
 from hybrid_jax.prediction import predict
 from hybrid_jax.programs.inference import check_finite
+from hybrid_jax.runs.given_split import given_split
 from tests.experiments import STEPS, flags, small
 
 CLASSES = ("no", "yes")
@@ -230,6 +231,16 @@ def test_a_run_is_evaluated_on_other_images_by_command(finished, capsys):
     assert main([*command, moved, kept]) == 0
     shutil.rmtree(finished / "kept-elsewhere")
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == before
+
+
+@pytest.mark.parametrize("loader", ["resident", "stream"])
+def test_other_images_are_kept_in_memory_or_not_as_the_run_says(finished, loader):
+    run = hybrid_jax.load_run(finished / "run", data__loader=loader)
+    others = run.open_images(finished / "others")
+    assert others.resident == (loader == "resident")
+    path = next((finished / "others" / "no").iterdir())
+    given = given_split(run, [path], ["no"])
+    assert given.resident == (loader == "resident")
 
 
 def test_evaluated_images_are_not_kept(finished):

@@ -168,7 +168,11 @@ def load_labeled(
 
 
 def label_images(
-    records: Records, labels: np.ndarray, form: PixelFormat, classes: Sequence[str]
+    records: Records,
+    labels: np.ndarray,
+    form: PixelFormat,
+    classes: Sequence[str],
+    loader: str,
 ) -> Split:
     """Return images that a caller hands over as a split in the pixel format of a run.
 
@@ -177,6 +181,7 @@ def label_images(
       labels: int32 `[N]`.
       form: pixel format of the run.
       classes: class names, in the order of the labels.
+      loader: value of `config.data.loader`.
 
     Raises:
       UserError: an image cannot be read.
@@ -186,7 +191,7 @@ def label_images(
     sizes = np.array([info[:2] for info in infos], np.int32)
     images = LazyImages(records, with_canvas(form), np.arange(len(records)), sizes)
     fields = labels, images.extents, None
-    return _split(images, fields, tuple(classes), "auto", "given")
+    return _split(images, fields, tuple(classes), loader, "given")
 
 
 def decode_batches(records: Records, form: PixelFormat, size: int) -> Iterator[Batch]:
