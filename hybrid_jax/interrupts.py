@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from hybrid_jax.unraisable import Layer
+
 REPEAT_AFTER = 0.05  # seconds, by when the callback has ended
 
 
@@ -38,23 +40,23 @@ def repeat_dropped(
       kind: the exception that the signal raises.
       find_number: returns the number of the signal; called once it was dropped.
     """
-    before, main_thread = sys.unraisablehook, threading.get_ident()
+    main_thread = threading.get_ident()
     timers: list[threading.Timer] = []
 
-    def repeat(unraisable: "sys.UnraisableHookArgs") -> None:
+    def repeat(unraisable: "sys.UnraisableHookArgs") -> bool:
         if not issubclass(unraisable.exc_type, kind):
-            return before(unraisable)
+            return False
         # Sent to the thread itself, it ends a wait as well.
         sent = (main_thread, find_number())
         timers.append(threading.Timer(REPEAT_AFTER, signal.pthread_kill, sent))
         timers[-1].start()
+        return True
 
-    sys.unraisablehook = repeat
+    layer = Layer(repeat)
     try:
         yield
     finally:
-        if sys.unraisablehook is repeat:
-            sys.unraisablehook = before
+        layer.remove()
         for timer in timers:
             timer.cancel()
             timer.join()  # which may be sending

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from hybrid_jax.errors import escape
 from hybrid_jax.paths import with_user_paths
+from hybrid_jax.unraisable import Layer, layers
 
 IGNORED_MESSAGES = (
     # TFDS looks for a data set that is about to be prepared, which we log ourselves.
@@ -46,27 +47,23 @@ def print_library_warnings() -> Iterator[None]:
         warnings.showwarning = show
 
 
-class ClosedLoopFilter:
-    """Hook for unraisable exceptions that ignores asyncio's closed event loop.
+def ignore_closed_event_loop() -> Layer:
+    """Print no exception that says that asyncio's event loop is closed.
 
     When a write of a checkpoint fails, its error is raised. Other writes that were
     pending in asyncio then fail in threads of tensorstore that nobody can wait for,
     and say that the event loop is closed.
+
+    Returns:
+      The layer that ignores them, to remove once everything is written. If one is there
+      already, such as after a write that failed, it is that one.
     """
+    there = (layer for layer in layers() if layer.handles is _is_of_closed_loop)
+    return next(there, None) or Layer(_is_of_closed_loop)
 
-    def __init__(self) -> None:
-        self._before = sys.unraisablehook
-        sys.unraisablehook = self
 
-    def __call__(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """Pass an exception to the previous hook unless the event loop is closed."""
-        if str(unraisable.exc_value) != "Event loop is closed":
-            self._before(unraisable)
-
-    def uninstall(self) -> None:
-        """Restore the previous hook, once everything is written."""
-        if sys.unraisablehook is self:
-            sys.unraisablehook = self._before
+def _is_of_closed_loop(unraisable: "sys.UnraisableHookArgs") -> bool:
+    return str(unraisable.exc_value) == "Event loop is closed"
 
 
 class _OneLineHandler(logging.Handler):

@@ -27,6 +27,7 @@ EVERYWHERE = {
     "plots",
     "runtime",
     "sheets",
+    "unraisable",
 }
 SCHEMA = {"config.schema", "config.rules", "config.field"}
 # What each part may import beside itself and what may be imported everywhere.

@@ -8,7 +8,7 @@ import warnings
 import pytest
 from absl import logging as absl_logging
 
-from hybrid_jax import library_logs
+from hybrid_jax import interrupts, library_logs
 from hybrid_jax.cli.common import guarded
 from hybrid_jax.errors import warn
 
@@ -90,7 +90,9 @@ def test_only_the_closed_event_loop_is_ignored_and_hooks_restored(monkeypatch):
     heard = []
     monkeypatch.setattr(sys, "unraisablehook", heard.append)
     before = sys.unraisablehook
-    hook = library_logs.ClosedLoopFilter()
+    layer = library_logs.ignore_closed_event_loop()
+    with interrupts.repeat_dropped(KeyboardInterrupt, lambda: 2):
+        assert library_logs.ignore_closed_event_loop() is layer
     closed, other = (
         types.SimpleNamespace(exc_value=RuntimeError(text))
         for text in ("Event loop is closed", "something else")
@@ -98,7 +100,7 @@ def test_only_the_closed_event_loop_is_ignored_and_hooks_restored(monkeypatch):
     sys.unraisablehook(closed)
     sys.unraisablehook(other)
     assert heard == [other]
-    hook.uninstall()
+    layer.remove()
     assert sys.unraisablehook == before
 
 

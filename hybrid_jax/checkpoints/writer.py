@@ -76,7 +76,7 @@ class CheckpointWriter(CheckpointReader):
         self._threads = ThreadPoolExecutor(1, "checkpoint")
         self._unfinished: Future[None] | None = None
         self._polls = itertools.count()
-        self._unraisable = library_logs.ClosedLoopFilter()
+        self._closed_loops = library_logs.ignore_closed_event_loop()
 
     def _delete_unfinished(self) -> None:
         """Delete what killed runs were writing.
@@ -108,7 +108,7 @@ class CheckpointWriter(CheckpointReader):
         try:
             self.wait()
             if kind is None:
-                self._unraisable.uninstall()
+                self._closed_loops.remove()
         except UserError:
             if kind is None:  # otherwise the first error is raised
                 raise
