@@ -263,6 +263,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 config=to_config_dict(run.config.flat()), random_state=run.config.seed
             )
             found._adopt(run, classes)
+            _ = run.variables  # read here, before the folder may change
         return found
 
     @classmethod

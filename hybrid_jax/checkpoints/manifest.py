@@ -27,6 +27,31 @@ def write(folder: Path) -> None:
     write_whole(folder / NAME, json.dumps(files, indent=2) + "\n")
 
 
+def checksum(folder: Path) -> str:
+    """Return the SHA-256 sum of a checkpoint's manifest; empty if it cannot be read."""
+    try:
+        return _sha256(folder / NAME)
+    except OSError:
+        return ""
+
+
+def check_same(folder: Path, known: str) -> None:
+    """Refuse a checkpoint that is not the one that was there before.
+
+    Args:
+      folder: folder of the checkpoint.
+      known: what `checksum` returned before.
+
+    Raises:
+      UserError: it can no longer be read, or another one has taken its place.
+    """
+    if (found := checksum(folder)) != known:
+        what = "was replaced" if found else "is gone or unreadable"
+        raise UserError(
+            f"checkpoint {folder} {what} since its run was loaded: load the run again"
+        )
+
+
 def any_saved(folder: Path) -> bool:
     """Return whether a folder of checkpoints holds more than a killed first save."""
     steps = [path for path in folder.glob("*") if path.name.isdigit()]

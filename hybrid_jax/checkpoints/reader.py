@@ -51,6 +51,7 @@ class CheckpointReader:
         self.folder, self.hosts = Path(folder).absolute(), hosts or Hosts()
         self._merged: dict[int, Path] = {}  # folders of merged arrays, by step
         self._checked: set[int] = set()  # steps whose files were all read
+        self._manifests: dict[int, str] = {}  # checksums of manifests, by step
         self.steps: list[int]
         self.notes: list[str]
         self._damage: dict[int, str]  # what is wrong with each step that is not intact
@@ -86,10 +87,13 @@ class CheckpointReader:
     def _repair(self, step: int, thorough: bool) -> tuple[str, str]:
         """Return what is wrong with a step and what was repaired; both may be empty."""
         problem = manifest.find_damage(self._path(step), thorough)
-        if thorough and not problem:
-            self._checked.add(step)
-        if problem or not arrays.is_unmerged(self._path(step) / STATE):
+        if problem:
             return problem, ""
+        if thorough:
+            self._checked.add(step)
+        self._manifests[step] = manifest.checksum(self._path(step))
+        if not arrays.is_unmerged(self._path(step) / STATE):
+            return "", ""
         try:
             self._merge(step)
         except Exception as error:  # orbax and tensorstore raise many kinds
@@ -221,6 +225,8 @@ class CheckpointReader:
 
     def _read(self, step: int, template: Any = None, names: Sequence[str] = ()) -> Any:
         """Read a step, after all of its files have been compared with its manifest."""
+        if step in self._manifests:
+            manifest.check_same(self._path(step), self._manifests[step])
         if step not in self._checked:
             if problem := manifest.find_damage(self._path(step)):
                 raise self._unreadable(step, problem)

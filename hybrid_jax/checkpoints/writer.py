@@ -99,7 +99,11 @@ class CheckpointWriter(CheckpointReader):
     def _merge(self, step: int) -> None:
         """Merge the arrays of a step in its own folder."""
         arrays.merge(self._path(step) / STATE)
+        self._write_manifest(step)
+
+    def _write_manifest(self, step: int) -> None:
         manifest.write(self._path(step))
+        self._manifests[step] = manifest.checksum(self._path(step))
 
     def __enter__(self) -> "CheckpointWriter":
         return self
@@ -171,7 +175,7 @@ class CheckpointWriter(CheckpointReader):
             self._manager.wait_until_finished()
             if self.hosts.is_main:
                 arrays.check_complete(self._path(step) / STATE, count)
-                manifest.write(self._path(step))
+                self._write_manifest(step)
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise self._write_error(step, size, _write_message(error)) from None
 

@@ -24,6 +24,7 @@ from hybrid_jax.export.program import in_float32
 from hybrid_jax.json_files import read_json, write_json
 from hybrid_jax.models.vit import ViT
 from hybrid_jax.paths import library_path
+from hybrid_jax.runs import same_run
 from hybrid_jax.runs.run import Run
 from hybrid_jax.runs.saved_network import ABOUT, WEIGHTS, write_about, write_weights
 from hybrid_jax.training.losses import LOSSES
@@ -74,6 +75,7 @@ def _labels(run: Run) -> dict[str, Any]:
     """Return the labels that `Classifier` noted in the run's folder, if it did."""
     if run.workdir is None or not (run.workdir / ABOUT).exists():
         return {}
+    same_run.check(run)
     return {LABELS: read_json(run.workdir / ABOUT).get(LABELS)}
 
 

@@ -12,7 +12,7 @@ def with_network(run: Run, network: Network) -> Run:
       run: the other run.
       network: takes the weights of its network.
     """
-    return Run(
+    derived = Run(
         config=run.config,
         network=network,
         classes=run.classes,
@@ -25,6 +25,8 @@ def with_network(run: Run, network: Network) -> Run:
         workdir=run.workdir,
         notes=run.notes,
     )
+    derived.manifest_sums = run.manifest_sums  # not those of what is there by now
+    return derived
 
 
 def with_views(run: Run) -> Run:

@@ -11,6 +11,7 @@ from hybrid_jax.checkpoints.reader import CheckpointReader
 from hybrid_jax.config.schema import LossConfig
 from hybrid_jax.errors import UserError, warn
 from hybrid_jax.programs.experiment import with_statistics
+from hybrid_jax.runs import same_run
 from hybrid_jax.runs.derived_run import with_views
 from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.runs.lost_images import refuse_in_memory
@@ -28,6 +29,8 @@ def load_run(
     """Open the run of a folder; nothing is written there, and no image is needed.
 
     A warning names each checkpoint that is skipped or repaired, as `run.notes` does.
+    Weights and splits are read when they are first needed. That is an error once
+    another run has taken the place of this one in its folder.
 
     Args:
       workdir: the run's folder.
@@ -105,6 +108,8 @@ def open_run(
         refuse_in_memory(
             config.data.name, "evaluate it on images and labels, or --data=DIR"
         )
+        if folder.has_checkpoints():  # otherwise, nothing is read from the folder
+            same_run.check(run)
         _, splits = folder.load_splits(config)
         folder.check_data(splits)
         return splits

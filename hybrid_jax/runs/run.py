@@ -27,7 +27,7 @@ from hybrid_jax.data.sources.given_images import Pictures, as_new_images
 from hybrid_jax.errors import UserError, closest, escape
 from hybrid_jax.programs.experiment import Experiment, with_statistics
 from hybrid_jax.programs.inference import Inference, batch_size_for
-from hybrid_jax.runs import temperature, validation_scores
+from hybrid_jax.runs import same_run, temperature, validation_scores
 from hybrid_jax.runs.conformal import Conformal
 from hybrid_jax.runs.given_split import given_split
 from hybrid_jax.runs.lost_images import no_splits
@@ -54,6 +54,7 @@ class Run:
         this run averages over views; None if the run has not ended.
       history: rows of metrics, dicts with `split`, `step`, `epoch` and the metrics.
       workdir: the run's folder; None if there is none.
+      manifest_sums: see `same_run`; they tell this run from a later one in its folder.
       notes: sentences about what was left out, skipped or repaired, such as images that
         cannot be read, or a damaged checkpoint.
     """
@@ -78,6 +79,7 @@ class Run:
         self.checkpoint, self.results = checkpoint, results
         self.history, self.workdir, self.notes = [*history], workdir, [*notes]
         self._load_variables, self._load_splits = variables, splits
+        self.manifest_sums = same_run.manifest_sums(workdir, checkpoint)
 
     @classmethod
     def from_experiment(

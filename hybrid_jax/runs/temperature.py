@@ -8,6 +8,7 @@ import numpy as np
 
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.json_files import read_json
+from hybrid_jax.runs import same_run
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.runs.run import Run
@@ -78,10 +79,14 @@ def notes(run: "Run") -> list[str]:
     """Return a warning if the temperature rests on few mistakes; else nothing.
 
     With views, call `require` first.
+
+    Raises:
+      UserError: another run has taken the place of this one.
     """
     row = run.validation_metrics
     if row is None or run.workdir is None:
         return []
+    same_run.check(run)
     images = read_json(run.workdir / "data.json").get("validation images", 0)
     mistakes = round(images * (1 - row["accuracy"]))
     if not images or mistakes >= ENOUGH_MISTAKES:

@@ -15,6 +15,7 @@ import numpy as np
 
 from hybrid_jax.errors import UserError, first_line, report_out_of_memory
 from hybrid_jax.paths import replacing
+from hybrid_jax.runs import same_run
 from hybrid_jax.runs.conformal import Conformal
 
 if typing.TYPE_CHECKING:
@@ -29,7 +30,8 @@ def find(run: "Run") -> Conformal:
     A file that cannot be read is noted in `run.notes`.
 
     Raises:
-      UserError: there is no validation split, or its images are not available.
+      UserError: there is no validation split, its images are not available, or another
+        run has taken the place of this one.
     """
     where = run.workdir or "this run"
     lacking = f"{where} keeps no scores of validation images for {run.weights_in_words}"
@@ -128,10 +130,12 @@ def _read(run: "Run") -> Conformal | None:
 
     Raises:
       ValueError: the file is damaged, or is of another network.
+      UserError: another run has taken the place of this one.
     """
     path = run.workdir / FILE if run.workdir else None
     if path is None or not path.exists() or run.has_views:
         return None
+    same_run.check(run)
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             step = int(file["step"])
