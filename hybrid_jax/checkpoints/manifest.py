@@ -46,7 +46,7 @@ def check_same(folder: Path, known: str) -> None:
       UserError: it can no longer be read, or another one has taken its place.
     """
     if (found := checksum(folder)) != known:
-        what = "was replaced" if found else "is gone or unreadable"
+        what = "was replaced" if found else "was deleted or damaged"
         raise UserError(
             f"checkpoint {folder} {what} since its run was loaded: load the run again"
         )

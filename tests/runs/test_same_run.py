@@ -75,7 +75,7 @@ def test_a_folder_that_is_gone_is_one_line(workdir):
     expected = read.evaluate("test")
     shutil.rmtree(workdir)
     with pytest.raises(
-        UserError, match=r"is gone or unreadable since .* load the"
+        UserError, match=r"was deleted or damaged since .* load the"
     ) as said:
         run.predict(IMAGES)
     assert len(str(said.value).splitlines()) == 1
