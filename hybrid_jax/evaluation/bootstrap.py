@@ -46,7 +46,8 @@ def estimate(
     """Return measures of predictions with 95 % intervals.
 
     If predictions have groups, the bootstrap draws whole groups. Otherwise it draws
-    single images, and proportions have Wilson intervals.
+    single images, and proportions have Wilson intervals. A mean over classes has no
+    interval if a class has a single image or group, see `class_units`.
 
     Args:
       predictions: of at least one image.
@@ -61,12 +62,14 @@ def estimate(
     ]
     draws = _resampled(predictions, resampled, seed)
     images, found = len(predictions), {}
+    units = count_units(images, predictions.groups)
+    of_classes = class_units(predictions)
+    fewest = int(of_classes[of_classes > 0].min())
     for name in names:
         value, row = measure(predictions, name), MEASURES[name]
         if name in draws:
             share = value if row.counts else None
-            units = count_units(images, predictions.groups)
-            ends = interval(draws[name], units, share)
+            ends = interval(draws[name], fewest if row.by_class else units, share)
             found[name] = Estimate(value, *ends)
         elif row.counts:
             found[name] = Estimate(value, *proportion(value, images))
@@ -137,8 +140,8 @@ def interval(draws: np.ndarray, units: int, share: float | None = None) -> Ends:
 
     Args:
       draws: `[R]`.
-      units: number of images or groups that are drawn. One tells nothing of others, so
-        it has no interval.
+      units: number of images or groups that are drawn, for a mean over classes that of
+        the class with the fewest. One tells nothing of others, so it has no interval.
       share: the share of images that is resampled; None for other measures. Where all
         draws are equal, as those of a perfect score, Wilson's interval is returned, as
         if each group were an image. Other measures have no interval then.
@@ -154,6 +157,19 @@ def interval(draws: np.ndarray, units: int, share: float | None = None) -> Ends:
 def count_units(images: int, groups: np.ndarray | None) -> int:
     """Return the number of groups; without groups, that of the images."""
     return images if groups is None else len(np.unique(groups))
+
+
+def class_units(predictions: Predictions) -> np.ndarray:
+    """Return the number of groups that have images of each class, int64 `[C]`.
+
+    Without groups, return the numbers of images. A class with one of them never varies
+    between resamples, though its recall is least certain.
+    """
+    labels, groups = predictions.labels, predictions.groups
+    if groups is not None:
+        number = np.unique(groups, return_inverse=True)[1]
+        labels = np.unique(np.stack([labels, number]), axis=1)[0]
+    return np.bincount(labels, minlength=predictions.classes)
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:
@@ -214,6 +230,6 @@ def _resampled(
     sums, images = resampled_sums(np.concatenate(columns, 1), predictions.groups, seed)
     parts = np.split(sums, ends[:-1], axis=1)
     return {
-        name: MEASURES[name].value(part, images)
-        for name, part in zip(names, parts, strict=True)
+        name: MEASURES[name].value(part, images, column.sum(0, dtype=np.float64))
+        for name, part, column in zip(names, parts, columns, strict=True)
     }

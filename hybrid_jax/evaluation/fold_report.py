@@ -17,7 +17,7 @@ from hybrid_jax.evaluation import mislabeled, out_of_fold
 from hybrid_jax.evaluation.bootstrap import Estimate, estimate
 from hybrid_jax.evaluation.measures import MEASURES, measure, names_for
 from hybrid_jax.evaluation.out_of_fold import OutOfFold
-from hybrid_jax.evaluation.report import count_groups, number
+from hybrid_jax.evaluation.report import count_groups, missing_intervals, number
 from hybrid_jax.evaluation.report import interval as interval_in_words
 from hybrid_jax.intervals import in_words, interval, mean, share_interval
 from hybrid_jax.json_files import read_json, write_json
@@ -100,6 +100,8 @@ def report(
     console.show(_table(title, judged))
     if groups := count_groups(found.predictions):
         console.say(f"Intervals of all images are over {plural(groups, 'group')}")
+    if note := missing_intervals(found.predictions, found.classes):
+        console.say(f"Left out: {note}")
     console.say(f"All predictions: {folder / out_of_fold.CSV}")
     _show_labels_to_check(folder, next(iter(runs)), found, console.say)
 

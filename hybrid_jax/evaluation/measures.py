@@ -17,28 +17,35 @@ TOP = 5
 BINS = 15  # number of bins of confidence, which have equal widths
 
 
+Value = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
 class Measure(NamedTuple):
     """A row of `MEASURES`.
 
     Attributes:
       title: name in tables.
       columns: maps predictions to the numbers `[N, k]` that are summed over images.
-      value: maps sums `[..., k]` and numbers of images `[...]` to the measure `[...]`.
+      value: maps sums `[..., k]`, numbers of images `[...]` and the sums `[k]` of the
+        whole sample to the measure `[...]`.
       is_share: whether tables show it in percent.
       counts: whether each image counts as 0 or 1. Then the interval of a proportion
         holds, while the bootstrap interval of a perfect score would have no width.
+      by_class: whether it is a mean over classes. Then its interval needs several
+        images or groups of each class, since one tells nothing of others.
       has_interval: whether resampling can estimate its interval.
     """
 
     title: str
     columns: Callable[[Predictions], np.ndarray]
-    value: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    value: Value
     is_share: bool = True
     counts: bool = False
+    by_class: bool = False
     has_interval: bool = True
 
 
-def _mean(sums: np.ndarray, images: np.ndarray) -> np.ndarray:
+def _mean(sums: np.ndarray, images: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return sums[..., 0] / images
 
 
@@ -75,23 +82,43 @@ def class_counts(predictions: Predictions) -> np.ndarray:
     return np.concatenate([right, images, answers], 1)
 
 
-def _balanced_accuracy(sums: np.ndarray, images: np.ndarray) -> np.ndarray:
+def _recalls(sums: np.ndarray) -> np.ndarray:
+    """Return the recall `[..., C]` of each class; NaN without images."""
     right, present, _ = np.split(sums, 3, -1)
-    return _mean_over_classes(right, present)
+    return _quotients(right, present)
 
 
-def _macro_f1(sums: np.ndarray, images: np.ndarray) -> np.ndarray:
+def _f1_scores(sums: np.ndarray) -> np.ndarray:
+    """Return the F1 `[..., C]` of each class; NaN without images and predictions."""
     right, present, answers = np.split(sums, 3, -1)
-    return _mean_over_classes(2 * right, present + answers)
+    return _quotients(2 * right, present + answers)
 
 
-def _mean_over_classes(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Return the mean of the quotients of classes whose denominator is not 0."""
-    is_there = denominator > 0
-    quotients = np.divide(
-        numerator, denominator, out=np.zeros_like(numerator), where=is_there
-    )
-    return quotients.sum(-1) / is_there.sum(-1)
+def _quotients(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    nothing = np.full_like(numerator, np.nan)
+    return np.divide(numerator, denominator, out=nothing, where=denominator > 0)
+
+
+def _mean_over_classes(of_class: Callable[[np.ndarray], np.ndarray]) -> Value:
+    """Return the function that averages a number over the classes of the whole sample.
+
+    A class that a resample lacks keeps its number in the whole sample. A mean over the
+    classes that remain would be another measure: a network that always gives one of ten
+    classes has a balanced accuracy of 1/10, and would have 1/9 wherever a resample
+    lacks another class, so that intervals would reach upward.
+
+    Args:
+      of_class: maps sums `[..., 3 C]` of `class_counts` to the number `[..., C]` of
+        each class; NaN where there is none.
+    """
+
+    def value(sums: np.ndarray, images: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        known = of_class(whole)
+        has_images = np.split(sums, 3, -1)[1] > 0
+        found = np.where(has_images, of_class(sums), known)
+        return np.asarray(found[..., ~np.isnan(known)].mean(-1))
+
+    return value
 
 
 def bin_of(confidence: np.ndarray) -> np.ndarray:
@@ -112,8 +139,12 @@ def _calibration_gaps(predictions: Predictions) -> np.ndarray:
 MEASURES: dict[str, Measure] = {
     "accuracy": Measure("accuracy", lambda p: p.correct[:, None], _mean, counts=True),
     "top5": Measure("top-5 accuracy", _in_top, _mean, counts=True),
-    "balanced_accuracy": Measure("balanced accuracy", class_counts, _balanced_accuracy),
-    "macro_f1": Measure("macro F1", class_counts, _macro_f1),
+    "balanced_accuracy": Measure(
+        "balanced accuracy", class_counts, _mean_over_classes(_recalls), by_class=True
+    ),
+    "macro_f1": Measure(
+        "macro F1", class_counts, _mean_over_classes(_f1_scores), by_class=True
+    ),
     "nll": Measure(
         "negative log-likelihood (nats)", negative_log_likelihood, _mean, False
     ),
@@ -122,7 +153,7 @@ MEASURES: dict[str, Measure] = {
     "ece": Measure(
         "expected calibration error",
         _calibration_gaps,
-        lambda sums, images: np.abs(sums).sum(-1) / images,
+        lambda sums, images, whole: np.abs(sums).sum(-1) / images,
         has_interval=False,
     ),
 }
@@ -137,4 +168,4 @@ def measure(predictions: Predictions, name: str) -> float:
     """Return the value of a measure; `name` is a row of `MEASURES`."""
     row = MEASURES[name]
     sums = row.columns(predictions).sum(0, dtype=np.float64)
-    return float(row.value(sums, np.asarray(len(predictions))))
+    return float(row.value(sums, np.asarray(len(predictions)), sums))

@@ -12,7 +12,7 @@ from hybrid_jax.csv_text import csv_text
 from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.evaluation import figures, selective
-from hybrid_jax.evaluation.bootstrap import Estimate
+from hybrid_jax.evaluation.bootstrap import Estimate, class_units
 from hybrid_jax.evaluation.calibration import reliability
 from hybrid_jax.evaluation.comparison import Comparison
 from hybrid_jax.evaluation.measures import MEASURES, measure
@@ -78,11 +78,25 @@ def count_groups(predictions: Predictions) -> int | None:
     return None if groups is None else len({*groups.tolist()})
 
 
+def missing_intervals(predictions: Predictions, classes: Sequence[str]) -> str:
+    """Return why means over classes have no interval; empty if they may have one."""
+    counts = class_units(predictions).tolist()
+    lone = [repr(c) for c, count in zip(classes, counts, strict=True) if count == 1]
+    if not lone:
+        return ""
+    names = " and ".join(row.title for row in MEASURES.values() if row.by_class)
+    units = "image" if predictions.groups is None else "group of images"
+    which = f"class {lone[0]}" if len(lone) == 1 else f"the classes {listed(lone)}"
+    return f"Intervals of {names}: a single {units} of {which} tells nothing of others"
+
+
 def show(found: "Evaluation", console: Reporter) -> None:
     """Print the measures with intervals, coverage at low risk, and each class."""
     console.print(_measure_table(found))
     if groups := count_groups(found.predictions):
         console.say(f"The intervals are those of {plural(groups, 'group')} of images")
+    if note := missing_intervals(found.predictions, found.classes):
+        console.say(f"Left out: {note}")
     if _is_worse_scaled(found):
         console.say(
             "On these images, the temperature that validation chose makes "

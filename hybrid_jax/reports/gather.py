@@ -16,6 +16,7 @@ from hybrid_jax.evaluation.report import (
     area,
     count_groups,
     interval,
+    missing_intervals,
     number,
 )
 from hybrid_jax.evaluation.report import share as share_in_words
@@ -205,6 +206,8 @@ def _add_evaluation(report: RunReport) -> None:
     if groups := count_groups(found.predictions):
         report.judged += f" in {plural(groups, 'group')}"
     report.measures = _measures(found)
+    if note := missing_intervals(found.predictions, found.classes):
+        report.left_out.append(f"{note}.")
     report.classes = [*map(_class_row, found.per_class)]
     for name, row in figures.FIGURES.items():
         svg = figures.as_svg(found, name, report.prefix)

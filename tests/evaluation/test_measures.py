@@ -171,7 +171,9 @@ def test_temperature_is_that_of_scikit_learn(predictions):
     assert fit_temperature(perfect) is None  # the loss falls with it, without end
 
 
-@pytest.mark.parametrize("name", ["accuracy", "nll", "balanced_accuracy", "brier"])
+@pytest.mark.parametrize(
+    "name", ["accuracy", "nll", "balanced_accuracy", "macro_f1", "brier"]
+)
 def test_intervals_cover_as_often_as_they_claim(name, monkeypatch):
     monkeypatch.setattr(bootstrap, "RESAMPLES", 200)
     truth = measure(simulated(200_000, seed=99), name)
