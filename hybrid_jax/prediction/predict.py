@@ -24,7 +24,7 @@ from hybrid_jax.prediction.rows import (
     Rows,
     Written,
 )
-from hybrid_jax.runs import temperature
+from hybrid_jax.runs import temperature, validation_scores
 from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.runs.load_run import open_run
 from hybrid_jax.runs.prediction import Prediction
@@ -82,7 +82,7 @@ def predict(
     paths = found_files.find_files(images)
     _check_names(paths)
     judge = Judge(runs, asked, divisor)
-    _print_notes(runs, calibrated)
+    _print_notes(runs, calibrated, asked)
     with _open(target, resume) as file:
         done = _read_done(rows, target, paths)
         again = [path for path in paths if escape(path) in done.least_sure]
@@ -125,10 +125,14 @@ def _open_runs(
     return [run, *(open_member(run, member) for member in ensemble)]
 
 
-def _print_notes(runs: Sequence[Run], calibrated: bool) -> None:
-    """Print what was skipped to open the runs, and what the temperature rests on."""
-    notes = dict.fromkeys(note for run in runs for note in run.notes)
-    for note in [*notes, *(temperature.notes(runs[0]) if calibrated else ())]:
+def _print_notes(runs: Sequence[Run], calibrated: bool, asked: Asked) -> None:
+    """Print what was skipped to open the runs, and what judgments rest on."""
+    notes = [*dict.fromkeys(note for run in runs for note in run.notes)]
+    if calibrated:
+        notes += temperature.notes(runs[0])
+    if asked != Asked():
+        notes += validation_scores.notes(runs[0])
+    for note in notes:
         print(escape(note), file=sys.stderr)
 
 

@@ -11,6 +11,11 @@ Neither holds for each class separately, for images of another instrument, or if
 depend on each other. The validation images also chose the checkpoint, which favors them
 slightly.
 
+If images have groups, such as patients, both hold for more images of the groups of the
+validation images, not for images of other groups. The nearest neighbor of a validation
+image is mostly of its own group. An image of a new group has no such neighbor there, so
+its typicality is too small. Sets rest on as few independent cases as there are groups.
+
 Sources: Vovk, Gammerman and Shafer 2005, Algorithmic Learning in a Random World;
 Sadinle, Lei and Wasserman 2019, Least ambiguous set-valued classifiers with bounded
 error levels.

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hybrid_jax.errors import UserError, first_line, report_out_of_memory
+from hybrid_jax.errors import UserError, first_line, plural, report_out_of_memory
+from hybrid_jax.json_files import read_json
 from hybrid_jax.paths import replacing
 from hybrid_jax.runs import same_run
 from hybrid_jax.runs.conformal import Conformal
+from hybrid_jax.runs.stored_data import GROUPS
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.runs.run import Run
@@ -95,6 +97,23 @@ def keep(run: "Run", *, anew: bool) -> list[str]:
             "typicality will need the validation images"
         ]
     return []
+
+
+def notes(run: "Run") -> list[str]:
+    """Return what limits the promises of `conformal` if validation images have groups.
+
+    Return nothing for a run without a folder.
+    """
+    if run.workdir is None:
+        return []
+    stored = read_json(run.workdir / "data.json").get(GROUPS, {})
+    if "validation" not in stored:
+        return []
+    return [
+        f"the validation images are of {plural(stored['validation'], 'group')}: the "
+        "coverage of sets and the p-values of typicality hold for more images of these "
+        "groups, not for those of other groups"
+    ]
 
 
 class _NoValidation(UserError):

@@ -249,6 +249,28 @@ def test_sets_and_typicality_by_command(finished, tmp_path, capsys):
     assert "a number from 0 to 1" in capsys.readouterr().err
 
 
+def test_a_run_with_groups_says_for_which_images_its_promises_hold(
+    finished, tmp_path, capsys
+):
+    note = "hold for more images of these groups, not for those of other groups"
+    grouped = shutil.copytree(finished / "run", tmp_path / "run")
+    about = json.loads((grouped / "data.json").read_text())
+    for groups, is_told in (
+        ({"train": 9, "validation": 4, "test": 3}, True),
+        ({"train": 9}, False),  # of the validation images, nothing is known
+    ):
+        (grouped / "data.json").write_text(json.dumps(about | {"groups": groups}))
+        for flag in ("--typicality", "--coverage=0.9"):
+            assert predict(finished, flag, run=grouped) == 0
+            said = capsys.readouterr().err
+            assert (note in said) == is_told
+            assert ("validation images are of 4 groups" in said) == is_told
+        assert predict(finished, run=grouped) == 0
+        assert note not in capsys.readouterr().err
+    assert predict(finished, "--typicality") == 0  # a run without groups
+    assert note not in capsys.readouterr().err
+
+
 def test_scores_are_kept_for_the_tested_weights(finished, tmp_path, capsys):
     kept = finished / "run" / "validation.npz"
     run = hybrid_jax.load_run(finished / "run")
