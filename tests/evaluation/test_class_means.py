@@ -1,13 +1,17 @@
 """Intervals of means over classes, of which resamples may lack some."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
 from hybrid_jax.console import Reporter
-from hybrid_jax.evaluation import bootstrap, report
+from hybrid_jax.evaluation import bootstrap, fold_report, report
 from hybrid_jax.evaluation.evaluate import Evaluation
 from hybrid_jax.evaluation.measures import MEASURES, measure
+from hybrid_jax.evaluation.out_of_fold import OutOfFold
 from hybrid_jax.evaluation.predictions import Predictions
 
 NAMES = ["balanced_accuracy", "macro_f1"]
@@ -80,3 +84,16 @@ def test_a_class_of_one_image_or_group_leaves_no_interval(groups, told, capsys):
     assert f"Left out: Intervals of balanced accuracy and macro F1: {told}" in said
     several = answered(np.repeat(labels[:4], 2), [0] * 8, 4)
     assert report.missing_intervals(several, names) == ""
+
+
+def test_out_of_fold_predictions_say_what_has_no_interval(monkeypatch, tmp_path):
+    predictions = answered([0, 0, 1, 1, 2], [0, 1, 1, 0, 2], 3)
+    folds = np.array([0, 1, 0, 1, 0])
+    found = OutOfFold(("a", "b", "c"), [*"vwxyz"], folds, predictions)
+    monkeypatch.setattr(fold_report, "_read", lambda *_: found)
+    monkeypatch.setattr(fold_report, "_show_labels_to_check", lambda *_: None)
+    said = []
+    console = SimpleNamespace(say=said.append, show=lambda table: None)
+    fold_report.report(tmp_path, {Path("0"): 0, Path("1"): 1}, {}, console)
+    (note,) = (line for line in said if line.startswith("Left out: "))
+    assert "macro F1: a single image of class 'c' tells nothing of others" in note
