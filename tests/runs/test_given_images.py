@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data.image_io import FITS
 from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.data.sources import new_images
@@ -91,7 +92,8 @@ def test_images_of_pillow_are_decoded_like_their_files(form, is_loaded, tmp_path
     np.testing.assert_array_equal(found.extents, expected.extents)
     assert found.differences == expected.differences
     # To evaluate, too.
-    run = types.SimpleNamespace(form=form, classes=("a", "b"))
+    config = types.SimpleNamespace(data=DataConfig())
+    run = types.SimpleNamespace(form=form, classes=("a", "b"), config=config)
     for given in (paths, images):
         split = given_split(run, given, ["b"] * len(given))
         np.testing.assert_array_equal(split.images[:], expected.images)
