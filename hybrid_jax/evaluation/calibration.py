@@ -8,8 +8,7 @@ from scipy.optimize import minimize_scalar
 from hybrid_jax.evaluation.bootstrap import accuracy_interval
 from hybrid_jax.evaluation.measures import BINS, bin_of, measure
 from hybrid_jax.evaluation.predictions import Predictions
-
-COLDEST, HOTTEST = 0.05, 20.0  # bounds of a fitted temperature
+from hybrid_jax.runs.temperature import BOUNDS
 
 
 class Bin(NamedTuple):
@@ -59,7 +58,11 @@ def reliability(predictions: Predictions) -> list[Bin]:
 
 
 def fit_temperature(predictions: Predictions) -> float | None:
-    """Return the temperature, from 0.05 to 20, with the least negative log-likelihood.
+    """Return the temperature within `BOUNDS` of the least negative log-likelihood.
+
+    Use it where training has stored none, as for an ensemble. On the same images,
+    `training.metrics.best_temperature` differs by up to half a percent, since it
+    interpolates.
 
     It is None if no image is misclassified: the smaller it is, the smaller the loss.
 
@@ -72,5 +75,5 @@ def fit_temperature(predictions: Predictions) -> float | None:
     def loss(log_temperature: float) -> float:
         return measure(predictions.scaled(float(np.exp(log_temperature))), "nll")
 
-    bounds = float(np.log(COLDEST)), float(np.log(HOTTEST))
-    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    found = minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded")
+    return float(np.exp(found.x))

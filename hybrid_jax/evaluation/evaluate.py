@@ -30,6 +30,7 @@ from hybrid_jax.programs.experiment import set_up_process
 from hybrid_jax.runs.folder import RunFolder
 from hybrid_jax.runs.load_run import open_run
 from hybrid_jax.runs.run import Run
+from hybrid_jax.runs.temperature import from_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Evaluation:
       classes: names, in the order of the labels.
       names: names of the images' files.
       predictions: of these images.
-      temperature: temperature fitted on validation images; None if none was fitted.
+      temperature: temperature that validation images chose; None if they chose none.
       comparison: name of another model, and the comparison with it on these images.
       sets: quality of prediction sets; None unless a coverage was asked for.
     """
@@ -292,20 +293,23 @@ class _Judge:
         return average([self._predict(run, self._images.of) for run in runs])
 
     def temperature(self) -> float | None:
-        """Return the temperature of the first call's runs, fitted on validation images.
+        """Return the temperature that validation chooses for the first call's runs.
 
         It is None if the validation split itself is judged, if a run has none, or if
-        the runs have different ones. For images of another folder, a single run has the
-        temperature of its training, since its own images may be gone. Several runs, and
-        averages over views, have none there.
+        the runs have different ones. A single run has the temperature of its
+        evaluations, which `predict` applies. It is fitted here for several runs, and
+        for weights that were not validated, such as a mean over checkpoints. For
+        images of another folder, nothing is fitted, since the run's own may be gone.
         """
-        images = Images("validation")
+        images, is_single = Images("validation"), len(self._members) == 1
         if self._images.path:
-            return self._members[0].temperature if len(self._members) == 1 else None
+            return self._members[0].temperature if is_single else None
         if self.split_name == "validation":
             return None
         if any("validation" not in run.splits for run in self._members):
             return None
+        if is_single and (row := self._members[0].validation_metrics):
+            return from_metrics(row)
         first = self._members[0].get_split("validation")
         if any(
             not _are_same(first, run.get_split("validation")) for run in self._members

@@ -2,6 +2,7 @@
 
 import numbers
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import numpy as np
 from hybrid_jax.errors import UserError, plural
 from hybrid_jax.json_files import read_json
 from hybrid_jax.runs import same_run
+from hybrid_jax.training import metrics
 
 if typing.TYPE_CHECKING:
     from hybrid_jax.runs.run import Run
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # below, a divisor in float32 may be 0
+BOUNDS = metrics.COLDEST, metrics.HOTTEST  # of a fitted temperature
 ENOUGH_MISTAKES = 10  # of validation images, for a temperature to rest on
 
 
@@ -40,11 +43,20 @@ def find(run: "Run") -> float | None:
     """Return the temperature of a run's weights, or None.
 
     It is None if the weights were not validated, and if no validation image is
-    misclassified: the smaller the temperature then is, the smaller is the loss. With
-    views it is None too, since `require` has to evaluate the validation images.
+    misclassified. With views it is None too, since `require` has to evaluate the
+    validation images.
     """
     row = None if run.has_views else run.validation_metrics
-    return row["temperature"] if row and row["accuracy"] < 1 else None
+    return from_metrics(row) if row else None
+
+
+def from_metrics(row: Mapping[str, Any]) -> float | None:
+    """Return the temperature that metrics of the validation images hold, or None.
+
+    It is None if no image is misclassified: the smaller the temperature then is, the
+    smaller is the loss.
+    """
+    return float(row["temperature"]) if row["accuracy"] < 1 else None
 
 
 def require(run: "Run") -> float:
@@ -61,8 +73,9 @@ def require(run: "Run") -> float:
             f"{run.workdir} has no temperature for {run.weights_in_words}, which its "
             f"validation images determine ({error}): leave --calibrated or --views out"
         ) from None
-    if row and row["accuracy"] < 1:
-        return float(row["temperature"])
+    chosen = from_metrics(row) if row else None
+    if chosen is not None:
+        return chosen
     if row:
         raise UserError(
             f"{run.workdir}: no validation image is misclassified, so they determine "

@@ -21,7 +21,8 @@ Number = float | list[float | None]
 
 IMAGES = "images"  # key of the number of images, among the sums
 TOP = 5
-TEMPERATURES = np.geomspace(0.05, 20, 49).astype(np.float32)
+COLDEST, HOTTEST = 0.05, 20.0  # bounds of a fitted temperature
+TEMPERATURES = np.geomspace(COLDEST, HOTTEST, 49).astype(np.float32)
 
 
 class Predictions(NamedTuple):

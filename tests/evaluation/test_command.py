@@ -76,6 +76,7 @@ def test_all_that_is_printed_is_written(runs, tmp_path):
     assert found["groups"] == 25
     assert "top5" not in measures  # three classes
     assert 0.05 < found["temperature"] < 20
+    assert found["temperature"] == run.temperature  # that `predict` applies
     assert found["at temperature"]["nll"] != measures["nll"]["value"]
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     assert len(rows) == found["images"] == 50
@@ -217,6 +218,9 @@ def test_views_are_averaged(runs, tmp_path):
     (predicted,) = csv.DictReader(ran.stdout.splitlines())
     found = [float(predicted[name]) for name in run.classes]
     np.testing.assert_allclose(found, mean, atol=1e-4)
+    evaluated = json.loads((out / "evaluation.json").read_text())["temperature"]
+    of_views = hybrid_jax.load_run(runs / "0", views=True)
+    assert evaluated == pytest.approx(temperature.require(of_views), rel=1e-6)
 
 
 @pytest.mark.parametrize("views", [[], ["--views"]])
