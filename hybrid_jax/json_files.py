@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import typing
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hybrid_jax.errors import UserError
 from hybrid_jax.paths import replacing
@@ -47,11 +49,30 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write an object as JSON, completely or not at all."""
-    text = json.dumps(content, indent=2, ensure_ascii=False)
+    """Write an object as JSON, completely or not at all.
+
+    Raises:
+      UserError: a number is not finite, which JSON lacks; see `finite_or_none`.
+    """
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"{path} cannot hold a number that is not finite") from error
     # Bytes of file names that are not UTF-8 are escaped in a form that JSON can read.
     text = re.sub("[\ud800-\udfff]", lambda byte: f"\\u{ord(byte[0]):x}", text)
     write_whole(path, text + "\n")
+
+
+def finite_or_none(value: Any) -> Any:
+    """Replace numbers that are not finite, at any depth, with None; tuples get lists.
+
+    Use it where a measure may be undefined.
+    """
+    if isinstance(value, dict):
+        return {name: finite_or_none(inside) for name, inside in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_or_none(inside) for inside in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path, way_out: str = RESTORE) -> dict:

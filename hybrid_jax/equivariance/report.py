@@ -24,7 +24,7 @@ from hybrid_jax.equivariance.networks import TRAINED
 from hybrid_jax.equivariance.shifts import MIRRORED, TURNED
 from hybrid_jax.errors import escape, plural
 from hybrid_jax.intervals import in_words, interval, mean
-from hybrid_jax.json_files import write_json, write_whole
+from hybrid_jax.json_files import finite_or_none, write_json, write_whole
 from hybrid_jax.plots import COLORS, saved_axes
 from hybrid_jax.runtime import source_version
 
@@ -175,7 +175,7 @@ def write(
         "left out": [*notes],
         "rows": [_as_json(row) for row in rows],
     }
-    write_json(folder / JSON, about)
+    write_json(folder / JSON, finite_or_none(about))
     write_whole(folder / CSV, _as_csv(rows))
     draw(rows, folder / FIGURE)
 

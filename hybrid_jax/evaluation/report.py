@@ -20,7 +20,7 @@ from hybrid_jax.evaluation.per_class import ClassResult
 from hybrid_jax.evaluation.prediction_sets import SetQuality
 from hybrid_jax.evaluation.predictions import Predictions, confusion_matrix
 from hybrid_jax.evaluation.selective import Answered
-from hybrid_jax.json_files import write_json, write_whole
+from hybrid_jax.json_files import finite_or_none, write_json, write_whole
 from hybrid_jax.paths import check_local, check_parent, expand_user
 from hybrid_jax.prediction.rows import class_columns
 from hybrid_jax.runtime import source_version
@@ -261,7 +261,7 @@ def as_json(found: "Evaluation") -> dict[str, Any]:
     if found.comparison:
         name, comparison = found.comparison
         about["comparison"] = {"with": name, **comparison._asdict()}
-    return typing.cast(dict, _without_nan(about))
+    return typing.cast(dict, finite_or_none(about))
 
 
 def number(name: str, value: float) -> str:
@@ -271,15 +271,6 @@ def number(name: str, value: float) -> str:
 
 def _is_estimate(value: Any) -> bool:
     return isinstance(value, Estimate)
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace NaN, which JSON lacks, with None."""
-    if isinstance(value, dict):
-        return {name: _without_nan(inside) for name, inside in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(inside) for inside in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _class_table(found: "Evaluation", width: int) -> "Table":
