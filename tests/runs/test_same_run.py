@@ -12,7 +12,7 @@ from hybrid_jax.errors import UserError
 from hybrid_jax.export import hub
 from hybrid_jax.main import main
 from hybrid_jax.runs import temperature
-from tests.experiments import flags
+from tests.experiments import flags, small
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
 REPLACED = r"checkpoints/\d+ was replaced since its run was loaded: load the run again$"
@@ -41,9 +41,10 @@ def replace(workdir, trained):
 
 def test_weights_of_another_run_are_refused(trained, workdir):
     run, mean = hybrid_jax.load_run(workdir), hybrid_jax.load_run(workdir, "all")
+    complete = hybrid_jax.fit(small(), None, workdir, verbose=False)
     expected = hybrid_jax.load_run(trained / "0").predict(IMAGES)
     replace(workdir, trained)
-    for loaded in (run, mean):
+    for loaded in (run, mean, complete):
         with pytest.raises(UserError, match=REPLACED):
             loaded.predict(IMAGES)
     again = hybrid_jax.load_run(workdir)
