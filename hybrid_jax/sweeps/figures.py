@@ -1,5 +1,6 @@
 """Draw Optuna's figures of a search: importances, history, and slices."""
 
+import re
 import typing
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ from hybrid_jax.sweeps.runs import COMPLETE
 from hybrid_jax.sweeps.trial import PRUNED, RESULT
 
 if typing.TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from optuna import Study
 
 MEASURE = "validation accuracy"  # metric that trials are compared by
@@ -58,9 +60,20 @@ def draw(study: "Study", folder: Path) -> list[str]:
             finally:
                 figures = [plt.figure(number) for number in plt.get_fignums()]
                 plt.close("all")
+        _turn_names(figures[-1])
         with replacing(folder / name) as scratch:
             figures[-1].savefig(scratch, dpi=150, bbox_inches="tight", format="png")
     return notes
+
+
+def _turn_names(figure: "Figure") -> None:
+    """Turn the names under axes, such as those of models, so that none overlap."""
+    for axes in figure.axes:
+        labels = axes.get_xticklabels()
+        if any(re.search("[A-Za-z]{2}", label.get_text()) for label in labels):
+            axes.tick_params("x", labelrotation=45)
+            for label in labels:
+                label.set(horizontalalignment="right", rotation_mode="anchor")
 
 
 def _without_failures(study: "Study") -> "Study":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from hybrid_jax.config.schema import Config
@@ -27,6 +28,7 @@ if typing.TYPE_CHECKING:
 # What each run is called, and its config, by its folder.
 NamedRuns = Mapping[Path, tuple[str, Config]]
 
+MOST_COLUMNS = 500  # of a table
 SECONDS_BETWEEN_LINES = 60.0  # on running pieces, without a bar
 
 
@@ -104,7 +106,11 @@ class WorkProgress:
         self._console.print(escape(text))
 
     def show(self, shown: Any) -> None:
-        """Print a table."""
+        """Print a table; off a terminal, in its full width."""
+        if not self._console.is_terminal:
+            options = self._console.options.update(max_width=MOST_COLUMNS)
+            needed = Measurement.get(self._console, options, shown).maximum
+            self._console.width = max(self._console.width, needed)
         self._console.print(shown)
 
     def update(self) -> None:

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import optuna
 import pytest
 from optuna.trial import TrialState
+from rich.table import Table
 
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.resolve import resolve
@@ -14,6 +15,7 @@ from hybrid_jax.programs import memory_fit
 from hybrid_jax.sweeps import figures, runs
 from hybrid_jax.sweeps.claims import claim
 from hybrid_jax.sweeps.parts import work_through
+from hybrid_jax.sweeps.progress import Status, WorkProgress
 from hybrid_jax.sweeps.runs import InUse, read_outcome, run_config, share_done
 from hybrid_jax.sweeps.trial import RESULT, Result
 from tests.commands import ROOT
@@ -142,6 +144,28 @@ def trial(state, value):
         value=value if state == "complete" else 0.0,
         user_attrs={RESULT: Result(state, [value], 1.0)._asdict()},
     )
+
+
+def test_names_under_axes_are_turned_and_numbers_are_not():
+    figure, (left, right) = plt.subplots(1, 2)
+    left.bar(["'astroformer_pico_cccc'", "'astroformer_pico_cctt'"], [1, 2])
+    right.plot([0.1, 1e-9])
+    figures._turn_names(figure)
+    figure.canvas.draw()
+    turned, straight = (
+        {label.get_rotation() for label in axes.get_xticklabels()}
+        for axes in (left, right)
+    )
+    assert (turned, straight) == ({45}, {0})
+    plt.close(figure)
+
+
+def test_a_table_breaks_no_name_without_a_terminal(capsys):
+    table, names = Table("model.name", "optim.learning_rate"), ["m" * 90, "v" * 90]
+    table.add_row(*names)
+    with WorkProgress("sweep", "trials", 0, lambda: Status({})) as progress:
+        progress.show(table)
+    assert " │ ".join(names) in capsys.readouterr().out
 
 
 def test_figures_leave_out_trials_that_have_no_accuracy(tmp_path, monkeypatch):
