@@ -225,7 +225,8 @@ class Training:
     interruption: Interruption
     started: float
     _chosen: dict = dataclasses.field(default_factory=dict)
-    _digests: Future[None] | None = None
+    _judging: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    _keeper: seen_images.Keeper | None = None
 
     def run(self, callbacks: Sequence[Callback]) -> Run:
         """Train to the end, unless the run is complete, and print the results."""
@@ -238,8 +239,18 @@ class Training:
             history = self.folder.read_history()
         else:
             is_new = True
-            found, history = self._train(step, callbacks)
-            self.folder.write_results(found)
+            try:
+                found, history = self._train(step, callbacks)
+                self.folder.write_results(found)
+            except BaseException:
+                if self._keeper:
+                    self._keeper.cancel()
+                raise
+            if self._keeper:
+                with self.console.busy(f"reading the images for {seen_images.FILE}"):
+                    error = self._keeper.finish()
+                if error:
+                    self.console.notice(f"No digests of the images are kept: {error}")
             peak, owner = runtime.peak_memory(jax.local_devices()[0])
             self.folder.write_environment(f"{megabytes(peak)} of the {owner}")
         results.report(self.console, found, self.experiment, self.folder.path)
@@ -292,8 +303,6 @@ class Training:
                     restore=self._restore,
                 )
                 found = loop.run(state, step, saved)
-                if self._digests:
-                    self._digests.result()
                 self._chosen = {} if experiment.hosts.is_distributed else loop.chosen
                 tested = found.get("test") or found.get("validation") or {}
                 writer.hyperparameters(self.config.flat(), tested)
@@ -355,10 +364,8 @@ class Training:
         folder, splits = self.folder, self.experiment.splits
         is_main = self.experiment.hosts.is_main
         if isinstance(folder, RunFolder) and is_main and not folder.digests.exists():
-            init_from = self.config.init_from
-            self._digests = threads.submit(
-                seen_images.keep, folder.path, splits, init_from
-            )
+            known = self._judging, self.config.init_from
+            self._keeper = seen_images.Keeper(folder.path, splits, *known)
 
         def make() -> Evaluator | None:
             evaluator = self.experiment.evaluator(threads)
@@ -379,7 +386,9 @@ class Training:
             return {}
         weights = read_weights(config.init_from, config.init_checkpoint)
         if self.experiment.hosts.is_main:
-            for note in seen_images.notes_on_start(splits, config.init_from):
+            with self.console.busy("looking for images that were trained on before"):
+                self._judging = seen_images.judging_digests(splits, config.init_from)
+            for note in seen_images.notes_on_start(self._judging, config.init_from):
                 self.console.notice(note)
         variables = jax.eval_shape(unpack, self.experiment.shapes.variables)
         fitted = fit_weights(

@@ -82,4 +82,4 @@ def sign_flip_p(difference: np.ndarray, groups: np.ndarray) -> float:
         chance = np.pad(chance, (0, size)) / 2 + np.pad(chance, (size, 0)) / 2
     most = len(chance) - 1
     totals = 2 * np.arange(most + 1) - most
-    return float(chance[np.abs(totals) >= abs(sums.sum())].sum())
+    return min(float(chance[np.abs(totals) >= abs(sums.sum())].sum()), 1.0)

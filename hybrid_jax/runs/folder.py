@@ -7,7 +7,7 @@ data.json        class names in the order of the labels, how many images, their 
 metrics.jsonl    one line of metrics per log interval and per evaluation
 environment.json versions, devices and peak memory of the last training
 results.json     the chosen checkpoint, with its validation and test metrics
-digests.npz      a digest of each image, by which copies are found
+digests.npz      digests of training and validation images, by which copies are found
 validation.npz   the scores of the validation images by the tested weights
 classifier.json  the labels of the classes, if `Classifier` trained the run
 tensorboard/     the metrics for TensorBoard, with augmented images and the config

@@ -325,10 +325,8 @@ class Run:
         place, own = os.fspath(path), self.config.data
         how = on_error, own.loader, own.group
         found = new_images.load_labeled(place, self.form, self.classes, split, *how)
-        is_of_files = own.name == "folder"
-        seen = notes_on_given(
-            found.split, self.workdir, is_of_files, lambda: self.splits
-        )
+        known = self.workdir, own.name == "folder", lambda: self.splits
+        seen = notes_on_given(found.split, *known)
         self.notes += (*found.notes, *seen)
         return found.split_name, found.split
 

@@ -204,7 +204,7 @@ def search_progress(
         else:
             status = _status(only, "validation")
         has_ended = all(row.result.state != table.UNFINISHED for row in rows)
-        if retrain and has_ended and len(rows) >= trials:
+        if retrain and has_ended and len(rows) >= trials and rows[0].is_complete:
             runs = _runs_of_winner(search, folder, rows[0], retrain)
             status = status.followed_by(_status(runs, "test"))
         return status

@@ -1,6 +1,7 @@
 """Images that a network was trained on are told where they judge it."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 import hybrid_jax
+from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
-from hybrid_jax.runs.seen_images import FILE
+from hybrid_jax.runs import seen_images
+from hybrid_jax.runs.seen_images import FILE, notes_on_given
 from tests.experiments import flags, small
 from tests.runs.test_run import write_digits
 
@@ -76,7 +79,7 @@ def test_what_an_older_run_has_seen_is_unknown(grown, tmp_path, capsys):
     write_digits(judged, slice(300, 340))
     command = ["hybrid-jax", "evaluate", f"--data={judged}", f"--workdir={older}"]
     assert main(command) == 0
-    unknown = f"{older} keeps no digests of its images, as it is older"
+    unknown = f"{older} keeps no digests of its images"
     said = capsys.readouterr().out
     assert f"These images may have served to train the run: {unknown}" in said
     (older / FILE).write_bytes(b"damaged")
@@ -86,6 +89,46 @@ def test_what_an_older_run_has_seen_is_unknown(grown, tmp_path, capsys):
     assert main(["hybrid-jax", *words, f"--workdir={tmp_path / 'new'}"]) == 0
     said = capsys.readouterr().out
     assert f"Images that {older} was trained on may judge this run: " in said
+    words = flags(**ONE_EPOCH, init_from=tmp_path / "new")
+    assert main(["hybrid-jax", *words, f"--workdir={tmp_path / 'newer'}"]) == 0
+    said = capsys.readouterr().out
+    assert f"Images that {older} was trained on may judge this run\n" in said
+    run = hybrid_jax.load_run(tmp_path / "newer")
+    (note,) = notes_on_given(run.splits.test, run.workdir, False, lambda: run.splits)
+    assert note.startswith(f"These images may have served to train {older}, whose ")
+
+
+def test_a_run_whose_digests_fail_is_complete(tmp_path, monkeypatch):
+    """They are a side product."""
+
+    def fail(*_):
+        raise UserError("the images are gone")
+
+    monkeypatch.setattr(seen_images, "compute_digests", fail)
+    run = hybrid_jax.fit(small(**ONE_EPOCH), workdir=tmp_path, verbose=False)
+    assert run.results["test"]
+    assert run.notes == ["No digests of the images are kept: the images are gone"]
+    assert not (tmp_path / FILE).exists()
+
+
+def test_a_run_that_ends_writes_nothing_into_the_folder_of_a_later_one(
+    tmp_path, monkeypatch
+):
+    began, goes_on = threading.Event(), threading.Event()
+
+    def slow(split, is_cancelled):
+        began.set()
+        goes_on.wait(60)
+        return np.zeros(3, np.uint64)
+
+    monkeypatch.setattr(seen_images, "compute_digests", slow)
+    keeper = seen_images.Keeper(tmp_path, {"train": None}, {}, "")
+    assert began.wait(60)
+    threading.Timer(0.2, goes_on.set).start()
+    keeper.cancel()
+    assert [*tmp_path.iterdir()] == []
+    seen_images.Keeper(tmp_path, {"train": None}, {}, "").finish()
+    assert (tmp_path / FILE).exists()
 
 
 def test_arrays_are_known_by_their_pixels(tmp_path):

@@ -158,7 +158,8 @@ def _holds_predictions(header: Sequence[str]) -> bool:
 def _looks_like_groups(name: str, cells: Sequence[str]) -> bool:
     if any(word in _plain(name) for word in GROUP_WORDS):
         return True
-    is_place = PLACES.search(name.casefold()) is not None
+    parted = re.sub("(?<=[a-z])(?=[A-Z])", " ", name)  # `plateId`
+    is_place = PLACES.search(parted.casefold()) is not None
     return is_place and 1 < len({*cells}) < len(cells)
 
 

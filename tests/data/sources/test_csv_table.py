@@ -172,9 +172,10 @@ def test_columns_that_only_look_like_groups_are_named(table):
     assert notes("path,label,stain,age") == ()
     assert notes("path,label,field_id,website") == ()  # each image has its own
     rows[1] = "1.png,a,1,3"
-    assert notes("path,label,field_id,website") == (
-        "columns that give no groups: 'field_id'; call one 'group' to use it",
-    )
+    for name in ("field_id", "fieldOfView"):
+        assert notes(f"path,label,{name},website") == (
+            f"columns that give no groups: {name!r}; call one 'group' to use it",
+        )
 
 
 @pytest.mark.parametrize(
