@@ -46,14 +46,10 @@ class Inspection:
     @functools.cached_property
     def copies(self) -> Copies:
         """Exact copies, and then near copies, the most similar first."""
-        exact, near = (
-            near_duplicates.find_exact(self.images),
-            near_duplicates.find_near(self.images),
-        )
-        between_splits, within_split = (
-            exact.between_splits + near.between_splits,
-            exact.within_split + near.within_split,
-        )
+        exact = near_duplicates.find_exact(self.images)
+        near = near_duplicates.find_near(self.images)
+        between_splits = exact.between_splits + near.between_splits
+        within_split = exact.within_split + near.within_split
         if self.run:
             # Only here, since it imports models and runs.
             from hybrid_jax.inspection import features
@@ -66,10 +62,8 @@ class Inspection:
             pairs = features.find(self.run, self.images)
             new = [pair for pair in pairs if pair[:2] not in known]
             more = near_duplicates.group_by_split(new, self.images.split_index)
-            between_splits, within_split = (
-                between_splits + more.between_splits,
-                within_split + more.within_split,
-            )
+            between_splits = between_splits + more.between_splits
+            within_split = within_split + more.within_split
         return Copies(between_splits, within_split)
 
 

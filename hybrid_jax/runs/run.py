@@ -326,8 +326,7 @@ class Run:
         how = on_error, own.loader, own.group
         found = new_images.load_labeled(place, self.form, self.classes, split, *how)
         known = self.workdir, own.name == "folder", lambda: self.splits
-        seen = notes_on_given(found.split, *known)
-        self.notes += (*found.notes, *seen)
+        self.notes += (*found.notes, *notes_on_given(found.split, *known))
         return found.split_name, found.split
 
     def get_split(self, name: str) -> data.Split:
