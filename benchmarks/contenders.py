@@ -112,6 +112,7 @@ def train_ours(case: Case, steps: int | None = None, **options: Any) -> Measure:
         initialize.compile(threads)
         run.compile(threads)
         state = initialize(np.int32(0))
+        run.wait()
 
     def train(count: int) -> None:
         nonlocal state

@@ -17,6 +17,7 @@ from jax import lax
 from hybrid_jax.ops.backend import use_cpu_implementations
 from hybrid_jax.ops.conv_patches import pad_map, tap_padding, tap_slices
 from hybrid_jax.ops.derivatives import define_derivatives
+from hybrid_jax.ops.winograd import convolution_winograd
 
 
 def convolution_reference(
@@ -112,6 +113,21 @@ def convolution(
         return convolution_reference(x, kernel, stride, padding)
     # Measured: with 16 to 256 channels, half to nine tenths of the product's time. On
     # images, and with strides, nothing was faster than the product.
-    if stride == 1 and x.shape[-1] >= 16:
-        return convolution_unstrided(x, kernel, padding)
-    return convolution_product(x, kernel, stride, padding)
+    if stride > 1 or x.shape[-1] < 16:
+        return convolution_product(x, kernel, stride, padding)
+    if _is_faster_by_winograd(x, kernel):
+        return convolution_winograd(x, kernel, padding)
+    return convolution_unstrided(x, kernel, padding)
+
+
+def _is_faster_by_winograd(x: jax.Array, kernel: jax.Array) -> bool:
+    """Return whether Winograd's form applies to a convolution without stride, and pays.
+
+    Measured: it takes 0.4 to 0.8 of the time of the other form. With fewer channels or
+    tiles, its sums cost more than it saves.
+    """
+    size, _, channels, features = kernel.shape
+    images, height, width, _ = x.shape
+    tiles = images * -(-height // 2) * -(-width // 2)
+    is_exact = size == 3 and x.dtype in (jnp.float32, jnp.float64)
+    return is_exact and channels * features >= 512 and tiles >= 128

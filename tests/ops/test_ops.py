@@ -30,13 +30,14 @@ from hybrid_jax.ops.depthwise_conv import (
     depthwise_reference,
     depthwise_shifted,
 )
-from hybrid_jax.ops.fusion import written_once
+from hybrid_jax.ops.fusion import compiled_apart, written_once
 from hybrid_jax.ops.gelu import gelu, gelu_reference
 from hybrid_jax.ops.pointwise import (
     gated_pointwise,
     gated_pointwise_by_kernel,
     gated_pointwise_reference,
 )
+from hybrid_jax.ops.winograd import convolution_winograd
 from tests.absent_chip import Device
 from tests.ops.compared import arrays, assert_equal, value_and_grads
 
@@ -99,6 +100,68 @@ def test_convolution(size, taps, stride, padding, dtype):
             lambda x, k: convolution_unstrided(x, k, padding), x, kernel
         )
         assert_equal(ours, theirs, dtype)
+    if stride == 1 and taps == 3 and dtype == jnp.float32:
+        ours = value_and_grads(
+            lambda x, k: convolution_winograd(x, k, padding), x, kernel
+        )
+        assert_equal(ours, theirs, dtype)
+
+
+def test_winograds_convolution_is_as_exact_as_the_direct_sum():
+    x, kernel = arrays((4, 9, 12, 96), (3, 3, 96, 64))
+    with jax.enable_x64(True):
+        wide = (jnp.asarray(array, jnp.float64) for array in (x, kernel))
+        exact = [np.asarray(a) for a in value_and_grads(convolution_reference, *wide)]
+    assert exact[0].dtype == np.float64
+    ours, theirs = (
+        [
+            np.abs(np.asarray(a, np.float64) - b).max()
+            for a, b in zip(value_and_grads(form, x, kernel), exact, strict=True)
+        ]
+        for form in (convolution_winograd, convolution_reference)
+    )
+    assert (np.array(ours) <= 2 * np.array(theirs)).all()
+
+
+@pytest.mark.skipif("jax.default_backend() != 'cpu'")
+@pytest.mark.parametrize(
+    ("shape", "kernel", "dtype", "stride", "winograd"),
+    [
+        ((2, 16, 16, 32), (3, 3, 32, 16), jnp.float32, 1, True),
+        ((2, 16, 16, 32), (3, 3, 32, 16), jnp.bfloat16, 1, False),
+        ((2, 16, 16, 32), (5, 5, 32, 16), jnp.float32, 1, False),
+        ((2, 16, 16, 16), (3, 3, 16, 16), jnp.float32, 1, False),
+        ((1, 16, 16, 32), (3, 3, 32, 16), jnp.float32, 1, False),
+        ((8, 16, 16, 32), (3, 3, 32, 16), jnp.float32, 2, False),
+    ],
+    ids=["large", "bfloat16", "5x5", "narrow", "few tiles", "strided"],
+)
+def test_which_convolutions_are_winograds_on_a_cpu(
+    shape, kernel, dtype, stride, winograd
+):
+    arguments = jnp.zeros(shape, dtype), jnp.zeros(kernel, dtype)
+    lowered = jax.jit(lambda x, k: convolution(x, k, stride)).lower(*arguments)
+    assert (lowered.as_text().count("stablehlo.dot_general") > 16) == winograd
+
+
+@pytest.mark.skipif("jax.default_backend() != 'cpu'")
+def test_a_cpu_fuses_nothing_into_what_is_compiled_apart():
+    """Neither forward nor backward, and only at the outer border."""
+    within = compiled_apart(lambda x: jnp.pad(jnp.sin(x), 1))
+
+    def calls(transformation):
+        def loss(x):
+            return (3 * within(2 * x)).sum()
+
+        program = jax.jit(transformation(loss)).lower(*arrays((4, 4))).compile()
+        return program.as_text().count(" call(")
+
+    assert calls(lambda loss: loss) == 1
+    assert calls(jax.grad) == 2
+    with reference_implementations():
+        assert calls(jax.grad) == 0
+    with compiling_for([Device("tpu", "TPU v5e")]):
+        assert calls(jax.grad) == 0
 
 
 @pytest.mark.skipif("jax.default_backend() != 'cpu'")
@@ -317,6 +380,7 @@ def vectorized_input(fn):
 OPERATIONS = {
     "gelu": (gelu, gelu_reference, []),
     "convolution": (convolution_unstrided, convolution_reference, [(3, 3, 3, 4)]),
+    "winograd": (convolution_winograd, convolution_reference, [(3, 3, 3, 4)]),
     "depthwise": (depthwise_shifted, depthwise_reference, [(3, 3, 1, 3)]),
     "fusible": (depthwise_fusible, depthwise_reference, [(3, 3, 1, 3)]),
     "strided": (
