@@ -19,6 +19,7 @@ from jax import lax
 
 from hybrid_jax.ops.backend import target_backend, target_key
 from hybrid_jax.ops.batch_axis import BatchAxis, current_axis
+from hybrid_jax.ops.fusion import compiled_apart
 
 # What the backward pass saves of a block; it recomputes the rest.
 REMAT = {
@@ -136,7 +137,7 @@ def _block_inputs(
     return {"variables": variables, "rngs": rngs}
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(compiled_apart, static_argnums=(0, 1, 2))
 def _apply_block(
     module: nn.Module,
     train: bool,
@@ -146,9 +147,9 @@ def _apply_block(
 ) -> tuple[jax.Array, dict[str, Any]]:
     """Apply a block to a map; return the new map and updated batch statistics.
 
-    It is jitted so that equal blocks are traced once; XLA inlines every call.
-    Operations inside read `trace_context` while they are traced, so it is part of the
-    key of jit's cache.
+    Equal blocks are traced once. A CPU compiles each apart, so that it keeps no more of
+    a block for the backward pass than what the operations save. Operations inside read
+    `trace_context` while they are traced, so it is part of the key of jit's cache.
     """
     if "drop_path" in inputs:
         module = module.clone(drop_path=inputs["drop_path"])
