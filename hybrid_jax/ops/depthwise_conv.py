@@ -2,8 +2,10 @@
 
 XLA's CPU backend has no fast path for a convolution with one group per channel, least
 of all for its gradients. Nine shifted multiply-adds of the padded map compute the same
-sum, and nine more its gradients. A GPU uses the sum too, but not for gradients. A TPU
-uses the convolution, which XLA fuses there with the operations around it.
+sum, and nine more its gradients. They are compiled apart from what makes their maps,
+which XLA would otherwise compute anew for single taps. A GPU uses the sum too, but not
+for gradients. A TPU uses the convolution, which XLA fuses there with the operations
+around it.
 """
 
 import functools
@@ -18,6 +20,7 @@ from hybrid_jax.ops.channel_sums import summed_products
 from hybrid_jax.ops.conv import convolution_reference
 from hybrid_jax.ops.conv_patches import pad_map, tap_padding, tap_slices
 from hybrid_jax.ops.derivatives import define_derivatives
+from hybrid_jax.ops.fusion import compiled_apart
 
 Residuals = tuple[jax.Array, jax.Array, tuple[int, ...]]
 
@@ -47,8 +50,15 @@ def _forward(
     # XLA writes x into the padded copy directly, and x itself need not be stored.
     x_padded = pad_map(x, stride, padding=padding)
     height, width = (-(-n // stride) for n in x.shape[1:3])
-    slices = tap_slices(x_padded, height, width, stride)
-    return _weighted_sum(slices, kernel), (x_padded, kernel, x.shape)
+    y = _convolve_padded(x_padded, kernel, (height, width), stride)
+    return y, (x_padded, kernel, x.shape)
+
+
+@partial(compiled_apart, static_argnums=(2, 3))
+def _convolve_padded(
+    x_padded: jax.Array, kernel: jax.Array, size: tuple[int, int], stride: int
+) -> jax.Array:
+    return _weighted_sum(tap_slices(x_padded, *size, stride), kernel)
 
 
 def _weighted_sum(slices: list[jax.Array], kernel: jax.Array) -> jax.Array:
@@ -78,9 +88,24 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
     x_padded, kernel, shape = residuals
     if stride == 1:
-        padded = pad_map(dy, 1, padding=padding)
-        slices = tap_slices(padded, shape[1], shape[2], stride=1)
+        dy = pad_map(dy, 1, padding=padding)
+    return _gradients(x_padded, kernel, dy, shape, stride, padding)
+
+
+@partial(compiled_apart, static_argnums=(3, 4, 5))
+def _gradients(
+    x_padded: jax.Array,
+    kernel: jax.Array,
+    dy: jax.Array,
+    shape: tuple[int, ...],
+    stride: int,
+    padding: str,
+) -> tuple[jax.Array, jax.Array]:
+    """Return both gradients; without a stride, `dy` is padded, which saves a pass."""
+    if stride == 1:
+        slices = tap_slices(dy, shape[1], shape[2], stride=1)
         dx = _weighted_sum(slices, kernel[::-1, ::-1])
+        dy = slices[4]
     else:
         dx = _strided_input_gradient(dy, kernel, shape, padding)
     slices = tap_slices(x_padded, dy.shape[1], dy.shape[2], stride)
