@@ -16,7 +16,7 @@ from jax import lax
 
 from hybrid_jax.ops.backend import use_cpu_implementations
 from hybrid_jax.ops.conv_patches import pad_map, tap_padding, tap_slices
-from hybrid_jax.ops.derivatives import define_derivatives
+from hybrid_jax.ops.derivatives import define_derivatives, tangent_of_bilinear
 from hybrid_jax.ops.winograd import convolution_winograd
 
 
@@ -76,17 +76,6 @@ def _forward(
     return convolution_reference(x, kernel, 1, padding), (x, kernel)
 
 
-def _tangent(
-    padding: str,
-    saved: tuple[jax.Array, jax.Array],
-    dx: jax.Array,
-    dkernel: jax.Array,
-) -> jax.Array:
-    x, kernel = saved
-    moved = convolution_reference(dx, kernel, 1, padding)
-    return moved + convolution_reference(x, dkernel, 1, padding)
-
-
 def _backward(
     padding: str, saved: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -102,6 +91,9 @@ def _backward(
     return dx, dkernel.reshape(kernel.shape)
 
 
+_tangent = tangent_of_bilinear(
+    lambda x, kernel, padding: convolution_reference(x, kernel, 1, padding)
+)
 define_derivatives(convolution_unstrided, _forward, _tangent, _backward)
 
 

@@ -68,6 +68,21 @@ def define_derivatives(
     operation.defjvp(rule)
 
 
+def tangent_of_bilinear(operation: Callable) -> Callable:
+    """Return the `tangent` of an operation that is linear in each of two arrays.
+
+    Args:
+      operation: maps two arrays and the static arguments to an array. The residuals of
+        `forward` are these two arrays.
+    """
+
+    def tangent(*args: Any) -> jax.Array:
+        *static, (a, b), da, db = args
+        return operation(da, b, *static) + operation(a, db, *static)
+
+    return tangent
+
+
 # The first `saved` operands are residuals. The others are tangents, in which the
 # function `tangent` is linear. The function `transpose` takes the residuals and the
 # cotangents of the results. Each function is traced where it is used. `avals` are the

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybrid_jax.ops.conv_patches import pad_map, tap_slices
-from hybrid_jax.ops.derivatives import define_derivatives
+from hybrid_jax.ops.derivatives import define_derivatives, tangent_of_bilinear
 from hybrid_jax.ops.fusion import compiled_apart
 
 # In one dimension, `_output(_input(four values) * _KERNEL @ (three taps))` are the two
@@ -110,18 +110,7 @@ def _flatten(grid: Grid) -> list[jax.Array]:
 def _forward(
     x: jax.Array, kernel: jax.Array, padding: str
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return convolution_winograd(x, kernel, padding), (x, kernel)
-
-
-def _tangent(
-    padding: str,
-    saved: tuple[jax.Array, jax.Array],
-    dx: jax.Array,
-    dkernel: jax.Array,
-) -> jax.Array:
-    x, kernel = saved
-    moved = convolution_winograd(dx, kernel, padding)
-    return moved + convolution_winograd(x, dkernel, padding)
+    return _convolve(x, kernel, padding), (x, kernel)
 
 
 def _backward(
@@ -143,4 +132,5 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, padding: str) -> jax.Array:
     return gradient.reshape(3, 3, x.shape[-1], dy.shape[-1])
 
 
+_tangent = tangent_of_bilinear(convolution_winograd)
 define_derivatives(convolution_winograd, _forward, _tangent, _backward)
