@@ -4,8 +4,9 @@ Inside a loop, XLA's CPU backend computes the kernel's gradient up to 70 times s
 than outside. A product with the gathered neighborhoods (im2col) is as fast as the
 convolution outside of loops, and stays so inside, but the neighborhoods are many times
 the size of the map. Without a stride, the convolution itself and the input's gradient
-are fast, so only the kernel's gradient needs products. Accelerators use the convolution
-and XLA's gradients.
+are fast, so only the kernel's gradient needs products. With enough channels and pixels,
+Winograd's form of it (`winograd`) is faster still. Accelerators use the convolution and
+XLA's gradients.
 """
 
 from functools import partial

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -37,16 +38,19 @@ def compiled_apart(
 
     @functools.partial(jax.jit, static_argnums=static_argnums)
     @functools.wraps(fn)
-    def inlining(*args: Any) -> Any:
-        # Explicit, since derivatives of what is inside are traced elsewhere.
-        with set_xla_metadata(inlineable="true"):
+    def inner(*args: Any) -> Any:
+        # Said explicitly, since derivatives of what is inside are traced elsewhere.
+        with _calls_on_a_cpu(inlineable="true"):
             return fn(*args)
 
     @functools.wraps(fn)
     def apart(*args: Any) -> Any:
-        if not use_cpu_implementations():
-            return inlining(*args)
-        with set_xla_metadata(inlineable="false"):
-            return inlining(*args)
+        with _calls_on_a_cpu(inlineable="false"):
+            return inner(*args)
 
     return apart
+
+
+def _calls_on_a_cpu(**attributes: str) -> AbstractContextManager:
+    """Give attributes to the calls that are traced inside, if the target is a CPU."""
+    return set_xla_metadata(**(attributes if use_cpu_implementations() else {}))
