@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -138,6 +139,21 @@ def check_absent(path: Path, flag: str = "") -> None:
     """
     if os.path.lexists(path):
         raise UserError(f"{flag}{escape(path)} exists: give another name, or remove it")
+
+
+def wait_for_file(path: Path) -> bool:
+    """Wait up to ten seconds for a file that another host writes to a shared folder.
+
+    Network folders may show it late.
+
+    Returns:
+      Whether the file exists.
+    """
+    for _ in range(20):
+        if path.exists():
+            return True
+        time.sleep(0.5)
+    return False
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,17 +176,12 @@ def evaluate(
     """
     workdir, output = os.fspath(workdir), os.fspath(output)
     ensemble, versus = as_texts("ensemble", ensemble), as_texts("versus", versus)
-    check_given_once([workdir, *ensemble])
-    check_given_once(versus)
-    if _places([workdir, *ensemble]) == _places(versus):
-        raise UserError("--versus names the same runs again: give others to compare")
+    _check_runs([workdir, *ensemble], versus)
     if output:
         report.check_empty_folder(output)
     folder = RunFolder(workdir)
     if config is not None:
-        resumed, _ = folder.resume(set_up_process(folder.own_dtype(config)))
-        flat = resumed.flat()
-        changed = {name: flat[name] for name in flat if FIELDS[name].free}
+        changed = _free_fields(folder, config)
     run = open_run(folder, checkpoint, changed or {}, views)
     judge = _Judge(run, images, changed or {})
     if coverage is not None:
@@ -197,13 +192,42 @@ def evaluate(
     with Reporter() as console:
         with console.busy("evaluating"):
             found = _evaluate(judge, run, ensemble, versus, coverage)
-        for note in dict.fromkeys(judge.notes()):
-            console.say(note)
-        report.show(found, console)
-        if output:
-            report.write(found, Path(output))
-            console.say(f"Written: {output}")
+        _report(found, dict.fromkeys(judge.notes()), output, console)
     return found
+
+
+def _report(
+    found: Evaluation, notes: Iterable[str], output: str, console: Reporter
+) -> None:
+    """Print notes and results, and write tables and figures if a folder is given."""
+    for note in notes:
+        console.say(note)
+    report.show(found, console)
+    if output:
+        report.write(found, Path(output))
+        console.say(f"Written: {output}")
+
+
+def _free_fields(folder: RunFolder, config: Config) -> dict[str, Any]:
+    """Return the values of a config's free fields, by name.
+
+    Raises:
+      ConfigMismatch: the run of the folder has another config.
+    """
+    resumed, _ = folder.resume(set_up_process(folder.own_dtype(config)))
+    return {name: value for name, value in resumed.flat().items() if FIELDS[name].free}
+
+
+def _check_runs(workdirs: Sequence[str], versus: Sequence[str]) -> None:
+    """Refuse runs that are given twice.
+
+    Raises:
+      UserError: names them.
+    """
+    check_given_once(workdirs)
+    check_given_once(versus)
+    if _places(workdirs) == _places(versus):
+        raise UserError("--versus names the same runs again: give others to compare")
 
 
 def _places(workdirs: Sequence[str]) -> set[Path]:

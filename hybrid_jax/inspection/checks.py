@@ -15,9 +15,9 @@ from hybrid_jax.data.names import similar_names, suggestion
 from hybrid_jax.data.subsets import shared_groups
 from hybrid_jax.errors import plural
 from hybrid_jax.inspection import near_duplicates
+from hybrid_jax.inspection.copies import best_pairs, find_copies
 from hybrid_jax.inspection.near_duplicates import (
     BY_FEATURES,
-    POSSIBLE,
     PROBABLE,
     SAME,
     SURE,
@@ -46,25 +46,7 @@ class Inspection:
     @functools.cached_property
     def copies(self) -> Copies:
         """Exact copies, and then near copies, the most similar first."""
-        exact = near_duplicates.find_exact(self.images)
-        near = near_duplicates.find_near(self.images)
-        between_splits = exact.between_splits + near.between_splits
-        within_split = exact.within_split + near.within_split
-        if self.run:
-            # Only here, since it imports models and runs.
-            from hybrid_jax.inspection import features
-
-            known = {
-                pair[:2]
-                for pair in between_splits + within_split
-                if pair.band != POSSIBLE
-            }
-            pairs = features.find(self.run, self.images)
-            new = [pair for pair in pairs if pair[:2] not in known]
-            more = near_duplicates.group_by_split(new, self.images.split_index)
-            between_splits = between_splits + more.between_splits
-            within_split = within_split + more.within_split
-        return Copies(between_splits, within_split)
+        return find_copies(self.images, self.run)
 
 
 class Item(NamedTuple):
@@ -179,15 +161,7 @@ def _copies_within_split(
 
 
 def _items(images: ScannedImages, pairs: list[Pair], band: str) -> Iterable[Item]:
-    """Yield the best pair of each second image and split, if it is of this band."""
-    best: dict[tuple[int, int], Pair] = {}
-    for pair in pairs:
-        if pair.band != POSSIBLE:  # which no check shows
-            split = int(images.split_index[pair.first])
-            best.setdefault((pair.second, split), pair)
-    for pair in best.values():
-        if pair.band != band:
-            continue
+    for pair in best_pairs(images, pairs, band):
         sign, more = ("=", "") if band == SAME else ("~", f": {pair.summary}")
         first, second = images.caption(pair.first), images.caption(pair.second)
         yield Item(f"{second} {sign} {first}{more}", pair)

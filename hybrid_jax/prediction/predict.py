@@ -77,29 +77,24 @@ def predict(
     target, asked = _check_output(output, resume), Asked(coverage, typicality)
     is_judged = calibrated or asked != Asked()
     run, *_ = runs = _open_runs(workdir, checkpoint, views, ensemble, is_judged)
-    divisor = temperature.require(run) if calibrated else 1.0
     rows = FORMATS[target.suffix if target else ".csv"](run.classes, top, asked)
-    paths = found_files.find_files(images)
-    _check_names(paths)
-    judge = Judge(runs, asked, divisor)
+    paths = _find_files(images)
+    judge = Judge(runs, asked, temperature.require(run) if calibrated else 1.0)
     _print_notes(runs, calibrated, asked)
     with _open(target, resume) as file:
         done = _read_done(rows, target, paths)
-        again = [path for path in paths if escape(path) in done.least_sure]
-        missing = [path for path in paths if escape(path) not in done.errors]
-        unreadable = sum(done.errors.get(escape(path), False) for path in paths)
+        again, missing, unreadable = done.partition(paths)
         predictions = judge.predict_files([*again, *missing], batch_size)
         count = len(again) + len(missing)
-        shown = iter(_with_progress(predictions, count, bool(output)))
+        shown = iter(_with_progress(predictions, count, bool(target)))
         if target:
             _check_same(target, rows, done, runs, itertools.islice(shown, len(again)))
             file.truncate(done.size)  # a line that was cut off; not of another file
         if not done.size:
             file.write(rows.header())
-        written = _write(rows, shown, file)
-    unreadable += written.unreadable
-    _report(written.tally, unreadable, len(paths), target)
-    return unreadable
+        more_unreadable, tally = _write(rows, shown, file)
+    _report(tally, unreadable + more_unreadable, len(paths), target)
+    return unreadable + more_unreadable
 
 
 def _open_runs(
@@ -155,18 +150,21 @@ def _write(
     return _Counts(unreadable, tally)
 
 
-def _check_names(paths: Sequence[Path]) -> None:
-    """Refuse two files that would have one name in the table.
+def _find_files(images: Sequence[str]) -> list[Path]:
+    """Return the files of `images`, each of which has its own name in the table.
 
     Raises:
-      UserError: a byte of one name is written as the text that another name holds.
+      UserError: nothing is found, or a byte of one name is written as the text that
+        another name holds.
     """
+    paths = found_files.find_files(images)
     for name, count in collections.Counter(map(escape, paths)).items():
         if count > 1:
             raise UserError(
                 f"{count} files would be written as {name}, since a name holds a byte "
                 "that is no UTF-8: rename one of them"
             )
+    return paths
 
 
 def _report(

@@ -62,6 +62,14 @@ class Written(NamedTuple):
         """Number of images that were predicted."""
         return len(self.errors) - sum(self.errors.values())
 
+    def partition(self, paths: Sequence[Path]) -> tuple[list[Path], list[Path], int]:
+        """Return the least sure images and the missing ones; count the unreadable."""
+        names = {path: escape(path) for path in paths}
+        again = [path for path in paths if names[path] in self.least_sure]
+        missing = [path for path in paths if names[path] not in self.errors]
+        unreadable = [path for path in paths if self.errors.get(names[path])]
+        return again, missing, len(unreadable)
+
 
 class Rows(Protocol):
     """A file format with one row per image."""

@@ -19,9 +19,7 @@ log.txt          what the run printed, and an overview of its parameters
 """
 
 import os
-import time
 import typing
-from pathlib import Path
 
 import numpy as np
 
@@ -36,7 +34,7 @@ from hybrid_jax.data.pixel_format import PixelFormat
 from hybrid_jax.errors import ConfigMismatch, UserError
 from hybrid_jax.json_files import read_json, read_lines, write_json
 from hybrid_jax.parallel.distributed import Hosts
-from hybrid_jax.paths import check_folder, expand_user
+from hybrid_jax.paths import check_folder, expand_user, wait_for_file
 from hybrid_jax.runs import folder_kinds, stored_data
 from hybrid_jax.runs.lock import RunLock
 from hybrid_jax.runs.lost_images import load_again
@@ -362,7 +360,7 @@ class RunFolder:
                 )
                 write_json(self.config, about | stored.nested(config))
                 write_json(self.model, model)
-        if not _wait_for(self.config):
+        if not wait_for_file(self.config):
             raise UserError(
                 f"--workdir={self.path} of host 0 is not visible on host "
                 f"{self._hosts.process_index}: give a folder that all hosts share"
@@ -391,12 +389,3 @@ class RunFolder:
         """Write which checkpoint was chosen, and its metrics."""
         if self._hosts.is_main:
             write_json(self.results, results)
-
-
-def _wait_for(path: Path) -> bool:
-    """Wait for another host's file, since network folders are slow."""
-    for _ in range(20):
-        if path.exists():
-            return True
-        time.sleep(0.5)
-    return False

@@ -102,9 +102,11 @@ def test_an_error_of_another_file_is_not_blamed_on_the_output(name, tmp_path):
 def test_files_that_would_share_a_name_in_the_table_are_refused(tmp_path):
     names = b"caf\xe9.png", b"caf\\xe9.png", b"other.png"
     paths = [tmp_path / os.fsdecode(name) for name in names]
-    predict._check_names([paths[0], paths[2]])
+    for path in paths:
+        path.touch()
+    assert predict._find_files([paths[0], paths[2]]) == [paths[0], paths[2]]
     with pytest.raises(UserError, match=r"2 files would be .*caf\\xe9.png, since"):
-        predict._check_names(paths)
+        predict._find_files(paths)
 
 
 def test_files_and_arrays_are_predicted_alike(finished):
