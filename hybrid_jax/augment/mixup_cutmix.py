@@ -33,7 +33,7 @@ def mix(
     chance = 0.5 if mixup_alpha and cutmix_alpha else float(cutmix_alpha > 0)
     use_box = random.bernoulli(method_key, chance, (batch,))
     alpha = jnp.where(use_box, cutmix_alpha, mixup_alpha)
-    share = random.beta(share_key, alpha, alpha)
+    share = _symmetric_beta(share_key, alpha)
     weights = jnp.broadcast_to(share[:, None, None], (batch, height, width))
     if cutmix_alpha:
         outside = _outside_box(box_key, share, height, width)
@@ -44,6 +44,15 @@ def mix(
         weights * images + (1 - weights) * images[::-1],
         share * targets + (1 - share) * targets[::-1],
     )
+
+
+def _symmetric_beta(key: jax.Array, alpha: jax.Array) -> jax.Array:
+    """Return `random.beta(key, alpha, alpha)`, `[B]`, like `alpha`.
+
+    Its two draws of gamma variates are one, so XLA compiles their loops once.
+    """
+    a, b = jax.vmap(lambda key: random.loggamma(key, alpha))(random.split(key))
+    return jax.nn.sigmoid(a - b)
 
 
 def _outside_box(

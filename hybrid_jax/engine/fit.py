@@ -274,12 +274,12 @@ class Training:
         initial_state = partial(self._initial_state, pretrained)
         begin: Callable[[], TrainState] = initial_state
         with compiler_threads() as threads:
+            trainer = experiment.trainer(threads)
             if step == 0:
+                # Compiled and run while the training step compiles, which takes longer.
                 experiment.initialize.compile(threads)
                 if not experiment.hosts.is_distributed:  # hosts keep to one order
-                    # It runs while the training step is traced, which takes one core.
                     begin = threads.submit(initial_state).result
-            trainer = experiment.trainer(threads)
             self.folder.write_data(experiment.splits)
             self.folder.write_environment()
             statistics = self.folder.statistics(experiment.splits)

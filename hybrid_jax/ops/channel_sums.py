@@ -16,7 +16,7 @@ from jax import lax
 from hybrid_jax.ops.backend import use_cpu_implementations
 from hybrid_jax.ops.precision import at_least_float32
 
-FOLD = 16  # largest number of terms that are folded
+FOLD = 8  # largest number of terms that are folded; more take longer to compile
 
 
 def sums_reference(x: jax.Array) -> tuple[jax.Array, jax.Array]:

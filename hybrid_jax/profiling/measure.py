@@ -147,8 +147,8 @@ def start_training(
     Raises:
       UserError: the step is too large, and may not or cannot be split to fit.
     """
-    initialize = experiment.initialize.compile(threads)
     trainer = experiment.trainer(threads)
+    initialize = experiment.initialize.compile(threads)
     experiment, trainer = fit_trainer(
         experiment, trainer, threads, resumed=False, say=say
     )

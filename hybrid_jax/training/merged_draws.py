@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
+from hybrid_jax.ops.fusion import compiled_apart
+
 # Primitives of jax's random functions: the last makes keys, the others draw numbers.
 MERGED = ("jit", "pjit", "random_fold_in")
 
@@ -98,9 +100,8 @@ def _evaluate(jaxpr: Jaxpr, equal: Sequence[JaxprEqn], values: Values) -> Values
     function = jax.vmap(jaxpr_as_fun(inner) if inner else lambda *x: [bind(*x)])
     rows = [[_read(values, x) for x in eqn.invars] for eqn in equal]
     # Otherwise XLA would compute each slice by kernels of its own.
-    stacked = lax.optimization_barrier(
-        function(*map(jnp.stack, zip(*rows, strict=True)))
-    )
+    drawn = compiled_apart(function)(*map(jnp.stack, zip(*rows, strict=True)))
+    stacked = lax.optimization_barrier(drawn)
     return {
         variable: array[i]
         for i, equation in enumerate(equal)

@@ -28,6 +28,15 @@ def test_mixing_gives_each_label_the_share_of_its_pixels(alphas):
         assert 0.3 < whole.mean() < 0.7
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.2, 1.0])
+def test_mixup_draws_its_shares_as_jax_draws_from_the_beta_distribution(alpha):
+    labels = jnp.eye(64)
+    _, targets = mix(KEY, jnp.zeros((64, 1, 1, 1)), labels, alpha, 0.0)
+    alphas = jnp.full(64, alpha)
+    shares = jax.random.beta(jax.random.split(KEY, 3)[0], alphas, alphas)
+    np.testing.assert_allclose(jnp.diag(targets), shares, atol=1e-6)
+
+
 def test_cutmix_boxes_have_the_area_of_a_beta_distribution():
     marked = jnp.zeros((4000, 32, 32, 1)).at[:2000].set(1.0)
     labels = jax.nn.one_hot((jnp.arange(4000) < 2000).astype(int), 2)

@@ -58,6 +58,18 @@ def test_draws_of_one_distribution_and_shape_are_one():
     assert _count("random_bits", merged) == 3  # normal in two shapes, and uniform
 
 
+def test_xla_computes_merged_draws_once_and_not_in_each_of_their_slices():
+    def draws(key):
+        return [scale * jax.random.normal(k, (9,)) for scale, k in enumerate(key)]
+
+    keys = jax.random.split(jax.random.key(0), 6)
+    single, merged = (
+        jax.jit(function).lower(keys).compile().as_text().count("erf_inv")
+        for function in (draws, merge_draws(draws))
+    )
+    assert 0 < merged < single / 3
+
+
 def test_a_network_has_the_weights_of_flax():
     model = create_model("astroformer_femto", 10, 16)
     images = jnp.zeros((1, 16, 16, 3))
