@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from hybrid_jax.checkpoints.writer import CheckpointWriter
-from hybrid_jax.engine.signals import Interruption
+from hybrid_jax.parallel.signals import Interruption
 from hybrid_jax.unraisable import Layer, layers
 
 

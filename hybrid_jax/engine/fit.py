@@ -27,10 +27,10 @@ from hybrid_jax.engine.in_memory import InMemoryCheckpoints, InMemoryStorage
 from hybrid_jax.engine.loop import SKIPPED, Loop
 from hybrid_jax.engine.metric_writers import MemoryWriter, Writers
 from hybrid_jax.engine.recorder import Callback, Recorder
-from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError, megabytes
 from hybrid_jax.json_files import write_whole
 from hybrid_jax.parallel.distributed import Hosts, this_process
+from hybrid_jax.parallel.signals import Interruption
 from hybrid_jax.programs.checks import check_crop
 from hybrid_jax.programs.compile import compiler_threads
 from hybrid_jax.programs.experiment import (

@@ -17,7 +17,7 @@ from hybrid_jax.config.suggestions import warmup_field
 from hybrid_jax.console import Reporter, percent
 from hybrid_jax.engine.metric_window import Window, Windows
 from hybrid_jax.engine.recorder import Recorder
-from hybrid_jax.engine.signals import Interrupted, Interruption, wait_until_ready
+from hybrid_jax.parallel.signals import Interrupted, Interruption, wait_until_ready
 from hybrid_jax.programs.experiment import Experiment
 from hybrid_jax.programs.fault_injection import Diverged
 from hybrid_jax.programs.programs import Evaluator, Trainer

@@ -4,21 +4,17 @@ import jax
 import numpy as np
 from clu import parameter_overview
 
-from hybrid_jax.augment import augment
-from hybrid_jax.config.schema import Config
 from hybrid_jax.console import Reporter
-from hybrid_jax.data import Split, Splits
+from hybrid_jax.data import Splits
 from hybrid_jax.data.dataset import images_of_split
 from hybrid_jax.data.split_notes import Expected
 from hybrid_jax.engine.metric_writers import image_grid
-from hybrid_jax.programs.compile import Program, compiler_threads
+from hybrid_jax.programs.augmentation import IMAGES_SHOWN, augmented_rows
 from hybrid_jax.programs.experiment import Experiment
 from hybrid_jax.programs.programs import Trainer
-from hybrid_jax.runtime import jit_once
 from hybrid_jax.training import freezing
 from hybrid_jax.training.packed_params import unpack
 
-IMAGES_SHOWN = 64
 PICTURE_SIDE = 512  # pixels; small pictures are enlarged up to this, to be visible
 
 
@@ -127,34 +123,3 @@ def augmented_images(experiment: Experiment) -> np.ndarray:
     grid = image_grid(images)
     scale = max(1, PICTURE_SIDE // max(grid.shape))
     return grid.repeat(scale, 0).repeat(scale, 1)
-
-
-def augmented_rows(
-    config: Config, train: Split, rows: np.ndarray, size: tuple[int, int], classes: int
-) -> np.ndarray:
-    """Return augmented training images, float32 `[n, H, W, C]` with values 0 to 255.
-
-    Args:
-      config: config of the run, whose seed is used.
-      train: the training split.
-      rows: indices of its images, which may repeat.
-      size: height and width that the network sees.
-      classes: number of classes.
-    """
-
-    def augmented(
-        seed: jax.Array,
-        images: jax.Array,
-        labels: jax.Array,
-        extents: jax.Array | None = None,
-    ) -> jax.Array:
-        key, shares = jax.random.key(seed), jax.nn.one_hot(labels, classes)
-        fit = config.data.fit
-        return augment(key, images, shares, config.augment, size, extents, fit)[0]
-
-    key = "augmentation", config.augment, size, config.data.fit, classes
-    arrays = train.images, *train.per_image_arrays
-    given = np.int32(config.seed), *(np.asarray(array[rows]) for array in arrays)
-    with compiler_threads() as threads:
-        program = Program(jit_once(augmented).trace, *given, key=key).compile(threads)
-        return np.asarray(program(*given))

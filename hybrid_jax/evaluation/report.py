@@ -9,7 +9,6 @@ from typing import Any
 
 from hybrid_jax.console import Reporter, percent
 from hybrid_jax.csv_text import csv_text
-from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError, escape, listed, plural
 from hybrid_jax.evaluation import figures, selective
 from hybrid_jax.evaluation.bootstrap import Estimate, class_units
@@ -21,6 +20,7 @@ from hybrid_jax.evaluation.prediction_sets import SetQuality
 from hybrid_jax.evaluation.predictions import Predictions, confusion_matrix
 from hybrid_jax.evaluation.selective import Answered
 from hybrid_jax.json_files import finite_or_none, write_json, write_whole
+from hybrid_jax.parallel.signals import Interruption
 from hybrid_jax.paths import check_local, check_parent, expand_user
 from hybrid_jax.prediction.rows import class_columns
 from hybrid_jax.runtime import source_version

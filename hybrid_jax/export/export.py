@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hybrid_jax.data.sources.class_folders import check_outside
-from hybrid_jax.engine.signals import Interruption
 from hybrid_jax.errors import UserError, escape, megabytes
 from hybrid_jax.export.check import expect, largest_difference
 from hybrid_jax.export.formats import Format, find_format
+from hybrid_jax.parallel.signals import Interruption
 from hybrid_jax.paths import check_absent, check_local, check_parent, expand_user
 from hybrid_jax.runs import temperature
 from hybrid_jax.runs.folder import RunFolder

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from hybrid_jax.data import Split
-from hybrid_jax.engine.startup_report import IMAGES_SHOWN, augmented_rows
 from hybrid_jax.evaluation.evaluate import Evaluation, Images
 from hybrid_jax.evaluation.mislabeled import Suspect
+from hybrid_jax.programs.augmentation import IMAGES_SHOWN, augmented_rows
 from hybrid_jax.reports.overlays import overlays
 from hybrid_jax.runs.run import Run
 from hybrid_jax.sheets import as_picture

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hybrid_jax
-from hybrid_jax.engine.signals import Interrupted, Interruption
 from hybrid_jax.errors import ProcessDied, UserError
+from hybrid_jax.parallel.signals import Interrupted, Interruption
 from hybrid_jax.sweeps.progress import WorkProgress
 
 POLL_SECONDS = 0.5

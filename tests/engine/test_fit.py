@@ -19,9 +19,9 @@ from hybrid_jax import data
 from hybrid_jax.config.files import load_config
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.engine import startup_report
-from hybrid_jax.engine.signals import Interrupted
 from hybrid_jax.errors import UserError
 from hybrid_jax.main import main
+from hybrid_jax.parallel.signals import Interrupted
 from tests.experiments import SMALL, STEPS, flags, small
 
 TIMES = {"seconds", "images_per_second"}

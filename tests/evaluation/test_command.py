@@ -20,13 +20,13 @@ from sklearn.datasets import load_digits
 import hybrid_jax
 from hybrid_jax import plots
 from hybrid_jax.data import Split
-from hybrid_jax.engine.signals import Interrupted
 from hybrid_jax.errors import UserError
 from hybrid_jax.evaluation import report
 from hybrid_jax.evaluation.calibration import fit_temperature
 from hybrid_jax.evaluation.evaluate import Images, default_split
 from hybrid_jax.evaluation.evaluate import evaluate as evaluate_here
 from hybrid_jax.evaluation.predictions import Predictions
+from hybrid_jax.parallel.signals import Interrupted
 from hybrid_jax.plots import saved_axes
 from hybrid_jax.reports import write
 from hybrid_jax.runs import temperature

@@ -148,7 +148,7 @@ def test_when_one_is_killed_the_other_ends_too(alone, tmp_path, victim):
 UNHEARD = """
 import signal, sys
 from hybrid_jax.main import main
-from hybrid_jax.engine import signals
+from hybrid_jax.parallel import signals
 
 signals.SIGNALS = (signal.SIGINT,)
 sys.exit(main(sys.argv))

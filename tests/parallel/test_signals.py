@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import pytest
 
 from hybrid_jax import interrupts
-from hybrid_jax.engine import signals
-from hybrid_jax.engine.signals import Interrupted, Interruption, wait_until_ready
+from hybrid_jax.parallel import signals
 from hybrid_jax.parallel.distributed import Hosts
+from hybrid_jax.parallel.signals import Interrupted, Interruption, wait_until_ready
 
 
 def send(number=signal.SIGTERM):
@@ -47,7 +47,7 @@ def ignored():
 # handled after the call only, and `signal.pause` waits forever.
 IN_A_TERMINAL = """
 import sys, time
-from hybrid_jax.engine.signals import Interrupted, Interruption
+from hybrid_jax.parallel.signals import Interrupted, Interruption
 
 try:
     with Interruption():
