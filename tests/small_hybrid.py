@@ -37,5 +37,5 @@ def get_config():
     fields = {"model.name": "small_hybrid", "model.strides": (2, 1, 2)}
     fields["optim.warmup_epochs"] = 1.0  # as short as the runs of tests
     fields["train.report"] = False  # `tests/reports` has pages
-    fields["augment.mixup"] = 0.0  # a quarter of a training program's compilation
+    fields["augment.mixup"] = 0.0  # whose draws take long to compile
     return load_config(str(DIGITS), fields)

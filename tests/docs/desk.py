@@ -23,7 +23,7 @@ SHORT = {
     **TRAINED,
     "train.batch_size": 16,
     "train.report": False,  # `tests/reports` has pages
-    "augment.mixup": 0.0,  # a quarter of a training program's compilation
+    "augment.mixup": 0.0,  # whose draws take long to compile
 }
 EXPERIMENT = """
     from hybrid_jax.config.files import load_config
