@@ -99,7 +99,8 @@ def _evaluate(jaxpr: Jaxpr, equal: Sequence[JaxprEqn], values: Values) -> Values
     bind = partial(first.primitive.bind, **first.params)
     function = jax.vmap(jaxpr_as_fun(inner) if inner else lambda *x: [bind(*x)])
     rows = [[_read(values, x) for x in eqn.invars] for eqn in equal]
-    # Otherwise XLA would compute each slice by kernels of its own.
+    # Otherwise XLA would compute each slice by kernels of its own. A CPU ignores the
+    # barrier, and only a CPU heeds that the call is compiled apart.
     drawn = compiled_apart(function)(*map(jnp.stack, zip(*rows, strict=True)))
     stacked = lax.optimization_barrier(drawn)
     return {

@@ -121,9 +121,10 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(tmp_path):
     assert result(workdir) == result(tmp_path / "whole")
 
 
-def test_a_run_is_ended_while_it_compiles(tmp_path, monkeypatch):
+def test_a_run_is_ended_while_it_compiles(uninterrupted, tmp_path, monkeypatch):
     """Nothing is trained yet, so nothing is saved, and no program is waited for."""
     workdir, cache = tmp_path / "run", tmp_path / "cache"
+    shared, program = Path(jax.config.jax_compilation_cache_dir), "jit_train_steps*"
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
     process = start(workdir)
     wait_for(process, (workdir / "data.json").exists)  # the training step was traced
@@ -133,7 +134,9 @@ def test_a_run_is_ended_while_it_compiles(tmp_path, monkeypatch):
     said = "hybrid-jax: ended by SIGTERM; run the same command to resume\n"
     assert err.endswith(said)
     assert "Traceback" not in err
-    assert not list(cache.glob("jit_train_steps*"))
+    assert cache.is_dir()
+    assert any(shared.glob(program))  # of the run that was not interrupted
+    assert not any(cache.glob(program))
 
 
 @pytest.mark.parametrize("evaluation", [1, EPOCHS, EPOCHS + 1])
