@@ -14,7 +14,13 @@ def _layers(key, scale):
     normal = [scale * jax.random.normal(k, (3, 4)) for k in keys[:3]]
     wide = [jax.random.normal(k, (5,)) / 3 for k in keys[2:4]]
     uniform = jax.random.uniform(keys[4], (3, 4), minval=-1.0, maxval=2.0)
-    return {"normal": normal, "wide": wide, "uniform": uniform, "zeros": jnp.zeros(2)}
+    cut = [
+        jax.random.truncated_normal(k, -2.0, 2.0, (2, i)) for i, k in enumerate(keys)
+    ]
+    whole = jax.random.randint(keys[5], (5,), 0, 9)
+    other = jax.random.normal(jax.random.key(1, impl="rbg"), (2,))
+    long = [jax.random.normal(k, (300, 300)) for k in keys[:2]]
+    return normal, wide, uniform, cut, whole, other, long, jnp.zeros(2)
 
 
 def _depending_on_draws(key, scale):
@@ -47,15 +53,27 @@ def _count(primitive, jaxpr):
     return own + sum(_count(primitive, each) for each in inner)
 
 
-def test_draws_of_one_distribution_and_shape_are_one():
+def test_small_draws_of_one_distribution_are_one():
     single, merged = (
         jax.make_jaxpr(function)(jax.random.key(0), 2.0).jaxpr
         for function in (_layers, merge_draws(_layers))
     )
     assert _count("random_fold_in", single) == 6
     assert _count("random_fold_in", merged) == 1
-    assert _count("random_bits", single) == 6
-    assert _count("random_bits", merged) == 3  # normal in two shapes, and uniform
+    assert _count("random_bits", single) == 3 + 2 + 1 + 6 + 2 + 1 + 2
+    # Normal ones small and large, two others, integers by two, another generator's.
+    assert _count("random_bits", merged) == 2 + 2 + 2 + 1
+
+
+def test_draws_whose_numbers_depend_on_their_size_keep_it():
+    """As all did by default before jax 0.5."""
+    with jax.threefry_partitionable(False):
+        expected, found = (
+            f(jax.random.key(3), 2.0) for f in (_layers, merge_draws(_layers))
+        )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected
+    )
 
 
 def test_xla_computes_merged_draws_once_and_not_in_each_of_their_slices():
