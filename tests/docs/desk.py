@@ -18,12 +18,13 @@ from tests.data.files import digit, scans, write, write_folder
 
 CLASSES = 6  # top-5 accuracy is not printed for fewer
 LENGTH = {"train.steps": 4, "train.eval_every_steps": 2, "optim.warmup_steps": 1}
-TRAINED = {**LENGTH, "model.name": "small_hybrid", "model.strides": (2, 2, 1)}
+# What takes long to compile. `tests/augment` and `tests/training` have it.
+PLAIN = {"augment.policy": "none", "augment.mixup": 0.0, "augment.cutmix": 0.0}
+TRAINED = {**LENGTH, **PLAIN, "model.name": "small_hybrid", "model.strides": (2, 2, 1)}
 SHORT = {
     **TRAINED,
     "train.batch_size": 16,
     "train.report": False,  # `tests/reports` has pages
-    "augment.mixup": 0.0,  # whose draws take long to compile
 }
 EXPERIMENT = """
     from hybrid_jax.config.files import load_config

@@ -21,7 +21,7 @@ FIELDS = [
     "--sweep.train.sampling=uniform,balanced",
     "--sweep.train.checkpoint=best,last",
 ]
-SETTINGS = ["--config.train.epochs=8", "--seeds=2"]
+SETTINGS = ["--config.train.epochs=5", "--seeds=2"]
 PROGRAM = [sys.executable, "-m", "hybrid_jax.main", "sweep"]
 
 
