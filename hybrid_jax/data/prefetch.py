@@ -4,6 +4,7 @@ import contextlib
 import math
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -15,11 +16,13 @@ from absl import flags
 
 from hybrid_jax.data import Split
 from hybrid_jax.data.cores import usable_cores
+from hybrid_jax.errors import ProcessDied
 
 PREFETCH_BATCHES = 2  # batches, for each thread or process
 MAX_THREADS = 16  # more threads wait for each other
 PREFETCH_BYTES = 1 << 30  # of all prefetched batches
 WARNING_FILTER = "ignore:resource_tracker:UserWarning"
+WORKER_DIED = re.compile(r"Worker process .* exit code (-?\d+)")  # as grain says it
 
 
 class PrefetchedBatches:
@@ -37,11 +40,21 @@ class PrefetchedBatches:
         self._iterator: Iterator[tuple[np.ndarray, ...]] = iter(())
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
-        """Return images `[B, h, w, C]`, labels `[B]` and maybe extents `[B, 2]`."""
+        """Return images `[B, h, w, C]`, labels `[B]` and maybe extents `[B, 2]`.
+
+        Raises:
+          ProcessDied: a worker process was killed, or could not start.
+        """
         if step != self._next_step:
             self._iterator = self._batches_from(step)
         self._next_step = step + 1
-        return next(self._iterator)
+        try:
+            return next(self._iterator)
+        except RuntimeError as error:
+            died = WORKER_DIED.search(str(error))
+            if not died:
+                raise
+            raise _process_died(int(died[1])) from None
 
     def _batches_from(self, step: int) -> Iterator[tuple[np.ndarray, ...]]:
         import grain  # takes a fifth of a second
@@ -64,6 +77,15 @@ class PrefetchedBatches:
         )
         processes = grain.MultiprocessingOptions(self._workers, PREFETCH_BATCHES)
         return iter(batches.to_iter_dataset(read_options).mp_prefetch(processes))
+
+
+def _process_died(code: int) -> ProcessDied:
+    end = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    return ProcessDied(
+        f"a process that decodes images (config.data.workers) ended {end}: run the "
+        "same command to resume, with fewer workers if the memory was full. A script "
+        'of your own has to start the run behind `if __name__ == "__main__":`'
+    )
 
 
 class BatchReader:

@@ -1,6 +1,7 @@
 """Both loaders give the same batches, whatever reads them and wherever they go."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -18,7 +19,9 @@ from hybrid_jax import data
 from hybrid_jax.config.schema import DataConfig
 from hybrid_jax.data import memory_budget
 from hybrid_jax.data.loader import create_loader
+from hybrid_jax.data.prefetch import PrefetchedBatches
 from hybrid_jax.data.sampler import SAMPLINGS, EvaluationOrder, TrainingOrder
+from hybrid_jax.errors import ProcessDied
 from tests.data.files import write_folder
 from tests.parallel.runs import environment
 
@@ -138,6 +141,19 @@ def test_processes_of_a_stream_end_with_the_one_that_started_them(both, signal_)
     assert not alive
     assert len(gone) == len(children)
     assert "grain" not in error
+
+
+class Deadly:
+    """Batches that end the process which reads them."""
+
+    def __getitem__(self, step):
+        os.kill(os.getpid(), step)
+
+
+def test_a_process_that_is_killed_is_told():
+    """As by the system when the memory is full. Signal 9 stands for a batch."""
+    with pytest.raises(ProcessDied, match=r"decodes images .* by SIGKILL.* to resume"):
+        PrefetchedBatches(Deadly(), workers=1)[signal.SIGKILL]
 
 
 def test_what_fits_is_resident(digits, monkeypatch):
