@@ -110,7 +110,7 @@ def test_a_run_that_is_told_to_end_saves_its_step_and_goes_on(tmp_path):
     early = hybrid_jax(*words, "--config.debug.inject=term@9")  # in the first epoch
     assert_ended(early.returncode, early.stderr, signal.SIGTERM, workdir)
 
-    process = start(workdir, STREAM, "--config.data.workers=2")
+    process = start(workdir, STREAM, "--config.data.workers=1")
     wait_for(process, lambda: rows(workdir) >= 12)
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C, processes of a stream included
     _, err = process.communicate()

@@ -157,9 +157,7 @@ def test_a_streamed_run_gives_the_same_numbers(finished, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(workdir, copy)
     shutil.rmtree(copy / "checkpoints" / "61")
-    streamed = train(
-        copy, *SMALL, "--config.data.loader=stream", "--config.data.workers=1"
-    )
+    streamed = train(copy, *SMALL, "--config.data.loader=stream")
     assert streamed.returncode == 0, streamed.stderr
     assert "10 classes, streamed to the device" in streamed.stdout
     for split in SPLITS:
