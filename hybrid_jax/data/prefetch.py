@@ -80,11 +80,18 @@ class PrefetchedBatches:
 
 
 def _process_died(code: int) -> ProcessDied:
-    end = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    if code < 0:
+        end = (
+            f"by {signal.Signals(-code).name}: run the same command to resume, with "
+            "fewer of them if the memory was full"
+        )
+    else:
+        end = (
+            f"with exit code {code}, for the reason that it printed. A script of your "
+            'own has to start the run behind `if __name__ == "__main__":`'
+        )
     return ProcessDied(
-        f"a process that decodes images (config.data.workers) ended {end}: run the "
-        "same command to resume, with fewer workers if the memory was full. A script "
-        'of your own has to start the run behind `if __name__ == "__main__":`'
+        f"a process that decodes images (config.data.workers) ended {end}"
     )
 
 

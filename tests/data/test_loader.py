@@ -144,16 +144,19 @@ def test_processes_of_a_stream_end_with_the_one_that_started_them(both, signal_)
 
 
 class Deadly:
-    """Batches that end the process which reads them."""
+    """Batches that end the process which reads them: 0 by a signal, others by exit."""
 
     def __getitem__(self, step):
-        os.kill(os.getpid(), step)
+        os._exit(step) if step else os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_process_that_is_killed_is_told():
-    """As by the system when the memory is full. Signal 9 stands for a batch."""
-    with pytest.raises(ProcessDied, match=r"decodes images .* by SIGKILL.* to resume"):
-        PrefetchedBatches(Deadly(), workers=1)[signal.SIGKILL]
+@pytest.mark.parametrize(
+    "step, said", [(0, "by SIGKILL: .* to resume"), (3, "code 3, .*__main__")]
+)
+def test_a_process_that_ends_is_told(step, said):
+    """As one that the system kills for memory, or one that a script cannot start."""
+    with pytest.raises(ProcessDied, match=rf"^a process that decodes .*{said}"):
+        PrefetchedBatches(Deadly(), workers=1)[step]
 
 
 def test_what_fits_is_resident(digits, monkeypatch):
